@@ -1,0 +1,71 @@
+"""The registry of victims: names to builders, and the presets of the zoo."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from torch import nn
+
+from robustbench_med.models.fusion import LateFusion, Unimodal
+from robustbench_med.models.mail import MAIL
+from robustbench_med.models.robust_mail import RobustMAIL
+
+ZOO = files(__package__) / "zoo"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model anybody can name: `build(channels, class_counts, **parameters)` makes a victim."""
+
+    build: Callable[..., nn.Module]
+    title: str
+    paper: str
+
+
+MODELS = {
+    "mail": Entry(MAIL, "MAIL", "arXiv 2602.15346"),
+    "robust-mail": Entry(RobustMAIL, "Robust-MAIL", "arXiv 2602.15346"),
+    "late": Entry(LateFusion, "Late fusion, ResNet-18", "arXiv 1705.09406"),
+    "unimodal": Entry(Unimodal, "No fusion, ResNet-18", "arXiv 1512.03385"),
+}
+
+
+def parameters(name: str) -> dict[str, Any]:
+    """A model's constructor parameters with their defaults."""
+    signature = inspect.signature(MODELS[name].build)
+    return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+
+
+def build(name: str, channels: Sequence[int], class_counts: Sequence[int], given: Mapping[str, Any], *, image_size: int) -> nn.Module:
+    """A fresh victim in evaluation mode.
+
+    Args:
+        channels: channels of each modality.
+        class_counts: classes of each task.
+        given: constructor parameters; an unknown one is refused (ValueError).
+        image_size: pixels of a side, passed to the models that adapt to it.
+    """
+    known = parameters(name)
+    for key in given:
+        if key not in known:
+            raise ValueError(f"model {name!r} has no parameter {key!r}; it has: {', '.join(known)}")
+    arguments = dict(given)
+    if "image_size" in known:
+        arguments.setdefault("image_size", image_size)
+    return MODELS[name].build(channels, class_counts, **arguments).eval()
+
+
+def presets() -> list[str]:
+    """Names of the presets shipped."""
+    return sorted(path.name.removesuffix(".yaml") for path in ZOO.iterdir() if path.name.endswith(".yaml"))
+
+
+def preset(name: str) -> dict[str, Any]:
+    """One preset: `size`, `channels` ("native" or a number), `recipe`, and per model `params` and `recipe` overrides."""
+    loaded: dict[str, Any] = yaml.safe_load((ZOO / f"{name}.yaml").read_text())
+    return loaded

@@ -1,0 +1,169 @@
+"""Robust-MAIL: MAIL with random projection filters and modulated attention noise (arXiv 2602.15346, KDD 2026).
+
+Both mechanisms draw afresh at every forward pass, in training and in inference: the classifier is stochastic, and attacks
+on it need EOT (arXiv 1802.00420).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustbench_med.models.mail import BN_EPS, EMCAM, EMILA, ERLA, MAIL, SameConv2d, pad_same
+
+RPF_L2 = 1e-4
+
+
+class RPFConv2d(SameConv2d):
+    """Convolution of which `n_random` output channels use a kernel drawn from N(0, 1/k^2) at every forward pass (Dong & Xu, CVPR 2023).
+
+    The trained channels come first, the random ones last, without bias. Grouped (1x1 here): both parts see every input.
+    Depth-wise: the random part takes the last `n_random` input channels.
+    """
+
+    def __init__(self, cin: int, cout: int, kernel: int, *, stride: int, groups: int, n_random: int) -> None:
+        self.n_random = n_random
+        self.depthwise = groups == cin == cout and kernel > 1
+        trained = cout - n_random
+        if self.depthwise:
+            super().__init__(trained, trained, kernel, stride=stride, groups=trained)
+        else:
+            super().__init__(cin, trained, kernel, stride=stride, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.n_random == 0:
+            return super().forward(x)
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        trained, drawn = (x[:, : -self.n_random], x[:, -self.n_random :]) if self.depthwise else (x, x)
+        groups = self.n_random if self.depthwise else self.groups
+        shape = (self.n_random, drawn.shape[1] // groups, kernel, kernel)
+        weight = torch.randn(shape, device=x.device, dtype=x.dtype) / kernel
+        random = F.conv2d(pad_same(drawn, kernel, stride), weight, stride=stride, groups=groups)
+        return torch.cat((super().forward(trained), random), 1)
+
+
+def random_count(c: int, ratio: float, groups: int) -> int:
+    """Random filters among `c` grouped ones: the nearest multiple of `groups`, at least one group, always leaving one trained."""
+    if ratio == 0 or c == groups:
+        return 0
+    return min(max(round(ratio * c / groups) * groups, groups), c - groups)
+
+
+def normal_like(x: Tensor) -> Tensor:
+    """N(0, 1) noise of the shape of x (B, C, H, W), drawn in the channels-last order of the features: filling by stride is far slower."""
+    b, c, h, w = x.shape
+    return torch.randn((b, h, w, c), device=x.device, dtype=x.dtype).permute(0, 3, 1, 2)
+
+
+def modulate(x: Tensor, n: Tensor) -> Tensor:
+    """Modulated attention noise: clip(x + n (1 + n), 0, 1)."""
+    return (x + n * (1 + n)).clamp(0, 1)
+
+
+def soften(gate: Tensor, strength: float) -> Tensor:
+    """1 - strength + strength * gate: no gate at strength 0, the released one at 1 (see `RobustMAIL.warm_up`)."""
+    return gate if strength == 1 else 1 - strength + strength * gate
+
+
+class RobustEMILA(EMILA):
+    """EMILA with random projection filters in its three kernels and noise on both of its attentions; returns u (m a)^3."""
+
+    def __init__(
+        self, cin: int, c: int, *, stride: int, groups: int, bn_momentum: float, rpf_ratio: float, noise: float, reduction: int = 4
+    ) -> None:
+        super().__init__(cin, c, stride=stride, groups=groups, bn_momentum=bn_momentum, reduction=reduction)
+        self.noise = noise
+        depthwise = min(round(rpf_ratio * cin), cin - 1)
+        self.gpc = RPFConv2d(cin, c, 1, stride=stride, groups=groups, n_random=random_count(c, rpf_ratio, groups))
+        self.dw3 = RPFConv2d(cin, cin, 3, stride=stride, groups=cin, n_random=depthwise)
+        self.dw5 = RPFConv2d(cin, cin, 5, stride=stride, groups=cin, n_random=depthwise)
+        self.bn1 = nn.BatchNorm2d(c, BN_EPS, bn_momentum)
+        self.bn3 = nn.BatchNorm2d(cin, BN_EPS, bn_momentum)
+        self.bn5 = nn.BatchNorm2d(cin, BN_EPS, bn_momentum)
+        self.strength = 1.0
+
+    def branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.bn1(self.gpc(x)), self.bn3(self.dw3(x)), self.bn5(self.dw5(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = self.multi_scale(x)
+        logits = self.attention_logits(u)
+        noise = self.strength * self.noise
+        a = torch.sigmoid(self.scale * modulate(logits, noise * torch.randn_like(logits)))[..., None, None]
+        out = F.relu(self.bn_proj(self.proj(x)) + u * a)
+        m = modulate(out, noise * normal_like(out))
+        return u * soften(m * a, self.strength) ** 3
+
+
+class RobustEMCAM(EMCAM):
+    """EMCAM whose attention A becomes (m A) m^4 with m = clip(A + n v (1 + n), 0, 1)."""
+
+    def __init__(self, c: int, n_modalities: int, *, groups: int, noise: float) -> None:
+        super().__init__(c, n_modalities, groups=groups)
+        self.noise = noise
+        self.v = nn.Parameter(torch.ones(1))
+        self.strength = 1.0
+
+    def attention(self, xs: Sequence[Tensor]) -> Tensor:
+        a = super().attention(xs)
+        n = self.strength * self.noise * normal_like(a)
+        m = soften((a + n * self.v * (1 + n)).clamp(0, 1), self.strength)
+        return (m * a) * (m * m) * (m * m)
+
+
+class RobustMAIL(MAIL):
+    """MAIL with random projection filters (RPF) and modulated attention noise (MAN).
+
+    Args:
+        rpf_ratio: share of random filters in [0, 1). The released notebook defines RPF and leaves the ratio at 0; its other
+            cell uses 0.25.
+        noise: standard deviation of MAN (0.6 as released).
+        Others: see `MAIL`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        class_counts: Sequence[int],
+        *,
+        width: int = 64,
+        groups: int = 16,
+        mc_dropout: bool = True,
+        bn_momentum: float = 0.01,
+        rpf_ratio: float = 0.25,
+        noise: float = 0.6,
+    ) -> None:
+        if not 0 <= rpf_ratio < 1:
+            raise ValueError(f"rpf_ratio must lie in [0, 1), got {rpf_ratio}")
+        if noise < 0:
+            raise ValueError(f"noise must not be negative, got {noise}")
+        self.rpf_ratio, self.noise = rpf_ratio, noise
+        super().__init__(channels, class_counts, width=width, groups=groups, mc_dropout=mc_dropout, bn_momentum=bn_momentum)
+
+    def make_block(self, cin: int, c: int, stride: int, groups: int, bn_momentum: float) -> ERLA:
+        return ERLA(RobustEMILA, cin, c, stride=stride, groups=groups, bn_momentum=bn_momentum, rpf_ratio=self.rpf_ratio, noise=self.noise)
+
+    def make_fusion(self, c: int, groups: int) -> RobustEMCAM:
+        return RobustEMCAM(c, self.n_modalities, groups=groups, noise=self.noise)
+
+    @property
+    def stochastic(self) -> bool:
+        return super().stochastic or self.rpf_ratio > 0 or self.noise > 0
+
+    def warm_up(self, progress: float) -> None:
+        """For training: noise and powers of the gates come in gradually, absent at progress 0, as released at 1.
+
+        The released block returns u (m a)^3, so that at the start most of the signal is multiplied away; a block that returns
+        u first learns features, and the gates then close around them.
+        """
+        for module in self.modules():
+            if isinstance(module, (RobustEMILA, RobustEMCAM)):
+                module.strength = progress
+
+    def penalty(self) -> Tensor:
+        """The extra L2 on the trained part of the random projection layers, a scalar to add to the training loss."""
+        layers = [layer for layer in self.modules() if isinstance(layer, RPFConv2d)]
+        return RPF_L2 * torch.stack([layer.weight.square().sum() for layer in layers]).sum()
