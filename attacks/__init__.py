@@ -1,0 +1,61 @@
+"""Adversarial attacks on victims of several modalities and tasks: pure functions of a flat view, one paper a file.
+
+Nothing here knows of models, data sets or the harness. An attack is a function
+`(view, x, y, threat, streams, *, parameters) -> x_adv`: x (B, D) in [0, 1], y (B, T) with -1 for a missing label.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from robustbench_med.attacks.bim import bim
+from robustbench_med.attacks.fgsm import fgsm
+from robustbench_med.attacks.losses import LOSSES
+from robustbench_med.attacks.noise import noise
+from robustbench_med.attacks.pgd import pgd
+from robustbench_med.attacks.view import Streams, Threat, View, derive_seed
+
+Attack = Callable[..., Tensor]
+ATTACKS: dict[str, Attack] = {attack.__name__: attack for attack in (noise, fgsm, bim, pgd)}
+
+
+def parameters(name: str) -> dict[str, Any]:
+    """An attack's own parameters with their defaults."""
+    signature = inspect.signature(ATTACKS[name])
+    return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+
+
+def describe() -> list[dict[str, Any]]:
+    """Name, first line of the docstring of its module (with the paper), and parameters of every attack."""
+    rows = []
+    for name, attack in ATTACKS.items():
+        module = inspect.getmodule(attack)
+        summary = (inspect.getdoc(module) or "").splitlines()[0]
+        rows.append({"name": name, "summary": summary, "parameters": parameters(name)})
+    return rows
+
+
+def complete(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of an attack overridden by `given`; refuses unknown names and wrong types (ValueError)."""
+    known = parameters(name)
+    for key, value in given.items():
+        if key not in known:
+            raise ValueError(f"attack {name!r} has no parameter {key!r}; it has: {', '.join(known) or 'none'}")
+        default = known[key]
+        fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
+        if not fits and not (isinstance(default, float) and type(value) is int):
+            raise ValueError(f"attack {name!r}: {key} must be of type {type(default).__name__}, got {value!r}")
+        if (key in ("steps", "restarts", "eot") and value < 1) or (key == "step_size" and value <= 0):
+            raise ValueError(f"attack {name!r}: {key} must be positive, got {value!r}")
+        if key == "loss" and value not in LOSSES:
+            raise ValueError(f"attack {name!r}: loss must be one of {', '.join(LOSSES)}, got {value!r}")
+        if key == "keep" and value not in ("best", "last"):
+            raise ValueError(f"attack {name!r}: keep must be 'best' or 'last', got {value!r}")
+    return {**known, **{key: type(known[key])(value) for key, value in given.items()}}
+
+
+__all__ = ["ATTACKS", "LOSSES", "Attack", "Streams", "Threat", "View", "complete", "derive_seed", "describe", "parameters"]

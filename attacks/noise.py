@@ -1,0 +1,12 @@
+"""Uniform noise in the ball: the control that every real attack must beat."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from robustbench_med.attacks.view import Streams, Threat, View
+
+
+def noise(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams) -> Tensor:
+    """One point drawn uniformly from the ball around each sample; looks at neither the victim nor the labels."""
+    return view.random_point(x, threat, streams)

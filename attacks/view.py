@@ -1,0 +1,243 @@
+"""The flat view: one tensor (B, D) in front of a victim of several modalities and tasks, and the threat model on it.
+
+This is the only place in the package that knows a sample has several parts. Attacks see one flat tensor, a step or a
+projection on it, and a loss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from robustbench_med.attacks.losses import LOSSES
+
+Norm = Literal["Linf", "L2"]
+TOLERANCE = 1e-6  # float32 rounding of x + delta with x in [0, 1]
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What the attacker may do.
+
+    Args:
+        norm: "Linf" or "L2"; L2 is one ball per modality.
+        radii: radius of each modality, for pixels in [0, 1]; a modality of radius 0 is trusted and comes back bit-identical.
+        tasks: indices of the tasks whose predictions the attacker wants wrong; their losses are summed.
+    """
+
+    norm: Norm
+    radii: tuple[float, ...]
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Where one modality lies in the flat tensor."""
+
+    shape: tuple[int, int, int]
+    start: int
+    stop: int
+
+
+class Streams:
+    """Random numbers of a batch: one generator per sample, so that what a sample gets depends on nothing but itself."""
+
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self.generators = list(generators)
+
+    @classmethod
+    def seeded(cls, seed: int, sample_ids: Sequence[str], purpose: str) -> Streams:
+        """Generators seeded from (run seed, sample id, purpose), the purpose being the attack's name."""
+        return cls([torch.Generator().manual_seed(derive_seed(seed, purpose, sample)) for sample in sample_ids])
+
+    def uniform(self, dim: int) -> Tensor:
+        """(B, dim) from U[0, 1), on the CPU."""
+        return torch.stack([torch.rand(dim, generator=g) for g in self.generators])
+
+    def normal(self, dim: int) -> Tensor:
+        """(B, dim) from N(0, 1), on the CPU."""
+        return torch.stack([torch.randn(dim, generator=g) for g in self.generators])
+
+
+def derive_seed(*parts: object) -> int:
+    """A 63-bit seed from any printable parts, the same on every machine."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass
+class Passes:
+    """Forward and backward passes, counted in samples."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+class View:
+    """A victim seen through one flat tensor x (B, D) in [0, 1].
+
+    Args:
+        victim: `forward(*modalities) -> tuple of logits`, in evaluation mode, parameters without gradients.
+        shapes: (C, H, W) of each modality.
+        draws: forward passes per prediction, K: 1 for a deterministic victim.
+    """
+
+    def __init__(self, victim: nn.Module, shapes: Sequence[tuple[int, int, int]], *, draws: int = 1) -> None:
+        self.victim = victim
+        self.draws = draws
+        self.passes = Passes()
+        self.nonfinite_gradients = 0
+        self.segments: list[Segment] = []
+        start = 0
+        for c, h, w in shapes:
+            self.segments.append(Segment((c, h, w), start, start + c * h * w))
+            start += c * h * w
+        self.dim = start
+
+    # --- packing ---------------------------------------------------------------------------------------------------------
+
+    def pack(self, modalities: Sequence[Tensor]) -> Tensor:
+        """M tensors (B, C_m, H_m, W_m) -> (B, D)."""
+        return torch.cat([modality.flatten(1) for modality in modalities], 1)
+
+    def unpack(self, x: Tensor) -> list[Tensor]:
+        """(B, D) -> M tensors (B, C_m, H_m, W_m)."""
+        return [x[:, s.start : s.stop].unflatten(1, s.shape) for s in self.segments]
+
+    # --- the victim ------------------------------------------------------------------------------------------------------
+
+    def logits(self, x: Tensor) -> tuple[Tensor, ...]:
+        """One forward pass: a (B, classes) tensor per task."""
+        self.passes.forward += len(x)
+        return tuple(self.victim(*self.unpack(x)))
+
+    @torch.no_grad()
+    def predictions(self, x: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """The logits of `draws` fresh forward passes, one after another."""
+        for _ in range(self.draws):
+            yield self.logits(x)
+
+    def fraction_right(self, x: Tensor, y: Tensor, tasks: Sequence[int]) -> Tensor:
+        """Fraction of fresh draws and attacked, labelled tasks that are predicted right, (B,). y (B, T), -1 = not labelled."""
+        return torch.stack([right(logits, y, tasks) for logits in self.predictions(x)]).mean(0)
+
+    def gradient(self, x: Tensor, y: Tensor, threat: Threat, *, loss: str = "ce", eot: int = 1) -> Gradient:
+        """Ascent gradient of the summed task losses at x, averaged over `eot` fresh draws (EOT, arXiv 1802.00420).
+
+        Returns the gradient (B, D), the mean loss (B,), and the fraction right (B,) under the same draws. Draws are
+        accumulated one by one, so memory does not grow with their number. A gradient that is not finite counts as zero and is
+        counted in `nonfinite_gradients`.
+        """
+        objective = LOSSES[loss]
+        gradient = torch.zeros_like(x)
+        value, correct = x.new_zeros(len(x)), x.new_zeros(len(x))
+        for _ in range(eot):
+            leaf = x.detach().requires_grad_()
+            with torch.enable_grad():
+                logits = self.logits(leaf)
+                losses = sum_losses(logits, y, threat.tasks, objective)
+                (drawn,) = torch.autograd.grad(losses.sum(), leaf)
+            self.passes.backward += len(x)
+            gradient += drawn
+            value += losses.detach()
+            correct += right(logits, y, threat.tasks)
+        finite = gradient.isfinite()
+        if not finite.all():
+            self.nonfinite_gradients += int((~finite.all(1)).sum())
+            gradient = torch.where(finite, gradient, 0.0)
+        return Gradient(gradient / eot, value / eot, correct / eot)
+
+    # --- the threat model ------------------------------------------------------------------------------------------------
+
+    def radius(self, threat: Threat, like: Tensor) -> Tensor:
+        """The radius of every coordinate, (D,)."""
+        return torch.cat([like.new_full((s.stop - s.start,), r) for s, r in zip(self.segments, threat.radii, strict=True)])
+
+    def steepest(self, gradient: Tensor, threat: Threat) -> Tensor:
+        """Direction of steepest ascent, as long as the radius of each modality: r sign(g) for Linf, r g / |g| for L2."""
+        if threat.norm == "Linf":
+            return self.radius(threat, gradient) * gradient.sign()
+        parts = []
+        for s, r in zip(self.segments, threat.radii, strict=True):
+            part = gradient[:, s.start : s.stop]
+            # scaled by its largest entry first: squares of tiny gradients would vanish in float32
+            part = part / part.abs().amax(1, keepdim=True).clamp_min(torch.finfo(part.dtype).tiny)
+            parts.append(r * part / part.norm(dim=1, keepdim=True).clamp_min(1e-12))
+        return torch.cat(parts, 1)
+
+    def project(self, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
+        """The nearest point to x inside the ball around x0, per modality, then inside [0, 1]."""
+        if threat.norm == "Linf":
+            box = self.radius(threat, x)
+            return (x0 + (x - x0).clamp(-box, box)).clamp(0, 1)
+        parts = []
+        for s, r in zip(self.segments, threat.radii, strict=True):
+            clean, delta = x0[:, s.start : s.stop], (x - x0)[:, s.start : s.stop]
+            if r == 0:
+                parts.append(clean)
+                continue
+            norm = delta.norm(dim=1, keepdim=True)
+            parts.append((clean + delta * (r / norm.clamp_min(max(r, torch.finfo(norm.dtype).tiny)))).clamp(0, 1))
+        return torch.cat(parts, 1)
+
+    def random_point(self, x0: Tensor, threat: Threat, streams: Streams) -> Tensor:
+        """A point drawn uniformly from the ball around x0 (each modality's own), then moved into [0, 1]."""
+        if threat.norm == "Linf":
+            unit = (2 * streams.uniform(self.dim) - 1).to(x0)
+            return self.project(x0 + self.radius(threat, x0) * unit, x0, threat)
+        direction, length = streams.normal(self.dim), streams.uniform(len(self.segments))
+        parts = []
+        for m, (s, r) in enumerate(zip(self.segments, threat.radii, strict=True)):
+            part = direction[:, s.start : s.stop]
+            part = part / part.norm(dim=1, keepdim=True) * length[:, m : m + 1] ** (1 / part.shape[1])
+            parts.append(r * part)
+        return self.project(x0 + torch.cat(parts, 1).to(x0), x0, threat)
+
+    def distances(self, x: Tensor, x0: Tensor, norm: Norm) -> Tensor:
+        """Size of the perturbation of each modality, (B, M)."""
+        order = torch.inf if norm == "Linf" else 2
+        delta = x - x0
+        return torch.stack([delta[:, s.start : s.stop].norm(order, dim=1) for s in self.segments], 1)
+
+    def check(self, x: Tensor, x0: Tensor, threat: Threat) -> None:
+        """Raises AssertionError when any x leaves its ball or [0, 1], or a trusted modality is not bit-identical."""
+        if not (x.isfinite().all() and x.min() >= 0 and x.max() <= 1):
+            raise AssertionError("an attack returned a pixel outside [0, 1]")
+        distances = self.distances(x, x0, threat.norm)
+        for m, (s, r) in enumerate(zip(self.segments, threat.radii, strict=True)):
+            if r == 0 and not torch.equal(x[:, s.start : s.stop], x0[:, s.start : s.stop]):
+                raise AssertionError(f"an attack changed modality {m}, which is trusted (radius 0)")
+            worst = float(distances[:, m].max())
+            if worst > r * (1 + TOLERANCE) + TOLERANCE:
+                raise AssertionError(f"an attack moved modality {m} by {worst:.8g}, further than its radius {r:.8g}")
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """One EOT gradient: `direction` (B, D), mean `loss` (B,), and the fraction `right` (B,) of the draws it was taken over."""
+
+    direction: Tensor
+    loss: Tensor
+    right: Tensor
+
+
+def sum_losses(logits: Sequence[Tensor], y: Tensor, tasks: Sequence[int], objective: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Sum over the attacked tasks of the loss to ascend, (B,); a task without a label (-1) adds nothing."""
+    total = logits[0].new_zeros(len(y))
+    for t in tasks:
+        labelled = y[:, t] >= 0
+        total = total + torch.where(labelled, objective(logits[t], y[:, t].clamp_min(0)), 0.0)
+    return total
+
+
+@torch.no_grad()
+def right(logits: Sequence[Tensor], y: Tensor, tasks: Sequence[int]) -> Tensor:
+    """Share of the attacked, labelled tasks predicted right by these logits, (B,); 0 where none is labelled."""
+    labelled = y[:, list(tasks)] >= 0
+    hits = torch.stack([logits[t].argmax(1) == y[:, t] for t in tasks], 1)
+    return (hits & labelled).sum(1).to(logits[0].dtype) / labelled.sum(1).clamp_min(1)

@@ -1,0 +1,138 @@
+"""Attacks: agreement with another implementation, invariances, bounds, and that they attack."""
+
+import pytest
+import torch
+from conftest import TwoHeads
+from torch import Tensor, nn
+
+from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete, describe, parameters
+from robustbench_med.attacks.losses import ce, margin
+from robustbench_med.models.mail import MAIL
+
+IDS = [f"sample{i}" for i in range(16)]
+GRADIENT_ATTACKS = [name for name in ATTACKS if name != "noise"]
+RELEASE = {"steps": 10, "step_size": 0.25, "random_start": False, "keep": "last"}
+
+
+def attack(name: str, view: View, x: Tensor, y: Tensor, threat: Threat, ids=IDS, **given) -> Tensor:
+    return ATTACKS[name](view, x, y, threat, Streams.seeded(0, ids, name), **complete(name, given))
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("radii", [(0.1, 0.2), (0.0, 0.2), (0.0, 0.0)])
+@pytest.mark.parametrize("tasks", [(0, 1), (1,)])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_attack_stays_in_its_ball_whatever_the_batch(name, norm, radii, tasks, batch) -> None:
+    view = View(TwoHeads().eval(), TwoHeads.shapes)
+    x, y = view.pack(batch[0]), batch[1]
+    threat = Threat(norm, radii, tasks)
+    for rows in (slice(0, 16), slice(3, 4)):
+        view.check(attack(name, view, x[rows], y[rows], threat, IDS[rows]), x[rows], threat)
+
+
+@pytest.mark.parametrize("name", GRADIENT_ATTACKS)
+def test_a_gradient_attack_beats_noise_and_more_radius_beats_less(name, batch) -> None:
+    view = View(TwoHeads().eval(), TwoHeads.shapes)
+    x = view.pack(batch[0])
+    y = torch.stack([z.argmax(1) for z in view.logits(x)], 1)  # the victim is right everywhere
+    right = {}
+    for eps in (0.02, 0.1, 1.0):
+        threat = Threat("Linf", (eps, eps), (0, 1))
+        right[eps] = view.fraction_right(attack(name, view, x, y, threat), y, (0, 1)).mean()
+    noise = view.fraction_right(attack("noise", view, x, y, Threat("Linf", (0.1, 0.1), (0, 1))), y, (0, 1)).mean()
+    assert right[0.1] < noise - 0.2
+    assert right[1.0] <= right[0.1] <= right[0.02]
+
+
+@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_adversarials_do_not_depend_on_the_batch_size(name, norm, size, batch) -> None:
+    # float64: in float32 the kernels round differently by batch size, which tests/test_evaluation.py accounts for
+    view = View(TwoHeads().double().eval(), TwoHeads.shapes)
+    x, y = view.pack(batch[0]).double(), batch[1]
+    threat = Threat(norm, (0.1, 0.2), (0, 1))
+    whole = attack(name, view, x, y, threat)
+    parts = [attack(name, view, x[i : i + size], y[i : i + size], threat, IDS[i : i + size]) for i in range(0, 16, size)]
+    assert torch.allclose(whole, torch.cat(parts), atol=1e-9)
+
+
+@pytest.mark.parametrize("modalities", [1, 2])
+def test_the_release_protocol_gives_the_adversarials_of_torchattacks(modalities) -> None:
+    torchattacks = pytest.importorskip("torchattacks", reason="needs the extra engines")
+    torch.manual_seed(0)
+    victim = MAIL((3,) * modalities, (4,), width=16, mc_dropout=False).eval().requires_grad_(False)
+    shapes = [(3, 32, 32)] * modalities
+    view, x = View(victim, shapes), torch.rand(6, modalities * 3072).round(decimals=1)
+    y = torch.randint(4, (6, 1))
+
+    class OneTensor(nn.Module):
+        """All modalities side by side in one image, as the engine wants its input."""
+
+        def forward(self, image: Tensor) -> Tensor:
+            return victim(*image.split(3, 1))[0]
+
+    theirs = torchattacks.PGD(OneTensor().eval(), eps=4 / 255, alpha=1 / 255, steps=10, random_start=False)
+    image = torch.cat([m for m in view.unpack(x)], 1)
+    expected = view.pack(theirs(image, y[:, 0]).split(3, 1))
+    ours = attack("pgd", view, x, y, Threat("Linf", (4 / 255,) * modalities, (0,)), IDS[:6], **RELEASE)
+    assert (ours - x).abs().max() > 3 / 255
+    assert (ours - expected).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("name", GRADIENT_ATTACKS)
+def test_pixels_that_are_exactly_black_or_white_can_move(name, batch) -> None:
+    view = View(TwoHeads().eval(), TwoHeads.shapes)
+    x, y = view.pack(batch[0]), batch[1]
+    delta = attack(name, view, x, y, Threat("Linf", (0.1, 0.1), (0, 1)), **({"keep": "last"} if name != "fgsm" else {})) - x
+    for value in (0, 1):
+        at_the_edge = x == value
+        assert (delta[at_the_edge] != 0).float().mean() > 0.2  # about half want to leave the box, and cannot
+
+
+def test_restarts_keep_the_better_candidate_of_every_sample(batch) -> None:
+    view = View(TwoHeads().eval(), TwoHeads.shapes)
+    x, y = view.pack(batch[0]), batch[1]
+    threat = Threat("Linf", (0.05, 0.05), (0, 1))
+    one = view.fraction_right(attack("pgd", view, x, y, threat, steps=2), y, (0, 1))
+    many = view.fraction_right(attack("pgd", view, x, y, threat, steps=2, restarts=6), y, (0, 1))
+    assert (many <= one).all()
+    assert (many < one).any()
+
+
+def test_a_gradient_that_is_not_finite_is_counted_and_does_not_spread(batch) -> None:
+    class Broken(TwoHeads):
+        def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+            zero = a[:, :, 0, 0].sum(1, keepdim=True) * 0
+            return tuple(z + torch.sqrt(zero) for z in super().forward(a, b))  # sqrt has an infinite slope at 0
+
+    view = View(Broken().eval(), TwoHeads.shapes)
+    x, y = view.pack(batch[0]), batch[1]
+    adversarial = attack("pgd", view, x, y, Threat("Linf", (0.1, 0.1), (0, 1)))
+    assert adversarial.isfinite().all()
+    assert view.nonfinite_gradients > 0
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_margin_is_positive_exactly_when_the_prediction_is_wrong(classes) -> None:
+    logits = torch.randn(200, classes, generator=torch.Generator().manual_seed(0)) - 5
+    y = torch.randint(classes, (200,), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(margin(logits, y) > 0, logits.argmax(1) != y)
+    permutation = torch.randperm(classes)
+    assert torch.allclose(margin(logits[:, permutation], permutation.argsort()[y]), margin(logits, y))
+    assert torch.allclose(ce(logits, y), -logits.log_softmax(1)[range(200), y])
+
+
+def test_unknown_and_mistyped_parameters_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="it has: steps, step_size"):
+        complete("pgd", {"step": 3})
+    for wrong in ({"steps": 2.5}, {"steps": 0}, {"loss": "dlr"}, {"random_start": 1}, {"keep": "first"}):
+        with pytest.raises(ValueError, match="pgd"):
+            complete("pgd", wrong)
+    assert complete("pgd", {"step_size": 1})["step_size"] == 1.0
+
+
+def test_every_attack_names_its_paper_and_its_defaults() -> None:
+    for row in describe():
+        assert "arXiv" in row["summary"] or row["name"] == "noise"
+        assert row["parameters"] == parameters(row["name"])
