@@ -1,0 +1,7 @@
+"""Data: a registry of YAML cards, readers, splits by manifest, pairings, phantoms."""
+
+from robustbench_med.data.catalogue import catalogue, facts
+from robustbench_med.data.pairing import Component, Dataset, Samples, load
+from robustbench_med.data.registry import Card, card, ids
+
+__all__ = ["Card", "Component", "Dataset", "Samples", "card", "catalogue", "facts", "ids", "load"]

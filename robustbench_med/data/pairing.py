@@ -1,0 +1,180 @@
+"""Pairing: multimodal samples out of one data set, or of several unpaired ones by index."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustbench_med.data.readers import SPLITS, Pixels, Source, read
+from robustbench_med.data.registry import card
+from robustbench_med.data.splits import Manifest, make_manifest
+from robustbench_med.errors import UserError
+
+
+@dataclass(frozen=True)
+class Component:
+    """One split of one data set inside a pairing: `images` M' x (n, C, S, S), `labels` (n, T'), `ids` (n)."""
+
+    images: tuple[Pixels, ...]
+    labels: NDArray[np.int64]
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One split of a pairing.
+
+    Attributes:
+        components: the data sets behind it, in the order of the pairing.
+        index: (n, number of components), which row of each component a sample is made of.
+        channels: channels of each modality as the model sees them.
+    """
+
+    components: tuple[Component, ...]
+    index: NDArray[np.int64]
+    channels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def ids(self) -> list[str]:
+        """Stable sample ids: the parts' ids joined by "+"."""
+        return ["+".join(c.ids[row] for c, row in zip(self.components, rows, strict=True)) for rows in self.index]
+
+    @property
+    def labels(self) -> Tensor:
+        """(n, T) int64, -1 = not labelled."""
+        return torch.from_numpy(np.concatenate([c.labels[self.index[:, k]] for k, c in enumerate(self.components)], 1))
+
+    @property
+    def distinct(self) -> list[int]:
+        """Number of distinct images behind each modality; below n where the shorter set cycles."""
+        return [len(np.unique(self.index[:, k])) for k, c in enumerate(self.components) for _ in c.images]
+
+    @property
+    def distinct_labels(self) -> list[int]:
+        """Number of distinct labelled images behind each task."""
+        return [len(np.unique(self.index[:, k])) for k, c in enumerate(self.components) for _ in range(c.labels.shape[1])]
+
+    def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Tensor]:
+        """The modalities of some samples: M float32 tensors (len(rows), C_m, S, S) in [0, 1]."""
+        return self.gather(self.index[np.asarray(rows)])
+
+    def gather(self, index: NDArray[np.int64]) -> list[Tensor]:
+        """As `batch`, for explicit component rows (b, number of components)."""
+        arrays = [images[index[:, k]] for k, c in enumerate(self.components) for images in c.images]
+        tensors = [torch.from_numpy(array).float() / 255 for array in arrays]
+        return [t.expand(-1, c, -1, -1).contiguous() if t.shape[1] < c else t for t, c in zip(tensors, self.channels, strict=True)]
+
+    def head(self, n: int | None) -> Samples:
+        """The first n samples (all when None)."""
+        return Samples(self.components, self.index[:n], self.channels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set or pairing ready for training and evaluation."""
+
+    name: str
+    splits: dict[str, Samples]
+    modalities: tuple[str, ...]
+    channels: tuple[int, ...]
+    tasks: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+    size: int
+    synthetic: bool
+    manifest_hash: str
+    notes: tuple[str, ...]
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        return tuple(map(len, self.classes))
+
+    @property
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """(C, S, S) of each modality."""
+        return [(c, self.size, self.size) for c in self.channels]
+
+
+def load(
+    name: str,
+    *,
+    size: int,
+    channels: int | None = None,
+    split_seed: int = 0,
+    data_root: Path | None = None,
+    accept_unverified: bool = False,
+    strict: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Dataset:
+    """Loads a data set, or a pairing `a+b`.
+
+    A pairing joins unpaired sets by index after a seeded permutation, the shorter one cycling; every set brings its own
+    modalities and tasks. All sets of a pairing share the image size.
+
+    Args:
+        name: card ids or paths to YAML cards, joined by "+".
+        size: pixels of a side.
+        channels: channels of every modality as the model asks (grey is repeated), None for those of the files.
+        split_seed: seed of splits and pairing.
+        data_root: folder that holds the data sets on disk.
+        accept_unverified: use a file whose md5 is not the published one.
+        strict: refuse (UserError) an unreadable image instead of skipping and counting it.
+        say: called with one line about a download.
+    """
+    cards = [card(part) for part in name.split("+")]
+    if len({c.id for c in cards}) < len(cards):
+        raise UserError(f"the pairing {name!r} names a data set twice")
+    sources = [read(c, size=size, data_root=data_root, accept_unverified=accept_unverified, strict=strict, say=say) for c in cards]
+    manifests = [make_manifest(source, split_seed) for source in sources]
+    for manifest in manifests:
+        manifest.store()
+    native = [modality for c in cards for modality in c.modalities]
+    shown = tuple(max(modality.channels, channels or 0) for modality in native)
+    if channels is not None and any(c != channels for c in shown):
+        raise UserError(f"{name}: the preset asks for {channels} channel(s), but the images are RGB")
+    splits = {
+        split: _pair([_part(s, m, split) for s, m in zip(sources, manifests, strict=True)], split, split_seed, shown) for split in SPLITS
+    }
+    joint = hashlib.sha256("+".join(m.hash for m in manifests).encode() + f"/{split_seed}".encode()).hexdigest()
+    return Dataset(
+        name="+".join(c.id for c in cards),
+        splits=splits,
+        modalities=_unique([(modality.name, c.id) for c in cards for modality in c.modalities]),
+        channels=shown,
+        tasks=_unique([(task.name, c.id) for c in cards for task in c.tasks]),
+        classes=tuple(task.classes for c in cards for task in c.tasks),
+        size=size,
+        synthetic=any(c.synthetic for c in cards),
+        manifest_hash=joint,
+        notes=tuple(note for source in sources for note in source.notes),
+    )
+
+
+def _unique(names: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Short names; those that occur twice get their data set in front."""
+    short = [name for name, _ in names]
+    return tuple(name if short.count(name) == 1 else f"{origin}-{name}" for name, origin in names)
+
+
+def _part(source: Source, manifest: Manifest, split: str) -> Component:
+    row_of = {sample: row for row, sample in enumerate(source.ids)}
+    members: tuple[str, ...] = getattr(manifest, split)
+    rows = np.array([row_of[sample] for sample in members])
+    return Component(tuple(images[rows] for images in source.images), source.labels[rows], members)
+
+
+def _pair(parts: Sequence[Component], split: str, seed: int, channels: tuple[int, ...]) -> Samples:
+    rng = np.random.default_rng([seed, SPLITS.index(split)])
+    permutations = [rng.permutation(len(part.ids)) for part in parts]
+    n = max(map(len, permutations))
+    index = np.stack([permutation[np.arange(n) % len(permutation)] for permutation in permutations], 1)
+    return Samples(tuple(parts), index, channels)
