@@ -1,0 +1,252 @@
+"""Run specifications: what a user asks for, validated, expanded to cells, hashed.
+
+A run is a grid: models x data x attacks x radii x seeds. YAML and command line fill the same `RunSpec`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from robustbench_med.errors import UserError
+
+SCHEMA = 1
+"""Version of the meaning of a record; a change of protocol raises it, and with it every hash."""
+
+EOT_DEFAULT = 8
+"""Draws per gradient against a stochastic victim under the sound protocol."""
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Recipe(_Strict):
+    """How to train. Exactly one of `steps` and `epochs`."""
+
+    steps: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=1)
+    batch_size: int = Field(32, ge=2)
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    lr: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["one-cycle", "plateau", "trapezoid"] = "one-cycle"
+    clip_norm: float | None = Field(1.0, gt=0)
+    eval_every: int | None = Field(None, ge=1)
+    """Steps between validations; by default an epoch."""
+    early_stop: int | None = Field(None, ge=1)
+    """Validations without improvement after which training ends."""
+    augmentation: Literal["none", "release"] = "none"
+    warm_up: tuple[float, float] | None = None
+    """Shares of the training between which the model's own `warm_up` goes from 0 to 1; only later weights are kept."""
+    freeze_bn: float | None = Field(None, gt=0, lt=1)
+    """Share of the training after which BatchNorm uses its running statistics, as in inference."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Recipe:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs")
+        return self
+
+
+class TrainSpec(_Strict):
+    """Everything that determines the weights; its hash names the checkpoint."""
+
+    model: str
+    params: dict[str, Any]
+    data: str
+    manifest: str
+    size: int
+    channels: tuple[int, ...]
+    class_counts: tuple[int, ...]
+    preset: str
+    recipe: Recipe
+    seed: int
+    half: bool = False
+    """Weights stored in half precision."""
+
+
+class RunSpec(_Strict):
+    """What `medrobust run` does; every list is one axis of the grid."""
+
+    model: list[str] = Field(min_length=1)
+    attack: list[str] = ["pgd"]
+    data: list[str] = ["phantoms"]
+    eps: list[str] = ["4/255"]
+    norm: list[Literal["Linf", "L2"]] = ["Linf"]
+    target_task: str = "joint"
+    seed: list[int] = [0]
+    train_seed: list[int] = [0]
+    preset: str = "quick"
+    protocol: Literal["sound", "release"] = "sound"
+    draws: int = Field(16, ge=1)
+    limit: int | None = Field(None, ge=0)
+    """First n test samples; 0 = all; None = what the preset says."""
+    size: int | None = Field(None, ge=16, le=1024)
+    attack_params: dict[str, Any] = {}
+    model_params: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    checkpoint: Path | None = None
+    control: bool = True
+    """Adds the noise control at every radius."""
+
+    @field_validator("model", "attack", "data", "eps", "norm", "seed", "train_seed", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return value if isinstance(value, list) else [value]
+
+    @field_validator("eps", mode="before")
+    @classmethod
+    def _as_text(cls, value: list[object]) -> list[object]:
+        return [v if isinstance(v, str) else ",".join(f"{k}={r}" for k, r in v.items()) if isinstance(v, dict) else str(v) for v in value]
+
+
+class TrainOptions(_Strict):
+    """What `medrobust train` takes besides model and data."""
+
+    preset: str = "quick"
+    seed: int = 0
+    size: int | None = Field(None, ge=16, le=1024)
+    params: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    half: bool = False
+
+
+class Cell(_Strict):
+    """One evaluation before its victim and data are known: a point of the grid."""
+
+    model: str
+    data: str
+    attack: str
+    eps: str
+    norm: Literal["Linf", "L2"]
+    seed: int
+    train_seed: int
+
+
+def cells(run: RunSpec) -> list[Cell]:
+    """The grid of a run in a stable order, the noise control of every radius first; victims outermost, so each loads once."""
+    attacks = list(dict.fromkeys((["noise"] if run.control else []) + run.attack))
+    axes: dict[str, list[Any]] = {
+        "data": run.data,
+        "model": run.model,
+        "train_seed": run.train_seed,
+        "seed": run.seed,
+        "norm": run.norm,
+        "eps": run.eps,
+        "attack": attacks,
+    }
+    grid = itertools.product(*(dict.fromkeys(axis) for axis in axes.values()))
+    return [Cell.model_validate(dict(zip(axes, point, strict=True))) for point in grid]
+
+
+def split_radii(options: Sequence[str]) -> list[str]:
+    """What `--eps` was given, as a list of radii: `1/255,2/255` are two, `mri=4/255,xray=0` is one."""
+    return [part.strip() for text in options for part in ([text] if "=" in text else text.split(",")) if part.strip()]
+
+
+def assignments(options: Sequence[str]) -> dict[str, Any]:
+    """`name=value` options as a dictionary; values as YAML reads them, and 1e-3 is a number too."""
+    found: dict[str, Any] = {}
+    for text in options:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"expected NAME=VALUE such as steps=50, got {text!r}")
+        try:
+            loaded = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"cannot read the value in {text!r}: {' '.join(str(error).split())}") from error
+        if isinstance(loaded, str):
+            with contextlib.suppress(ValueError):
+                loaded = float(loaded)
+        found[name.strip().replace("-", "_")] = loaded
+    return found
+
+
+def whole_numbers(text: str, option: str) -> list[int]:
+    """Positive whole numbers, comma-separated."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UserError(f"{option} takes positive whole numbers, comma-separated, got {text!r}")
+    return list(map(int, parts))
+
+
+def parse_radii(text: str, modalities: Sequence[str]) -> tuple[float, ...]:
+    """Radius of each modality from `4/255`, `0.03` or `mri=4/255,xray=0` (modalities left out are trusted: radius 0)."""
+    if "=" not in text:
+        return (parse_number(text),) * len(modalities)
+    radii = dict.fromkeys(modalities, 0.0)
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if name.strip() not in radii:
+            raise UserError(f"eps {text!r} names the modality {name.strip()!r}; this data has: {', '.join(modalities)}")
+        radii[name.strip()] = parse_number(value)
+    return tuple(radii[name] for name in modalities)
+
+
+def parse_number(text: str) -> float:
+    """A radius: a finite number >= 0, or a fraction such as 4/255."""
+    try:
+        value = float(Fraction(text)) if "/" in text else float(text)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise UserError(f"eps must be a number or fraction >= 0 such as 4/255 or 0.03, got {text.strip()!r}")
+    return value
+
+
+def radius_label(radii: Sequence[float], modalities: Sequence[str]) -> str:
+    """How a table shows the radii: `4/255` when all modalities share one, else `mri=4/255,xray=0`."""
+    if len(set(radii)) == 1:
+        return number_label(radii[0])
+    return ",".join(f"{name}={number_label(r)}" for name, r in zip(modalities, radii, strict=True))
+
+
+def number_label(radius: float) -> str:
+    """`k/255` where the radius is a whole number k of grey levels, else up to six significant digits."""
+    levels = radius * 255
+    if radius and abs(levels - round(levels)) < 1e-9 and levels < 256:
+        return f"{round(levels)}/255"
+    return f"{radius:.6g}"
+
+
+def canonical_hash(value: BaseModel | Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON (sorted keys, no spaces) with the schema's version."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    text = json.dumps({"schema": SCHEMA, **plain}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """A YAML run file as a dictionary of `RunSpec` fields."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read the run file {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} must hold a mapping such as 'model: [mail, late]'")
+    return loaded
+
+
+def validate(kind: type[Spec], values: Mapping[str, Any], what: str) -> Spec:
+    """Builds a spec; the first fault becomes one line (UserError) that names the field and lists the known ones."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{what}: unknown field {name!r}; known: {', '.join(kind.model_fields)}") from error
+        raise UserError(f"{what}: {name + ': ' if name else ''}{first['msg']} (got {first['input']!r})") from error

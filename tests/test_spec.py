@@ -1,0 +1,93 @@
+"""Specifications: what a user writes, and what it means."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustbench_med.errors import UserError
+from robustbench_med.spec import (
+    RunSpec,
+    assignments,
+    canonical_hash,
+    cells,
+    load_config,
+    number_label,
+    parse_number,
+    parse_radii,
+    radius_label,
+    split_radii,
+    validate,
+)
+
+
+@pytest.mark.parametrize("text", ["4/0", "-1", "-1/255", "abc", "", "nan", "inf", "1e999", "1//2"])
+def test_a_bad_radius_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="eps must be a number or fraction"):
+        parse_number(text)
+
+
+def test_radii_of_all_or_of_named_modalities() -> None:
+    assert parse_radii("4/255", ["mri", "xray"]) == (4 / 255, 4 / 255)
+    assert parse_radii("mri=4/255, xray=0", ["mri", "xray"]) == (4 / 255, 0.0)
+    assert parse_radii("xray=0.1", ["mri", "xray"]) == (0.0, 0.1)
+    with pytest.raises(UserError, match="names the modality 'ct'"):
+        parse_radii("ct=1/255", ["mri", "xray"])
+
+
+def test_several_radii_in_one_option_and_one_per_modality() -> None:
+    assert split_radii(["1/255,2/255", "mri=4/255,xray=0"]) == ["1/255", "2/255", "mri=4/255,xray=0"]
+
+
+@given(st.integers(1, 255))
+def test_labels_of_grey_levels_read_back_as_the_same_radius(k: int) -> None:
+    assert number_label(k / 255) == f"{k}/255"
+    assert parse_number(number_label(k / 255)) == k / 255
+    assert radius_label((k / 255, 0.0), ["a", "b"]) == f"a={k}/255,b=0"
+
+
+def test_assignments_read_numbers_words_and_lists() -> None:
+    assert assignments(["steps=5", "lr=1e-3", "loss=margin", "warm_up=[0.1, 0.6]", "half=true"]) == {
+        "steps": 5,
+        "lr": 1e-3,
+        "loss": "margin",
+        "warm_up": [0.1, 0.6],
+        "half": True,
+    }
+    with pytest.raises(UserError, match="NAME=VALUE"):
+        assignments(["steps"])
+
+
+def test_the_grid_has_every_combination_once_and_the_noise_control() -> None:
+    run = RunSpec(model=["a", "b", "a"], attack=["pgd", "noise"], eps=["1/255", "2/255"], seed=[0, 1])
+    grid = cells(run)
+    assert len(grid) == len(set(grid)) == 2 * 2 * 2 * 2
+    assert len(cells(run.model_copy(update={"control": False, "attack": ["pgd"]}))) == 2 * 2 * 2
+    assert [cell.model for cell in grid] == ["a"] * 8 + ["b"] * 8  # each victim is loaded once
+
+
+def test_a_run_file_with_lists_and_a_radius_per_modality(tmp_path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: [mail, late]\neps:\n  - 1/255\n  - {mri: 4/255, xray: 0}\n")
+    run = validate(RunSpec, load_config(path), "run")
+    assert run.model == ["mail", "late"]
+    assert run.eps == ["1/255", "mri=4/255,xray=0"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": ["mail"], "modle": 1}, "unknown field 'modle'"),
+        ({"model": ["mail"], "draws": 0}, "draws"),
+        ({"model": []}, "model"),
+        ({"model": ["mail"], "protocol": "fast"}, "protocol"),
+    ],
+)
+def test_a_faulty_run_is_one_line_that_names_the_field(values: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        validate(RunSpec, values, "run")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hash_depends_on_values_not_on_key_order() -> None:
+    assert canonical_hash({"a": 1, "b": 2}) == canonical_hash({"b": 2, "a": 1})
+    assert canonical_hash({"a": 1}) != canonical_hash({"a": 2})
