@@ -1,0 +1,147 @@
+"""The protocol: random victims, samples that are never right, batch sizes, intervals."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import CoinFlip, TwoHeads
+from torch import Tensor, nn
+
+from robustbench_med.attacks import ATTACKS, Threat, View, complete
+from robustbench_med.data import Component, Samples
+from robustbench_med.evaluation import Setting, attack_pass, clean_pass, is_stochastic
+from robustbench_med.models.mail import MAIL
+
+CPU = torch.device("cpu")
+
+
+def samples_of(*images: np.ndarray, labels: np.ndarray) -> Samples:
+    n = len(labels)
+    component = Component(images, labels, tuple(f"s{i:03d}" for i in range(n)))
+    return Samples((component,), np.arange(n)[:, None], tuple(i.shape[1] for i in images))
+
+
+def two_head_samples(n: int = 40) -> Samples:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (n, *shape), dtype=np.uint8) for shape in TwoHeads.shapes]
+    victim = TwoHeads().eval()
+    logits = victim(*(torch.from_numpy(i).float() / 255 for i in images))
+    labels = np.stack([z.argmax(1).numpy() for z in logits], 1)
+    labels[::5, 0] = 1 - labels[::5, 0]  # a fifth is wrong at task 0 to begin with
+    return samples_of(*images, labels=labels)
+
+
+def setting(batch_size: int = 16, protocol: str = "sound", draws: int = 16) -> Setting:
+    return Setting(protocol, draws, 0, CPU, batch_size)  # type: ignore[arg-type]
+
+
+def evaluate(victim: nn.Module, samples: Samples, threat: Threat, name: str, how: Setting, **given):
+    stochastic = is_stochastic(victim, samples, how)
+    clean = clean_pass(victim, samples, how, lambda n: None, stochastic=stochastic)
+    given = ({"eot": 4} if stochastic and name != "noise" and how.protocol == "sound" else {}) | given
+    return clean, attack_pass(victim, samples, clean, threat, name, complete(name, given), how, lambda n: None)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_victim_that_is_right_with_probability_seven_tenths_is_seven_tenths_robust(name: str) -> None:
+    rng = np.random.default_rng(0)
+    n = 200
+    labels = rng.integers(2, size=(n, 1))
+    images = rng.integers(60, 200, (n, 1, 4, 4), dtype=np.uint8)
+    images[:, 0, 0, 0] = 255 * labels[:, 0]
+    given = {} if name in ("noise", "fgsm") else {"steps": 5} | ({"restarts": 3} if name == "pgd" else {})
+    clean, outcome = evaluate(CoinFlip(), samples_of(images, labels=labels), Threat("Linf", (0.1,), (0,)), name, setting(64), **given)
+    assert clean.stochastic
+    assert outcome.figures["robust"] == pytest.approx(0.7, abs=0.03)  # 3200 draws: standard error 0.008
+    low, high = outcome.figures["robust_interval"]
+    assert low < 0.7 < high
+    assert outcome.figures["robust_vote"] > 0.85  # the majority of 16 such draws is right more often than one
+
+
+def test_a_victim_that_hides_its_randomness_is_found_by_trying() -> None:
+    class Liar(TwoHeads):
+        stochastic = False
+
+        def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+            return tuple(z + 1e-3 * torch.randn_like(z) for z in super().forward(a, b))
+
+    assert is_stochastic(Liar().eval(), two_head_samples(), setting())
+    assert not is_stochastic(TwoHeads().eval(), two_head_samples(), setting())
+
+
+def test_samples_never_right_are_not_attacked_and_count_as_wrong() -> None:
+    samples = two_head_samples()
+    clean, outcome = evaluate(TwoHeads().eval(), samples, Threat("Linf", (0.1, 0.1), (0,)), "pgd", setting())
+    assert clean.right[:, 0].mean() == pytest.approx(0.8)
+    assert outcome.cost["attacked_samples"] == 32
+    wrong = clean.right[:, 0] == 0
+    assert (outcome.arrays["robust_right"][wrong, 0] == 0).all()
+    assert (outcome.arrays["linf"][wrong] == 0).all()
+    assert outcome.figures["robust"] <= outcome.figures["clean"]
+    assert outcome.figures["asr"] == pytest.approx(1 - outcome.figures["robust"] / outcome.figures["clean"])
+
+
+def test_an_attack_on_one_task_reports_the_other_too() -> None:
+    clean, outcome = evaluate(TwoHeads().eval(), two_head_samples(), Threat("Linf", (0.3, 0.3), (1,)), "pgd", setting())
+    attacked, other = outcome.figures["tasks"][1], outcome.figures["tasks"][0]
+    assert outcome.figures["robust"] == attacked["robust"] < 0.3
+    assert other["robust"] > attacked["robust"]
+    assert clean.right[:, 1].mean() == 1
+
+
+def test_release_protocol_takes_one_draw_of_a_random_victim_and_attacks_all() -> None:
+    samples = two_head_samples()
+    victim = MAIL((1, 3), (2, 4), width=16).eval()
+    clean, outcome = evaluate(victim, samples, Threat("Linf", (0.1, 0.1), (0, 1)), "fgsm", setting(protocol="release"))
+    assert clean.draws == 1
+    assert set(np.unique(clean.right)) <= {0.0, 1.0}
+    assert outcome.cost["attacked_samples"] == len(samples)
+    assert outcome.cost["attack_forward_per_sample"] == outcome.cost["attack_backward_per_sample"] == 1
+
+
+def test_outcomes_do_not_depend_on_the_batch_size_but_for_rounding_at_the_margin() -> None:
+    rng = np.random.default_rng(3)
+    victim = MAIL((1, 1), (3, 2), width=16, mc_dropout=False, bn_momentum=1.0)
+    images = [rng.integers(0, 256, (64, 1, 32, 32), dtype=np.uint8) for _ in range(2)]
+    victim.train()(*(torch.from_numpy(i).float() / 255 for i in images))
+    victim.eval().requires_grad_(False)
+    logits = victim(*(torch.from_numpy(i).float() / 255 for i in images))
+    samples = samples_of(*images, labels=np.stack([z.argmax(1).numpy() for z in logits], 1))
+    threat = Threat("Linf", (1 / 255, 1 / 255), (0, 1))
+    outcomes = {size: evaluate(victim, samples, threat, "pgd", setting(size), steps=3)[1].arrays for size in (1, 7, 64)}
+    reference = outcomes[64]
+    assert 0.02 < reference["robust_right"].mean() < 0.98  # the radius is one at which outcomes could differ
+    for size in (1, 7):
+        differ = (outcomes[size]["robust_right"] != reference["robust_right"]).any(1)
+        for i in np.flatnonzero(differ):  # each such sample must sit on the decision boundary
+            for t in (0, 1):
+                p = np.sort(reference[f"robust_probabilities_{t}"][i])
+                changed = outcomes[size]["robust_right"][i, t] != reference["robust_right"][i, t]
+                assert not changed or p[-1] - p[-2] < 1e-2, f"sample {i}, task {t}: margin {p[-1] - p[-2]}"
+        assert differ.mean() < 0.1
+
+
+def test_the_same_seed_gives_the_same_outcome_for_a_random_victim_and_another_seed_another() -> None:
+    samples = two_head_samples()
+    victim = MAIL((1, 3), (2, 4), width=16).eval().requires_grad_(False)
+    runs = []
+    for seed in (0, 0, 1):
+        how = Setting("sound", 4, seed, CPU, 16)
+        runs.append(evaluate(victim, samples, Threat("Linf", (0.1, 0.1), (0, 1)), "pgd", how, steps=2)[1].arrays)
+    assert all(np.array_equal(runs[0][key], runs[1][key]) for key in runs[0])
+    assert not np.array_equal(runs[0]["robust_probabilities_0"], runs[2]["robust_probabilities_0"])
+
+
+def test_evaluation_leaves_the_global_random_state_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    evaluate(CoinFlip(), samples_of(np.zeros((4, 1, 2, 2), np.uint8), labels=np.zeros((4, 1), np.int64)), Threat("Linf", (0.1,), (0,)), "noise", setting())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_passes_per_sample_are_what_the_attack_costs() -> None:
+    view = View(TwoHeads().eval(), TwoHeads.shapes)
+    samples = two_head_samples()
+    _, outcome = evaluate(view.victim, samples, Threat("Linf", (1e-6, 1e-6), (0, 1)), "pgd", setting(), steps=10)
+    assert outcome.cost["attack_backward_per_sample"] == 10  # nothing falls at this radius, so nothing leaves the batch
+    assert outcome.cost["attack_forward_per_sample"] == 11
