@@ -1,0 +1,138 @@
+"""Checkpoints: weights as safetensors, everything about them in a JSON sidecar. Never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import as_file
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from robustbench_med.errors import UserError
+from robustbench_med.models.registry import ZOO
+from robustbench_med.paths import home, write_atomically, write_text
+from robustbench_med.spec import TrainSpec, canonical_hash
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained victim on disk: `path` of the weights, their sha256, and the sidecar (empty for foreign weights)."""
+
+    path: Path
+    sha256: str
+    sidecar: dict[str, Any]
+
+    @property
+    def origin(self) -> str:
+        """Where it came from: zoo, cache or file."""
+        return "zoo" if self.path.parent.name == "zoo" else "cache" if home() in self.path.parents else "file"
+
+
+def name_of(spec: TrainSpec) -> str:
+    """File name (no suffix) of the checkpoint a spec leads to."""
+    return f"{spec.model}-{spec.data}-{spec.preset}-s{spec.seed}-{canonical_hash(spec)[:12]}"
+
+
+def cached_path(spec: TrainSpec) -> Path:
+    """Where a spec's checkpoint is kept below medrobust's home."""
+    return home() / "checkpoints" / f"{name_of(spec)}.safetensors"
+
+
+def find(spec: TrainSpec) -> Checkpoint | None:
+    """The checkpoint of a spec: medrobust's own cache first, then the zoo that comes with the package."""
+    path = cached_path(spec)
+    if path.with_suffix(".json").exists() and path.exists():
+        return open_checkpoint(path)
+    wanted = {canonical_hash(spec), canonical_hash(spec.model_copy(update={"half": True}))}
+    for sidecar in ZOO.iterdir():
+        if sidecar.name.endswith(".json") and json.loads(sidecar.read_text())["training_hash"] in wanted:
+            with as_file(ZOO / sidecar.name.replace(".json", ".safetensors")) as weights:
+                return open_checkpoint(weights)
+    return None
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint file; its sidecar, when there is one, must belong to these very weights."""
+    try:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        sidecar_path = path.with_suffix(".json")
+        sidecar = json.loads(sidecar_path.read_text(encoding="utf-8")) if sidecar_path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error}") from error
+    if sidecar and sidecar.get("weights_sha256") != sha256:
+        raise UserError(f"{path} is not the file its sidecar {sidecar_path.name} describes (sha256 differs); delete both and train again")
+    return Checkpoint(path, sha256, sidecar)
+
+
+def load_weights(victim: nn.Module, checkpoint: Checkpoint) -> None:
+    """Loads weights in place, half precision widened; another architecture or class count is a UserError."""
+    try:
+        state = safetensors.torch.load_file(checkpoint.path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{checkpoint.path} is not a readable safetensors file: {error}") from error
+    expected = victim.state_dict()
+    missing, extra = expected.keys() - state.keys(), state.keys() - expected.keys()
+    if missing or extra:
+        what = f"lacks {min(missing)}" if missing else f"has {min(extra)} besides"
+        raise UserError(f"{checkpoint.path} does not fit this model: it {what}; was it trained as another model or with other parameters?")
+    for name, tensor in expected.items():
+        if tensor.shape != state[name].shape:
+            raise UserError(
+                f"{checkpoint.path} does not fit this model and data: {name} is {tuple(state[name].shape)}, needed "
+                f"{tuple(tensor.shape)}; another width or another number of classes?"
+            )
+    victim.load_state_dict({name: state[name].to(tensor.dtype) for name, tensor in expected.items()})
+
+
+def save(path: Path, state: dict[str, torch.Tensor], spec: TrainSpec, details: dict[str, Any]) -> Checkpoint:
+    """Writes weights, then the sidecar that makes them count."""
+    tensors = {
+        name: (tensor.half() if spec.half and tensor.is_floating_point() else tensor).contiguous().cpu() for name, tensor in state.items()
+    }
+    if spec.half and not all(t.isfinite().all() for t in tensors.values()):
+        raise UserError(f"{spec.model}: a weight is too large for half precision; train without --half")
+    write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary))
+    sidecar = {
+        "training": spec.model_dump(mode="json"),
+        "training_hash": canonical_hash(spec),
+        "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        **details,
+    }
+    write_text(path.with_suffix(".json"), json.dumps(sidecar, indent=1))
+    return open_checkpoint(path)
+
+
+def export(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """Copies weights and sidecar into a folder."""
+    for source in (checkpoint.path, checkpoint.path.with_suffix(".json")):
+        write_atomically(folder / source.name, lambda temporary, source=source: shutil.copyfile(source, temporary))  # type: ignore[misc]
+    return open_checkpoint(folder / checkpoint.path.name)
+
+
+# --- interrupted trainings ---------------------------------------------------------------------------------------------------
+
+
+def save_progress(path: Path, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+    """One file with the whole state of a training, so that a kill leaves either the old state or the new one."""
+    flat = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: safetensors.torch.save_file(flat, temporary, metadata={"facts": json.dumps(facts)}))
+
+
+def load_progress(path: Path, say: Callable[[str], None]) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """The state `save_progress` wrote, or None when there is none that can be read."""
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["facts"])  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        say(f"the interrupted training {path} cannot be read ({error}); starting again")
+        return None
