@@ -1,0 +1,187 @@
+"""Tables out of records: the leaderboard, the long form, and what things cost. Pure functions of the store's content."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robustbench_med.spec import canonical_hash, radius_label
+from robustbench_med.statistics import wilson
+from robustbench_med.store import Record
+
+AVERAGED = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
+
+
+def threat_key(record: Record) -> tuple[Any, ...]:
+    """What makes two robust accuracies comparable: data, samples, threat, attack with its parameters, protocol."""
+    spec = record["spec"]
+    return (
+        spec["data"]["name"],
+        spec["data"]["size"],
+        spec["data"]["n"],
+        spec["threat"]["norm"],
+        tuple(spec["threat"]["radii"]),
+        tuple(spec["threat"]["tasks"]),
+        spec["attack"]["name"],
+        spec["protocol"]["name"],
+    )
+
+
+def families(records: Sequence[Record]) -> list[list[Record]]:
+    """Records that differ in their seeds (and so in their weights) alone, each family ordered by seeds."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        spec = {**record["spec"], "seed": None}
+        spec["victim"] = {k: v for k, v in spec["victim"].items() if k not in ("train_seed", "weights_sha256")}
+        found[canonical_hash(spec)].append(record)
+    order = sorted(found.items())
+    return [sorted(family, key=lambda r: (r["spec"]["victim"]["train_seed"], r["spec"]["seed"], r["hash"])) for _, family in order]
+
+
+def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a model x data x threat model x attack, best robust accuracy first; no figure here was measured by a clock.
+
+    Figures are means over seeds, `robust_std` is over seeds (empty for one), intervals are Wilson 95 % over distinct test images.
+    `rank` counts within the rows of the same data, threat, attack and protocol.
+    """
+    rows = [_row(family) for family in families(records)]
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return frame
+    keys = ["robust", "clean", "data", "attack", "norm", "eps", "target", "model", "attack_params", "checkpoint"]
+    frame = frame.sort_values(keys, ascending=[False, False] + [True] * (len(keys) - 2), kind="stable", ignore_index=True)
+    comparable = ["data", "size", "n", "norm", "eps", "target", "attack", "attack_params", "protocol"]
+    comparable.remove("attack_params")  # a random victim's attack has more EOT draws
+    frame.insert(0, "rank", frame.groupby(comparable)["robust"].rank(method="min", ascending=False).astype(int))
+    return frame
+
+
+def _row(family: Sequence[Record]) -> dict[str, Any]:
+    first = family[0]
+    spec, names, victim = first["spec"], first["names"], first["victim"]
+    tasks = first["figures"]["tasks"]
+    attacked = [names["tasks"][t] for t in spec["threat"]["tasks"]]
+    mean = {key: _mean([r["figures"][key] for r in family]) for key in AVERAGED}
+    n = min(tasks[t]["n_distinct"] for t in spec["threat"]["tasks"])
+    intervals = {key: wilson(mean[key] or 0.0, n) for key in ("clean", "robust")}
+    robust = [r["figures"]["robust"] for r in family]
+    row = {
+        "model": spec["victim"]["model"],
+        "data": spec["data"]["name"],
+        "synthetic": first["synthetic"],
+        "norm": spec["threat"]["norm"],
+        "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
+        "target": "joint" if len(attacked) == len(names["tasks"]) else "+".join(attacked),
+        "attack": spec["attack"]["name"],
+        "protocol": spec["protocol"]["name"],
+        "n": spec["data"]["n"],
+        "n_distinct": n,
+        "clean": mean["clean"],
+        "clean_low": intervals["clean"][0],
+        "clean_high": intervals["clean"][1],
+        "robust": mean["robust"],
+        "robust_low": intervals["robust"][0],
+        "robust_high": intervals["robust"][1],
+        "robust_std": float(np.std(robust, ddof=1)) if len(robust) > 1 else None,
+        "seeds": len(family),
+        "asr": mean["asr"],
+        "balanced_accuracy": mean["balanced_accuracy"],
+        "auc": mean["auc"],
+        "clean_vote": mean["clean_vote"],
+        "robust_vote": mean["robust_vote"],
+        "draws": first["draws"],
+        "eot": spec["attack"]["params"].get("eot"),
+        "marks": "; ".join(marks(family)),
+        "parameters": victim["parameters"],
+        "gflops": victim["gflops"],
+        "gmacs": victim["gmacs"],
+        "preset": spec["victim"]["preset"],
+        "size": spec["data"]["size"],
+        "attack_params": " ".join(f"{k}={v}" for k, v in sorted(spec["attack"]["params"].items())),
+        "checkpoint": spec["victim"]["weights_sha256"][:12],
+    }
+    for t, name in enumerate(names["tasks"]):
+        row |= {
+            f"task_{t}": name,
+            f"clean_{t}": _mean([r["figures"]["tasks"][t]["clean"] for r in family]),
+            f"robust_{t}": _mean([r["figures"]["tasks"][t]["robust"] for r in family]),
+        }
+    return row
+
+
+def marks(family: Sequence[Record]) -> list[str]:
+    """What a reader must know before believing a row."""
+    first, found = family[0], []
+    if first["synthetic"]:
+        found.append("synthetic data")
+    trivial = {
+        f"trivial on {name}"
+        for record in family
+        for name, figures in zip(record["names"]["tasks"], record["figures"]["tasks"], strict=True)
+        if figures["trivial"]
+    }
+    found += sorted(trivial)
+    if first["naive"]:
+        found.append("naive attack on a random model")
+    if any(note.startswith("unverified") for note in first["notes"]):
+        found.append("unverified data")
+    return found
+
+
+def long_form(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a record x task x metric, with the record's hash: everything measured, for statistics software."""
+    rows = []
+    for record in sorted(records, key=lambda r: r["hash"]):
+        spec = record["spec"]
+        key = {
+            "record": record["hash"][:12],
+            "model": spec["victim"]["model"],
+            "data": spec["data"]["name"],
+            "synthetic": record["synthetic"],
+            "norm": spec["threat"]["norm"],
+            "eps": radius_label(spec["threat"]["radii"], record["names"]["modalities"]),
+            "attack": spec["attack"]["name"],
+            "protocol": spec["protocol"]["name"],
+            "seed": spec["seed"],
+            "train_seed": spec["victim"]["train_seed"],
+        }
+        for t, (name, figures) in enumerate(zip(record["names"]["tasks"], record["figures"]["tasks"], strict=True)):
+            for metric, value in figures.items():
+                if metric == "trivial" or value is None:
+                    continue
+                values = {f"{metric}_low": value[0], f"{metric}_high": value[1]} if isinstance(value, list) else {metric: value}
+                for each, number in values.items():
+                    rows.append({**key, "task": name, "attacked": t in spec["threat"]["tasks"], "metric": each, "value": number})
+    return pd.DataFrame(rows)
+
+
+def cost(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a record: passes, seconds and memory; a clock measured some of these, so they differ from run to run."""
+    rows = [
+        {
+            "record": record["hash"][:12],
+            "model": record["spec"]["victim"]["model"],
+            "data": record["spec"]["data"]["name"],
+            "attack": record["spec"]["attack"]["name"],
+            "eps": radius_label(record["spec"]["threat"]["radii"], record["names"]["modalities"]),
+            **{key: record["victim"][key] for key in ("parameters", "gflops", "gmacs", "latency_ms")},
+            "model_memory_mib": record["victim"]["peak_memory_mib"],
+            **{
+                key: record["cost"][key]
+                for key in ("attack_forward_per_sample", "attack_backward_per_sample", "seconds", "peak_memory_mib")
+            },
+            "batch_size": record["cost"]["batch_size"],
+            "device": record["environment"]["device"],
+        }
+        for record in sorted(records, key=lambda r: r["hash"])
+    ]
+    return pd.DataFrame(rows)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None

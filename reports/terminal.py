@@ -1,0 +1,163 @@
+"""What the terminal shows: tables of results, of a record, and of what can be named."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from robustbench_med.reports.tables import marks
+from robustbench_med.spec import radius_label
+from robustbench_med.store import Record
+
+
+def leaderboard(frame: pd.DataFrame) -> RenderableType:
+    """One table a data set, threat and protocol; best first within each radius and attack."""
+    tables: list[RenderableType] = []
+    for (data, size, n, norm, target, protocol), group in frame.groupby(["data", "size", "n", "norm", "target", "protocol"], sort=True):
+        synthetic = " (synthetic)" if group.synthetic.any() else ""
+        table = Table(title=f"{data}{synthetic}, {size} px, {norm}, target {target}, protocol {protocol}, n = {n}", title_justify="left")
+        for name in ("eps", "attack", "model"):
+            table.add_column(name, no_wrap=True)
+        for name in ("clean", "robust", "95 % interval", "ASR", "bal. acc.", "AUC", "draws", "GFLOPs"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("marks")
+        group = group.assign(radius=group.eps.map(_sortable), control=group.attack != "noise")
+        group = group.sort_values(["radius", "eps", "control", "attack", "rank", "model"], kind="stable")
+        last = None
+        for _, row in group.iterrows():
+            if last not in (None, (row.eps, row.attack)):
+                table.add_section()
+            last = (row.eps, row.attack)
+            cells = [row.eps, row.attack, row.model, _number(row.clean), _number(row.robust)]
+            cells += [f"{row.robust_low:.3f} - {row.robust_high:.3f}", _number(row.asr), _number(row.balanced_accuracy), _number(row.auc)]
+            cells += [str(row.draws), f"{row.gflops:.3f}", row.marks]
+            table.add_row(*map(escape, cells), style="dim" if row.attack == "noise" else None)
+        tables.append(table)
+    return Group(*tables)
+
+
+def record(found: Record, *, as_json: bool) -> RenderableType:
+    """One record in full."""
+    if as_json:
+        return Text(json.dumps(found, indent=1))
+    spec, figures, names = found["spec"], found["figures"], found["names"]
+    head = Table(show_header=False, title=f"record {found['hash']}", title_justify="left", box=None)
+    facts = {
+        "victim": f"{spec['victim']['model']} ({_assigned(spec['victim']['params'])}), weights {spec['victim']['weights_sha256'][:12]} "
+        f"from the {found['victim']['origin']}",
+        "data": f"{spec['data']['name']}{' (synthetic)' if found['synthetic'] else ''}, split {spec['data']['split']}, "
+        f"n = {spec['data']['n']}, {spec['data']['size']} px, manifest {spec['data']['manifest'][:12]}",
+        "threat": f"{spec['threat']['norm']}, eps {radius_label(spec['threat']['radii'], names['modalities'])}, "
+        f"target {' + '.join(names['tasks'][t] for t in spec['threat']['tasks'])}",
+        "attack": f"{spec['attack']['name']} ({_assigned(spec['attack']['params'])})",
+        "protocol": f"{spec['protocol']['name']}, {found['draws']} draw(s) a prediction, "
+        f"{'stochastic' if found['stochastic'] else 'deterministic'} victim, seed {spec['seed']}",
+        "marks": "; ".join(marks([found])) or "none",
+        "notes": "; ".join(found["notes"]) or "none",
+        "passes": f"{found['cost']['attack_forward_per_sample']:.0f} forward, {found['cost']['attack_backward_per_sample']:.0f} backward "
+        "per attacked sample",
+        "seconds": f"{found['cost']['seconds']:.1f} on {found['environment']['device']}",
+        "versions": ", ".join(f"{name} {version}" for name, version in found["environment"]["versions"].items()),
+        "again": found["command"],
+    }
+    for name, text in facts.items():
+        head.add_row(name, escape(text))
+    table = Table(title="figures", title_justify="left")
+    table.add_column("task")
+    columns = ["clean", "robust", "robust_vote", "asr", "clean_balanced_accuracy", "balanced_accuracy", "clean_auc", "auc"]
+    for name in columns:
+        table.add_column(name.replace("_", " "), justify="right")
+    for name, task in zip(names["tasks"], figures["tasks"], strict=True):
+        cells = [_number(task[key]) for key in columns]
+        for i, key in ((0, "clean_interval"), (1, "robust_interval")):
+            cells[i] += f" [{task[key][0]:.3f}, {task[key][1]:.3f}]"
+        table.add_row(escape(name), *map(escape, cells))
+    return Group(head, table)
+
+
+def models(rows: Sequence[Mapping[str, Any]], preset: str, description: str) -> RenderableType:
+    """What `--model` takes."""
+    table = Table(title=escape(f"models, preset {preset}: {description}"), title_justify="left", caption=_ON_PARAMETERS)
+    for name in ("model", "parameters", "GFLOPs", "GMACs", "stochastic", "paper", "arguments"):
+        table.add_column(name, justify="right" if name in ("parameters", "GFLOPs", "GMACs") else "left")
+    for row in rows:
+        table.add_row(
+            row["model"],
+            f"{row['parameters']:,}",
+            f"{row['gflops']:.3f}",
+            f"{row['gmacs']:.3f}",
+            "yes" if row["stochastic"] else "no",
+            row["paper"],
+            escape(_assigned(row["arguments"])),
+        )
+    return table
+
+
+_ON_PARAMETERS = "Costs are for two grey modalities and tasks of 4 and 3 classes. Arguments: --model-param NAME=VALUE."
+
+
+def costs(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """`medrobust cost`."""
+    table = Table(title=f"cost of one sample, {rows[0]['size']} px, on {rows[0]['device']}", title_justify="left")
+    for name in ("model", "parameters", "GFLOPs", "GMACs", "latency ms", "peak memory MiB"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for row in rows:
+        table.add_row(
+            row["model"],
+            f"{row['parameters']:,}",
+            f"{row['gflops']:.3f}",
+            f"{row['gmacs']:.3f}",
+            f"{row['latency_ms']:.1f}",
+            f"{row['peak_memory_mib']:.1f}",
+        )
+    return table
+
+
+def attacks(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What `--attack` takes."""
+    table = Table(title="attacks", title_justify="left", caption="Parameters: --attack-param NAME=VALUE. EOT is set by the protocol.")
+    for name in ("attack", "what it does", "parameters and defaults"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(row["name"], escape(row["summary"]), escape(_assigned(row["parameters"]) or "-"))
+    return table
+
+
+def datasets(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """`medrobust data list`."""
+    table = Table(title="data sets", title_justify="left", caption="Pair sets with +, e.g. --data breastmnist+pneumoniamnist.")
+    for name in ("id", "modalities", "images", "classes", "licence", "access", "on disk"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(escape(str(row[key])) for key in ("id", "modalities", "images", "classes", "licence", "access", "on_disk")))
+    return table
+
+
+def dataset(facts: Mapping[str, str]) -> RenderableType:
+    """`medrobust data show`."""
+    table = Table(show_header=False, box=None)
+    for name, text in facts.items():
+        table.add_row(f"[bold]{escape(name)}[/]", escape(text))
+    return table
+
+
+def _assigned(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={shlex.quote(str(value))}" for key, value in values.items())
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or pd.isna(value) else f"{value:.3f}"
+
+
+def _sortable(label: str) -> float:
+    """The largest radius of a label, to order rows by."""
+    numbers = [part.rpartition("=")[2].split("/") for part in label.split(",")]
+    return max(float(n[0]) / float(n[1]) if len(n) == 2 else float(n[0]) for n in numbers)

@@ -1,0 +1,331 @@
+"""The command line: one thin function a command. Everything heavy is imported inside, so that --help answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robustbench_med.errors import UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Adversarial robustness of multimodal medical classifiers: attack them, and know whether to trust the number.\n\n"
+    "First steps: [bold]medrobust run --model robust-mail --attack pgd[/] (built-in phantoms, no network), then "
+    "[bold]medrobust run --help[/].",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: which there are, where they come from, where they belong.")
+app.add_typer(data_app, name="data")
+
+WHERE, WHAT, HOW = "Where and how to run", "Victims and data", "Threat model and attack"
+
+Models = Annotated[str, typer.Option("--model", "-m", help="Models, comma-separated; `medrobust models` lists them.", rich_help_panel=WHAT)]
+Data = Annotated[
+    str,
+    typer.Option(help="Data sets, comma-separated: an id, a pairing a+b, or a path to a YAML card of your own.", rich_help_panel=WHAT),
+]
+Preset = Annotated[str, typer.Option(help="Sizes and training recipe: quick (laptop) or release (the authors').", rich_help_panel=WHAT)]
+Size = Annotated[int | None, typer.Option(help="Pixels of an image's side, instead of the preset's.", rich_help_panel=WHAT)]
+ModelParams = Annotated[
+    list[str],
+    typer.Option("--model-param", metavar="NAME=VALUE", help="A constructor argument, e.g. width=32. Repeatable.", rich_help_panel=WHAT),
+]
+RecipeParams = Annotated[
+    list[str], typer.Option("--recipe", metavar="NAME=VALUE", help="A training setting, e.g. epochs=30. Repeatable.", rich_help_panel=WHAT)
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for records, tables and figures.", rich_help_panel=WHERE)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=WHERE)]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets on disk.", rich_help_panel=WHERE)]
+Accept = Annotated[bool, typer.Option("--accept-unverified", help="Use a file whose md5 is not the published one.", rich_help_panel=WHERE)]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image instead of counting it.", rich_help_panel=WHERE)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and results only.", rich_help_panel=WHERE)]
+
+
+@app.command()
+def run(
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Models, comma-separated; `medrobust models` lists them.", rich_help_panel=WHAT)
+    ] = None,
+    attack: Annotated[
+        str | None, typer.Option("--attack", "-a", help="Attacks, comma-separated (default pgd).", rich_help_panel=HOW)
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Data sets, comma-separated: id, pairing a+b, or path to a card (default phantoms).", rich_help_panel=WHAT),
+    ] = None,
+    eps: Annotated[
+        list[str],
+        typer.Option(
+            help="Radii for pixels in 0..1, comma-separated: 1/255,4/255 (default 4/255); or one a modality: "
+            "mri=4/255,xray=0 (0 = trusted). Repeatable.",
+            rich_help_panel=HOW,
+        ),
+    ] = [],
+    norm: Annotated[str | None, typer.Option(help="Linf, L2 or both, comma-separated (default Linf).", rich_help_panel=HOW)] = None,
+    target_task: Annotated[
+        str | None, typer.Option(help="Task to make wrong: joint (default), a task's name or number.", rich_help_panel=HOW)
+    ] = None,
+    attack_param: Annotated[
+        list[str], typer.Option(metavar="NAME=VALUE", help="A parameter of the attacks, e.g. steps=50. Repeatable.", rich_help_panel=HOW)
+    ] = [],
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="sound (default: fresh draws, EOT against random models) or release (the authors' notebook).", rich_help_panel=HOW
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Forward passes per prediction of a random model (default 16).", rich_help_panel=HOW)
+    ] = None,
+    control: Annotated[
+        bool | None, typer.Option("--control/--no-control", help="Add uniform noise of each radius (default on).", rich_help_panel=HOW)
+    ] = None,
+    seed: Annotated[str | None, typer.Option(help="Seeds of the evaluation, comma-separated (default 0).", rich_help_panel=HOW)] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Evaluate the first n test samples only (default: the preset's, see `medrobust models`).", rich_help_panel=WHAT),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Sizes and training recipe: quick (default) or release.", rich_help_panel=WHAT)] = None,
+    size: Size = None,
+    train_seed: Annotated[
+        str | None, typer.Option(help="Seeds of the training, comma-separated (default 0).", rich_help_panel=WHAT)
+    ] = None,
+    model_param: ModelParams = [],
+    recipe: RecipeParams = [],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights (safetensors) of the one model of this run.", rich_help_panel=WHAT)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML run file with these options as keys; options given here win.", rich_help_panel=WHERE)
+    ] = None,
+    out: Out = Path("reports"),
+    device: Device = "auto",
+    batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto: halves when memory runs out.", rich_help_panel=WHERE)] = "auto",
+    data_root: DataRoot = None,
+    accept_unverified: Accept = False,
+    strict: Strict = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compute cells again that are already in the store.", rich_help_panel=WHERE)
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Attack models and write the leaderboard: clean and robust accuracy with intervals, cost, and one figure.
+
+    Every combination of the lists is one cell. Finished cells are kept, so a run that was interrupted goes on where it stopped.
+
+    [bold]Examples[/]
+
+      medrobust run --model robust-mail --attack pgd
+
+      medrobust run --model mail,robust-mail,late --attack fgsm,pgd --eps 1/255,2/255,4/255 --data breastmnist+pneumoniamnist
+
+      medrobust run --model late --eps mri=4/255,xray=0 --target-task lung     # does the MRI change the X-ray's diagnosis?
+    """
+    from robustbench_med import reports, runner, spec
+
+    given = {
+        "model": _listed(model),
+        "attack": _listed(attack),
+        "data": _listed(data),
+        "eps": spec.split_radii(eps) or None,
+        "norm": _listed(norm),
+        "target_task": target_task,
+        "seed": _listed(seed),
+        "train_seed": _listed(train_seed),
+        "preset": preset,
+        "protocol": protocol,
+        "draws": draws,
+        "limit": limit,
+        "size": size,
+        "attack_params": spec.assignments(attack_param) or None,
+        "model_params": spec.assignments(model_param) or None,
+        "recipe": spec.assignments(recipe) or None,
+        "checkpoint": checkpoint,
+        "control": control,
+    }
+    chosen = spec.load_config(config) if config else {}
+    chosen |= {key: value for key, value in given.items() if value is not None}
+    display = _display(quiet)
+    records = runner.run(
+        spec.validate(spec.RunSpec, chosen, "run"),
+        runner.Job(
+            out=out,
+            device=device,
+            batch_size=batch_size,
+            data_root=data_root,
+            accept_unverified=accept_unverified,
+            strict=strict,
+            force=force,
+            display=display,
+        ),
+    )
+    display.show(reports.write(out, only=records))
+    for line in runner.finished(records, out):
+        display.say(line)
+
+
+@app.command()
+def train(
+    model: Models,
+    data: Data = "phantoms",
+    preset: Preset = "quick",
+    seed: Annotated[int, typer.Option(help="Seed of initialisation, batches and noise.", rich_help_panel=WHAT)] = 0,
+    size: Size = None,
+    model_param: ModelParams = [],
+    recipe: RecipeParams = [],
+    half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.", rich_help_panel=WHAT)] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also copy weights and sidecar into this folder.", rich_help_panel=WHERE)
+    ] = None,
+    device: Device = "auto",
+    data_root: DataRoot = None,
+    accept_unverified: Accept = False,
+    strict: Strict = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train victims and keep their checkpoints; an interrupted training goes on where it stopped.
+
+    `run` does the same on first use. Weights are safetensors; a JSON sidecar tells how they came about.
+    """
+    from robustbench_med import runner, spec
+
+    runner.train(
+        _listed(model) or [],
+        _listed(data) or [],
+        spec.validate(
+            spec.TrainOptions,
+            {
+                "preset": preset,
+                "seed": seed,
+                "size": size,
+                "params": spec.assignments(model_param),
+                "recipe": spec.assignments(recipe),
+                "half": half,
+            },
+            "train",
+        ),
+        runner.Job(
+            out=out, device=device, data_root=data_root, accept_unverified=accept_unverified, strict=strict, display=_display(quiet)
+        ),
+    )
+
+
+@app.command()
+def cost(
+    model: Models = "mail,robust-mail,late,unimodal",
+    preset: Preset = "quick",
+    size: Size = None,
+    modalities: Annotated[int, typer.Option(min=1, max=16, help="Number of modalities.", rich_help_panel=WHAT)] = 2,
+    classes: Annotated[str, typer.Option(help="Classes of each task, comma-separated.", rich_help_panel=WHAT)] = "4,3",
+    model_param: ModelParams = [],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write cost.csv into this folder.", rich_help_panel=WHERE)] = None,
+    device: Device = "auto",
+) -> None:
+    """Parameters, FLOPs (2 per multiply-accumulate, PyTorch's counter), MACs, latency and peak memory, side by side."""
+    from robustbench_med import reports, runner, spec
+
+    rows = runner.costs(
+        _listed(model) or [], preset, size, modalities, spec.whole_numbers(classes, "--classes"), spec.assignments(model_param), device
+    )
+    _display(False).show(reports.terminal.costs(rows))
+    if out is not None:
+        reports.write_costs(rows, out)
+
+
+@app.command()
+def leaderboard(out: Out = Path("reports")) -> None:
+    """Write leaderboard.csv, records.csv, cost.csv and the figures again from the records in a folder."""
+    from robustbench_med import reports
+
+    _display(False).show(reports.write(out))
+
+
+@app.command()
+def show(
+    record: Annotated[str, typer.Argument(help="First characters of a record's hash (column `record` of records.csv).")],
+    out: Out = Path("reports"),
+    as_json: Annotated[bool, typer.Option("--json", help="The whole record as JSON.")] = False,
+) -> None:
+    """Everything about one record: figures with intervals, cost, versions, and the command that makes it again."""
+    from robustbench_med.reports import terminal
+    from robustbench_med.store import Store
+
+    _display(False).show(terminal.record(Store(out).find(record), as_json=as_json))
+
+
+@app.command()
+def models(preset: Preset = "quick") -> None:
+    """The models that can be named, with parameters, FLOPs, whether they are random, and their papers."""
+    from robustbench_med import runner
+    from robustbench_med.reports import terminal
+
+    rows, description = runner.list_models(preset)
+    _display(False).show(terminal.models(rows, preset, description))
+
+
+@app.command()
+def attacks() -> None:
+    """The attacks that can be named, with their parameters, defaults and papers."""
+    from robustbench_med.attacks import describe
+    from robustbench_med.reports import terminal
+
+    _display(False).show(terminal.attacks(describe()))
+
+
+@data_app.command("list")
+def data_list(data_root: DataRoot = None) -> None:
+    """The data sets that can be named, and which of them are on disk."""
+    from robustbench_med.data import catalogue
+    from robustbench_med.reports import terminal
+
+    _display(False).show(terminal.datasets(catalogue(data_root)))
+
+
+@data_app.command("show")
+def data_show(name: Annotated[str, typer.Argument(help="An id, or a path to a YAML card.")], data_root: DataRoot = None) -> None:
+    """One data set: source, licence, classes, counts, known defects, where to put it, how to cite it."""
+    from robustbench_med.data import card, facts
+    from robustbench_med.reports import terminal
+
+    _display(False).show(terminal.dataset(facts(card(name), data_root)))
+
+
+def _listed(text: str | None) -> list[Any] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _display(quiet: bool) -> Any:
+    from robustbench_med.progress import Display
+
+    return Display(quiet=quiet)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    if version:
+        from robustbench_med import __version__
+
+        print(f"medrobust {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console script: bad input is one line and exit code 2; errors of ours keep their traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"medrobust: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("medrobust: interrupted; finished cells and training steps are kept, the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

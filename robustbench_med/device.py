@@ -1,0 +1,69 @@
+"""The device a run computes on: choosing it, its memory, and a batch size that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from robustbench_med.errors import UserError, unknown
+from robustbench_med.progress import Display
+
+FIRST_BATCH_SIZE = 128
+T = TypeVar("T")
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU; a device that is absent is a UserError."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in present.items() if there))
+    if name not in present:
+        raise unknown("device", name, ["auto", *present])
+    if not present[name]:
+        raise UserError(f"this machine has no {name} device that PyTorch can use; take --device auto")
+    return torch.device(name)
+
+
+def peak_memory_mib(device: torch.device) -> float | None:
+    """Peak memory since the cell began on CUDA, else of the whole process so far; None where the platform does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class BatchSize:
+    """The batch size of a run; `auto` halves when memory runs out, and says so."""
+
+    def __init__(self, text: str, display: Display) -> None:
+        self.auto = text == "auto"
+        if not self.auto and not (text.isdigit() and int(text) > 0):
+            raise UserError(f"--batch-size must be 'auto' or a positive whole number, got {text!r}")
+        self.size = FIRST_BATCH_SIZE if self.auto else int(text)
+        self.display = display
+
+    def fit(self, work: Callable[[], T]) -> T:
+        """Calls `work` until it fits into memory."""
+        while True:
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if not self.auto or self.size == 1:
+                    raise UserError(f"out of memory with {self.size} samples a batch; give a smaller --batch-size or 'auto'") from error
+                self.size //= 2
+                self.display.warn(f"out of memory; going on with {self.size} samples a batch")
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether PyTorch or Python ran out of memory, on any device."""
+    text = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "can't allocate memory" in text

@@ -1,0 +1,395 @@
+"""The runner: expands a run to cells, obtains each victim, evaluates what the store does not hold yet."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustbench_med import cost, training
+from robustbench_med.attacks import ATTACKS, Threat, complete
+from robustbench_med.attacks import parameters as attack_parameters
+from robustbench_med.checkpoints import Checkpoint, export, open_checkpoint
+from robustbench_med.data import Dataset, load
+from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
+from robustbench_med.errors import UserError, unknown
+from robustbench_med.evaluation import Clean, Outcome, Setting, attack_pass, clean_pass, is_stochastic
+from robustbench_med.models.registry import MODELS
+from robustbench_med.paths import writable_folder
+from robustbench_med.progress import Display, LazyBar
+from robustbench_med.spec import EOT_DEFAULT, Cell, RunSpec, TrainOptions, TrainSpec, canonical_hash, cells, parse_radii, radius_label
+from robustbench_med.store import Record, Store
+from robustbench_med.versions import versions
+
+
+@dataclass
+class Job:
+    """Where and how to run: nothing here changes what is measured, but for the rounding of float32 kernels."""
+
+    out: Path | None = None
+    device: str = "auto"
+    batch_size: str = "auto"
+    data_root: Path | None = None
+    accept_unverified: bool = False
+    strict: bool = False
+    force: bool = False
+    display: Display = field(default_factory=lambda: Display(quiet=True))
+
+
+@dataclass
+class Victim:
+    """A loaded victim with what its records say about it."""
+
+    spec: TrainSpec
+    checkpoint: Checkpoint
+    module: nn.Module
+    stochastic: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+    clean: dict[int, Clean] = field(default_factory=dict)
+    """Clean pass by evaluation seed."""
+
+
+def run(spec: RunSpec, job: Job) -> list[Record]:
+    """Runs a whole grid and returns its records; finished cells are read from the store unless `job.force`.
+
+    Raises:
+        UserError: unknown names, bad parameters, missing data, an unwritable folder; before any attack starts where possible.
+    """
+    check_names(spec)
+    if job.out is None:
+        raise ValueError("a run needs an output folder")
+    store = Store(writable_folder(job.out))
+    device = choose_device(job.device)
+    batch = BatchSize(job.batch_size, job.display)
+    grid = cells(spec)
+    datasets = {name: load_data(name, spec.preset, spec.size, job) for name in dict.fromkeys(cell.data for cell in grid)}
+    for cell in grid:  # every radius and task is understood before the first training
+        make_threat(cell, spec, datasets[cell.data])
+    records, victim, last = [], None, None
+    for number, cell in enumerate(grid, 1):
+        dataset = datasets[cell.data]
+        if last != (cell.data, cell.model, cell.train_seed):
+            victim, last = obtain_victim(cell, spec, dataset, device, job), (cell.data, cell.model, cell.train_seed)
+        assert victim is not None
+        records.append(evaluate_cell(cell, spec, dataset, victim, store, device, batch, job, f"{number}/{len(grid)}"))
+    return records
+
+
+def check_names(spec: RunSpec) -> None:
+    """Refuses unknown models, attacks and presets, and parameters no attack of the run has."""
+    for model in spec.model:
+        if model not in MODELS:
+            raise unknown("model", model, MODELS)
+    for attack in spec.attack:
+        if attack not in ATTACKS:
+            raise unknown("attack", attack, ATTACKS)
+    training.preset(spec.preset)
+    for key in spec.attack_params:
+        if not any(key in attack_parameters(attack) for attack in spec.attack):
+            raise UserError(f"no attack of this run ({', '.join(spec.attack)}) has a parameter {key!r}")
+    for attack in spec.attack:
+        parameters_of(attack, spec, stochastic=False)
+    if spec.checkpoint is not None and (len(spec.model) > 1 or len(spec.data) > 1):
+        raise UserError("--checkpoint belongs to one model and one data set; run them one by one")
+
+
+def load_data(name: str, preset: str, size: int | None, job: Job) -> Dataset:
+    """One data set or pairing at the preset's size and channels, its warnings shown."""
+    chosen = training.preset(preset)
+    dataset = load(
+        name,
+        size=size or chosen["size"],
+        channels=None if chosen["channels"] == "native" else chosen["channels"],
+        data_root=job.data_root,
+        accept_unverified=job.accept_unverified,
+        strict=job.strict,
+        say=job.display.say,
+    )
+    for note in dataset.notes:
+        job.display.warn(note)
+    return dataset
+
+
+def make_threat(cell: Cell, spec: RunSpec, dataset: Dataset) -> Threat:
+    """The threat model of a cell on this data."""
+    names = list(dataset.tasks)
+    if spec.target_task == "joint":
+        tasks = tuple(range(len(names)))
+    elif spec.target_task in names:
+        tasks = (names.index(spec.target_task),)
+    elif spec.target_task.isdigit() and int(spec.target_task) < len(names):
+        tasks = (int(spec.target_task),)
+    else:
+        raise unknown("target task", spec.target_task, ["joint", *names, *map(str, range(len(names)))])
+    return Threat(cell.norm, parse_radii(cell.eps, dataset.modalities), tasks)
+
+
+def parameters_of(attack: str, spec: RunSpec, *, stochastic: bool) -> dict[str, Any]:
+    """An attack's complete parameters: its defaults, the protocol's, then the user's."""
+    known = attack_parameters(attack)
+    protocol: dict[str, Any] = {"eot": EOT_DEFAULT if stochastic else 1}
+    if spec.protocol == "release":  # the authors' notebook: 10 steps of eps/4 from the clean image, no EOT
+        protocol = {"steps": 10, "step_size": 0.25, "random_start": False, "eot": 1, "keep": "last"}
+    given = {key: value for key, value in {**protocol, **spec.attack_params}.items() if key in known}
+    try:
+        return complete(attack, given)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.device, job: Job) -> Victim:
+    """Loads the victim of a cell, training it first when there is no checkpoint."""
+    checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
+    params = spec.model_params
+    if checkpoint is not None and checkpoint.sidecar:
+        trained = checkpoint.sidecar["training"]
+        if trained["model"] != cell.model:
+            raise UserError(f"{checkpoint.path} was trained as {trained['model']!r}, not {cell.model!r}")
+        params = {**trained["params"], **params}
+    train_spec = training.make_spec(cell.model, dataset, spec.preset, params=params, recipe=spec.recipe, seed=cell.train_seed)
+    if checkpoint is None:
+        checkpoint = obtain_checkpoint(train_spec, dataset, device, job)
+    module = training.load(train_spec, checkpoint, device)
+    announce_trivial(checkpoint, train_spec, job.display)
+    declared = bool(getattr(module, "stochastic", False))
+    setting = Setting(spec.protocol, spec.draws, cell.seed, device, 32)
+    stochastic = declared or is_stochastic(module, dataset.splits["test"], setting)
+    if stochastic and not declared:
+        job.display.warn(f"{cell.model} says it is deterministic, but two passes on one input differ; it is evaluated as a random victim")
+    return Victim(train_spec, checkpoint, module, stochastic)
+
+
+def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) -> None:
+    """Warns of a victim that is no better than chance on validation data."""
+    for figures in checkpoint.sidecar.get("validation", []):
+        if figures["trivial"]:
+            display.warn(
+                f"{spec.model} on {spec.data} is no better than chance at task {figures['task']}: {figures['trivial']} (validation); "
+                "its robustness means nothing there"
+            )
+
+
+def obtain_checkpoint(spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job) -> Checkpoint:
+    """The checkpoint of a training, with a progress bar when it has to be made."""
+    with LazyBar(job.display, f"training {spec.model} on {spec.data}") as bar:
+        return training.obtain(spec, dataset, device, tick=bar, say=job.display.say)
+
+
+def evaluate_cell(
+    cell: Cell,
+    spec: RunSpec,
+    dataset: Dataset,
+    victim: Victim,
+    store: Store,
+    device: torch.device,
+    batch: BatchSize,
+    job: Job,
+    position: str,
+) -> Record:
+    """The record of one cell, from the store or measured now."""
+    samples = dataset.splits["test"].head(sample_limit(spec))
+    threat = make_threat(cell, spec, dataset)
+    params = parameters_of(cell.attack, spec, stochastic=victim.stochastic)
+    resolved = resolve(cell, spec, dataset, victim, threat, params, len(samples))
+    spec_hash = canonical_hash(resolved)
+    label = f"{cell.model} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
+    if spec_hash in store and not job.force:
+        job.display.say(f"[{position}] {label}: done before, record {spec_hash[:12]}")
+        return store.find(spec_hash)
+
+    def setting() -> Setting:
+        return Setting(spec.protocol, spec.draws, cell.seed, device, batch.size)
+
+    if cell.seed not in victim.clean:
+        with job.display.bar(f"[{position}] clean pass of {cell.model} on {dataset.name}", len(samples)) as advance:
+            victim.clean[cell.seed] = batch.fit(
+                lambda: clean_pass(victim.module, samples, setting(), lambda n: advance(n, ""), stochastic=victim.stochastic)
+            )
+    clean = victim.clean[cell.seed]
+    if not victim.facts:
+        victim.facts.update(cost.measure(victim.module, dataset.shapes))
+    started = time.time()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+    def attacked() -> Outcome:
+        with job.display.bar(f"[{position}] {label}", 2 * len(samples)) as advance:
+            return attack_pass(victim.module, samples, clean, threat, cell.attack, params, setting(), lambda n: advance(n, ""))
+
+    outcome = batch.fit(attacked)
+    record: Record = {
+        "hash": spec_hash,
+        "spec": resolved,
+        "command": command_of(cell, spec, len(samples)),
+        "names": {"modalities": list(dataset.modalities), "tasks": list(dataset.tasks), "classes": [list(c) for c in dataset.classes]},
+        "figures": outcome.figures,
+        "stochastic": clean.stochastic,
+        "draws": clean.draws,
+        "naive": clean.stochastic and params.get("eot") == 1,
+        "synthetic": dataset.synthetic,
+        "notes": list(dataset.notes),
+        "distinct_images": dict(zip(dataset.modalities, samples.distinct, strict=True)),
+        "victim": {**victim.facts, "checkpoint": str(victim.checkpoint.path.name), "origin": victim.checkpoint.origin},
+        "cost": {**outcome.cost, "batch_size": batch.size, "peak_memory_mib": peak_memory_mib(device)},
+        "environment": {"device": cost.device_name(device), "versions": versions(), "started": started},
+    }
+    store.write(record, outcome.arrays)
+    return record
+
+
+def resolve(cell: Cell, spec: RunSpec, dataset: Dataset, victim: Victim, threat: Threat, params: dict[str, Any], n: int) -> dict[str, Any]:
+    """The full spec of a cell: what its hash is taken over."""
+    return {
+        "victim": {
+            "model": cell.model,
+            "params": victim.spec.params,
+            "preset": victim.spec.preset,
+            "train_seed": cell.train_seed,
+            "weights_sha256": victim.checkpoint.sha256,
+        },
+        "data": {
+            "name": dataset.name,
+            "split": "test",
+            "n": n,
+            "size": dataset.size,
+            "channels": list(dataset.channels),
+            "manifest": dataset.manifest_hash,
+        },
+        "threat": {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)},
+        "attack": {"name": cell.attack, "params": params},
+        "protocol": {"name": spec.protocol, "draws": spec.draws},
+        "seed": cell.seed,
+    }
+
+
+def sample_limit(spec: RunSpec) -> int | None:
+    """How many test samples a run evaluates: the user's number, else the preset's; None = all."""
+    limit: int | None = training.preset(spec.preset).get("limit") if spec.limit is None else spec.limit
+    return limit or None
+
+
+def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
+    """The command line that makes one cell's record again."""
+    parts = ["medrobust", "run"]
+    options: dict[str, Any] = {
+        "model": cell.model,
+        "data": cell.data,
+        "attack": cell.attack,
+        "eps": cell.eps,
+        "norm": cell.norm,
+        "target-task": spec.target_task,
+        "protocol": spec.protocol,
+        "draws": spec.draws,
+        "seed": cell.seed,
+        "train-seed": cell.train_seed,
+        "preset": spec.preset,
+        "size": spec.size,
+        "limit": n,
+        "checkpoint": spec.checkpoint,
+    }
+    for name, value in options.items():
+        if value is not None:
+            parts += [f"--{name}", str(value)]
+    for option, given in (("attack-param", spec.attack_params), ("model-param", spec.model_params), ("recipe", spec.recipe)):
+        known = attack_parameters(cell.attack) if option == "attack-param" else given
+        for name, value in given.items():
+            if name in known:
+                parts += [f"--{option}", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join([*parts, "--no-control"])
+
+
+def finished(records: list[Record], out: Path) -> Iterator[str]:
+    """Sentences a run ends with: what the numbers mean, what weakens them, where the files are."""
+    protocol = records[0]["spec"]["protocol"]["name"]
+    draws = max(record["draws"] for record in records)
+    judged = (
+        "one pass each, as in the release" if protocol == "release" else "one pass" if draws == 1 else f"the mean of {draws} fresh passes"
+    )
+    yield (
+        "robust accuracy: the share of test samples still predicted right after the attack (mean over the attacked tasks; "
+        f"a random model is judged by {judged}); brackets are Wilson 95 % intervals over distinct images."
+    )
+    if any(record["synthetic"] for record in records):
+        yield "phantoms are synthetic drawings: these figures compare attacks and models, they say nothing about a clinic."
+    naive = sorted({record["spec"]["victim"]["model"] for record in records if record["naive"]})
+    if naive:
+        yield (
+            f"warning: {', '.join(naive)} is random and was attacked without EOT: this robust accuracy is an over-estimate; "
+            "use --protocol sound"
+        )
+    trivial = sorted({r["spec"]["victim"]["model"] for r in records if any(task["trivial"] for task in r["figures"]["tasks"])})
+    if trivial:
+        yield f"warning: {', '.join(trivial)} is no better than chance on a task (column marks); robustness means nothing there"
+    yield f"tables, records and figure: {out}/leaderboard.csv, records.csv, cost.csv, robust_accuracy.png, records/"
+
+
+def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -> list[Checkpoint]:
+    """Trains every model on every data set, or finds that it was done before; copies the files to `job.out` when that is given."""
+    device = choose_device(job.device)
+    if job.out is not None:
+        writable_folder(job.out)
+    done = []
+    for name in data:
+        dataset = load_data(name, options.preset, options.size, job)
+        specs = [
+            training.make_spec(
+                model, dataset, options.preset, params=options.params, recipe=options.recipe, seed=options.seed, half=options.half
+            )
+            for model in models
+        ]
+        for spec in specs:
+            checkpoint = obtain_checkpoint(spec, dataset, device, job)
+            if job.out is not None:
+                checkpoint = export(checkpoint, job.out)
+            announce_trivial(checkpoint, spec, job.display)
+            for figures in checkpoint.sidecar["validation"]:
+                job.display.say(
+                    f"{spec.model} on {spec.data}, task {figures['task']}: validation accuracy {figures['accuracy']:.3f}, balanced "
+                    f"{figures['balanced_accuracy']:.3f}, most predicted class {figures['most_predicted_share']:.0%}"
+                )
+            job.display.say(f"{spec.model}: {checkpoint.path}")
+            done.append(checkpoint)
+    return done
+
+
+def costs(
+    models: list[str], preset: str, size: int | None, modalities: int, classes: list[int], params: dict[str, Any], device: str
+) -> list[dict[str, Any]]:
+    """One row a model: what one sample costs on this device. Untrained networks: cost does not depend on weights."""
+    chosen = training.preset(preset)
+    size = size or chosen["size"]
+    channels = 1 if chosen["channels"] == "native" else chosen["channels"]
+    rows = []
+    for model in models:
+        victim = training.untrained(model, preset, (channels,) * modalities, tuple(classes), size, params).to(choose_device(device))
+        rows.append({"model": model, "size": size, **cost.measure(victim, [(channels, size, size)] * modalities)})
+    return rows
+
+
+def list_models(preset: str) -> tuple[list[dict[str, Any]], str]:
+    """What can be named with `--model`, with its cost under a preset, and the preset's description."""
+    chosen = training.preset(preset)
+    channels = 1 if chosen["channels"] == "native" else chosen["channels"]
+    rows = []
+    for name, entry in MODELS.items():
+        victim = training.untrained(name, preset, (channels, channels), (4, 3), chosen["size"], {})
+        operations = cost.flops(victim, [(channels, chosen["size"], chosen["size"])] * 2)
+        rows.append(
+            {
+                "model": name,
+                "parameters": cost.parameters(victim),
+                "gflops": operations / 1e9,
+                "gmacs": operations / 2e9,
+                "stochastic": bool(getattr(victim, "stochastic", False)),
+                "paper": entry.paper,
+                "arguments": training.preset_parameters(name, preset),
+            }
+        )
+    return rows, chosen["description"]
