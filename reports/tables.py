@@ -153,7 +153,8 @@ def long_form(records: Sequence[Record]) -> pd.DataFrame:
             for metric, value in figures.items():
                 if metric == "trivial" or value is None:
                     continue
-                values = {f"{metric}_low": value[0], f"{metric}_high": value[1]} if isinstance(value, list) else {metric: value}
+                stem = metric.removesuffix("_interval")
+                values = {f"{stem}_low": value[0], f"{stem}_high": value[1]} if isinstance(value, list) else {metric: value}
                 for each, number in values.items():
                     rows.append({**key, "task": name, "attacked": t in spec["threat"]["tasks"], "metric": each, "value": number})
     return pd.DataFrame(rows)

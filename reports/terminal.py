@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,6 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from robustbench_med.reports.tables import marks
 from robustbench_med.spec import radius_label
@@ -44,10 +42,8 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
     return Group(*tables)
 
 
-def record(found: Record, *, as_json: bool) -> RenderableType:
+def record(found: Record) -> RenderableType:
     """One record in full."""
-    if as_json:
-        return Text(json.dumps(found, indent=1))
     spec, figures, names = found["spec"], found["figures"], found["names"]
     head = Table(show_header=False, title=f"record {found['hash']}", title_justify="left", box=None)
     facts = {

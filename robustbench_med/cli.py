@@ -253,10 +253,16 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="The whole record as JSON.")] = False,
 ) -> None:
     """Everything about one record: figures with intervals, cost, versions, and the command that makes it again."""
+    import json
+
     from robustbench_med.reports import terminal
     from robustbench_med.store import Store
 
-    _display(False).show(terminal.record(Store(out).find(record), as_json=as_json))
+    found = Store(out).find(record)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        _display(False).show(terminal.record(found))
 
 
 @app.command()

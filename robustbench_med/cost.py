@@ -51,10 +51,17 @@ def peak_memory(victim: nn.Module, shapes: Shapes, *, batch_size: int = 1) -> in
         with torch.no_grad():
             victim(*x)
         return int(torch.cuda.max_memory_allocated(device))
-    tracker = MemTracker()
-    tracker.track_external(victim, *x)
-    with tracker, torch.no_grad():
-        victim(*x)
+    frozen = [p for p in victim.parameters() if not p.requires_grad]
+    try:
+        for parameter in frozen:  # the tracker hangs hooks on gradients
+            parameter.requires_grad_(True)
+        tracker = MemTracker()
+        tracker.track_external(victim, *x)
+        with tracker, torch.no_grad():
+            victim(*x)
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
     snapshot = tracker.get_tracker_snapshot("peak")
     return int(next(iter(snapshot.values()))["Total"])
 

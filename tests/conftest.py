@@ -38,9 +38,7 @@ class TwoHeads(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.first = nn.Parameter(torch.randn(172, 12, generator=generator) / 4, requires_grad=False)
-        self.heads = nn.ParameterList(
-            nn.Parameter(torch.randn(12, n, generator=generator), requires_grad=False) for n in self.class_counts
-        )
+        self.heads = nn.ParameterList(nn.Parameter(torch.randn(12, n, generator=generator), requires_grad=False) for n in self.class_counts)
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
         h = torch.tanh((torch.cat((a.flatten(1), b.flatten(1)), 1) - 0.5) @ self.first)
@@ -94,7 +92,7 @@ def write_folder_set(root: Path, name: str, kind: str, *, per_class: int = 20, s
         "title": name,
         "modalities": [{"name": kind, "channels": 1}],
         "tasks": [{"name": f"{kind}-task", "classes": list(classes)}],
-        "counts": {"total": per_class * len(classes)} if not split else {"train": per_class * len(classes), "test": per_class * len(classes)},
+        "counts": dict.fromkeys(("train", "test") if split else ("total",), per_class * len(classes)),
         "url": "none",
         "licence": "MIT",
         "access": "made by a test",

@@ -73,7 +73,7 @@ def test_the_release_protocol_gives_the_adversarials_of_torchattacks(modalities)
             return victim(*image.split(3, 1))[0]
 
     theirs = torchattacks.PGD(OneTensor().eval(), eps=4 / 255, alpha=1 / 255, steps=10, random_start=False)
-    image = torch.cat([m for m in view.unpack(x)], 1)
+    image = torch.cat(view.unpack(x), 1)
     expected = view.pack(theirs(image, y[:, 0]).split(3, 1))
     ours = attack("pgd", view, x, y, Threat("Linf", (4 / 255,) * modalities, (0,)), IDS[:6], **RELEASE)
     assert (ours - x).abs().max() > 3 / 255

@@ -135,7 +135,8 @@ def test_evaluation_leaves_the_global_random_state_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    evaluate(CoinFlip(), samples_of(np.zeros((4, 1, 2, 2), np.uint8), labels=np.zeros((4, 1), np.int64)), Threat("Linf", (0.1,), (0,)), "noise", setting())
+    samples = samples_of(np.zeros((4, 1, 2, 2), np.uint8), labels=np.zeros((4, 1), np.int64))
+    evaluate(CoinFlip(), samples, Threat("Linf", (0.1,), (0,)), "noise", setting())
     assert torch.equal(torch.rand(3), expected)
 
 

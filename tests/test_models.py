@@ -108,7 +108,9 @@ def test_random_filters_are_drawn_at_every_pass_with_variance_one_over_k_squared
     assert torch.equal(layer(x)[0, :48], layer(x)[0, :48])
 
 
-@pytest.mark.parametrize(("c", "ratio", "count"), [(16, 0.25, 0), (32, 0.25, 16), (64, 0.25, 16), (128, 0.25, 32), (64, 0.0, 0), (32, 0.9, 16)])
+@pytest.mark.parametrize(
+    ("c", "ratio", "count"), [(16, 0.25, 0), (32, 0.25, 16), (64, 0.25, 16), (128, 0.25, 32), (64, 0.0, 0), (32, 0.9, 16)]
+)
 def test_random_filters_come_in_whole_groups(c: int, ratio: float, count: int) -> None:
     assert random_count(c, ratio, 16) == count
 

@@ -31,14 +31,14 @@ def train(spec, dataset: Dataset, tick=lambda *_: None):
     return training.train(spec, dataset, CPU, tick=tick, say=lambda _: None)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
 def kill_at(step: int):
     def tick(done: int, total: int, note: str) -> None:
         if done == step:
-            raise Killed
+            raise KilledError
 
     return tick
 
@@ -55,7 +55,7 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_uninterrupted_one(pair, 
     spec = spec_of(pair, model, **recipe)
     whole = train(spec, pair)
     monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "another"))
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(spec, pair, kill_at(5))
     said = []
     resumed = training.train(spec, pair, CPU, tick=lambda *_: None, say=said.append)

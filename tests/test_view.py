@@ -25,7 +25,9 @@ radii = st.floats(0, 2, allow_nan=False)
 
 
 @settings(max_examples=60, deadline=None)
-@given(norm=st.sampled_from(["Linf", "L2"]), r=st.tuples(radii, radii), scale=st.sampled_from([1e-6, 0.1, 10.0, 1e6]), seed=st.integers(0, 99))
+@given(
+    norm=st.sampled_from(["Linf", "L2"]), r=st.tuples(radii, radii), scale=st.sampled_from([1e-6, 0.1, 10.0, 1e6]), seed=st.integers(0, 99)
+)
 def test_projection_lands_in_every_ball_and_in_the_box_and_does_not_move_what_is_inside(norm, r, scale, seed) -> None:
     view, generator = make_view(), torch.Generator().manual_seed(seed)
     x0 = torch.rand(5, view.dim, generator=generator).round(decimals=1)

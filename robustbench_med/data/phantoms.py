@@ -8,6 +8,8 @@ a sample are independent.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -107,6 +109,7 @@ def xray(label: int, rng: np.random.Generator, size: int) -> Image:
     return np.clip(image + 0.02 * rng.standard_normal((size, size)), 0, 1)
 
 
+@functools.lru_cache(maxsize=6)
 def draw(split: str, *, size: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]:
     """One split: MRI-like and X-ray-like images, uint8 (n, 1, size, size), and labels (n, 2), balanced in each task."""
     n = COUNTS[split]
@@ -117,4 +120,6 @@ def draw(split: str, *, size: int, seed: int = 0) -> tuple[NDArray[np.uint8], ND
         rng = np.random.default_rng([seed, list(COUNTS).index(split), i])
         for m, render in enumerate((mri, xray)):
             images[m, i, 0] = np.round(render(int(labels[i, m]), rng, size) * 255)
+    for array in (images, labels):
+        array.flags.writeable = False  # shared by every caller
     return images[0], images[1], labels
