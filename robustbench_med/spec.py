@@ -23,7 +23,7 @@ from robustbench_med.errors import UserError
 SCHEMA = 1
 """Version of the meaning of a record; a change of protocol raises it, and with it every hash."""
 
-EOT_DEFAULT = 8
+EOT_DEFAULT = 4
 """Draws per gradient against a stochastic victim under the sound protocol."""
 
 Spec = TypeVar("Spec", bound=BaseModel)

@@ -1,0 +1,40 @@
+"""On real images, where they are: ultrasound, chest X-ray, brain MRI. Skips where the folder is absent."""
+
+import pandas as pd
+import pytest
+from conftest import SHARED_DATA, needs_real_data
+from test_cli import medrobust, refused
+
+from robustbench_med.data import load
+
+pytestmark = needs_real_data
+
+
+def test_ultrasound_and_x_ray_are_read_with_their_published_splits() -> None:
+    pair = load("breastmnist+pneumoniamnist", size=28, data_root=SHARED_DATA, accept_unverified=True)
+    assert {s: len(x) for s, x in pair.splits.items()} == {"train": 3882, "val": 524, "test": 624}
+    assert pair.splits["test"].distinct == [156, 624]
+    assert sum(note.startswith("unverified") for note in pair.notes) == 2
+    assert any("pneumoniamnist train: 3882 images, published 4708" in note for note in pair.notes)
+    assert pair.channels == (1, 1)
+
+
+def test_mri_folders_are_read_with_their_published_split() -> None:
+    mri = load("sartaj-mri", size=32, data_root=SHARED_DATA)
+    assert {s: len(x) for s, x in mri.splits.items()} == {"train": 2583, "val": 287, "test": 394}
+    assert mri.channels == (3,)
+    assert mri.notes == ()
+    x = mri.splits["test"].batch(range(64))[0]
+    assert (x == 0).float().mean() > 0.1  # black background, which attacks must be able to move
+
+
+@pytest.mark.parametrize("data", ["breastmnist+pneumoniamnist", "sartaj-mri+breastmnist"])
+def test_a_run_on_a_real_pairing(data: str, tmp_path) -> None:
+    run = ["run", "--model", "late", "--attack", "fgsm,pgd", "--eps", "1/255,8/255", "--data", data, "--data-root", SHARED_DATA]
+    small = ["--size", 32, "--recipe", "steps=30", "--recipe", "eval_every=15", "--limit", 48, "--out", tmp_path]
+    assert "--accept-unverified" in refused(medrobust(*run, *small, check=2))
+    medrobust(*run, "--accept-unverified", *small)
+    board = pd.read_csv(tmp_path / "leaderboard.csv").set_index(["attack", "eps"]).robust
+    assert board["pgd", "8/255"] <= board["pgd", "1/255"] <= board["noise", "1/255"]
+    assert board["pgd", "8/255"] < board["noise", "8/255"] - 0.1
+    assert not pd.read_csv(tmp_path / "leaderboard.csv").synthetic.any()

@@ -1,0 +1,113 @@
+"""Tables and figures: pure functions of records."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from robustbench_med import reports
+from robustbench_med.errors import UserError
+from robustbench_med.reports import plots, tables, terminal
+from robustbench_med.statistics import wilson
+from robustbench_med.store import Store
+
+
+def record(model="mail", robust=0.5, *, attack="pgd", eps=4 / 255, seed=0, train_seed=0, trivial=None, naive=False, modality="mri", **spec):
+    task = {
+        "n": 50, "n_distinct": 40, "clean": 0.9, "clean_interval": [0.8, 0.95], "robust": robust, "robust_interval": [0.4, 0.6],
+        "clean_vote": 0.9, "robust_vote": robust, "asr": 0.4, "balanced_accuracy": 0.5, "clean_balanced_accuracy": 0.9, "auc": None,
+        "clean_auc": 0.9, "trivial": trivial, "most_predicted_share": 0.5,
+    }  # fmt: skip
+    keys = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
+    name = f"{model}{robust}{attack}{eps}{seed}{train_seed}"
+    return {
+        "hash": hashlib.sha256(name.encode()).hexdigest(),
+        "spec": {
+            "victim": {"model": model, "params": {}, "preset": "quick", "train_seed": train_seed, "weights_sha256": f"{train_seed}" * 64},
+            "data": {"name": "heads+chests", "split": "test", "n": 50, "size": 64, "channels": [1, 1], "manifest": "a" * 64},
+            "threat": {"norm": "Linf", "radii": [eps, eps], "tasks": [0, 1]},
+            "attack": {"name": attack, "params": {"steps": 20, "eot": 4} if attack != "noise" else {}},
+            "protocol": {"name": "sound", "draws": 16},
+            "seed": seed,
+        } | spec,
+        "command": "medrobust run",
+        "names": {"modalities": [modality, "xray"], "tasks": ["lesion", "lung"], "classes": [["a", "b"], ["c", "d"]]},
+        "figures": {"tasks": [task, task]} | {k: task[k] for k in keys},
+        "stochastic": True, "draws": 16, "naive": naive, "synthetic": True, "notes": [],
+        "victim": {"parameters": 10, "gflops": 0.1, "gmacs": 0.05, "latency_ms": 1.0, "peak_memory_mib": 1.0, "origin": "zoo"},
+        "cost": {"attack_forward_per_sample": 1, "attack_backward_per_sample": 1, "seconds": 1.0, "peak_memory_mib": 1.0, "batch_size": 8},
+        "environment": {"device": "cpu", "versions": {}, "started": 0},
+    }  # fmt: skip
+
+
+def test_the_leaderboard_is_sorted_and_ranks_within_comparable_rows() -> None:
+    records = [record("mail", 0.5), record("late", 0.7), record("mail", 0.9, eps=1 / 255), record("late", 0.8, eps=1 / 255)]
+    board = tables.leaderboard(records)
+    assert board.robust.tolist() == [0.9, 0.8, 0.7, 0.5]
+    assert list(zip(board.model, board.eps, board["rank"], strict=True)) == [
+        ("mail", "1/255", 1), ("late", "1/255", 2), ("late", "4/255", 1), ("mail", "4/255", 2),
+    ]  # fmt: skip
+    assert tables.leaderboard(records[::-1]).equals(board)
+
+
+def test_seeds_are_one_row_with_mean_spread_and_an_interval_over_distinct_images() -> None:
+    robust = [0.4, 0.5, 0.6]
+    board = tables.leaderboard([record(robust=r, seed=i, train_seed=i) for i, r in enumerate(robust)])
+    assert len(board) == 1
+    row = board.iloc[0]
+    assert (row.seeds, row.robust) == (3, pytest.approx(0.5))
+    assert row.robust_std == pytest.approx(np.std(robust, ddof=1))
+    assert (row.robust_low, row.robust_high) == pytest.approx(wilson(0.5, 40))
+
+
+def test_marks_say_what_weakens_a_row() -> None:
+    assert tables.marks([record()]) == ["synthetic data"]
+    assert "trivial on lesion" in tables.marks([record(), record(trivial="constant")])
+    assert "naive attack on a random model" in tables.marks([record(naive=True)])
+
+
+def test_nothing_a_clock_measured_is_in_the_leaderboard() -> None:
+    columns = set(tables.leaderboard([record()]).columns)
+    assert not columns & {"seconds", "latency_ms", "started", "peak_memory_mib"}
+    assert {"seconds", "latency_ms"} <= set(tables.cost([record()]).columns)
+
+
+def test_files_are_rebuilt_from_the_store_byte_for_byte(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for r in (record("mail", 0.5), record("late", 0.7), record("mail", 0.85, attack="noise")):
+        store.write(r, {"ids": np.arange(3)})
+    reports.write(tmp_path)
+    names = ("leaderboard.csv", "records.csv", "cost.csv", reports.FIGURE)
+    first = {name: (tmp_path / name).read_bytes() for name in names}
+    for name in names:
+        (tmp_path / name).unlink()
+    reports.write(tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == first
+    assert pd.read_csv(tmp_path / "records.csv").query("metric == 'robust'").value.tolist().count(0.7) == 2
+    with pytest.raises(UserError, match="3 records"):
+        store.find("")
+
+
+def test_the_figure_has_a_line_a_model_the_noise_control_and_a_title_that_tells(tmp_path: Path, monkeypatch) -> None:
+    import matplotlib.pyplot as plt
+
+    figures = []
+    monkeypatch.setattr(plt, "close", figures.append)
+    records = [record(m, 0.9 - 20 * e, eps=e, attack=a) for m in ("mail", "late") for e in (1 / 255, 8 / 255) for a in ("pgd", "noise")]
+    plots.robust_against_radius(records, tmp_path / "f.png")
+    (axis,) = figures[0].axes
+    assert len(axis.lines) == 4
+    assert axis.lines[0].get_xdata().tolist() == [0, 1, 8]
+    assert axis.lines[0].get_ydata()[0] == 0.9  # clean accuracy at radius 0
+    for word in ("pgd", "heads+chests", "synthetic", "Linf", "sound", "n = 50"):
+        assert word in axis.get_title()
+
+
+def test_names_with_markup_are_shown_as_they_are() -> None:
+    from rich.console import Console
+
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(terminal.leaderboard(tables.leaderboard([record("[bold]x[/]")])))
+    assert "[bold]x[/]" in console.export_text()
