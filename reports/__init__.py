@@ -38,8 +38,8 @@ def write(out: Path, *, only: Sequence[Record] | None = None) -> RenderableType:
 
 
 def write_costs(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """cost.csv of `medrobust cost`: one row a model."""
-    write_text(writable_folder(out) / "cost.csv", csv(pd.DataFrame(rows)))
+    """model_cost.csv: one row a model."""
+    write_text(writable_folder(out) / "model_cost.csv", csv(pd.DataFrame(rows)))
 
 
 def csv(frame: pd.DataFrame) -> str:

@@ -224,7 +224,9 @@ def cost(
     modalities: Annotated[int, typer.Option(min=1, max=16, help="Number of modalities.", rich_help_panel=WHAT)] = 2,
     classes: Annotated[str, typer.Option(help="Classes of each task, comma-separated.", rich_help_panel=WHAT)] = "4,3",
     model_param: ModelParams = [],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write cost.csv into this folder.", rich_help_panel=WHERE)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also write model_cost.csv into this folder.", rich_help_panel=WHERE)
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Parameters, FLOPs (2 per multiply-accumulate, PyTorch's counter), MACs, latency and peak memory, side by side."""

@@ -70,6 +70,10 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     batch = BatchSize(job.batch_size, job.display)
     grid = cells(spec)
     datasets = {name: load_data(name, spec.preset, spec.size, job) for name in dict.fromkeys(cell.data for cell in grid)}
+    for name, dataset in datasets.items():
+        n, of = len(dataset.splits["test"].head(sample_limit(spec))), len(dataset.splits["test"])
+        if n < of:
+            job.display.say(f"{name}: the first {n} of {of} test samples (--limit 0 takes all)")
     for cell in grid:  # every radius and task is understood before the first training
         make_threat(cell, spec, datasets[cell.data])
     records, victim, last = [], None, None
