@@ -81,7 +81,7 @@ def _panel(axis: Axes, points: pd.DataFrame, attack: str, colour: dict[str, str]
     first = points.iloc[0]
     axis.set_title(f"{attack} on {first.title}", fontsize=11)
     axis.set_xlabel(f"{first.norm} radius" + (" (grey levels of 255)" if first.norm == "Linf" else ""))
-    axis.set_ylim(0, 1)
+    axis.set_ylim(0, 1.03)
 
 
 def _points(records: Sequence[Record]) -> pd.DataFrame:

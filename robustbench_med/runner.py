@@ -180,10 +180,11 @@ def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) 
             )
 
 
-def obtain_checkpoint(spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job) -> Checkpoint:
-    """The checkpoint of a training, with a progress bar when it has to be made."""
+def obtain_checkpoint(spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job, *, fresh: bool = False) -> Checkpoint:
+    """The checkpoint of a training, with a progress bar when it has to be made; `fresh` trains even if it was done before."""
     with LazyBar(job.display, f"training {spec.model} on {spec.data}") as bar:
-        return training.obtain(spec, dataset, device, tick=bar, say=job.display.say)
+        make = training.train if fresh else training.obtain
+        return make(spec, dataset, device, tick=bar, say=job.display.say)
 
 
 def evaluate_cell(
@@ -349,7 +350,7 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
             for model in models
         ]
         for spec in specs:
-            checkpoint = obtain_checkpoint(spec, dataset, device, job)
+            checkpoint = obtain_checkpoint(spec, dataset, device, job, fresh=job.force)
             if job.out is not None:
                 checkpoint = export(checkpoint, job.out)
             announce_trivial(checkpoint, spec, job.display)

@@ -48,11 +48,11 @@ class Recipe(_Strict):
     """Steps between validations; by default an epoch."""
     early_stop: int | None = Field(None, ge=1)
     """Validations without improvement after which training ends."""
-    augmentation: Literal["none", "release"] = "none"
+    augmentation: Literal["none", "light", "release"] = "none"
     warm_up: tuple[float, float] | None = None
     """Shares of the training between which the model's own `warm_up` goes from 0 to 1; only later weights are kept."""
     freeze_bn: float | None = Field(None, gt=0, lt=1)
-    """Share of the training after which BatchNorm uses its running statistics, as in inference."""
+    """Share of the training after which BatchNorm uses its running statistics, as in inference; a trapezoid then goes on more slowly."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Recipe:

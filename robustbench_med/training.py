@@ -23,6 +23,9 @@ from robustbench_med.models import registry
 from robustbench_med.spec import Recipe, TrainSpec, validate
 from robustbench_med.versions import versions
 
+FROZEN_LR = 0.15
+"""Factor on a trapezoid's learning rate once BatchNorm is frozen: without its normalisation the full rate diverges."""
+
 Tick = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what the training stands at)."""
 
@@ -271,17 +274,30 @@ def freeze_batch_norm(victim: nn.Module) -> None:
 
 
 def augment(x: Tensor, recipe: Recipe, seed: int, step: int) -> Tensor:
-    """The release's augmentation: each image appears as it is, rotated by 20 degrees, moved by (5, 5) pixels, or blurred 3x3."""
-    if recipe.augmentation == "none":
-        return x
-    from monai.transforms import Affine, GaussianSmooth
+    """Augmented images (B, C, H, W), a function of the seed and the step.
 
-    rotate = Affine(rotate_params=math.radians(20), padding_mode="zeros", image_only=True)
-    move = Affine(translate_params=(5, 5), padding_mode="zeros", image_only=True)
-    blur = GaussianSmooth(sigma=0.8, approx="erf")
-    choice = np.random.default_rng([seed, step, 1]).integers(4, size=len(x))
-    changed = [image if c == 0 else torch.as_tensor((rotate, move, blur)[c - 1](image)) for image, c in zip(x, choice, strict=True)]
-    return torch.stack([torch.Tensor(image).clamp(0, 1) for image in changed])
+    `light`: each image rotated by up to 10 degrees, moved by up to 6 % of a side and zoomed by up to 8 %. `release`: each image
+    appears as it is, rotated by 20 degrees, moved by (5, 5) pixels, or blurred 3x3, as in the authors' notebook.
+    """
+    rng = np.random.default_rng([seed, step, 1])
+    if recipe.augmentation == "light":
+        angle, zoom = np.radians(rng.uniform(-10, 10, len(x))), rng.uniform(0.92, 1.08, len(x))
+        shift = rng.uniform(-0.12, 0.12, (len(x), 2))  # in units of half a side
+        theta = np.stack(
+            [zoom * np.cos(angle), -zoom * np.sin(angle), shift[:, 0], zoom * np.sin(angle), zoom * np.cos(angle), shift[:, 1]], 1
+        )
+        grid = F.affine_grid(torch.from_numpy(theta.reshape(-1, 2, 3)).to(x), list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
+    if recipe.augmentation == "release":
+        from monai.transforms import Affine, GaussianSmooth
+
+        rotate = Affine(rotate_params=math.radians(20), padding_mode="zeros", image_only=True)
+        move = Affine(translate_params=(5, 5), padding_mode="zeros", image_only=True)
+        blur = GaussianSmooth(sigma=0.8, approx="erf")
+        choice = rng.integers(4, size=len(x))
+        changed = [image if c == 0 else torch.as_tensor((rotate, move, blur)[c - 1](image)) for image, c in zip(x, choice, strict=True)]
+        return torch.stack([torch.Tensor(image).clamp(0, 1) for image in changed])
+    return x
 
 
 def command_of(spec: TrainSpec) -> str:
@@ -298,7 +314,7 @@ def command_of(spec: TrainSpec) -> str:
     for name, value in spec.recipe:
         if value is not None and value != getattr(usual, name):
             parts += ["--recipe", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join(parts + (["--half"] if spec.half else []))
+    return shlex.join([*parts, *(["--half"] if spec.half else []), "--force"])
 
 
 def _optimizer(victim: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -311,7 +327,13 @@ def _scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> 
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=total + 1)
     if recipe.schedule == "trapezoid":
         ramp = min(50, max(total // 10, 1))
-        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min((t + 1) / ramp, 1.0, max(0.02, (total - t) / (0.4 * total))))
+        frozen = math.inf if recipe.freeze_bn is None else recipe.freeze_bn * total
+
+        def factor(t: int) -> float:
+            shape = min((t + 1) / ramp, 1.0, max(0.02, (total - t) / (0.4 * total)))
+            return shape * (FROZEN_LR if t >= frozen else 1.0)
+
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=70, min_lr=1e-5)
 
 

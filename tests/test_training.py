@@ -110,6 +110,18 @@ def test_classes_are_drawn_equally_often_however_rare(tmp_path: Path) -> None:
     assert torch.equal(sample(3)[0][0], sample(3)[0][0])
 
 
+@pytest.mark.parametrize("augmentation", ["light", "release"])
+def test_augmentation_changes_images_a_little_stays_in_the_box_and_depends_on_the_step_alone(pair, augmentation) -> None:
+    recipe = spec_of(pair, augmentation=augmentation).recipe
+    x = pair.splits["train"].batch(range(32))[0]
+    a, b, c = (training.augment(x, recipe, 0, step) for step in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert a.shape == x.shape
+    assert 0 <= float(a.min()) <= float(a.max()) <= 1
+    assert 0.005 < float((a - x).abs().mean()) < 0.2
+
+
 def test_a_victim_at_chance_is_called_trivial_in_its_sidecar(pair) -> None:
     checkpoint = train(spec_of(pair, lr=1e-9), pair)
     assert all(figures["trivial"] for figures in checkpoint.sidecar["validation"])
