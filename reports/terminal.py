@@ -87,9 +87,7 @@ def models(rows: Sequence[Mapping[str, Any]], preset: str, description: str) -> 
     for row in rows:
         table.add_row(
             row["model"],
-            f"{row['parameters']:,}",
-            f"{row['gflops']:.3f}",
-            f"{row['gmacs']:.3f}",
+            *_size(row),
             "yes" if row["stochastic"] else "no",
             row["paper"],
             escape(_assigned(row["arguments"])),
@@ -108,9 +106,7 @@ def costs(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for row in rows:
         table.add_row(
             row["model"],
-            f"{row['parameters']:,}",
-            f"{row['gflops']:.3f}",
-            f"{row['gmacs']:.3f}",
+            *_size(row),
             f"{row['latency_ms']:.1f}",
             f"{row['peak_memory_mib']:.1f}",
         )
@@ -143,6 +139,10 @@ def dataset(facts: Mapping[str, str]) -> RenderableType:
     for name, text in facts.items():
         table.add_row(f"[bold]{escape(name)}[/]", escape(text))
     return table
+
+
+def _size(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return f"{row['parameters']:,}", f"{row['gflops']:.3f}", f"{row['gmacs']:.3f}"
 
 
 def _assigned(values: Mapping[str, Any]) -> str:

@@ -187,7 +187,9 @@ def train(
     data_root: DataRoot = None,
     accept_unverified: Accept = False,
     strict: Strict = False,
-    force: Annotated[bool, typer.Option("--force", help="Train although there is a checkpoint, in the cache or the zoo.", rich_help_panel=WHERE)] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train although there is a checkpoint, in the cache or the zoo.", rich_help_panel=WHERE)
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train victims and keep their checkpoints; an interrupted training goes on where it stopped.
@@ -212,7 +214,13 @@ def train(
             "train",
         ),
         runner.Job(
-            out=out, device=device, data_root=data_root, accept_unverified=accept_unverified, strict=strict, force=force, display=_display(quiet)
+            out=out,
+            device=device,
+            data_root=data_root,
+            accept_unverified=accept_unverified,
+            strict=strict,
+            force=force,
+            display=_display(quiet),
         ),
     )
 

@@ -1,0 +1,39 @@
+"""The zoo that comes with the package: small, whole, found without training, and as good as its sidecars say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from robustbench_med import checkpoints, training
+from robustbench_med.data import load
+from robustbench_med.evaluation import Setting, clean_pass
+from robustbench_med.models.registry import ZOO
+
+SIDECARS = sorted(Path(str(ZOO)).glob("*.json"))
+
+
+def test_the_zoo_has_its_three_victims_in_less_than_three_megabytes_each() -> None:
+    models = [json.loads(path.read_text())["training"]["model"] for path in SIDECARS]
+    assert sorted(models) == ["late", "mail", "robust-mail"]
+    sizes = [path.with_suffix(".safetensors").stat().st_size for path in SIDECARS]
+    assert max(sizes) < 3e6
+    assert sum(sizes) < 12e6
+
+
+@pytest.mark.parametrize("model", ["late", "mail", "robust-mail"])
+def test_a_victim_of_the_zoo_is_found_without_training_and_is_as_good_on_test_images_as_its_sidecar_says(model: str) -> None:
+    dataset = load("phantoms", size=64)
+    spec = training.make_spec(model, dataset, "quick", params={}, recipe={}, seed=0)
+    found = checkpoints.find(spec)
+    assert found is not None
+    assert found.origin == "zoo"
+    assert found.sidecar["command"] == training.command_of(spec.model_copy(update={"half": True}))
+    victim = training.load(spec, found, torch.device("cpu"))
+    samples = dataset.splits["test"].head(128)
+    clean = clean_pass(victim, samples, Setting("sound", 2, 0, torch.device("cpu"), 64), lambda n: None, stochastic=victim.stochastic)
+    promised = np.array([figures["accuracy"] for figures in found.sidecar["validation"]])
+    assert (np.abs(clean.right.mean(0) - promised) < 0.08).all()
+    assert (clean.right.mean(0) > {"late": 0.95, "mail": 0.95, "robust-mail": 0.8}[model]).all()
