@@ -14,10 +14,8 @@ class Display:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.console = Console(stderr=True)
-        self.results = Console()
-        if not self.results.is_terminal:  # a pipe or a file: do not fold tables to 80 columns
-            self.results = Console(width=200)
+        self.console = _console(stderr=True)
+        self.results = _console(stderr=False)
 
     def show(self, results: RenderableType) -> None:
         """Results, on standard output."""
@@ -73,6 +71,12 @@ class LazyBar:
             self._advance = self._stack.enter_context(self.display.bar(self.description, total))
         self._advance(done - self._done, note)
         self._done = done
+
+
+def _console(*, stderr: bool) -> Console:
+    """A console; into a pipe or a file it is wide, so that lines and tables are not folded to 80 columns."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=200)
 
 
 def _escaped(text: str) -> str:
