@@ -239,9 +239,9 @@ def cost(
     device: Device = "auto",
 ) -> None:
     """Parameters, FLOPs (2 per multiply-accumulate, PyTorch's counter), MACs, latency and peak memory, side by side."""
-    from robustbench_med import reports, runner, spec
+    from robustbench_med import inventory, reports, spec
 
-    rows = runner.costs(
+    rows = inventory.costs(
         _listed(model) or [], preset, size, modalities, spec.whole_numbers(classes, "--classes"), spec.assignments(model_param), device
     )
     _display(False).show(reports.terminal.costs(rows))
@@ -279,10 +279,10 @@ def show(
 @app.command()
 def models(preset: Preset = "quick") -> None:
     """The models that can be named, with parameters, FLOPs, whether they are random, and their papers."""
-    from robustbench_med import runner
+    from robustbench_med import inventory
     from robustbench_med.reports import terminal
 
-    rows, description = runner.list_models(preset)
+    rows, description = inventory.list_models(preset)
     _display(False).show(terminal.models(rows, preset, description))
 
 

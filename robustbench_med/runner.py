@@ -138,7 +138,8 @@ def make_threat(cell: Cell, spec: RunSpec, dataset: Dataset) -> Threat:
 def parameters_of(attack: str, spec: RunSpec, *, stochastic: bool) -> dict[str, Any]:
     """An attack's complete parameters: its defaults, the protocol's, then the user's."""
     known = attack_parameters(attack)
-    protocol: dict[str, Any] = {"eot": EOT_DEFAULT if stochastic else 1}
+    # a random victim's iterates are not picked by the draw they happened to fail at, whatever the number of draws
+    protocol: dict[str, Any] = {"eot": EOT_DEFAULT, "keep": "last"} if stochastic else {"eot": 1}
     if spec.protocol == "release":  # the authors' notebook: 10 steps of eps/4 from the clean image, no EOT
         protocol = {"steps": 10, "step_size": 0.25, "random_start": False, "eot": 1, "keep": "last"}
     given = {key: value for key, value in {**protocol, **spec.attack_params}.items() if key in known}
@@ -362,39 +363,3 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
             job.display.say(f"{spec.model}: {checkpoint.path}")
             done.append(checkpoint)
     return done
-
-
-def costs(
-    models: list[str], preset: str, size: int | None, modalities: int, classes: list[int], params: dict[str, Any], device: str
-) -> list[dict[str, Any]]:
-    """One row a model: what one sample costs on this device. Untrained networks: cost does not depend on weights."""
-    chosen = training.preset(preset)
-    size = size or chosen["size"]
-    channels = 1 if chosen["channels"] == "native" else chosen["channels"]
-    rows = []
-    for model in models:
-        victim = training.untrained(model, preset, (channels,) * modalities, tuple(classes), size, params).to(choose_device(device))
-        rows.append({"model": model, "size": size, **cost.measure(victim, [(channels, size, size)] * modalities)})
-    return rows
-
-
-def list_models(preset: str) -> tuple[list[dict[str, Any]], str]:
-    """What can be named with `--model`, with its cost under a preset, and the preset's description."""
-    chosen = training.preset(preset)
-    channels = 1 if chosen["channels"] == "native" else chosen["channels"]
-    rows = []
-    for name, entry in MODELS.items():
-        victim = training.untrained(name, preset, (channels, channels), (4, 3), chosen["size"], {})
-        operations = cost.flops(victim, [(channels, chosen["size"], chosen["size"])] * 2)
-        rows.append(
-            {
-                "model": name,
-                "parameters": cost.parameters(victim),
-                "gflops": operations / 1e9,
-                "gmacs": operations / 2e9,
-                "stochastic": bool(getattr(victim, "stochastic", False)),
-                "paper": entry.paper,
-                "arguments": training.preset_parameters(name, preset),
-            }
-        )
-    return rows, chosen["description"]

@@ -1,0 +1,45 @@
+"""What can be named with `--model`, and what it costs before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robustbench_med import cost, training
+from robustbench_med.device import choose_device
+from robustbench_med.models.registry import MODELS
+
+
+def costs(
+    models: list[str], preset: str, size: int | None, modalities: int, classes: list[int], params: dict[str, Any], device: str
+) -> list[dict[str, Any]]:
+    """One row a model: what one sample costs on this device. Untrained networks: cost does not depend on weights."""
+    chosen = training.preset(preset)
+    size = size or chosen["size"]
+    channels = 1 if chosen["channels"] == "native" else chosen["channels"]
+    rows = []
+    for model in models:
+        victim = training.untrained(model, preset, (channels,) * modalities, tuple(classes), size, params).to(choose_device(device))
+        rows.append({"model": model, "size": size, **cost.measure(victim, [(channels, size, size)] * modalities)})
+    return rows
+
+
+def list_models(preset: str) -> tuple[list[dict[str, Any]], str]:
+    """What can be named with `--model`, with its cost under a preset, and the preset's description."""
+    chosen = training.preset(preset)
+    channels = 1 if chosen["channels"] == "native" else chosen["channels"]
+    rows = []
+    for name, entry in MODELS.items():
+        victim = training.untrained(name, preset, (channels, channels), (4, 3), chosen["size"], {})
+        operations = cost.flops(victim, [(channels, chosen["size"], chosen["size"])] * 2)
+        rows.append(
+            {
+                "model": name,
+                "parameters": cost.parameters(victim),
+                "gflops": operations / 1e9,
+                "gmacs": operations / 2e9,
+                "stochastic": bool(getattr(victim, "stochastic", False)),
+                "paper": entry.paper,
+                "arguments": training.preset_parameters(name, preset),
+            }
+        )
+    return rows, chosen["description"]
