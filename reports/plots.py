@@ -53,7 +53,7 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
         for axis in axes[:, 0]:
             axis.set_ylabel("accuracy (mean over attacked tasks)")
         handles, labels = axes.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(2 * columns, 4), frameon=False)
         try:
             write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None}))
         finally:
