@@ -52,8 +52,8 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
             axis.set_visible(False)
         for axis in axes[:, 0]:
             axis.set_ylabel("accuracy (mean over attacked tasks)")
-        handles, labels = axes.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(2 * columns, 4), frameon=False)
+        entries = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(2 * columns, 4), frameon=False)
         try:
             write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None}))
         finally:
@@ -64,7 +64,7 @@ def _panel(axis: Axes, points: pd.DataFrame, attack: str, colour: dict[str, str]
     for i, model in enumerate(sorted(colour)):
         for name, style in ((attack, "-"), (CONTROL, "--")):
             line = points[(points.model == model) & (points.attack == name)].sort_values("radius")
-            if line.empty or (name == CONTROL and attack == CONTROL and style == "--"):
+            if line.empty or (attack == CONTROL and style == "--"):
                 continue
             line = pd.concat([line.iloc[:1].assign(radius=0.0, robust=line.clean, low=line.clean_low, high=line.clean_high), line])
             label = f"{model}, {'noise control' if style == '--' else 'attacked'}"

@@ -16,21 +16,6 @@ from robustbench_med.store import Record
 AVERAGED = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
 
 
-def threat_key(record: Record) -> tuple[Any, ...]:
-    """What makes two robust accuracies comparable: data, samples, threat, attack with its parameters, protocol."""
-    spec = record["spec"]
-    return (
-        spec["data"]["name"],
-        spec["data"]["size"],
-        spec["data"]["n"],
-        spec["threat"]["norm"],
-        tuple(spec["threat"]["radii"]),
-        tuple(spec["threat"]["tasks"]),
-        spec["attack"]["name"],
-        spec["protocol"]["name"],
-    )
-
-
 def families(records: Sequence[Record]) -> list[list[Record]]:
     """Records that differ in their seeds (and so in their weights) alone, each family ordered by seeds."""
     found: dict[str, list[Record]] = defaultdict(list)
@@ -54,8 +39,7 @@ def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
         return frame
     keys = ["robust", "clean", "data", "attack", "norm", "eps", "target", "model", "attack_params", "checkpoint"]
     frame = frame.sort_values(keys, ascending=[False, False] + [True] * (len(keys) - 2), kind="stable", ignore_index=True)
-    comparable = ["data", "size", "n", "norm", "eps", "target", "attack", "attack_params", "protocol"]
-    comparable.remove("attack_params")  # a random victim's attack has more EOT draws
+    comparable = ["data", "size", "n", "norm", "eps", "target", "attack", "protocol"]  # not its parameters: random victims need EOT
     frame.insert(0, "rank", frame.groupby(comparable)["robust"].rank(method="min", ascending=False).astype(int))
     return frame
 
