@@ -12,21 +12,48 @@ from typing import Any
 
 from torch import Tensor
 
+from robustbench_med.attacks.apgd import apgd, apgd_t
+from robustbench_med.attacks.autoattack import VERSIONS, autoattack
 from robustbench_med.attacks.bim import bim
+from robustbench_med.attacks.cw import cw, cw_minimal
+from robustbench_med.attacks.fab import fab, fab_minimal
 from robustbench_med.attacks.fgsm import fgsm
 from robustbench_med.attacks.losses import LOSSES
+from robustbench_med.attacks.mim import mim
+from robustbench_med.attacks.minimal import Minimal, scaled_size
 from robustbench_med.attacks.noise import noise
 from robustbench_med.attacks.pgd import pgd
+from robustbench_med.attacks.square import square
+from robustbench_med.attacks.transfer import transfer
 from robustbench_med.attacks.view import Streams, Threat, View, derive_seed
 
 Attack = Callable[..., Tensor]
-ATTACKS: dict[str, Attack] = {attack.__name__: attack for attack in (noise, fgsm, bim, pgd)}
+ATTACKS: dict[str, Attack] = {
+    "noise": noise,
+    "fgsm": fgsm,
+    "bim": bim,
+    "pgd": pgd,
+    "mim": mim,
+    "apgd": apgd,
+    "apgd-t": apgd_t,
+    "cw": cw,
+    "fab": fab,
+    "square": square,
+    "autoattack": autoattack,
+    "transfer": transfer,
+}
+MINIMAL: dict[str, Callable[..., Minimal]] = {"cw": cw_minimal, "fab": fab_minimal}
+"""Attacks that seek the smallest perturbation, whatever the radius."""
+UNTARGETED = ("noise", "apgd-t", "autoattack")
+"""Attacks that cannot aim at a class of the user's."""
+CHOICES: dict[str, tuple[str, ...]] = {"loss": ("ce", "margin", "dlr"), "keep": ("best", "last"), "version": VERSIONS}
+POSITIVE = ("steps", "restarts", "eot", "queries", "targets", "search", "step_size", "lr", "c", "p", "rho", "decay")
 
 
 def parameters(name: str) -> dict[str, Any]:
     """An attack's own parameters with their defaults."""
     signature = inspect.signature(ATTACKS[name])
-    return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY and p.name != "sources"}
 
 
 def describe() -> list[dict[str, Any]]:
@@ -49,13 +76,26 @@ def complete(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
         if not fits and not (isinstance(default, float) and type(value) is int):
             raise ValueError(f"attack {name!r}: {key} must be of type {type(default).__name__}, got {value!r}")
-        if (key in ("steps", "restarts", "eot") and value < 1) or (key == "step_size" and value <= 0):
+        if key in POSITIVE and value <= 0:
             raise ValueError(f"attack {name!r}: {key} must be positive, got {value!r}")
-        if key == "loss" and value not in LOSSES:
-            raise ValueError(f"attack {name!r}: loss must be one of {', '.join(LOSSES)}, got {value!r}")
-        if key == "keep" and value not in ("best", "last"):
-            raise ValueError(f"attack {name!r}: keep must be 'best' or 'last', got {value!r}")
+        if key in CHOICES and value not in CHOICES[key]:
+            raise ValueError(f"attack {name!r}: {key} must be one of {', '.join(CHOICES[key])}, got {value!r}")
     return {**known, **{key: type(known[key])(value) for key, value in given.items()}}
 
 
-__all__ = ["ATTACKS", "LOSSES", "Attack", "Streams", "Threat", "View", "complete", "derive_seed", "describe", "parameters"]
+__all__ = [
+    "ATTACKS",
+    "LOSSES",
+    "MINIMAL",
+    "UNTARGETED",
+    "Attack",
+    "Minimal",
+    "Streams",
+    "Threat",
+    "View",
+    "complete",
+    "derive_seed",
+    "describe",
+    "parameters",
+    "scaled_size",
+]

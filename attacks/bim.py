@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from robustbench_med.attacks.pgd import pgd
+from robustbench_med.attacks.pgd import ascend
 from robustbench_med.attacks.view import Streams, Threat, View
 
 
@@ -22,4 +22,4 @@ def bim(
     keep: str = "best",
 ) -> Tensor:
     """Iterated steps from the clean image; arguments as in `pgd`."""
-    return pgd(view, x, y, threat, streams, steps=steps, step_size=step_size, random_start=False, restarts=1, loss=loss, eot=eot, keep=keep)
+    return ascend(view, x, x, y, threat, steps=steps, step_size=step_size, loss=loss, eot=eot, keep=keep)

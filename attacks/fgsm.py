@@ -11,7 +11,7 @@ def fgsm(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, 
     """One step of the full radius: x + eps sign(grad) for Linf, x + eps grad / |grad| for L2.
 
     Args:
-        loss: "ce" or "margin".
+        loss: "ce", "margin" or "dlr".
         eot: draws per gradient (arXiv 1802.00420).
     """
     gradient = view.gradient(x, y, threat, loss=loss, eot=eot).direction

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+SMALLEST_GAP = 1e-12  # between the logits that DLR divides by
 
 
 def ce(logits: Tensor, y: Tensor) -> Tensor:
@@ -19,4 +24,43 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return others.amax(1) - own
 
 
-LOSSES = {"ce": ce, "margin": margin}
+def hinge(logits: Tensor, y: Tensor) -> Tensor:
+    """min(margin, 0): a task that is wrong asks for nothing more (arXiv 1608.04644, f_6 with confidence 0)."""
+    return margin(logits, y).clamp(max=0)
+
+
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Margin over the gap between the largest and third largest logit (arXiv 2003.01690, eq. 6).
+
+    It needs 3 classes: with 2 the gap does not exist, and this is the margin (see `effective`).
+    """
+    if logits.shape[1] < 3:
+        return margin(logits, y)
+    top = logits.topk(3, 1).values
+    return margin(logits, y) / (top[:, 0] - top[:, 2] + SMALLEST_GAP)
+
+
+def dlr_towards(logits: Tensor, y: Tensor, other: Tensor) -> Tensor:
+    """(z_other - z_y) / (z_(1) - (z_(3) + z_(4)) / 2), the targeted DLR (arXiv 2003.01690, eq. 7); the margin for fewer than 4 classes."""
+    if logits.shape[1] < 4:
+        return margin(logits, y)
+    top = logits.topk(4, 1).values
+    return margin_towards(logits, y, other) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + SMALLEST_GAP)
+
+
+def margin_towards(logits: Tensor, y: Tensor, other: Tensor) -> Tensor:
+    """z_other - z_y: positive when `other` beats the label."""
+    return (logits.gather(1, other[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
+
+
+LOSSES: dict[str, Loss] = {"ce": ce, "margin": margin, "dlr": dlr, "hinge": hinge}
+
+
+def effective(loss: str, n_classes: int) -> str:
+    """The loss that a task of `n_classes` really gets, for the record: DLR does not exist on two classes."""
+    return "margin" if loss == "dlr" and n_classes < 3 else loss
+
+
+def over_tasks(losses: Sequence[Tensor], y: Tensor, tasks: Sequence[int]) -> Tensor:
+    """Sum of per-task losses (B,), one an attacked task; a task without a label (-1) adds nothing."""
+    return torch.stack([torch.where(y[:, t] >= 0, loss, 0.0) for loss, t in zip(losses, tasks, strict=True)]).sum(0)

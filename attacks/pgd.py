@@ -29,54 +29,91 @@ def pgd(
         steps: gradient steps.
         step_size: length of a step as a share of each modality's radius (2.5 / steps in the paper's CIFAR-10 code).
         random_start: start from a uniform point of the ball.
-        restarts: independent runs; each sample keeps the candidate with the lowest fraction right over the view's draws.
-        loss: "ce" or "margin".
+        restarts: independent runs; each sample keeps the candidate with the lowest share standing over the view's draws.
+        loss: "ce", "margin" or "dlr".
         eot: draws per gradient (arXiv 1802.00420).
-        keep: "best" keeps, for a deterministic victim, the iterate with the fewest tasks right and stops a sample once none
+        keep: "best" keeps, for a deterministic victim, the iterate with the fewest tasks standing and stops a sample once none
             is; "last" returns the last iterate whatever it does, as the first implementations did.
     """
-    best, lowest = x.clone(), x.new_full((len(x),), torch.inf)
+
+    def one_run(rows: Tensor) -> Tensor:
+        start = view.random_point(x[rows], threat, streams.take(rows)) if random_start else x[rows]
+        return ascend(view, start, x[rows], y[rows], threat, steps=steps, step_size=step_size, loss=loss, eot=eot, keep=keep)
+
+    if restarts == 1:
+        return one_run(torch.arange(len(x)))
+    contest = Contest(view, x, y, threat)
     for _ in range(restarts):
-        start = view.random_point(x, threat, streams) if random_start else x
-        alive = (lowest > 0).nonzero().squeeze(1)
-        if len(alive) == 0:
+        rows = contest.open()
+        if len(rows) == 0:
             break
-        candidate = _one_run(view, start[alive], x[alive], y[alive], threat, steps, step_size, loss, eot, keep)
-        if restarts == 1:
-            return candidate
-        fraction = view.fraction_right(candidate, y[alive], threat.tasks)
-        better = fraction < lowest[alive]
-        best[alive[better]], lowest[alive[better]] = candidate[better], fraction[better]
-    return best
+        contest.enter(rows, one_run(rows))
+    return contest.best
 
 
-def _one_run(
-    view: View, x: Tensor, x0: Tensor, y: Tensor, threat: Threat, steps: int, step_size: float, loss: str, eot: int, keep: str
+class Contest:
+    """Candidates of several attacks or restarts: each sample keeps the one with the lowest share standing over the view's draws.
+
+    For a random victim that is a mean over fresh draws, never "wrong once, so done". Ties go to the earlier candidate.
+    """
+
+    def __init__(self, view: View, x: Tensor, y: Tensor, threat: Threat) -> None:
+        self.view, self.y, self.threat = view, y, threat
+        self.best, self.lowest = x.clone(), x.new_full((len(x),), torch.inf)
+
+    def open(self) -> Tensor:
+        """Rows of the samples on which something still stands."""
+        return (self.lowest > 0).nonzero().squeeze(1).cpu()
+
+    def enter(self, rows: Tensor, candidate: Tensor) -> None:
+        """Measures candidates (len(rows), D) on fresh draws and keeps the better ones."""
+        rows = rows.to(self.best.device)
+        share = self.view.standing(candidate, self.y[rows], self.threat)
+        better = share < self.lowest[rows]
+        self.best[rows[better]], self.lowest[rows[better]] = candidate[better], share[better]
+
+
+def ascend(
+    view: View,
+    x: Tensor,
+    x0: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    steps: int,
+    step_size: float,
+    loss: str,
+    eot: int,
+    keep: str,
+    momentum: float = 0.0,
 ) -> Tensor:
-    """One run from the start x. The batch shrinks as samples fall; a stochastic victim's noisy iterates are not compared."""
-    if keep not in ("best", "last"):
-        raise ValueError(f"keep must be 'best' or 'last', got {keep!r}")
+    """Projected steps from x. The batch shrinks as samples fall; a stochastic victim's noisy iterates are not compared.
+
+    `momentum` mu replaces the gradient by g <- mu g + grad / |grad|_1 (arXiv 1710.06081, eq. 6).
+    """
     compare = keep == "best" and view.draws == 1
     best, fewest = x.clone(), x.new_full((len(x),), torch.inf)
-    alive = torch.arange(len(x), device=x.device)
+    alive, gathered = torch.arange(len(x), device=x.device), torch.zeros_like(x)
 
-    def record(x: Tensor, fraction: Tensor) -> None:
+    def record(x: Tensor, share: Tensor) -> None:
         """Later iterates win ties: their loss is usually higher."""
-        improved = fraction <= fewest[alive]
-        best[alive[improved]], fewest[alive[improved]] = x[improved], fraction[improved]
+        improved = share <= fewest[alive]
+        best[alive[improved]], fewest[alive[improved]] = x[improved], share[improved]
 
     for _ in range(steps):
         gradient = view.gradient(x, y, threat, loss=loss, eot=eot)
         direction = gradient.direction
+        if momentum:
+            direction = gathered = momentum * gathered + direction / direction.abs().mean(1, keepdim=True).clamp_min(1e-30)
         if compare:
-            record(x, gradient.right)
-            standing = gradient.right > 0
-            if not standing.all():
-                alive, x, x0, y, direction = alive[standing], x[standing], x0[standing], y[standing], direction[standing]
+            record(x, gradient.standing)
+            stands = gradient.standing > 0
+            if not stands.all():
+                alive, x, x0, y, direction, gathered = (kept[stands] for kept in (alive, x, x0, y, direction, gathered))
                 if len(alive) == 0:
                     return best
         x = view.project(x + step_size * view.steepest(direction, threat), x0, threat)
     if not compare:
         return x
-    record(x, view.fraction_right(x, y, threat.tasks))
+    record(x, view.standing(x, y, threat))
     return best

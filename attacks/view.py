@@ -14,9 +14,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robustbench_med.attacks.losses import LOSSES
+from robustbench_med.attacks.losses import LOSSES, over_tasks
 
 Norm = Literal["Linf", "L2"]
+Objective = Callable[[Sequence[Tensor], Tensor], Tensor]
+"""(logits of all tasks, y (B, T)) -> what to ascend, (B,)."""
 TOLERANCE = 1e-6  # float32 rounding of x + delta with x in [0, 1]
 
 
@@ -28,11 +30,13 @@ class Threat:
         norm: "Linf" or "L2"; L2 is one ball per modality.
         radii: radius of each modality, for pixels in [0, 1]; a modality of radius 0 is trusted and comes back bit-identical.
         tasks: indices of the tasks whose predictions the attacker wants wrong; their losses are summed.
+        targeted: the labels given to an attack are classes it wants predicted, not classes it wants to avoid.
     """
 
     norm: Norm
     radii: tuple[float, ...]
     tasks: tuple[int, ...]
+    targeted: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,14 @@ class Streams:
         """(B, dim) from N(0, 1), on the CPU."""
         return torch.stack([torch.randn(dim, generator=g) for g in self.generators])
 
+    def integers(self, low: int, high: Sequence[int]) -> Tensor:
+        """(B, len(high)): column j uniform on low ... high[j] - 1, on the CPU."""
+        return low + (self.uniform(len(high)).double() * (torch.tensor(high, dtype=torch.double) - low)).long()
+
+    def take(self, rows: Tensor) -> Streams:
+        """The streams of some samples: the same generators, not copies."""
+        return Streams([self.generators[i] for i in rows.tolist()])
+
 
 def derive_seed(*parts: object) -> int:
     """A 63-bit seed from any printable parts, the same on every machine."""
@@ -85,11 +97,14 @@ class View:
         victim: `forward(*modalities) -> tuple of logits`, in evaluation mode, parameters without gradients.
         shapes: (C, H, W) of each modality.
         draws: forward passes per prediction, K: 1 for a deterministic victim.
+        batch_draws: draws of one EOT gradient that share a batch. 1 keeps memory flat; more is faster on a GPU, and right only for
+            victims whose noise is drawn for each sample, not once a batch.
     """
 
-    def __init__(self, victim: nn.Module, shapes: Sequence[tuple[int, int, int]], *, draws: int = 1) -> None:
+    def __init__(self, victim: nn.Module, shapes: Sequence[tuple[int, int, int]], *, draws: int = 1, batch_draws: int = 1) -> None:
         self.victim = victim
         self.draws = draws
+        self.batch_draws = batch_draws
         self.passes = Passes()
         self.nonfinite_gradients = 0
         self.segments: list[Segment] = []
@@ -98,6 +113,11 @@ class View:
             self.segments.append(Segment((c, h, w), start, start + c * h * w))
             start += c * h * w
         self.dim = start
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Classes of each task."""
+        return tuple(self.victim.class_counts)  # type: ignore[arg-type]
 
     # --- packing ---------------------------------------------------------------------------------------------------------
 
@@ -122,35 +142,48 @@ class View:
         for _ in range(self.draws):
             yield self.logits(x)
 
-    def fraction_right(self, x: Tensor, y: Tensor, tasks: Sequence[int]) -> Tensor:
-        """Fraction of fresh draws and attacked, labelled tasks that are predicted right, (B,). y (B, T), -1 = not labelled."""
-        return torch.stack([right(logits, y, tasks) for logits in self.predictions(x)]).mean(0)
+    def standing(self, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        """Share of fresh draws and attacked, labelled tasks on which the attacker fails, (B,). y (B, T), -1 = not labelled."""
+        return torch.stack([standing(logits, y, threat) for logits in self.predictions(x)]).mean(0)
 
-    def gradient(self, x: Tensor, y: Tensor, threat: Threat, *, loss: str = "ce", eot: int = 1) -> Gradient:
+    def mean_logits(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Logits averaged over fresh draws: how an attacker ranks the classes."""
+        return tuple(torch.stack(drawn).mean(0) for drawn in zip(*self.predictions(x), strict=True))
+
+    def runners_up(self, x: Tensor, y: Tensor, threat: Threat, most: int) -> list[Tensor]:
+        """The likeliest wrong classes at x, one (B, T) a rank; a task with fewer classes than ranks starts again from its first."""
+        logits = self.mean_logits(x)
+        ranks = min(most, max(logits[t].shape[1] for t in threat.tasks) - 1)
+        ordered = [z.scatter(1, y[:, t : t + 1].clamp_min(0), -torch.inf).argsort(1, descending=True) for t, z in enumerate(logits)]
+        return [torch.stack([order[:, rank % (order.shape[1] - 1)] for order in ordered], 1) for rank in range(ranks)]
+
+    def gradient(self, x: Tensor, y: Tensor, threat: Threat, *, loss: str | Objective = "ce", eot: int = 1) -> Gradient:
         """Ascent gradient of the summed task losses at x, averaged over `eot` fresh draws (EOT, arXiv 1802.00420).
 
-        Returns the gradient (B, D), the mean loss (B,), and the fraction right (B,) under the same draws. Draws are
-        accumulated one by one, so memory does not grow with their number. A gradient that is not finite counts as zero and is
-        counted in `nonfinite_gradients`.
+        `loss` is a name in `LOSSES`, or a function of (logits of all tasks, y) that gives (B,). Returns the gradient (B, D), the mean
+        loss (B,), and the share (B,) still standing under the same draws. Draws are accumulated, so memory does not grow with their
+        number. A gradient that is not finite counts as zero and is counted in `nonfinite_gradients`.
         """
-        objective = LOSSES[loss]
+        objective = loss if callable(loss) else named(loss, threat)
         gradient = torch.zeros_like(x)
-        value, correct = x.new_zeros(len(x)), x.new_zeros(len(x))
-        for _ in range(eot):
+        value, stands = x.new_zeros(len(x)), x.new_zeros(len(x))
+        for first in range(0, eot, self.batch_draws):
+            n = min(self.batch_draws, eot - first)
             leaf = x.detach().requires_grad_()
+            labels = y.repeat(n, 1)
             with torch.enable_grad():
-                logits = self.logits(leaf)
-                losses = sum_losses(logits, y, threat.tasks, objective)
+                logits = self.logits(leaf.repeat(n, 1) if n > 1 else leaf)
+                losses = objective(logits, labels)
                 (drawn,) = torch.autograd.grad(losses.sum(), leaf)
-            self.passes.backward += len(x)
+            self.passes.backward += n * len(x)
             gradient += drawn
-            value += losses.detach()
-            correct += right(logits, y, threat.tasks)
+            value += losses.detach().view(n, -1).sum(0)
+            stands += standing(logits, labels, threat).view(n, -1).sum(0)
         finite = gradient.isfinite()
         if not finite.all():
             self.nonfinite_gradients += int((~finite.all(1)).sum())
             gradient = torch.where(finite, gradient, 0.0)
-        return Gradient(gradient / eot, value / eot, correct / eot)
+        return Gradient(gradient / eot, value / eot, stands / eot)
 
     # --- the threat model ------------------------------------------------------------------------------------------------
 
@@ -219,25 +252,23 @@ class View:
 
 @dataclass(frozen=True)
 class Gradient:
-    """One EOT gradient: `direction` (B, D), mean `loss` (B,), and the fraction `right` (B,) of the draws it was taken over."""
+    """One EOT gradient: `direction` (B, D), mean `loss` (B,), and the share `standing` (B,) under the draws it was taken over."""
 
     direction: Tensor
     loss: Tensor
-    right: Tensor
+    standing: Tensor
 
 
-def sum_losses(logits: Sequence[Tensor], y: Tensor, tasks: Sequence[int], objective: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Sum over the attacked tasks of the loss to ascend, (B,); a task without a label (-1) adds nothing."""
-    total = logits[0].new_zeros(len(y))
-    for t in tasks:
-        labelled = y[:, t] >= 0
-        total = total + torch.where(labelled, objective(logits[t], y[:, t].clamp_min(0)), 0.0)
-    return total
+def named(loss: str, threat: Threat) -> Objective:
+    """The sum over the attacked tasks of a loss in `LOSSES`, to ascend; towards the labels when the threat is targeted."""
+    function, sign = LOSSES[loss], -1 if threat.targeted else 1
+    return lambda logits, y: sign * over_tasks([function(logits[t], y[:, t].clamp_min(0)) for t in threat.tasks], y, threat.tasks)
 
 
 @torch.no_grad()
-def right(logits: Sequence[Tensor], y: Tensor, tasks: Sequence[int]) -> Tensor:
-    """Share of the attacked, labelled tasks predicted right by these logits, (B,); 0 where none is labelled."""
-    labelled = y[:, list(tasks)] >= 0
-    hits = torch.stack([logits[t].argmax(1) == y[:, t] for t in tasks], 1)
-    return (hits & labelled).sum(1).to(logits[0].dtype) / labelled.sum(1).clamp_min(1)
+def standing(logits: Sequence[Tensor], y: Tensor, threat: Threat) -> Tensor:
+    """Share of the attacked, labelled tasks on which the attacker fails under these logits, (B,); 0 where none is labelled."""
+    labelled = y[:, list(threat.tasks)] >= 0
+    as_labelled = torch.stack([logits[t].argmax(1) == y[:, t] for t in threat.tasks], 1)
+    fails = ~as_labelled if threat.targeted else as_labelled
+    return (fails & labelled).sum(1).to(logits[0].dtype) / labelled.sum(1).clamp_min(1)

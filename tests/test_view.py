@@ -101,4 +101,4 @@ def test_the_loss_of_an_unlabelled_task_does_not_count(batch) -> None:
     both = view.gradient(x, y, Threat("Linf", (0.1, 0.1), (0, 1)))
     first = view.gradient(x, batch[1], Threat("Linf", (0.1, 0.1), (0,)))
     assert torch.equal(both.direction, first.direction)
-    assert torch.equal(both.right, first.right)
+    assert torch.equal(both.standing, first.standing)

@@ -1,0 +1,104 @@
+"""CW, the attack of Carlini & Wagner (arXiv 1608.04644, sections V and VI): the smallest perturbation that changes the prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
+from robustbench_med.attacks.view import Streams, Threat, View
+
+B1, B2 = 0.9, 0.999  # Adam
+
+
+def cw(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    steps: int = 100,
+    search: int = 6,
+    lr: float = 0.01,
+    c: float = 1.0,
+    eot: int = 1,
+) -> Tensor:
+    """The smallest perturbation found, where it fits into the ball, else its projection.
+
+    Adam descends |u|^2 - c hinge for L2, where u is the perturbation over the proportion of its modality's radius, with a binary search
+    over c. Steps are projected into [0, 1] in place of the paper's tanh, which gives exactly black and white pixels no gradient.
+    For Linf the hinge alone is descended inside |u| <= tau, with a binary search over tau from the radius (the paper's penalty on
+    what exceeds tau, in the limit of large weight).
+
+    Args:
+        steps: Adam steps for each c or tau.
+        search: values of c or tau.
+        lr: Adam's step, in pixels of [0, 1].
+        c: first weight of the hinge (L2).
+        eot: draws per gradient (arXiv 1802.00420).
+    """
+    return cw_minimal(view, x, y, threat, streams, steps=steps, search=search, lr=lr, c=c, eot=eot).within(view, x, threat)
+
+
+def cw_minimal(
+    view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int, search: int, lr: float, c: float, eot: int
+) -> Minimal:
+    """`cw`, whatever the size of what it finds."""
+    smallest = Smallest(view, x, y, threat)
+    if max(threat.radii) == 0:
+        return smallest.found()
+    linf = threat.norm == "Linf"
+    lower, upper = x.new_zeros(len(x)), x.new_full((len(x),), 1.0 if linf else torch.inf)
+    value = x.new_full((len(x),), max(threat.radii) if linf else c)  # tau, or c
+    rows = smallest.size[-1].nonzero().squeeze(1)
+    for _ in range(search):
+        if len(rows) == 0:
+            break
+        success = descend(view, x, y, threat, rows, value[rows], smallest, steps=steps, lr=lr, eot=eot)
+        now = value[rows]
+        if linf:  # success: a smaller box
+            upper[rows] = torch.where(success, torch.minimum(now, smallest.size[-1, rows]), upper[rows])
+            lower[rows] = torch.where(success, lower[rows], now)
+            following = torch.where(upper[rows] < 1, (lower[rows] + upper[rows]) / 2, (2 * now).clamp(max=1))
+        else:  # success: less weight on the hinge
+            upper[rows] = torch.where(success, now, upper[rows])
+            lower[rows] = torch.where(success, lower[rows], now)
+            following = torch.where(upper[rows].isinf(), 10 * now, (lower[rows] + upper[rows]) / 2)
+        value[rows] = following
+    return smallest.found()
+
+
+def descend(
+    view: View, x: Tensor, y: Tensor, threat: Threat, rows: Tensor, weight: Tensor, smallest: Smallest, *, steps: int, lr: float, eot: int
+) -> Tensor:
+    """Adam from the clean images of `rows`; offers every iterate, and returns which samples some iterate broke altogether."""
+    x0, y, p = x[rows], y[rows], proportions(view, threat, x)
+    slope = penalty(threat, weight)
+    u = torch.zeros_like(x0)
+    first, second = torch.zeros_like(u), torch.zeros_like(u)
+    broken = torch.zeros(len(rows), dtype=torch.bool, device=x.device)
+    low, high = (0 - x0) / p.clamp_min(1e-30), (1 - x0) / p.clamp_min(1e-30)
+    for i in range(1, steps + 1):
+        at = (x0 + p * u).clamp(0, 1)
+        gradient = view.gradient(at, y, threat, loss="hinge", eot=eot)
+        broken |= smallest.offer(rows, at, gradient.standing)
+        if threat.norm == "Linf" and view.draws == 1 and bool(broken.all()):
+            return broken
+        down = slope(u) - (1.0 if threat.norm == "Linf" else weight[:, None]) * p * gradient.direction
+        first, second = B1 * first + (1 - B1) * down, B2 * second + (1 - B2) * down**2
+        u = u - lr * (first / (1 - B1**i)) / ((second / (1 - B2**i)).sqrt() + 1e-8)
+        u = torch.minimum(torch.maximum(u, low), high)
+        if threat.norm == "Linf":
+            u = torch.minimum(torch.maximum(u, -weight[:, None]), weight[:, None])
+    at = (x0 + p * u).clamp(0, 1)
+    broken |= smallest.offer(rows, at, view.standing(at, y, threat))
+    smallest.last(rows, at)
+    return broken
+
+
+def penalty(threat: Threat, weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """Gradient of the size that is to be small, at u: 2 u for L2; none for Linf, whose box does that work."""
+    return torch.zeros_like if threat.norm == "Linf" else lambda u: 2 * u

@@ -1,0 +1,26 @@
+"""MIM, the momentum iterative method (Dong et al., arXiv 1710.06081, algorithm 1)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from robustbench_med.attacks.pgd import ascend
+from robustbench_med.attacks.view import Streams, Threat, View
+
+
+def mim(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    steps: int = 20,
+    step_size: float = 0.125,
+    decay: float = 1.0,
+    loss: str = "ce",
+    eot: int = 1,
+    keep: str = "best",
+) -> Tensor:
+    """BIM along g <- decay g + grad / |grad|_1, the norm over all modalities; `decay` is the paper's mu, the rest as in `pgd`."""
+    return ascend(view, x, x, y, threat, steps=steps, step_size=step_size, loss=loss, eot=eot, keep=keep, momentum=decay)

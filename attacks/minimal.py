@@ -1,0 +1,74 @@
+"""What attacks that seek the smallest perturbation share: coordinates scaled by the threat model, and a record of the smallest found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustbench_med.attacks.view import Threat, View
+
+
+@dataclass(frozen=True)
+class Minimal:
+    """The smallest perturbations found: row k - 1 breaks at least k of the attacked tasks.
+
+    `x` (T, B, D), `size` (T, B): the perturbation's size by `scaled_size`, inf where none was found (x is then the last try).
+    """
+
+    x: Tensor
+    size: Tensor
+
+    def within(self, view: View, x0: Tensor, threat: Threat) -> Tensor:
+        """(B, D) inside the ball: the candidate that breaks most tasks in it, else the one for a single task, projected."""
+        radius = max(threat.radii)
+        chosen = self.x[0].clone()
+        for x, size in zip(self.x, self.size, strict=True):
+            inside = size <= radius
+            chosen[inside] = x[inside]
+        return view.project(chosen, x0, threat)
+
+
+def proportions(view: View, threat: Threat, like: Tensor) -> Tensor:
+    """(D,): each coordinate's radius over the largest radius, so that one number says how large a perturbation is."""
+    return view.radius(threat, like) / max(max(threat.radii), torch.finfo(like.dtype).tiny)
+
+
+def scaled_size(view: View, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
+    """(B,): the largest radius at which x is inside the threat model's ball, the radii keeping their proportions."""
+    largest = max(threat.radii)
+    parts = [
+        distance * (largest / r) for distance, r in zip(view.distances(x, x0, threat.norm).unbind(1), threat.radii, strict=True) if r > 0
+    ]
+    return torch.stack(parts).amax(0) if parts else x.new_zeros(len(x))
+
+
+class Smallest:
+    """Keeps, for k = 1 ... T, the smallest perturbation offered that breaks at least k tasks.
+
+    A random victim's task counts as broken when it is wrong in more than half of the draws of the offer.
+    """
+
+    def __init__(self, view: View, x0: Tensor, y: Tensor, threat: Threat) -> None:
+        self.view, self.x0, self.threat = view, x0, threat
+        self.n_tasks = len(threat.tasks)
+        self.x = x0.repeat(self.n_tasks, 1, 1)
+        self.size = x0.new_full((self.n_tasks, len(x0)), torch.inf)
+        self.offer(torch.arange(len(x0), device=x0.device), x0, view.standing(x0, y, threat))
+
+    def offer(self, rows: Tensor, x: Tensor, share: Tensor) -> Tensor:
+        """Offers x (len(rows), D) with the `share` still standing; returns which of them break every task."""
+        size = scaled_size(self.view, x, self.x0[rows], self.threat)
+        for k in range(1, self.n_tasks + 1):
+            hit = (share * self.n_tasks < self.n_tasks - k + 0.5) & (size < self.size[k - 1, rows])
+            self.x[k - 1, rows[hit]], self.size[k - 1, rows[hit]] = x[hit], size[hit]
+        return share * self.n_tasks < 0.5
+
+    def last(self, rows: Tensor, x: Tensor) -> None:
+        """Notes the last try of samples for which nothing has been found: projected, it may still break them."""
+        unfound = self.size[0, rows].isinf()
+        self.x[0, rows[unfound]] = x[unfound]
+
+    def found(self) -> Minimal:
+        return Minimal(self.x, self.size)

@@ -1,0 +1,148 @@
+"""Square Attack: random search with square patches, scores only (Andriushchenko et al., arXiv 1912.00049, algorithms 1 to 3)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from robustbench_med.attacks.view import Segment, Streams, Threat, View, named, standing
+
+SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: where the patch's area halves
+
+
+def square(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    queries: int = 1000,
+    p: float = 0.8,
+    loss: str = "margin",
+    eot: int = 1,
+) -> Tensor:
+    """Patches of one modality's own image plane, one a query, kept where the loss rises.
+
+    Every query draws a modality among those with a radius, and a patch in it. Against a random victim the incumbent is scored again
+    beside each candidate, so that a lucky draw does not stay on the throne; both cost queries.
+
+    Args:
+        queries: forward passes a sample at most, draws of one score not counted apart (the paper uses 10,000, AutoAttack 5,000).
+        p: share of the image's area that the first patches cover.
+        loss: "margin", "ce" or "dlr".
+        eot: draws per score.
+    """
+    segments = [(s, r) for s, r in zip(view.segments, threat.radii, strict=True) if r > 0]
+    if not segments:
+        return x.clone()
+    best = stripes(view, x, threat, streams)
+    value, share = score(view, best, y, threat, loss, eot)
+    random = view.draws > 1
+    rows = torch.arange(len(x), device=x.device)
+    query = 1
+    while query < queries:
+        if not random:
+            rows = rows[share[rows] > 0]
+        if len(rows) == 0:
+            break
+        area = p * 0.5 ** sum(query / queries * 10_000 > knot for knot in SCHEDULE)
+        candidate = best[rows].clone()
+        drawn = streams.take(rows)
+        chosen = drawn.integers(0, [len(segments)])[:, 0].tolist()
+        for i, which in enumerate(chosen):
+            segment, radius = segments[which]
+            patch = patch_linf if threat.norm == "Linf" else patch_l2
+            part = slice(segment.start, segment.stop)
+            candidate[i, part] = patch(candidate[i, part], x[rows[i], part], segment, radius, area, drawn.generators[i])
+        candidate = view.project(candidate, x[rows], threat)
+        now, stands = score(view, candidate, y[rows], threat, loss, eot)
+        query += 1
+        if random:
+            value[rows], share[rows] = score(view, best[rows], y[rows], threat, loss, eot)
+            query += 1
+        better = (stands < share[rows]) | ((stands == share[rows]) & (now > value[rows])) if not random else now > value[rows]
+        best[rows[better]], value[rows[better]], share[rows[better]] = candidate[better], now[better], stands[better]
+    return best
+
+
+@torch.no_grad()
+def score(view: View, x: Tensor, y: Tensor, threat: Threat, loss: str, eot: int) -> tuple[Tensor, Tensor]:
+    """Loss (B,) and share still standing (B,), means over `eot` draws."""
+    objective = named(loss, threat)
+    logits = [view.logits(x) for _ in range(eot)]
+    return torch.stack([objective(z, y) for z in logits]).mean(0), torch.stack([standing(z, y, threat) for z in logits]).mean(0)
+
+
+def stripes(view: View, x: Tensor, threat: Threat, streams: Streams) -> Tensor:
+    """The start for Linf: every column of every channel moved by the radius up or down; for L2 a tiling of bumps of either sign."""
+    start = x.clone()
+    for s, r in zip(view.segments, threat.radii, strict=True):
+        if r == 0:
+            continue
+        c, h, w = s.shape
+        if threat.norm == "Linf":
+            sign = (2 * streams.integers(0, [2] * (c * w)) - 1).view(-1, c, 1, w).expand(-1, c, h, w)
+            delta = r * sign.flatten(1)
+        else:
+            side = max(min(h, w) // 5, 1)
+            tall, wide = math.ceil(h / side), math.ceil(w / side)
+            sign = (2 * streams.integers(0, [2] * (c * tall * wide)) - 1).view(-1, c, tall, 1, wide, 1)
+            tiles = (sign * bump(side, side).view(1, 1, 1, side, 1, side)).reshape(len(x), c, tall * side, wide * side)[..., :h, :w]
+            delta = tiles.flatten(1)
+            delta = r * delta / delta.norm(dim=1, keepdim=True)
+        start[:, s.start : s.stop] += delta.to(x)
+    return view.project(start, x, threat)
+
+
+def patch_linf(now: Tensor, clean: Tensor, segment: Segment, radius: float, area: float, generator: torch.Generator) -> Tensor:
+    """Algorithm 2: one square at clean + radius or clean - radius, a sign for each channel."""
+    c, h, w = segment.shape
+    side = min(max(round(math.sqrt(area * h * w)), 1), min(h, w) - 1 or 1)
+    row, column = draw(h - side + 1, generator), draw(w - side + 1, generator)
+    sign = (2 * torch.randint(2, (c, 1, 1), generator=generator) - 1).to(now)
+    image, original = now.clone().view(c, h, w), clean.view(c, h, w)
+    window = (slice(None), slice(row, row + side), slice(column, column + side))
+    image[window] = original[window] + radius * sign
+    return image.flatten()
+
+
+def patch_l2(now: Tensor, clean: Tensor, segment: Segment, radius: float, area: float, generator: torch.Generator) -> Tensor:
+    """Algorithm 3: the mass of two windows, and what the ball has left, is moved into a bump in the first of them."""
+    c, h, w = segment.shape
+    side = min(max(round(math.sqrt(area * h * w)), 3), min(h, w) - 1)
+    side += side % 2 == 0
+    side = min(side, h, w)
+    first, second = ((draw(h - side + 1, generator), draw(w - side + 1, generator)) for _ in range(2))
+    delta = (now - clean).view(c, h, w).clone()
+    one, two = ((slice(None), slice(r, r + side), slice(k, k + side)) for r, k in (first, second))
+    union = torch.zeros(h, w, dtype=torch.bool, device=now.device)
+    union[one[1:]] = union[two[1:]] = True
+    mass = delta[:, union].square().sum((0, 1))
+    left = (radius**2 - delta.square().sum()).clamp_min(0)
+    sign = (2 * torch.randint(2, (c, 1, 1), generator=generator) - 1).to(now)
+    lines = bump(side, side, transposed=bool(torch.randint(2, (1,), generator=generator))).to(now)
+    old = delta[one]
+    aimed = sign * lines + old / old.norm().clamp_min(1e-10)
+    delta[two] = 0
+    delta[one] = aimed / aimed.norm().clamp_min(1e-10) * torch.sqrt(mass + left)
+    return clean + delta.flatten()
+
+
+def bump(height: int, width: int, *, transposed: bool = False) -> Tensor:
+    """The paper's eta (eq. 2): growing rectangles of weight 1 / k^2, one half positive and one negative, of L2 norm 1."""
+    eta = torch.zeros(height, width)
+    for part, sign in ((slice(0, height // 2), 1.0), (slice(height // 2, height), -1.0)):
+        block = torch.zeros_like(eta[part])
+        row, column = block.shape[0] // 2, block.shape[1] // 2
+        for k in range(max(row, column) + 1):
+            block[max(row - k, 0) : row + k + 1, max(column - k, 0) : column + k + 1] += 1 / (k + 1) ** 2
+        eta[part] = sign * block
+    eta = eta / eta.norm().clamp_min(1e-10)
+    return eta.T if transposed else eta
+
+
+def draw(n: int, generator: torch.Generator) -> int:
+    return int(torch.randint(n, (1,), generator=generator))
