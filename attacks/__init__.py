@@ -46,7 +46,7 @@ MINIMAL: dict[str, Callable[..., Minimal]] = {"cw": cw_minimal, "fab": fab_minim
 """Attacks that seek the smallest perturbation, whatever the radius."""
 UNTARGETED = ("noise", "apgd-t", "autoattack")
 """Attacks that cannot aim at a class of the user's."""
-CHOICES: dict[str, tuple[str, ...]] = {"loss": ("ce", "margin", "dlr"), "keep": ("best", "last"), "version": VERSIONS}
+CHOICES: dict[str, tuple[str, ...]] = {"loss": tuple(LOSSES), "keep": ("best", "last"), "version": VERSIONS}
 POSITIVE = ("steps", "restarts", "eot", "queries", "targets", "search", "step_size", "lr", "c", "p", "rho", "decay")
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.losses import margin, over_tasks
 from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
-from robustbench_med.attacks.view import Streams, Threat, View
+from robustbench_med.attacks.view import Objective, Streams, Threat, View
 
 B1, B2 = 0.9, 0.999  # Adam
 
@@ -83,7 +84,7 @@ def descend(
     low, high = (0 - x0) / p.clamp_min(1e-30), (1 - x0) / p.clamp_min(1e-30)
     for i in range(1, steps + 1):
         at = (x0 + p * u).clamp(0, 1)
-        gradient = view.gradient(at, y, threat, loss="hinge", eot=eot)
+        gradient = view.gradient(at, y, threat, loss=hinge(threat), eot=eot)
         broken |= smallest.offer(rows, at, gradient.standing)
         if threat.norm == "Linf" and view.draws == 1 and bool(broken.all()):
             return broken
@@ -97,6 +98,14 @@ def descend(
     broken |= smallest.offer(rows, at, view.standing(at, y, threat))
     smallest.last(rows, at)
     return broken
+
+
+def hinge(threat: Threat) -> Objective:
+    """Sum over tasks of min(margin, 0), or of the target's lead: a task that is wrong asks for nothing more (f_6 with confidence 0)."""
+    sign = -1 if threat.targeted else 1
+    return lambda logits, y: over_tasks(
+        [(sign * margin(logits[t], y[:, t].clamp_min(0))).clamp(max=0) for t in threat.tasks], y, threat.tasks
+    )
 
 
 def penalty(threat: Threat, weight: Tensor) -> Callable[[Tensor], Tensor]:

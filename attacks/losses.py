@@ -24,11 +24,6 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return others.amax(1) - own
 
 
-def hinge(logits: Tensor, y: Tensor) -> Tensor:
-    """min(margin, 0): a task that is wrong asks for nothing more (arXiv 1608.04644, f_6 with confidence 0)."""
-    return margin(logits, y).clamp(max=0)
-
-
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Margin over the gap between the largest and third largest logit (arXiv 2003.01690, eq. 6).
 
@@ -53,7 +48,7 @@ def margin_towards(logits: Tensor, y: Tensor, other: Tensor) -> Tensor:
     return (logits.gather(1, other[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
 
 
-LOSSES: dict[str, Loss] = {"ce": ce, "margin": margin, "dlr": dlr, "hinge": hinge}
+LOSSES: dict[str, Loss] = {"ce": ce, "margin": margin, "dlr": dlr}
 
 
 def effective(loss: str, n_classes: int) -> str:
