@@ -12,12 +12,14 @@ from typing import Any
 
 from torch import Tensor
 
+from robustbench_med.attacks import engines
 from robustbench_med.attacks.apgd import apgd, apgd_t
 from robustbench_med.attacks.autoattack import VERSIONS, autoattack
 from robustbench_med.attacks.bim import bim
 from robustbench_med.attacks.cw import cw, cw_minimal
 from robustbench_med.attacks.fab import fab, fab_minimal
 from robustbench_med.attacks.fgsm import fgsm
+from robustbench_med.attacks.hopskipjump import hopskipjump, hopskipjump_minimal
 from robustbench_med.attacks.losses import LOSSES
 from robustbench_med.attacks.mim import mim
 from robustbench_med.attacks.minimal import Minimal, scaled_size
@@ -25,7 +27,7 @@ from robustbench_med.attacks.noise import noise
 from robustbench_med.attacks.pgd import pgd
 from robustbench_med.attacks.square import square
 from robustbench_med.attacks.transfer import transfer
-from robustbench_med.attacks.view import Streams, Threat, View, derive_seed
+from robustbench_med.attacks.view import RefusedError, Streams, Threat, View, derive_seed
 
 Attack = Callable[..., Tensor]
 ATTACKS: dict[str, Attack] = {
@@ -41,18 +43,44 @@ ATTACKS: dict[str, Attack] = {
     "square": square,
     "autoattack": autoattack,
     "transfer": transfer,
+    "hopskipjump": hopskipjump,
 }
-MINIMAL: dict[str, Callable[..., Minimal]] = {"cw": cw_minimal, "fab": fab_minimal}
+MINIMAL: dict[str, Callable[..., Minimal]] = {"cw": cw_minimal, "fab": fab_minimal, "hopskipjump": hopskipjump_minimal}
 """Attacks that seek the smallest perturbation, whatever the radius."""
+
+
+def radius_free(name: str, norm: str) -> bool:
+    """Whether the smallest perturbations do not depend on the radius, but for the proportions of several: one search serves a sweep."""
+    return name in MINIMAL and not (name == "cw" and norm == "Linf")  # its boxes start at the radius
+
+
 UNTARGETED = ("noise", "apgd-t", "autoattack")
 """Attacks that cannot aim at a class of the user's."""
 CHOICES: dict[str, tuple[str, ...]] = {"loss": tuple(LOSSES), "keep": ("best", "last"), "version": VERSIONS}
-POSITIVE = ("steps", "restarts", "eot", "queries", "targets", "search", "step_size", "lr", "c", "p", "rho", "decay")
+POSITIVE = (
+    "steps",
+    "restarts",
+    "eot",
+    "queries",
+    "targets",
+    "search",
+    "evaluations",
+    "initial",
+    "step_size",
+    "lr",
+    "c",
+    "p",
+    "rho",
+    "decay",
+)
 
 
-def parameters(name: str) -> dict[str, Any]:
+ENGINES: dict[str, dict[str, Attack]] = {"native": ATTACKS, **{name: library.ATTACKS for name, library in engines.ENGINES.items()}}
+
+
+def parameters(name: str, engine: str = "native") -> dict[str, Any]:
     """An attack's own parameters with their defaults."""
-    signature = inspect.signature(ATTACKS[name])
+    signature = inspect.signature(ENGINES[engine][name])
     return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY and p.name != "sources"}
 
 
@@ -66,9 +94,9 @@ def describe() -> list[dict[str, Any]]:
     return rows
 
 
-def complete(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def complete(name: str, given: Mapping[str, Any], engine: str = "native") -> dict[str, Any]:
     """The defaults of an attack overridden by `given`; refuses unknown names and wrong types (ValueError)."""
-    known = parameters(name)
+    known = parameters(name, engine)
     for key, value in given.items():
         if key not in known:
             raise ValueError(f"attack {name!r} has no parameter {key!r}; it has: {', '.join(known) or 'none'}")
@@ -85,17 +113,21 @@ def complete(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 __all__ = [
     "ATTACKS",
+    "ENGINES",
     "LOSSES",
     "MINIMAL",
     "UNTARGETED",
     "Attack",
     "Minimal",
+    "RefusedError",
     "Streams",
     "Threat",
     "View",
     "complete",
     "derive_seed",
     "describe",
+    "engines",
     "parameters",
+    "radius_free",
     "scaled_size",
 ]

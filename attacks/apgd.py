@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustbench_med.attacks.losses import dlr_towards, over_tasks
 from robustbench_med.attacks.pgd import Contest
-from robustbench_med.attacks.view import Objective, Streams, Threat, View
+from robustbench_med.attacks.view import Objective, RefusedError, Streams, Threat, View
 
 MOMENTUM = 0.75  # alpha of eq. 3
 
@@ -65,7 +65,7 @@ def apgd_t(
         steps, rho, eot: as in `apgd`.
     """
     if threat.targeted:
-        raise ValueError("apgd-t chooses its own targets; attack towards a class of yours with apgd")
+        raise RefusedError("apgd-t chooses its own targets; attack towards a class of yours with apgd")
 
     def objective(logits: Sequence[Tensor], y: Tensor) -> Tensor:  # y carries the targets in its right half
         half = y.shape[1] // 2

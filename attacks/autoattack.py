@@ -10,7 +10,7 @@ from robustbench_med.attacks.apgd import apgd, apgd_t
 from robustbench_med.attacks.fab import fab
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.square import square
-from robustbench_med.attacks.view import Streams, Threat, View
+from robustbench_med.attacks.view import RefusedError, Streams, Threat, View
 
 VERSIONS = ("auto", "standard", "rand", "few-class")
 FEWEST_FOR_DLR_TARGETED = 4
@@ -42,7 +42,7 @@ def autoattack(
     """
     version = chosen(version, [view.class_counts[t] for t in threat.tasks], stochastic=view.draws > 1)
     if threat.targeted:
-        raise ValueError("autoattack is untargeted; attack towards a class of yours with apgd, fab or square")
+        raise RefusedError("autoattack is untargeted; attack towards a class of yours with apgd, fab or square")
     contest = Contest(view, x, y, threat)
     for attack in members(version, steps=steps, targets=targets, queries=queries, eot=eot):
         rows = contest.open()

@@ -22,6 +22,10 @@ Objective = Callable[[Sequence[Tensor], Tensor], Tensor]
 TOLERANCE = 1e-6  # float32 rounding of x + delta with x in [0, 1]
 
 
+class RefusedError(ValueError):
+    """An attack cannot do what it is asked, and says why; never approximated in silence."""
+
+
 @dataclass(frozen=True)
 class Threat:
     """What the attacker may do.

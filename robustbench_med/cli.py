@@ -71,6 +71,30 @@ def run(
     target_task: Annotated[
         str | None, typer.Option(help="Task to make wrong: joint (default), a task's name or number.", rich_help_panel=HOW)
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Aim at a class: random, least-likely, or its number (default: any wrong class).", rich_help_panel=HOW),
+    ] = None,
+    cross_modal: Annotated[
+        bool | None,
+        typer.Option(
+            "--cross-modal", help="Attack every modality alone, aimed at every task alone: who depends on whom?", rich_help_panel=HOW
+        ),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="Who computes the attacks: native (default), torchattacks or art; an engine refuses what it cannot do.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="For --attack transfer: models that adversarials are made on, comma-separated.", rich_help_panel=HOW)
+    ] = None,
+    batch_draws: Annotated[
+        int | None,
+        typer.Option(help="Draws of one EOT gradient that share a batch: faster on a GPU, more memory (default 1).", rich_help_panel=HOW),
+    ] = None,
     attack_param: Annotated[
         list[str], typer.Option(metavar="NAME=VALUE", help="A parameter of the attacks, e.g. steps=50. Repeatable.", rich_help_panel=HOW)
     ] = [],
@@ -148,6 +172,11 @@ def run(
         "recipe": spec.assignments(recipe) or None,
         "checkpoint": checkpoint,
         "control": control,
+        "engine": engine,
+        "source": _listed(source),
+        "target": target,
+        "cross_modal": cross_modal,
+        "batch_draws": batch_draws,
     }
     chosen = spec.load_config(config) if config else {}
     chosen |= {key: value for key, value in given.items() if value is not None}

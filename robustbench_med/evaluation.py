@@ -8,6 +8,7 @@ are never right are not attacked, and the draws an attacker optimised on are nev
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_med import statistics
-from robustbench_med.attacks import ATTACKS, Streams, Threat, View, derive_seed
+from robustbench_med.attacks import ENGINES, MINIMAL, Minimal, Streams, Threat, View, derive_seed
 from robustbench_med.data import Samples
 
 ProtocolName = Literal["sound", "release"]
@@ -37,6 +38,23 @@ class Setting:
     seed: int
     device: torch.device
     batch_size: int
+    batch_draws: int = 1
+    """Draws of one EOT gradient that share a batch."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """An attack, complete: its name, who computes it, its keyword arguments, and what else it needs."""
+
+    name: str
+    parameters: Mapping[str, Any]
+    engine: str = "native"
+    sources: Sequence[nn.Module] = ()
+    """Victims that `transfer` makes its adversarials on."""
+    goals: Tensor | None = None
+    """(n, T) classes a targeted attack aims at; -1 where there is nothing to aim at."""
+    found: dict[int, tuple[Tensor, Tensor]] | None = None
+    """Smallest perturbations (T, D) and sizes (T,) by sample, shared between the radii of one sweep; filled and read."""
 
 
 @dataclass
@@ -92,33 +110,37 @@ def attack_pass(
     samples: Samples,
     clean: Clean,
     threat: Threat,
-    attack: str,
-    parameters: Mapping[str, Any],
+    method: Method,
     setting: Setting,
     tick: Tick,
 ) -> Outcome:
-    """Attacks every sample that is ever right and measures it on fresh draws.
-
-    Args:
-        clean: the clean pass under the same setting.
-        attack: name in `ATTACKS`.
-        parameters: complete keyword arguments of the attack.
-    """
+    """Attacks every sample that is ever right and measures it on fresh draws. `clean` is the clean pass under the same setting."""
     start = time.perf_counter()
-    labels, ids = samples.labels, np.array(samples.ids)
-    view = View(victim, [tuple(m.shape[1:]) for m in samples.batch([0])], draws=clean.draws)  # type: ignore[misc]
+    labels, ids, attack = samples.labels, np.array(samples.ids), method.name
+    aims = labels if method.goals is None else method.goals
+    shapes = [tuple(m.shape[1:]) for m in samples.batch([0])]
+    view = View(victim, shapes, draws=clean.draws, batch_draws=setting.batch_draws)  # type: ignore[arg-type]
+    compute = computation(method, threat, shapes, clean, setting)
     tasks = list(threat.tasks)
     targets = np.arange(len(samples))
     if setting.protocol == "sound":
         targets = np.flatnonzero(clean.right[:, tasks].max(1) > 0)
         tick(len(samples) - len(targets))
     size, l2 = np.zeros((2, len(samples), len(view.segments)), np.float32)
+    smallest = np.zeros((len(samples), len(tasks)), np.float32) if attack in MINIMAL and method.engine == "native" else None
     adversarials: dict[int, Tensor] = {}
     for rows in batches(targets, setting.batch_size):
         x = view.pack(samples.batch(rows)).to(setting.device)
         streams = Streams.seeded(setting.seed, list(ids[rows]), attack)
         with seeded(setting.device, setting.seed, attack, ids[rows[0]]):
-            x_adv = ATTACKS[attack](view, x, labels[rows].to(setting.device), threat, streams, **parameters).detach()
+            y = aims[rows].to(setting.device)
+            if smallest is None:
+                x_adv = compute(view, x, y, threat, streams).detach()
+            else:
+                found = recall(method, rows, x) or compute(view, x, y, threat, streams)
+                smallest[rows] = found.size.T.cpu().numpy()
+                remember(method, rows, found)
+                x_adv = found.within(view, x, threat)
         view.check(x_adv, x, threat)
         size[rows], l2[rows] = view.distances(x_adv, x, "Linf").cpu().numpy(), view.distances(x_adv, x, "L2").cpu().numpy()
         adversarials.update(zip(rows.tolist(), x_adv.cpu(), strict=True))
@@ -146,6 +168,10 @@ def attack_pass(
             for t in range(labels.shape[1])
         ]
     }
+    if smallest is not None:
+        figures["minimal_norm"] = minimal_norm(smallest, clean.right[:, tasks].mean(1), threat)
+    if method.goals is not None:
+        figures["target_rate"] = target_rate(method.goals.numpy(), vote, tasks)
     n = min(samples.distinct_labels[t] for t in tasks)
     for name in ("clean", "clean_vote", "robust", "robust_vote", "asr", "balanced_accuracy", "auc"):
         values = [figures["tasks"][t][name] for t in tasks]
@@ -162,6 +188,8 @@ def attack_pass(
         "linf": size,
         "l2": l2,
     }
+    if smallest is not None:
+        arrays["minimal_size"] = smallest
     for t, (before, after) in enumerate(zip(clean.probabilities, probabilities, strict=True)):
         arrays[f"clean_probabilities_{t}"], arrays[f"robust_probabilities_{t}"] = before, after
     cost = {
@@ -176,6 +204,82 @@ def attack_pass(
         "clean_seconds": clean.seconds,
     }
     return Outcome(figures, arrays, cost)
+
+
+def computation(method: Method, threat: Threat, shapes: Sequence[Any], clean: Clean, setting: Setting) -> Callable[..., Any]:
+    """The attack with its arguments bound: `(view, x, y, threat, streams)` -> adversarials, or `Minimal` perturbations."""
+    bound = dict(method.parameters)
+    if method.sources:
+        draws = setting.draws if setting.protocol == "sound" else 1
+        bound["sources"] = [View(source, shapes, draws=draws if getattr(source, "stochastic", False) else 1) for source in method.sources]
+    table = MINIMAL if method.engine == "native" and method.name in MINIMAL else ENGINES[method.engine]
+    attack: Callable[..., Any] = table[method.name]
+    return functools.partial(attack, **bound)
+
+
+def recall(method: Method, rows: NDArray[np.int64], x: Tensor) -> Minimal | None:
+    """What an earlier radius of the sweep found for these samples."""
+    if method.found is None or not all(int(row) in method.found for row in rows):
+        return None
+    pairs = [method.found[int(row)] for row in rows]
+    return Minimal(torch.stack([p for p, _ in pairs], 1).to(x), torch.stack([s for _, s in pairs], 1).to(x))
+
+
+def remember(method: Method, rows: NDArray[np.int64], found: Minimal) -> None:
+    """Keeps what was found for the other radii of the sweep, on the CPU."""
+    if method.found is not None:
+        for i, row in enumerate(rows.tolist()):
+            method.found[row] = (found.x[:, i].cpu(), found.size[:, i].cpu())
+
+
+def minimal_norm(smallest: NDArray[np.float32], clean: NDArray[np.float32], threat: Threat) -> dict[str, Any]:
+    """Median size of the smallest perturbations that break every attacked task, and robust accuracy against their size.
+
+    Sizes are the largest of the modalities' radii, which keep their proportions. A sample that was never right has size 0; the median
+    is None when half of the samples were not broken at all. At most 21 radii, up to the largest size found.
+    """
+    broken = smallest[:, -1]
+    median = float(np.median(broken))
+    finite = broken[np.isfinite(broken)]
+    radii = np.linspace(0, float(finite.max()), 21) if len(finite) and finite.max() > 0 else np.zeros(1)
+    curve = [[float(r), float((clean * (smallest > r).mean(1)).mean())] for r in radii]
+    return {
+        "norm": threat.norm,
+        "median": median if np.isfinite(median) else None,
+        "curve": curve,
+        "not_found": int(len(broken) - len(finite)),
+    }
+
+
+GOALS = ("random", "least-likely")
+
+
+def choose_goals(kind: str, clean: Clean, samples: Samples, seed: int) -> Tensor:
+    """(n, T) classes for a targeted attack, -1 where a task has no label or the label is the goal.
+
+    Args:
+        kind: "random" (another class, drawn for each sample), "least-likely" (under the clean pass), or the number of a class.
+    """
+    labels, goals = samples.labels.numpy(), np.full(tuple(samples.labels.shape), -1)
+    for t, probabilities in enumerate(clean.probabilities):
+        classes = probabilities.shape[1]
+        for i, (sample, y) in enumerate(zip(samples.ids, labels[:, t], strict=True)):
+            if y < 0:
+                continue
+            if kind == "random":
+                goals[i, t] = (y + 1 + derive_seed(seed, "goal", sample, t) % (classes - 1)) % classes
+            elif kind == "least-likely":
+                goals[i, t] = next(c for c in probabilities[i].argsort() if c != y)
+            elif int(kind) < classes and int(kind) != y:
+                goals[i, t] = int(kind)
+    return torch.from_numpy(goals)
+
+
+def target_rate(goals: NDArray[np.int64], vote: NDArray[np.int64], tasks: Sequence[int]) -> float | None:
+    """Share of goals, over samples and attacked tasks, that most draws predict."""
+    aimed = goals[:, list(tasks)] >= 0
+    reached = (vote[:, list(tasks)] == goals[:, list(tasks)]) & aimed
+    return float(reached.sum() / aimed.sum()) if aimed.any() else None
 
 
 def task_figures(

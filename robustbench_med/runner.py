@@ -14,17 +14,28 @@ import torch
 from torch import nn
 
 from robustbench_med import cost, training
-from robustbench_med.attacks import ATTACKS, Threat, complete
-from robustbench_med.attacks import parameters as attack_parameters
+from robustbench_med.attacks import ENGINES, UNTARGETED, RefusedError, Threat, complete, engines, radius_free
 from robustbench_med.checkpoints import Checkpoint, export, open_checkpoint
 from robustbench_med.data import Dataset, load
 from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
 from robustbench_med.errors import UserError, unknown
-from robustbench_med.evaluation import Clean, Outcome, Setting, attack_pass, clean_pass, is_stochastic
+from robustbench_med.evaluation import GOALS, Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_stochastic
 from robustbench_med.models.registry import MODELS
 from robustbench_med.paths import writable_folder
 from robustbench_med.progress import Display, LazyBar
-from robustbench_med.spec import EOT_DEFAULT, Cell, RunSpec, TrainOptions, TrainSpec, canonical_hash, cells, parse_radii, radius_label
+from robustbench_med.spec import (
+    EOT_AUTOATTACK,
+    EOT_DEFAULT,
+    Cell,
+    RunSpec,
+    TrainOptions,
+    TrainSpec,
+    canonical_hash,
+    cells,
+    cross_modal,
+    parse_radii,
+    radius_label,
+)
 from robustbench_med.store import Record, Store
 from robustbench_med.versions import versions
 
@@ -54,6 +65,8 @@ class Victim:
     facts: dict[str, Any] = field(default_factory=dict)
     clean: dict[int, Clean] = field(default_factory=dict)
     """Clean pass by evaluation seed."""
+    found: dict[str, dict[int, Any]] = field(default_factory=dict)
+    """Smallest perturbations of attacks that serve several radii, by everything else that they depend on."""
 
 
 def run(spec: RunSpec, job: Job) -> list[Record]:
@@ -74,32 +87,48 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
         n, of = len(dataset.splits["test"].head(sample_limit(spec))), len(dataset.splits["test"])
         if n < of:
             job.display.say(f"{name}: the first {n} of {of} test samples (--limit 0 takes all)")
+    if spec.cross_modal:
+        grid = cross_modal(grid, {name: (dataset.modalities, dataset.tasks) for name, dataset in datasets.items()})
     for cell in grid:  # every radius and task is understood before the first training
         make_threat(cell, spec, datasets[cell.data])
+    sources = Sources(spec, device, job)
     records, victim, last = [], None, None
     for number, cell in enumerate(grid, 1):
         dataset = datasets[cell.data]
         if last != (cell.data, cell.model, cell.train_seed):
             victim, last = obtain_victim(cell, spec, dataset, device, job), (cell.data, cell.model, cell.train_seed)
         assert victim is not None
-        records.append(evaluate_cell(cell, spec, dataset, victim, store, device, batch, job, f"{number}/{len(grid)}"))
+        records.append(evaluate_cell(cell, spec, dataset, victim, sources, store, device, batch, job, f"{number}/{len(grid)}"))
     return records
 
 
 def check_names(spec: RunSpec) -> None:
     """Refuses unknown models, attacks and presets, and parameters no attack of the run has."""
-    for model in spec.model:
+    for model in spec.model + spec.source:
         if model not in MODELS:
             raise unknown("model", model, MODELS)
+    known = ENGINES[spec.engine]
     for attack in spec.attack:
-        if attack not in ATTACKS:
-            raise unknown("attack", attack, ATTACKS)
+        if attack not in known and attack != "noise":
+            raise unknown("attack" if spec.engine == "native" else f"attack of the engine {spec.engine}", attack, known)
     training.preset(spec.preset)
     for key in spec.attack_params:
-        if not any(key in attack_parameters(attack) for attack in spec.attack):
+        if not any(key in parameters_of(attack, spec, stochastic=False, given=False) for attack in spec.attack):
             raise UserError(f"no attack of this run ({', '.join(spec.attack)}) has a parameter {key!r}")
     for attack in spec.attack:
         parameters_of(attack, spec, stochastic=False)
+    if "transfer" in spec.attack and not spec.source:
+        raise UserError("transfer makes its adversarials on other victims; name them with --source late or --source late,mail")
+    if spec.source and "transfer" not in spec.attack:
+        raise UserError("--source is for --attack transfer")
+    if spec.target is not None:
+        if spec.target not in GOALS and not spec.target.isdigit():
+            raise UserError(f"--target takes random, least-likely or the number of a class, got {spec.target!r}")
+        for attack in spec.attack:
+            if attack in UNTARGETED:
+                raise UserError(f"{attack} cannot aim at a class; take it out of this --target run")
+    if spec.cross_modal and (spec.target_task != "joint" or any("=" in eps for eps in spec.eps)):
+        raise UserError("--cross-modal attacks every modality and task by itself; leave out --target-task and radii by modality")
     if spec.checkpoint is not None and (len(spec.model) > 1 or len(spec.data) > 1):
         raise UserError("--checkpoint belongs to one model and one data set; run them one by one")
 
@@ -124,29 +153,55 @@ def load_data(name: str, preset: str, size: int | None, job: Job) -> Dataset:
 def make_threat(cell: Cell, spec: RunSpec, dataset: Dataset) -> Threat:
     """The threat model of a cell on this data."""
     names = list(dataset.tasks)
-    if spec.target_task == "joint":
+    if cell.target_task == "joint":
         tasks = tuple(range(len(names)))
-    elif spec.target_task in names:
-        tasks = (names.index(spec.target_task),)
-    elif spec.target_task.isdigit() and int(spec.target_task) < len(names):
-        tasks = (int(spec.target_task),)
+    elif cell.target_task in names:
+        tasks = (names.index(cell.target_task),)
+    elif cell.target_task.isdigit() and int(cell.target_task) < len(names):
+        tasks = (int(cell.target_task),)
     else:
-        raise unknown("target task", spec.target_task, ["joint", *names, *map(str, range(len(names)))])
-    return Threat(cell.norm, parse_radii(cell.eps, dataset.modalities), tasks)
+        raise unknown("target task", cell.target_task, ["joint", *names, *map(str, range(len(names)))])
+    targeted = spec.target is not None and cell.attack != "noise"
+    return Threat(cell.norm, parse_radii(cell.eps, dataset.modalities), tasks, targeted=targeted)
 
 
-def parameters_of(attack: str, spec: RunSpec, *, stochastic: bool) -> dict[str, Any]:
-    """An attack's complete parameters: its defaults, the protocol's, then the user's."""
-    known = attack_parameters(attack)
+def engine_of(attack: str, spec: RunSpec) -> str:
+    """Who computes an attack: the noise control is always native."""
+    return "native" if attack == "noise" else spec.engine
+
+
+def parameters_of(attack: str, spec: RunSpec, *, stochastic: bool, given: bool = True) -> dict[str, Any]:
+    """An attack's complete parameters: its defaults, the protocol's, then the user's (unless not `given`)."""
+    engine = engine_of(attack, spec)
+    known = complete(attack, {}, engine)
     # a random victim's iterates are not picked by the draw they happened to fail at, whatever the number of draws
-    protocol: dict[str, Any] = {"eot": EOT_DEFAULT, "keep": "last"} if stochastic else {"eot": 1}
+    eot = EOT_AUTOATTACK if attack == "autoattack" else EOT_DEFAULT
+    protocol: dict[str, Any] = {"eot": eot, "keep": "last"} if stochastic else {"eot": 1}
     if spec.protocol == "release":  # the authors' notebook: 10 steps of eps/4 from the clean image, no EOT
         protocol = {"steps": 10, "step_size": 0.25, "random_start": False, "eot": 1, "keep": "last"}
-    given = {key: value for key, value in {**protocol, **spec.attack_params}.items() if key in known}
+    wanted = {**protocol, **(spec.attack_params if given else {})}
     try:
-        return complete(attack, given)
+        return complete(attack, {key: value for key, value in wanted.items() if key in known}, engine)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+class Sources:
+    """The victims that transfer attacks come from, each loaded once a data set."""
+
+    def __init__(self, spec: RunSpec, device: torch.device, job: Job) -> None:
+        self.spec, self.device, self.job = spec.model_copy(update={"checkpoint": None, "model_params": {}}), device, job
+        self.loaded: dict[tuple[str, str], Victim] = {}
+
+    def of(self, cell: Cell, dataset: Dataset) -> list[Victim]:
+        """Victims for a cell; none but for transfer."""
+        if cell.attack != "transfer":
+            return []
+        for model in self.spec.source:
+            if (cell.data, model) not in self.loaded:
+                source = cell.model_copy(update={"model": model, "train_seed": 0})
+                self.loaded[cell.data, model] = obtain_victim(source, self.spec, dataset, self.device, self.job)
+        return [self.loaded[cell.data, model] for model in self.spec.source]
 
 
 def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.device, job: Job) -> Victim:
@@ -193,6 +248,7 @@ def evaluate_cell(
     spec: RunSpec,
     dataset: Dataset,
     victim: Victim,
+    sources: Sources,
     store: Store,
     device: torch.device,
     batch: BatchSize,
@@ -203,7 +259,8 @@ def evaluate_cell(
     samples = dataset.splits["test"].head(sample_limit(spec))
     threat = make_threat(cell, spec, dataset)
     params = parameters_of(cell.attack, spec, stochastic=victim.stochastic)
-    resolved = resolve(cell, spec, dataset, victim, threat, params, len(samples))
+    teachers = sources.of(cell, dataset)
+    resolved = resolve(cell, spec, dataset, victim, threat, params, len(samples), teachers)
     spec_hash = canonical_hash(resolved)
     label = f"{cell.model} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
     if spec_hash in store and not job.force:
@@ -211,8 +268,15 @@ def evaluate_cell(
         return store.find(spec_hash)
 
     def setting() -> Setting:
-        return Setting(spec.protocol, spec.draws, cell.seed, device, batch.size)
+        return Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws)
 
+    engine = engine_of(cell.attack, spec)
+    if engine != "native" and (reason := engines.refusal(engine, cell.attack, threat, stochastic=victim.stochastic)):
+        raise UserError(f"{label}: the engine {engine} refuses: {reason}")
+    if spec.batch_draws > 1 and getattr(victim.module, "shares_noise", False):
+        raise UserError(
+            f"{cell.model} draws some of its noise once a batch: draws that share a batch would not be fresh; leave out --batch-draws"
+        )
     if cell.seed not in victim.clean:
         with job.display.bar(f"[{position}] clean pass of {cell.model} on {dataset.name}", len(samples)) as advance:
             victim.clean[cell.seed] = batch.fit(
@@ -221,15 +285,26 @@ def evaluate_cell(
     clean = victim.clean[cell.seed]
     if not victim.facts:
         victim.facts.update(cost.measure(victim.module, dataset.shapes))
+    method = Method(
+        cell.attack,
+        params,
+        engine,
+        [teacher.module for teacher in teachers],
+        choose_goals(str(spec.target), clean, samples, cell.seed) if threat.targeted else None,
+        victim.found.setdefault(sweep_key(resolved), {}) if engine == "native" and radius_free(cell.attack, threat.norm) else None,
+    )
     started = time.time()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
     def attacked() -> Outcome:
         with job.display.bar(f"[{position}] {label}", 2 * len(samples)) as advance:
-            return attack_pass(victim.module, samples, clean, threat, cell.attack, params, setting(), lambda n: advance(n, ""))
+            return attack_pass(victim.module, samples, clean, threat, method, setting(), lambda n: advance(n, ""))
 
-    outcome = batch.fit(attacked)
+    try:
+        outcome = batch.fit(attacked)
+    except RefusedError as error:
+        raise UserError(f"{label}: {error}") from error
     record: Record = {
         "hash": spec_hash,
         "spec": resolved,
@@ -238,7 +313,7 @@ def evaluate_cell(
         "figures": outcome.figures,
         "stochastic": clean.stochastic,
         "draws": clean.draws,
-        "naive": clean.stochastic and params.get("eot") == 1,
+        "naive": clean.stochastic and cell.attack != "noise" and params.get("eot", 1) == 1,
         "synthetic": dataset.synthetic,
         "notes": list(dataset.notes),
         "distinct_images": dict(zip(dataset.modalities, samples.distinct, strict=True)),
@@ -250,8 +325,18 @@ def evaluate_cell(
     return record
 
 
-def resolve(cell: Cell, spec: RunSpec, dataset: Dataset, victim: Victim, threat: Threat, params: dict[str, Any], n: int) -> dict[str, Any]:
-    """The full spec of a cell: what its hash is taken over."""
+def sweep_key(resolved: dict[str, Any]) -> str:
+    """Everything that smallest perturbations depend on: a cell's spec, but for the scale of its radii."""
+    threat = resolved["threat"]
+    largest = max(threat["radii"]) or 1.0
+    return canonical_hash({**resolved, "threat": {**threat, "radii": [round(r / largest, 9) for r in threat["radii"]]}})
+
+
+def resolve(
+    cell: Cell, spec: RunSpec, dataset: Dataset, victim: Victim, threat: Threat, params: dict[str, Any], n: int, sources: list[Victim]
+) -> dict[str, Any]:
+    """The full spec of a cell: what its hash is taken over. What is at its usual value (native, untargeted) is left out."""
+    engine = engine_of(cell.attack, spec)
     return {
         "victim": {
             "model": cell.model,
@@ -268,8 +353,11 @@ def resolve(cell: Cell, spec: RunSpec, dataset: Dataset, victim: Victim, threat:
             "channels": list(dataset.channels),
             "manifest": dataset.manifest_hash,
         },
-        "threat": {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)},
-        "attack": {"name": cell.attack, "params": params},
+        "threat": {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
+        | ({"target": spec.target} if threat.targeted else {}),
+        "attack": {"name": cell.attack, "params": params}
+        | ({"sources": [{"model": s.spec.model, "weights_sha256": s.checkpoint.sha256} for s in sources]} if sources else {}),
+        **({"engine": engine} if engine != "native" else {}),
         "protocol": {"name": spec.protocol, "draws": spec.draws},
         "seed": cell.seed,
     }
@@ -290,7 +378,10 @@ def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
         "attack": cell.attack,
         "eps": cell.eps,
         "norm": cell.norm,
-        "target-task": spec.target_task,
+        "target-task": cell.target_task,
+        "target": spec.target,
+        "engine": spec.engine if spec.engine != "native" else None,
+        "source": ",".join(spec.source) if cell.attack == "transfer" else None,
         "protocol": spec.protocol,
         "draws": spec.draws,
         "seed": cell.seed,
@@ -304,7 +395,7 @@ def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
         if value is not None:
             parts += [f"--{name}", str(value)]
     for option, given in (("attack-param", spec.attack_params), ("model-param", spec.model_params), ("recipe", spec.recipe)):
-        known = attack_parameters(cell.attack) if option == "attack-param" else given
+        known = parameters_of(cell.attack, spec, stochastic=False) if option == "attack-param" else given
         for name, value in given.items():
             if name in known:
                 parts += [f"--{option}", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]

@@ -26,6 +26,9 @@ SCHEMA = 1
 EOT_DEFAULT = 4
 """Draws per gradient against a stochastic victim under the sound protocol."""
 
+EOT_AUTOATTACK = 20
+"""The same for AutoAttack's version for random victims (arXiv 2003.01690, section 6.2)."""
+
 Spec = TypeVar("Spec", bound=BaseModel)
 
 
@@ -101,8 +104,17 @@ class RunSpec(_Strict):
     checkpoint: Path | None = None
     control: bool = True
     """Adds the noise control at every radius."""
+    engine: Literal["native", "torchattacks", "art"] = "native"
+    source: list[str] = []
+    """Victims that `transfer` makes its adversarials on."""
+    target: str | None = None
+    """Makes attacks targeted: "random", "least-likely" or the number of a class."""
+    cross_modal: bool = False
+    """Every attacked modality x task by itself."""
+    batch_draws: int = Field(1, ge=1)
+    """Draws of one EOT gradient that share a batch."""
 
-    @field_validator("model", "attack", "data", "eps", "norm", "seed", "train_seed", mode="before")
+    @field_validator("model", "attack", "data", "eps", "norm", "seed", "train_seed", "source", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return value if isinstance(value, list) else [value]
@@ -134,6 +146,7 @@ class Cell(_Strict):
     norm: Literal["Linf", "L2"]
     seed: int
     train_seed: int
+    target_task: str = "joint"
 
 
 def cells(run: RunSpec) -> list[Cell]:
@@ -147,9 +160,20 @@ def cells(run: RunSpec) -> list[Cell]:
         "norm": run.norm,
         "eps": run.eps,
         "attack": attacks,
+        "target_task": [run.target_task],
     }
     grid = itertools.product(*(dict.fromkeys(axis) for axis in axes.values()))
     return [Cell.model_validate(dict(zip(axes, point, strict=True))) for point in grid]
+
+
+def cross_modal(grid: Sequence[Cell], names: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> list[Cell]:
+    """Each cell once for every modality attacked alone and every task; `names` gives modalities and tasks of each data set."""
+    return [
+        cell.model_copy(update={"eps": f"{modality}={cell.eps}", "target_task": task})
+        for cell in grid
+        for modality in names[cell.data][0]
+        for task in names[cell.data][1]
+    ]
 
 
 def split_radii(options: Sequence[str]) -> list[str]:

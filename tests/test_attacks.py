@@ -10,11 +10,17 @@ from robustbench_med.attacks.losses import ce, margin
 from robustbench_med.models.mail import MAIL
 
 IDS = [f"sample{i}" for i in range(16)]
-WHITE_BOX = [name for name in ATTACKS if name not in ("noise", "transfer", "square")]
+WHITE_BOX = [name for name in ATTACKS if name not in ("noise", "transfer", "square", "hopskipjump")]
 RELEASE = {"steps": 10, "step_size": 0.25, "random_start": False, "keep": "last"}
 
 
-SHORT = {"steps": 10, "queries": 60, "search": 3}  # where an attack has such parameters and a test names none
+SHORT = {
+    "steps": 10,
+    "queries": 60,
+    "search": 3,
+    "evaluations": 40,
+    "initial": 10,
+}  # where an attack has such parameters and a test names none
 
 
 def attack(name: str, view: View, x: Tensor, y: Tensor, threat: Threat, ids=IDS, **given) -> Tensor:
