@@ -178,9 +178,10 @@ class View:
             with torch.enable_grad():
                 logits = self.logits(leaf.repeat(n, 1) if n > 1 else leaf)
                 losses = objective(logits, labels)
-                (drawn,) = torch.autograd.grad(losses.sum(), leaf)
+                # a victim that cuts its graph has no gradient at all; that counts as zero, and `diagnose` says so
+                (drawn,) = torch.autograd.grad(losses.sum(), leaf, allow_unused=True) if losses.requires_grad else (None,)
             self.passes.backward += n * len(x)
-            gradient += drawn
+            gradient += drawn if drawn is not None else 0
             value += losses.detach().view(n, -1).sum(0)
             stands += standing(logits, labels, threat).view(n, -1).sum(0)
         finite = gradient.isfinite()

@@ -1,0 +1,344 @@
+"""Signs that an attack failed: each a figure, a verdict and what to do about it.
+
+After Carlini et al. (arXiv 1902.06705), Tramer et al. (arXiv 2002.08347) and Pintor et al. (arXiv 2106.09947). `of_cell` looks at
+what one evaluation left behind and costs one gradient; `diagnose` runs attacks of its own on a few dozen samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustbench_med import statistics
+from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete
+from robustbench_med.data import Samples
+from robustbench_med.evaluation import Clean, Method, Outcome, Setting, seeded
+
+Verdict = Literal["pass", "warn", "fail"]
+ORDER: tuple[Verdict, ...] = ("pass", "warn", "fail")
+POINTS = 0.02
+"""Difference of robust accuracy that counts (2 points, arXiv 1902.06705 section 5.4), where the samples can show it."""
+UNBOUNDED = 0.05
+"""Robust accuracy at radius 1 that no classifier has: any image can be made any other."""
+ZERO_WARN, ZERO_FAIL = 0.05, 0.5
+SATURATED_WARN, SATURATED_FAIL = 0.05, 0.5
+GRADIENT_SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One sign: `figure` is what was measured, None where it could not be."""
+
+    sign: str
+    verdict: Verdict
+    figure: float | None
+    text: str
+    advice: str
+
+
+def trust(signs: Sequence[Sign]) -> Verdict:
+    """The worst verdict."""
+    return max((sign.verdict for sign in signs), key=ORDER.index, default="pass")
+
+
+def plain(signs: Sequence[Sign]) -> list[dict[str, Any]]:
+    """Signs for a record, the worst first."""
+    return [asdict(sign) for sign in sorted(signs, key=lambda sign: -ORDER.index(sign.verdict))]
+
+
+def verdict(value: float, warn: float, fail: float) -> Verdict:
+    """Where a figure lies that should be small."""
+    return "fail" if value > fail else "warn" if value > warn else "pass"
+
+
+# --- signs ------------------------------------------------------------------------------------------------------------------
+
+
+def trivial(reasons: Sequence[str | None]) -> Sign:
+    """A victim that is no better than a constant cannot be broken. `reasons`: `statistics.trivial` of each attacked task."""
+    found = [reason for reason in reasons if reason]
+    text = "; ".join(found) or "clean balanced accuracy is above chance and no class takes over"
+    return Sign(
+        "trivial victim", "fail" if found else "pass", len(found) / max(len(reasons), 1), text, "Train the victim until it has learned."
+    )
+
+
+def beats_noise(noise: float, robust: float, tolerance: float) -> Sign:
+    """An attack that does no more than noise of its radius has found nothing."""
+    gain = noise - robust
+    weak = gain < tolerance and robust > UNBOUNDED
+    text = f"the attack takes {100 * gain:.1f} points more than noise of the same radius"
+    return Sign(
+        "no better than noise",
+        "warn" if weak else "pass",
+        gain,
+        text,
+        "The radius may be too small, or gradients useless: see other signs.",
+    )
+
+
+def zero_gradient(gradient: Tensor) -> Sign:
+    """Share of samples (rows) whose gradient is exactly 0 or not finite where the attack starts."""
+    dead = (gradient == 0).all(1) | ~gradient.isfinite().all(1)
+    share = float(dead.float().mean()) if len(gradient) else 0.0
+    text = f"{share:.0%} of samples have an input gradient that is exactly zero or not finite"
+    advice = "Attack through the step that blocks gradients (BPDA), or with square and transfer."
+    return Sign("zero gradient", verdict(share, ZERO_WARN, ZERO_FAIL), share, text, advice)
+
+
+def logit_scale(largest: Sequence[np.ndarray[Any, Any]], lost: float | None = None, tolerance: float = POINTS) -> Sign:
+    """A softmax that is exactly one-hot in float32 has no gradient; `lost`: robust accuracy on ce less that on the margin."""
+    share = max(float((p == 1).mean()) for p in largest)
+    seen = verdict(share, SATURATED_WARN, SATURATED_FAIL if lost is None else 2.0)
+    text = f"{share:.0%} of predictions are exactly one-hot in float32"
+    if lost is not None:
+        text += f"; the margin loss breaks {100 * lost:.1f} points more than cross-entropy"
+        if lost > tolerance:
+            seen = "fail" if share > SATURATED_WARN else "warn"
+    return Sign("logit scale", seen, share, text, "Attack with loss=margin or loss=dlr, which do not depend on the logits' scale.")
+
+
+def bounds(ratio: float, low: float, high: float, survives: float | None = None, tolerance: float = POINTS) -> Sign:
+    """Largest perturbation over its radius, and pixels in [0, 1]; `survives`: robust accuracy regained by rounding to 8 bits."""
+    outside = ratio > 1 + 1e-4 or low < 0 or high > 1
+    text = f"largest perturbation {ratio:.4f} of its radius"
+    seen: Verdict = "fail" if outside else "pass"
+    if survives is not None:
+        text += f", pixels {low:.3g} to {high:.3g}; rounding to 8 bits gives back {100 * survives:.1f} points"
+        seen = "warn" if seen == "pass" and survives > tolerance else seen
+    return Sign("bounds", seen, ratio, text, "Adversarials that do not survive 8 bits cannot be saved as images; try whole grey levels.")
+
+
+def converged(once: float, twice: float, tolerance: float) -> Sign:
+    """Twice the steps must not change the answer."""
+    gain = once - twice
+    text = f"twice the steps change robust accuracy by {-100 * gain:+.1f} points"
+    return Sign("not converged", verdict(abs(gain), tolerance, 5 * tolerance), gain, text, "Raise steps until the answer stands still.")
+
+
+def silent_success(lost: float, tolerance: float) -> Sign:
+    """Samples that some iterate broke and the last one does not: an attack that returns its last iterate loses them."""
+    text = f"an attack that returned its last iterate would lose {100 * lost:.1f} points; keep=best does not"
+    return Sign("silent success", verdict(lost, tolerance, 1.0), lost, text, "Use keep=best, which returns an iterate that succeeded.")
+
+
+def monotone(curve: Sequence[tuple[float, float]], unbounded: float | None, tolerance: float, *, everything_moves: bool) -> Sign:
+    """Robust accuracy falls with the radius and is near 0 when the radius is 1. `curve`: (radius, robust accuracy), by radius."""
+    rise = max((later - earlier for (_, earlier), (_, later) in zip(curve, curve[1:], strict=False)), default=0.0)
+    seen: Verdict = "fail" if rise > 2 * tolerance else "warn" if rise > tolerance else "pass"
+    text = f"largest rise with the radius {100 * max(rise, 0):.1f} points"
+    if unbounded is not None:
+        text += f"; {unbounded:.1%} robust at radius 1"
+        if unbounded > UNBOUNDED + tolerance:
+            seen = "fail" if everything_moves else max(seen, "warn", key=ORDER.index)
+    figure = rise if unbounded is None else max(rise, unbounded)
+    return Sign("not monotone", seen, figure, text, "An unbounded attack must win: the attack, not the victim, is what stops it.")
+
+
+def beaten(sign: str, other: str, white: float, rival: float, tolerance: float) -> Sign:
+    """An attack with less knowledge must not do better than one with gradients."""
+    gain = white - rival
+    text = f"{other} leaves {rival:.1%}, pgd {white:.1%}"
+    return Sign(
+        sign,
+        verdict(gain, tolerance, 2.5 * tolerance),
+        gain,
+        text,
+        "Gradients are masked: report the lower figure, and look for an adaptive attack.",
+    )
+
+
+def randomness(one: float, used: float, many: float, cosine: float, tolerance: float, eot: int) -> Sign:
+    """More draws per gradient must not break more. `one`, `used`, `many`: robust accuracy with 1, `eot` and 32 draws."""
+    gain = one - many
+    seen: Verdict = "fail" if used - many > tolerance else "warn" if gain > tolerance else "pass"
+    text = f"robust accuracy {one:.1%} with 1 draw, {used:.1%} with {eot}, {many:.1%} with 32; cosine of two gradients {cosine:.2f}"
+    return Sign("randomness masks", seen, gain, text, "Raise eot until the answer stands still.")
+
+
+# --- after every cell -------------------------------------------------------------------------------------------------------
+
+
+def of_cell(
+    victim: nn.Module,
+    samples: Samples,
+    clean: Clean,
+    threat: Threat,
+    method: Method,
+    outcome: Outcome,
+    setting: Setting,
+    noise: float | None,
+) -> list[Sign]:
+    """The cheap signs of one evaluation. `noise`: robust accuracy under the noise control of the same radius, where there is one."""
+    tasks, n = list(threat.tasks), min(samples.distinct_labels[t] for t in threat.tasks)
+    tolerance = tolerance_of(n)
+    signs = [
+        trivial([outcome.figures["tasks"][t]["trivial"] for t in tasks]),
+        logit_scale([clean.probabilities[t].max(1) for t in tasks]),
+    ]
+    radii = np.array(threat.radii)
+    if radii.max() > 0:
+        moved = outcome.arrays["linf" if threat.norm == "Linf" else "l2"].max(0)
+        signs.append(bounds(float((moved[radii > 0] / radii[radii > 0]).max()), 0.0, 1.0))
+        if method.name != "noise":
+            right = np.flatnonzero(clean.right[:, tasks].max(1) > 0)[:GRADIENT_SAMPLES]
+            if len(right):
+                signs.append(zero_gradient(start_gradient(victim, samples, right, threat, clean.draws, setting)))
+            if noise is not None:
+                signs.append(beats_noise(noise, outcome.figures["robust"], tolerance))
+    if clean.stochastic and method.name != "noise" and method.parameters.get("eot", 1) == 1:
+        text = "a random victim was attacked with the gradient of one draw"
+        signs.append(Sign("randomness masks", "fail", None, text, "Use --protocol sound, or --attack-param eot=16."))
+    return signs
+
+
+def start_gradient(victim: nn.Module, samples: Samples, rows: Any, threat: Threat, draws: int, setting: Setting) -> Tensor:
+    """Gradient of cross-entropy at the clean images of `rows`, with respect to what may move."""
+    view = View(victim, [tuple(m.shape[1:]) for m in samples.batch([0])], draws=draws)  # type: ignore[misc]
+    x = view.pack(samples.batch(rows)).to(setting.device)
+    with seeded(setting.device, setting.seed, "diagnostics"):
+        gradient = view.gradient(x, samples.labels[rows].to(setting.device), replace(threat, targeted=False)).direction
+    return gradient[:, view.radius(threat, x) > 0]
+
+
+def tolerance_of(n: int) -> float:
+    """Two points, or a sample and a half where n samples cannot show two points."""
+    return max(POINTS, 1.5 / max(n, 1))
+
+
+# --- on request -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Trial:
+    """A batch of samples that are attacked again and again."""
+
+    view: View
+    x: Tensor
+    y: Tensor
+    ids: list[str]
+    threat: Threat
+    setting: Setting
+
+    def attack(self, name: str, threat: Threat | None = None, **given: Any) -> Tensor:
+        """Adversarials of a native attack; parameters it does not have are left out."""
+        known = complete(name, {})
+        extra = {"sources": given.pop("sources")} if "sources" in given else {}
+        given = complete(name, {key: value for key, value in given.items() if key in known})
+        with seeded(self.setting.device, self.setting.seed, "diagnose", name):
+            streams = Streams.seeded(self.setting.seed, self.ids, name)
+            return ATTACKS[name](self.view, self.x, self.y, threat or self.threat, streams, **given, **extra).detach()
+
+    def robust(self, x: Tensor) -> float:
+        """Robust accuracy on fresh draws, mean over samples and attacked tasks."""
+        with seeded(self.setting.device, self.setting.seed, "fresh"):
+            return float(self.view.standing(x, self.y, self.threat).mean())
+
+
+def diagnose(
+    victim: nn.Module,
+    samples: Samples,
+    clean: Clean,
+    threat: Threat,
+    setting: Setting,
+    *,
+    sources: Sequence[nn.Module] = (),
+    steps: int = 20,
+    queries: int = 500,
+    eot: int = 4,
+    tick: Callable[[str], None] = lambda stage: None,
+) -> list[Sign]:
+    """All signs, of PGD under one threat model, on the given samples (a few dozen are enough; one batch).
+
+    Args:
+        clean: the clean pass on these samples.
+        sources: sibling victims for the transfer sign; without one it is left out.
+        steps: PGD steps; twice as many are tried too.
+        queries: of the square attack.
+        eot: draws per gradient for a random victim; 1 and 32 are tried too.
+        tick: called with the name of each stage that begins.
+    """
+    tasks = list(threat.tasks)
+    shapes = [tuple(m.shape[1:]) for m in samples.batch([0])]
+    view = View(victim, shapes, draws=clean.draws, batch_draws=setting.batch_draws)  # type: ignore[arg-type]
+    labels = samples.labels
+    x, y = view.pack(samples.batch(range(len(samples)))).to(setting.device), labels.to(setting.device)
+    trial = Trial(view, x, y, samples.ids, threat, setting)
+    tolerance = tolerance_of(len(samples))
+    random = clean.draws > 1
+    settings: dict[str, Any] = {"steps": steps, "step_size": 2.5 / steps, "eot": eot if random else 1, "keep": "last" if random else "best"}
+
+    tick("gradients")
+    classes = [p.shape[1] for p in clean.probabilities]
+    signs = [
+        trivial([statistics.trivial(clean.right[:, t], clean.vote[:, t], labels[:, t].numpy(), classes[t]) for t in tasks]),
+        zero_gradient(start_gradient(victim, samples, np.arange(min(len(samples), GRADIENT_SAMPLES)), threat, clean.draws, setting)),
+    ]
+    tick("noise")
+    noise = trial.robust(trial.attack("noise"))
+    tick("pgd")
+    adversarial = trial.attack("pgd", **settings)
+    white = trial.robust(adversarial)
+    signs.append(beats_noise(noise, white, tolerance))
+    tick("twice the steps")
+    longer = trial.robust(trial.attack("pgd", **{**settings, "steps": 2 * steps, "step_size": 1.25 / steps}))
+    signs.append(converged(white, longer, tolerance))
+    tick("margin loss")
+    margin = trial.robust(trial.attack("pgd", **settings, loss="margin"))
+    signs.append(logit_scale([clean.probabilities[t].max(1) for t in tasks], white - margin, tolerance))
+    if not random:
+        tick("last iterate")
+        signs.append(silent_success(trial.robust(trial.attack("pgd", **{**settings, "keep": "last"})) - white, tolerance))
+    tick("radii")
+    signs.append(radii_sign(trial, settings, white, tolerance))
+    tick("square")
+    square = trial.robust(trial.attack("square", queries=queries, eot=settings["eot"]))
+    signs.append(beaten("black box beats white box", "square", white, square, tolerance))
+    if sources:
+        tick("transfer")
+        views = [View(source, shapes, draws=setting.draws if getattr(source, "stochastic", False) else 1) for source in sources]  # type: ignore[arg-type]
+        moved = trial.robust(trial.attack("transfer", sources=views, steps=steps, step_size=2.5 / steps, eot=settings["eot"]))
+        signs.append(beaten("transfer beats white box", "transfer", white, moved, tolerance))
+    if random:
+        tick("draws")
+        one, many = (trial.robust(trial.attack("pgd", **{**settings, "eot": draws})) for draws in (1, 32))
+        signs.append(randomness(one, white, many, cosine(trial), tolerance, eot))
+    tick("bounds")
+    signs.append(bounds_sign(trial, adversarial, white, tolerance))
+    return signs
+
+
+def radii_sign(trial: Trial, settings: Mapping[str, Any], white: float, tolerance: float) -> Sign:
+    """PGD at half, once, twice and four times the radius, and at radius 1 where the norm is Linf."""
+    threat, curve = trial.threat, []
+    for factor in (0.5, 1.0, 2.0, 4.0):
+        scaled = replace(threat, radii=tuple(factor * r for r in threat.radii))
+        curve.append((factor, white if factor == 1 else trial.robust(trial.attack("pgd", scaled, **settings))))
+    unbounded = None
+    if threat.norm == "Linf":
+        everything = replace(threat, radii=tuple(float(r > 0) for r in threat.radii))
+        unbounded = trial.robust(trial.attack("pgd", everything, **settings))
+    return monotone(curve, unbounded, tolerance, everything_moves=min(threat.radii) > 0)
+
+
+def bounds_sign(trial: Trial, adversarial: Tensor, white: float, tolerance: float) -> Sign:
+    """Sizes, pixel range, and what rounding to 8 bits gives back."""
+    radii = torch.tensor(trial.threat.radii)
+    moved = trial.view.distances(adversarial, trial.x, trial.threat.norm).amax(0).cpu()
+    ratio = float((moved[radii > 0] / radii[radii > 0]).max()) if (radii > 0).any() else 0.0
+    rounded = trial.robust((adversarial * 255).round() / 255)
+    return bounds(ratio, float(adversarial.min()), float(adversarial.max()), rounded - white, tolerance)
+
+
+def cosine(trial: Trial) -> float:
+    """Mean cosine between the gradients of two draws at the clean images."""
+    with seeded(trial.setting.device, trial.setting.seed, "cosine"):
+        first, second = (trial.view.gradient(trial.x, trial.y, trial.threat).direction for _ in range(2))
+    value = float(torch.nn.functional.cosine_similarity(first, second, dim=1).mean())
+    return value if math.isfinite(value) else 0.0

@@ -1,0 +1,156 @@
+"""The panel: deliberately broken defences that must be flagged by the sign meant for them, and honest victims that must not be."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from test_evaluation import samples_of
+from torch import Tensor, nn
+
+from robustbench_med import diagnostics
+from robustbench_med.attacks import Threat
+from robustbench_med.evaluation import Setting, clean_pass, is_stochastic
+
+SIDE, N = 12, 48
+SETTING = Setting("sound", 8, 0, torch.device("cpu"), 64)
+
+
+class Honest(nn.Module):
+    """A small smooth network on one image of 12 x 12, two classes; variants break it."""
+
+    n_modalities, class_counts, stochastic = 1, (3,), False
+
+    def __init__(self, activation=torch.tanh, hidden: int = 32) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first = nn.Parameter(torch.randn(SIDE * SIDE, hidden, generator=generator) / 3, requires_grad=False)
+        self.last = nn.Parameter(torch.randn(hidden, 3, generator=generator), requires_grad=False)
+        self.activation = activation
+
+    def prepare(self, x: Tensor) -> Tensor:
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.activation((x.flatten(1) - 0.5) @ self.first) @ self.last
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.logits(self.prepare(x)),)
+
+
+class Quantised(Honest):
+    def prepare(self, x: Tensor) -> Tensor:
+        return (x * 16).round() / 16
+
+
+class Scaled(Honest):
+    def logits(self, x: Tensor) -> Tensor:
+        return 1e4 * super().logits(x)
+
+
+class PureNoise(Honest):
+    stochastic = True
+
+    def prepare(self, x: Tensor) -> Tensor:
+        return x + 0.7 * torch.randn_like(x)
+
+
+class Constant(Honest):
+    def logits(self, x: Tensor) -> Tensor:
+        return 0 * super().logits(x) + torch.tensor([1.0, 0.0, 0.0])
+
+
+class Jpeg(Honest):
+    def prepare(self, x: Tensor) -> Tensor:
+        images = []
+        for image in x.detach():
+            buffer = io.BytesIO()
+            Image.fromarray((image[0] * 255).byte().numpy()).save(buffer, "JPEG", quality=90)
+            images.append(torch.from_numpy(np.array(Image.open(buffer))).float()[None] / 255)
+        return torch.stack(images)
+
+
+class Detached(Honest):
+    def logits(self, x: Tensor) -> Tensor:
+        return super().logits(x.detach())
+
+
+class GentlyRandom(Honest):
+    stochastic = True
+
+    def prepare(self, x: Tensor) -> Tensor:
+        return x + 0.02 * torch.randn_like(x)
+
+
+def winners(h: Tensor) -> Tensor:
+    """k-winners-take-all (arXiv 1905.10510): the largest tenth, all else 0: a gradient that says little a step further."""
+    threshold = h.topk(max(h.shape[1] // 20, 1), 1).values[:, -1:]
+    return torch.where(h >= threshold, h, 0.0)
+
+
+def signs_of(victim: nn.Module, eps: float = 0.08) -> dict[str, diagnostics.Sign]:
+    victim = victim.eval()
+    images = np.random.default_rng(0).integers(0, 256, (4 * N, 1, SIDE, SIDE), dtype=np.uint8)
+    with torch.no_grad():  # labels of the honest network, balanced
+        labels = Honest().logits(torch.from_numpy(images).float() / 255).argmax(1).numpy()
+        own = torch.stack([victim(torch.from_numpy(images).float() / 255)[0] for _ in range(16)]).mean(0).argmax(1).numpy()
+    labels = labels if isinstance(victim, Constant) else own
+    samples = samples_of(images[:N], labels=labels[:N, None])
+    stochastic = is_stochastic(victim, samples, SETTING)
+    clean = clean_pass(victim, samples, SETTING, lambda n: None, stochastic=stochastic)
+    found = diagnostics.diagnose(victim, samples, clean, Threat("Linf", (eps,), (0,)), SETTING, queries=400)
+    return {sign.sign: sign for sign in found}
+
+
+BROKEN = {
+    "quantised input": (Quantised(), "zero gradient"),
+    "logits x 1e4": (Scaled(), "logit scale"),
+    "sign non-linearity": (Honest(torch.sign), "zero gradient"),
+    "pure noise": (PureNoise(), "randomness masks"),
+    "constant": (Constant(), "trivial victim"),
+    "jpeg": (Jpeg(), "black box beats white box"),
+    "k winners take all": (Honest(winners, hidden=400), "black box beats white box"),
+    "detached": (Detached(), "zero gradient"),
+}
+HONEST = {
+    "tanh": Honest(),
+    "relu": Honest(F.relu),
+    "linear": Honest(lambda h: h),
+    "gently random": GentlyRandom(),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_defence_is_flagged_by_the_sign_meant_for_it(name) -> None:
+    victim, sign = BROKEN[name]
+    found = signs_of(victim)
+    assert found[sign].verdict == "fail", {key: (s.verdict, s.text) for key, s in found.items()}
+    assert diagnostics.trust(list(found.values())) == "fail"
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_an_honest_victim_is_not_flagged(name) -> None:
+    found = signs_of(HONEST[name])
+    assert not [(s.sign, s.text) for s in found.values() if s.verdict == "fail"]
+
+
+def test_the_worst_sign_comes_first_and_makes_the_trust() -> None:
+    good, bad = diagnostics.silent_success(0.0, 0.02), diagnostics.converged(0.5, 0.2, 0.02)
+    assert diagnostics.trust([good, bad]) == "fail"
+    assert [s["verdict"] for s in diagnostics.plain([good, bad])] == ["fail", "pass"]
+    assert diagnostics.trust([]) == "pass"
+
+
+def test_verdicts_turn_where_the_thresholds_say() -> None:
+    assert diagnostics.converged(0.50, 0.49, 0.02).verdict == "pass"
+    assert diagnostics.converged(0.50, 0.47, 0.02).verdict == "warn"
+    curve = [(1.0, 0.5), (2.0, 0.6)]
+    assert diagnostics.monotone(curve, None, 0.02, everything_moves=True).verdict == "fail"
+    falling = [(1.0, 0.5), (2.0, 0.3)]
+    assert diagnostics.monotone(falling, 0.0, 0.02, everything_moves=True).verdict == "pass"
+    assert diagnostics.monotone(falling, 0.3, 0.02, everything_moves=True).verdict == "fail"
+    assert diagnostics.monotone(falling, 0.3, 0.02, everything_moves=False).verdict == "warn"  # a trusted modality may hold it
+    assert diagnostics.bounds(1.01, 0, 1).verdict == "fail"
+    assert diagnostics.beats_noise(0.80, 0.79, 0.02).verdict == "warn"
