@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import write_folder_set
 from PIL import Image
@@ -213,14 +214,23 @@ def test_unusual_pixel_formats(image: Image.Image, expected: int) -> None:
 
 
 def test_phantoms_are_the_same_everywhere_balanced_and_black_around_the_head() -> None:
-    mri, xray, labels = phantoms.draw("val", size=64)
-    again = phantoms.draw("val", size=64)
-    assert np.array_equal(mri, again[0])
-    assert np.array_equal(xray, again[1])
-    assert [np.bincount(labels[:, t]).tolist() for t in (0, 1)] == [[64] * 4, [86, 85, 85]]
+    studies, again = phantoms.Studies(size=64), phantoms.Studies(size=64)
+    val = np.arange(2048, 2304)
+    mri, xray = (phantoms.Drawing(studies, m)[val] for m in (0, 1))
+    for row in val[::-51]:  # one by one and backwards: an image depends on its number alone
+        assert np.array_equal(phantoms.Drawing(again, 1)[np.array([row])][0], xray[row - 2048])
+        assert np.array_equal(phantoms.Drawing(again, 0)[np.array([row])][0], mri[row - 2048])
+    assert [np.bincount(studies.labels[val, t]).tolist() for t in (0, 1)] == [[64] * 4, [86, 85, 85]]
     assert (mri[:, 0, :4, :4] == 0).all()
     assert 0.3 < (mri == 0).mean() < 0.7
     assert len({image.tobytes() for image in mri}) == len(mri)
+    assert not studies.pixels[:, :2048].any()  # training images nobody asked for are not drawn
+
+
+def test_phantoms_are_the_ones_the_zoo_was_trained_on() -> None:
+    test = load("phantoms", size=32).splits["test"]
+    pixels = [(m * 255).round().to(dtype=torch.uint8).numpy().tobytes() for m in test.batch(range(16))]
+    assert hashlib.sha256(b"".join(pixels)).hexdigest()[:16] == "c24098d838d8c964"
 
 
 @pytest.mark.slow

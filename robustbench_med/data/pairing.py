@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_med.data.readers import SPLITS, Pixels, Source, read
+from robustbench_med.data.images import Images, Selected
+from robustbench_med.data.readers import SPLITS, Source, read
 from robustbench_med.data.registry import card
 from robustbench_med.data.splits import Manifest, make_manifest
 from robustbench_med.errors import UserError
@@ -20,9 +21,9 @@ from robustbench_med.errors import UserError
 
 @dataclass(frozen=True)
 class Component:
-    """One split of one data set inside a pairing: `images` M' x (n, C, S, S), `labels` (n, T'), `ids` (n)."""
+    """One split of one data set inside a pairing: `images` of each of its modalities, `labels` (n, T'), `ids` (n)."""
 
-    images: tuple[Pixels, ...]
+    images: tuple[Images, ...]
     labels: NDArray[np.int64]
     ids: tuple[str, ...]
 
@@ -169,7 +170,7 @@ def _part(source: Source, manifest: Manifest, split: str) -> Component:
     row_of = {sample: row for row, sample in enumerate(source.ids)}
     members: tuple[str, ...] = getattr(manifest, split)
     rows = np.array([row_of[sample] for sample in members])
-    return Component(tuple(images[rows] for images in source.images), source.labels[rows], members)
+    return Component(tuple(Selected(images, rows) for images in source.images), source.labels[rows], members)
 
 
 def _pair(parts: Sequence[Component], split: str, seed: int, channels: tuple[int, ...]) -> Samples:

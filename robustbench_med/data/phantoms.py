@@ -9,6 +9,7 @@ a sample are independent.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,17 +110,52 @@ def xray(label: int, rng: np.random.Generator, size: int) -> Image:
     return np.clip(image + 0.02 * rng.standard_normal((size, size)), 0, 1)
 
 
-@functools.lru_cache(maxsize=6)
-def draw(split: str, *, size: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]:
-    """One split: MRI-like and X-ray-like images, uint8 (n, 1, size, size), and labels (n, 2), balanced in each task."""
-    n = COUNTS[split]
-    order = np.random.default_rng([seed, list(COUNTS).index(split)])
-    labels = np.stack([order.permutation(np.arange(n) % len(c)) for c in (MRI_CLASSES, XRAY_CLASSES)], 1)
-    images = np.empty((2, n, 1, size, size), np.uint8)
-    for i in range(n):
-        rng = np.random.default_rng([seed, list(COUNTS).index(split), i])
-        for m, render in enumerate((mri, xray)):
-            images[m, i, 0] = np.round(render(int(labels[i, m]), rng, size) * 255)
-    for array in (images, labels):
-        array.flags.writeable = False  # shared by every caller
-    return images[0], images[1], labels
+def labels(split: str, *, seed: int = 0) -> NDArray[np.int64]:
+    """Labels (n, 2) of one split, balanced in each task."""
+    n, rng = COUNTS[split], np.random.default_rng([seed, list(COUNTS).index(split)])
+    return np.stack([rng.permutation(np.arange(n) % len(c)) for c in (MRI_CLASSES, XRAY_CLASSES)], 1)
+
+
+class Studies:
+    """All splits, train, val and test in a row; a study (both images) is drawn when it is first asked for, and kept.
+
+    Attributes:
+        labels: (n, 2).
+        pixels: uint8 (2, n, 1, size, size): MRI-like, X-ray-like; black until drawn.
+    """
+
+    def __init__(self, *, size: int, seed: int = 0) -> None:
+        self.size, self.seed = size, seed
+        self.labels = np.concatenate([labels(split, seed=seed) for split in COUNTS])
+        self.keys = [(s, i) for s, n in enumerate(COUNTS.values()) for i in range(n)]
+        self.pixels = np.zeros((2, len(self.keys), 1, size, size), np.uint8)
+        self._drawn = np.zeros(len(self.keys), bool)
+
+    def draw(self, rows: NDArray[np.int64]) -> None:
+        """Draws those of the rows that are not drawn yet."""
+        for row in np.unique(rows[~self._drawn[rows]]):
+            rng = np.random.default_rng([self.seed, *self.keys[row]])
+            for m, render in enumerate((mri, xray)):
+                self.pixels[m, row, 0] = np.round(render(int(self.labels[row, m]), rng, self.size) * 255)
+            self._drawn[row] = True
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The images of modality `modality` of some studies."""
+
+    studies: Studies
+    modality: int
+
+    def __len__(self) -> int:
+        return len(self.studies.keys)
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]:
+        self.studies.draw(rows)
+        return self.studies.pixels[self.modality, rows]
+
+
+@functools.lru_cache(maxsize=2)
+def studies(size: int) -> Studies:
+    """The phantoms of one size, shared by all who load them."""
+    return Studies(size=size)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from robustbench_med.data import phantoms
+from robustbench_med.data.images import Images, Pixels
 from robustbench_med.data.registry import Card, FolderReader, MedMNISTReader, PhantomReader
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home
@@ -26,7 +27,6 @@ from robustbench_med.paths import home
 SPLITS = ("train", "val", "test")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
-Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 
@@ -36,7 +36,7 @@ class Source:
 
     Attributes:
         ids: stable, path-like, unique.
-        images: M arrays (n, C_m, size, size), uint8.
+        images: of each modality, n images (C_m, size, size).
         labels: (n, T), -1 where a task is not labelled.
         groups: the unit that must not straddle splits (patient, lesion); the id itself where the set has none.
         published: "train", "val" or "test" of the published split, "" where there is none.
@@ -46,7 +46,7 @@ class Source:
 
     card: Card
     ids: tuple[str, ...]
-    images: tuple[Pixels, ...]
+    images: tuple[Images, ...]
     labels: Labels
     groups: tuple[str, ...]
     published: tuple[str, ...]
@@ -93,12 +93,11 @@ def resize(image: Image.Image, size: int) -> Pixels:
 
 
 def _read_phantoms(card: Card, size: int) -> Source:
-    drawn = {split: phantoms.draw(split, size=size) for split in SPLITS}
-    published = tuple(split for split in SPLITS for _ in drawn[split][2])
-    sample_ids = tuple(f"{card.id}/{split}/{i:05d}" for split in SPLITS for i in range(len(drawn[split][2])))
-    images = tuple(np.concatenate([drawn[split][m] for split in SPLITS]) for m in (0, 1))
-    labels = np.concatenate([drawn[split][2] for split in SPLITS])
-    return Source(card, sample_ids, images, labels, sample_ids, published, f"drawing {phantoms.VERSION}")
+    studies = phantoms.studies(size)
+    published = tuple(SPLITS[split] for split, _ in studies.keys)
+    sample_ids = tuple(f"{card.id}/{SPLITS[split]}/{i:05d}" for split, i in studies.keys)
+    images = tuple(phantoms.Drawing(studies, m) for m in (0, 1))
+    return Source(card, sample_ids, images, studies.labels, sample_ids, published, f"drawing {phantoms.VERSION}")
 
 
 # --- MedMNIST ----------------------------------------------------------------------------------------------------------------

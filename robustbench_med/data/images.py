@@ -1,0 +1,50 @@
+"""Decoded images as training and evaluation see them: rows of a uint8 array that need not be in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Rows = NDArray[np.int64]
+
+
+class Images(Protocol):
+    """n images of one modality; indexing with (b,) rows yields uint8 (b, C, S, S)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Rows, /) -> Pixels: ...
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Some rows of other images, in an order of their own; nothing is copied."""
+
+    images: Images
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Rows, /) -> Pixels:
+        return self.images[self.rows[rows]]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """An `.npy` file (n, C, S, S), mapped anew for every batch: the pages of earlier batches do not stay resident."""
+
+    path: Path
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, rows: Rows, /) -> Pixels:
+        array: Pixels = np.load(self.path, mmap_mode="r")
+        return array[rows]  # a copy: the map is closed on return
