@@ -39,6 +39,15 @@ ModelParams = Annotated[
 RecipeParams = Annotated[
     list[str], typer.Option("--recipe", metavar="NAME=VALUE", help="A training setting, e.g. epochs=30. Repeatable.", rich_help_panel=WHAT)
 ]
+Preprocess = Annotated[
+    list[str],
+    typer.Option(
+        "--preprocess",
+        metavar="NAME=VALUE",
+        help="From file to pixels: fit=stretch (default), pad or crop; scaling=fixed (default) or minmax. Repeatable.",
+        rich_help_panel=WHAT,
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for records, tables and figures.", rich_help_panel=WHERE)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=WHERE)]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets on disk.", rich_help_panel=WHERE)]
@@ -117,6 +126,7 @@ def run(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Sizes and training recipe: quick (default) or release.", rich_help_panel=WHAT)] = None,
     size: Size = None,
+    preprocess: Preprocess = [],
     train_seed: Annotated[
         str | None, typer.Option(help="Seeds of the training, comma-separated (default 0).", rich_help_panel=WHAT)
     ] = None,
@@ -167,6 +177,7 @@ def run(
         "draws": draws,
         "limit": limit,
         "size": size,
+        "preprocessing": spec.assignments(preprocess) or None,
         "attack_params": spec.assignments(attack_param) or None,
         "model_params": spec.assignments(model_param) or None,
         "recipe": spec.assignments(recipe) or None,
@@ -206,6 +217,7 @@ def train(
     preset: Preset = "quick",
     seed: Annotated[int, typer.Option(help="Seed of initialisation, batches and noise.", rich_help_panel=WHAT)] = 0,
     size: Size = None,
+    preprocess: Preprocess = [],
     model_param: ModelParams = [],
     recipe: RecipeParams = [],
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.", rich_help_panel=WHAT)] = False,
@@ -236,6 +248,7 @@ def train(
                 "preset": preset,
                 "seed": seed,
                 "size": size,
+                "preprocessing": spec.assignments(preprocess),
                 "params": spec.assignments(model_param),
                 "recipe": spec.assignments(recipe),
                 "half": half,

@@ -16,7 +16,7 @@ from torch import nn
 from robustbench_med import cost, training
 from robustbench_med.attacks import ENGINES, UNTARGETED, RefusedError, Threat, complete, engines, radius_free
 from robustbench_med.checkpoints import Checkpoint, export, open_checkpoint
-from robustbench_med.data import Dataset, load
+from robustbench_med.data import Dataset, Files, Preprocessing, load
 from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation import GOALS, Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_stochastic
@@ -82,7 +82,9 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     device = choose_device(job.device)
     batch = BatchSize(job.batch_size, job.display)
     grid = cells(spec)
-    datasets = {name: load_data(name, spec.preset, spec.size, job) for name in dict.fromkeys(cell.data for cell in grid)}
+    datasets = {
+        name: load_data(name, spec.preset, spec.size, spec.preprocessing, job) for name in dict.fromkeys(cell.data for cell in grid)
+    }
     for name, dataset in datasets.items():
         n, of = len(dataset.splits["test"].head(sample_limit(spec))), len(dataset.splits["test"])
         if n < of:
@@ -133,17 +135,26 @@ def check_names(spec: RunSpec) -> None:
         raise UserError("--checkpoint belongs to one model and one data set; run them one by one")
 
 
-def load_data(name: str, preset: str, size: int | None, job: Job) -> Dataset:
+def files_of(job: Job) -> Files:
+    """Where a job's data files are, its progress shown."""
+    return Files(
+        data_root=job.data_root,
+        accept_unverified=job.accept_unverified,
+        strict=job.strict,
+        say=job.display.say,
+        progress=lambda title: LazyBar(job.display, title),
+    )
+
+
+def load_data(name: str, preset: str, size: int | None, preprocessing: Preprocessing, job: Job) -> Dataset:
     """One data set or pairing at the preset's size and channels, its warnings shown."""
     chosen = training.preset(preset)
     dataset = load(
         name,
         size=size or chosen["size"],
         channels=None if chosen["channels"] == "native" else chosen["channels"],
-        data_root=job.data_root,
-        accept_unverified=job.accept_unverified,
-        strict=job.strict,
-        say=job.display.say,
+        preprocessing=preprocessing,
+        files=files_of(job),
     )
     for note in dataset.notes:
         job.display.warn(note)
@@ -351,6 +362,7 @@ def resolve(
             "n": n,
             "size": dataset.size,
             "channels": list(dataset.channels),
+            "preprocessing": dataset.preprocessing.model_dump(),
             "manifest": dataset.manifest_hash,
         },
         "threat": {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
@@ -394,7 +406,13 @@ def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
     for name, value in options.items():
         if value is not None:
             parts += [f"--{name}", str(value)]
-    for option, given in (("attack-param", spec.attack_params), ("model-param", spec.model_params), ("recipe", spec.recipe)):
+    chosen = spec.preprocessing.model_dump(exclude_defaults=True)
+    for option, given in (
+        ("preprocess", chosen),
+        ("attack-param", spec.attack_params),
+        ("model-param", spec.model_params),
+        ("recipe", spec.recipe),
+    ):
         known = parameters_of(cell.attack, spec, stochastic=False) if option == "attack-param" else given
         for name, value in given.items():
             if name in known:
@@ -434,7 +452,7 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
         writable_folder(job.out)
     done = []
     for name in data:
-        dataset = load_data(name, options.preset, options.size, job)
+        dataset = load_data(name, options.preset, options.size, options.preprocessing, job)
         specs = [
             training.make_spec(
                 model, dataset, options.preset, params=options.params, recipe=options.recipe, seed=options.seed, half=options.half

@@ -16,8 +16,18 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.errors import UserError
 
 SCHEMA = 1
@@ -79,6 +89,15 @@ class TrainSpec(_Strict):
     seed: int
     half: bool = False
     """Weights stored in half precision."""
+    preprocessing: Preprocessing = Preprocessing()
+    """Left out of the JSON where it is the default, so that the hashes of earlier checkpoints stand."""
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        if self.preprocessing == Preprocessing():
+            plain.pop("preprocessing", None)
+        return plain
 
 
 class RunSpec(_Strict):
@@ -98,6 +117,7 @@ class RunSpec(_Strict):
     limit: int | None = Field(None, ge=0)
     """First n test samples; 0 = all; None = what the preset says."""
     size: int | None = Field(None, ge=16, le=1024)
+    preprocessing: Preprocessing = Preprocessing()
     attack_params: dict[str, Any] = {}
     model_params: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
@@ -131,6 +151,7 @@ class TrainOptions(_Strict):
     preset: str = "quick"
     seed: int = 0
     size: int | None = Field(None, ge=16, le=1024)
+    preprocessing: Preprocessing = Preprocessing()
     params: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
     half: bool = False

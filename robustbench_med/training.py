@@ -58,6 +58,7 @@ def make_spec(
         recipe=validate(Recipe, merged, f"recipe of {model}"),
         seed=seed,
         half=half,
+        preprocessing=dataset.preprocessing,
     )
     build(spec)  # refuses bad parameters before any work is done
     return spec
@@ -311,6 +312,8 @@ def command_of(spec: TrainSpec) -> str:
     for name, value in spec.params.items():
         if value != defaults[name]:
             parts += ["--model-param", f"{name}={json.dumps(value)}"]
+    for name, value in spec.preprocessing.model_dump(exclude_defaults=True).items():
+        parts += ["--preprocess", f"{name}={value}"]
     for name, value in spec.recipe:
         if value is not None and value != getattr(usual, name):
             parts += ["--recipe", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]

@@ -10,8 +10,9 @@ import yaml
 from conftest import write_folder_set
 from PIL import Image
 
-from robustbench_med.data import card, catalogue, facts, ids, load, phantoms
-from robustbench_med.data.readers import to_uint8
+from robustbench_med.data import Files, card, catalogue, facts, ids, load, phantoms
+from robustbench_med.data.preprocessing import fit, to_uint8
+from robustbench_med.data.source import read
 from robustbench_med.data.splits import make_manifest
 from robustbench_med.errors import UserError
 
@@ -32,7 +33,7 @@ def write_npz(folder: Path, name: str = "breastmnist", **changes: np.ndarray) ->
 
 
 def open_set(name: str, root: Path, **given):
-    return load(name, size=28, data_root=root, accept_unverified=True, **given)
+    return load(name, size=28, files=Files(data_root=root, accept_unverified=True), **given)
 
 
 def test_medmnist_is_read_as_published_and_said_to_be_unverified(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_flat_labels_are_labels_too(tmp_path: Path) -> None:
 
 def test_a_wrong_md5_is_an_error_that_names_the_flag(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--accept-unverified"):
-        load("breastmnist", size=28, data_root=write_npz(tmp_path / "d"))
+        load("breastmnist", size=28, files=Files(data_root=write_npz(tmp_path / "d")))
 
 
 @pytest.mark.parametrize(
@@ -102,12 +103,12 @@ def test_a_missing_root_file_or_name_says_what_to_do(tmp_path: Path) -> None:
 def test_a_file_in_the_users_medmnist_folder_is_found(tmp_path: Path) -> None:
     write_npz(tmp_path / "user", "x").joinpath(".medmnist").mkdir()
     write_npz(tmp_path / "user" / ".medmnist")
-    dataset = load("breastmnist", size=28, accept_unverified=True)
+    dataset = load("breastmnist", size=28, files=Files(accept_unverified=True))
     assert len(dataset.splits["test"]) == 12
 
 
 def test_class_folders_of_a_users_own_card(drawn_root: Path) -> None:
-    dataset = load(str(drawn_root / "heads.yaml"), size=32, data_root=drawn_root)
+    dataset = load(str(drawn_root / "heads.yaml"), size=32, files=Files(data_root=drawn_root))
     assert {s: len(x) for s, x in dataset.splits.items()} == {"train": 56, "val": 8, "test": 16}
     assert dataset.classes == (phantoms.MRI_CLASSES,)
     everything = [i for split in dataset.splits.values() for i in split.ids]
@@ -121,18 +122,18 @@ def test_class_folders_of_a_users_own_card(drawn_root: Path) -> None:
 
 def test_the_split_depends_on_seed_and_names_alone(drawn_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = str(drawn_root / "heads.yaml")
-    first = load(name, size=32, data_root=drawn_root)
+    first = load(name, size=32, files=Files(data_root=drawn_root))
     listing = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda self: iter(sorted(listing(self), key=lambda p: hashlib.md5(p.name.encode()).hexdigest())))
-    shuffled = load(name, size=32, data_root=drawn_root)
+    shuffled = load(name, size=32, files=Files(data_root=drawn_root))
     assert first.manifest_hash == shuffled.manifest_hash
     assert first.splits["test"].ids == shuffled.splits["test"].ids
-    assert load(name, size=32, data_root=drawn_root, split_seed=1).manifest_hash != first.manifest_hash
+    assert load(name, size=32, files=Files(data_root=drawn_root), split_seed=1).manifest_hash != first.manifest_hash
 
 
 def test_a_published_test_part_is_kept_and_validation_comes_out_of_training(tmp_path: Path) -> None:
     path = write_folder_set(tmp_path, "split-heads", "mri", split=True)
-    dataset = load(str(path), size=32, data_root=tmp_path)
+    dataset = load(str(path), size=32, files=Files(data_root=tmp_path))
     assert all("/Testing/" in i for i in dataset.splits["test"].ids)
     assert all("/Training/" in i for s in ("train", "val") for i in dataset.splits[s].ids)
     assert len(dataset.splits["val"]) == 8
@@ -141,9 +142,7 @@ def test_a_published_test_part_is_kept_and_validation_comes_out_of_training(tmp_
 def test_groups_never_straddle_splits(drawn_root: Path) -> None:
     from dataclasses import replace
 
-    from robustbench_med.data.readers import read
-
-    source = read(card(str(drawn_root / "chests.yaml")), size=32, data_root=drawn_root, accept_unverified=False, strict=False, say=print)
+    source = read(card(str(drawn_root / "chests.yaml")), size=32, files=Files(data_root=drawn_root))
     groups = tuple(f"person{i // 3}" for i in range(len(source.ids)))
     manifest = make_manifest(replace(source, groups=groups), seed=0)
     group_of = dict(zip(source.ids, groups, strict=True))
@@ -156,16 +155,16 @@ def test_corrupt_images_are_counted_or_with_strict_refused(tmp_path: Path) -> No
     (tmp_path / "heads" / "ring" / "image(3).png").write_bytes(b"")
     broken = tmp_path / "heads" / "solid" / "image(4).png"
     broken.write_bytes(broken.read_bytes()[:100])
-    dataset = load(str(path), size=32, data_root=tmp_path)
+    dataset = load(str(path), size=32, files=Files(data_root=tmp_path))
     assert sum(len(s) for s in dataset.splits.values()) == 78
     assert any(note.startswith("2 unreadable images skipped") and "image(4).png" in note for note in dataset.notes)
     assert any("78 images, published 80" in note for note in dataset.notes)
     with pytest.raises(UserError, match="cannot be read"):
-        load(str(path), size=32, data_root=tmp_path, strict=True)
+        load(str(path), size=32, files=Files(data_root=tmp_path, strict=True))
 
 
 def test_a_pairing_joins_by_a_seeded_permutation_and_counts_distinct_images(drawn_root: Path) -> None:
-    pair = load(f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}", size=32, data_root=drawn_root)
+    pair = load(f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}", size=32, files=Files(data_root=drawn_root))
     assert pair.name == "heads+chests"
     assert (pair.modalities, pair.tasks) == (("mri", "xray"), ("mri-task", "xray-task"))
     test = pair.splits["test"]
@@ -181,7 +180,7 @@ def test_a_pairing_joins_by_a_seeded_permutation_and_counts_distinct_images(draw
 
 def test_grey_is_repeated_only_where_the_model_asks(drawn_root: Path) -> None:
     name = str(drawn_root / "heads.yaml")
-    grey, rgb = (load(name, size=32, channels=c, data_root=drawn_root) for c in (None, 3))
+    grey, rgb = (load(name, size=32, channels=c, files=Files(data_root=drawn_root)) for c in (None, 3))
     assert (grey.channels, rgb.channels) == ((1,), (3,))
     x, y = grey.splits["test"].batch([0])[0], rgb.splits["test"].batch([0])[0]
     assert all(np.array_equal(x[0, 0], y[0, c]) for c in range(3))
@@ -189,10 +188,8 @@ def test_grey_is_repeated_only_where_the_model_asks(drawn_root: Path) -> None:
 
 def test_shrinking_is_antialiased(tmp_path: Path) -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
-    from robustbench_med.data.readers import resize
-
-    assert np.ptp(resize(Image.fromarray(stripes), 16).astype(int)) < 80  # without antialiasing: 255 or a constant by luck
-    assert resize(Image.fromarray(stripes), 16).mean() == pytest.approx(127.5, abs=2)
+    assert np.ptp(fit(Image.fromarray(stripes), 16).astype(int)) < 80  # without antialiasing: 255 or a constant by luck
+    assert fit(Image.fromarray(stripes), 16).mean() == pytest.approx(127.5, abs=2)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ import pytest
 from conftest import SHARED_DATA, needs_real_data
 from test_cli import medrobust, refused
 
-from robustbench_med.data import load
+from robustbench_med.data import Files, load
 
 pytestmark = needs_real_data
 
 
 def test_ultrasound_and_x_ray_are_read_with_their_published_splits() -> None:
-    pair = load("breastmnist+pneumoniamnist", size=28, data_root=SHARED_DATA, accept_unverified=True)
+    pair = load("breastmnist+pneumoniamnist", size=28, files=Files(data_root=SHARED_DATA, accept_unverified=True))
     assert {s: len(x) for s, x in pair.splits.items()} == {"train": 3882, "val": 524, "test": 624}
     assert pair.splits["test"].distinct == [156, 624]
     assert sum(note.startswith("unverified") for note in pair.notes) == 2
@@ -20,7 +20,7 @@ def test_ultrasound_and_x_ray_are_read_with_their_published_splits() -> None:
 
 
 def test_mri_folders_are_read_with_their_published_split() -> None:
-    mri = load("sartaj-mri", size=32, data_root=SHARED_DATA)
+    mri = load("sartaj-mri", size=32, files=Files(data_root=SHARED_DATA))
     assert {s: len(x) for s, x in mri.splits.items()} == {"train": 2583, "val": 287, "test": 394}
     assert mri.channels == (3,)
     assert mri.notes == ()

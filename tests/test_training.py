@@ -18,7 +18,7 @@ QUICK = {"mail": {"steps": 6, "eval_every": 2, "batch_size": 8}, "late": {"steps
 
 @pytest.fixture
 def pair(drawn_root: Path) -> Dataset:
-    return load(f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}", size=32, data_root=drawn_root)
+    return load(f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}", size=32, files=Files(data_root=drawn_root))
 
 
 def spec_of(dataset: Dataset, model: str = "late", *, seed: int = 0, half: bool = False, params=None, **recipe):
@@ -103,7 +103,7 @@ def test_classes_are_drawn_equally_often_however_rare(tmp_path: Path) -> None:
     path = write_folder_set(tmp_path, "skewed", "xray", per_class=30)
     for i in range(20):
         (tmp_path / "skewed" / "nodule" / f"image({i}).png").unlink()
-    dataset = load(str(path), size=32, data_root=tmp_path)
+    dataset = load(str(path), size=32, files=Files(data_root=tmp_path))
     sample = training.BalancedBatches(dataset.splits["train"], 32, seed=0)
     labels = np.concatenate([sample(step)[1].numpy()[:, 0] for step in range(40)])
     assert np.allclose(np.bincount(labels) / len(labels), 1 / 3, atol=0.04)
@@ -142,7 +142,7 @@ def test_a_faulty_recipe_is_refused_before_any_work(pair, recipe) -> None:
 
 def test_a_checkpoint_of_another_architecture_width_or_class_count_is_refused(pair, drawn_root) -> None:
     checkpoint = train(spec_of(pair), pair)
-    swapped = load(f"{drawn_root / 'chests.yaml'}+{drawn_root / 'heads.yaml'}", size=32, data_root=drawn_root)
+    swapped = load(f"{drawn_root / 'chests.yaml'}+{drawn_root / 'heads.yaml'}", size=32, files=Files(data_root=drawn_root))
     for spec, message in (
         (spec_of(pair, "mail"), "does not fit this model: it lacks"),
         (spec_of(pair, params={"width": 8}), "another width or another number of classes"),

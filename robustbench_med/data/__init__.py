@@ -2,6 +2,8 @@
 
 from robustbench_med.data.catalogue import catalogue, facts
 from robustbench_med.data.pairing import Component, Dataset, Samples, load
+from robustbench_med.data.preprocessing import Preprocessing
+from robustbench_med.data.readers.listing import Files
 from robustbench_med.data.registry import Card, card, ids
 
-__all__ = ["Card", "Component", "Dataset", "Samples", "card", "catalogue", "facts", "ids", "load"]
+__all__ = ["Card", "Component", "Dataset", "Files", "Preprocessing", "Samples", "card", "catalogue", "facts", "ids", "load"]

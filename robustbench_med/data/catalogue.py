@@ -5,23 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from robustbench_med.data.readers import find_folder, find_medmnist, roots, top_folders
-from robustbench_med.data.registry import Card, FolderReader, MedMNISTReader, PhantomReader, card, ids
+from robustbench_med.data.registry import Card, PhantomReader, card, ids
+from robustbench_med.data.source import locate, placement
 
 
 def catalogue(data_root: Path | None) -> list[dict[str, Any]]:
-    """One row a shipped card, with where its files lie."""
+    """One row a shipped card, the benchmark's twenty before the extras, with where its files lie."""
     return [
         {
             "id": each.id,
             "modalities": ", ".join(m.name for m in each.modalities),
-            "images": sum(each.counts.values()),
+            "images": f"{each.images:,}",
             "classes": ", ".join(str(len(task.classes)) for task in each.tasks),
             "licence": each.licence,
             "access": each.access,
+            "twenty": each.twenty,
             "on_disk": on_disk(each, data_root),
         }
-        for each in map(card, ids())
+        for each in sorted(map(card, ids()), key=lambda each: (not each.synthetic, not each.twenty))
     ]
 
 
@@ -29,37 +30,33 @@ def on_disk(each: Card, data_root: Path | None) -> str:
     """Where a card's files lie, "built in", or "no"."""
     if isinstance(each.reader, PhantomReader):
         return "built in"
-    if isinstance(each.reader, MedMNISTReader):
-        found = find_medmnist(each, each.reader.flag, 28, data_root)
-        return str(found[0]) if found else "no"
-    folder = find_folder(each, each.reader, data_root)
-    return str(folder) if folder else "no"
+    return str(locate(each, data_root) or "no")
 
 
 def facts(each: Card, data_root: Path | None) -> dict[str, str]:
     """All about one data set, ready to print."""
-    return {
+    described = {
         "id": each.id,
         "title": each.title + (" (synthetic)" if each.synthetic else ""),
+        "description": each.description.strip(),
         "modalities": ", ".join(f"{m.name} ({'grey' if m.channels == 1 else 'RGB'})" for m in each.modalities),
-        **{f"task {task.name}": ", ".join(f"{i} {name}" for i, name in enumerate(task.classes)) for task in each.tasks},
+        **{
+            f"task {task.name}": ", ".join(
+                f"{i} {name}{f' ({each.class_counts[name]:,})' if name in each.class_counts else ''}" for i, name in enumerate(task.classes)
+            )
+            for task in each.tasks
+        },
         "images": ", ".join(f"{split} {n:,}" for split, n in each.counts.items()),
+        "split": each.split.strip(),
         "source": each.url,
         "licence": each.licence,
         "access": each.access,
+        "how to get it": "\n".join(f"{i}. {step}" for i, step in enumerate(each.obtain, 1)),
         "where to put it": placement(each),
+        "as published": "\n".join(each.tree),
         "on disk": on_disk(each, data_root),
         "citation": each.citation.strip(),
         "provenance": each.provenance.strip(),
-        "known defects": " ".join(each.known_defects) or "none known",
+        "known defects": "\n".join(each.known_defects) or "none known",
     }
-
-
-def placement(each: Card) -> str:
-    """Where a user puts the files."""
-    if isinstance(each.reader, PhantomReader):
-        return "nothing to get: drawn by this package"
-    if isinstance(each.reader, MedMNISTReader):
-        return f"{each.reader.flag}.npz (or _64, _128, _224) in a folder named with --data-root, or in ~/.medmnist; else it is downloaded"
-    assert isinstance(each.reader, FolderReader)
-    return f"<data root>/{each.id}/ with {', '.join(top_folders(each, each.reader))}; the default data root is {roots(None)[0]}"
+    return {name: text for name, text in described.items() if text}

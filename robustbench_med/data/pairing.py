@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_med.data.images import Images, Selected
-from robustbench_med.data.readers import SPLITS, Source, read
+from robustbench_med.data.preprocessing import Preprocessing
+from robustbench_med.data.readers.listing import SPLITS, Files
 from robustbench_med.data.registry import card
+from robustbench_med.data.source import Source, read
 from robustbench_med.data.splits import Manifest, make_manifest
 from robustbench_med.errors import UserError
 
@@ -50,7 +52,7 @@ class Samples:
         """Stable sample ids: the parts' ids joined by "+"."""
         return ["+".join(c.ids[row] for c, row in zip(self.components, rows, strict=True)) for rows in self.index]
 
-    @property
+    @functools.cached_property
     def labels(self) -> Tensor:
         """(n, T) int64, -1 = not labelled."""
         return torch.from_numpy(np.concatenate([c.labels[self.index[:, k]] for k, c in enumerate(self.components)], 1))
@@ -93,6 +95,7 @@ class Dataset:
     size: int
     synthetic: bool
     manifest_hash: str
+    preprocessing: Preprocessing
     notes: tuple[str, ...]
 
     @property
@@ -111,10 +114,8 @@ def load(
     size: int,
     channels: int | None = None,
     split_seed: int = 0,
-    data_root: Path | None = None,
-    accept_unverified: bool = False,
-    strict: bool = False,
-    say: Callable[[str], None] = lambda _: None,
+    preprocessing: Preprocessing | None = None,
+    files: Files | None = None,
 ) -> Dataset:
     """Loads a data set, or a pairing `a+b`.
 
@@ -126,15 +127,14 @@ def load(
         size: pixels of a side.
         channels: channels of every modality as the model asks (grey is repeated), None for those of the files.
         split_seed: seed of splits and pairing.
-        data_root: folder that holds the data sets on disk.
-        accept_unverified: use a file whose md5 is not the published one.
-        strict: refuse (UserError) an unreadable image instead of skipping and counting it.
-        say: called with one line about a download.
+        preprocessing: how files become squares of 8 bits.
+        files: where files are looked for and what is tolerated in them.
     """
     cards = [card(part) for part in name.split("+")]
     if len({c.id for c in cards}) < len(cards):
         raise UserError(f"the pairing {name!r} names a data set twice")
-    sources = [read(c, size=size, data_root=data_root, accept_unverified=accept_unverified, strict=strict, say=say) for c in cards]
+    chosen = preprocessing or Preprocessing()
+    sources = [read(c, size=size, files=files or Files(), preprocessing=chosen) for c in cards]
     manifests = [make_manifest(source, split_seed) for source in sources]
     for manifest in manifests:
         manifest.store()
@@ -156,6 +156,7 @@ def load(
         size=size,
         synthetic=any(c.synthetic for c in cards),
         manifest_hash=joint,
+        preprocessing=chosen,
         notes=tuple(note for source in sources for note in source.notes),
     )
 

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from robustbench_med.errors import UserError, unknown
 
 CARDS = files(__package__) / "cards"
+TOTAL = "total"
+Split = Literal["train", "val", "test"]
+
+
+def _regular_expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return text
+
+
+Regex = Annotated[str, AfterValidator(_regular_expression)]
 
 
 class _Strict(BaseModel):
@@ -19,7 +33,7 @@ class _Strict(BaseModel):
 
 
 class Modality(_Strict):
-    """One kind of image: a short name (`mri`, `xray`, `ultrasound`) and the channels of its files."""
+    """One kind of image: a short name (`mri`, `xray`, `ultrasound`) and the channels a reader makes of its files."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     channels: Literal[1, 3]
@@ -46,30 +60,115 @@ class MedMNISTReader(_Strict):
 
 
 class FolderReader(_Strict):
-    """Class folders, below one folder per published split, or directly below the root when `splits` is empty."""
+    """Files whose folder or name tells the class.
+
+    A pattern is a path with `*` (anything within one name) and `?`; letter case does not matter.
+    """
 
     kind: Literal["folders"]
-    splits: dict[Literal["train", "val", "test"], str] = {}
-    folders: dict[str, str] = {}
-    """Folder name of a class where it differs from the class name."""
+    roots: tuple[str, ...] = ()
+    """Folders of the archive that may lie between the data set's own folder and the splits or classes."""
+    splits: dict[Split, str] = {}
+    """Folder of each published split; empty where nothing is published."""
+    folders: dict[str, str | tuple[str, ...]] = {}
+    """Pattern(s) of a class's folder where it differs from the class name; "." where all classes share one folder."""
+    names: dict[str, str] = {}
+    """Pattern of a class's file names where the name tells the class."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of file names that are no samples."""
+    group: Regex | None = None
+    """Searched in the path below the split folders; its bracketed parts name the group. No match: the image is its own group."""
+
+
+class Table(_Strict):
+    """A CSV file (name pattern) and the published split its rows belong to, "" where there is none."""
+
+    file: str
+    split: Literal["train", "val", "test", ""] = ""
+
+
+class TableReader(_Strict):
+    """Rows of CSV files that name images, labels and groups; several modalities a row make a paired set.
+
+    A template is text with {column} in it; a cell that is a path has the parts of a path: {column.parent.name}, {column.parts[0]}.
+    """
+
+    kind: Literal["table"]
+    tables: tuple[Table, ...] = Field(min_length=1)
+    images: dict[str, tuple[str, ...]] = Field(min_length=1)
+    """For each modality the templates of its file, tried in order; each the end of a path, `*` and `?` allowed."""
+    labels: dict[str, str] = Field(min_length=1)
+    """Column of each task; an empty cell is an unlabelled sample."""
+    values: dict[str, str] = {}
+    """Class of a cell's value where the two differ."""
+    id: str
+    """Template of a sample's id within the set; must be unique."""
+    group: str | None = None
+    """Template of the group."""
+    slices: tuple[float, ...] = ()
+    """For volumes: positions of the axial slices to take, as shares of the height; each slice is a sample."""
+
+
+Reader = Annotated[PhantomReader | MedMNISTReader | FolderReader | TableReader, Field(discriminator="kind")]
 
 
 class Card(_Strict):
-    """What is known about one data set."""
+    """What is known about one data set.
+
+    Attributes:
+        twenty: one of the benchmark's twenty (else an extra or the user's own).
+        counts: published number of images, a split each, or under "total".
+        class_counts: published number of images of each class, over all splits.
+        split: how samples come into train, val and test, in words.
+        obtain: the steps that get the files, where medrobust cannot fetch them itself.
+        tree: what lies below the data set's folder, as published.
+    """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     title: str
+    description: str = ""
+    twenty: bool = False
     modalities: tuple[Modality, ...] = Field(min_length=1)
     tasks: tuple[Task, ...] = Field(min_length=1)
-    counts: dict[str, int]
+    counts: dict[Literal["train", "val", "test", "total"], int]
+    class_counts: dict[str, int] = {}
     url: str
     licence: str
     access: str
     citation: str
-    reader: Annotated[PhantomReader | MedMNISTReader | FolderReader, Field(discriminator="kind")]
+    obtain: tuple[str, ...] = ()
+    tree: tuple[str, ...] = ()
+    reader: Reader
+    split: str = ""
     provenance: str
     known_defects: tuple[str, ...] = ()
     synthetic: bool = False
+
+    @property
+    def images(self) -> int:
+        """Published number of samples."""
+        return sum(self.counts.values())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Card:
+        if TOTAL in self.counts and len(self.counts) > 1:
+            raise ValueError("counts holds either total or one number a split")
+        if self.class_counts and set(self.class_counts) != set(self.tasks[0].classes):
+            raise ValueError("class_counts must name the classes of the first task")
+        if self.class_counts and sum(self.class_counts.values()) != self.images:
+            raise ValueError(f"class_counts add up to {sum(self.class_counts.values())}, counts to {self.images}")
+        if isinstance(self.reader, FolderReader):
+            named = {*self.reader.folders, *self.reader.names}
+            if not named <= set(self.tasks[0].classes):
+                raise ValueError(f"the reader names classes the task has not: {', '.join(sorted(named - set(self.tasks[0].classes)))}")
+            if len(self.modalities) != 1 or len(self.tasks) != 1:
+                raise ValueError("a folder reader has one modality and one task")
+        if isinstance(self.reader, TableReader):
+            if set(self.reader.images) != {m.name for m in self.modalities}:
+                raise ValueError("the reader's images must name the modalities")
+            if set(self.reader.labels) != {t.name for t in self.tasks}:
+                raise ValueError("the reader's labels must name the tasks")
+        return self
 
 
 def ids() -> list[str]:

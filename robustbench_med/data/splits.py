@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from robustbench_med.data.readers import SPLITS, Source
+from robustbench_med.data.readers.listing import SPLITS
+from robustbench_med.data.source import Source
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home, write_text
 
@@ -43,43 +46,80 @@ def make_manifest(source: Source, seed: int) -> Manifest:
     """The split of a source.
 
     A published test set is kept; a missing validation part is a stratified tenth of the training groups. Without a published
-    split, groups are dealt 70/10/20. The result does not depend on the order in which samples were read.
+    split, groups are dealt 70/10/20. Copies of one file count as one group, so that no split made here has a twin in another.
+    The result does not depend on the order in which samples were read.
     """
     order = np.argsort(np.array(source.ids))
     published = np.array(source.published)[order]
     part = np.empty(len(order), dtype="<U5")
     if not (published == "test").any():
         policy = "grouped, stratified 70/10/20"
-        fold = _folds(source, order, seed)
+        fold = folds(source, order, seed)
         part[:] = np.select([fold == 0, fold <= 2], ["val", "test"], "train")
     elif not (published == "val").any():
         policy = "published test; validation a grouped, stratified tenth of the published training part"
         part[:] = published
         train = np.flatnonzero(published == "train")
-        fold = _folds(source, order[train], seed)
+        fold = folds(source, order[train], seed)
         part[train[fold == 0]] = "val"
     else:
         policy = "published"
         part[:] = published
+    return _manifest(source, order, part, policy, seed)
+
+
+def fold_manifest(source: Source, seed: int, *, fold: int, n_folds: int) -> Manifest:
+    """One fold of a grouped, stratified cross-validation over all samples, whatever split is published.
+
+    Fold `fold` is the test part; a stratified tenth of the other groups is the validation part.
+    """
+    order = np.argsort(np.array(source.ids))
+    held_out = folds(source, order, seed, n_folds) == fold
+    part = np.where(held_out, "test", "train")
+    rest = np.flatnonzero(~held_out)
+    part[rest[folds(source, order[rest], seed) == 0]] = "val"
+    return _manifest(source, order, part, f"grouped, stratified cross-validation, fold {fold} of {n_folds}", seed)
+
+
+def folds(source: Source, rows: NDArray[np.int64], seed: int, n_folds: int = 10) -> NDArray[np.int64]:
+    """A fold 0..n_folds-1 for each row, groups and copies kept together, classes spread evenly."""
+    y = np.array(["/".join(map(str, row)) for row in source.labels[rows]])
+    groups = units(source)[rows]
+    _, counts = np.unique(y, return_counts=True)
+    n_groups = len(np.unique(groups))
+    if counts.max() < n_folds or n_groups < n_folds:
+        raise UserError(f"{source.card.id}: fewer than {n_folds} images of any class or {n_folds} groups; too few to split")
+    grouped = n_groups < len(groups)
+    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(n_folds, shuffle=True, random_state=seed)
+    fold = np.empty(len(rows), np.int64)
+    for k, (_, held_out) in enumerate(splitter.split(rows, y, groups if grouped else None)):
+        fold[held_out] = k
+    return fold
+
+
+def units(source: Source) -> NDArray[np.int64]:
+    """What must not be torn apart: a number for each sample, the same for one group and for copies of one file.
+
+    Numbered by the first id of each unit, so that the order of the samples plays no part.
+    """
+    n = len(source.ids)
+    _, group = np.unique(np.array(source.groups), return_inverse=True)
+    _, copies = np.unique(np.array(source.digests or source.ids), return_inverse=True)
+    edges = np.concatenate([n + group, n + group.max() + 1 + copies])
+    size = int(edges.max()) + 1
+    graph = coo_array((np.ones(2 * n, np.int8), (np.tile(np.arange(n), 2), edges)), shape=(size, size))
+    _, component = connected_components(graph, directed=False)
+    order = np.argsort(np.array(source.ids))
+    _, first, number = np.unique(component[:n][order], return_index=True, return_inverse=True)
+    unit = np.empty(n, np.int64)
+    unit[order] = np.argsort(np.argsort(first))[number]
+    return unit
+
+
+def _manifest(source: Source, order: NDArray[np.int64], part: NDArray[np.str_], policy: str, seed: int) -> Manifest:
     ids = np.array(source.ids)[order]
     parts = {split: tuple(str(i) for i in ids[part == split]) for split in SPLITS}
     empty = [split for split, members in parts.items() if not members]
     if empty:
         raise UserError(f"{source.card.id}: {len(ids)} images are too few, the split {' and '.join(empty)} would be empty")
     return Manifest(source.card.id, source.content, policy, seed, **parts)
-
-
-def _folds(source: Source, rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """A fold 0..9 for each row, groups kept together, classes spread evenly."""
-    y = np.array(["/".join(map(str, row)) for row in source.labels[rows]])
-    groups = np.array(source.groups)[rows]
-    _, counts = np.unique(y, return_counts=True)
-    n_splits = 10
-    if counts.max() < n_splits or len(np.unique(groups)) < n_splits:
-        raise UserError(f"{source.card.id}: fewer than {n_splits} images of any class or {n_splits} groups; too few to split")
-    grouped = len(np.unique(groups)) < len(groups)
-    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(n_splits, shuffle=True, random_state=seed)
-    fold = np.empty(len(rows), np.int64)
-    for k, (_, held_out) in enumerate(splitter.split(rows, y, groups if grouped else None)):
-        fold[held_out] = k
-    return fold

@@ -1,0 +1,124 @@
+"""Downloads: checked against the published md5, resumed where they stopped, never half in place."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+from robustbench_med.data.readers.listing import Files, Tick
+from robustbench_med.errors import UserError
+from robustbench_med.paths import home, write_text
+
+ATTEMPTS = 5
+PIECE = 1 << 16
+MIB = 1 << 20
+
+
+def download(url: str, target: Path, md5: str, files: Files) -> Path:
+    """Gets a file with pooch; a partial download lies beside the target and is continued, even by a later command.
+
+    Proxies are those of the environment (HTTPS_PROXY, NO_PROXY).
+
+    Raises:
+        UserError: no connection, an error of the server, another md5, a full disk.
+    """
+    import pooch
+
+    partial = target.with_name(f"{target.name}.part")
+    files.say(f"downloading {target.name} from {url}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with files.progress(f"{target.name} (MiB)") as tick:
+            pooch.retrieve(url, f"md5:{md5}", fname=target.name, path=target.parent, downloader=Resuming(partial, tick))
+    except UserError:
+        raise
+    except OSError as error:  # requests' errors are OSErrors too
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(f"no space for {target.name} in {target.parent}: {error.strerror}; free some and try again") from error
+        raise UserError(
+            f"cannot download {target.name} from {url} ({_reason(error)}); try again to continue, or put the file into {target.parent} or "
+            "name its folder with --data-root"
+        ) from error
+    except ValueError as error:  # pooch: the hash
+        raise UserError(f"{url} is not the published file: its md5 is not {md5}; nothing was kept") from error
+    return target
+
+
+class Resuming:
+    """A downloader for pooch that continues a partial file with a Range request, also when the connection is cut under way."""
+
+    def __init__(self, partial: Path, tick: Tick) -> None:
+        self.partial, self.tick = partial, tick
+
+    def __call__(self, url: str, output_file: str, pooch: object) -> None:
+        import requests
+
+        for attempt in range(ATTEMPTS):
+            before = self._size()
+            try:
+                self._continue(url)
+                break
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+                if attempt == ATTEMPTS - 1 or self._size() == before == 0:
+                    raise
+                time.sleep(min(0.1 * 2**attempt, 5))
+        self.partial.replace(output_file)
+
+    def _size(self) -> int:
+        return self.partial.stat().st_size if self.partial.exists() else 0
+
+    def _continue(self, url: str) -> None:
+        """One request for what is still missing."""
+        import requests
+
+        start = self._size()
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+        with requests.get(url, stream=True, timeout=30, headers=headers) as response:
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                if int(response.headers.get("Content-Range", "*/-1").rpartition("/")[2]) == start:
+                    return  # it was complete
+                self.partial.unlink()
+                raise requests.ConnectionError("the partial file does not belong to this download")
+            response.raise_for_status()
+            if response.status_code != requests.codes.partial_content:
+                start = 0  # the server knows no ranges
+            missing = int(response.headers.get("Content-Length", 0))
+            check_space(self.partial.parent, missing)
+            with self.partial.open("ab" if start else "wb") as file:
+                for piece in response.iter_content(PIECE):
+                    file.write(piece)
+                    self.tick(file.tell() // MIB, max((start + missing) // MIB, 1), "")
+                end = file.tell()
+            if missing and end < start + missing:  # requests takes a closed connection for the end
+                raise requests.ConnectionError(f"cut after {end} of {start + missing} bytes")
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuses (UserError) what does not fit on the disk."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(f"{folder} has {free / MIB:,.0f} MiB free, {needed / MIB:,.0f} are needed; free some space, or set MEDROBUST_HOME")
+
+
+def md5_of(path: Path) -> str:
+    """md5 of a file; remembered for as long as its size and time stay the same."""
+    stat = path.stat()
+    key = hashlib.sha256(f"{path.resolve()}\t{stat.st_size}\t{stat.st_mtime_ns}".encode()).hexdigest()
+    memory = home() / "cache" / "md5" / key[:32]
+    if memory.exists():
+        return memory.read_text(encoding="utf-8")
+    with path.open("rb") as file:
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    write_text(memory, md5)
+    return md5
+
+
+def _reason(error: OSError) -> str:
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"the server answered {response.status_code} {response.reason}"
+    return os.strerror(error.errno) if error.errno else type(error).__name__

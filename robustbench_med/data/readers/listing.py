@@ -1,0 +1,72 @@
+"""What every reader produces: the samples of a data set before any image is decoded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_med.data.preprocessing import Raw
+from robustbench_med.data.registry import Card
+
+SPLITS = ("train", "val", "test")
+
+Tick = Callable[[int, int, str], None]
+"""Called with (done, total, a note)."""
+
+
+def silent(_: str) -> AbstractContextManager[Tick]:
+    """No progress shown."""
+    return contextlib.nullcontext(lambda done, total, note: None)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where files are looked for and what is tolerated in them.
+
+    Attributes:
+        data_root: folder that holds the data sets on disk, None for medrobust's own.
+        accept_unverified: use a file whose md5 is not the published one.
+        strict: refuse (UserError) an unreadable image instead of skipping and counting it.
+        say: called with one line about a download.
+        progress: opens a progress bar with a title.
+    """
+
+    data_root: Path | None = None
+    accept_unverified: bool = False
+    strict: bool = False
+    say: Callable[[str], None] = lambda _: None
+    progress: Callable[[str], AbstractContextManager[Tick]] = silent
+
+
+@dataclass(frozen=True)
+class Listing:
+    """n samples of M modalities and T tasks.
+
+    Attributes:
+        base: the folder or file they come from.
+        ids: stable, path-like, unique.
+        labels: (n, T), -1 where a task is not labelled.
+        groups: the unit that must not straddle splits (patient, lesion); the id itself where the set has none.
+        published: "train", "val" or "test" of the published split, "" where there is none.
+        images: yields the M undecoded images of each sample, in the order of `ids`.
+        state: names the present state of the files (sizes and times, or an md5); another state is decoded anew.
+        content: what the files are, where that is known without decoding; else taken from their bytes while decoding.
+        notes: what a reader of the results must know (unverified file, rows without a file).
+    """
+
+    card: Card
+    base: Path
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    groups: tuple[str, ...]
+    published: tuple[str, ...]
+    images: Callable[[], Iterator[tuple[Raw, ...]]]
+    state: str
+    content: str | None = None
+    notes: tuple[str, ...] = ()

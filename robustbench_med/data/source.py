@@ -1,0 +1,139 @@
+"""A data set as read: its listing, its decoded images, and what a reader of the results must know."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_med.data import phantoms
+from robustbench_med.data.cache import decoded
+from robustbench_med.data.images import Images, Selected
+from robustbench_med.data.preprocessing import Preprocessing
+from robustbench_med.data.readers.files import roots
+from robustbench_med.data.readers.folders import find_folder, list_folders, top_folders
+from robustbench_med.data.readers.listing import SPLITS, Files, Listing
+from robustbench_med.data.readers.medmnist import find_medmnist, list_medmnist
+from robustbench_med.data.readers.tables import find_tables, list_table
+from robustbench_med.data.registry import TOTAL, Card, FolderReader, MedMNISTReader, PhantomReader, TableReader
+from robustbench_med.errors import UserError
+
+
+@dataclass(frozen=True)
+class Source:
+    """n readable samples of M modalities and T tasks.
+
+    Attributes:
+        ids, labels, groups, published: as in `Listing`.
+        images: of each modality, n images (C_m, size, size).
+        content: what the files are, so that a manifest tells two versions of a set apart.
+        digests: one hash a sample of its bytes on disk; equal hashes are the same image twice. Empty for drawn images.
+        unreadable: reason by id.
+        notes: what a reader of the results must know (unverified file, unreadable images, counts that differ).
+    """
+
+    card: Card
+    ids: tuple[str, ...]
+    images: tuple[Images, ...]
+    labels: NDArray[np.int64]
+    groups: tuple[str, ...]
+    published: tuple[str, ...]
+    content: str
+    digests: tuple[str, ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read(card: Card, *, size: int, files: Files, preprocessing: Preprocessing | None = None) -> Source:
+    """Reads a whole data set at `size` x `size` pixels, downloading it first where it is open and absent."""
+    chosen = preprocessing or Preprocessing()
+    if isinstance(card.reader, PhantomReader):
+        return _phantoms(card, size)
+    listing = list_samples(card, size, files)
+    found = decoded(listing, size, chosen, files)
+    unreadable = tuple((listing.ids[row], why) for row, why in sorted(found.unreadable.items()))
+    if unreadable and files.strict:
+        name, why = unreadable[0]
+        raise UserError(f"{name} cannot be read ({why}); mend or delete it, or leave --strict out to skip it")
+    kept = np.array([row for row in range(len(listing.ids)) if row not in found.unreadable], np.int64)
+    if not len(kept):
+        raise UserError(f"{listing.base} holds no readable image of {card.id}")
+    everything = len(kept) == len(listing.ids)
+    published = _select(listing.published, kept)
+    content = hashlib.sha256(np.moveaxis(found.digests[:, kept], 0, 1).tobytes()).hexdigest()
+    notes = [*listing.notes, *count_notes(card, published)]
+    if unreadable:
+        names = ", ".join(name.removeprefix(f"{card.id}/") for name, _ in unreadable[:5])
+        notes.append(f"{len(unreadable)} unreadable images skipped: {names}{', ...' if len(unreadable) > 5 else ''}")
+    return Source(
+        card,
+        _select(listing.ids, kept),
+        found.images if everything else tuple(Selected(images, kept) for images in found.images),
+        listing.labels[kept],
+        _select(listing.groups, kept),
+        published,
+        listing.content or content,
+        tuple(found.digests[:, row].tobytes().hex() for row in kept),
+        unreadable,
+        tuple(notes),
+    )
+
+
+def list_samples(card: Card, size: int, files: Files) -> Listing:
+    """The listing of a set that lies in files."""
+    reader = card.reader
+    if isinstance(reader, MedMNISTReader):
+        return list_medmnist(card, reader, size, files)
+    if isinstance(reader, FolderReader):
+        return list_folders(card, reader, files.data_root)
+    assert isinstance(reader, TableReader)
+    return list_table(card, reader, files.data_root)
+
+
+def locate(card: Card, data_root: Path | None) -> Path | None:
+    """The folder or file a card's samples lie in; None where they are not on disk (or not in files at all)."""
+    reader = card.reader
+    if isinstance(reader, MedMNISTReader):
+        found = find_medmnist(card, reader, 28, data_root)
+        return found[0] if found else None
+    if isinstance(reader, FolderReader):
+        return find_folder(card, reader, data_root)
+    return find_tables(card, reader, data_root) if isinstance(reader, TableReader) else None
+
+
+def placement(card: Card) -> str:
+    """Where a user puts the files."""
+    reader = card.reader
+    if isinstance(reader, PhantomReader):
+        return "nothing to get: drawn by this package"
+    if isinstance(reader, MedMNISTReader):
+        return f"{reader.flag}.npz (or _64, _128, _224) in a folder named with --data-root, or in ~/.medmnist; else it is downloaded"
+    names = top_folders(card, reader) if isinstance(reader, FolderReader) else [table.file for table in reader.tables]
+    return f"<data root>/{card.id}/ with {', '.join(names)}; the default data root is {roots(None)[0]}"
+
+
+def count_notes(card: Card, published: Sequence[str]) -> list[str]:
+    """A note for every split whose number of images is not the card's."""
+    found = {split: published.count(split) for split in SPLITS} if any(published) else {}
+    found[TOTAL] = len(published)
+    return [
+        f"{card.id} {split}: {found[split]} images, published {expected}"
+        for split, expected in card.counts.items()
+        if split in found and found[split] != expected
+    ]
+
+
+def _phantoms(card: Card, size: int) -> Source:
+    studies = phantoms.studies(size)
+    published = tuple(SPLITS[split] for split, _ in studies.keys)
+    ids = tuple(f"{card.id}/{SPLITS[split]}/{i:05d}" for split, i in studies.keys)
+    images = tuple(phantoms.Drawing(studies, m) for m in (0, 1))
+    return Source(card, ids, images, studies.labels, ids, published, f"drawing {phantoms.VERSION}")
+
+
+def _select(values: Sequence[str], rows: NDArray[np.int64]) -> tuple[str, ...]:
+    return tuple(values[row] for row in rows)
