@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from robustbench_med.data.suites import Suite
 from robustbench_med.reports.tables import marks
 from robustbench_med.spec import radius_label
 from robustbench_med.store import Record
@@ -125,12 +126,73 @@ def attacks(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def datasets(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """`medrobust data list`."""
-    table = Table(title="data sets", title_justify="left", caption="Pair sets with +, e.g. --data breastmnist+pneumoniamnist.")
+    table = Table(
+        title="data sets",
+        title_justify="left",
+        caption="* one of the twenty. Pair sets with +, e.g. --data breastmnist+pneumoniamnist; --data all20 pairs the twenty.",
+    )
     for name in ("id", "modalities", "images", "classes", "licence", "access", "on disk"):
         table.add_column(name)
     for row in rows:
-        table.add_row(*(escape(str(row[key])) for key in ("id", "modalities", "images", "classes", "licence", "access", "on_disk")))
+        cells = [
+            row["id"] + (" *" if row["twenty"] else ""),
+            *(row[key] for key in ("modalities", "images", "classes", "licence", "access", "on_disk")),
+        ]
+        table.add_row(*(escape(str(cell)) for cell in cells))
     return table
+
+
+def suites(found: Sequence[Suite]) -> RenderableType:
+    """`medrobust data suites`."""
+    table = Table(title="suites", title_justify="left", caption="A file of yours: a YAML mapping with `suite` and `pairings`.")
+    for name in ("suite", "title", "pairings"):
+        table.add_column(name)
+    for each in found:
+        table.add_row(*map(escape, (each.suite, each.title, "\n".join(each.pairings))))
+    return table
+
+
+def verification(report: Mapping[str, Any]) -> RenderableType:
+    """`medrobust data verify`."""
+    head = Table(
+        show_header=False,
+        box=None,
+        title=f"{report['id']}: {'the split leaks' if report['leaks'] else 'no leak found'}",
+        title_justify="left",
+    )
+    groups = report["groups"]
+    facts = {
+        "split": f"{report['policy']}, seed {report['seed']}, manifest {report['manifest'][:12]}",
+        "groups": f"{groups['number']:,}, the largest of {groups['largest']:,} images; in two parts: {groups['shared']:,}",
+        "in two parts": ", ".join(groups["examples"]),
+        "unreadable": "\n".join(
+            [f"{len(report['unreadable']):,}", *(f"{name}: {why}" for name, why in list(report["unreadable"].items())[:5])]
+        ),
+        "notes": "\n".join(report["notes"]) or "none",
+    }
+    for name, text in facts.items():
+        if text:
+            head.add_row(f"[bold]{name}[/]", escape(text))
+    counts = Table(title="images", title_justify="left")
+    for name in ("part", "published", "found"):
+        counts.add_column(name, justify="left" if name == "part" else "right")
+    for row in report["counts"]:
+        counts.add_row(row["part"], _count(row["published"]), _count(row["found"]))
+    classes = Table(title="classes", title_justify="left")
+    for name in ("task", "class", "published", "found", "train", "val", "test"):
+        classes.add_column(name, justify="left" if name in ("task", "class") else "right")
+    for row in report["classes"]:
+        classes.add_row(
+            escape(row["task"]), escape(row["class"]), *(_count(row[key]) for key in ("published", "found", "train", "val", "test"))
+        )
+    twins = Table(title="images with a twin", title_justify="left", caption="Across: in another part. Conflicting: with another label.")
+    for name in ("kind", "images", "across", "conflicting", "train-val", "train-test", "val-test", "for example"):
+        twins.add_column(name)
+    for kind, found in report["twins"].items():
+        between = [" / ".join(f"{n} {split}" for split, n in pair.items()) for pair in found["between"].values()]
+        cells = [kind.replace("_", "-"), *(_count(found[key]) for key in ("images", "across", "conflicting")), *between]
+        twins.add_row(*cells, escape(" = ".join(found["examples"][0]) if found["examples"] else "-"))
+    return Group(head, counts, classes, twins)
 
 
 def dataset(facts: Mapping[str, str]) -> RenderableType:
@@ -147,6 +209,10 @@ def _size(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _assigned(values: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={shlex.quote(str(value))}" for key, value in values.items())
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 def _number(value: float | None) -> str:

@@ -28,7 +28,9 @@ WHERE, WHAT, HOW = "Where and how to run", "Victims and data", "Threat model and
 Models = Annotated[str, typer.Option("--model", "-m", help="Models, comma-separated; `medrobust models` lists them.", rich_help_panel=WHAT)]
 Data = Annotated[
     str,
-    typer.Option(help="Data sets, comma-separated: an id, a pairing a+b, or a path to a YAML card of your own.", rich_help_panel=WHAT),
+    typer.Option(
+        help="Data sets, comma-separated: an id, a pairing a+b, a suite (all20), or a path to a YAML card or suite.", rich_help_panel=WHAT
+    ),
 ]
 Preset = Annotated[str, typer.Option(help="Sizes and training recipe: quick (laptop) or release (the authors').", rich_help_panel=WHAT)]
 Size = Annotated[int | None, typer.Option(help="Pixels of an image's side, instead of the preset's.", rich_help_panel=WHAT)]
@@ -66,7 +68,10 @@ def run(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Data sets, comma-separated: id, pairing a+b, or path to a card (default phantoms).", rich_help_panel=WHAT),
+        typer.Option(
+            help="Data sets, comma-separated: id, pairing a+b, suite (all20), or path to a card or suite (default phantoms).",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     eps: Annotated[
         list[str],
@@ -353,6 +358,82 @@ def data_show(name: Annotated[str, typer.Argument(help="An id, or a path to a YA
     from robustbench_med.reports import terminal
 
     _display(False).show(terminal.dataset(facts(card(name), data_root)))
+
+
+@data_app.command("suites")
+def data_suites() -> None:
+    """The suites that can be named with --data, and the pairings they stand for; a YAML file of yours can be one too."""
+    from robustbench_med.data import suites
+    from robustbench_med.reports import terminal
+
+    _display(False).show(terminal.suites([found for name in suites.names() if (found := suites.suite(name))]))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    names: Annotated[list[str], typer.Argument(help="Ids, or paths to YAML cards.")],
+    size: Annotated[int, typer.Option(help="Pixels needed: MedMNIST has files of 28, 64, 128 and 224.")] = 28,
+    quiet: Quiet = False,
+) -> None:
+    """Download open data sets, checked against the published md5; an interrupted download goes on where it stopped.
+
+    For a set behind an account it says how to get it, and exits with code 2.
+    """
+    from robustbench_med.data import card
+    from robustbench_med.data.source import fetch
+    from robustbench_med.runner import Job, files_of
+
+    display = _display(quiet)
+    for name in names:
+        display.show(str(fetch(card(name), size, files_of(Job(display=display)))))
+
+
+@data_app.command("import")
+def data_import(
+    name: Annotated[str, typer.Argument(help="The id of the data set, or a path to its YAML card.")],
+    paths: Annotated[list[Path], typer.Argument(help="The zip archives (and CSV files) you downloaded.")],
+    data_root: DataRoot = None,
+    quiet: Quiet = False,
+) -> None:
+    """Unpack what you downloaded by hand to where it belongs; hostile, broken and wrong archives are refused whole.
+
+    [bold]Example[/]: medrobust data import busi archive.zip && medrobust data verify busi
+    """
+    from robustbench_med.data import card
+    from robustbench_med.data.archive import import_files
+    from robustbench_med.runner import Job, files_of
+
+    display = _display(quiet)
+    display.show(str(import_files(card(name), paths, files_of(Job(data_root=data_root, display=display)))))
+
+
+@data_app.command("verify")
+def data_verify(
+    name: Annotated[str, typer.Argument(help="An id, or a path to a YAML card.")],
+    seed: Annotated[int, typer.Option(help="Seed of the split, where none is published.")] = 0,
+    look: Annotated[bool, typer.Option("--look/--no-look", help="Also find images that look alike (quadratic in their number).")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    data_root: DataRoot = None,
+    quiet: Quiet = False,
+) -> None:
+    """Count, read every file, and look for leaks: a group, a copy or a look-alike in two of train, val and test.
+
+    Exit code 1 when the split leaks, 0 when it does not. A file whose md5 is not the published one is read and noted.
+    """
+    import json
+
+    from robustbench_med.data import card
+    from robustbench_med.data.verify import verify
+    from robustbench_med.reports import terminal
+    from robustbench_med.runner import Job, files_of
+
+    display = _display(quiet or as_json)
+    report = verify(card(name), files_of(Job(data_root=data_root, accept_unverified=True, display=display)), seed=seed, look=look)
+    if as_json:
+        print(json.dumps(report, indent=1))
+    else:
+        display.show(terminal.verification(report))
+    raise typer.Exit(code=1 if report["leaks"] else 0)
 
 
 def _listed(text: str | None) -> list[Any] | None:

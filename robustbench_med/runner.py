@@ -17,6 +17,7 @@ from robustbench_med import cost, training
 from robustbench_med.attacks import ENGINES, UNTARGETED, RefusedError, Threat, complete, engines, radius_free
 from robustbench_med.checkpoints import Checkpoint, export, open_checkpoint
 from robustbench_med.data import Dataset, Files, Preprocessing, load
+from robustbench_med.data.suites import expand
 from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation import GOALS, Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_stochastic
@@ -75,6 +76,7 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     Raises:
         UserError: unknown names, bad parameters, missing data, an unwritable folder; before any attack starts where possible.
     """
+    spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
     check_names(spec)
     if job.out is None:
         raise ValueError("a run needs an output folder")
@@ -133,6 +135,14 @@ def check_names(spec: RunSpec) -> None:
         raise UserError("--cross-modal attacks every modality and task by itself; leave out --target-task and radii by modality")
     if spec.checkpoint is not None and (len(spec.model) > 1 or len(spec.data) > 1):
         raise UserError("--checkpoint belongs to one model and one data set; run them one by one")
+
+
+def on_disk(data: list[str], job: Job) -> list[str]:
+    """What `--data` names, suites taken apart, a warning for every pairing left out."""
+    chosen, skipped = expand(data, job.data_root)
+    for line in skipped:
+        job.display.warn(line)
+    return chosen
 
 
 def files_of(job: Job) -> Files:
@@ -451,7 +461,7 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
     if job.out is not None:
         writable_folder(job.out)
     done = []
-    for name in data:
+    for name in on_disk(data, job):
         dataset = load_data(name, options.preset, options.size, options.preprocessing, job)
         specs = [
             training.make_spec(

@@ -9,7 +9,7 @@ import torch
 from conftest import write_folder_set
 
 from robustbench_med import checkpoints, training
-from robustbench_med.data import Dataset, load
+from robustbench_med.data import Dataset, Files, load
 from robustbench_med.errors import UserError
 
 CPU = torch.device("cpu")

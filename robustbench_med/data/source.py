@@ -17,7 +17,7 @@ from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.data.readers.files import roots
 from robustbench_med.data.readers.folders import find_folder, list_folders, top_folders
 from robustbench_med.data.readers.listing import SPLITS, Files, Listing
-from robustbench_med.data.readers.medmnist import find_medmnist, list_medmnist
+from robustbench_med.data.readers.medmnist import fetch_medmnist, find_medmnist, list_medmnist, preferred
 from robustbench_med.data.readers.tables import find_tables, list_table
 from robustbench_med.data.registry import TOTAL, Card, FolderReader, MedMNISTReader, PhantomReader, TableReader
 from robustbench_med.errors import UserError
@@ -92,6 +92,18 @@ def list_samples(card: Card, size: int, files: Files) -> Listing:
         return list_folders(card, reader, files.data_root)
     assert isinstance(reader, TableReader)
     return list_table(card, reader, files.data_root)
+
+
+def fetch(card: Card, size: int, files: Files) -> Path:
+    """The file of an open set, downloaded where it is absent; a set to get by hand is a UserError with the steps."""
+    if isinstance(card.reader, MedMNISTReader):
+        found = find_medmnist(card, card.reader, size, files.data_root)
+        wanted = preferred(size)[0]
+        return found[0] if found and found[1] == wanted else fetch_medmnist(card, card.reader, size, files)
+    if isinstance(card.reader, PhantomReader):
+        raise UserError(f"{card.id} needs no download: {placement(card)}")
+    steps = " ".join(f"({i}) {step}" for i, step in enumerate(card.obtain, 1))
+    raise UserError(f"{card.id} cannot be fetched from here ({card.access}). {steps or f'Get it from {card.url}.'}")
 
 
 def locate(card: Card, data_root: Path | None) -> Path | None:

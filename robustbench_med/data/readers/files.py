@@ -13,7 +13,7 @@ from robustbench_med.data.registry import Card
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".nii", ".nii.gz")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".dcm", ".dicom", ".nii", ".nii.gz")
 CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")
 
 

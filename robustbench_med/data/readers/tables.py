@@ -96,7 +96,7 @@ class Cell(PurePosixPath):
 def rows(path: Path) -> Iterator[dict[str, str]]:
     """The rows of a CSV file as text, spaces and line ends around a cell removed."""
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame = pd.read_csv(path, sep="\t" if path.suffix in (".tab", ".tsv") else ",", dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the table {path}: {' '.join(str(error).split())}") from error
     names = [str(name).strip() for name in frame.columns]

@@ -1,0 +1,133 @@
+"""`data verify`: what is wrong with a data set on disk, and whether its split leaks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from robustbench_med.data import duplicates
+from robustbench_med.data.readers.listing import SPLITS, Files
+from robustbench_med.data.registry import TOTAL, Card
+from robustbench_med.data.source import Source, read
+from robustbench_med.data.splits import Manifest, make_manifest
+
+Report = dict[str, Any]
+EXAMPLES = 5
+
+
+def verify(card: Card, files: Files, *, seed: int = 0, look: bool = True) -> Report:
+    """Counts, unreadable files, balance, groups and twins of one data set under its split of a seed.
+
+    Args:
+        look: also search for images that look alike; quadratic in time (minutes above 50,000 images).
+
+    Returns:
+        A report ready for JSON. `leaks` is true where a group, a copy or a look-alike lies in two of train, val and test.
+        Twins are numbers of images with a twin, and `conflicting` those whose twin has another label.
+    """
+    source = read(card, size=duplicates.SIDE, files=files)
+    manifest = make_manifest(source, seed)
+    part = _parts(source, manifest)
+    twins = {"copies": _twins(source, part, duplicates.copies(source.digests or source.ids, part))}
+    if look:
+        with files.progress(f"comparing {card.id}") as tick:
+            pairs = [duplicates.look_alikes(images, _counted(tick, len(images))) for images in source.images]
+        twins["look_alikes"] = _twins(source, part, np.unique(np.concatenate(pairs), axis=0))
+    groups = _groups(source, part)
+    return {
+        "id": card.id,
+        "policy": manifest.policy,
+        "seed": seed,
+        "manifest": manifest.hash,
+        "counts": _counts(card, source, part),
+        "classes": _classes(card, source, part),
+        "unreadable": dict(source.unreadable),
+        "groups": groups,
+        "twins": twins,
+        "notes": list(source.notes),
+        "leaks": bool(groups["shared"]) or any(kind["across"] for kind in twins.values()),
+    }
+
+
+def _parts(source: Source, manifest: Manifest) -> list[str]:
+    of = {sample: split for split in SPLITS for sample in getattr(manifest, split)}
+    return [of[sample] for sample in source.ids]
+
+
+def _counted(tick: Any, total: int) -> Any:
+    done = 0
+
+    def advance(n: int) -> None:
+        nonlocal done
+        done += n
+        tick(done, total, "")
+
+    return advance
+
+
+def _counts(card: Card, source: Source, part: Sequence[str]) -> list[dict[str, Any]]:
+    """Images of each part, and what is published of it."""
+    found = Counter(source.published) if any(source.published) else Counter()
+    found[TOTAL] = len(source.ids)
+    rows = [{"part": s, "published": card.counts[s], "found": found[s]} for s in (*SPLITS, TOTAL) if s in card.counts]
+    return rows + [{"part": f"used as {split}", "published": None, "found": part.count(split)} for split in SPLITS]
+
+
+def _classes(card: Card, source: Source, part: Sequence[str]) -> list[dict[str, Any]]:
+    """Images of each class of each task in each part, and what is published."""
+    rows = []
+    for t, task in enumerate(card.tasks):
+        for label, name in [*enumerate(task.classes), (-1, "not labelled")]:
+            members = Counter(split for split, y in zip(part, source.labels[:, t], strict=True) if y == label)
+            published = card.class_counts.get(name) if t == 0 else None
+            if label >= 0 or members:
+                rows.append(
+                    {"task": task.name, "class": name, "published": published, "found": members.total(), **{s: members[s] for s in SPLITS}}
+                )
+    return rows
+
+
+def _groups(source: Source, part: Sequence[str]) -> dict[str, Any]:
+    """How many groups there are, and which lie in two parts."""
+    where: dict[str, set[str]] = {}
+    for group, split in zip(source.groups, part, strict=True):
+        where.setdefault(group, set()).add(split)
+    shared = sorted(group for group, splits in where.items() if len(splits) > 1)
+    return {
+        "number": len(where),
+        "largest": max(Counter(source.groups).values()),
+        "shared": len(shared),
+        "between": _between(where[group] for group in shared),
+        "examples": shared[:EXAMPLES],
+    }
+
+
+def _twins(source: Source, part: Sequence[str], pairs: duplicates.Pairs) -> dict[str, Any]:
+    """Images with a twin inside and across parts, those with another label, and examples."""
+    across = [(i, j) for i, j in pairs.tolist() if part[i] != part[j]]
+    conflicting = [(i, j) for i, j in pairs.tolist() if (source.labels[i] != source.labels[j]).any()]
+
+    def number(some: Iterable[Sequence[int]]) -> int:
+        return len({row for pair in some for row in pair})
+
+    between = {}
+    for a, b in combinations(SPLITS, 2):
+        some = [pair for pair in across if {part[pair[0]], part[pair[1]]} == {a, b}]
+        between[f"{a}-{b}"] = {s: len({row for pair in some for row in pair if part[row] == s}) for s in (a, b)}
+    return {
+        "images": number(pairs.tolist()),
+        "across": number(across),
+        "conflicting": number(conflicting),
+        "between": between,
+        "examples": [[source.ids[i], source.ids[j]] for i, j in (across or pairs.tolist())[:EXAMPLES]],
+        "conflicts": [[source.ids[i], source.ids[j]] for i, j in conflicting[:EXAMPLES]],
+    }
+
+
+def _between(shared: Iterable[set[str]]) -> dict[str, int]:
+    found = Counter(f"{a}-{b}" for splits in shared for a, b in combinations(SPLITS, 2) if {a, b} <= splits)
+    return {f"{a}-{b}": found[f"{a}-{b}"] for a, b in combinations(SPLITS, 2)}
