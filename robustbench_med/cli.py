@@ -381,11 +381,10 @@ def data_fetch(
     """
     from robustbench_med.data import card
     from robustbench_med.data.source import fetch
-    from robustbench_med.runner import Job, files_of
 
     display = _display(quiet)
     for name in names:
-        display.show(str(fetch(card(name), size, files_of(Job(display=display)))))
+        display.show(str(fetch(card(name), size, _files(display))))
 
 
 @data_app.command("import")
@@ -401,10 +400,9 @@ def data_import(
     """
     from robustbench_med.data import card
     from robustbench_med.data.archive import import_files
-    from robustbench_med.runner import Job, files_of
 
     display = _display(quiet)
-    display.show(str(import_files(card(name), paths, files_of(Job(data_root=data_root, display=display)))))
+    display.show(str(import_files(card(name), paths, _files(display, data_root))))
 
 
 @data_app.command("verify")
@@ -425,10 +423,9 @@ def data_verify(
     from robustbench_med.data import card
     from robustbench_med.data.verify import verify
     from robustbench_med.reports import terminal
-    from robustbench_med.runner import Job, files_of
 
     display = _display(quiet or as_json)
-    report = verify(card(name), files_of(Job(data_root=data_root, accept_unverified=True, display=display)), seed=seed, look=look)
+    report = verify(card(name), _files(display, data_root, accept_unverified=True), seed=seed, look=look)
     if as_json:
         print(json.dumps(report, indent=1))
     else:
@@ -444,6 +441,12 @@ def _display(quiet: bool) -> Any:
     from robustbench_med.progress import Display
 
     return Display(quiet=quiet)
+
+
+def _files(display: Any, data_root: Path | None = None, *, accept_unverified: bool = False) -> Any:
+    from robustbench_med.data import Files
+
+    return Files(data_root, accept_unverified, say=display.say, progress=display.lazy_bar)
 
 
 @app.callback(invoke_without_command=True)

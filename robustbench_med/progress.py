@@ -50,6 +50,10 @@ class Display:
 
             yield advance
 
+    def lazy_bar(self, description: str) -> LazyBar:
+        """A progress bar that appears with its first step."""
+        return LazyBar(self, description)
+
 
 class LazyBar:
     """A progress bar that appears with its first step."""

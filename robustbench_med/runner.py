@@ -145,17 +145,6 @@ def on_disk(data: list[str], job: Job) -> list[str]:
     return chosen
 
 
-def files_of(job: Job) -> Files:
-    """Where a job's data files are, its progress shown."""
-    return Files(
-        data_root=job.data_root,
-        accept_unverified=job.accept_unverified,
-        strict=job.strict,
-        say=job.display.say,
-        progress=lambda title: LazyBar(job.display, title),
-    )
-
-
 def load_data(name: str, preset: str, size: int | None, preprocessing: Preprocessing, job: Job) -> Dataset:
     """One data set or pairing at the preset's size and channels, its warnings shown."""
     chosen = training.preset(preset)
@@ -164,7 +153,7 @@ def load_data(name: str, preset: str, size: int | None, preprocessing: Preproces
         size=size or chosen["size"],
         channels=None if chosen["channels"] == "native" else chosen["channels"],
         preprocessing=preprocessing,
-        files=files_of(job),
+        files=Files(job.data_root, job.accept_unverified, job.strict, job.display.say, job.display.lazy_bar),
     )
     for note in dataset.notes:
         job.display.warn(note)

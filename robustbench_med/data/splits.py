@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -92,8 +93,10 @@ def folds(source: Source, rows: NDArray[np.int64], seed: int, n_folds: int = 10)
     grouped = n_groups < len(groups)
     splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(n_folds, shuffle=True, random_state=seed)
     fold = np.empty(len(rows), np.int64)
-    for k, (_, held_out) in enumerate(splitter.split(rows, y, groups if grouped else None)):
-        fold[held_out] = k
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # rare classes miss some folds: unavoidable
+        for k, (_, held_out) in enumerate(splitter.split(rows, y, groups if grouped else None)):
+            fold[held_out] = k
     return fold
 
 

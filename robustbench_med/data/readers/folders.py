@@ -71,7 +71,7 @@ def class_folders(reader: FolderReader, name: str) -> tuple[str, ...]:
 
 def group_of(reader: FolderReader, sample: str, name: str) -> str:
     """The group of a file: what the card's expression brackets, else the sample itself."""
-    found = re.search(reader.group, name) if reader.group else None
+    found = re.search(reader.group, name, re.IGNORECASE) if reader.group else None
     return "/".join(part for part in found.groups() if part is not None) if found else sample
 
 

@@ -75,13 +75,14 @@ class Search:
         for file in files:
             if is_image(file.name):
                 parts = file.name.split("/")
-                for key in {*parts, parts[-1].partition(".")[0]}:
+                for key in {*parts[:-1], parts[-1].partition(".")[0]}:
                     self.by_part.setdefault(key, []).append(file)
 
     def first(self, ends: Iterator[str]) -> Found | None:
         """The first file, by name, that ends as the earliest of the patterns does."""
         for end in ends:
-            literal = [part.removesuffix(".*") for part in end.split("/") if not re.search(r"[*?]", part.removesuffix(".*"))]
+            *folders, name = end.split("/")
+            literal = [part for part in (*folders, name.partition(".")[0]) if not re.search(r"[*?]", part)]
             rule = re.compile(f"(?:.*/)?{pattern(end)}")
             for file in self.by_part.get(literal[-1], []) if literal else []:
                 if rule.fullmatch(file.name):
