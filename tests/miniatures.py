@@ -202,9 +202,8 @@ def cbis_ddsm(root: Path) -> Expected:
     for kind in ("mass", "calc"):
         for part, split in (("Training", "train"), ("Test", "test")):
             density = "breast_density" if kind == "mass" else "breast density"
-            lines = [
-                f"patient_id,{density},left or right breast,image view,abnormality id,abnormality type,pathology,image file path,cropped image file path"
-            ]
+            columns = f"patient_id,{density},left or right breast,image view,abnormality id,abnormality type,pathology"
+            lines = [f"{columns},image file path,cropped image file path"]
             for i in range(24 if split == "train" else 6):
                 patient = f"P_{(10_000 if split == 'test' else 0) + i // 2 + (5_000 if kind == 'calc' else 0):05d}"
                 view = ("CC", "MLO")[i % 2]
