@@ -131,6 +131,14 @@ def test_the_split_depends_on_seed_and_names_alone(drawn_root: Path, monkeypatch
     assert load(name, size=32, files=Files(data_root=drawn_root), split_seed=1).manifest_hash != first.manifest_hash
 
 
+def test_the_folds_of_a_cross_validation_test_every_image_once(drawn_root: Path) -> None:
+    files = Files(data_root=drawn_root)
+    folds = [load(str(drawn_root / "heads.yaml"), size=32, fold=(k, 4), files=files) for k in range(4)]
+    tested = [sample for fold in folds for sample in fold.splits["test"].ids]
+    assert len(tested) == len(set(tested)) == 80
+    assert len({fold.manifest_hash for fold in folds}) == 4
+
+
 def test_a_published_test_part_is_kept_and_validation_comes_out_of_training(tmp_path: Path) -> None:
     path = write_folder_set(tmp_path, "split-heads", "mri", split=True)
     dataset = load(str(path), size=32, files=Files(data_root=tmp_path))

@@ -4,9 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from robustbench_med.data import Preprocessing
 from robustbench_med.errors import UserError
 from robustbench_med.spec import (
+    Recipe,
     RunSpec,
+    TrainSpec,
     assignments,
     canonical_hash,
     cells,
@@ -91,3 +94,15 @@ def test_a_faulty_run_is_one_line_that_names_the_field(values: dict, message: st
 def test_the_hash_depends_on_values_not_on_key_order() -> None:
     assert canonical_hash({"a": 1, "b": 2}) == canonical_hash({"b": 2, "a": 1})
     assert canonical_hash({"a": 1}) != canonical_hash({"a": 2})
+
+
+def test_preprocessing_is_part_of_what_a_checkpoint_is_and_the_default_leaves_earlier_hashes_alone() -> None:
+    plain = {
+        "model": "late", "params": {}, "data": "phantoms", "manifest": "x", "size": 32, "channels": (1,), "class_counts": (2,),
+        "preset": "quick", "recipe": Recipe(steps=1), "seed": 0,
+    }  # fmt: skip
+    usual, padded = TrainSpec(**plain), TrainSpec(**plain, preprocessing=Preprocessing(fit="pad"))
+    assert "preprocessing" not in usual.model_dump(mode="json")
+    assert canonical_hash(usual) != canonical_hash(padded)
+    with pytest.raises(UserError, match=r"preprocessing\.fit"):
+        validate(RunSpec, {"model": "late", "preprocessing": {"fit": "squeeze"}}, "run")

@@ -17,7 +17,7 @@ from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.data.readers.listing import SPLITS, Files
 from robustbench_med.data.registry import card
 from robustbench_med.data.source import Source, read
-from robustbench_med.data.splits import Manifest, make_manifest
+from robustbench_med.data.splits import Manifest, fold_manifest, make_manifest
 from robustbench_med.errors import UserError
 
 
@@ -114,6 +114,7 @@ def load(
     size: int,
     channels: int | None = None,
     split_seed: int = 0,
+    fold: tuple[int, int] | None = None,
     preprocessing: Preprocessing | None = None,
     files: Files | None = None,
 ) -> Dataset:
@@ -127,6 +128,7 @@ def load(
         size: pixels of a side.
         channels: channels of every modality as the model asks (grey is repeated), None for those of the files.
         split_seed: seed of splits and pairing.
+        fold: (k, n): the k-th (from 0) of n folds of a grouped cross-validation, instead of the usual split.
         preprocessing: how files become squares of 8 bits.
         files: where files are looked for and what is tolerated in them.
     """
@@ -135,7 +137,10 @@ def load(
         raise UserError(f"the pairing {name!r} names a data set twice")
     chosen = preprocessing or Preprocessing()
     sources = [read(c, size=size, files=files or Files(), preprocessing=chosen) for c in cards]
-    manifests = [make_manifest(source, split_seed) for source in sources]
+    manifests = [
+        make_manifest(source, split_seed) if fold is None else fold_manifest(source, split_seed, fold=fold[0], n_folds=fold[1])
+        for source in sources
+    ]
     for manifest in manifests:
         manifest.store()
     native = [modality for c in cards for modality in c.modalities]
