@@ -80,6 +80,22 @@ def record(found: Record) -> RenderableType:
     return Group(head, table)
 
 
+def diagnostics(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The signs of each case of `medrobust diagnose`, the worst first."""
+    colours = {"pass": "green", "warn": "yellow", "fail": "red"}
+    tables: list[RenderableType] = []
+    for row in rows:
+        title = f"{row['model']} on {row['data']}, {row['norm']} {row['eps']}, target {row['target']}, n = {row['n']}: {row['trust']}"
+        table = Table(title=escape(title), title_justify="left")
+        for name in ("sign", "verdict", "what was measured", "advice"):
+            table.add_column(name)
+        for sign in row["signs"]:
+            advice = sign["advice"] if sign["verdict"] != "pass" else ""
+            table.add_row(sign["sign"], f"[{colours[sign['verdict']]}]{sign['verdict']}[/]", escape(sign["text"]), escape(advice))
+        tables.append(table)
+    return Group(*tables)
+
+
 def models(rows: Sequence[Mapping[str, Any]], preset: str, description: str) -> RenderableType:
     """What `--model` takes."""
     table = Table(title=escape(f"models, preset {preset}: {description}"), title_justify="left", caption=_ON_PARAMETERS)

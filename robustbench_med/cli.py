@@ -273,6 +273,58 @@ def train(
 
 
 @app.command()
+def diagnose(
+    model: Models,
+    data: Data = "phantoms",
+    eps: Annotated[
+        list[str], typer.Option(help="Radius for pixels in 0..1 (default 4/255); or one a modality: mri=4/255,xray=0.", rich_help_panel=HOW)
+    ] = [],
+    norm: Annotated[str, typer.Option(help="Linf or L2.", rich_help_panel=HOW)] = "Linf",
+    target_task: Annotated[str, typer.Option(help="Task to make wrong: joint, a task's name or number.", rich_help_panel=HOW)] = "joint",
+    source: Annotated[
+        str | None, typer.Option(help="Sibling models for the transfer sign, comma-separated; none: it is left out.", rich_help_panel=HOW)
+    ] = None,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of PGD; twice as many are tried too.", rich_help_panel=HOW)] = 20,
+    queries: Annotated[int, typer.Option(min=2, help="Queries of the square attack.", rich_help_panel=HOW)] = 500,
+    limit: Annotated[int, typer.Option(min=1, help="First n test samples.", rich_help_panel=WHAT)] = 32,
+    preset: Preset = "quick",
+    size: Size = None,
+    out: Out = Path("reports"),
+    device: Device = "auto",
+    data_root: DataRoot = None,
+    accept_unverified: Accept = False,
+    quiet: Quiet = False,
+) -> None:
+    """Look for signs that an attack failed: can this victim's robust accuracy be trusted?
+
+    Runs PGD, noise, square, more steps, more draws, other losses and radii against each other. A short version of this runs after
+    every cell of `run` (columns `trust` of the tables). Signs and thresholds are explained in docs/trust.md.
+    """
+    from robustbench_med import runner, spec
+    from robustbench_med.reports import terminal
+
+    wanted = {
+        "model": _listed(model),
+        "data": _listed(data),
+        "eps": spec.split_radii(eps) or None,
+        "norm": norm,
+        "target_task": target_task,
+        "source": _listed(source),
+        "limit": limit,
+        "preset": preset,
+        "size": size,
+    }
+    display = _display(quiet)
+    rows = runner.diagnose(
+        spec.validate(spec.RunSpec, {key: value for key, value in wanted.items() if value is not None}, "diagnose"),
+        runner.Job(out=out, device=device, data_root=data_root, accept_unverified=accept_unverified, display=display),
+        steps=steps,
+        queries=queries,
+    )
+    display.show(terminal.diagnostics(rows))
+
+
+@app.command()
 def cost(
     model: Models = "mail,robust-mail,late,unimodal",
     preset: Preset = "quick",

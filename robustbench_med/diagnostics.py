@@ -6,6 +6,7 @@ what one evaluation left behind and costs one gradient; `diagnose` runs attacks 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -130,7 +131,7 @@ def silent_success(lost: float, tolerance: float) -> Sign:
 
 def monotone(curve: Sequence[tuple[float, float]], unbounded: float | None, tolerance: float, *, everything_moves: bool) -> Sign:
     """Robust accuracy falls with the radius and is near 0 when the radius is 1. `curve`: (radius, robust accuracy), by radius."""
-    rise = max((later - earlier for (_, earlier), (_, later) in zip(curve, curve[1:], strict=False)), default=0.0)
+    rise = max((later - earlier for (_, earlier), (_, later) in itertools.pairwise(curve)), default=0.0)
     seen: Verdict = "fail" if rise > 2 * tolerance else "warn" if rise > tolerance else "pass"
     text = f"largest rise with the radius {100 * max(rise, 0):.1f} points"
     if unbounded is not None:

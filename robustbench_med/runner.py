@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from robustbench_med import cost, training
-from robustbench_med.attacks import ENGINES, UNTARGETED, RefusedError, Threat, complete, engines, radius_free
+from robustbench_med import cost, diagnostics, training
+from robustbench_med.attacks import RefusedError, Threat, engines, radius_free
 from robustbench_med.checkpoints import Checkpoint, export, open_checkpoint
-from robustbench_med.data import Dataset, Files, Preprocessing, load
+from robustbench_med.data import Dataset, Files, Preprocessing, Samples, load
 from robustbench_med.data.suites import expand
 from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
-from robustbench_med.errors import UserError, unknown
-from robustbench_med.evaluation import GOALS, Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_stochastic
-from robustbench_med.models.registry import MODELS
-from robustbench_med.paths import writable_folder
+from robustbench_med.errors import UserError
+from robustbench_med.evaluation import Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_stochastic
+from robustbench_med.paths import writable_folder, write_text
+from robustbench_med.plan import check_names, command_of, engine_of, make_threat, parameters_of, sample_limit
 from robustbench_med.progress import Display, LazyBar
 from robustbench_med.spec import (
-    EOT_AUTOATTACK,
-    EOT_DEFAULT,
     Cell,
     RunSpec,
     TrainOptions,
@@ -34,7 +31,6 @@ from robustbench_med.spec import (
     canonical_hash,
     cells,
     cross_modal,
-    parse_radii,
     radius_label,
 )
 from robustbench_med.store import Record, Store
@@ -66,6 +62,8 @@ class Victim:
     facts: dict[str, Any] = field(default_factory=dict)
     clean: dict[int, Clean] = field(default_factory=dict)
     """Clean pass by evaluation seed."""
+    noise: dict[tuple[int, Threat], float] = field(default_factory=dict)
+    """Robust accuracy under noise, by evaluation seed and threat."""
     found: dict[str, dict[int, Any]] = field(default_factory=dict)
     """Smallest perturbations of attacks that serve several radii, by everything else that they depend on."""
 
@@ -106,37 +104,6 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     return records
 
 
-def check_names(spec: RunSpec) -> None:
-    """Refuses unknown models, attacks and presets, and parameters no attack of the run has."""
-    for model in spec.model + spec.source:
-        if model not in MODELS:
-            raise unknown("model", model, MODELS)
-    known = ENGINES[spec.engine]
-    for attack in spec.attack:
-        if attack not in known and attack != "noise":
-            raise unknown("attack" if spec.engine == "native" else f"attack of the engine {spec.engine}", attack, known)
-    training.preset(spec.preset)
-    for key in spec.attack_params:
-        if not any(key in parameters_of(attack, spec, stochastic=False, given=False) for attack in spec.attack):
-            raise UserError(f"no attack of this run ({', '.join(spec.attack)}) has a parameter {key!r}")
-    for attack in spec.attack:
-        parameters_of(attack, spec, stochastic=False)
-    if "transfer" in spec.attack and not spec.source:
-        raise UserError("transfer makes its adversarials on other victims; name them with --source late or --source late,mail")
-    if spec.source and "transfer" not in spec.attack:
-        raise UserError("--source is for --attack transfer")
-    if spec.target is not None:
-        if spec.target not in GOALS and not spec.target.isdigit():
-            raise UserError(f"--target takes random, least-likely or the number of a class, got {spec.target!r}")
-        for attack in spec.attack:
-            if attack in UNTARGETED:
-                raise UserError(f"{attack} cannot aim at a class; take it out of this --target run")
-    if spec.cross_modal and (spec.target_task != "joint" or any("=" in eps for eps in spec.eps)):
-        raise UserError("--cross-modal attacks every modality and task by itself; leave out --target-task and radii by modality")
-    if spec.checkpoint is not None and (len(spec.model) > 1 or len(spec.data) > 1):
-        raise UserError("--checkpoint belongs to one model and one data set; run them one by one")
-
-
 def on_disk(data: list[str], job: Job) -> list[str]:
     """What `--data` names, suites taken apart, a warning for every pairing left out."""
     chosen, skipped = expand(data, job.data_root)
@@ -158,42 +125,6 @@ def load_data(name: str, preset: str, size: int | None, preprocessing: Preproces
     for note in dataset.notes:
         job.display.warn(note)
     return dataset
-
-
-def make_threat(cell: Cell, spec: RunSpec, dataset: Dataset) -> Threat:
-    """The threat model of a cell on this data."""
-    names = list(dataset.tasks)
-    if cell.target_task == "joint":
-        tasks = tuple(range(len(names)))
-    elif cell.target_task in names:
-        tasks = (names.index(cell.target_task),)
-    elif cell.target_task.isdigit() and int(cell.target_task) < len(names):
-        tasks = (int(cell.target_task),)
-    else:
-        raise unknown("target task", cell.target_task, ["joint", *names, *map(str, range(len(names)))])
-    targeted = spec.target is not None and cell.attack != "noise"
-    return Threat(cell.norm, parse_radii(cell.eps, dataset.modalities), tasks, targeted=targeted)
-
-
-def engine_of(attack: str, spec: RunSpec) -> str:
-    """Who computes an attack: the noise control is always native."""
-    return "native" if attack == "noise" else spec.engine
-
-
-def parameters_of(attack: str, spec: RunSpec, *, stochastic: bool, given: bool = True) -> dict[str, Any]:
-    """An attack's complete parameters: its defaults, the protocol's, then the user's (unless not `given`)."""
-    engine = engine_of(attack, spec)
-    known = complete(attack, {}, engine)
-    # a random victim's iterates are not picked by the draw they happened to fail at, whatever the number of draws
-    eot = EOT_AUTOATTACK if attack == "autoattack" else EOT_DEFAULT
-    protocol: dict[str, Any] = {"eot": eot, "keep": "last"} if stochastic else {"eot": 1}
-    if spec.protocol == "release":  # the authors' notebook: 10 steps of eps/4 from the clean image, no EOT
-        protocol = {"steps": 10, "step_size": 0.25, "random_start": False, "eot": 1, "keep": "last"}
-    wanted = {**protocol, **(spec.attack_params if given else {})}
-    try:
-        return complete(attack, {key: value for key, value in wanted.items() if key in known}, engine)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 class Sources:
@@ -303,6 +234,7 @@ def evaluate_cell(
         choose_goals(str(spec.target), clean, samples, cell.seed) if threat.targeted else None,
         victim.found.setdefault(sweep_key(resolved), {}) if engine == "native" and radius_free(cell.attack, threat.norm) else None,
     )
+    noise = noise_control(victim, samples, clean, threat, setting())
     started = time.time()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -315,12 +247,15 @@ def evaluate_cell(
         outcome = batch.fit(attacked)
     except RefusedError as error:
         raise UserError(f"{label}: {error}") from error
+    signs = diagnostics.of_cell(victim.module, samples, clean, threat, method, outcome, setting(), noise)
     record: Record = {
         "hash": spec_hash,
         "spec": resolved,
         "command": command_of(cell, spec, len(samples)),
         "names": {"modalities": list(dataset.modalities), "tasks": list(dataset.tasks), "classes": [list(c) for c in dataset.classes]},
         "figures": outcome.figures,
+        "trust": diagnostics.trust(signs),
+        "diagnostics": diagnostics.plain(signs),
         "stochastic": clean.stochastic,
         "draws": clean.draws,
         "naive": clean.stochastic and cell.attack != "noise" and params.get("eot", 1) == 1,
@@ -333,6 +268,15 @@ def evaluate_cell(
     }
     store.write(record, outcome.arrays)
     return record
+
+
+def noise_control(victim: Victim, samples: Samples, clean: Clean, threat: Threat, setting: Setting) -> float:
+    """Robust accuracy under noise of the same radius, measured once a victim and threat."""
+    key = (setting.seed, replace(threat, targeted=False))
+    if key not in victim.noise:
+        outcome = attack_pass(victim.module, samples, clean, key[1], Method("noise", {}), setting, lambda n: None)
+        victim.noise[key] = outcome.figures["robust"]
+    return victim.noise[key]
 
 
 def sweep_key(resolved: dict[str, Any]) -> str:
@@ -374,49 +318,56 @@ def resolve(
     }
 
 
-def sample_limit(spec: RunSpec) -> int | None:
-    """How many test samples a run evaluates: the user's number, else the preset's; None = all."""
-    limit: int | None = training.preset(spec.preset).get("limit") if spec.limit is None else spec.limit
-    return limit or None
+def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int) -> list[dict[str, Any]]:
+    """Every sign for each model, data set, norm and radius; also written to `<out>/diagnostics.json`.
 
-
-def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
-    """The command line that makes one cell's record again."""
-    parts = ["medrobust", "run"]
-    options: dict[str, Any] = {
-        "model": cell.model,
-        "data": cell.data,
-        "attack": cell.attack,
-        "eps": cell.eps,
-        "norm": cell.norm,
-        "target-task": cell.target_task,
-        "target": spec.target,
-        "engine": spec.engine if spec.engine != "native" else None,
-        "source": ",".join(spec.source) if cell.attack == "transfer" else None,
-        "protocol": spec.protocol,
-        "draws": spec.draws,
-        "seed": cell.seed,
-        "train-seed": cell.train_seed,
-        "preset": spec.preset,
-        "size": spec.size,
-        "limit": n,
-        "checkpoint": spec.checkpoint,
+    Returns a row a case: `model`, `data`, `norm`, `eps`, `target`, `n`, `trust`, `signs`.
+    """
+    check_names(spec.model_copy(update={"source": []}))
+    if job.out is None:
+        raise ValueError("diagnose needs an output folder")
+    out, device, batch = writable_folder(job.out), choose_device(job.device), BatchSize(job.batch_size, job.display)
+    # one case a model and data set whatever the attacks; transfer names the siblings' cells
+    grid = cells(spec.model_copy(update={"attack": ["transfer"], "control": False}))
+    datasets = {
+        name: load_data(name, spec.preset, spec.size, spec.preprocessing, job) for name in dict.fromkeys(cell.data for cell in grid)
     }
-    for name, value in options.items():
-        if value is not None:
-            parts += [f"--{name}", str(value)]
-    chosen = spec.preprocessing.model_dump(exclude_defaults=True)
-    for option, given in (
-        ("preprocess", chosen),
-        ("attack-param", spec.attack_params),
-        ("model-param", spec.model_params),
-        ("recipe", spec.recipe),
-    ):
-        known = parameters_of(cell.attack, spec, stochastic=False) if option == "attack-param" else given
-        for name, value in given.items():
-            if name in known:
-                parts += [f"--{option}", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join([*parts, "--no-control"])
+    threats = [make_threat(cell, spec, datasets[cell.data]) for cell in grid]
+    sources, rows = Sources(spec, device, job), []
+    for cell, threat in zip(grid, threats, strict=True):
+        dataset = datasets[cell.data]
+        victim = obtain_victim(cell, spec, dataset, device, job)
+        samples = dataset.splits["test"].head(sample_limit(spec))
+        setting = Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws)
+        label = f"{cell.model} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
+        siblings = [source for source in sources.of(cell, dataset) if source.checkpoint.sha256 != victim.checkpoint.sha256]
+        clean = clean_pass(victim.module, samples, setting, lambda n: None, stochastic=victim.stochastic)
+        signs = diagnostics.diagnose(
+            victim.module,
+            samples,
+            clean,
+            threat,
+            setting,
+            sources=[sibling.module for sibling in siblings],
+            steps=steps,
+            queries=queries,
+            tick=lambda stage, label=label: job.display.say(f"{label}: {stage}"),
+        )
+        rows.append(
+            {
+                "model": cell.model,
+                "data": dataset.name,
+                "norm": cell.norm,
+                "eps": radius_label(threat.radii, dataset.modalities),
+                "target": cell.target_task,
+                "n": len(samples),
+                "siblings": [sibling.spec.model for sibling in siblings],
+                "trust": diagnostics.trust(signs),
+                "signs": diagnostics.plain(signs),
+            }
+        )
+    write_text(out / "diagnostics.json", json.dumps(rows, indent=1, allow_nan=False))
+    return rows
 
 
 def finished(records: list[Record], out: Path) -> Iterator[str]:

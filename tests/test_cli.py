@@ -271,3 +271,55 @@ def test_help_teaches_without_importing_torch(command) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+def test_a_cross_modal_run_attacks_every_modality_and_task_alone_and_every_record_says_how_far_to_trust_it(drawn_root, tmp_path) -> None:
+    out = tmp_path / "out"
+    medrobust(*small_run(drawn_root, out, "--cross-modal", model="late", attack="fgsm"))
+    records = [json.loads(path.read_text()) for path in (out / "records").glob("*.json")]
+    seen = {(tuple(r > 0 for r in record["spec"]["threat"]["radii"]), tuple(record["spec"]["threat"]["tasks"])) for record in records}
+    assert seen == {((m == 0, m == 1), (t,)) for m in (0, 1) for t in (0, 1)}
+    for record in records:
+        worst = max((sign["verdict"] for sign in record["diagnostics"]), key=["pass", "warn", "fail"].index)
+        assert record["trust"] == worst == record["diagnostics"][0]["verdict"]
+        assert ("no better than noise" in {sign["sign"] for sign in record["diagnostics"]}) == (record["spec"]["attack"]["name"] == "fgsm")
+
+
+def test_one_search_of_a_minimal_norm_attack_serves_all_radii_and_gives_what_each_radius_alone_gives(drawn_root, tmp_path) -> None:
+    data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
+    base = ["run", "--model", "late", "--attack", "fab", "--data", data, "--data-root", drawn_root, *SMALL, "--attack-param", "steps=3",
+            "--attack-param", "targets=1", "--limit", 6, "--no-control"]  # fmt: skip
+    medrobust(*base, "--eps", "1/255,32/255", "--out", tmp_path / "sweep")
+    medrobust(*base, "--eps", "32/255", "--out", tmp_path / "alone")
+    alone = next((tmp_path / "alone" / "records").glob("*.json"))
+    swept = json.loads((tmp_path / "sweep" / "records" / alone.name).read_text())
+    assert swept["cost"]["attack_backward"] == 0  # the first radius paid
+    assert swept["figures"] == json.loads(alone.read_text())["figures"]
+    assert swept["figures"]["minimal_norm"]["curve"]
+
+
+def test_diagnose_writes_every_sign(tmp_path) -> None:
+    shown = medrobust("diagnose", "--model", "late", "--out", tmp_path, "--limit", 4, "--steps", 2, "--queries", 4)  # the zoo's
+    (row,) = json.loads((tmp_path / "diagnostics.json").read_text())
+    assert {"zero gradient", "not converged", "not monotone", "black box beats white box", "bounds"} <= {
+        sign["sign"] for sign in row["signs"]
+    }
+    assert "zero gradient" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--attack", "transfer"], "--source"),
+        (["--attack", "pgd", "--source", "mail"], "--attack transfer"),
+        (["--attack", "square", "--engine", "torchattacks"], "--target-task"),
+        (["--attack", "apgd-t", "--target", "random"], "cannot aim"),
+        (["--attack", "pgd", "--target", "most"], "least-likely"),
+        (["--attack", "pgd", "--cross-modal", "--target-task", "0"], "--cross-modal"),
+        (["--attack", "mim", "--engine", "art"], "engine art"),
+    ],
+)
+def test_attacks_that_cannot_be_are_one_line_and_exit_code_2(more, says, drawn_root, tmp_path) -> None:
+    done = medrobust("run", "--model", "late", "--limit", 2, "--out", tmp_path, *more, check=2)
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert says in line

@@ -51,10 +51,13 @@ class Scaled(Honest):
 
 
 class PureNoise(Honest):
+    """Logits drowned in noise: what an attack does to them no longer shows."""
+
     stochastic = True
 
-    def prepare(self, x: Tensor) -> Tensor:
-        return x + 0.7 * torch.randn_like(x)
+    def logits(self, x: Tensor) -> Tensor:
+        clean = super().logits(x)
+        return clean + 5 * clean.std() * torch.randn_like(clean)
 
 
 class Constant(Honest):
@@ -84,10 +87,25 @@ class GentlyRandom(Honest):
         return x + 0.02 * torch.randn_like(x)
 
 
-def winners(h: Tensor) -> Tensor:
-    """k-winners-take-all (arXiv 1905.10510): the largest tenth, all else 0: a gradient that says little a step further."""
-    threshold = h.topk(max(h.shape[1] // 20, 1), 1).values[:, -1:]
-    return torch.where(h >= threshold, h, 0.0)
+class WinnersTakeAll(Honest):
+    """k-winners-take-all (arXiv 1905.10510) in four layers: a gradient says little about what lies a step further."""
+
+    def __init__(self, k: int = 12, hidden: int = 600) -> None:
+        super().__init__(hidden=hidden)
+        generator = torch.Generator().manual_seed(1)
+        self.k = k
+        self.middle = nn.ParameterList(
+            nn.Parameter(torch.randn(hidden, hidden, generator=generator) / k**0.5, requires_grad=False) for _ in range(3)
+        )
+
+    def winners(self, h: Tensor) -> Tensor:
+        return torch.where(h >= h.topk(self.k, 1).values[:, -1:], h, 0.0)
+
+    def logits(self, x: Tensor) -> Tensor:
+        h = self.winners((x.flatten(1) - 0.5) @ self.first)
+        for weight in self.middle:
+            h = self.winners(h @ weight)
+        return h @ self.last / 10
 
 
 def signs_of(victim: nn.Module, eps: float = 0.08) -> dict[str, diagnostics.Sign]:
@@ -104,15 +122,15 @@ def signs_of(victim: nn.Module, eps: float = 0.08) -> dict[str, diagnostics.Sign
     return {sign.sign: sign for sign in found}
 
 
-BROKEN = {
-    "quantised input": (Quantised(), "zero gradient"),
-    "logits x 1e4": (Scaled(), "logit scale"),
-    "sign non-linearity": (Honest(torch.sign), "zero gradient"),
-    "pure noise": (PureNoise(), "randomness masks"),
-    "constant": (Constant(), "trivial victim"),
-    "jpeg": (Jpeg(), "black box beats white box"),
-    "k winners take all": (Honest(winners, hidden=400), "black box beats white box"),
-    "detached": (Detached(), "zero gradient"),
+BROKEN = {  # the victim, the sign meant for it, and the radius
+    "quantised input": (Quantised(), "zero gradient", 0.08),
+    "logits x 1e4": (Scaled(), "logit scale", 0.08),
+    "sign non-linearity": (Honest(torch.sign), "zero gradient", 0.08),
+    "pure noise": (PureNoise(), "not monotone", 0.08),
+    "constant": (Constant(), "trivial victim", 0.08),
+    "jpeg": (Jpeg(), "black box beats white box", 0.08),
+    "k winners take all": (WinnersTakeAll(), "black box beats white box", 0.01),
+    "detached": (Detached(), "zero gradient", 0.08),
 }
 HONEST = {
     "tanh": Honest(),
@@ -124,8 +142,8 @@ HONEST = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_defence_is_flagged_by_the_sign_meant_for_it(name) -> None:
-    victim, sign = BROKEN[name]
-    found = signs_of(victim)
+    victim, sign, eps = BROKEN[name]
+    found = signs_of(victim, eps)
     assert found[sign].verdict == "fail", {key: (s.verdict, s.text) for key, s in found.items()}
     assert diagnostics.trust(list(found.values())) == "fail"
 

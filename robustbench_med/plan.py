@@ -1,0 +1,127 @@
+"""What a run asks for, in the terms of attacks and data: refusals before anything starts, threats, parameters, commands."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from robustbench_med import training
+from robustbench_med.attacks import ENGINES, UNTARGETED, Threat, complete
+from robustbench_med.data import Dataset
+from robustbench_med.errors import UserError, unknown
+from robustbench_med.evaluation import GOALS
+from robustbench_med.models.registry import MODELS
+from robustbench_med.spec import EOT_AUTOATTACK, EOT_DEFAULT, Cell, RunSpec, parse_radii
+
+
+def check_names(spec: RunSpec) -> None:
+    """Refuses unknown models, attacks and presets, and parameters no attack of the run has."""
+    for model in spec.model + spec.source:
+        if model not in MODELS:
+            raise unknown("model", model, MODELS)
+    known = ENGINES[spec.engine]
+    for attack in spec.attack:
+        if attack not in known and attack != "noise":
+            raise unknown("attack" if spec.engine == "native" else f"attack of the engine {spec.engine}", attack, known)
+    training.preset(spec.preset)
+    for key in spec.attack_params:
+        if not any(key in parameters_of(attack, spec, stochastic=False, given=False) for attack in spec.attack):
+            raise UserError(f"no attack of this run ({', '.join(spec.attack)}) has a parameter {key!r}")
+    for attack in spec.attack:
+        parameters_of(attack, spec, stochastic=False)
+    if "transfer" in spec.attack and not spec.source:
+        raise UserError("transfer makes its adversarials on other victims; name them with --source late or --source late,mail")
+    if spec.source and "transfer" not in spec.attack:
+        raise UserError("--source is for --attack transfer")
+    if spec.target is not None:
+        if spec.target not in GOALS and not spec.target.isdigit():
+            raise UserError(f"--target takes random, least-likely or the number of a class, got {spec.target!r}")
+        for attack in spec.attack:
+            if attack in UNTARGETED:
+                raise UserError(f"{attack} cannot aim at a class; take it out of this --target run")
+    if spec.cross_modal and (spec.target_task != "joint" or any("=" in eps for eps in spec.eps)):
+        raise UserError("--cross-modal attacks every modality and task by itself; leave out --target-task and radii by modality")
+    if spec.checkpoint is not None and (len(spec.model) > 1 or len(spec.data) > 1):
+        raise UserError("--checkpoint belongs to one model and one data set; run them one by one")
+
+
+def make_threat(cell: Cell, spec: RunSpec, dataset: Dataset) -> Threat:
+    """The threat model of a cell on this data."""
+    names = list(dataset.tasks)
+    if cell.target_task == "joint":
+        tasks = tuple(range(len(names)))
+    elif cell.target_task in names:
+        tasks = (names.index(cell.target_task),)
+    elif cell.target_task.isdigit() and int(cell.target_task) < len(names):
+        tasks = (int(cell.target_task),)
+    else:
+        raise unknown("target task", cell.target_task, ["joint", *names, *map(str, range(len(names)))])
+    targeted = spec.target is not None and cell.attack != "noise"
+    return Threat(cell.norm, parse_radii(cell.eps, dataset.modalities), tasks, targeted=targeted)
+
+
+def engine_of(attack: str, spec: RunSpec) -> str:
+    """Who computes an attack: the noise control is always native."""
+    return "native" if attack == "noise" else spec.engine
+
+
+def parameters_of(attack: str, spec: RunSpec, *, stochastic: bool, given: bool = True) -> dict[str, Any]:
+    """An attack's complete parameters: its defaults, the protocol's, then the user's (unless not `given`)."""
+    engine = engine_of(attack, spec)
+    known = complete(attack, {}, engine)
+    # a random victim's iterates are not picked by the draw they happened to fail at, whatever the number of draws
+    eot = EOT_AUTOATTACK if attack == "autoattack" else EOT_DEFAULT
+    protocol: dict[str, Any] = {"eot": eot, "keep": "last"} if stochastic else {"eot": 1}
+    if spec.protocol == "release":  # the authors' notebook: 10 steps of eps/4 from the clean image, no EOT
+        protocol = {"steps": 10, "step_size": 0.25, "random_start": False, "eot": 1, "keep": "last"}
+    wanted = {**protocol, **(spec.attack_params if given else {})}
+    try:
+        return complete(attack, {key: value for key, value in wanted.items() if key in known}, engine)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def sample_limit(spec: RunSpec) -> int | None:
+    """How many test samples a run evaluates: the user's number, else the preset's; None = all."""
+    limit: int | None = training.preset(spec.preset).get("limit") if spec.limit is None else spec.limit
+    return limit or None
+
+
+def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
+    """The command line that makes one cell's record again."""
+    parts = ["medrobust", "run"]
+    options: dict[str, Any] = {
+        "model": cell.model,
+        "data": cell.data,
+        "attack": cell.attack,
+        "eps": cell.eps,
+        "norm": cell.norm,
+        "target-task": cell.target_task,
+        "target": spec.target,
+        "engine": spec.engine if spec.engine != "native" else None,
+        "source": ",".join(spec.source) if cell.attack == "transfer" else None,
+        "protocol": spec.protocol,
+        "draws": spec.draws,
+        "seed": cell.seed,
+        "train-seed": cell.train_seed,
+        "preset": spec.preset,
+        "size": spec.size,
+        "limit": n,
+        "checkpoint": spec.checkpoint,
+    }
+    for name, value in options.items():
+        if value is not None:
+            parts += [f"--{name}", str(value)]
+    chosen = spec.preprocessing.model_dump(exclude_defaults=True)
+    for option, given in (
+        ("preprocess", chosen),
+        ("attack-param", spec.attack_params),
+        ("model-param", spec.model_params),
+        ("recipe", spec.recipe),
+    ):
+        known = parameters_of(cell.attack, spec, stochastic=False) if option == "attack-param" else given
+        for name, value in given.items():
+            if name in known:
+                parts += [f"--{option}", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join([*parts, "--no-control"])
