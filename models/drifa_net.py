@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustbench_med.models.mail import BN_EPS, DROPOUT, SameConv2d, dense, pad_same
+from robustbench_med.models.mail import BN_EPS, DROPOUT, Gate, SameConv2d, dense, pad_same
 
 POOLS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda x: x.amin((2, 3)),
@@ -32,6 +32,7 @@ class MFA(nn.Module):
         self.gs = nn.Parameter(torch.ones(1))
         self.ls = nn.Parameter(torch.ones(c, 1, 1))
         self.alpha = nn.Parameter(torch.ones(c, 1, 1))
+        self.gate = Gate()
 
     def forward(self, x: Tensor) -> Tensor:
         c1, c2, c3, c4 = self.g
@@ -43,7 +44,7 @@ class MFA(nn.Module):
         hierarchy = torch.sigmoid(self.dense(pooled))[..., None, None]
         l1 = torch.sigmoid(self.l[0](x)).mean((2, 3), keepdim=True)
         l2 = torch.sigmoid(self.l[1](l1))
-        return x * torch.sigmoid(hierarchy * self.gs + (l1 + l2) * self.ls) * self.alpha
+        return x * self.gate(hierarchy * self.gs + (l1 + l2) * self.ls) * self.alpha
 
 
 class RRA(nn.Module):
@@ -78,6 +79,7 @@ class MIFA(nn.Module):
         self.gs = nn.Parameter(torch.ones(1))
         self.ls = nn.Parameter(torch.ones(c, 1, 1))
         self.alpha = nn.ParameterList(torch.ones(c, 1, 1) for _ in range(n_modalities))
+        self.gate = Gate()
 
     def attention(self, xs: Sequence[Tensor]) -> Tensor:
         """a = sigma(G s_g + L s_l), (B, c, 1, 1)."""
@@ -85,7 +87,7 @@ class MIFA(nn.Module):
         pooled = [torch.stack([pool(x) for x in xs]).sum(0) for pool in POOLS]
         g = torch.stack([torch.sigmoid(self.dense(p)) for p in pooled]).sum(0)[..., None, None]
         loc = torch.stack([pool(u) for pool in POOLS for u in local]).sum(0)[..., None, None]
-        return torch.sigmoid(g * self.gs + loc * self.ls)
+        return self.gate(g * self.gs + loc * self.ls)
 
     def forward(self, xs: Sequence[Tensor]) -> list[Tensor]:
         a = self.attention(xs)
@@ -111,7 +113,7 @@ class DRIFANet(nn.Module):
         super().__init__()
         self.n_modalities = len(channels)
         self.class_counts = tuple(class_counts)
-        self.mc_dropout = mc_dropout
+        self.mc_dropout = self.stochastic = mc_dropout
         self.stem = nn.ModuleList(
             nn.Sequential(SameConv2d(c, width, 7, stride=2), MFA(width), nn.BatchNorm2d(width, BN_EPS, bn_momentum)) for c in channels
         )
@@ -125,11 +127,6 @@ class DRIFANet(nn.Module):
         self.mfa = nn.ModuleList(nn.ModuleList(MFA(c) for c in widths[:-1]) for _ in channels)
         self.mifa = nn.ModuleList(MIFA(c, self.n_modalities) for c in widths)
         self.heads = nn.ModuleList(dense(self.n_modalities * widths[-1], n) for n in class_counts)
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether two evaluation-mode passes on one input differ."""
-        return self.mc_dropout
 
     def dropout(self, x: Tensor) -> Tensor:
         return F.dropout(x, DROPOUT, training=self.training or self.mc_dropout)

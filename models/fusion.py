@@ -9,18 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_med.models import encoders
+from robustbench_med.models.mail import Gate
 
 
 def standardise(x: Tensor) -> Tensor:
     """[0, 1] -> [-1, 1], inside the model, so that attacks work in pixel space."""
     return 2 * x - 1
-
-
-class Gate(nn.Module):
-    """A sigmoid attention gate in (0, 1); a module of its own, so that a defence can put noise on it."""
-
-    def forward(self, logits: Tensor) -> Tensor:
-        return torch.sigmoid(logits)
 
 
 class LateFusion(nn.Module):

@@ -167,6 +167,7 @@ class RobustMAIL(MAIL):
             raise ValueError(f"noise must not be negative, got {noise}")
         self.rpf_ratio, self.noise, self.rpf, self.man = rpf_ratio, noise, rpf, man
         super().__init__(channels, class_counts, width=width, groups=groups, mc_dropout=mc_dropout, bn_momentum=bn_momentum)
+        self.stochastic = mc_dropout or (rpf and rpf_ratio > 0) or (man and noise > 0)
 
     def make_block(self, cin: int, c: int, stride: int, groups: int, bn_momentum: float) -> ERLA:
         mechanisms: dict[str, Any] = {"rpf_ratio": self.rpf_ratio, "noise": self.noise, "rpf": self.rpf, "man": self.man}
@@ -176,10 +177,6 @@ class RobustMAIL(MAIL):
         if not self.man:
             return super().make_fusion(c, groups)
         return RobustEMCAM(c, self.n_modalities, groups=groups, noise=self.noise)
-
-    @property
-    def stochastic(self) -> bool:
-        return super().stochastic or (self.rpf and self.rpf_ratio > 0) or (self.man and self.noise > 0)
 
     def warm_up(self, progress: float) -> None:
         """For training: noise and powers of the gates come in gradually, absent at progress 0, as released at 1.

@@ -123,6 +123,16 @@ def attacks(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
+def defenses(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What `--defense` takes."""
+    table = Table(title="defences", title_justify="left", caption="Join with +, e.g. pni+pgd-at. Parameters: --defense-param NAME=VALUE.")
+    for name in ("defence", "changes", "what it does", "parameters and defaults"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(row["name"], row["kind"], escape(row["summary"]), escape(_assigned(row["parameters"]) or "-"))
+    return table
+
+
 def datasets(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """`medrobust data list`."""
     table = Table(title="data sets", title_justify="left", caption="Pair sets with +, e.g. --data breastmnist+pneumoniamnist.")

@@ -39,6 +39,12 @@ ModelParams = Annotated[
 RecipeParams = Annotated[
     list[str], typer.Option("--recipe", metavar="NAME=VALUE", help="A training setting, e.g. epochs=30. Repeatable.", rich_help_panel=WHAT)
 ]
+DefenseParams = Annotated[
+    list[str],
+    typer.Option(
+        "--defense-param", metavar="NAME=VALUE", help="A parameter of the defence, e.g. steps=7. Repeatable.", rich_help_panel=WHAT
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for records, tables and figures.", rich_help_panel=WHERE)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=WHERE)]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets on disk.", rich_help_panel=WHERE)]
@@ -51,6 +57,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and results
 def run(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Models, comma-separated; `medrobust models` lists them.", rich_help_panel=WHAT)
+    ] = None,
+    defense: Annotated[
+        str | None,
+        typer.Option(
+            help="Defences, comma-separated (default none), each one name or a chain such as pgd-at+jpeg; `medrobust defenses` lists them.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     attack: Annotated[
         str | None, typer.Option("--attack", "-a", help="Attacks, comma-separated (default pgd).", rich_help_panel=HOW)
@@ -121,6 +134,7 @@ def run(
         str | None, typer.Option(help="Seeds of the training, comma-separated (default 0).", rich_help_panel=WHAT)
     ] = None,
     model_param: ModelParams = [],
+    defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
     checkpoint: Annotated[
         Path | None, typer.Option(help="Weights (safetensors) of the one model of this run.", rich_help_panel=WHAT)
@@ -155,6 +169,8 @@ def run(
 
     given = {
         "model": _listed(model),
+        "defense": _listed(defense),
+        "defense_params": spec.assignments(defense_param) or None,
         "attack": _listed(attack),
         "data": _listed(data),
         "eps": spec.split_radii(eps) or None,
@@ -202,11 +218,15 @@ def run(
 @app.command()
 def train(
     model: Models,
+    defense: Annotated[
+        str, typer.Option(help="One defence or a chain, e.g. trades+awp; `medrobust defenses` lists them.", rich_help_panel=WHAT)
+    ] = "none",
     data: Data = "phantoms",
     preset: Preset = "quick",
     seed: Annotated[int, typer.Option(help="Seed of initialisation, batches and noise.", rich_help_panel=WHAT)] = 0,
     size: Size = None,
     model_param: ModelParams = [],
+    defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.", rich_help_panel=WHAT)] = False,
     out: Annotated[
@@ -234,6 +254,8 @@ def train(
             spec.TrainOptions,
             {
                 "preset": preset,
+                "defense": defense,
+                "defense_params": spec.assignments(defense_param),
                 "seed": seed,
                 "size": size,
                 "params": spec.assignments(model_param),
@@ -322,6 +344,15 @@ def attacks() -> None:
     from robustbench_med.reports import terminal
 
     _display(False).show(terminal.attacks(describe()))
+
+
+@app.command()
+def defenses() -> None:
+    """The defences that can be named with --defense, alone or joined by +, with their parameters, defaults and papers."""
+    from robustbench_med.defense import describe
+    from robustbench_med.reports import terminal
+
+    _display(False).show(terminal.defenses(describe()))
 
 
 @data_app.command("list")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustbench_med import cost, training
+from robustbench_med import cost, defense, training
 from robustbench_med.attacks import ENGINES, UNTARGETED, RefusedError, Threat, complete, engines, radius_free
 from robustbench_med.checkpoints import Checkpoint, export, open_checkpoint
 from robustbench_med.data import Dataset, load
@@ -62,6 +62,7 @@ class Victim:
     checkpoint: Checkpoint
     module: nn.Module
     stochastic: bool
+    plan: defense.Plan
     facts: dict[str, Any] = field(default_factory=dict)
     clean: dict[int, Clean] = field(default_factory=dict)
     """Clean pass by evaluation seed."""
@@ -95,8 +96,9 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     records, victim, last = [], None, None
     for number, cell in enumerate(grid, 1):
         dataset = datasets[cell.data]
-        if last != (cell.data, cell.model, cell.train_seed):
-            victim, last = obtain_victim(cell, spec, dataset, device, job), (cell.data, cell.model, cell.train_seed)
+        chosen = (cell.data, cell.model, cell.defense, cell.train_seed)
+        if last != chosen:
+            victim, last = obtain_victim(cell, spec, dataset, device, job), chosen
         assert victim is not None
         records.append(evaluate_cell(cell, spec, dataset, victim, sources, store, device, batch, job, f"{number}/{len(grid)}"))
     return records
@@ -111,7 +113,9 @@ def check_names(spec: RunSpec) -> None:
     for attack in spec.attack:
         if attack not in known and attack != "noise":
             raise unknown("attack" if spec.engine == "native" else f"attack of the engine {spec.engine}", attack, known)
-    training.preset(spec.preset)
+    plans = [defense.plan(model, name, spec.defense_params, training.preset(spec.preset)) for model in spec.model for name in spec.defense]
+    for plan in plans:
+        defense.transforms(plan.inference)
     for key in spec.attack_params:
         if not any(key in parameters_of(attack, spec, stochastic=False, given=False) for attack in spec.attack):
             raise UserError(f"no attack of this run ({', '.join(spec.attack)}) has a parameter {key!r}")
@@ -207,23 +211,26 @@ class Sources:
 def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.device, job: Job) -> Victim:
     """Loads the victim of a cell, training it first when there is no checkpoint."""
     checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
+    plan = defense.plan(cell.model, cell.defense, spec.defense_params, training.preset(spec.preset))
     params = spec.model_params
     if checkpoint is not None and checkpoint.sidecar:
         trained = checkpoint.sidecar["training"]
-        if trained["model"] != cell.model:
-            raise UserError(f"{checkpoint.path} was trained as {trained['model']!r}, not {cell.model!r}")
+        if trained["model"] != plan.model:
+            raise UserError(f"{checkpoint.path} was trained as {trained['model']!r}, not {plan.model!r}")
         params = {**trained["params"], **params}
-    train_spec = training.make_spec(cell.model, dataset, spec.preset, params=params, recipe=spec.recipe, seed=cell.train_seed)
+    train_spec = training.make_spec(
+        plan.model, dataset, spec.preset, params=params, recipe=spec.recipe, seed=cell.train_seed, layers=plan.training
+    )
     if checkpoint is None:
         checkpoint = obtain_checkpoint(train_spec, dataset, device, job)
-    module = training.load(train_spec, checkpoint, device)
+    module = defense.wrap(training.load(train_spec, checkpoint, device), plan.inference).to(device)
     announce_trivial(checkpoint, train_spec, job.display)
     declared = bool(getattr(module, "stochastic", False))
     setting = Setting(spec.protocol, spec.draws, cell.seed, device, 32)
     stochastic = declared or is_stochastic(module, dataset.splits["test"], setting)
     if stochastic and not declared:
-        job.display.warn(f"{cell.model} says it is deterministic, but two passes on one input differ; it is evaluated as a random victim")
-    return Victim(train_spec, checkpoint, module, stochastic)
+        job.display.warn(f"{plan.name} says it is deterministic, but two passes on one input differ; it is evaluated as a random victim")
+    return Victim(train_spec, checkpoint, module, stochastic, plan)
 
 
 def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) -> None:
@@ -262,7 +269,7 @@ def evaluate_cell(
     teachers = sources.of(cell, dataset)
     resolved = resolve(cell, spec, dataset, victim, threat, params, len(samples), teachers)
     spec_hash = canonical_hash(resolved)
-    label = f"{cell.model} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
+    label = f"{victim.plan.name} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
     if spec_hash in store and not job.force:
         job.display.say(f"[{position}] {label}: done before, record {spec_hash[:12]}")
         return store.find(spec_hash)
@@ -278,7 +285,7 @@ def evaluate_cell(
             f"{cell.model} draws some of its noise once a batch: draws that share a batch would not be fresh; leave out --batch-draws"
         )
     if cell.seed not in victim.clean:
-        with job.display.bar(f"[{position}] clean pass of {cell.model} on {dataset.name}", len(samples)) as advance:
+        with job.display.bar(f"[{position}] clean pass of {victim.plan.name} on {dataset.name}", len(samples)) as advance:
             victim.clean[cell.seed] = batch.fit(
                 lambda: clean_pass(victim.module, samples, setting(), lambda n: advance(n, ""), stochastic=victim.stochastic)
             )
@@ -313,7 +320,7 @@ def evaluate_cell(
         "figures": outcome.figures,
         "stochastic": clean.stochastic,
         "draws": clean.draws,
-        "naive": clean.stochastic and cell.attack != "noise" and params.get("eot", 1) == 1,
+        "naive": (clean.stochastic and cell.attack != "noise" and params.get("eot", 1) == 1) or victim.plan.unaware,
         "synthetic": dataset.synthetic,
         "notes": list(dataset.notes),
         "distinct_images": dict(zip(dataset.modalities, samples.distinct, strict=True)),
@@ -339,11 +346,12 @@ def resolve(
     engine = engine_of(cell.attack, spec)
     return {
         "victim": {
-            "model": cell.model,
+            "model": victim.plan.name,
             "params": victim.spec.params,
             "preset": victim.spec.preset,
             "train_seed": cell.train_seed,
             "weights_sha256": victim.checkpoint.sha256,
+            **({"defense": victim.plan.layers} if victim.plan.layers else {}),
         },
         "data": {
             "name": dataset.name,
@@ -374,6 +382,7 @@ def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
     parts = ["medrobust", "run"]
     options: dict[str, Any] = {
         "model": cell.model,
+        "defense": None if cell.defense == "none" else cell.defense,
         "data": cell.data,
         "attack": cell.attack,
         "eps": cell.eps,
@@ -394,7 +403,12 @@ def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
     for name, value in options.items():
         if value is not None:
             parts += [f"--{name}", str(value)]
-    for option, given in (("attack-param", spec.attack_params), ("model-param", spec.model_params), ("recipe", spec.recipe)):
+    for option, given in (
+        ("attack-param", spec.attack_params),
+        ("model-param", spec.model_params),
+        ("recipe", spec.recipe),
+        ("defense-param", spec.defense_params),
+    ):
         known = parameters_of(cell.attack, spec, stochastic=False) if option == "attack-param" else given
         for name, value in given.items():
             if name in known:
@@ -435,11 +449,20 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
     done = []
     for name in data:
         dataset = load_data(name, options.preset, options.size, job)
+        chosen = training.preset(options.preset)
+        plans = [defense.plan(model, options.defense, options.defense_params, chosen) for model in models]
         specs = [
             training.make_spec(
-                model, dataset, options.preset, params=options.params, recipe=options.recipe, seed=options.seed, half=options.half
+                plan.model,
+                dataset,
+                options.preset,
+                params=options.params,
+                recipe=options.recipe,
+                seed=options.seed,
+                half=options.half,
+                layers=plan.training,
             )
-            for model in models
+            for plan in plans
         ]
         for spec in specs:
             checkpoint = obtain_checkpoint(spec, dataset, device, job, fresh=job.force)

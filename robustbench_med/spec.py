@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from robustbench_med.errors import UserError
 
@@ -64,6 +73,13 @@ class Recipe(_Strict):
         return self
 
 
+class Layer(_Strict):
+    """One defence and its parameters."""
+
+    name: str
+    params: dict[str, Any] = {}
+
+
 class TrainSpec(_Strict):
     """Everything that determines the weights; its hash names the checkpoint."""
 
@@ -79,12 +95,21 @@ class TrainSpec(_Strict):
     seed: int
     half: bool = False
     """Weights stored in half precision."""
+    defense: tuple[Layer, ...] = ()
+    """Defences that change the training; left out of the hash where there are none, so that older hashes stay."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if key != "defense" or value}
 
 
 class RunSpec(_Strict):
     """What `medrobust run` does; every list is one axis of the grid."""
 
     model: list[str] = Field(min_length=1)
+    defense: list[str] = ["none"]
+    defense_params: dict[str, Any] = {}
     attack: list[str] = ["pgd"]
     data: list[str] = ["phantoms"]
     eps: list[str] = ["4/255"]
@@ -114,7 +139,7 @@ class RunSpec(_Strict):
     batch_draws: int = Field(1, ge=1)
     """Draws of one EOT gradient that share a batch."""
 
-    @field_validator("model", "attack", "data", "eps", "norm", "seed", "train_seed", "source", mode="before")
+    @field_validator("model", "defense", "attack", "data", "eps", "norm", "seed", "train_seed", "source", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return value if isinstance(value, list) else [value]
@@ -130,6 +155,8 @@ class TrainOptions(_Strict):
 
     preset: str = "quick"
     seed: int = 0
+    defense: str = "none"
+    defense_params: dict[str, Any] = {}
     size: int | None = Field(None, ge=16, le=1024)
     params: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
@@ -140,6 +167,7 @@ class Cell(_Strict):
     """One evaluation before its victim and data are known: a point of the grid."""
 
     model: str
+    defense: str = "none"
     data: str
     attack: str
     eps: str
@@ -155,6 +183,7 @@ def cells(run: RunSpec) -> list[Cell]:
     axes: dict[str, list[Any]] = {
         "data": run.data,
         "model": run.model,
+        "defense": run.defense,
         "train_seed": run.train_seed,
         "seed": run.seed,
         "norm": run.norm,
