@@ -167,6 +167,7 @@ class RobustMAIL(MAIL):
             raise ValueError(f"noise must not be negative, got {noise}")
         self.rpf_ratio, self.noise, self.rpf, self.man = rpf_ratio, noise, rpf, man
         super().__init__(channels, class_counts, width=width, groups=groups, mc_dropout=mc_dropout, bn_momentum=bn_momentum)
+        self.shares_noise = rpf and rpf_ratio > 0  # one draw of the filters serves a whole batch
         self.stochastic = mc_dropout or (rpf and rpf_ratio > 0) or (man and noise > 0)
 
     def make_block(self, cin: int, c: int, stride: int, groups: int, bn_momentum: float) -> ERLA:

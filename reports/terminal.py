@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
@@ -121,6 +122,11 @@ def attacks(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for row in rows:
         table.add_row(row["name"], escape(row["summary"]), escape(_assigned(row["parameters"]) or "-"))
     return table
+
+
+def page(text: str) -> RenderableType:
+    """A page of Markdown."""
+    return Markdown(text)
 
 
 def defenses(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

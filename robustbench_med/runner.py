@@ -203,7 +203,7 @@ class Sources:
             return []
         for model in self.spec.source:
             if (cell.data, model) not in self.loaded:
-                source = cell.model_copy(update={"model": model, "train_seed": 0})
+                source = cell.model_copy(update={"model": model, "defense": "none", "train_seed": 0})
                 self.loaded[cell.data, model] = obtain_victim(source, self.spec, dataset, self.device, self.job)
         return [self.loaded[cell.data, model] for model in self.spec.source]
 
@@ -245,7 +245,7 @@ def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) 
 
 def obtain_checkpoint(spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job, *, fresh: bool = False) -> Checkpoint:
     """The checkpoint of a training, with a progress bar when it has to be made; `fresh` trains even if it was done before."""
-    with LazyBar(job.display, f"training {spec.model} on {spec.data}") as bar:
+    with LazyBar(job.display, f"training {'+'.join((spec.model, *(layer.name for layer in spec.defense)))} on {spec.data}") as bar:
         make = training.train if fresh else training.obtain
         return make(spec, dataset, device, tick=bar, say=job.display.say)
 
@@ -291,7 +291,7 @@ def evaluate_cell(
             )
     clean = victim.clean[cell.seed]
     if not victim.facts:
-        victim.facts.update(cost.measure(victim.module, dataset.shapes))
+        victim.facts.update(cost.measure(victim.module, dataset.shapes), training=training.cost_of(victim.spec, victim.checkpoint))
     method = Method(
         cell.attack,
         params,
@@ -429,7 +429,7 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
     )
     if any(record["synthetic"] for record in records):
         yield "phantoms are synthetic drawings: these figures compare attacks and models, they say nothing about a clinic."
-    naive = sorted({record["spec"]["victim"]["model"] for record in records if record["naive"]})
+    naive = sorted({record["spec"]["victim"]["model"] for record in records if record["naive"] and record["stochastic"]})
     if naive:
         yield (
             f"warning: {', '.join(naive)} is random and was attacked without EOT: this robust accuracy is an over-estimate; "

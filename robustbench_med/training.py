@@ -252,8 +252,6 @@ def train(
     details = {
         "history": history,
         "best_step": best_step,
-        "steps": step,
-        "passes_per_sample": list(objective.passes),
         "seconds": time.perf_counter() - started,
         "validation": validation_figures(victim, dataset, device, spec.seed),
         "synthetic": dataset.synthetic,
@@ -377,6 +375,25 @@ def command_of(spec: TrainSpec) -> str:
         if value is not None and value != getattr(usual, name):
             parts += ["--recipe", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     return shlex.join([*parts, *(["--half"] if spec.half else []), "--force"])
+
+
+def cost_of(spec: TrainSpec, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Steps, batch size, forward and backward passes a sample and step, and seconds of a training; None for foreign weights."""
+    if not checkpoint.sidecar:
+        return None
+    shapes = [(c, spec.size, spec.size) for c in spec.channels]
+    names = [str(m) for m in range(len(shapes))]
+    uniform = [
+        layer.model_copy(update={"params": {**layer.params, "eps": "0"}}) if "eps" in layer.params else layer for layer in spec.defense
+    ]
+    forward, backward = defense.objective(uniform, shapes, names, spec.seed).passes  # whatever the radii
+    return {
+        "steps": checkpoint.sidecar["history"][-1]["step"],
+        "batch_size": spec.recipe.batch_size,
+        "forward": forward,
+        "backward": backward,
+        "seconds": checkpoint.sidecar.get("seconds"),
+    }
 
 
 def _optimizer(victim: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

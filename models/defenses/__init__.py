@@ -35,6 +35,7 @@ class Defended(nn.Module):
         self.transforms = nn.ModuleList(transforms)
         self.n_modalities: int = network.n_modalities  # type: ignore[assignment]
         self.class_counts: tuple[int, ...] = network.class_counts  # type: ignore[assignment]
+        self.shares_noise = bool(getattr(network, "shares_noise", False))
         self.stochastic = bool(network.stochastic) or any(t.stochastic for t in transforms)
 
     def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:

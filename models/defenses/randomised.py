@@ -53,6 +53,7 @@ def random_filters(victim: nn.Module, shapes: Shapes, *, ratio: float = 0.25) ->
     for layer in first_convolutions(victim, shapes):
         n = min(max(round(ratio * layer.out_channels), 1), layer.out_channels - 1)
         parametrize.register_parametrization(layer, "weight", RandomFilters(n))
+    victim.shares_noise = True  # type: ignore[assignment]
     victim.stochastic = True  # type: ignore[assignment]
 
 
@@ -84,6 +85,7 @@ def weight_noise(victim: nn.Module, shapes: Shapes) -> None:
     for layer in list(victim.modules()):
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             parametrize.register_parametrization(layer, "weight", NoisyWeight())
+    victim.shares_noise = True  # type: ignore[assignment]
     victim.stochastic = True  # type: ignore[assignment]
 
 
@@ -147,7 +149,7 @@ class ResizePad(nn.Module):
 
 
 class InputNoise(nn.Module):
-    """Gaussian noise on the pixels; `smoothing` also trains with it and certifies (Cohen et al., arXiv 1902.02918). Not clipped.
+    """Gaussian noise on the pixels; `smoothing` also trains with it (Cohen et al., arXiv 1902.02918). Not clipped.
 
     Args:
         sigma: standard deviation, for pixels in [0, 1].

@@ -94,7 +94,7 @@ class TotalVariation(Transform):
 
     Args:
         keep: share of pixels that the fit sees, in (0, 1).
-        weight: of the total variation.
+        weight: of the (anisotropic) total variation.
     """
 
     stochastic = True
@@ -106,7 +106,7 @@ class TotalVariation(Transform):
         super().__init__(attack)
 
     def load(self) -> Any:
-        return art("TotalVarMin")(prob=self.keep, lamb=self.weight, clip_values=(0.0, 1.0))
+        return art("TotalVarMin")(prob=self.keep, norm=1, lamb=self.weight, clip_values=(0.0, 1.0))
 
     @torch.no_grad()
     def transformed(self, x: Tensor) -> Tensor:
