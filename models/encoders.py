@@ -108,7 +108,7 @@ class EfficientNetEncoder(EfficientNet):
         """Stage k of 0..3, as in `ResNetEncoder`."""
         if k == 0:
             x = self._swish(self._bn0(self._conv_stem(self._conv_stem_padding(x))))
-        for block in self._blocks[self.cuts[k] : self.cuts[k + 1]]:
+        for block in list(self._blocks)[self.cuts[k] : self.cuts[k + 1]]:
             x = block(x)
         return self._swish(self._bn1(self._conv_head(self._conv_head_padding(x)))) if k == 3 else x
 

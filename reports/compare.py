@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from robustbench_med import statistics
@@ -199,7 +200,7 @@ def verdict(table: pd.DataFrame, paired: pd.DataFrame) -> list[str]:
             sentences.append(_sentence(row, plain, -pair.difference, -pair.high, -pair.low, pair.p_holm))
     for keys, group in table.groupby(["data", "norm", "eps"], sort=False):
         if len(group) > 1:
-            best = group.loc[group.worst.idxmax()]
+            best = group.iloc[int(group.worst.argmax())]
             sentences.append(
                 f"On {keys[0]} ({keys[1]}, {keys[2]}) {best.model} with {best.defense} has the highest worst-case robust accuracy, "
                 f"{best.worst:.3f} [{best.worst_low:.3f}, {best.worst_high:.3f}], at a clean accuracy of {best.clean:.3f}."
@@ -322,12 +323,11 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
             axis.set_visible(False)
         for axis in axes[:, 0]:
             axis.set_ylabel("robust accuracy, worst case")
-        handles = [plt.Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", linestyle="", label=m) for i, m in enumerate(models)]
+        handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", linestyle="", label=m) for i, m in enumerate(models)]
         handles += [
-            plt.Line2D([], [], color="#555555", marker=(MARKERS + "<>ph*dH8")[i % 15], linestyle="", label=d)
-            for i, d in enumerate(defences)
+            Line2D([], [], color="#555555", marker=(MARKERS + "<>ph*dH8")[i % 15], linestyle="", label=d) for i, d in enumerate(defences)
         ]
-        handles.append(plt.Line2D([], [], color="#999999", label="Pareto front"))
+        handles.append(Line2D([], [], color="#999999", label="Pareto front"))
         figure.legend(handles=handles, loc="outside lower center", ncols=4 if columns == 1 else 6, frameon=False, title="area: FLOPs")
         try:
             write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None}))

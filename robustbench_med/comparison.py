@@ -60,16 +60,17 @@ def _pairs(spec: RunSpec, datasets: Sequence[Dataset], job: Job) -> list[tuple[s
                 plan = defense.plan(model, name, _parameters(model, name, spec), training.preset(spec.preset))
                 defense.transforms(plan.inference)
                 for dataset in datasets:
-                    arguments = {"params": spec.model_params, "recipe": spec.recipe, "seed": 0, "layers": plan.training}
-                    training.make_spec(plan.model, dataset, spec.preset, **arguments)
+                    training.make_spec(
+                        plan.model, dataset, spec.preset, params=spec.model_params, recipe=spec.recipe, seed=0, layers=plan.training
+                    )
             except UserError as error:
                 refused.append((model, name, error))
             else:
                 pairs.append((model, name))
-    for model, name, error in refused:
+    for model, name, reason in refused:
         if all(name != other for _, other in pairs):
-            raise error
-        job.display.warn(f"left out: {name} on {model} ({error})")
+            raise reason
+        job.display.warn(f"left out: {name} on {model} ({reason})")
     every = [key for key in spec.defense_params if not any(key in _parameters(m, n, spec) for m, n in pairs)]
     if every:
         raise UserError(f"no defence of this comparison has a parameter {every[0]!r}")

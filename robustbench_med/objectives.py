@@ -246,7 +246,7 @@ class AWP:
         with torch.no_grad():
             for w, g in zip(weights, gradients, strict=True):
                 if g is not None:
-                    w += self.gamma * w.norm() / (g.norm() + 1e-12) * g
+                    w.add_(self.gamma * w.norm() / (g.norm() + 1e-12) * g)
         loss = self.base.penalised(victim, x, perturbed, y)
         loss.backward()
         with torch.no_grad():

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_med import checkpoints, defense, statistics
-from robustbench_med.attacks.view import right
 from robustbench_med.checkpoints import Checkpoint
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.errors import UserError, unknown
@@ -295,7 +294,8 @@ def robust_validation(
             with torch.no_grad():
                 logits = victim(*perturbed)
                 loss += float(multitask_loss(logits, y)) * len(rows) / n
-                accuracy += float(right(logits, y, range(y.shape[1])).sum()) / n
+                hits = torch.stack([z.argmax(1) == y[:, t] for t, z in enumerate(logits)], 1).sum(1)
+                accuracy += float((hits / (y >= 0).sum(1).clamp_min(1)).sum()) / n
     return {"robust_val_loss": loss, "robust_val_accuracy": accuracy}
 
 

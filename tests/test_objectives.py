@@ -136,7 +136,7 @@ def robust_accuracy(objective) -> tuple[float, float]:
     flat, threat = view.pack(x), Threat("Linf", (0.1, 0.1), (0,))
     streams = Streams.seeded(0, [str(i) for i in range(1000)], "test")
     adversarial = pgd(view, flat, y, threat, streams, steps=10, step_size=0.5)
-    return tuple(float(view.fraction_right(z, y, (0,)).mean()) for z in (flat, adversarial))
+    return tuple(float(view.standing(z, y, threat).mean()) for z in (flat, adversarial))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

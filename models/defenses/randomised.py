@@ -102,7 +102,7 @@ def first_convolutions(victim: nn.Module, shapes: Shapes) -> list[nn.Conv2d]:
             found.append(layer)
         return output.detach().requires_grad_()
 
-    handles = [m.register_forward_hook(seen) for m in victim.modules() if isinstance(m, nn.Conv2d)]  # type: ignore[arg-type]
+    handles = [m.register_forward_hook(seen) for m in victim.modules() if isinstance(m, nn.Conv2d)]
     trainable = [p for p in victim.parameters() if p.requires_grad]
     training = victim.training
     try:
