@@ -1,32 +1,15 @@
-"""Fusion baselines over MONAI encoders: `unimodal`, the control without fusion, and `late` fusion of features."""
+"""Fusion baselines over MONAI encoders, from no fusion at all to token cross-attention; each class names its paper."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
-from monai.networks.nets import ResNet
 from torch import Tensor, nn
 
-
-def resnet18(channels: int, width: int, image_size: int) -> ResNet:
-    """MONAI's ResNet-18 (arXiv 1512.03385), (B, channels, H, W) -> features (B, 8 * width).
-
-    Images of 32 pixels and below get the 3x3 stem without pooling that is usual for them (as in MedMNIST's own baselines):
-    the 7x7/2 stem with pooling would leave one position in the last stage.
-    """
-    small = image_size <= 32
-    return ResNet(
-        "basic",
-        [2, 2, 2, 2],
-        [width, 2 * width, 4 * width, 8 * width],
-        spatial_dims=2,
-        n_input_channels=channels,
-        conv1_t_size=3 if small else 7,
-        conv1_t_stride=1 if small else 2,
-        no_max_pool=small,
-        feed_forward=False,
-    )
+from robustbench_med.models import encoders
+from robustbench_med.models.mail import Gate
 
 
 def standardise(x: Tensor) -> Tensor:
@@ -35,44 +18,68 @@ def standardise(x: Tensor) -> Tensor:
 
 
 class LateFusion(nn.Module):
-    """One ResNet-18 a modality, features concatenated, one linear head per task (Baltrusaitis et al., arXiv 1705.09406, section 3.5).
+    """One encoder a modality, features concatenated, one linear head per task (Baltrusaitis et al., arXiv 1705.09406, section 3.5).
+
+    The other baselines are made of the same encoders and heads and differ in `fuse`.
 
     Args:
         channels: channels of each modality.
         class_counts: classes of each task.
-        width: channels of the first stage (64: the usual ResNet-18).
+        encoder: resnet18, resnet50, densenet121, efficientnet-b0 or vit.
+        width: size of the encoder, 64 for the usual one (ResNet: channels of the first stage).
         image_size: pixels of a side, chooses the stem.
+
+    `forward(*modalities)` takes M tensors (B, C_m, H, W), float32 in [0, 1], and returns one (B, classes) of logits per task.
     """
 
     stochastic = False
 
-    def __init__(self, channels: Sequence[int], class_counts: Sequence[int], *, width: int = 64, image_size: int = 64) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        class_counts: Sequence[int],
+        *,
+        encoder: str = "resnet18",
+        width: int = 64,
+        image_size: int = 64,
+    ) -> None:
         super().__init__()
         self.n_modalities = len(channels)
         self.class_counts = tuple(class_counts)
-        self.encoders = nn.ModuleList(resnet18(c, width, image_size) for c in channels)
-        self.heads = nn.ModuleList(nn.Linear(8 * width * len(channels), n) for n in class_counts)
+        self.encoders = nn.ModuleList(self.make_encoders(channels, encoder, width, image_size))
+        stages: list[int] = self.encoders[0].channels  # type: ignore[assignment]
+        self.heads = nn.ModuleList(nn.Linear(self.make_fusion(stages), n) for n in class_counts)
+
+    def make_encoders(self, channels: Sequence[int], encoder: str, width: int, image_size: int) -> list[nn.Module]:
+        return [encoders.build(encoder, c, width=width, image_size=image_size) for c in channels]
+
+    def make_fusion(self, stages: Sequence[int]) -> int:
+        """Makes what `fuse` needs for encoders with these channels a stage; returns the size of the fused features."""
+        return stages[-1] * self.n_modalities
+
+    def fuse(self, xs: Sequence[Tensor]) -> Tensor:
+        """Standardised images, M x (B, C_m, H, W) -> fused features (B, D)."""
+        return torch.cat([encoder(x) for encoder, x in zip(self.encoders, xs, strict=True)], 1)
 
     def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
-        h = torch.cat([encoder(standardise(x)) for encoder, x in zip(self.encoders, modalities, strict=True)], 1)
+        if len(modalities) != self.n_modalities:
+            raise ValueError(f"expected {self.n_modalities} modalities, got {len(modalities)}")
+        h = self.fuse([standardise(x) for x in modalities])
         return tuple(head(h) for head in self.heads)
 
 
-class Unimodal(nn.Module):
-    """One ResNet-18 a task and no fusion: task t sees modality t alone (the last modality where there are more tasks).
+class Unimodal(LateFusion):
+    """One encoder a task and no fusion: task t sees modality t alone (the last modality where there are more tasks).
 
     The control of every fusion claim: an attack on one modality cannot reach another task here. Arguments as in `LateFusion`.
     """
 
-    stochastic = False
+    def make_encoders(self, channels: Sequence[int], encoder: str, width: int, image_size: int) -> list[nn.Module]:
+        self.inputs = [min(t, self.n_modalities - 1) for t in range(len(self.class_counts))]
+        return super().make_encoders([channels[m] for m in self.inputs], encoder, width, image_size)
 
-    def __init__(self, channels: Sequence[int], class_counts: Sequence[int], *, width: int = 64, image_size: int = 64) -> None:
-        super().__init__()
-        self.n_modalities = len(channels)
-        self.class_counts = tuple(class_counts)
-        self.inputs = [min(t, self.n_modalities - 1) for t in range(len(class_counts))]
-        self.encoders = nn.ModuleList(resnet18(channels[m], width, image_size) for m in self.inputs)
-        self.heads = nn.ModuleList(nn.Linear(8 * width, n) for n in class_counts)
+    def make_fusion(self, stages: Sequence[int]) -> int:
+        return stages[-1]
 
     def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
         if len(modalities) != self.n_modalities:
@@ -80,3 +87,157 @@ class Unimodal(nn.Module):
         return tuple(
             head(encoder(standardise(modalities[m]))) for m, encoder, head in zip(self.inputs, self.encoders, self.heads, strict=True)
         )
+
+
+class EarlyFusion(LateFusion):
+    """Modalities concatenated on channels, one encoder for all (Baltrusaitis et al., arXiv 1705.09406, section 3.5).
+
+    Arguments as in `LateFusion`; the modalities share height and width.
+    """
+
+    def make_encoders(self, channels: Sequence[int], encoder: str, width: int, image_size: int) -> list[nn.Module]:
+        return super().make_encoders([sum(channels)], encoder, width, image_size)
+
+    def make_fusion(self, stages: Sequence[int]) -> int:
+        return stages[-1]
+
+    def fuse(self, xs: Sequence[Tensor]) -> Tensor:
+        return self.encoders[0](torch.cat(list(xs), 1))
+
+
+class GMU(LateFusion):
+    """Gated multimodal unit (Arevalo et al., arXiv 1702.01992, equation 3): h = sum_m z_m tanh(W_m x_m), gates per feature.
+
+    Two modalities are the paper's: z_1 = sigma(W_z [x_1, x_2]), z_2 = 1 - z_1. For more, a softmax with the last logit 0 keeps the
+    gates of a feature summing to one (the paper's own extension does not). Arguments as in `LateFusion`.
+    """
+
+    def make_fusion(self, stages: Sequence[int]) -> int:
+        d, m = stages[-1], self.n_modalities
+        self.project = nn.ModuleList(nn.Linear(d, d, bias=False) for _ in range(m))
+        if m > 1:
+            self.gate = nn.Linear(m * d, (m - 1) * d, bias=False)
+        self.sigmoid = Gate()
+        return d
+
+    def gates(self, features: Sequence[Tensor]) -> Tensor:
+        """z, (B, M, d), positive and summing to one over the modalities. features M x (B, d)."""
+        if self.n_modalities == 1:
+            return torch.ones_like(features[0])[:, None]
+        logits = self.gate(torch.cat(list(features), 1)).unflatten(1, (-1, features[0].shape[1]))
+        if self.n_modalities == 2:
+            z = self.sigmoid(logits)
+            return torch.cat((z, 1 - z), 1)
+        return torch.cat((logits, torch.zeros_like(features[0])[:, None]), 1).softmax(1)
+
+    def fuse(self, xs: Sequence[Tensor]) -> Tensor:
+        features = [encoder(x) for encoder, x in zip(self.encoders, xs, strict=True)]
+        h = torch.stack([torch.tanh(project(f)) for project, f in zip(self.project, features, strict=True)], 1)
+        return (self.gates(features) * h).sum(1)
+
+
+class MMTM(nn.Module):
+    """Multimodal transfer module (Joze et al., arXiv 1911.08670, equations 1 to 4): joint squeeze, an excitation per modality.
+
+    x_m <- 2 sigma(E_m) x_m, E_m = W_m relu(W [S_1, ..., S_M]), S_m the mean of x_m over positions; the bottleneck is a quarter.
+    """
+
+    def __init__(self, c: int, n_modalities: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(n_modalities * c, max(n_modalities * c // 4, 1))
+        self.excite = nn.ModuleList(nn.Linear(self.squeeze.out_features, c) for _ in range(n_modalities))
+        self.sigmoid = Gate()
+
+    def forward(self, xs: Sequence[Tensor]) -> list[Tensor]:
+        """M x (B, c, h_m, w_m) -> same."""
+        joint = torch.relu(self.squeeze(torch.cat([x.mean((2, 3)) for x in xs], 1)))
+        return [x * (2 * self.sigmoid(excite(joint)))[..., None, None] for excite, x in zip(self.excite, xs, strict=True)]
+
+
+class MMTMFusion(LateFusion):
+    """One encoder a modality with an MMTM (arXiv 1911.08670) after each of the last three stages. Arguments as in `LateFusion`."""
+
+    def make_fusion(self, stages: Sequence[int]) -> int:
+        self.mmtm = nn.ModuleList(MMTM(c, self.n_modalities) for c in stages[1:])
+        return super().make_fusion(stages)
+
+    def fuse(self, xs: Sequence[Tensor]) -> Tensor:
+        xs = list(xs)
+        for k in range(4):
+            xs = [encoder.stage(k, x) for encoder, x in zip(self.encoders, xs, strict=True)]  # type: ignore[operator]
+            if k > 0:
+                xs = self.mmtm[k - 1](xs)
+        return torch.cat([x.mean((2, 3)) for x in xs], 1)
+
+
+class LMF(LateFusion):
+    """Low-rank multimodal fusion (Liu et al., arXiv 1806.00064, equation 7): h = sum_r prod_m W_m^r [x_m; 1].
+
+    That is the product of all modalities' features, tensor fusion (arXiv 1707.07250), with a weight tensor of rank `rank`.
+
+    Args:
+        rank: r of the paper; 4 is its usual choice.
+        Others: see `LateFusion`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        class_counts: Sequence[int],
+        *,
+        encoder: str = "resnet18",
+        width: int = 64,
+        image_size: int = 64,
+        rank: int = 4,
+    ) -> None:
+        if rank < 1:
+            raise ValueError(f"rank must be at least 1, got {rank}")
+        self.rank = rank
+        super().__init__(channels, class_counts, encoder=encoder, width=width, image_size=image_size)
+
+    def make_fusion(self, stages: Sequence[int]) -> int:
+        d = stages[-1]
+        self.factors = nn.ParameterList(nn.Parameter(torch.empty(self.rank, d + 1, d)) for _ in range(self.n_modalities))
+        for factor in self.factors:
+            nn.init.normal_(factor, std=1 / math.sqrt(d + 1))
+        self.bias = nn.Parameter(torch.zeros(d))
+        return d
+
+    def combine(self, features: Sequence[Tensor]) -> Tensor:
+        """M x (B, d) -> (B, d)."""
+        product = torch.ones(())
+        for x, factor in zip(features, self.factors, strict=True):
+            extended = torch.cat((x, torch.ones_like(x[:, :1])), 1)
+            product = product.to(x) * torch.einsum("bd,rdo->bro", extended, factor)
+        return product.sum(1) + self.bias
+
+    def fuse(self, xs: Sequence[Tensor]) -> Tensor:
+        return self.combine([encoder(x) for encoder, x in zip(self.encoders, xs, strict=True)])
+
+
+class CrossAttention(LateFusion):
+    """Token cross-attention between encoders (MulT, Tsai et al., arXiv 1906.00295, section 3.1; no recurrence over time here).
+
+    The positions of modality m's last map ask those of all other modalities (its own where it is alone): a residual multi-head
+    attention behind a LayerNorm, then the mean over positions. Arguments as in `LateFusion`.
+    """
+
+    def make_fusion(self, stages: Sequence[int]) -> int:
+        d = stages[-1]
+        self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(self.n_modalities))
+        self.attentions = nn.ModuleList(nn.MultiheadAttention(d, math.gcd(d, 4), batch_first=True) for _ in range(self.n_modalities))
+        return super().make_fusion(stages)
+
+    def attend(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+        """M x (B, n_m, d) -> same: each modality's tokens plus what they found in the others'."""
+        normed = [norm(t) for norm, t in zip(self.norms, tokens, strict=True)]
+        out = []
+        for m, (t, attention) in enumerate(zip(tokens, self.attentions, strict=True)):
+            others = normed[:m] + normed[m + 1 :] or normed
+            asked = torch.cat(others, 1)
+            out.append(t + attention(normed[m], asked, asked, need_weights=False)[0])
+        return out
+
+    def fuse(self, xs: Sequence[Tensor]) -> Tensor:
+        maps = [encoders.feature_map(encoder, x) for encoder, x in zip(self.encoders, xs, strict=True)]
+        return torch.cat([t.mean(1) for t in self.attend([x.flatten(2).transpose(1, 2) for x in maps])], 1)

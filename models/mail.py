@@ -58,6 +58,13 @@ def dense(cin: int, cout: int) -> nn.Linear:
     return layer
 
 
+class Gate(nn.Module):
+    """A sigmoid attention gate in (0, 1); a module of its own, so that a defence can put noise on it."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits)
+
+
 def shuffle_channels(x: Tensor, groups: int) -> Tensor:
     """ShuffleNet's channel shuffle (arXiv 1707.01083): view (g, C/g), transpose, flatten. Keeps the channels-last layout."""
     return x.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
@@ -208,7 +215,7 @@ class MAIL(nn.Module):
             raise ValueError(f"width must be a multiple of groups, got width={width} and groups={groups}")
         self.n_modalities = len(channels)
         self.class_counts = tuple(class_counts)
-        self.mc_dropout = mc_dropout
+        self.mc_dropout = self.stochastic = mc_dropout
         self.stem = nn.ModuleList(
             nn.Sequential(SameConv2d(c, width, 7, stride=2), nn.BatchNorm2d(width, BN_EPS, bn_momentum)) for c in channels
         )
@@ -227,11 +234,6 @@ class MAIL(nn.Module):
 
     def make_fusion(self, c: int, groups: int) -> EMCAM:
         return EMCAM(c, self.n_modalities, groups=groups)
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether two evaluation-mode passes on one input differ."""
-        return self.mc_dropout
 
     def features(self, modalities: Sequence[Tensor]) -> Tensor:
         """Fused features, (B, M * 8 * width)."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
 import yaml
 from torch import nn
 
-from robustbench_med.models.fusion import LateFusion, Unimodal
+from robustbench_med.models.drifa_net import DRIFANet
+from robustbench_med.models.fusion import GMU, LMF, CrossAttention, EarlyFusion, LateFusion, MMTMFusion, Unimodal
 from robustbench_med.models.mail import MAIL
 from robustbench_med.models.robust_mail import RobustMAIL
 
@@ -29,9 +31,18 @@ class Entry:
 
 MODELS = {
     "mail": Entry(MAIL, "MAIL", "arXiv 2602.15346"),
+    "mail+rpf": Entry(partial(RobustMAIL, man=False), "MAIL with random projection filters alone", "arXiv 2602.15346"),
+    "mail+man": Entry(partial(RobustMAIL, rpf=False), "MAIL with modulated attention noise alone", "arXiv 2602.15346"),
     "robust-mail": Entry(RobustMAIL, "Robust-MAIL", "arXiv 2602.15346"),
-    "late": Entry(LateFusion, "Late fusion, ResNet-18", "arXiv 1705.09406"),
-    "unimodal": Entry(Unimodal, "No fusion, ResNet-18", "arXiv 1512.03385"),
+    "robust-mail-release": Entry(partial(RobustMAIL, rpf_ratio=0.0), "Robust-MAIL as its notebook runs, RPF off", "arXiv 2602.15346"),
+    "drifa-net": Entry(DRIFANet, "DRIFA-Net", "arXiv 2412.01248"),
+    "early": Entry(EarlyFusion, "Early fusion", "arXiv 1705.09406"),
+    "late": Entry(LateFusion, "Late fusion", "arXiv 1705.09406"),
+    "gmu": Entry(GMU, "Gated multimodal unit", "arXiv 1702.01992"),
+    "mmtm": Entry(MMTMFusion, "Multimodal transfer module", "arXiv 1911.08670"),
+    "lmf": Entry(LMF, "Low-rank multimodal fusion", "arXiv 1806.00064"),
+    "cross-attention": Entry(CrossAttention, "Token cross-attention", "arXiv 1906.00295"),
+    "unimodal": Entry(Unimodal, "No fusion, the control", "arXiv 1512.03385"),
 }
 
 

@@ -7,6 +7,7 @@ on it need EOT (arXiv 1802.00420).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,13 +70,30 @@ def soften(gate: Tensor, strength: float) -> Tensor:
 
 
 class RobustEMILA(EMILA):
-    """EMILA with random projection filters in its three kernels and noise on both of its attentions; returns u (m a)^3."""
+    """EMILA with random projection filters in its three kernels and noise on both of its attentions; returns u (m a)^3.
+
+    Without `rpf` the kernels, without `man` the attention and the output are plain EMILA's.
+    """
 
     def __init__(
-        self, cin: int, c: int, *, stride: int, groups: int, bn_momentum: float, rpf_ratio: float, noise: float, reduction: int = 4
+        self,
+        cin: int,
+        c: int,
+        *,
+        stride: int,
+        groups: int,
+        bn_momentum: float,
+        rpf_ratio: float,
+        noise: float,
+        rpf: bool = True,
+        man: bool = True,
+        reduction: int = 4,
     ) -> None:
         super().__init__(cin, c, stride=stride, groups=groups, bn_momentum=bn_momentum, reduction=reduction)
-        self.noise = noise
+        self.noise, self.rpf, self.man = noise, rpf, man
+        self.strength = 1.0
+        if not rpf:
+            return
         depthwise = min(round(rpf_ratio * cin), cin - 1)
         self.gpc = RPFConv2d(cin, c, 1, stride=stride, groups=groups, n_random=random_count(c, rpf_ratio, groups))
         self.dw3 = RPFConv2d(cin, cin, 3, stride=stride, groups=cin, n_random=depthwise)
@@ -83,12 +101,15 @@ class RobustEMILA(EMILA):
         self.bn1 = nn.BatchNorm2d(c, BN_EPS, bn_momentum)
         self.bn3 = nn.BatchNorm2d(cin, BN_EPS, bn_momentum)
         self.bn5 = nn.BatchNorm2d(cin, BN_EPS, bn_momentum)
-        self.strength = 1.0
 
     def branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if not self.rpf:
+            return super().branches(x)
         return self.bn1(self.gpc(x)), self.bn3(self.dw3(x)), self.bn5(self.dw5(x))
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.man:
+            return super().forward(x)
         u = self.multi_scale(x)
         logits = self.attention_logits(u)
         noise = self.strength * self.noise
@@ -121,6 +142,8 @@ class RobustMAIL(MAIL):
         rpf_ratio: share of random filters in [0, 1). The released notebook defines RPF and leaves the ratio at 0; its other
             cell uses 0.25.
         noise: standard deviation of MAN (0.6 as released).
+        rpf, man: one mechanism taken out, for ablations: without `rpf` the convolutions are MAIL's (no BatchNorm after each kernel,
+            no extra L2), without `man` the attentions and block outputs are (no gates, no noise).
         Others: see `MAIL`.
     """
 
@@ -135,23 +158,26 @@ class RobustMAIL(MAIL):
         bn_momentum: float = 0.01,
         rpf_ratio: float = 0.25,
         noise: float = 0.6,
+        rpf: bool = True,
+        man: bool = True,
     ) -> None:
         if not 0 <= rpf_ratio < 1:
             raise ValueError(f"rpf_ratio must lie in [0, 1), got {rpf_ratio}")
         if noise < 0:
             raise ValueError(f"noise must not be negative, got {noise}")
-        self.rpf_ratio, self.noise = rpf_ratio, noise
+        self.rpf_ratio, self.noise, self.rpf, self.man = rpf_ratio, noise, rpf, man
         super().__init__(channels, class_counts, width=width, groups=groups, mc_dropout=mc_dropout, bn_momentum=bn_momentum)
+        self.shares_noise = rpf and rpf_ratio > 0  # one draw of the filters serves a whole batch
+        self.stochastic = mc_dropout or (rpf and rpf_ratio > 0) or (man and noise > 0)
 
     def make_block(self, cin: int, c: int, stride: int, groups: int, bn_momentum: float) -> ERLA:
-        return ERLA(RobustEMILA, cin, c, stride=stride, groups=groups, bn_momentum=bn_momentum, rpf_ratio=self.rpf_ratio, noise=self.noise)
+        mechanisms: dict[str, Any] = {"rpf_ratio": self.rpf_ratio, "noise": self.noise, "rpf": self.rpf, "man": self.man}
+        return ERLA(RobustEMILA, cin, c, stride=stride, groups=groups, bn_momentum=bn_momentum, **mechanisms)
 
-    def make_fusion(self, c: int, groups: int) -> RobustEMCAM:
+    def make_fusion(self, c: int, groups: int) -> EMCAM:
+        if not self.man:
+            return super().make_fusion(c, groups)
         return RobustEMCAM(c, self.n_modalities, groups=groups, noise=self.noise)
-
-    @property
-    def stochastic(self) -> bool:
-        return super().stochastic or self.rpf_ratio > 0 or self.noise > 0
 
     def warm_up(self, progress: float) -> None:
         """For training: noise and powers of the gates come in gradually, absent at progress 0, as released at 1.
@@ -166,4 +192,5 @@ class RobustMAIL(MAIL):
     def penalty(self) -> Tensor:
         """The extra L2 on the trained part of the random projection layers, a scalar to add to the training loss."""
         layers = [layer for layer in self.modules() if isinstance(layer, RPFConv2d)]
-        return RPF_L2 * torch.stack([layer.weight.square().sum() for layer in layers]).sum()
+        zero = next(self.parameters()).new_zeros(())
+        return RPF_L2 * torch.stack([zero, *(layer.weight.square().sum() for layer in layers)]).sum()

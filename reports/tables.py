@@ -110,7 +110,7 @@ def marks(family: Sequence[Record]) -> list[str]:
     }
     found += sorted(trivial)
     if first["naive"]:
-        found.append("naive attack on a random model")
+        found.append("naive attack on a random model" if first["stochastic"] else "attacker unaware of the input transform")
     if any(note.startswith("unverified") for note in first["notes"]):
         found.append("unverified data")
     return found

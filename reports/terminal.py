@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
@@ -137,6 +138,21 @@ def attacks(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
         table.add_column(name)
     for row in rows:
         table.add_row(row["name"], escape(row["summary"]), escape(_assigned(row["parameters"]) or "-"))
+    return table
+
+
+def page(text: str) -> RenderableType:
+    """A page of Markdown."""
+    return Markdown(text)
+
+
+def defenses(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What `--defense` takes."""
+    table = Table(title="defences", title_justify="left", caption="Join with +, e.g. pni+pgd-at. Parameters: --defense-param NAME=VALUE.")
+    for name in ("defence", "changes", "what it does", "parameters and defaults"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(row["name"], row["kind"], escape(row["summary"]), escape(_assigned(row["parameters"]) or "-"))
     return table
 
 

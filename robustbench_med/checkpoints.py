@@ -38,7 +38,8 @@ class Checkpoint:
 
 def name_of(spec: TrainSpec) -> str:
     """File name (no suffix) of the checkpoint a spec leads to."""
-    return f"{spec.model}-{spec.data}-{spec.preset}-s{spec.seed}-{canonical_hash(spec)[:12]}"
+    victim = "+".join((spec.model, *(layer.name for layer in spec.defense)))
+    return f"{victim}-{spec.data}-{spec.preset}-s{spec.seed}-{canonical_hash(spec)[:12]}"
 
 
 def cached_path(spec: TrainSpec) -> Path:

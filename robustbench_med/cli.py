@@ -50,6 +50,12 @@ Preprocess = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
+DefenseParams = Annotated[
+    list[str],
+    typer.Option(
+        "--defense-param", metavar="NAME=VALUE", help="A parameter of the defence, e.g. steps=7. Repeatable.", rich_help_panel=WHAT
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for records, tables and figures.", rich_help_panel=WHERE)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=WHERE)]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets on disk.", rich_help_panel=WHERE)]
@@ -62,6 +68,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and results
 def run(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Models, comma-separated; `medrobust models` lists them.", rich_help_panel=WHAT)
+    ] = None,
+    defense: Annotated[
+        str | None,
+        typer.Option(
+            help="Defences, comma-separated (default none), each one name or a chain such as pgd-at+jpeg; `medrobust defenses` lists them.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     attack: Annotated[
         str | None, typer.Option("--attack", "-a", help="Attacks, comma-separated (default pgd).", rich_help_panel=HOW)
@@ -136,6 +149,7 @@ def run(
         str | None, typer.Option(help="Seeds of the training, comma-separated (default 0).", rich_help_panel=WHAT)
     ] = None,
     model_param: ModelParams = [],
+    defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
     checkpoint: Annotated[
         Path | None, typer.Option(help="Weights (safetensors) of the one model of this run.", rich_help_panel=WHAT)
@@ -170,6 +184,8 @@ def run(
 
     given = {
         "model": _listed(model),
+        "defense": _listed(defense),
+        "defense_params": spec.assignments(defense_param) or None,
         "attack": _listed(attack),
         "data": _listed(data),
         "eps": spec.split_radii(eps) or None,
@@ -216,14 +232,100 @@ def run(
 
 
 @app.command()
+def compare(
+    model: Models = "mail",
+    defense: Annotated[
+        str, typer.Option(help="Defences to compare with none, comma-separated; `medrobust defenses` lists them.", rich_help_panel=WHAT)
+    ] = "none,pgd-at,trades,rpf,man,robust-mail,jpeg,smoothing",
+    attack: Annotated[str, typer.Option("--attack", "-a", help="Attacks, comma-separated.", rich_help_panel=HOW)] = "pgd",
+    data: Data = "phantoms",
+    eps: Annotated[list[str], typer.Option(help="Radii, as in `run` (default 4/255).", rich_help_panel=HOW)] = [],
+    attack_param: Annotated[
+        list[str], typer.Option(metavar="NAME=VALUE", help="A parameter of the attacks. Repeatable.", rich_help_panel=HOW)
+    ] = [],
+    draws: Annotated[int, typer.Option(help="Forward passes per prediction of a random victim.", rich_help_panel=HOW)] = 16,
+    seed: Annotated[str, typer.Option(help="Seeds of the evaluation, comma-separated.", rich_help_panel=HOW)] = "0",
+    train_seed: Annotated[str, typer.Option(help="Seeds of the training, comma-separated.", rich_help_panel=WHAT)] = "0",
+    limit: Annotated[int | None, typer.Option(help="First n test samples, 0 = all (default: the preset's).", rich_help_panel=WHAT)] = None,
+    preset: Preset = "quick",
+    size: Size = None,
+    model_param: ModelParams = [],
+    defense_param: DefenseParams = [],
+    recipe: RecipeParams = [],
+    out: Out = Path("reports"),
+    device: Device = "auto",
+    batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto.", rich_help_panel=WHERE)] = "auto",
+    data_root: DataRoot = None,
+    accept_unverified: Accept = False,
+    strict: Strict = False,
+    force: Annotated[bool, typer.Option("--force", help="Compute cells again.", rich_help_panel=WHERE)] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare defences: which one, at what cost, and is it real? Table, paired statistics, verdict and Pareto figure.
+
+    Every defence is trained and attacked the same way, adaptively: EOT on random ones, BPDA through input transforms. The figure
+    of a naive attack stands beside. Writes compare.md, compare.csv, compare.tex, compare_pairs.csv and pareto.png.
+
+    [bold]Example[/]
+
+      medrobust compare --model mail --defense pgd-at,trades,rpf,man,robust-mail,jpeg --attack fgsm,pgd --data breastmnist+pneumoniamnist
+    """
+    import shlex
+    import time
+
+    from robustbench_med import comparison, runner, spec
+    from robustbench_med.reports import terminal
+    from robustbench_med.reports.compare import write
+
+    started = time.perf_counter()
+    given = {
+        "model": _listed(model),
+        "defense": _listed(defense),
+        "defense_params": spec.assignments(defense_param),
+        "attack": _listed(attack),
+        "data": _listed(data),
+        "eps": spec.split_radii(eps) or ["4/255"],
+        "attack_params": spec.assignments(attack_param),
+        "draws": draws,
+        "seed": _listed(seed),
+        "train_seed": _listed(train_seed),
+        "limit": limit,
+        "preset": preset,
+        "size": size,
+        "model_params": spec.assignments(model_param),
+        "recipe": spec.assignments(recipe),
+    }
+    display = _display(quiet)
+    job = runner.Job(
+        out=out,
+        device=device,
+        batch_size=batch_size,
+        data_root=data_root,
+        accept_unverified=accept_unverified,
+        strict=strict,
+        force=force,
+        display=display,
+    )
+    entries = comparison.compare(spec.validate(spec.RunSpec, given, "compare"), job)
+    command = shlex.join(["medrobust", *sys.argv[1:]])
+    text = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started)
+    display.show(terminal.page(text.rpartition("\n![")[0]))
+    display.say(f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv, pareto.png")
+
+
+@app.command()
 def train(
     model: Models,
+    defense: Annotated[
+        str, typer.Option(help="One defence or a chain, e.g. trades+awp; `medrobust defenses` lists them.", rich_help_panel=WHAT)
+    ] = "none",
     data: Data = "phantoms",
     preset: Preset = "quick",
     seed: Annotated[int, typer.Option(help="Seed of initialisation, batches and noise.", rich_help_panel=WHAT)] = 0,
     size: Size = None,
     preprocess: Preprocess = [],
     model_param: ModelParams = [],
+    defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.", rich_help_panel=WHAT)] = False,
     out: Annotated[
@@ -251,6 +353,8 @@ def train(
             spec.TrainOptions,
             {
                 "preset": preset,
+                "defense": defense,
+                "defense_params": spec.assignments(defense_param),
                 "seed": seed,
                 "size": size,
                 "preprocessing": spec.assignments(preprocess),
@@ -392,6 +496,15 @@ def attacks() -> None:
     from robustbench_med.reports import terminal
 
     _display(False).show(terminal.attacks(describe()))
+
+
+@app.command()
+def defenses() -> None:
+    """The defences that can be named with --defense, alone or joined by +, with their parameters, defaults and papers."""
+    from robustbench_med.defense import describe
+    from robustbench_med.reports import terminal
+
+    _display(False).show(terminal.defenses(describe()))
 
 
 @data_app.command("list")

@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import Any
 
-from robustbench_med import training
+from robustbench_med import defense, training
 from robustbench_med.attacks import ENGINES, UNTARGETED, Threat, complete
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError, unknown
@@ -24,7 +24,9 @@ def check_names(spec: RunSpec) -> None:
     for attack in spec.attack:
         if attack not in known and attack != "noise":
             raise unknown("attack" if spec.engine == "native" else f"attack of the engine {spec.engine}", attack, known)
-    training.preset(spec.preset)
+    plans = [defense.plan(model, name, spec.defense_params, training.preset(spec.preset)) for model in spec.model for name in spec.defense]
+    for plan in plans:
+        defense.transforms(plan.inference)
     for key in spec.attack_params:
         if not any(key in parameters_of(attack, spec, stochastic=False, given=False) for attack in spec.attack):
             raise UserError(f"no attack of this run ({', '.join(spec.attack)}) has a parameter {key!r}")
@@ -93,6 +95,7 @@ def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
     parts = ["medrobust", "run"]
     options: dict[str, Any] = {
         "model": cell.model,
+        "defense": None if cell.defense == "none" else cell.defense,
         "data": cell.data,
         "attack": cell.attack,
         "eps": cell.eps,
@@ -119,6 +122,7 @@ def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
         ("attack-param", spec.attack_params),
         ("model-param", spec.model_params),
         ("recipe", spec.recipe),
+        ("defense-param", spec.defense_params),
     ):
         known = parameters_of(cell.attack, spec, stochastic=False) if option == "attack-param" else given
         for name, value in given.items():

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustbench_med import cost, diagnostics, training
+from robustbench_med import cost, defense, diagnostics, training
 from robustbench_med.attacks import RefusedError, Threat, engines, radius_free
 from robustbench_med.checkpoints import Checkpoint, export, open_checkpoint
 from robustbench_med.data import Dataset, Files, Preprocessing, Samples, load
@@ -59,6 +59,7 @@ class Victim:
     checkpoint: Checkpoint
     module: nn.Module
     stochastic: bool
+    plan: defense.Plan
     facts: dict[str, Any] = field(default_factory=dict)
     clean: dict[int, Clean] = field(default_factory=dict)
     """Clean pass by evaluation seed."""
@@ -97,8 +98,9 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     records, victim, last = [], None, None
     for number, cell in enumerate(grid, 1):
         dataset = datasets[cell.data]
-        if last != (cell.data, cell.model, cell.train_seed):
-            victim, last = obtain_victim(cell, spec, dataset, device, job), (cell.data, cell.model, cell.train_seed)
+        chosen = (cell.data, cell.model, cell.defense, cell.train_seed)
+        if last != chosen:
+            victim, last = obtain_victim(cell, spec, dataset, device, job), chosen
         assert victim is not None
         records.append(evaluate_cell(cell, spec, dataset, victim, sources, store, device, batch, job, f"{number}/{len(grid)}"))
     return records
@@ -140,7 +142,7 @@ class Sources:
             return []
         for model in self.spec.source:
             if (cell.data, model) not in self.loaded:
-                source = cell.model_copy(update={"model": model, "train_seed": 0})
+                source = cell.model_copy(update={"model": model, "defense": "none", "train_seed": 0})
                 self.loaded[cell.data, model] = obtain_victim(source, self.spec, dataset, self.device, self.job)
         return [self.loaded[cell.data, model] for model in self.spec.source]
 
@@ -148,23 +150,26 @@ class Sources:
 def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.device, job: Job) -> Victim:
     """Loads the victim of a cell, training it first when there is no checkpoint."""
     checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
+    plan = defense.plan(cell.model, cell.defense, spec.defense_params, training.preset(spec.preset))
     params = spec.model_params
     if checkpoint is not None and checkpoint.sidecar:
         trained = checkpoint.sidecar["training"]
-        if trained["model"] != cell.model:
-            raise UserError(f"{checkpoint.path} was trained as {trained['model']!r}, not {cell.model!r}")
+        if trained["model"] != plan.model:
+            raise UserError(f"{checkpoint.path} was trained as {trained['model']!r}, not {plan.model!r}")
         params = {**trained["params"], **params}
-    train_spec = training.make_spec(cell.model, dataset, spec.preset, params=params, recipe=spec.recipe, seed=cell.train_seed)
+    train_spec = training.make_spec(
+        plan.model, dataset, spec.preset, params=params, recipe=spec.recipe, seed=cell.train_seed, layers=plan.training
+    )
     if checkpoint is None:
         checkpoint = obtain_checkpoint(train_spec, dataset, device, job)
-    module = training.load(train_spec, checkpoint, device)
+    module = defense.wrap(training.load(train_spec, checkpoint, device), plan.inference).to(device)
     announce_trivial(checkpoint, train_spec, job.display)
     declared = bool(getattr(module, "stochastic", False))
     setting = Setting(spec.protocol, spec.draws, cell.seed, device, 32)
     stochastic = declared or is_stochastic(module, dataset.splits["test"], setting)
     if stochastic and not declared:
-        job.display.warn(f"{cell.model} says it is deterministic, but two passes on one input differ; it is evaluated as a random victim")
-    return Victim(train_spec, checkpoint, module, stochastic)
+        job.display.warn(f"{plan.name} says it is deterministic, but two passes on one input differ; it is evaluated as a random victim")
+    return Victim(train_spec, checkpoint, module, stochastic, plan)
 
 
 def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) -> None:
@@ -179,7 +184,7 @@ def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) 
 
 def obtain_checkpoint(spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job, *, fresh: bool = False) -> Checkpoint:
     """The checkpoint of a training, with a progress bar when it has to be made; `fresh` trains even if it was done before."""
-    with LazyBar(job.display, f"training {spec.model} on {spec.data}") as bar:
+    with LazyBar(job.display, f"training {'+'.join((spec.model, *(layer.name for layer in spec.defense)))} on {spec.data}") as bar:
         make = training.train if fresh else training.obtain
         return make(spec, dataset, device, tick=bar, say=job.display.say)
 
@@ -203,7 +208,7 @@ def evaluate_cell(
     teachers = sources.of(cell, dataset)
     resolved = resolve(cell, spec, dataset, victim, threat, params, len(samples), teachers)
     spec_hash = canonical_hash(resolved)
-    label = f"{cell.model} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
+    label = f"{victim.plan.name} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
     if spec_hash in store and not job.force:
         job.display.say(f"[{position}] {label}: done before, record {spec_hash[:12]}")
         return store.find(spec_hash)
@@ -219,13 +224,13 @@ def evaluate_cell(
             f"{cell.model} draws some of its noise once a batch: draws that share a batch would not be fresh; leave out --batch-draws"
         )
     if cell.seed not in victim.clean:
-        with job.display.bar(f"[{position}] clean pass of {cell.model} on {dataset.name}", len(samples)) as advance:
+        with job.display.bar(f"[{position}] clean pass of {victim.plan.name} on {dataset.name}", len(samples)) as advance:
             victim.clean[cell.seed] = batch.fit(
                 lambda: clean_pass(victim.module, samples, setting(), lambda n: advance(n, ""), stochastic=victim.stochastic)
             )
     clean = victim.clean[cell.seed]
     if not victim.facts:
-        victim.facts.update(cost.measure(victim.module, dataset.shapes))
+        victim.facts.update(cost.measure(victim.module, dataset.shapes), training=training.cost_of(victim.spec, victim.checkpoint))
     method = Method(
         cell.attack,
         params,
@@ -258,7 +263,7 @@ def evaluate_cell(
         "diagnostics": diagnostics.plain(signs),
         "stochastic": clean.stochastic,
         "draws": clean.draws,
-        "naive": clean.stochastic and cell.attack != "noise" and params.get("eot", 1) == 1,
+        "naive": (clean.stochastic and cell.attack != "noise" and params.get("eot", 1) == 1) or victim.plan.unaware,
         "synthetic": dataset.synthetic,
         "notes": list(dataset.notes),
         "distinct_images": dict(zip(dataset.modalities, samples.distinct, strict=True)),
@@ -293,11 +298,12 @@ def resolve(
     engine = engine_of(cell.attack, spec)
     return {
         "victim": {
-            "model": cell.model,
+            "model": victim.plan.name,
             "params": victim.spec.params,
             "preset": victim.spec.preset,
             "train_seed": cell.train_seed,
             "weights_sha256": victim.checkpoint.sha256,
+            **({"defense": victim.plan.layers} if victim.plan.layers else {}),
         },
         "data": {
             "name": dataset.name,
@@ -339,7 +345,7 @@ def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int) -> list[dict[
         victim = obtain_victim(cell, spec, dataset, device, job)
         samples = dataset.splits["test"].head(sample_limit(spec))
         setting = Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws)
-        label = f"{cell.model} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
+        label = f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
         siblings = [source for source in sources.of(cell, dataset) if source.checkpoint.sha256 != victim.checkpoint.sha256]
         clean = clean_pass(victim.module, samples, setting, lambda n: None, stochastic=victim.stochastic)
         signs = diagnostics.diagnose(
@@ -355,7 +361,7 @@ def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int) -> list[dict[
         )
         rows.append(
             {
-                "model": cell.model,
+                "model": victim.plan.name,
                 "data": dataset.name,
                 "norm": cell.norm,
                 "eps": radius_label(threat.radii, dataset.modalities),
@@ -383,7 +389,7 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
     )
     if any(record["synthetic"] for record in records):
         yield "phantoms are synthetic drawings: these figures compare attacks and models, they say nothing about a clinic."
-    naive = sorted({record["spec"]["victim"]["model"] for record in records if record["naive"]})
+    naive = sorted({record["spec"]["victim"]["model"] for record in records if record["naive"] and record["stochastic"]})
     if naive:
         yield (
             f"warning: {', '.join(naive)} is random and was attacked without EOT: this robust accuracy is an over-estimate; "
@@ -403,11 +409,20 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
     done = []
     for name in on_disk(data, job):
         dataset = load_data(name, options.preset, options.size, options.preprocessing, job)
+        chosen = training.preset(options.preset)
+        plans = [defense.plan(model, options.defense, options.defense_params, chosen) for model in models]
         specs = [
             training.make_spec(
-                model, dataset, options.preset, params=options.params, recipe=options.recipe, seed=options.seed, half=options.half
+                plan.model,
+                dataset,
+                options.preset,
+                params=options.params,
+                recipe=options.recipe,
+                seed=options.seed,
+                half=options.half,
+                layers=plan.training,
             )
-            for model in models
+            for plan in plans
         ]
         for spec in specs:
             checkpoint = obtain_checkpoint(spec, dataset, device, job, fresh=job.force)

@@ -74,6 +74,13 @@ class Recipe(_Strict):
         return self
 
 
+class Layer(_Strict):
+    """One defence and its parameters."""
+
+    name: str
+    params: dict[str, Any] = {}
+
+
 class TrainSpec(_Strict):
     """Everything that determines the weights; its hash names the checkpoint."""
 
@@ -90,13 +97,16 @@ class TrainSpec(_Strict):
     half: bool = False
     """Weights stored in half precision."""
     preprocessing: Preprocessing = Preprocessing()
-    """Left out of the JSON where it is the default, so that the hashes of earlier checkpoints stand."""
+    defense: tuple[Layer, ...] = ()
+    """Defences that change the training. This and the preprocessing are left out where they are the default: older hashes stay."""
 
     @model_serializer(mode="wrap")
-    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self)
         if self.preprocessing == Preprocessing():
             plain.pop("preprocessing", None)
+        if not self.defense:
+            plain.pop("defense", None)
         return plain
 
 
@@ -104,6 +114,8 @@ class RunSpec(_Strict):
     """What `medrobust run` does; every list is one axis of the grid."""
 
     model: list[str] = Field(min_length=1)
+    defense: list[str] = ["none"]
+    defense_params: dict[str, Any] = {}
     attack: list[str] = ["pgd"]
     data: list[str] = ["phantoms"]
     eps: list[str] = ["4/255"]
@@ -134,7 +146,7 @@ class RunSpec(_Strict):
     batch_draws: int = Field(1, ge=1)
     """Draws of one EOT gradient that share a batch."""
 
-    @field_validator("model", "attack", "data", "eps", "norm", "seed", "train_seed", "source", mode="before")
+    @field_validator("model", "defense", "attack", "data", "eps", "norm", "seed", "train_seed", "source", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return value if isinstance(value, list) else [value]
@@ -150,6 +162,8 @@ class TrainOptions(_Strict):
 
     preset: str = "quick"
     seed: int = 0
+    defense: str = "none"
+    defense_params: dict[str, Any] = {}
     size: int | None = Field(None, ge=16, le=1024)
     preprocessing: Preprocessing = Preprocessing()
     params: dict[str, Any] = {}
@@ -161,6 +175,7 @@ class Cell(_Strict):
     """One evaluation before its victim and data are known: a point of the grid."""
 
     model: str
+    defense: str = "none"
     data: str
     attack: str
     eps: str
@@ -176,6 +191,7 @@ def cells(run: RunSpec) -> list[Cell]:
     axes: dict[str, list[Any]] = {
         "data": run.data,
         "model": run.model,
+        "defense": run.defense,
         "train_seed": run.train_seed,
         "seed": run.seed,
         "norm": run.norm,

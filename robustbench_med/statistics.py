@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 Floats = NDArray[np.floating[Any]]
@@ -69,3 +70,55 @@ def trivial(fraction_right: Floats, predicted: NDArray[np.int64], labels: NDArra
     if share > 0.95 >= max(counts.values()) / len(labels):
         return f"one class takes {share:.0%} of the predictions"
     return None
+
+
+# --- pairs of victims on the same samples --------------------------------------------------------------------------------------
+
+
+def worst_case(rights: Sequence[Floats], draws: int, seed: int = 0, splits: int = 32) -> Floats:
+    """Per sample and task, the fraction right under the worst of several attacks. rights: A x (n, T), each a mean over `draws` draws.
+
+    The worst attack of a sample is the one with the lowest mean over its tasks. For a random victim, choosing and measuring on
+    the same draws would punish luck: the draws are split in halves (counts split hypergeometrically, which is what splitting the
+    exchangeable draws themselves would give), one half chooses, the other measures, averaged over `splits` random splits.
+    """
+    stacked = np.stack([np.asarray(right, np.float64) for right in rights])
+    samples = np.arange(stacked.shape[1])
+    if len(stacked) == 1:
+        return stacked[0]
+    if draws == 1:
+        return stacked[stacked.mean(2).argmin(0), samples]
+    rng = np.random.default_rng(seed)
+    hits, half = np.rint(stacked * draws).astype(np.int64), draws // 2
+    total = np.zeros(stacked.shape[1:])
+    for _ in range(splits):
+        chosen = rng.hypergeometric(hits, draws - hits, half)
+        total += ((hits - chosen) / (draws - half))[chosen.mean(2).argmin(0), samples]
+    return total / splits
+
+
+def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Exact two-sided p-value that a and b are right equally often on the same units (McNemar 1947, binomial form)."""
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number, step-down (Holm 1979)."""
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return corrected.tolist()
+
+
+def bootstrap_difference(
+    difference: Floats, clusters: Sequence[object], *, resamples: int = 4000, seed: int = 0, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of a mean paired difference (n,); samples of one cluster share an image, and are resampled together."""
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    sums, sizes = np.bincount(index, difference), np.bincount(index)
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
+    means = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,21 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbench_med import checkpoints, statistics
+from robustbench_med import checkpoints, defense, statistics
 from robustbench_med.checkpoints import Checkpoint
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation import Setting, batches, clean_pass, seeded
 from robustbench_med.models import registry
-from robustbench_med.spec import Recipe, TrainSpec, validate
+from robustbench_med.objectives import Objective, multitask_loss
+from robustbench_med.spec import Layer, Recipe, TrainSpec, validate
 from robustbench_med.versions import versions
 
 FROZEN_LR = 0.15
 """Factor on a trapezoid's learning rate once BatchNorm is frozen: without its normalisation the full rate diverges."""
+
+ROBUST_VALIDATION = 128
+"""Validation samples that an adversarial training attacks at every validation."""
 
 Tick = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what the training stands at)."""
@@ -38,11 +43,18 @@ def preset(name: str) -> dict[str, Any]:
 
 
 def make_spec(
-    model: str, dataset: Dataset, preset_name: str, *, params: dict[str, Any], recipe: dict[str, Any], seed: int, half: bool = False
+    model: str,
+    dataset: Dataset,
+    preset_name: str,
+    *,
+    params: dict[str, Any],
+    recipe: dict[str, Any],
+    seed: int,
+    half: bool = False,
+    layers: Sequence[Layer] = (),
 ) -> TrainSpec:
-    """The training a preset means for one model and data set, with the user's overrides of model parameters and recipe."""
-    chosen = preset(preset_name)
-    merged = {**chosen["recipe"], **_own(model, preset_name).get("recipe", {}), **recipe}
+    """The training a preset means for one model, its defences and data set, with the user's overrides of model parameters and recipe."""
+    merged = usual_recipe(model, preset_name, layers) | recipe
     for given, other in (("steps", "epochs"), ("epochs", "steps")):
         if given in recipe:
             merged.pop(other, None)
@@ -59,9 +71,23 @@ def make_spec(
         seed=seed,
         half=half,
         preprocessing=dataset.preprocessing,
+        defense=tuple(layers),
     )
+    defense.objective(layers, dataset.shapes, dataset.modalities, seed)
     build(spec)  # refuses bad parameters before any work is done
     return spec
+
+
+def usual_recipe(model: str, preset_name: str, layers: Sequence[Layer]) -> dict[str, Any]:
+    """A preset's recipe for a model and its defences: the general one, the model's, then the defences'."""
+    chosen = preset(preset_name)
+    merged: dict[str, Any] = chosen["recipe"] | _own(model, preset_name).get("recipe", {})
+    for layer in layers:
+        own = chosen.get("defenses", {}).get(layer.name, {}).get("recipe", {})
+        if "steps" in own or "epochs" in own:
+            merged = {key: value for key, value in merged.items() if key not in ("steps", "epochs")}
+        merged = merged | own
+    return merged
 
 
 def _own(model: str, preset_name: str) -> dict[str, Any]:
@@ -91,7 +117,12 @@ def untrained(
 def build(spec: TrainSpec) -> nn.Module:
     """The untrained victim of a spec, weights drawn from its seed."""
     with seeded(torch.device("cpu"), spec.seed, "init"):
-        return untrained(spec.model, spec.preset, spec.channels, spec.class_counts, spec.size, spec.params)
+        victim = untrained(spec.model, spec.preset, spec.channels, spec.class_counts, spec.size, spec.params)
+        try:
+            defense.harden(victim, spec.defense, [(c, spec.size, spec.size) for c in spec.channels])
+        except ValueError as error:
+            raise UserError(f"model {spec.model!r}: {error}") from error
+    return victim
 
 
 def load(spec: TrainSpec, checkpoint: Checkpoint, device: torch.device) -> nn.Module:
@@ -146,10 +177,11 @@ def train(
     scheduler = _scheduler(optimizer, recipe, total)
     final = checkpoints.cached_path(spec)
     partial = final.with_name(f"{final.stem}.partial.safetensors")
-    warm_up, penalty = getattr(victim, "warm_up", None), getattr(victim, "penalty", None)
+    warm_up = getattr(victim, "warm_up", None)
+    objective = defense.objective(spec.defense, dataset.shapes, dataset.modalities, spec.seed)
     history: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
-    best_loss, best_step, since_best, step, running = math.inf, 0, 0, 0, 0.0
+    best_score, best_step, since_best, step, running, seconds = (math.inf, math.inf), 0, 0, 0, 0.0, 0.0
 
     resumed = checkpoints.load_progress(partial, say)
     if resumed is not None:
@@ -158,10 +190,12 @@ def train(
         best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
         _load_optimizer(optimizer, tensors)
         scheduler.load_state_dict(scheduler.state_dict() | facts["scheduler"])
-        history, best_loss, best_step = facts["history"], facts["best_loss"], facts["best_step"]
-        since_best, step = facts["since_best"], facts["step"]
+        objective.restore({k[10:]: v for k, v in tensors.items() if k.startswith("objective/")})
+        history, best_score, best_step = facts["history"], tuple(facts["best_score"]), facts["best_step"]
+        since_best, step, seconds = facts["since_best"], facts["step"], facts["seconds"]
         say(f"continuing the interrupted training of {spec.model} at step {step} of {total}")
 
+    started = time.perf_counter() - seconds
     while step < total and not (recipe.early_stop and since_best >= recipe.early_stop):
         progress = step / total
         if recipe.warm_up and warm_up is not None:
@@ -170,51 +204,55 @@ def train(
         victim.train()
         if recipe.freeze_bn is not None and progress >= recipe.freeze_bn:
             freeze_batch_norm(victim)
-        x, y, _ = sample(step)
-        x, y = [augment(m, recipe, spec.seed, step).to(device) for m in x], y.to(device)
+        batch = objective.replay(step)
+        x, y, _ = sample(batch)
+        x, y = [augment(m, recipe, spec.seed, batch).to(device) for m in x], y.to(device)
+        optimizer.zero_grad()
         with seeded(device, spec.seed, "train", step):
-            loss = multitask_loss(victim(*x), y)
-            if penalty is not None:
-                loss = loss + penalty()
-            optimizer.zero_grad()
-            loss.backward()
+            loss = objective.backward(victim, x, y, step)
         if recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(victim.parameters(), recipe.clip_norm)
         optimizer.step()
         if recipe.schedule != "plateau":
             scheduler.step()
-        running += float(loss.detach())
+        running += float(loss)
         step += 1
         tick(step, total, f"loss {history[-1]['val_loss']:.3f}" if history else "")
         if step % every and step != total:
             continue
         val_loss = validation_loss(victim, dataset.splits["val"], device, spec.seed)
         history.append({"step": step, "train_loss": running / (step % every or every), "val_loss": val_loss})
+        robust = robust_validation(victim, objective, dataset.splits["val"], device, spec.seed)
+        score = (0.0, val_loss) if robust is None else (1 - robust["robust_val_accuracy"], robust["robust_val_loss"])
+        history[-1] |= robust or {}
         running = 0.0
         if recipe.schedule == "plateau":
             scheduler.step(val_loss)
         complete = recipe.warm_up is None or progress >= recipe.warm_up[1]
         settled = recipe.freeze_bn is None or progress >= recipe.freeze_bn
-        if complete and settled and (val_loss < best_loss or not best):
-            best_loss, best_step, since_best = val_loss, step, 0
+        if complete and settled and (score < best_score or not best):
+            best_score, best_step, since_best = score, step, 0
             best = {name: tensor.detach().cpu().clone() for name, tensor in victim.state_dict().items()}
         else:
             since_best += 1
         facts = {
             "step": step,
             "history": history,
-            "best_loss": best_loss if best else 1e30,
+            "best_score": best_score if best else (1e30, 1e30),
             "best_step": best_step,
             "since_best": since_best,
             "scheduler": _plain(scheduler.state_dict()),
+            "seconds": time.perf_counter() - started,
         }
         tensors = {f"model/{k}": v for k, v in victim.state_dict().items()} | {f"best/{k}": v for k, v in best.items()}
+        tensors |= {f"objective/{k}": v for k, v in objective.tensors().items()}
         checkpoints.save_progress(partial, tensors | _optimizer_tensors(optimizer), facts)
 
     victim.load_state_dict(best)
     details = {
         "history": history,
         "best_step": best_step,
+        "seconds": time.perf_counter() - started,
         "validation": validation_figures(victim, dataset, device, spec.seed),
         "synthetic": dataset.synthetic,
         "command": command or command_of(spec),
@@ -223,14 +261,6 @@ def train(
     checkpoint = checkpoints.save(final, best, spec, details)
     partial.unlink(missing_ok=True)
     return checkpoint
-
-
-def multitask_loss(logits: tuple[Tensor, ...], y: Tensor) -> Tensor:
-    """Cross-entropies of the tasks, weighted 1/T; unlabelled samples (-1) do not count."""
-    losses = [
-        F.cross_entropy(z, y[:, t], ignore_index=-1, reduction="sum") / (y[:, t] >= 0).sum().clamp_min(1) for t, z in enumerate(logits)
-    ]
-    return torch.stack(losses).mean()
 
 
 @torch.no_grad()
@@ -243,6 +273,31 @@ def validation_loss(victim: nn.Module, samples: Samples, device: torch.device, s
             x = [m.to(device) for m in samples.batch(rows)]
             total += float(multitask_loss(victim(*x), samples.labels[rows].to(device))) * len(rows)
     return total / len(samples)
+
+
+def robust_validation(
+    victim: nn.Module, objective: Objective, samples: Samples, device: torch.device, seed: int
+) -> dict[str, float] | None:
+    """Loss and accuracy on perturbed validation images, by which an adversarial training picks its checkpoint; None where it is clean.
+
+    Robust accuracy peaks long before the training ends (robust overfitting, arXiv 2002.11569). The first `ROBUST_VALIDATION`
+    samples, one draw, always the same.
+    """
+    victim.eval()
+    n = min(len(samples), ROBUST_VALIDATION)
+    loss = accuracy = 0.0
+    with seeded(device, seed, "robust validation"):
+        for rows in batches(np.arange(n), 128):
+            x, y = [m.to(device) for m in samples.batch(rows)], samples.labels[rows].to(device)
+            perturbed = objective.validation(victim, x, y, int(rows[0]))
+            if perturbed is None:
+                return None
+            with torch.no_grad():
+                logits = victim(*perturbed)
+                loss += float(multitask_loss(logits, y)) * len(rows) / n
+                hits = torch.stack([z.argmax(1) == y[:, t] for t, z in enumerate(logits)], 1).sum(1)
+                accuracy += float((hits / (y >= 0).sum(1).clamp_min(1)).sum()) / n
+    return {"robust_val_loss": loss, "robust_val_accuracy": accuracy}
 
 
 def validation_figures(victim: nn.Module, dataset: Dataset, device: torch.device, seed: int) -> list[dict[str, Any]]:
@@ -305,7 +360,12 @@ def command_of(spec: TrainSpec) -> str:
     """The command line that trains this spec: the preset, and what differs from it."""
     parts = ["medrobust", "train", "--model", spec.model, "--data", spec.data, "--preset", spec.preset, "--seed", str(spec.seed)]
     chosen = preset(spec.preset)
-    usual = Recipe.model_validate({**chosen["recipe"], **_own(spec.model, spec.preset).get("recipe", {})})
+    usual = Recipe.model_validate(usual_recipe(spec.model, spec.preset, spec.defense))
+    if spec.defense:
+        parts += ["--defense", "+".join(layer.name for layer in spec.defense)]
+    for layer in spec.defense:
+        own = defense.parameters(layer.name) | chosen.get("defenses", {}).get(layer.name, {}).get("params", {})
+        parts += [part for k, v in layer.params.items() if v != own[k] for part in ("--defense-param", f"{k}={v}")]
     if spec.size != chosen["size"]:
         parts += ["--size", str(spec.size)]
     defaults = preset_parameters(spec.model, spec.preset)
@@ -318,6 +378,25 @@ def command_of(spec: TrainSpec) -> str:
         if value is not None and value != getattr(usual, name):
             parts += ["--recipe", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     return shlex.join([*parts, *(["--half"] if spec.half else []), "--force"])
+
+
+def cost_of(spec: TrainSpec, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Steps, batch size, forward and backward passes a sample and step, and seconds of a training; None for foreign weights."""
+    if not checkpoint.sidecar:
+        return None
+    shapes = [(c, spec.size, spec.size) for c in spec.channels]
+    names = [str(m) for m in range(len(shapes))]
+    uniform = [
+        layer.model_copy(update={"params": {**layer.params, "eps": "0"}}) if "eps" in layer.params else layer for layer in spec.defense
+    ]
+    forward, backward = defense.objective(uniform, shapes, names, spec.seed).passes  # whatever the radii
+    return {
+        "steps": checkpoint.sidecar["history"][-1]["step"],
+        "batch_size": spec.recipe.batch_size,
+        "forward": forward,
+        "backward": backward,
+        "seconds": checkpoint.sidecar.get("seconds"),
+    }
 
 
 def _optimizer(victim: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

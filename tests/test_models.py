@@ -5,12 +5,11 @@ import torch
 import torch.nn.functional as F
 from scipy.fft import dct
 
-from robustbench_med import cost
 from robustbench_med.models import registry
 from robustbench_med.models.mail import EMCAM, MAIL, same_padding, shuffle_channels
 from robustbench_med.models.robust_mail import RobustMAIL, RPFConv2d, modulate, random_count
 
-SMALL = {"mail": {"width": 16}, "robust-mail": {"width": 16}, "late": {"width": 4}, "unimodal": {"width": 4}}
+SMALL = {name: {"width": 16 if "mail" in name else 4} for name in registry.MODELS}
 
 
 @pytest.mark.parametrize("channels", [(1,), (1, 3), (3, 1, 1)])
@@ -43,10 +42,6 @@ def test_stochastic_tells_the_truth(given, stochastic) -> None:
     victim.eval()
     assert victim.stochastic == stochastic
     assert torch.equal(victim(*x)[0], victim(*x)[0]) != stochastic
-
-
-def test_flops_at_the_papers_setting() -> None:
-    assert cost.flops(MAIL((3, 3), (5, 7)).eval(), [(3, 128, 128)] * 2) / 1e9 == pytest.approx(1.313, abs=5e-4)
 
 
 def test_unknown_parameters_and_widths_are_refused() -> None:
@@ -144,3 +139,28 @@ def test_the_extra_l2_is_on_the_trained_filters_of_the_three_kernels() -> None:
     layers = [m for m in victim.modules() if isinstance(m, RPFConv2d)]
     assert len(layers) == 8 * 2 * 3
     assert float(victim.penalty().detach()) == pytest.approx(1e-4 * sum(float((m.weight**2).sum().detach()) for m in layers), rel=1e-4)
+
+
+def test_the_ablations_have_one_mechanism_each() -> None:
+    x = [torch.rand(2, 1, 32, 32) for _ in range(2)]
+    given = {"width": 32, "mc_dropout": False}
+    layers = {}
+    for name in ("mail", "mail+rpf", "mail+man", "robust-mail", "robust-mail-release"):
+        victim = registry.build(name, (1, 1), (2, 3), given, image_size=32)
+        modules = list(victim.modules())
+        layers[name] = (
+            sum(layer.n_random for layer in modules if isinstance(layer, RPFConv2d)),
+            sum(getattr(m, "noise", 0) > 0 and getattr(m, "man", True) for m in modules if not isinstance(m, RobustMAIL)),
+        )
+        assert victim.stochastic == (name != "mail")
+        victim(*x)
+    assert layers["mail"] == (0, 0)
+    assert layers["mail+rpf"] == (layers["robust-mail"][0], 0)
+    assert layers["mail+man"] == layers["robust-mail-release"] == (0, layers["robust-mail"][1])
+    assert min(layers["robust-mail"]) > 0
+
+
+def test_mail_with_man_alone_has_the_weights_of_mail_and_one_scalar_a_fusion_stage() -> None:
+    mail, ablated = (registry.build(n, (1, 1), (2, 3), {"width": 16}, image_size=32).state_dict() for n in ("mail", "mail+man"))
+    assert ablated.keys() - mail.keys() == {f"fuse.{k}.v" for k in range(4)}
+    assert mail.keys() <= ablated.keys()

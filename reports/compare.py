@@ -1,0 +1,339 @@
+"""Comparison of defences: one table, paired statistics, a verdict in plain words, and the figure of robust against clean accuracy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from robustbench_med import statistics
+from robustbench_med.paths import write_atomically, write_text
+from robustbench_med.reports.plots import COLOURS, MARKERS, STYLE
+from robustbench_med.reports.tables import marks
+from robustbench_med.spec import canonical_hash, radius_label
+from robustbench_med.store import Record, Store
+
+CONTROL = "noise"
+FIGURE = "pareto.png"
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model with one defence on one data set under one threat: figures, and per unit what the paired statistics need."""
+
+    figures: dict[str, Any]
+    worst: NDArray[np.float64]
+    """(units,) worst-case fraction right of every labelled (sample, attacked task), mean over seeds."""
+    first: NDArray[np.float64]
+    """The same of the first seed alone: McNemar's test takes each sample once, with one victim."""
+    units: tuple[str, ...]
+    clusters: tuple[str, ...]
+    """The least varied image behind each unit: units that share it are resampled together."""
+
+
+def write(entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seconds: float) -> str:
+    """Writes compare.csv, compare_pairs.csv, compare.md, compare.tex and pareto.png; returns the Markdown text.
+
+    Args:
+        entries: dictionaries with `model`, `defense`, `records` (all attacks, radii, data sets and seeds) and `naive`.
+        out: folder of the store.
+        command, seconds: what made the records, and how long it took this time.
+    """
+    store = Store(out)
+    rows = [row for entry in entries for row in rows_of(entry, store)]
+    table = relative(pd.DataFrame([row.figures for row in rows]))
+    paired = pairs(rows)
+    sentences = verdict(table, paired)
+    text = markdown(table, paired, sentences, command, seconds)
+    write_text(out / "compare.csv", str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n")))
+    write_text(out / "compare_pairs.csv", str(paired.to_csv(index=False, float_format="%.6g", lineterminator="\n")))
+    write_text(out / "compare.md", text)
+    write_text(out / "compare.tex", latex(table))
+    pareto(table, out / FIGURE)
+    return text
+
+
+def rows_of(entry: Mapping[str, Any], store: Store) -> list[Row]:
+    """One row a data set and threat model of an entry."""
+    groups: dict[str, list[Record]] = {}
+    for record in entry["records"]:
+        groups.setdefault(_setting(record), []).append(record)
+    naive: dict[str, list[float]] = {}
+    for record in entry["naive"]:
+        naive.setdefault(_setting(record), []).append(record["figures"]["robust"])
+    return [_row(entry, records, naive.get(key, []), store) for key, records in groups.items()]
+
+
+def _setting(record: Record) -> str:
+    return canonical_hash({"data": record["spec"]["data"], "threat": record["spec"]["threat"]})
+
+
+def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[float], store: Store) -> Row:
+    first = records[0]
+    spec, names, victim = first["spec"], first["names"], first["victim"]
+    tasks = spec["threat"]["tasks"]
+    attacks = list(dict.fromkeys(r["spec"]["attack"]["name"] for r in records))
+    real = [attack for attack in attacks if attack != CONTROL]
+    by_seed: dict[tuple[int, int], dict[str, Record]] = {}
+    for record in records:
+        key = (record["spec"]["victim"]["train_seed"], record["spec"]["seed"])
+        by_seed.setdefault(key, {})[record["spec"]["attack"]["name"]] = record
+    arrays = store.arrays(first)
+    known = arrays["labels"][:, tasks] >= 0
+    worst = []
+    for of_seed in by_seed.values():
+        rights = [store.arrays(of_seed[attack])["robust_right"][:, tasks] for attack in real]
+        worst.append(statistics.worst_case(rights, first["draws"]))
+    mean = np.mean(worst, 0)
+    per_task = [float(mean[known[:, i], i].mean()) for i in range(len(tasks))]
+    n = min(first["figures"]["tasks"][t]["n_distinct"] for t in tasks)
+    rate = float(np.mean(per_task))
+    low, high = statistics.wilson(rate, n)
+    training = victim.get("training")
+    sample, task = np.nonzero(known)
+    parts = [str(i).split("+") for i in arrays["ids"]]
+    scarce = min(range(len(parts[0])), key=lambda k: len({p[k] for p in parts}))
+    figures = {
+        "model": entry["model"],
+        "defense": entry["defense"],
+        "victim": spec["victim"]["model"],
+        "data": spec["data"]["name"],
+        "synthetic": first["synthetic"],
+        "size": spec["data"]["size"],
+        "norm": spec["threat"]["norm"],
+        "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
+        "n": spec["data"]["n"],
+        "n_distinct": n,
+        "seeds": len(by_seed),
+        "clean": float(np.mean([r["figures"]["clean"] for r in records])),
+        **{a: float(np.mean([r["figures"]["robust"] for r in records if r["spec"]["attack"]["name"] == a])) for a in attacks},
+        "worst": rate,
+        "worst_low": low,
+        "worst_high": high,
+        "worst_std": float(np.std([w[known].mean() for w in worst], ddof=1)) if len(worst) > 1 else None,
+        "naive": float(np.mean(naive)) if naive else None,
+        "draws": first["draws"],
+        "eot": next((r["spec"]["attack"]["params"].get("eot") for r in records if r["spec"]["attack"]["name"] in real), None),
+        "gflops": victim["gflops"],
+        "latency_ms": victim["latency_ms"],
+        "parameters": victim["parameters"],
+        "training_gflops": training
+        and training["steps"] * training["batch_size"] * (training["forward"] + 2 * training["backward"]) * victim["gflops"],
+        "training_seconds": training and training["seconds"],
+        "marks": "; ".join(mark for mark in marks(records) if mark != "synthetic data"),
+    }
+    return Row(
+        figures,
+        mean[known],
+        np.asarray(worst[0][known]),
+        tuple(f"{arrays['ids'][s]}/{t}" for s, t in zip(sample, task, strict=True)),
+        tuple(parts[s][scarce] for s in sample),
+    )
+
+
+def relative(table: pd.DataFrame) -> pd.DataFrame:
+    """Adds costs relative to the undefended model: `training_x`, `inference_x` (FLOPs) and `latency_x` (a clock's)."""
+    keys = ["model", "data", "size", "norm", "eps"]
+    base = table[table.defense == "none"].set_index(keys)[["training_gflops", "gflops", "latency_ms"]]
+    plain = table[keys].merge(base, left_on=keys, right_index=True, how="left", validate="m:1")
+    pairs_of = (("training_x", "training_gflops"), ("inference_x", "gflops"), ("latency_x", "latency_ms"))
+    return table.assign(**{name: pd.to_numeric(table[key]) / pd.to_numeric(plain[key]) for name, key in pairs_of})
+
+
+def pairs(rows: Sequence[Row]) -> pd.DataFrame:
+    """Victims of one model, or under one defence, two by two on the same samples: McNemar with Holm's correction, bootstrap interval.
+
+    A unit is one task of one sample; for McNemar (the first seed alone) it is right when its worst-case fraction is above one half.
+    `difference` is a minus b in worst-case robust accuracy, its interval a bootstrap over distinct images.
+    """
+    found = []
+    for a, b in itertools.combinations(rows, 2):
+        same = all(a.figures[key] == b.figures[key] for key in ("data", "size", "norm", "eps", "n"))
+        if not same or (a.figures["model"] != b.figures["model"] and a.figures["defense"] != b.figures["defense"]):
+            continue
+        if a.units != b.units:
+            raise AssertionError("paired victims were measured on different samples")
+        difference = a.worst - b.worst
+        low, high = statistics.bootstrap_difference(difference, a.clusters)
+        found.append(
+            {
+                **{key: a.figures[key] for key in ("data", "norm", "eps")},
+                **{f"{key}_{side}": row.figures[key] for side, row in (("a", a), ("b", b)) for key in ("model", "defense")},
+                "difference": float(difference.mean()),
+                "low": low,
+                "high": high,
+                "p": statistics.mcnemar(a.first > 0.5, b.first > 0.5),
+                "n": len(difference),
+            }
+        )
+    frame = pd.DataFrame(found)
+    if not frame.empty:
+        frame["p_holm"] = statistics.holm(list(frame.p))
+    return frame
+
+
+def verdict(table: pd.DataFrame, paired: pd.DataFrame) -> list[str]:
+    """What the numbers say, one sentence a defended victim, then the best one."""
+    sentences = []
+    for keys, group in table.groupby(["data", "norm", "eps", "model"], sort=False):
+        plain = group[group.defense == "none"].iloc[0]
+        for _, row in group[group.defense != "none"].iterrows():
+            pair = paired[
+                (paired[["data", "norm", "eps"]] == list(keys[:3])).all(axis=1)
+                & (paired.model_a == keys[3])
+                & (paired.model_b == keys[3])
+                & (paired.defense_a == "none")
+                & (paired.defense_b == row.defense)
+            ].iloc[0]
+            sentences.append(_sentence(row, plain, -pair.difference, -pair.high, -pair.low, pair.p_holm))
+    for keys, group in table.groupby(["data", "norm", "eps"], sort=False):
+        if len(group) > 1:
+            best = group.iloc[int(group.worst.argmax())]
+            sentences.append(
+                f"On {keys[0]} ({keys[1]}, {keys[2]}) {best.model} with {best.defense} has the highest worst-case robust accuracy, "
+                f"{best.worst:.3f} [{best.worst_low:.3f}, {best.worst_high:.3f}], at a clean accuracy of {best.clean:.3f}."
+            )
+    return sentences
+
+
+def _sentence(row: Any, plain: Any, gain: float, low: float, high: float, p: float) -> str:
+    who = f"{row.model} on {row.data} ({row.norm}, {row.eps}): {row.defense}"
+    interval = f"{100 * gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], McNemar-Holm p = {p:.2g}"
+    if low > 0:
+        said = f"{who} beats none by {interval}"
+    elif high < 0:
+        said = f"{who} is worse than none by {interval}"
+    else:
+        said = f"{who} cannot be told from none: {interval}"
+    costs = [f"{100 * (row.clean - plain.clean):+.1f} points of clean accuracy"]
+    costs += [
+        f"{row[key]:.1f} x {what}" for key, what in (("training_x", "training"), ("latency_x", "inference time")) if pd.notna(row[key])
+    ]
+    said += f"; cost: {', '.join(costs)}."
+    if pd.notna(row.naive) and row.defense != "none":
+        apparent = row.naive - (plain.naive if pd.notna(plain.naive) else plain.worst)
+        if apparent > 0.02:
+            fate = "vanishes" if low <= 0 else "shrinks" if gain < apparent - 0.02 else "holds"
+            said += f" Its advantage under a naive attack, {100 * apparent:.1f} points, {fate} under the adaptive one."
+    return said
+
+
+# --- what is written -----------------------------------------------------------------------------------------------------------
+
+
+def _display(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns people read, as text."""
+    fixed = list(table.columns)
+    attacks = fixed[fixed.index("clean") + 1 : fixed.index("worst")]
+    shown = pd.DataFrame({"model": table.model, "defence": table.defense})
+    for name in ("clean", *attacks):
+        shown[name] = table[name].map(_number)
+    shown["worst case [95 %]"] = [
+        f"{w:.3f} [{low:.3f}, {high:.3f}]" for w, low, high in zip(table.worst, table.worst_low, table.worst_high, strict=True)
+    ]
+    shown["naive"] = table.naive.map(_number)
+    for name, key in (("training x", "training_x"), ("FLOPs x", "inference_x"), ("latency x", "latency_x")):
+        shown[name] = pd.to_numeric(table[key]).map(lambda v: "-" if pd.isna(v) else f"{v:.1f}")
+    shown["marks"] = table.marks.where(table.marks != "", "-")
+    return shown
+
+
+def markdown(table: pd.DataFrame, paired: pd.DataFrame, sentences: Sequence[str], command: str, seconds: float) -> str:
+    """The whole comparison as a page."""
+    lines = ["# Comparison of defences", "", f"`{command}`", "", f"{seconds / 60:.1f} minutes of this run; finished cells are kept.", ""]
+    for keys, group in table.groupby(["data", "size", "norm", "eps"], sort=False):
+        first = group.iloc[0]
+        synthetic = ", synthetic" if first.synthetic else ""
+        lines += [f"## {keys[0]} ({keys[1]} px{synthetic}), {keys[2]} {keys[3]}, n = {first.n}, seeds: {first.seeds}", ""]
+        lines += [*_markdown_table(_display(group)), ""]
+    lines += ["## Verdict", "", *(f"- {sentence}" for sentence in sentences), ""]
+    lines += [
+        "Worst case: per sample the attack that hurts most (for random victims chosen on one half of the draws and measured on the",
+        "other). Naive: what an attack that ignores the defence would have reported (no EOT and one draw on random victims, unaware",
+        "of input transforms). Training x and FLOPs x are relative to no defence, counted in passes and FLOPs; latency x is a clock's.",
+        "",
+    ]
+    if not paired.empty:
+        shown = paired.assign(
+            a=paired.model_a + " " + paired.defense_a,
+            b=paired.model_b + " " + paired.defense_b,
+            difference=[
+                f"{100 * d:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+                for d, low, high in zip(paired.difference, paired.low, paired.high, strict=True)
+            ],
+            p=paired.p.map(lambda p: f"{p:.2g}"),
+            corrected=paired.p_holm.map(lambda p: f"{p:.2g}{' *' if p < SIGNIFICANT else ''}"),
+        )
+        lines += ["## Pairs on the same samples, worst case, points of a minus b", ""]
+        lines += [*_markdown_table(shown[["data", "eps", "a", "b", "difference", "p", "corrected"]]), ""]
+    return "\n".join([*lines, f"![Robust against clean accuracy]({FIGURE})", ""])
+
+
+def _markdown_table(frame: pd.DataFrame) -> list[str]:
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).values.tolist()]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def latex(table: pd.DataFrame) -> str:
+    """The table for a paper (package booktabs)."""
+    shown = _display(table)
+    shown.insert(0, "data", table.data)
+    shown.insert(1, "eps", table.eps)
+    return str(shown.to_latex(index=False, escape=True))
+
+
+def pareto(table: pd.DataFrame, path: Path) -> None:
+    """Worst-case robust against clean accuracy; area by FLOPs, colour by model, marker by defence, the front as a line."""
+    panels = list(table.groupby(["data", "size", "norm", "eps"], sort=False))
+    defences, models = list(table.defense.unique()), list(table.model.unique())
+    columns = min(3, len(panels))
+    height = -(-len(panels) // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(height, columns, figsize=(6.2 * columns, 5.2 * height), squeeze=False, layout="constrained")
+        for axis, ((data, _, norm, eps), group) in zip(axes.flat, panels, strict=False):
+            front = group.sort_values(["clean", "worst"], ascending=False)
+            front = front[front.worst > front.worst.cummax().shift(fill_value=-1)]
+            axis.plot(front.clean, front.worst, color="#999999", linewidth=1, zorder=1, label="_front")
+            for _, row in group.iterrows():
+                axis.scatter(
+                    row.clean,
+                    row.worst,
+                    s=40 + 260 * row.gflops / table.gflops.max(),
+                    color=COLOURS[models.index(row.model) % len(COLOURS)],
+                    marker=(MARKERS + "<>ph*dH8")[defences.index(row.defense) % 15],
+                    alpha=0.8,
+                    edgecolors="white",
+                    zorder=2,
+                )
+            synthetic = " (synthetic)" if group.synthetic.any() else ""
+            axis.set(title=f"{data}{synthetic}\n{norm}, {eps}, n = {group.n.iloc[0]}", xlabel="clean accuracy")
+        for axis in list(axes.flat)[len(panels) :]:
+            axis.set_visible(False)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("robust accuracy, worst case")
+        handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", linestyle="", label=m) for i, m in enumerate(models)]
+        handles += [
+            Line2D([], [], color="#555555", marker=(MARKERS + "<>ph*dH8")[i % 15], linestyle="", label=d) for i, d in enumerate(defences)
+        ]
+        handles.append(Line2D([], [], color="#999999", label="Pareto front"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=4 if columns == 1 else 6, frameon=False, title="area: FLOPs")
+        try:
+            write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None}))
+        finally:
+            plt.close(figure)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or pd.isna(value) else f"{value:.3f}"

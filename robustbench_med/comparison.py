@@ -1,0 +1,97 @@
+"""Comparing defences: every model with every defence under every attack, and a naive attack beside each adaptive one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from robustbench_med import defense, runner, training
+from robustbench_med.attacks import parameters as attack_parameters
+from robustbench_med.data import Dataset
+from robustbench_med.errors import UserError
+from robustbench_med.runner import Job
+from robustbench_med.spec import RunSpec
+from robustbench_med.store import Record
+
+CONTROL = "noise"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model with one defence: its records, and those of a naive attack (empty where the attack is adaptive anyway)."""
+
+    model: str
+    defense: str
+    records: tuple[Record, ...]
+    naive: tuple[Record, ...] = ()
+
+
+def compare(spec: RunSpec, job: Job) -> list[Entry]:
+    """Runs the grid of a comparison; finished cells are read from the store.
+
+    The naive attack, pgd or else the first of the run's, is what a paper without adaptive attacks would have published: on a random victim
+    the authors' release protocol (no EOT, one draw), on an input transform an attacker who does not know of it.
+
+    Raises:
+        UserError: as `runner.run`; a defence that suits none of the models. One that suits some is left out for the others, and
+            announced.
+    """
+    if spec.protocol != "sound":
+        raise UserError("a comparison uses the sound protocol; the release protocol's figures stand beside it as the naive ones")
+    if not any(attack != CONTROL for attack in spec.attack):
+        raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")
+    runner.check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}}))
+    datasets = [runner.load_data(name, spec.preset, spec.size, job) for name in spec.data]
+    entries = []
+    for model, name in _pairs(spec, datasets, job):
+        own = spec.model_copy(update={"model": [model], "defense": [name], "defense_params": _parameters(model, name, spec)})
+        records = runner.run(own, job)
+        entries.append(Entry(model, name, tuple(records), tuple(_naive(own, records, job))))
+    return entries
+
+
+def _pairs(spec: RunSpec, datasets: Sequence[Dataset], job: Job) -> list[tuple[str, str]]:
+    """The combinations that make sense, undefended first."""
+    names = dict.fromkeys(("none", *spec.defense))
+    pairs, refused = [], []
+    for model in dict.fromkeys(spec.model):
+        for name in names:
+            try:
+                plan = defense.plan(model, name, _parameters(model, name, spec), training.preset(spec.preset))
+                defense.transforms(plan.inference)
+                for dataset in datasets:
+                    training.make_spec(
+                        plan.model, dataset, spec.preset, params=spec.model_params, recipe=spec.recipe, seed=0, layers=plan.training
+                    )
+            except UserError as error:
+                refused.append((model, name, error))
+            else:
+                pairs.append((model, name))
+    for model, name, reason in refused:
+        if all(name != other for _, other in pairs):
+            raise reason
+        job.display.warn(f"left out: {name} on {model} ({reason})")
+    every = [key for key in spec.defense_params if not any(key in _parameters(m, n, spec) for m, n in pairs)]
+    if every:
+        raise UserError(f"no defence of this comparison has a parameter {every[0]!r}")
+    return pairs
+
+
+def _parameters(model: str, name: str, spec: RunSpec) -> dict[str, object]:
+    """Those of the run's defence parameters that this defence has."""
+    known = {key for part in name.split("+") if part.strip() in defense.NAMES for key in defense.parameters(part.strip())}
+    return {key: value for key, value in spec.defense_params.items() if key in known}
+
+
+def _naive(spec: RunSpec, records: Sequence[Record], job: Job) -> list[Record]:
+    attacks = [attack for attack in spec.attack if attack != CONTROL]
+    attack = "pgd" if "pgd" in attacks else attacks[0]
+    kept = {key: value for key, value in spec.attack_params.items() if key in attack_parameters(attack)}
+    plain = {"attack": [attack], "control": False, "attack_params": kept}
+    (name,), given = spec.defense, spec.defense_params
+    if any("attack" in defense.parameters(part.strip()) for part in name.split("+")) and "attack" not in given:
+        return runner.run(spec.model_copy(update={**plain, "defense_params": {**given, "attack": "unaware"}}), job)
+    if any(record["stochastic"] for record in records):
+        plain["attack_params"] = {key: value for key, value in kept.items() if key not in ("eot", "keep")}
+        return runner.run(spec.model_copy(update={**plain, "protocol": "release"}), job)
+    return []

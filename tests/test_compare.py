@@ -1,0 +1,110 @@
+"""`medrobust compare`: the grid it runs, the naive figures beside, and what its tables and sentences say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_cli import medrobust
+
+from robustbench_med.reports import compare
+from robustbench_med.reports.compare import Row
+
+RECIPE = ["--size", 32, "--model-param", "width=4", "--recipe", "steps=4", "--recipe", "eval_every=2", "--recipe", "batch_size=8"]
+
+
+def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(drawn_root, tmp_path) -> None:
+    out = tmp_path / "out"
+    data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
+    arguments = ["compare", "--model", "early,gmu", "--defense", "fast-at,jpeg,man", "--attack", "fgsm,pgd", "--limit", 6, "--data", data,
+                 "--data-root", drawn_root, "--attack-param", "steps=2", "--draws", 2, "--eps", "8/255", *RECIPE, "--out", out]  # fmt: skip
+    done = medrobust(*arguments)
+    assert "left out: man on early" in done.stderr.replace("\n", " ")
+    table = pd.read_csv(out / "compare.csv")
+    assert list(zip(table.model, table.defense, strict=True)) == [
+        (m, d) for m in ("early", "gmu") for d in ("none", "fast-at", "jpeg", "man") if (m, d) != ("early", "man")
+    ]
+    assert set(table[table.naive.notna()].defense) == {"jpeg", "man"}
+    assert (table.worst <= table[["fgsm", "pgd"]].min(axis=1) + 1e-9)[table.draws == 1].all()
+    plain, fast, jpeg = (table[table.defense == name].iloc[0] for name in ("none", "fast-at", "jpeg"))
+    assert plain.training_x == plain.inference_x == jpeg.training_x == 1
+    assert fast.training_x == pytest.approx(2.0)  # one more forward and backward pass for each of the loss
+    paired = pd.read_csv(out / "compare_pairs.csv")
+    assert len(paired) == 3 + 6 + 3  # within early, within gmu, and across the two under each shared defence
+    assert (paired.p_holm >= paired.p).all()
+    assert ((paired.low <= paired.difference) & (paired.difference <= paired.high)).all()
+    text = (out / "compare.md").read_text()
+    assert text.splitlines()[2].startswith("`medrobust compare --model early,gmu")
+    for name in ("fast-at", "jpeg"):
+        assert f"early on heads+chests (Linf, 8/255): {name} " in text
+    assert "\\toprule" in (out / "compare.tex").read_text()
+    assert (out / "pareto.png").stat().st_size > 20_000
+    again = medrobust(*arguments)
+    assert "training" not in again.stderr
+    assert pd.read_csv(out / "compare.csv").equals(table)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--attack", "noise"], "needs an attack besides the noise control"),
+        (["--defense", "man"], "this model has none"),
+        (["--defense", "jpeg", "--defense-param", "beta=3"], "has a parameter 'beta'"),
+        (["--defense", "pgd"], "did you mean pgd-at"),
+    ],
+)
+def test_a_faulty_comparison_is_one_line(more, message, drawn_root, tmp_path) -> None:
+    done = medrobust(
+        "compare",
+        "--model",
+        "early",
+        *more,
+        *RECIPE,
+        "--data",
+        drawn_root / "heads.yaml",
+        "--data-root",
+        drawn_root,
+        "--out",
+        tmp_path,
+        check=2,
+    )
+    assert message in done.stderr.splitlines()[-1]
+
+
+def row_of(name: str, worst: np.ndarray, **figures) -> Row:
+    n = len(worst)
+    usual = {
+        "model": "late", "defense": name, "data": "d", "size": 64, "norm": "Linf", "eps": "4/255", "n": n, "n_distinct": n, "seeds": 1,
+        "synthetic": False, "clean": 0.9, "pgd": worst.mean(), "worst": worst.mean(), "worst_low": 0.0, "worst_high": 1.0, "naive": None,
+        "gflops": 1.0, "latency_ms": 5.0, "training_gflops": 10.0, "marks": "",
+    }  # fmt: skip
+    return Row(usual | figures, worst, worst, tuple(map(str, range(n))), tuple(map(str, range(n))))
+
+
+def sentence_of(*rows: Row) -> str:
+    table = compare.relative(pd.DataFrame([row.figures for row in rows]))
+    return compare.verdict(table, compare.pairs(rows))[0]
+
+
+def test_a_clear_gain_is_said_with_its_interval_and_its_cost() -> None:
+    plain = np.zeros(200)
+    better = np.repeat([1.0, 0.0], 100)
+    said = sentence_of(row_of("none", plain), row_of("trades", better, clean=0.85, training_gflops=71.0))
+    assert "trades beats none by +50.0 points [+43" in said
+    assert "-5.0 points of clean accuracy, 7.1 x training" in said
+
+
+def test_an_advantage_that_only_a_naive_attack_shows_is_called_so() -> None:
+    plain = np.repeat([1.0, 0.0], 100)
+    said = sentence_of(row_of("none", plain), row_of("jpeg", plain[::-1], naive=0.62))
+    assert "cannot be told from none" in said
+    assert "12.0 points, vanishes under the adaptive one" in said
+    worse = sentence_of(row_of("none", plain), row_of("man", np.zeros(200)))
+    assert "man is worse than none by -50.0 points" in worse
+
+
+def test_pairs_refuse_different_samples_and_skip_pairs_that_share_neither_model_nor_defence() -> None:
+    a = row_of("none", np.zeros(4))
+    other = Row(a.figures | {"defense": "trades"}, a.worst, a.first, ("x",) * 4, a.clusters)
+    with pytest.raises(AssertionError, match="different samples"):
+        compare.pairs([a, other])
+    stranger = Row(a.figures | {"model": "early", "defense": "trades"}, a.worst, a.first, a.units, a.clusters)
+    assert compare.pairs([a, stranger]).empty
