@@ -1,8 +1,8 @@
-"""Reports: tables, figures and what the terminal shows. They read the store and nothing else."""
+"""Reports: tables, figures, pages and what the terminal shows. They read the store and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +11,70 @@ from rich.console import RenderableType
 
 from robustbench_med.errors import UserError
 from robustbench_med.paths import writable_folder, write_text
-from robustbench_med.reports import plots, tables, terminal
+from robustbench_med.reports import breakdowns, paper, plots, tables, terminal
 from robustbench_med.store import Record, Store
 
 FIGURE = "robust_accuracy.png"
 
 
 def write(out: Path, *, only: Sequence[Record] | None = None) -> RenderableType:
-    """Writes leaderboard.csv, records.csv, cost.csv and the figure from all records below `out`; returns the table to show.
+    """Writes the CSV tables and the figure from all records below `out`; returns the table to show.
 
     Args:
         only: show these records alone; the files always hold all of the store.
     """
+    records = read(out)
+    writable_folder(out)
+    for name, frame in frames(Store(out), records).items():
+        if len(frame):
+            write_text(out / f"{name}.csv", csv(frame))
+        else:
+            (out / f"{name}.csv").unlink(missing_ok=True)
+    plots.robust_against_radius(records, out / FIGURE)
+    return terminal.leaderboard(tables.leaderboard(only or records))
+
+
+def read(out: Path) -> list[Record]:
+    """All records below a folder; none is a UserError."""
     records = Store(out).records()
     if not records:
         raise UserError(f"{out} holds no records; `medrobust run --out {out}` makes some")
-    writable_folder(out)
-    for name, frame in (
-        ("leaderboard", tables.leaderboard(records)),
-        ("records", tables.long_form(records)),
-        ("cost", tables.cost(records)),
-    ):
-        write_text(out / f"{name}.csv", csv(frame))
-    plots.robust_against_radius(records, out / FIGURE)
-    return terminal.leaderboard(tables.leaderboard(only or records))
+    return records
+
+
+def frames(store: Store, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    """The tables by name, as columns.py describes them."""
+    return {
+        "leaderboard": tables.leaderboard(records),
+        "records": tables.long_form(records),
+        "cost": tables.cost(records),
+        "victims": tables.victims(records),
+        "per_class": breakdowns.per_class(records, store.arrays),
+        "cross_modal": breakdowns.cross_modal(records),
+    }
+
+
+def paper_tables(found: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
+    """The tables for papers out of those of `frames`."""
+    yield from paper.leaderboards(found["leaderboard"])
+    yield from paper.victims(found["victims"])
+    yield from paper.cross_modal(found["cross_modal"])
+    yield from paper.per_class(found["per_class"])
+
+
+def write_paper(found: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """NAME.md and NAME.tex of each kind of table, and all.tex, a document that holds them; returns the paths."""
+    writable_folder(folder)
+    kinds: dict[str, list[paper.Table]] = {}
+    for table in paper_tables(found):
+        kinds.setdefault(table.name, []).append(table)
+    texts = {"all.tex": paper.document([table for group in kinds.values() for table in group])}
+    for name, group in kinds.items():
+        texts[f"{name}.md"] = "\n".join(map(paper.markdown, group))
+        texts[f"{name}.tex"] = "\n".join(map(paper.latex, group))
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def write_costs(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
@@ -47,4 +87,4 @@ def csv(frame: pd.DataFrame) -> str:
     return str(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
-__all__ = ["FIGURE", "csv", "plots", "tables", "terminal", "write", "write_costs"]
+__all__ = ["FIGURE", "csv", "frames", "paper_tables", "plots", "read", "tables", "terminal", "write", "write_costs", "write_paper"]

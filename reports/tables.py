@@ -13,7 +13,14 @@ from robustbench_med.spec import canonical_hash, radius_label
 from robustbench_med.statistics import wilson
 from robustbench_med.store import Record
 
+TRUST = ("fail", "warn", "not checked", "pass")
+"""Verdicts on a record, worst first; records made before there were diagnostics were not checked."""
+
 AVERAGED = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
+
+
+COMPARABLE = ["data", "size", "n", "norm", "eps", "target", "attack", "engine", "protocol"]
+"""Columns in which rows must agree to be ranked against each other: not the attack's parameters, as random victims need EOT."""
 
 
 def families(records: Sequence[Record]) -> list[list[Record]]:
@@ -39,8 +46,7 @@ def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
         return frame
     keys = ["robust", "clean", "data", "attack", "norm", "eps", "target", "model", "attack_params", "checkpoint"]
     frame = frame.sort_values(keys, ascending=[False, False] + [True] * (len(keys) - 2), kind="stable", ignore_index=True)
-    comparable = ["data", "size", "n", "norm", "eps", "target", "attack", "protocol"]  # not its parameters: random victims need EOT
-    frame.insert(0, "rank", frame.groupby(comparable)["robust"].rank(method="min", ascending=False).astype(int))
+    frame.insert(0, "rank", frame.groupby(COMPARABLE)["robust"].rank(method="min", ascending=False).astype(int))
     return frame
 
 
@@ -61,6 +67,7 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
         "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
         "target": "joint" if len(attacked) == len(names["tasks"]) else "+".join(attacked),
         "attack": spec["attack"]["name"],
+        "engine": engine(first),
         "protocol": spec["protocol"]["name"],
         "n": spec["data"]["n"],
         "n_distinct": n,
@@ -79,6 +86,7 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
         "robust_vote": mean["robust_vote"],
         "draws": first["draws"],
         "eot": spec["attack"]["params"].get("eot"),
+        "trust": trust(family),
         "marks": "; ".join(marks(family)),
         "parameters": victim["parameters"],
         "gflops": victim["gflops"],
@@ -95,6 +103,16 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
             f"robust_{t}": _mean([r["figures"]["tasks"][t]["robust"] for r in family]),
         }
     return row
+
+
+def trust(family: Sequence[Record]) -> str:
+    """The worst verdict of a family's diagnostics: fail, warn, pass, or "not checked"."""
+    return min((record.get("trust") or "not checked" for record in family), key=TRUST.index)
+
+
+def engine(record: Record) -> str:
+    """Who computed the attack: native (also in records that do not say), torchattacks or art."""
+    return str(record["spec"].get("engine") or "native")
 
 
 def marks(family: Sequence[Record]) -> list[str]:
@@ -129,16 +147,20 @@ def long_form(records: Sequence[Record]) -> pd.DataFrame:
             "norm": spec["threat"]["norm"],
             "eps": radius_label(spec["threat"]["radii"], record["names"]["modalities"]),
             "attack": spec["attack"]["name"],
+            "engine": engine(record),
             "protocol": spec["protocol"]["name"],
             "seed": spec["seed"],
             "train_seed": spec["victim"]["train_seed"],
         }
         for t, (name, figures) in enumerate(zip(record["names"]["tasks"], record["figures"]["tasks"], strict=True)):
             for metric, value in figures.items():
-                if metric == "trivial" or value is None:
+                if metric.endswith("_interval"):
+                    stem = metric.removesuffix("_interval")
+                    values = {f"{stem}_low": value[0], f"{stem}_high": value[1]}
+                elif isinstance(value, (int, float)):
+                    values = {metric: value}
+                else:  # why a victim is trivial, what has no value, what has a table of its own
                     continue
-                stem = metric.removesuffix("_interval")
-                values = {f"{stem}_low": value[0], f"{stem}_high": value[1]} if isinstance(value, list) else {metric: value}
                 for each, number in values.items():
                     rows.append({**key, "task": name, "attacked": t in spec["threat"]["tasks"], "metric": each, "value": number})
     return pd.DataFrame(rows)
@@ -165,6 +187,43 @@ def cost(records: Sequence[Record]) -> pd.DataFrame:
         for record in sorted(records, key=lambda r: r["hash"])
     ]
     return pd.DataFrame(rows)
+
+
+def victims(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a trained victim: parameters, operations and memory of one sample, latency on CPU and GPU, training time.
+
+    What a clock measured is the median over the victim's records; a device none of them ran on leaves its column empty.
+    """
+    found: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        spec = record["spec"]
+        found[spec["data"]["name"], spec["data"]["size"], spec["victim"]["model"], spec["victim"]["weights_sha256"]].append(record)
+    rows = []
+    for (data, size, model, weights), group in sorted(found.items()):
+        first = group[0]
+        facts = [record["victim"] for record in group]
+        on_gpu = [not str(f.get("device", record["environment"]["device"])).startswith("cpu") for f, record in zip(facts, group, strict=True)]
+        rows.append(
+            {
+                "model": model,
+                "data": data,
+                "synthetic": first["synthetic"],
+                "size": size,
+                "preset": first["spec"]["victim"]["preset"],
+                "checkpoint": weights[:12],
+                **{key: facts[0][key] for key in ("parameters", "gflops", "gmacs")},
+                "latency_cpu_ms": _median([f["latency_ms"] for f, gpu in zip(facts, on_gpu, strict=True) if not gpu]),
+                "latency_gpu_ms": _median([f["latency_ms"] for f, gpu in zip(facts, on_gpu, strict=True) if gpu]),
+                "peak_memory_mib": _median([f["peak_memory_mib"] for f in facts]),
+                "training_seconds": _median([f["training_seconds"] for f in facts if f.get("training_seconds") is not None]),
+                "records": len(group),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

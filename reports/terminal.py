@@ -13,6 +13,8 @@ from rich.table import Table
 
 from robustbench_med.data.suites import Suite
 from robustbench_med.reports.tables import marks
+from robustbench_med.reports.paper import radius_of
+from robustbench_med.reports.tables import marks, trust
 from robustbench_med.spec import radius_label
 from robustbench_med.store import Record
 
@@ -27,18 +29,20 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
             table.add_column(name, no_wrap=True)
         for name in ("clean", "robust", "95 % interval", "ASR", "bal. acc.", "AUC", "draws", "GFLOPs"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("marks")
-        group = group.assign(radius=group.eps.map(_sortable), control=group.attack != "noise")
+        for name in ("trust", "marks"):
+            table.add_column(name, no_wrap=name == "trust")
+        group = group.assign(radius=group.eps.map(radius_of), control=group.attack != "noise")
         group = group.sort_values(["radius", "eps", "control", "attack", "rank", "model"], kind="stable")
         last = None
         for _, row in group.iterrows():
             if last not in (None, (row.eps, row.attack)):
                 table.add_section()
             last = (row.eps, row.attack)
-            cells = [row.eps, row.attack, row.model, _number(row.clean), _number(row.robust)]
+            attack = row.attack if row.engine == "native" else f"{row.attack} ({row.engine})"
+            cells = [row.eps, attack, row.model, _number(row.clean), _number(row.robust)]
             cells += [f"{row.robust_low:.3f} - {row.robust_high:.3f}", _number(row.asr), _number(row.balanced_accuracy), _number(row.auc)]
-            cells += [str(row.draws), f"{row.gflops:.3f}", row.marks]
-            table.add_row(*map(escape, cells), style="dim" if row.attack == "noise" else None)
+            cells += [str(row.draws), f"{row.gflops:.3f}", row.trust, row.marks]
+            table.add_row(*map(escape, cells), style="dim" if row.attack == "noise" else _TRUST_STYLE.get(row.trust))
         tables.append(table)
     return Group(*tables)
 
@@ -57,6 +61,7 @@ def record(found: Record) -> RenderableType:
         "attack": f"{spec['attack']['name']} ({_assigned(spec['attack']['params'])})",
         "protocol": f"{spec['protocol']['name']}, {found['draws']} draw(s) a prediction, "
         f"{'stochastic' if found['stochastic'] else 'deterministic'} victim, seed {spec['seed']}",
+        "trust": trust([found]),
         "marks": "; ".join(marks([found])) or "none",
         "notes": "; ".join(found["notes"]) or "none",
         "passes": f"{found['cost']['attack_forward_per_sample']:.0f} forward, {found['cost']['attack_backward_per_sample']:.0f} backward "
@@ -77,7 +82,17 @@ def record(found: Record) -> RenderableType:
         for i, key in ((0, "clean_interval"), (1, "robust_interval")):
             cells[i] += f" [{task[key][0]:.3f}, {task[key][1]:.3f}]"
         table.add_row(escape(name), *map(escape, cells))
-    return Group(head, table)
+    return Group(head, table, *([_signs(found["diagnostics"])] if found.get("diagnostics") else []))
+
+
+def _signs(diagnostics: Sequence[Mapping[str, Any]]) -> Table:
+    """The signs that an attack failed, with advice."""
+    table = Table(title="diagnostics", title_justify="left")
+    for name in ("sign", "verdict", "measured", "advice"):
+        table.add_column(name)
+    for sign in diagnostics:
+        table.add_row(*(escape(str(sign[key])) for key in ("sign", "verdict", "text", "advice")), style=_TRUST_STYLE.get(sign["verdict"]))
+    return table
 
 
 def models(rows: Sequence[Mapping[str, Any]], preset: str, description: str) -> RenderableType:
@@ -203,6 +218,9 @@ def dataset(facts: Mapping[str, str]) -> RenderableType:
     return table
 
 
+_TRUST_STYLE = {"fail": "red", "warn": "yellow"}
+
+
 def _size(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return f"{row['parameters']:,}", f"{row['gflops']:.3f}", f"{row['gmacs']:.3f}"
 
@@ -218,8 +236,3 @@ def _count(value: int | None) -> str:
 def _number(value: float | None) -> str:
     return "-" if value is None or pd.isna(value) else f"{value:.3f}"
 
-
-def _sortable(label: str) -> float:
-    """The largest radius of a label, to order rows by."""
-    numbers = [part.rpartition("=")[2].split("/") for part in label.split(",")]
-    return max(float(n[0]) / float(n[1]) if len(n) == 2 else float(n[0]) for n in numbers)
