@@ -15,6 +15,7 @@ from robustbench_med.reports import breakdowns, paper, plots, tables, terminal
 from robustbench_med.store import Record, Store
 
 FIGURE = "robust_accuracy.png"
+PAGE = "leaderboard.html"
 
 
 def write(out: Path, *, only: Sequence[Record] | None = None) -> RenderableType:
@@ -34,12 +35,44 @@ def write(out: Path, *, only: Sequence[Record] | None = None) -> RenderableType:
     return terminal.leaderboard(tables.leaderboard(only or records))
 
 
+def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Path]:
+    """Everything that can be made of the store: CSV, Markdown and LaTeX tables, figures, galleries, the page; returns new paths.
+
+    Args:
+        page: write leaderboard.html.
+        pictures: write figures/ and gallery/ (for every victim and data set the record under the attack that harmed it most).
+    """
+    from robustbench_med.reports import figures, gallery
+    from robustbench_med.reports import page as html
+
+    write(out)
+    store, records = Store(out), read(out)
+    found = frames(store, records)
+    written = write_paper(found, out / "paper")
+    if pictures:
+        written += figures.write(records, found, out / "figures")
+        written += gallery.write(store, strongest(records), out / "gallery")
+    if page:
+        write_text(out / PAGE, html.render(store, records))
+        written.append(out / PAGE)
+    return written
+
+
 def read(out: Path) -> list[Record]:
     """All records below a folder; none is a UserError."""
     records = Store(out).records()
     if not records:
         raise UserError(f"{out} holds no records; `medrobust run --out {out}` makes some")
     return records
+
+
+def strongest(records: Sequence[Record]) -> list[Record]:
+    """For every model and data set the record with the lowest robust accuracy under an attack that is no control."""
+    found: dict[tuple[str, str], Record] = {}
+    for record in sorted(records, key=lambda r: (r["figures"]["robust"], r["hash"])):
+        if record["spec"]["attack"]["name"] != paper.CONTROL:
+            found.setdefault((record["spec"]["data"]["name"], record["spec"]["victim"]["model"]), record)
+    return [found[key] for key in sorted(found)]
 
 
 def frames(store: Store, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
@@ -82,9 +115,37 @@ def write_costs(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     write_text(writable_folder(out) / "model_cost.csv", csv(pd.DataFrame(rows)))
 
 
+def write_gallery(out: Path, record: Record, path: Path) -> None:
+    """The examples of one record as a PNG; a record without any is a UserError."""
+    from robustbench_med.reports import gallery
+
+    found = gallery.examples(Store(out), record)
+    if not found:
+        raise UserError(f"record {record['hash'][:12]} keeps no examples (it was made by an older version); compute it again with --force")
+    if path.suffix != ".png":
+        raise UserError(f"--gallery writes a PNG; {path} should end in .png")
+    gallery.save(record, found, path)
+
+
 def csv(frame: pd.DataFrame) -> str:
     """CSV with figures to six digits: below that float32 kernels of different machines disagree."""
     return str(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
-__all__ = ["FIGURE", "csv", "frames", "paper_tables", "plots", "read", "tables", "terminal", "write", "write_costs", "write_paper"]
+__all__ = [
+    "FIGURE",
+    "PAGE",
+    "csv",
+    "frames",
+    "paper_tables",
+    "plots",
+    "read",
+    "strongest",
+    "tables",
+    "terminal",
+    "write",
+    "write_all",
+    "write_costs",
+    "write_gallery",
+    "write_paper",
+]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustbench_med.reports.tables import engine, families, leaderboard
+from robustbench_med.reports.tables import engine, families, is_cross_modal, leaderboard
 from robustbench_med.spec import number_label, radius_label
 from robustbench_med.statistics import wilson
 from robustbench_med.store import Record
@@ -84,15 +84,8 @@ def cross_modal(records: Sequence[Record]) -> pd.DataFrame:
 
     Made of the records whose threat gives exactly one of several modalities a radius and aims at exactly one task.
     """
-    chosen = [
-        r
-        for r in records
-        if len(r["spec"]["threat"]["radii"]) > 1
-        and sum(radius > 0 for radius in r["spec"]["threat"]["radii"]) == 1
-        and len(r["spec"]["threat"]["tasks"]) == 1
-    ]
     rows = []
-    for family in families(chosen):
+    for family in families([record for record in records if is_cross_modal(record)]):
         row, names = leaderboard(family).iloc[0], family[0]["names"]
         radii = family[0]["spec"]["threat"]["radii"]
         m = int(np.argmax(radii))

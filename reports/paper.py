@@ -196,7 +196,9 @@ def cross_modal(frame: pd.DataFrame) -> Iterator[Table]:
                 found = mine[mine.task == task]
                 cells.append(Cell(None) if found.empty else _with_interval(found.iloc[0], "robust"))
             rows.append(cells)
-        caption = f"Robust accuracy of {first.model} on a task when one modality is attacked, {first.attack} {first.eps} on {data_name(first)}, "
+        caption = (
+            f"Robust accuracy of {first.model} on a task when one modality is attacked, {first.attack} {first.eps} on {data_name(first)}, "
+        )
         caption += f"{first['size']} px, {first.norm}, protocol {first.protocol}, n = {first.n}"
         yield Table("cross-modal", caption, [Column("attacked modality"), *(Column(task) for task in tasks)], rows)
 

@@ -40,14 +40,21 @@ def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
     Figures are means over seeds, `robust_std` is over seeds (empty for one), intervals are Wilson 95 % over distinct test images.
     `rank` counts within the rows of the same data, threat, attack and protocol.
     """
-    rows = [_row(family) for family in families(records)]
-    frame = pd.DataFrame(rows)
+    return ranked(records)[0]
+
+
+def ranked(records: Sequence[Record]) -> tuple[pd.DataFrame, list[list[Record]]]:
+    """The leaderboard, and the records behind each of its rows in the same order."""
+    found = families(records)
+    frame = pd.DataFrame([_row(family) for family in found])
     if frame.empty:
-        return frame
+        return frame, []
     keys = ["robust", "clean", "data", "attack", "norm", "eps", "target", "model", "attack_params", "checkpoint"]
-    frame = frame.sort_values(keys, ascending=[False, False] + [True] * (len(keys) - 2), kind="stable", ignore_index=True)
+    frame = frame.sort_values(keys, ascending=[False, False] + [True] * (len(keys) - 2), kind="stable")
+    members = [found[i] for i in frame.index]
+    frame = frame.reset_index(drop=True)
     frame.insert(0, "rank", frame.groupby(COMPARABLE)["robust"].rank(method="min", ascending=False).astype(int))
-    return frame
+    return frame, members
 
 
 def _row(family: Sequence[Record]) -> dict[str, Any]:
@@ -113,6 +120,12 @@ def trust(family: Sequence[Record]) -> str:
 def engine(record: Record) -> str:
     """Who computed the attack: native (also in records that do not say), torchattacks or art."""
     return str(record["spec"].get("engine") or "native")
+
+
+def is_cross_modal(record: Record) -> bool:
+    """Whether exactly one of several modalities has a radius and exactly one task is the target."""
+    threat = record["spec"]["threat"]
+    return len(threat["radii"]) > 1 and sum(r > 0 for r in threat["radii"]) == 1 and len(threat["tasks"]) == 1
 
 
 def marks(family: Sequence[Record]) -> list[str]:
@@ -202,7 +215,9 @@ def victims(records: Sequence[Record]) -> pd.DataFrame:
     for (data, size, model, weights), group in sorted(found.items()):
         first = group[0]
         facts = [record["victim"] for record in group]
-        on_gpu = [not str(f.get("device", record["environment"]["device"])).startswith("cpu") for f, record in zip(facts, group, strict=True)]
+        on_gpu = [
+            not str(f.get("device", record["environment"]["device"])).startswith("cpu") for f, record in zip(facts, group, strict=True)
+        ]
         rows.append(
             {
                 "model": model,

@@ -235,4 +235,3 @@ def _count(value: int | None) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None or pd.isna(value) else f"{value:.3f}"
-

@@ -305,18 +305,43 @@ def leaderboard(out: Out = Path("reports")) -> None:
 
 
 @app.command()
+def report(
+    out: Out = Path("reports"),
+    html: Annotated[bool, typer.Option("--html/--no-html", help="Write leaderboard.html, one file that opens without a network.")] = True,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Write figures/ and gallery/.")] = True,
+    quiet: Quiet = False,
+) -> None:
+    """Write everything again that can be made of the records in a folder: tables, figures, examples, and the leaderboard page.
+
+    CSV tables go beside records/, Markdown and LaTeX ones into paper/, figures (PNG, SVG) into figures/, examples into gallery/.
+    docs/columns.md tells what the columns mean.
+    """
+    from robustbench_med import reports
+
+    display = _display(quiet)
+    for path in reports.write_all(out, page=html, pictures=figures):
+        display.say(str(path))
+
+
+@app.command()
 def show(
     record: Annotated[str, typer.Argument(help="First characters of a record's hash (column `record` of records.csv).")],
     out: Out = Path("reports"),
     as_json: Annotated[bool, typer.Option("--json", help="The whole record as JSON.")] = False,
+    gallery: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw its examples: clean, attacked, amplified difference.")
+    ] = None,
 ) -> None:
     """Everything about one record: figures with intervals, cost, versions, and the command that makes it again."""
     import json
 
+    from robustbench_med import reports
     from robustbench_med.reports import terminal
     from robustbench_med.store import Store
 
     found = Store(out).find(record)
+    if gallery is not None:
+        reports.write_gallery(out, found, gallery)
     if as_json:
         print(json.dumps(found, indent=1))
     else:
