@@ -115,6 +115,24 @@ def write_costs(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     write_text(writable_folder(out) / "model_cost.csv", csv(pd.DataFrame(rows)))
 
 
+def write_claims(out: Path, claims_files: Sequence[Path]) -> RenderableType:
+    """claims.csv and claims.md: the claims that come with medrobust and those of the user's files, against the store in `out`."""
+    from robustbench_med.reports import claims
+
+    chosen = claims.load()
+    for path in claims_files:
+        chosen += claims.load(path)
+    records = Store(out).records()
+    costs = claims.costs(tables.victims(records), out / "model_cost.csv")
+    if not records and costs.empty:
+        raise UserError(f"{out} holds neither records nor model_cost.csv; `medrobust run` and `medrobust cost --out {out}` make them")
+    board = tables.leaderboard(records)
+    findings = [claims.judge(claim, board, costs) for claim in chosen]
+    write_text(writable_folder(out) / "claims.csv", csv(claims.table(findings)))
+    write_text(out / "claims.md", claims.markdown(findings))
+    return terminal.claims(findings)
+
+
 def write_gallery(out: Path, record: Record, path: Path) -> None:
     """The examples of one record as a PNG; a record without any is a UserError."""
     from robustbench_med.reports import gallery
@@ -145,6 +163,7 @@ __all__ = [
     "terminal",
     "write",
     "write_all",
+    "write_claims",
     "write_costs",
     "write_gallery",
     "write_paper",

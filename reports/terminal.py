@@ -10,9 +10,12 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from robustbench_med.data.suites import Suite
 from robustbench_med.reports.tables import marks
+from robustbench_med.merge import Merged
+from robustbench_med.reports.claims import Finding
 from robustbench_med.reports.paper import radius_of
 from robustbench_med.reports.tables import marks, trust
 from robustbench_med.spec import radius_label
@@ -93,6 +96,32 @@ def _signs(diagnostics: Sequence[Mapping[str, Any]]) -> Table:
     for sign in diagnostics:
         table.add_row(*(escape(str(sign[key])) for key in ("sign", "verdict", "text", "advice")), style=_TRUST_STYLE.get(sign["verdict"]))
     return table
+
+
+def claims(findings: Sequence[Finding]) -> RenderableType:
+    """`medrobust claims`."""
+    table = Table(title="published claims", title_justify="left", caption="What decides a claim, and all numbers: claims.md, claims.csv.")
+    for name in ("claim", "verdict", "reported", "measured", "because"):
+        table.add_column(name, justify="right" if name in ("reported", "measured") else "left")
+    styles = {"reproduced": "green", "not reproduced": "red", "not testable here": "dim"}
+    for f in findings:
+        measured = f"{f.evidence[0].measured:.1%}" if f.evidence else "-"
+        because = f"{f.reason}; {f.evidence[0].text}" if f.evidence else f.reason
+        table.add_row(*map(escape, (f.claim.claim, f.verdict, f"{f.claim.reported:.1%}", measured, because)), style=styles[f.verdict])
+    return table
+
+
+def merged(result: Merged, out: str) -> RenderableType:
+    """`medrobust merge`."""
+    line = f"{result.copied} records copied to {out}, {result.same} were there with the same figures, {len(result.conflicts)} conflicts"
+    if not result.conflicts:
+        return Text(line)
+    table = Table(title="conflicts: the same cell, measured differently; the target's record was kept", title_justify="left")
+    for name in ("record", "from", "figure", "kept", "not taken"):
+        table.add_column(name)
+    for c in result.conflicts:
+        table.add_row(*map(escape, (c.hash[:12], str(c.source), c.what, f"{c.ours:.4f}", f"{c.theirs:.4f}")))
+    return Group(Text(line), table)
 
 
 def models(rows: Sequence[Mapping[str, Any]], preset: str, description: str) -> RenderableType:

@@ -324,6 +324,40 @@ def report(
 
 
 @app.command()
+def claims(
+    out: Out = Path("reports"),
+    file: Annotated[
+        list[Path], typer.Option("--file", "-f", help="YAML file with claims of your own; repeatable. docs/claims.md shows the format.")
+    ] = [],
+) -> None:
+    """Check published claims against what was measured here: reproduced, not reproduced, or not testable here.
+
+    Reads the records in a folder and the model_cost.csv that `medrobust cost --out` wrote there; writes claims.csv and claims.md.
+    """
+    from robustbench_med import reports
+
+    _display(False).show(reports.write_claims(out, file))
+
+
+@app.command()
+def merge(
+    sources: Annotated[list[Path], typer.Argument(help="Folders whose records are copied.")],
+    out: Out = Path("reports"),
+) -> None:
+    """Join the records of several machines in one folder and report conflicts; exit code 1 when there are any.
+
+    A record is never changed: where two folders hold the same cell with different figures, that of --out stays.
+    """
+    from robustbench_med.merge import merge as join
+    from robustbench_med.reports import terminal
+
+    result = join(sources, out)
+    _display(False).show(terminal.merged(result, str(out)))
+    if result.conflicts:
+        raise typer.Exit(1)
+
+
+@app.command()
 def show(
     record: Annotated[str, typer.Argument(help="First characters of a record's hash (column `record` of records.csv).")],
     out: Out = Path("reports"),
