@@ -139,15 +139,18 @@ def _reductions(claim: Reduction, costs: pd.DataFrame) -> Iterator[Evidence]:
     if costs.empty or claim.figure not in costs:
         return
     for key, group in costs.dropna(subset=[claim.figure]).groupby(["origin", "size", "preset"], dropna=False, sort=True):
+        decides = _others(claim, group.model)
         for ours in group[group.model == claim.model].itertuples():
-            for theirs in group[_others(claim, group.model)].itertuples():
+            for theirs in group[group.model != claim.model].itertuples():
                 a, b = getattr(ours, claim.figure), getattr(theirs, claim.figure)
                 text = f"{claim.model} {a:.4g}, {theirs.model} {b:.4g} {claim.figure} at {key[1]} px ({key[0]})"
-                yield Evidence(text=text, measured=1 - a / b, holds=1 - a / b >= claim.reported, counts=True)
+                yield Evidence(text=text, measured=1 - a / b, holds=1 - a / b >= claim.reported, counts=decides[theirs.Index])
 
 
 def _gains(claim: Gain, board: pd.DataFrame) -> Iterator[Evidence]:
     rows = _of_protocol(claim, board)
+    if rows.empty:
+        return
     keys = COMPARABLE if claim.figure == "robust" else ["data", "size", "n", "protocol"]
     rows = rows.dropna(subset=[claim.figure]).drop_duplicates([*keys, "model", "checkpoint"])
     for _, group in rows.groupby(keys, sort=True):
@@ -162,6 +165,8 @@ def _gains(claim: Gain, board: pd.DataFrame) -> Iterator[Evidence]:
 
 def _stands(claim: Stands, board: pd.DataFrame) -> Iterator[Evidence]:
     rows = _of_protocol(claim, board)
+    if rows.empty:
+        return
     strongest = rows[rows.attack != CONTROL].sort_values("robust", kind="stable").drop_duplicates([*COMPARABLE, "model", "checkpoint"])
     for _, group in strongest.groupby(COMPARABLE, sort=True):
         others = group[_others(claim, group.model)]
