@@ -25,14 +25,19 @@ def write(out: Path, *, only: Sequence[Record] | None = None) -> RenderableType:
         only: show these records alone; the files always hold all of the store.
     """
     records = read(out)
+    found = frames(Store(out), records)
+    _write_basics(out, records, found)
+    return terminal.leaderboard(found["leaderboard"] if only is None else tables.leaderboard(only))
+
+
+def _write_basics(out: Path, records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> None:
     writable_folder(out)
-    for name, frame in frames(Store(out), records).items():
+    for name, frame in found.items():
         if len(frame):
             write_text(out / f"{name}.csv", csv(frame))
         else:
             (out / f"{name}.csv").unlink(missing_ok=True)
     plots.robust_against_radius(records, out / FIGURE)
-    return terminal.leaderboard(tables.leaderboard(only or records))
 
 
 def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Path]:
@@ -45,9 +50,9 @@ def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Pa
     from robustbench_med.reports import figures, gallery
     from robustbench_med.reports import page as html
 
-    write(out)
     store, records = Store(out), read(out)
     found = frames(store, records)
+    _write_basics(out, records, found)
     written = write_paper(found, out / "paper")
     if pictures:
         written += figures.write(records, found, out / "figures")

@@ -130,7 +130,9 @@ def judge(claim: Gain | Reduction | Stands, board: pd.DataFrame, costs: pd.DataF
         missing = f"no comparison of {claim.model} with {' or '.join(claim.against or ['another model'])} was measured"
         verdict, reason = (
             "not testable here",
-            missing if not found else f"{len(found)} comparisons, none of the kind it needs ({_needs(claim)})",
+            missing
+            if not found or isinstance(claim, Reduction)
+            else f"{len(found)} comparisons, none of the kind it needs ({_needs(claim)})",
         )
     return Finding.model_validate({"claim": claim, "verdict": verdict, "reason": reason, "evidence": tuple(found[:SHOWN])})
 

@@ -31,12 +31,12 @@ def write(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: 
 
 
 def draw(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
-    """Names and figures, one after another."""
+    """Names and figures, one after another; each shows the most robust models where there are too many for one figure."""
     board, classes, crossed = found["leaderboard"], found["per_class"], found["cross_modal"]
     look = style.looks(board.model)
     one_modality = board.eps.str.contains("=0") & (board.target != "joint")
-    for key, group in board[~one_modality].groupby(plots.SETTING, sort=True):
-        name = plots.slug(key)
+    for key, everything in board[~one_modality].groupby(plots.SETTING, sort=True):
+        name, (group, _) = plots.slug(key), plots.leading(everything)
         yield f"robust-accuracy-{name}", plots.radius_figure(group, look)
         yield f"heat-map-{name}", plots.heat_map(group)
         for question, figure in (("clean-robust", plots.pareto(group, look)), ("eot", plots.eot(group, look))):
@@ -45,7 +45,7 @@ def draw(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterat
     if not classes.empty:
         attacked = classes[(classes.attack != plots.CONTROL) & ~classes.eps.str.contains("=0")]
         for key, group in attacked.groupby(["data", "size", "samples", "norm", "target", "protocol"], sort=True):
-            yield f"per-class-{plots.slug(key)}", plots.per_class(group, look)
+            yield f"per-class-{plots.slug(key)}", plots.per_class(plots.leading(group)[0], look)
     if not crossed.empty:
         real = crossed[crossed.attack != plots.CONTROL]
         for key, group in real.groupby(["data", "size", "n", "norm", "protocol"], sort=True):

@@ -17,6 +17,8 @@ from robustbench_med.reports.tables import families, is_cross_modal, leaderboard
 from robustbench_med.store import Record
 
 SETTING = ["data", "size", "n", "norm", "target", "protocol"]
+MODELS = 12
+"""Models a figure shows at most."""
 Look = dict[str, tuple[str, str]]
 
 
@@ -26,8 +28,20 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
     The point at radius 0 is clean accuracy. Where modalities have different radii the axis shows the largest.
     """
     joint = [record for record in records if not is_cross_modal(record)] or records  # those have a figure of their own
+    board, kept = leading(leaderboard(joint))
     with plt.rc_context(style.STYLE):
-        style.save(radius_figure(leaderboard(joint), style.looks(r["spec"]["victim"]["model"] for r in records)), path)
+        figure = radius_figure(board, style.looks(r["spec"]["victim"]["model"] for r in records))
+        if kept:
+            figure.suptitle(kept, fontsize=10)
+        style.save(figure, path)
+
+
+def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of the most robust models, as many as a reader can tell apart, and a sentence if that left any out."""
+    models = rows[rows.attack != CONTROL].groupby("model").robust.mean().sort_values(ascending=False, kind="stable").index
+    if len(models) <= MODELS:
+        return rows, ""
+    return rows[rows.model.isin(models[:MODELS])], f"the {MODELS} most robust (mean over attacks and radii) of {len(models)} models"
 
 
 def radius_figure(board: pd.DataFrame, look: Look) -> Figure:
