@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import yaml
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from robustbench_med.errors import UserError
 from robustbench_med.reports.paper import CONTROL
-from robustbench_med.reports.tables import COMPARABLE
+from robustbench_med.reports.tables import COMPARABLE, each
 
 Verdict = Literal["reproduced", "not reproduced", "not testable here"]
 SHOWN = 3  # lines of evidence a claim shows
@@ -40,7 +40,7 @@ class _Claim(_Strict):
     model: str
     against: list[str] | None = None
     """Models it is compared with; every other one when left out."""
-    needs: Needs = Needs()
+    needs: Needs = Needs(min_n=1)
 
 
 class Gain(_Claim):
@@ -142,8 +142,8 @@ def _reductions(claim: Reduction, costs: pd.DataFrame) -> Iterator[Evidence]:
         return
     for key, group in costs.dropna(subset=[claim.figure]).groupby(["origin", "size", "preset"], dropna=False, sort=True):
         decides = _others(claim, group.model)
-        for ours in group[group.model == claim.model].itertuples():
-            for theirs in group[group.model != claim.model].itertuples():
+        for ours in each(group[group.model == claim.model]):
+            for theirs in each(group[group.model != claim.model]):
                 a, b = getattr(ours, claim.figure), getattr(theirs, claim.figure)
                 text = f"{claim.model} {a:.4g}, {theirs.model} {b:.4g} {claim.figure} at {key[1]} px ({key[0]})"
                 yield Evidence(text=text, measured=1 - a / b, holds=1 - a / b >= claim.reported, counts=decides[theirs.Index])
@@ -175,7 +175,7 @@ def _stands(claim: Stands, board: pd.DataFrame) -> Iterator[Evidence]:
         for _, ours in group[group.model == claim.model].iterrows():
             if others.empty:
                 continue
-            best = others.loc[others.robust.idxmax()]
+            best: Any = others.sort_values("robust", kind="stable").iloc[-1]
             holds = bool(ours.robust >= claim.reported and best.robust < claim.others_below)
             attack = f"{ours.attack} {ours.norm} {ours.eps}"
             text = (
@@ -192,7 +192,7 @@ def _others(claim: _Claim, models: pd.Series) -> pd.Series:
     return models != claim.model if claim.against is None else models.isin(claim.against)
 
 
-def _meets(needs: Needs, *rows: pd.Series) -> bool:
+def _meets(needs: Needs, *rows: Any) -> bool:
     return all(
         (needs.synthetic is None or bool(row.synthetic) == needs.synthetic)
         and (needs.preset is None or row.preset == needs.preset)
@@ -215,7 +215,7 @@ def _needs(claim: _Claim) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _where(row: pd.Series) -> str:
+def _where(row: Any) -> str:
     return f"{row.data}{' (synthetic)' if row.synthetic else ''}, {row['size']} px, protocol {row.protocol}, n = {row.n}"
 
 

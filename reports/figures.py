@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from robustbench_med.paths import writable_folder
 from robustbench_med.reports import plots, style
+from robustbench_med.reports.paper import CONTROL
 from robustbench_med.store import Record
 
 
@@ -43,11 +44,11 @@ def draw(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterat
             if figure is not None:
                 yield f"{question}-{name}", figure
     if not classes.empty:
-        attacked = classes[(classes.attack != plots.CONTROL) & ~classes.eps.str.contains("=0")]
+        attacked = classes[(classes.attack != CONTROL) & ~classes.eps.str.contains("=0")]
         for key, group in attacked.groupby(["data", "size", "samples", "norm", "target", "protocol"], sort=True):
             yield f"per-class-{plots.slug(key)}", plots.per_class(plots.leading(group)[0], look)
     if not crossed.empty:
-        real = crossed[crossed.attack != plots.CONTROL]
+        real = crossed[crossed.attack != CONTROL]
         for key, group in real.groupby(["data", "size", "n", "norm", "protocol"], sort=True):
             yield f"cross-modal-{plots.slug(key)}", plots.cross_modal(group)
     for name, figure in plots.minimal_norms(records, look):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
+
+from robustbench_med.reports.tables import each
 
 Better = Literal["high", "low"] | None
 SYNTHETIC = "†"
@@ -111,19 +113,19 @@ def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
     """
     setting = ["data", "size", "n", "norm", "target", "protocol"]
     for _, group in board.groupby(setting, sort=True):
-        first = group.iloc[0]
+        first: Any = group.iloc[0]
         group = group.assign(radius=group.eps.map(radius_of), control=group.attack != CONTROL, victim=victim_names(group))
         conditions = group.sort_values(["radius", "eps", "control", "attack", "engine"])[["eps", "attack", "engine"]].drop_duplicates()
         strongest = group.sort_values("robust", kind="stable").groupby(["victim", "eps", "attack", "engine"]).head(1)
         columns, rows = [Column("victim"), Column("clean", "high")], []
-        for c in conditions.itertuples():
+        for c in each(conditions):
             engine = "" if c.engine == "native" else f" ({c.engine})"
             columns.append(Column(f"{c.attack}{engine} {c.eps}", None if c.attack == CONTROL else "high"))
         for victim, mine in strongest.groupby("victim", sort=True):
-            by_condition = {(r.eps, r.attack, r.engine): r for r in mine.itertuples()}
-            clean = mine.iloc[0]
+            by_condition = {(r.eps, r.attack, r.engine): r for r in each(mine)}
+            clean: Any = mine.iloc[0]
             cells = [Cell(str(victim)), Cell(clean.clean, (clean.clean_high - clean.clean_low) / 2)]
-            for c in conditions.itertuples():
+            for c in each(conditions):
                 row = by_condition.get((c.eps, c.attack, c.engine))
                 if row is None:
                     cells.append(Cell(None))
@@ -147,7 +149,7 @@ def victims(frame: pd.DataFrame) -> Iterator[Table]:
         ("training_seconds", "training, s", 1, 0),
     ]
     for _, group in frame.groupby(["data", "size"], sort=True):
-        first = group.iloc[0]
+        first: Any = group.iloc[0]
         shown = [w for w in wanted if group[w[0]].notna().any()]
         columns = [Column("victim"), *(Column(heading, "low", digits) for _, heading, _, digits in shown)]
         rows = []
@@ -167,7 +169,7 @@ def per_class(frame: pd.DataFrame) -> Iterator[Table]:
         overall = group.groupby(["attack", "engine"]).robust.mean()
         attack, engine = overall.idxmin()
         group = group[(group.attack == attack) & (group.engine == engine)]
-        first = group.iloc[0]
+        first: Any = group.iloc[0]
         group = group.sort_values("robust", kind="stable").groupby(["victim", "class"], sort=False).head(1)
         classes = sorted(group["class"].unique())
         rows = []
@@ -187,7 +189,7 @@ def cross_modal(frame: pd.DataFrame) -> Iterator[Table]:
     if frame.empty:
         return
     for _, group in frame.groupby(["data", "size", "norm", "protocol", "attack", "engine", "eps", "n", "model", "checkpoint"], sort=True):
-        first = group.iloc[0]
+        first: Any = group.iloc[0]
         tasks = list(dict.fromkeys(group.task))
         rows = []
         for modality, mine in group.groupby("modality", sort=False):
@@ -218,12 +220,12 @@ def radius_of(label: str) -> float:
     return max(float(n[0]) / float(n[1]) if len(n) == 2 else float(n[0]) for n in numbers)
 
 
-def data_name(row: pd.Series) -> str:
+def data_name(row: Any) -> str:
     """The data's name, marked where its images are synthetic."""
     return f"{row.data}{SYNTHETIC if row.synthetic else ''}"
 
 
-def _with_interval(row: pd.Series, figure: str) -> Cell:
+def _with_interval(row: Any, figure: str) -> Cell:
     low, high = row[f"{figure}_low"], row[f"{figure}_high"]
     return Cell(row[figure], None if pd.isna(low) else (high - low) / 2)
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from robustbench_med.reports import style
 from robustbench_med.reports.paper import CONTROL, radius_of, victim_names
-from robustbench_med.reports.tables import families, is_cross_modal, leaderboard
+from robustbench_med.reports.tables import each, families, is_cross_modal, leaderboard
 from robustbench_med.store import Record
 
 SETTING = ["data", "size", "n", "norm", "target", "protocol"]
@@ -70,7 +70,7 @@ def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Look) -> None:
             axis.plot(line.radius, line.robust, line_style, color=colour, marker=marker if line_style == "-" else None, label=label)
             if line_style == "-":
                 axis.fill_between(line.radius, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
-    first = points.iloc[0]
+    first: Any = points.iloc[0]
     axis.set_title(f"{attack} on {first.panel}")
     axis.set_xlabel(f"{first.norm} radius" + (" (grey levels of 255)" if first.norm == "Linf" else ""))
     axis.set_ylim(0, 1.03)
@@ -98,7 +98,7 @@ def pareto(group: pd.DataFrame, look: Look) -> Figure | None:
     largest = group.gflops.max() or 1
     for axis, eps in zip(axes, radii, strict=True):
         points = group[group.eps == eps]
-        for row in points.itertuples():
+        for row in each(points):
             bars = {"xerr": [[row.clean - row.clean_low], [row.clean_high - row.clean]],
                     "yerr": [[row.robust - row.robust_low], [row.robust_high - row.robust]]}  # fmt: skip
             colour, marker = look[row.model]
@@ -119,7 +119,7 @@ def heat_map(group: pd.DataFrame) -> Figure:
     """Robust accuracy, victims down, attacks and radii across, written into the cells."""
     group = group.assign(victim=victim_names(group), radius=group.eps.map(radius_of), control=group.attack != CONTROL)
     group = group.sort_values(["radius", "eps", "control", "attack", "engine", "robust"], kind="stable")
-    group = group.assign(column=[f"{r.attack}{'' if r.engine == 'native' else f' ({r.engine})'}\n{r.eps}" for r in group.itertuples()])
+    group = group.assign(column=[f"{r.attack}{'' if r.engine == 'native' else f' ({r.engine})'}\n{r.eps}" for r in each(group)])
     columns, victims = list(dict.fromkeys(group.column)), sorted(group.victim.unique())
     values = group.drop_duplicates(["victim", "column"]).pivot(index="victim", columns="column", values="robust").loc[victims, columns]
     clean = group.drop_duplicates("victim").set_index("victim").clean.loc[victims]
@@ -182,7 +182,7 @@ def per_class(group: pd.DataFrame, look: Look) -> Figure:
             axis.bar(x, bars.robust, width, yerr=errors, color=look[model][0], label=f"{model}, attacked", ecolor="0.25", capsize=2)
         counts = mine.drop_duplicates("class").set_index("class").n
         axis.set_xticks(range(len(order)), [f"{name}\nn = {counts[name]}" for name in order], fontsize=9)
-        first = mine.iloc[0]
+        first: Any = mine.iloc[0]
         axis.set(ylim=(0, 1.08), title=f"task {task}")
     axes[0].set_ylabel("accuracy")
     setting = describe(first.rename({"samples": "n", "n": "class_n"}))
@@ -196,8 +196,9 @@ def worst_attack(group: pd.DataFrame) -> pd.DataFrame:
     group = group[group.attack != CONTROL]
     radii = group.eps.map(radius_of)
     group = group[radii == radii.max()]
-    attack, engine = group.groupby(["attack", "engine"]).robust.mean().idxmin()
-    chosen = group[(group.attack == attack) & (group.engine == engine)]
+    means = group.groupby(["attack", "engine"]).robust.mean().reset_index()
+    worst: Any = means.sort_values("robust", kind="stable").iloc[0]
+    chosen = group[(group.attack == worst.attack) & (group.engine == worst.engine)]
     return chosen.sort_values("robust", kind="stable").groupby(["model", "checkpoint", "task", "class"], sort=False).head(1)
 
 
@@ -211,7 +212,7 @@ def eot(group: pd.DataFrame, look: Look) -> Figure | None:
         return None
     figure, (axis,) = style.grid(1, width=7, height=4.6)
     for i, ((model, attack, _, eps, _), mine) in enumerate(lines):
-        colour, marker = look[model]
+        colour, marker = look[str(model)]
         mine = mine.drop_duplicates("eot")
         dash = ("-", "--", ":", "-.")[i % 4]
         axis.plot(mine.eot, mine.robust, dash, color=colour, marker=marker, label=f"{model}, {attack} {eps}")
@@ -245,7 +246,7 @@ def minimal_norms(records: Sequence[Record], look: Look) -> Iterator[tuple[str, 
         yield slug(key), figure
 
 
-def describe(row: pd.Series, trust: str = "") -> str:
+def describe(row: Any, trust: str = "") -> str:
     """Data, threat model, protocol and n of a figure."""
     synthetic = " (synthetic)" if row.synthetic else ""
     target = row.get("target", "joint")

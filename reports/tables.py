@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,11 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
 def trust(family: Sequence[Record]) -> str:
     """The worst verdict of a family's diagnostics: fail, warn, pass, or "not checked"."""
     return min((record.get("trust") or "not checked" for record in family), key=TRUST.index)
+
+
+def each(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows as named tuples, their fields of any type (pandas-stubs makes each a union of twenty)."""
+    return iter(frame.itertuples())
 
 
 def engine(record: Record) -> str:

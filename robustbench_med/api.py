@@ -49,7 +49,7 @@ class Results:
         return f"{len(self.records)} records in {self.folder}\n{shown}"
 
     def _repr_html_(self) -> str:
-        shown = self.table[list(SHOWN)].to_html(index=False, float_format="%.3f", border=0) if self.records else ""
+        shown = self.table[list(SHOWN)].to_html(index=False, float_format="{:.3f}".format, border=0) if self.records else ""
         return f"<p>{len(self.records)} records in <code>{escape(str(self.folder))}</code></p>{shown}"
 
 
