@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustbench_med.reports.tables import engine, families, is_cross_modal, leaderboard
+from robustbench_med.reports.tables import attack_name, engine, families, is_cross_modal, leaderboard
 from robustbench_med.spec import number_label, radius_label
 from robustbench_med.statistics import wilson
 from robustbench_med.store import Record
@@ -37,7 +37,7 @@ def per_class(records: Sequence[Record], arrays: Arrays) -> pd.DataFrame:
             "norm": spec["threat"]["norm"],
             "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
             "target": _target(first),
-            "attack": spec["attack"]["name"],
+            "attack": attack_name(first),
             "engine": engine(first),
             "protocol": spec["protocol"]["name"],
             "samples": spec["data"]["n"],

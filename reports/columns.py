@@ -13,7 +13,7 @@ _THREAT = {
     "eps": "radius for pixels in 0..1, `mri=4/255,xray=0` where modalities differ (0 = trusted)",
 }
 _ATTACK = {
-    "attack": "attack, as `--attack` takes it; `noise` is the control: uniform noise of the same radius",
+    "attack": "attack, as `--attack` takes it, `from` other victims (transfer), `to` classes (targeted); `noise` is the control",
     "engine": "who computed it: `native`, `torchattacks` or `art`",
     "protocol": "`sound` (fresh draws, EOT) or `release` (the authors' notebook)",
 }

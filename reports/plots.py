@@ -99,8 +99,7 @@ def pareto(group: pd.DataFrame, look: Look) -> Figure | None:
     for axis, eps in zip(axes, radii, strict=True):
         points = group[group.eps == eps]
         for row in each(points):
-            bars = {"xerr": [[row.clean - row.clean_low], [row.clean_high - row.clean]],
-                    "yerr": [[row.robust - row.robust_low], [row.robust_high - row.robust]]}  # fmt: skip
+            bars = {"xerr": _error(row, "clean"), "yerr": _error(row, "robust")}
             colour, marker = look[row.model]
             axis.errorbar(row.clean, row.robust, **bars, color=colour, alpha=0.35, linewidth=1)
             area = 40 + 360 * row.gflops / largest
@@ -113,6 +112,12 @@ def pareto(group: pd.DataFrame, look: Look) -> Figure | None:
     figure.suptitle(f"clean and robust accuracy, area = FLOPs\n{describe(group.iloc[0])}", fontsize=11)
     style.legend(figure, axes, columns=1 if len(axes) == 1 else 3)
     return figure
+
+
+def _error(row: Any, figure: str) -> list[list[float]]:
+    """Lengths of an interval's arms, rounding below 0 taken out."""
+    value = getattr(row, figure)
+    return [[max(value - getattr(row, f"{figure}_low"), 0)], [max(getattr(row, f"{figure}_high") - value, 0)]]
 
 
 def heat_map(group: pd.DataFrame) -> Figure:
@@ -234,7 +239,8 @@ def minimal_norms(records: Sequence[Record], look: Look) -> Iterator[tuple[str, 
         found.setdefault(tuple(row[SETTING]), []).append((family[0], row))
     for key, members in sorted(found.items()):
         figure, (axis,) = style.grid(1, width=7, height=4.6)
-        for record, row in members:
+        once = {(row.model, row.checkpoint, row.attack, row.engine): (record, row) for record, row in members}  # radii share one search
+        for record, row in once.values():
             minimal = record["figures"]["minimal_norm"]
             radius, robust = zip(*minimal["curve"], strict=True)
             median = "" if minimal["median"] is None else f", median {minimal['median']:.3g}"

@@ -73,7 +73,7 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
         "norm": spec["threat"]["norm"],
         "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
         "target": "joint" if len(attacked) == len(names["tasks"]) else "+".join(attacked),
-        "attack": spec["attack"]["name"],
+        "attack": attack_name(first),
         "engine": engine(first),
         "protocol": spec["protocol"]["name"],
         "n": spec["data"]["n"],
@@ -115,6 +115,14 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
 def trust(family: Sequence[Record]) -> str:
     """The worst verdict of a family's diagnostics: fail, warn, pass, or "not checked"."""
     return min((record.get("trust") or "not checked" for record in family), key=TRUST.index)
+
+
+def attack_name(record: Record) -> str:
+    """The attack, with the victims its adversarials come from and the classes it aims at, where it has any."""
+    spec = record["spec"]
+    sources = [source["model"] for source in spec["attack"].get("sources", ())]
+    target = spec["threat"].get("target")
+    return str(spec["attack"]["name"]) + (f" from {'+'.join(sources)}" if sources else "") + (f" to {target}" if target else "")
 
 
 def each(frame: pd.DataFrame) -> Iterator[Any]:
@@ -164,7 +172,7 @@ def long_form(records: Sequence[Record]) -> pd.DataFrame:
             "synthetic": record["synthetic"],
             "norm": spec["threat"]["norm"],
             "eps": radius_label(spec["threat"]["radii"], record["names"]["modalities"]),
-            "attack": spec["attack"]["name"],
+            "attack": attack_name(record),
             "engine": engine(record),
             "protocol": spec["protocol"]["name"],
             "seed": spec["seed"],
@@ -191,7 +199,7 @@ def cost(records: Sequence[Record]) -> pd.DataFrame:
             "record": record["hash"][:12],
             "model": record["spec"]["victim"]["model"],
             "data": record["spec"]["data"]["name"],
-            "attack": record["spec"]["attack"]["name"],
+            "attack": attack_name(record),
             "eps": radius_label(record["spec"]["threat"]["radii"], record["names"]["modalities"]),
             **{key: record["victim"][key] for key in ("parameters", "gflops", "gmacs", "latency_ms")},
             "model_memory_mib": record["victim"]["peak_memory_mib"],

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from records import outcomes, record
+from records import fill, outcomes, record
 
 from robustbench_med import reports
 from robustbench_med.errors import UserError
@@ -75,6 +75,26 @@ def test_the_figure_has_a_line_a_model_the_noise_control_and_a_title_that_tells(
     assert axis.lines[0].get_ydata()[0] == 0.9  # clean accuracy at radius 0
     for word in ("pgd", "heads+chests", "synthetic", "Linf", "sound", "n = 50"):
         assert word in axis.get_title()
+
+
+def test_every_figure_is_drawn_at_the_ends_of_the_scale_and_says_what_it_shows(tmp_path: Path) -> None:
+    made = [record(m, r, clean=1.0, eps=e / 255, eot=n) for m, r in (("mail", 0.0), ("late", 1.0)) for e in (1, 4) for n in (1, 8)]
+    made += [record(robust=r, eps=e, tasks=(t,)) for r, e in ((0.0, [0.1, 0.0]), (1.0, [0.0, 0.1])) for t in (0, 1)]
+    sweep = [record("late", 0.3, attack="cw", eps=e, norm="L2") for e in (0.5, 1.0)]
+    for one in sweep:
+        one["figures"]["minimal_norm"] = {"median": 0.7, "curve": [[0.0, 0.9], [0.7, 0.45], [1.2, 0.0]]}
+    store = fill(Store(tmp_path), *made, *sweep, images=True)
+    written = reports.write_all(tmp_path, page=False)
+    questions = {"robust-accuracy", "heat-map", "clean-robust", "eot", "per-class", "cross-modal", "minimal-norm"}
+    pictures = [path for path in written if path.parent.name == "figures"]
+    assert {next(q for q in questions if path.name.startswith(q)) for path in pictures} == questions
+    for path in pictures:
+        text = path.with_suffix(".svg").read_text()  # text stays text
+        for word in ("heads+chests", "synthetic", "protocol sound", "n = 50"):
+            assert word in text, path.name
+    minimal = next(path for path in pictures if path.name.startswith("minimal")).with_suffix(".svg").read_text()
+    assert minimal.count("median 0.7") == 1  # radii share one search, so one curve
+    assert len([path for path in written if path.parent.name == "gallery"]) == len({r["spec"]["victim"]["model"] for r in store.records()})
 
 
 def test_names_with_markup_are_shown_as_they_are() -> None:
