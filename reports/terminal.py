@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_med.data.suites import Suite
-from robustbench_med.reports.tables import marks
 from robustbench_med.merge import Merged
 from robustbench_med.reports.claims import Finding
 from robustbench_med.reports.paper import radius_of

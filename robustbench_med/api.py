@@ -12,6 +12,7 @@ import pandas as pd
 
 from robustbench_med import runner, spec, training
 from robustbench_med.data import Dataset
+from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.device import choose_device
 from robustbench_med.errors import UserError
 from robustbench_med.progress import Display
@@ -76,7 +77,7 @@ def load_data(
     Raises:
         UserError: an unknown name, missing or unreadable files.
     """
-    return runner.load_data(name, preset, size, _job(None, "cpu", data_root, accept_unverified, quiet=True))
+    return runner.load_data(name, preset, size, Preprocessing(), _job(None, "cpu", data_root, accept_unverified, quiet=True))
 
 
 def load_model(
