@@ -1,8 +1,8 @@
-"""Reports: tables, figures and what the terminal shows. They read the store and nothing else."""
+"""Reports: tables, figures, pages and what the terminal shows. They read the store and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +11,108 @@ from rich.console import RenderableType
 
 from robustbench_med.errors import UserError
 from robustbench_med.paths import writable_folder, write_text
-from robustbench_med.reports import plots, tables, terminal
+from robustbench_med.reports import breakdowns, paper, plots, tables, terminal
 from robustbench_med.store import Record, Store
 
 FIGURE = "robust_accuracy.png"
+PAGE = "leaderboard.html"
 
 
 def write(out: Path, *, only: Sequence[Record] | None = None) -> RenderableType:
-    """Writes leaderboard.csv, records.csv, cost.csv and the figure from all records below `out`; returns the table to show.
+    """Writes the CSV tables and the figure from all records below `out`; returns the table to show.
 
     Args:
         only: show these records alone; the files always hold all of the store.
     """
+    records = read(out)
+    found = frames(Store(out), records)
+    _write_basics(out, records, found)
+    return terminal.leaderboard(found["leaderboard"] if only is None else tables.leaderboard(only))
+
+
+def _write_basics(out: Path, records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> None:
+    writable_folder(out)
+    for name, frame in found.items():
+        if len(frame):
+            write_text(out / f"{name}.csv", csv(frame))
+        else:
+            (out / f"{name}.csv").unlink(missing_ok=True)
+    plots.robust_against_radius(records, out / FIGURE)
+
+
+def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Path]:
+    """Everything that can be made of the store: CSV, Markdown and LaTeX tables, figures, galleries, the page; returns new paths.
+
+    Args:
+        page: write leaderboard.html.
+        pictures: write figures/ and gallery/ (for every victim and data set the record under the attack that harmed it most).
+    """
+    from robustbench_med.reports import figures, gallery
+    from robustbench_med.reports import page as html
+
+    store, records = Store(out), read(out)
+    found = frames(store, records)
+    _write_basics(out, records, found)
+    written = write_paper(found, out / "paper")
+    if pictures:
+        written += figures.write(records, found, out / "figures")
+        written += gallery.write(store, strongest(records), out / "gallery")
+    if page:
+        write_text(out / PAGE, html.render(store, records))
+        written.append(out / PAGE)
+    return written
+
+
+def read(out: Path) -> list[Record]:
+    """All records below a folder; none is a UserError."""
     records = Store(out).records()
     if not records:
         raise UserError(f"{out} holds no records; `medrobust run --out {out}` makes some")
-    writable_folder(out)
-    for name, frame in (
-        ("leaderboard", tables.leaderboard(records)),
-        ("records", tables.long_form(records)),
-        ("cost", tables.cost(records)),
-    ):
-        write_text(out / f"{name}.csv", csv(frame))
-    plots.robust_against_radius(records, out / FIGURE)
-    return terminal.leaderboard(tables.leaderboard(only or records))
+    return records
+
+
+def strongest(records: Sequence[Record]) -> list[Record]:
+    """For every model and data set the record with the lowest robust accuracy under an attack that is no control."""
+    found: dict[tuple[str, str], Record] = {}
+    for record in sorted(records, key=lambda r: (r["figures"]["robust"], r["hash"])):
+        if record["spec"]["attack"]["name"] != paper.CONTROL:
+            found.setdefault((record["spec"]["data"]["name"], record["spec"]["victim"]["model"]), record)
+    return [found[key] for key in sorted(found)]
+
+
+def frames(store: Store, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    """The tables by name, as columns.py describes them."""
+    return {
+        "leaderboard": tables.leaderboard(records),
+        "records": tables.long_form(records),
+        "cost": tables.cost(records),
+        "victims": tables.victims(records),
+        "per_class": breakdowns.per_class(records, store.arrays),
+        "cross_modal": breakdowns.cross_modal(records),
+    }
+
+
+def paper_tables(found: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
+    """The tables for papers out of those of `frames`."""
+    yield from paper.leaderboards(found["leaderboard"])
+    yield from paper.victims(found["victims"])
+    yield from paper.cross_modal(found["cross_modal"])
+    yield from paper.per_class(found["per_class"])
+
+
+def write_paper(found: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """NAME.md and NAME.tex of each kind of table, and all.tex, a document that holds them; returns the paths."""
+    writable_folder(folder)
+    kinds: dict[str, list[paper.Table]] = {}
+    for table in paper_tables(found):
+        kinds.setdefault(table.name, []).append(table)
+    texts = {"all.tex": paper.document([table for group in kinds.values() for table in group])}
+    for name, group in kinds.items():
+        texts[f"{name}.md"] = "\n".join(map(paper.markdown, group))
+        texts[f"{name}.tex"] = "\n".join(map(paper.latex, group))
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def write_costs(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
@@ -42,9 +120,56 @@ def write_costs(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     write_text(writable_folder(out) / "model_cost.csv", csv(pd.DataFrame(rows)))
 
 
+def write_claims(out: Path, claims_files: Sequence[Path]) -> RenderableType:
+    """claims.csv and claims.md: the claims that come with medrobust and those of the user's files, against the store in `out`."""
+    from robustbench_med.reports import claims
+
+    chosen = claims.load()
+    for path in claims_files:
+        chosen += claims.load(path)
+    records = Store(out).records()
+    costs = claims.costs(tables.victims(records), out / "model_cost.csv")
+    if not records and costs.empty:
+        raise UserError(f"{out} holds neither records nor model_cost.csv; `medrobust run` and `medrobust cost --out {out}` make them")
+    board = tables.leaderboard(records)
+    findings = [claims.judge(claim, board, costs) for claim in chosen]
+    write_text(writable_folder(out) / "claims.csv", csv(claims.table(findings)))
+    write_text(out / "claims.md", claims.markdown(findings))
+    return terminal.claims(findings)
+
+
+def write_gallery(out: Path, record: Record, path: Path) -> None:
+    """The examples of one record as a PNG; a record without any is a UserError."""
+    from robustbench_med.reports import gallery
+
+    found = gallery.examples(Store(out), record)
+    if not found:
+        raise UserError(f"record {record['hash'][:12]} keeps no examples (it was made by an older version); compute it again with --force")
+    if path.suffix != ".png":
+        raise UserError(f"--gallery writes a PNG; {path} should end in .png")
+    gallery.save(record, found, path)
+
+
 def csv(frame: pd.DataFrame) -> str:
     """CSV with figures to six digits: below that float32 kernels of different machines disagree."""
     return str(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
-__all__ = ["FIGURE", "csv", "plots", "tables", "terminal", "write", "write_costs"]
+__all__ = [
+    "FIGURE",
+    "PAGE",
+    "csv",
+    "frames",
+    "paper_tables",
+    "plots",
+    "read",
+    "strongest",
+    "tables",
+    "terminal",
+    "write",
+    "write_all",
+    "write_claims",
+    "write_costs",
+    "write_gallery",
+    "write_paper",
+]

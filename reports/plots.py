@@ -1,34 +1,25 @@
-"""Figures out of records: robust accuracy against radius."""
+"""Figures out of the leaderboard: accuracy against radius, clean against robust, attack x model, draws of EOT, minimal norms."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from robustbench_med.paths import write_atomically
-from robustbench_med.reports.tables import families, leaderboard
+from robustbench_med.reports import style
+from robustbench_med.reports.paper import CONTROL, radius_of, victim_names
+from robustbench_med.reports.tables import each, families, is_cross_modal, leaderboard
 from robustbench_med.store import Record
 
-# Okabe & Ito's palette: told apart by colour-blind readers and in print
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
-STYLE: dict[Any, Any] = {
-    "font.size": 11,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.hashsalt": "medrobust",
-}
-CONTROL = "noise"
+SETTING = ["data", "size", "n", "norm", "target", "protocol"]
+MODELS = 12
+"""Models a figure shows at most."""
+Look = dict[str, tuple[str, str]]
 
 
 def robust_against_radius(records: Sequence[Record], path: Path) -> None:
@@ -36,80 +27,239 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
 
     The point at radius 0 is clean accuracy. Where modalities have different radii the axis shows the largest.
     """
-    points = _points(records)
+    joint = [record for record in records if not is_cross_modal(record)] or records  # those have a figure of their own
+    board, kept = leading(leaderboard(joint))
+    with plt.rc_context(style.STYLE):
+        figure = radius_figure(board, style.looks(r["spec"]["victim"]["model"] for r in records))
+        if kept:
+            figure.suptitle(kept, fontsize=10)
+        style.save(figure, path)
+
+
+def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of the most robust models, as many as a reader can tell apart, and a sentence if that left any out."""
+    models = rows[rows.attack != CONTROL].groupby("model").robust.mean().sort_values(ascending=False, kind="stable").index
+    if len(models) <= MODELS:
+        return rows, ""
+    return rows[rows.model.isin(models[:MODELS])], f"the {MODELS} most robust (mean over attacks and radii) of {len(models)} models"
+
+
+def radius_figure(board: pd.DataFrame, look: Look) -> Figure:
+    """The figure of `robust_against_radius`, from rows of the leaderboard."""
+    points = _points(board)
     panels = sorted({(str(p), str(a)) for p, a in zip(points.panel, points.attack, strict=True) if a != CONTROL})
     panels = panels or [(str(points.panel.iloc[0]), CONTROL)]
-    colour = {model: COLOURS[i % len(COLOURS)] for i, model in enumerate(sorted(points.model.unique()))}
-    columns = min(3, len(panels))
-    height = -(-len(panels) // columns)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            height, columns, figsize=(5.2 * columns, 4.4 * height), squeeze=False, sharey=True, layout="constrained"
-        )
-        for axis, (panel, attack) in zip(axes.flat, panels, strict=False):
-            _panel(axis, points[points.panel == panel], attack, colour)
-        for axis in list(axes.flat)[len(panels) :]:
-            axis.set_visible(False)
-        for axis in axes[:, 0]:
-            axis.set_ylabel("accuracy (mean over attacked tasks)")
-        entries = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(2 * columns, 4), frameon=False)
-        try:
-            write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None}))
-        finally:
-            plt.close(figure)
+    figure, axes = style.grid(len(panels), sharey=True)
+    for axis, (panel, attack) in zip(axes, panels, strict=True):
+        _panel(axis, points[points.panel == panel], attack, look)
+    for axis in axes[::3]:
+        axis.set_ylabel("accuracy (mean over attacked tasks)")
+    style.legend(figure, axes)
+    return figure
 
 
-def _panel(axis: Axes, points: pd.DataFrame, attack: str, colour: dict[str, str]) -> None:
-    for i, model in enumerate(sorted(colour)):
-        for name, style in ((attack, "-"), (CONTROL, "--")):
-            line = points[(points.model == model) & (points.attack == name)].sort_values("radius")
-            if line.empty or (attack == CONTROL and style == "--"):
+def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Look) -> None:
+    for model, (colour, marker) in look.items():
+        for name, line_style in ((attack, "-"), (CONTROL, "--")):
+            line = points[(points.model == model) & (points.attack == name)].sort_values(["radius", "robust"])
+            if line.empty or (attack == CONTROL and line_style == "--"):
                 continue
+            line = line.drop_duplicates("radius")  # of several settings of an attack the strongest
             line = pd.concat([line.iloc[:1].assign(radius=0.0, robust=line.clean, low=line.clean_low, high=line.clean_high), line])
-            label = f"{model}, {'noise control' if style == '--' else 'attacked'}"
-            axis.plot(
-                line.radius,
-                line.robust,
-                style,
-                color=colour[model],
-                marker=MARKERS[i % len(MARKERS)] if style == "-" else None,
-                label=label,
-            )
-            if style == "-":
-                axis.fill_between(line.radius, line.low, line.high, color=colour[model], alpha=0.15, linewidth=0)
-    first = points.iloc[0]
-    axis.set_title(f"{attack} on {first.title}", fontsize=11)
+            label = f"{model}, {'noise control' if line_style == '--' else 'attacked'}"
+            axis.plot(line.radius, line.robust, line_style, color=colour, marker=marker if line_style == "-" else None, label=label)
+            if line_style == "-":
+                axis.fill_between(line.radius, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+    first: Any = points.iloc[0]
+    axis.set_title(f"{attack} on {first.panel}")
     axis.set_xlabel(f"{first.norm} radius" + (" (grey levels of 255)" if first.norm == "Linf" else ""))
     axis.set_ylim(0, 1.03)
 
 
-def _points(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a family of records, as plotted."""
-    rows: list[dict[str, Any]] = []
-    for family in families(records):
-        spec, names = family[0]["spec"], family[0]["names"]
+def _points(board: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard with what the radius figure needs: panel, title, radius on its axis."""
+    titles, radii, attacks = [], [], []
+    for _, row in board.iterrows():
+        trusted = [part.removesuffix("=0") for part in row.eps.split(",") if part.endswith("=0")]
+        titles.append(describe(row, f", {'+'.join(trusted)} trusted" if trusted else "").replace(", ", "\n", 1))
+        radii.append(radius_of(row.eps) * (255 if row.norm == "Linf" else 1))
+        attacks.append(row.attack if row.engine == "native" else f"{row.attack} ({row.engine})")
+    return board.assign(panel=titles, radius=radii, attack=attacks, low=board.robust_low, high=board.robust_high)
+
+
+def pareto(group: pd.DataFrame, look: Look) -> Figure | None:
+    """Clean against robust accuracy under the strongest attack, a panel a radius; the area of a point is its FLOPs."""
+    group = group[group.attack != CONTROL]
+    if group.empty:
+        return None
+    group = group.sort_values("robust", kind="stable").groupby(["model", "checkpoint", "eps"]).head(1)
+    radii = sorted(group.eps.unique(), key=lambda label: (radius_of(label), label))
+    figure, axes = style.grid(len(radii), sharey=True)
+    largest = group.gflops.max() or 1
+    for axis, eps in zip(axes, radii, strict=True):
+        points = group[group.eps == eps]
+        for row in each(points):
+            bars = {"xerr": _error(row, "clean"), "yerr": _error(row, "robust")}
+            colour, marker = look[row.model]
+            axis.errorbar(row.clean, row.robust, **bars, color=colour, alpha=0.35, linewidth=1)
+            area = 40 + 360 * row.gflops / largest
+            axis.scatter(row.clean, row.robust, area, color=colour, marker=marker, alpha=0.8, edgecolors="white", zorder=3)
+            axis.plot([], [], marker, color=colour, label=f"{row.model} ({row.gflops:.3g} GFLOPs)")
+        axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
+        axis.set(xlim=(0, 1.03), ylim=(0, 1.03), xlabel="clean accuracy", title=f"strongest attack at {eps}")
+    for axis in axes[::3]:
+        axis.set_ylabel("robust accuracy")
+    figure.suptitle(f"clean and robust accuracy, area = FLOPs\n{describe(group.iloc[0])}", fontsize=11)
+    style.legend(figure, axes, columns=1 if len(axes) == 1 else 3)
+    return figure
+
+
+def _error(row: Any, figure: str) -> list[list[float]]:
+    """Lengths of an interval's arms, rounding below 0 taken out."""
+    value = getattr(row, figure)
+    return [[max(value - getattr(row, f"{figure}_low"), 0)], [max(getattr(row, f"{figure}_high") - value, 0)]]
+
+
+def heat_map(group: pd.DataFrame) -> Figure:
+    """Robust accuracy, victims down, attacks and radii across, written into the cells."""
+    group = group.assign(victim=victim_names(group), radius=group.eps.map(radius_of), control=group.attack != CONTROL)
+    group = group.sort_values(["radius", "eps", "control", "attack", "engine", "robust"], kind="stable")
+    group = group.assign(column=[f"{r.attack}{'' if r.engine == 'native' else f' ({r.engine})'}\n{r.eps}" for r in each(group)])
+    columns, victims = list(dict.fromkeys(group.column)), sorted(group.victim.unique())
+    values = group.drop_duplicates(["victim", "column"]).pivot(index="victim", columns="column", values="robust").loc[victims, columns]
+    clean = group.drop_duplicates("victim").set_index("victim").clean.loc[victims]
+    values.insert(0, "clean", clean)
+    return matrix(values, f"robust accuracy\n{describe(group.iloc[0])}")
+
+
+def cross_modal(group: pd.DataFrame) -> Figure:
+    """Robust accuracy by attacked modality and task, a panel a victim."""
+    keys = list(group.groupby(["model", "checkpoint", "attack", "engine", "eps"], sort=True))
+    figure, axes = style.grid(len(keys), width=6, height=3.8)
+    for axis, ((model, _, attack, _, eps), mine) in zip(axes, keys, strict=True):
+        values = mine.pivot(index="modality", columns="task", values="robust")
+        values = values.loc[list(dict.fromkeys(mine.modality)), list(dict.fromkeys(mine.task))]
+        heat(axis, values)
+        axis.set(xlabel="task aimed at", ylabel="attacked modality", title=f"{model}, {attack} {eps}")
+    figure.suptitle(f"robust accuracy, one modality attacked\n{describe(group.iloc[0])}", fontsize=11)
+    return figure
+
+
+def matrix(values: pd.DataFrame, title: str) -> Figure:
+    """A heat map with its figures written into the cells."""
+    figure, axis = plt.subplots(
+        figsize=(max(6.5, 2.2 + 0.85 * len(values.columns) + 0.08 * max(map(len, values.index))), 1.6 + 0.5 * len(values)),
+        layout="constrained",
+    )
+    heat(axis, values)
+    axis.set_title(title)
+    return figure
+
+
+def heat(axis: Axes, values: pd.DataFrame) -> None:
+    """One heat map on a scale from 0 to 1; what was not measured is grey and says so."""
+    axis.set_facecolor("0.85")
+    axis.imshow(values.to_numpy(float), cmap=style.HEAT, vmin=0, vmax=1, aspect="auto")
+    axis.set_xticks(range(len(values.columns)), values.columns, fontsize=9)
+    axis.set_yticks(range(len(values)), values.index)
+    axis.grid(visible=False)
+    for i, row in enumerate(values.to_numpy(float)):
+        for j, value in enumerate(row):
+            text = "-" if pd.isna(value) else f"{value:.2f}"
+            axis.text(j, i, text, ha="center", va="center", color="black" if pd.isna(value) or value > 0.55 else "white", fontsize=9)
+
+
+def per_class(group: pd.DataFrame, look: Look) -> Figure:
+    """Clean (outlined) and robust accuracy of every class under the most harmful attack at the largest radius, a panel a task."""
+    group = worst_attack(group)
+    tasks = list(dict.fromkeys(group.task))
+    figure, axes = style.grid(len(tasks), width=6.4, sharey=True)
+    models = sorted(group.model.unique())
+    for axis, task in zip(axes, tasks, strict=True):
+        mine = group[group.task == task]
+        order = list(mine.groupby("class").robust.mean().sort_values().index)
+        for i, model in enumerate(models):
+            bars = mine[mine.model == model].drop_duplicates("class").set_index("class").reindex(order)
+            x = [k + (i - (len(models) - 1) / 2) * 0.8 / len(models) for k in range(len(order))]
+            width = 0.72 / len(models)
+            axis.bar(x, bars.clean, width, facecolor="none", edgecolor="0.4", linewidth=0.8, label="clean" if i == 0 else None)
+            errors = [(bars.robust - bars.robust_low).clip(0), (bars.robust_high - bars.robust).clip(0)]
+            axis.bar(x, bars.robust, width, yerr=errors, color=look[model][0], label=f"{model}, attacked", ecolor="0.25", capsize=2)
+        counts = mine.drop_duplicates("class").set_index("class").n
+        axis.set_xticks(range(len(order)), [f"{name}\nn = {counts[name]}" for name in order], fontsize=9)
+        first: Any = mine.iloc[0]
+        axis.set(ylim=(0, 1.08), title=f"task {task}")
+    axes[0].set_ylabel("accuracy")
+    setting = describe(first.rename({"samples": "n", "n": "class_n"}))
+    figure.suptitle(f"accuracy by class, {first.attack} {first.eps}\n{setting}", fontsize=11)
+    style.legend(figure, axes)
+    return figure
+
+
+def worst_attack(group: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a per-class table at its largest radius under the attack with the lowest mean, of its settings the strongest."""
+    group = group[group.attack != CONTROL]
+    radii = group.eps.map(radius_of)
+    group = group[radii == radii.max()]
+    means = group.groupby(["attack", "engine"]).robust.mean().reset_index()
+    worst: Any = means.sort_values("robust", kind="stable").iloc[0]
+    chosen = group[(group.attack == worst.attack) & (group.engine == worst.engine)]
+    return chosen.sort_values("robust", kind="stable").groupby(["model", "checkpoint", "task", "class"], sort=False).head(1)
+
+
+def eot(group: pd.DataFrame, look: Look) -> Figure | None:
+    """Robust accuracy against the draws per gradient, one line a random victim, attack and radius; needs two numbers of draws."""
+    group = group[(group.draws > 1) & group.eot.notna()]
+    group = group.assign(rest=group.attack_params.str.replace(r"\beot=\S+ ?", "", regex=True))
+    lines = [(key, mine.sort_values("eot")) for key, mine in group.groupby(["model", "attack", "engine", "eps", "rest"], sort=True)]
+    lines = [(key, mine) for key, mine in lines if mine.eot.nunique() > 1]
+    if not lines:
+        return None
+    figure, (axis,) = style.grid(1, width=7, height=4.6)
+    for i, ((model, attack, _, eps, _), mine) in enumerate(lines):
+        colour, marker = look[str(model)]
+        mine = mine.drop_duplicates("eot")
+        dash = ("-", "--", ":", "-.")[i % 4]
+        axis.plot(mine.eot, mine.robust, dash, color=colour, marker=marker, label=f"{model}, {attack} {eps}")
+        axis.fill_between(mine.eot, mine.robust_low, mine.robust_high, color=colour, alpha=0.15, linewidth=0)
+    draws = sorted({int(n) for _, mine in lines for n in mine.eot})
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(draws, draws)
+    axis.minorticks_off()
+    axis.set(ylim=(0, 1.03), xlabel="EOT draws per gradient", ylabel="robust accuracy", title=describe(lines[0][1].iloc[0]))
+    style.legend(figure, [axis], columns=2)
+    return figure
+
+
+def minimal_norms(records: Sequence[Record], look: Look) -> Iterator[tuple[str, Figure]]:
+    """Robust accuracy against the size of the smallest perturbation found, a figure a setting, from minimal-norm attacks."""
+    found: dict[tuple[Any, ...], list[tuple[Record, pd.Series]]] = {}
+    for family in families([r for r in records if r["figures"].get("minimal_norm")]):
         row = leaderboard(family).iloc[0]
-        radii = spec["threat"]["radii"]
-        scale = 255 if spec["threat"]["norm"] == "Linf" else 1
-        trusted = [name for name, r in zip(names["modalities"], radii, strict=True) if r == 0]
-        trust = f", {'+'.join(trusted)} trusted" if trusted and max(radii) > 0 else ""
-        target = "" if row.target == "joint" else f", target {row.target}"
-        title = f"{row.data}{' (synthetic)' if row.synthetic else ''}\n{row.norm}{trust}{target}, protocol {row.protocol}, n = {row.n}"
-        rows.append(
-            {
-                "panel": f"{title}/{row['size']}",
-                "title": title,
-                "model": row.model,
-                "attack": row.attack,
-                "norm": row.norm,
-                "radius": max(radii) * scale,
-                "robust": row.robust,
-                "low": row.robust_low,
-                "high": row.robust_high,
-                "clean": row.clean,
-                "clean_low": row.clean_low,
-                "clean_high": row.clean_high,
-            }
-        )
-    return pd.DataFrame(rows)
+        found.setdefault(tuple(row[SETTING]), []).append((family[0], row))
+    for key, members in sorted(found.items()):
+        figure, (axis,) = style.grid(1, width=7, height=4.6)
+        once = {(row.model, row.checkpoint, row.attack, row.engine): (record, row) for record, row in members}  # radii share one search
+        for record, row in once.values():
+            minimal = record["figures"]["minimal_norm"]
+            radius, robust = zip(*minimal["curve"], strict=True)
+            median = "" if minimal["median"] is None else f", median {minimal['median']:.3g}"
+            dash = "-" if row.attack == members[0][1].attack else "--"
+            axis.plot(radius, robust, dash, drawstyle="steps-post", color=look[row.model][0], label=f"{row.model}, {row.attack}{median}")
+        axis.set(ylim=(0, 1.03), ylabel="robust accuracy", title=describe(members[0][1]))
+        axis.set_xlabel(f"{members[0][1].norm} size of the smallest perturbation found (pixels in 0..1)")
+        style.legend(figure, [axis], columns=2)
+        yield slug(key), figure
+
+
+def describe(row: Any, trust: str = "") -> str:
+    """Data, threat model, protocol and n of a figure."""
+    synthetic = " (synthetic)" if row.synthetic else ""
+    target = row.get("target", "joint")
+    aim = "" if target == "joint" else f", target {target}"
+    return f"{row.data}{synthetic}, {row['size']} px, {row.norm}{trust}{aim}, protocol {row.protocol}, n = {row.n}"
+
+
+def slug(key: Sequence[Any]) -> str:
+    """A file name out of a setting."""
+    return "".join(c if c.isalnum() or c in "+_" else "-" for c in "-".join(map(str, key)))

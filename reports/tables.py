@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,14 @@ from robustbench_med.spec import canonical_hash, radius_label
 from robustbench_med.statistics import wilson
 from robustbench_med.store import Record
 
+TRUST = ("fail", "warn", "not checked", "pass")
+"""Verdicts on a record, worst first; records made before there were diagnostics were not checked."""
+
 AVERAGED = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
+
+
+COMPARABLE = ["data", "size", "n", "norm", "eps", "target", "attack", "engine", "protocol"]
+"""Columns in which rows must agree to be ranked against each other: not the attack's parameters, as random victims need EOT."""
 
 
 def families(records: Sequence[Record]) -> list[list[Record]]:
@@ -33,15 +40,21 @@ def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
     Figures are means over seeds, `robust_std` is over seeds (empty for one), intervals are Wilson 95 % over distinct test images.
     `rank` counts within the rows of the same data, threat, attack and protocol.
     """
-    rows = [_row(family) for family in families(records)]
-    frame = pd.DataFrame(rows)
+    return ranked(records)[0]
+
+
+def ranked(records: Sequence[Record]) -> tuple[pd.DataFrame, list[list[Record]]]:
+    """The leaderboard, and the records behind each of its rows in the same order."""
+    found = families(records)
+    frame = pd.DataFrame([_row(family) for family in found])
     if frame.empty:
-        return frame
+        return frame, []
     keys = ["robust", "clean", "data", "attack", "norm", "eps", "target", "model", "attack_params", "checkpoint"]
-    frame = frame.sort_values(keys, ascending=[False, False] + [True] * (len(keys) - 2), kind="stable", ignore_index=True)
-    comparable = ["data", "size", "n", "norm", "eps", "target", "attack", "protocol"]  # not its parameters: random victims need EOT
-    frame.insert(0, "rank", frame.groupby(comparable)["robust"].rank(method="min", ascending=False).astype(int))
-    return frame
+    frame = frame.sort_values(keys, ascending=[False, False] + [True] * (len(keys) - 2), kind="stable")
+    members = [found[i] for i in frame.index]
+    frame = frame.reset_index(drop=True)
+    frame.insert(0, "rank", frame.groupby(COMPARABLE)["robust"].rank(method="min", ascending=False).astype(int))
+    return frame, members
 
 
 def _row(family: Sequence[Record]) -> dict[str, Any]:
@@ -60,7 +73,8 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
         "norm": spec["threat"]["norm"],
         "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
         "target": "joint" if len(attacked) == len(names["tasks"]) else "+".join(attacked),
-        "attack": spec["attack"]["name"],
+        "attack": attack_name(first),
+        "engine": engine(first),
         "protocol": spec["protocol"]["name"],
         "n": spec["data"]["n"],
         "n_distinct": n,
@@ -79,6 +93,7 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
         "robust_vote": mean["robust_vote"],
         "draws": first["draws"],
         "eot": spec["attack"]["params"].get("eot"),
+        "trust": trust(family),
         "marks": "; ".join(marks(family)),
         "parameters": victim["parameters"],
         "gflops": victim["gflops"],
@@ -95,6 +110,35 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
             f"robust_{t}": _mean([r["figures"]["tasks"][t]["robust"] for r in family]),
         }
     return row
+
+
+def trust(family: Sequence[Record]) -> str:
+    """The worst verdict of a family's diagnostics: fail, warn, pass, or "not checked"."""
+    return min((record.get("trust") or "not checked" for record in family), key=TRUST.index)
+
+
+def attack_name(record: Record) -> str:
+    """The attack, with the victims its adversarials come from and the classes it aims at, where it has any."""
+    spec = record["spec"]
+    sources = [source["model"] for source in spec["attack"].get("sources", ())]
+    target = spec["threat"].get("target")
+    return str(spec["attack"]["name"]) + (f" from {'+'.join(sources)}" if sources else "") + (f" to {target}" if target else "")
+
+
+def each(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows as named tuples, their fields of any type (pandas-stubs makes each a union of twenty)."""
+    return iter(frame.itertuples())
+
+
+def engine(record: Record) -> str:
+    """Who computed the attack: native (also in records that do not say), torchattacks or art."""
+    return str(record["spec"].get("engine") or "native")
+
+
+def is_cross_modal(record: Record) -> bool:
+    """Whether exactly one of several modalities has a radius and exactly one task is the target."""
+    threat = record["spec"]["threat"]
+    return len(threat["radii"]) > 1 and sum(r > 0 for r in threat["radii"]) == 1 and len(threat["tasks"]) == 1
 
 
 def marks(family: Sequence[Record]) -> list[str]:
@@ -128,17 +172,21 @@ def long_form(records: Sequence[Record]) -> pd.DataFrame:
             "synthetic": record["synthetic"],
             "norm": spec["threat"]["norm"],
             "eps": radius_label(spec["threat"]["radii"], record["names"]["modalities"]),
-            "attack": spec["attack"]["name"],
+            "attack": attack_name(record),
+            "engine": engine(record),
             "protocol": spec["protocol"]["name"],
             "seed": spec["seed"],
             "train_seed": spec["victim"]["train_seed"],
         }
         for t, (name, figures) in enumerate(zip(record["names"]["tasks"], record["figures"]["tasks"], strict=True)):
             for metric, value in figures.items():
-                if metric == "trivial" or value is None:
+                if metric.endswith("_interval"):
+                    stem = metric.removesuffix("_interval")
+                    values = {f"{stem}_low": value[0], f"{stem}_high": value[1]}
+                elif isinstance(value, (int, float)):
+                    values = {metric: value}
+                else:  # why a victim is trivial, what has no value, what has a table of its own
                     continue
-                stem = metric.removesuffix("_interval")
-                values = {f"{stem}_low": value[0], f"{stem}_high": value[1]} if isinstance(value, list) else {metric: value}
                 for each, number in values.items():
                     rows.append({**key, "task": name, "attacked": t in spec["threat"]["tasks"], "metric": each, "value": number})
     return pd.DataFrame(rows)
@@ -151,7 +199,7 @@ def cost(records: Sequence[Record]) -> pd.DataFrame:
             "record": record["hash"][:12],
             "model": record["spec"]["victim"]["model"],
             "data": record["spec"]["data"]["name"],
-            "attack": record["spec"]["attack"]["name"],
+            "attack": attack_name(record),
             "eps": radius_label(record["spec"]["threat"]["radii"], record["names"]["modalities"]),
             **{key: record["victim"][key] for key in ("parameters", "gflops", "gmacs", "latency_ms")},
             "model_memory_mib": record["victim"]["peak_memory_mib"],
@@ -165,6 +213,45 @@ def cost(records: Sequence[Record]) -> pd.DataFrame:
         for record in sorted(records, key=lambda r: r["hash"])
     ]
     return pd.DataFrame(rows)
+
+
+def victims(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a trained victim: parameters, operations and memory of one sample, latency on CPU and GPU, training time.
+
+    What a clock measured is the median over the victim's records; a device none of them ran on leaves its column empty.
+    """
+    found: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        spec = record["spec"]
+        found[spec["data"]["name"], spec["data"]["size"], spec["victim"]["model"], spec["victim"]["weights_sha256"]].append(record)
+    rows = []
+    for (data, size, model, weights), group in sorted(found.items()):
+        first = group[0]
+        facts = [record["victim"] for record in group]
+        on_gpu = [
+            not str(f.get("device", record["environment"]["device"])).startswith("cpu") for f, record in zip(facts, group, strict=True)
+        ]
+        rows.append(
+            {
+                "model": model,
+                "data": data,
+                "synthetic": first["synthetic"],
+                "size": size,
+                "preset": first["spec"]["victim"]["preset"],
+                "checkpoint": weights[:12],
+                **{key: facts[0][key] for key in ("parameters", "gflops", "gmacs")},
+                "latency_cpu_ms": _median([f["latency_ms"] for f, gpu in zip(facts, on_gpu, strict=True) if not gpu]),
+                "latency_gpu_ms": _median([f["latency_ms"] for f, gpu in zip(facts, on_gpu, strict=True) if gpu]),
+                "peak_memory_mib": _median([f["peak_memory_mib"] for f in facts]),
+                "training_seconds": _median([f["training_seconds"] for f in facts if f.get("training_seconds") is not None]),
+                "records": len(group),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

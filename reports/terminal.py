@@ -11,9 +11,13 @@ from rich.console import Group, RenderableType
 from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from robustbench_med.data.suites import Suite
-from robustbench_med.reports.tables import marks
+from robustbench_med.merge import Merged
+from robustbench_med.reports.claims import Finding
+from robustbench_med.reports.paper import radius_of
+from robustbench_med.reports.tables import marks, trust
 from robustbench_med.spec import radius_label
 from robustbench_med.store import Record
 
@@ -28,18 +32,20 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
             table.add_column(name, no_wrap=True)
         for name in ("clean", "robust", "95 % interval", "ASR", "bal. acc.", "AUC", "draws", "GFLOPs"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("marks")
-        group = group.assign(radius=group.eps.map(_sortable), control=group.attack != "noise")
+        for name in ("trust", "marks"):
+            table.add_column(name, no_wrap=name == "trust")
+        group = group.assign(radius=group.eps.map(radius_of), control=group.attack != "noise")
         group = group.sort_values(["radius", "eps", "control", "attack", "rank", "model"], kind="stable")
         last = None
         for _, row in group.iterrows():
             if last not in (None, (row.eps, row.attack)):
                 table.add_section()
             last = (row.eps, row.attack)
-            cells = [row.eps, row.attack, row.model, _number(row.clean), _number(row.robust)]
+            attack = row.attack if row.engine == "native" else f"{row.attack} ({row.engine})"
+            cells = [row.eps, attack, row.model, _number(row.clean), _number(row.robust)]
             cells += [f"{row.robust_low:.3f} - {row.robust_high:.3f}", _number(row.asr), _number(row.balanced_accuracy), _number(row.auc)]
-            cells += [str(row.draws), f"{row.gflops:.3f}", row.marks]
-            table.add_row(*map(escape, cells), style="dim" if row.attack == "noise" else None)
+            cells += [str(row.draws), f"{row.gflops:.3f}", row.trust, row.marks]
+            table.add_row(*map(escape, cells), style="dim" if row.attack == "noise" else _TRUST_STYLE.get(row.trust))
         tables.append(table)
     return Group(*tables)
 
@@ -58,6 +64,7 @@ def record(found: Record) -> RenderableType:
         "attack": f"{spec['attack']['name']} ({_assigned(spec['attack']['params'])})",
         "protocol": f"{spec['protocol']['name']}, {found['draws']} draw(s) a prediction, "
         f"{'stochastic' if found['stochastic'] else 'deterministic'} victim, seed {spec['seed']}",
+        "trust": trust([found]),
         "marks": "; ".join(marks([found])) or "none",
         "notes": "; ".join(found["notes"]) or "none",
         "passes": f"{found['cost']['attack_forward_per_sample']:.0f} forward, {found['cost']['attack_backward_per_sample']:.0f} backward "
@@ -78,23 +85,58 @@ def record(found: Record) -> RenderableType:
         for i, key in ((0, "clean_interval"), (1, "robust_interval")):
             cells[i] += f" [{task[key][0]:.3f}, {task[key][1]:.3f}]"
         table.add_row(escape(name), *map(escape, cells))
-    return Group(head, table)
+    return Group(head, table, *([_signs(found["diagnostics"])] if found.get("diagnostics") else []))
+
+
+def _signs(diagnostics: Sequence[Mapping[str, Any]], title: str = "diagnostics") -> Table:
+    """The signs that an attack failed, with advice where one did."""
+    table = Table(title=escape(title), title_justify="left")
+    for name in ("sign", "verdict", "measured", "advice"):
+        table.add_column(name)
+    for sign in diagnostics:
+        advice = sign["advice"] if sign["verdict"] != "pass" else ""
+        cells = (sign["sign"], sign["verdict"], sign["text"], advice)
+        table.add_row(*map(escape, cells), style=_TRUST_STYLE.get(sign["verdict"]))
+    return table
+
+
+def claims(findings: Sequence[Finding]) -> RenderableType:
+    """`medrobust claims`."""
+    table = Table(title="published claims", title_justify="left", caption="What decides a claim, and all numbers: claims.md, claims.csv.")
+    for name in ("claim", "verdict", "reported", "measured", "because"):
+        table.add_column(name, justify="right" if name in ("reported", "measured") else "left")
+    styles = {"reproduced": "green", "not reproduced": "red", "not testable here": "dim"}
+    for f in findings:
+        measured = f"{f.evidence[0].measured:.1%}" if f.evidence else "-"
+        because = f"{f.reason}; {f.evidence[0].text}" if f.evidence else f.reason
+        table.add_row(*map(escape, (f.claim.claim, f.verdict, f"{f.claim.reported:.1%}", measured, because)), style=styles[f.verdict])
+    return table
+
+
+def merged(result: Merged, out: str) -> RenderableType:
+    """`medrobust merge`."""
+    line = f"{result.copied} records copied to {out}, {result.same} were there with the same figures, {len(result.conflicts)} conflicts"
+    if not result.conflicts:
+        return Text(line)
+    table = Table(title="conflicts: the same cell, measured differently; the target's record was kept", title_justify="left")
+    for name in ("record", "from", "figure", "kept", "not taken"):
+        table.add_column(name)
+    for c in result.conflicts:
+        table.add_row(*map(escape, (c.hash[:12], str(c.source), c.what, f"{c.ours:.4f}", f"{c.theirs:.4f}")))
+    return Group(Text(line), table)
 
 
 def diagnostics(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """The signs of each case of `medrobust diagnose`, the worst first."""
-    colours = {"pass": "green", "warn": "yellow", "fail": "red"}
-    tables: list[RenderableType] = []
-    for row in rows:
-        title = f"{row['model']} on {row['data']}, {row['norm']} {row['eps']}, target {row['target']}, n = {row['n']}: {row['trust']}"
-        table = Table(title=escape(title), title_justify="left")
-        for name in ("sign", "verdict", "what was measured", "advice"):
-            table.add_column(name)
-        for sign in row["signs"]:
-            advice = sign["advice"] if sign["verdict"] != "pass" else ""
-            table.add_row(sign["sign"], f"[{colours[sign['verdict']]}]{sign['verdict']}[/]", escape(sign["text"]), escape(advice))
-        tables.append(table)
-    return Group(*tables)
+    return Group(
+        *(
+            _signs(
+                row["signs"],
+                f"{row['model']} on {row['data']}, {row['norm']} {row['eps']}, target {row['target']}, n = {row['n']}: {row['trust']}",
+            )
+            for row in rows
+        )
+    )
 
 
 def models(rows: Sequence[Mapping[str, Any]], preset: str, description: str) -> RenderableType:
@@ -235,6 +277,9 @@ def dataset(facts: Mapping[str, str]) -> RenderableType:
     return table
 
 
+_TRUST_STYLE = {"fail": "red", "warn": "yellow"}
+
+
 def _size(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return f"{row['parameters']:,}", f"{row['gflops']:.3f}", f"{row['gmacs']:.3f}"
 
@@ -249,9 +294,3 @@ def _count(value: int | None) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None or pd.isna(value) else f"{value:.3f}"
-
-
-def _sortable(label: str) -> float:
-    """The largest radius of a label, to order rows by."""
-    numbers = [part.rpartition("=")[2].split("/") for part in label.split(",")]
-    return max(float(n[0]) / float(n[1]) if len(n) == 2 else float(n[0]) for n in numbers)

@@ -461,18 +461,77 @@ def leaderboard(out: Out = Path("reports")) -> None:
 
 
 @app.command()
+def report(
+    out: Out = Path("reports"),
+    html: Annotated[bool, typer.Option("--html/--no-html", help="Write leaderboard.html, one file that opens without a network.")] = True,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Write figures/ and gallery/.")] = True,
+    quiet: Quiet = False,
+) -> None:
+    """Write everything again that can be made of the records in a folder: tables, figures, examples, and the leaderboard page.
+
+    CSV tables go beside records/, Markdown and LaTeX ones into paper/, figures (PNG, SVG) into figures/, examples into gallery/.
+    docs/columns.md tells what the columns mean.
+    """
+    from robustbench_med import reports
+
+    display = _display(quiet)
+    for path in reports.write_all(out, page=html, pictures=figures):
+        display.say(str(path))
+
+
+@app.command()
+def claims(
+    out: Out = Path("reports"),
+    file: Annotated[
+        list[Path], typer.Option("--file", "-f", help="YAML file with claims of your own; repeatable. docs/claims.md shows the format.")
+    ] = [],
+) -> None:
+    """Check published claims against what was measured here: reproduced, not reproduced, or not testable here.
+
+    Reads the records in a folder and the model_cost.csv that `medrobust cost --out` wrote there; writes claims.csv and claims.md.
+    """
+    from robustbench_med import reports
+
+    _display(False).show(reports.write_claims(out, file))
+
+
+@app.command()
+def merge(
+    sources: Annotated[list[Path], typer.Argument(help="Folders whose records are copied.")],
+    out: Out = Path("reports"),
+) -> None:
+    """Join the records of several machines in one folder and report conflicts; exit code 1 when there are any.
+
+    A record is never changed: where two folders hold the same cell with different figures, that of --out stays.
+    """
+    from robustbench_med.merge import merge as join
+    from robustbench_med.reports import terminal
+
+    result = join(sources, out)
+    _display(False).show(terminal.merged(result, str(out)))
+    if result.conflicts:
+        raise typer.Exit(1)
+
+
+@app.command()
 def show(
     record: Annotated[str, typer.Argument(help="First characters of a record's hash (column `record` of records.csv).")],
     out: Out = Path("reports"),
     as_json: Annotated[bool, typer.Option("--json", help="The whole record as JSON.")] = False,
+    gallery: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw its examples: clean, attacked, amplified difference.")
+    ] = None,
 ) -> None:
     """Everything about one record: figures with intervals, cost, versions, and the command that makes it again."""
     import json
 
+    from robustbench_med import reports
     from robustbench_med.reports import terminal
     from robustbench_med.store import Store
 
     found = Store(out).find(record)
+    if gallery is not None:
+        reports.write_gallery(out, found, gallery)
     if as_json:
         print(json.dumps(found, indent=1))
     else:

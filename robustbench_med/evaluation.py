@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbench_med import statistics
+from robustbench_med import examples, statistics
 from robustbench_med.attacks import ENGINES, MINIMAL, Minimal, Streams, Threat, View, derive_seed
 from robustbench_med.data import Samples
 
@@ -192,6 +192,9 @@ def attack_pass(
         arrays["minimal_size"] = smallest
     for t, (before, after) in enumerate(zip(clean.probabilities, probabilities, strict=True)):
         arrays[f"clean_probabilities_{t}"], arrays[f"robust_probabilities_{t}"] = before, after
+    for t in range(labels.shape[1]):
+        arrays[f"image_{t}"] = samples.label_rows[:, t]
+    arrays |= examples.keep(samples, adversarials, view, examples.rows(arrays, tasks))
     cost = {
         "attack_forward": attack_passes[0],
         "attack_backward": attack_passes[1],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,14 @@ class Store:
             raise UserError(f"{reason} in {self.folder} with a hash that starts with {prefix!r}; `medrobust leaderboard` lists them")
         return self._load(matches[0])
 
-    def arrays(self, record: Record) -> dict[str, NDArray[Any]]:
-        """Per-sample outcomes of a record."""
-        with np.load(self.path(record["hash"]).with_suffix(".npz"), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+    def arrays(self, record: Record, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Per-sample outcomes of a record: all, or those of the named ones it has."""
+        path = self.path(record["hash"]).with_suffix(".npz")
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files if names is None or key in names}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} is not readable ({error}); compute its cell again with --force") from error
 
     def _load(self, path: Path) -> Record:
         try:

@@ -1,45 +1,17 @@
 """Tables and figures: pure functions of records."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from records import fill, outcomes, record
 
 from robustbench_med import reports
 from robustbench_med.errors import UserError
 from robustbench_med.reports import plots, tables, terminal
 from robustbench_med.statistics import wilson
 from robustbench_med.store import Store
-
-
-def record(model="mail", robust=0.5, *, attack="pgd", eps=4 / 255, seed=0, train_seed=0, trivial=None, naive=False, modality="mri", **spec):
-    task = {
-        "n": 50, "n_distinct": 40, "clean": 0.9, "clean_interval": [0.8, 0.95], "robust": robust, "robust_interval": [0.4, 0.6],
-        "clean_vote": 0.9, "robust_vote": robust, "asr": 0.4, "balanced_accuracy": 0.5, "clean_balanced_accuracy": 0.9, "auc": None,
-        "clean_auc": 0.9, "trivial": trivial, "most_predicted_share": 0.5,
-    }  # fmt: skip
-    keys = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
-    name = f"{model}{robust}{attack}{eps}{seed}{train_seed}"
-    return {
-        "hash": hashlib.sha256(name.encode()).hexdigest(),
-        "spec": {
-            "victim": {"model": model, "params": {}, "preset": "quick", "train_seed": train_seed, "weights_sha256": f"{train_seed}" * 64},
-            "data": {"name": "heads+chests", "split": "test", "n": 50, "size": 64, "channels": [1, 1], "manifest": "a" * 64},
-            "threat": {"norm": "Linf", "radii": [eps, eps], "tasks": [0, 1]},
-            "attack": {"name": attack, "params": {"steps": 20, "eot": 4} if attack != "noise" else {}},
-            "protocol": {"name": "sound", "draws": 16},
-            "seed": seed,
-        } | spec,
-        "command": "medrobust run",
-        "names": {"modalities": [modality, "xray"], "tasks": ["lesion", "lung"], "classes": [["a", "b"], ["c", "d"]]},
-        "figures": {"tasks": [task, task]} | {k: task[k] for k in keys},
-        "stochastic": True, "draws": 16, "naive": naive, "synthetic": True, "notes": [],
-        "victim": {"parameters": 10, "gflops": 0.1, "gmacs": 0.05, "latency_ms": 1.0, "peak_memory_mib": 1.0, "origin": "zoo"},
-        "cost": {"attack_forward_per_sample": 1, "attack_backward_per_sample": 1, "seconds": 1.0, "peak_memory_mib": 1.0, "batch_size": 8},
-        "environment": {"device": "cpu", "versions": {}, "started": 0},
-    }  # fmt: skip
 
 
 def test_the_leaderboard_is_sorted_and_ranks_within_comparable_rows() -> None:
@@ -77,9 +49,9 @@ def test_nothing_a_clock_measured_is_in_the_leaderboard() -> None:
 def test_files_are_rebuilt_from_the_store_byte_for_byte(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for r in (record("mail", 0.5), record("late", 0.7), record("mail", 0.85, attack="noise")):
-        store.write(r, {"ids": np.arange(3)})
+        store.write(r, outcomes(r))
     reports.write(tmp_path)
-    names = ("leaderboard.csv", "records.csv", "cost.csv", reports.FIGURE)
+    names = ("leaderboard.csv", "records.csv", "cost.csv", "victims.csv", "per_class.csv", reports.FIGURE)
     first = {name: (tmp_path / name).read_bytes() for name in names}
     for name in names:
         (tmp_path / name).unlink()
@@ -103,6 +75,26 @@ def test_the_figure_has_a_line_a_model_the_noise_control_and_a_title_that_tells(
     assert axis.lines[0].get_ydata()[0] == 0.9  # clean accuracy at radius 0
     for word in ("pgd", "heads+chests", "synthetic", "Linf", "sound", "n = 50"):
         assert word in axis.get_title()
+
+
+def test_every_figure_is_drawn_at_the_ends_of_the_scale_and_says_what_it_shows(tmp_path: Path) -> None:
+    made = [record(m, r, clean=1.0, eps=e / 255, eot=n) for m, r in (("mail", 0.0), ("late", 1.0)) for e in (1, 4) for n in (1, 8)]
+    made += [record(robust=r, eps=e, tasks=(t,)) for r, e in ((0.0, [0.1, 0.0]), (1.0, [0.0, 0.1])) for t in (0, 1)]
+    sweep = [record("late", 0.3, attack="cw", eps=e, norm="L2") for e in (0.5, 1.0)]
+    for one in sweep:
+        one["figures"]["minimal_norm"] = {"median": 0.7, "curve": [[0.0, 0.9], [0.7, 0.45], [1.2, 0.0]]}
+    store = fill(Store(tmp_path), *made, *sweep, images=True)
+    written = reports.write_all(tmp_path, page=False)
+    questions = {"robust-accuracy", "heat-map", "clean-robust", "eot", "per-class", "cross-modal", "minimal-norm"}
+    pictures = [path for path in written if path.parent.name == "figures"]
+    assert {next(q for q in questions if path.name.startswith(q)) for path in pictures} == questions
+    for path in pictures:
+        text = path.with_suffix(".svg").read_text()  # text stays text
+        for word in ("heads+chests", "synthetic", "protocol sound", "n = 50"):
+            assert word in text, path.name
+    minimal = next(path for path in pictures if path.name.startswith("minimal")).with_suffix(".svg").read_text()
+    assert minimal.count("median 0.7") == 1  # radii share one search, so one curve
+    assert len([path for path in written if path.parent.name == "gallery"]) == len({r["spec"]["victim"]["model"] for r in store.records()})
 
 
 def test_names_with_markup_are_shown_as_they_are() -> None:

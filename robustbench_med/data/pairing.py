@@ -63,9 +63,14 @@ class Samples:
         return [len(np.unique(self.index[:, k])) for k, c in enumerate(self.components) for _ in c.images]
 
     @property
+    def label_rows(self) -> NDArray[np.int64]:
+        """(n, T), which row of its component each task's label belongs to: equal rows are the same image again."""
+        return np.stack([self.index[:, k] for k, c in enumerate(self.components) for _ in range(c.labels.shape[1])], 1)
+
+    @property
     def distinct_labels(self) -> list[int]:
         """Number of distinct labelled images behind each task."""
-        return [len(np.unique(self.index[:, k])) for k, c in enumerate(self.components) for _ in range(c.labels.shape[1])]
+        return [len(np.unique(rows)) for rows in self.label_rows.T]
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Tensor]:
         """The modalities of some samples: M float32 tensors (len(rows), C_m, S, S) in [0, 1]."""

@@ -1,0 +1,164 @@
+"""What every column of every CSV means; `python -m robustbench_med.reports.columns > docs/columns.md` writes the page."""
+
+from __future__ import annotations
+
+_SAMPLE = {
+    "model": "name of the victim's model, as `--model` takes it",
+    "data": "data set, or pairing `a+b`",
+    "synthetic": "True where any of the images are drawn, not taken from patients",
+    "size": "pixels of an image's side",
+}
+_THREAT = {
+    "norm": "`Linf` or `L2`; L2 is one ball per modality",
+    "eps": "radius for pixels in 0..1, `mri=4/255,xray=0` where modalities differ (0 = trusted)",
+}
+_ATTACK = {
+    "attack": "attack, as `--attack` takes it, `from` other victims (transfer), `to` classes (targeted); `noise` is the control",
+    "engine": "who computed it: `native`, `torchattacks` or `art`",
+    "protocol": "`sound` (fresh draws, EOT) or `release` (the authors' notebook)",
+}
+_ROBUST = {
+    "robust": "share right after the attack; for a random victim the mean over fresh draws",
+    "robust_low": "lower end of its Wilson 95 % interval over distinct images",
+    "robust_high": "upper end",
+}
+_CHECKPOINT = {"checkpoint": "first 12 digits of the weights' sha256 (the first seed's)"}
+_COST = {
+    "parameters": "weights a training would change",
+    "gflops": "10^9 floating-point operations of one sample by PyTorch's counter, 2 a multiply-accumulate",
+    "gmacs": "10^9 multiply-accumulates of one sample: half of `gflops`",
+}
+TARGET = "attacked task, or `joint`: all of them at once"
+
+COLUMNS: dict[str, dict[str, str]] = {
+    "leaderboard": {
+        "rank": "place by `robust` among rows of the same data, size, n, threat model, attack, engine and protocol",
+        **{key: _SAMPLE[key] for key in ("model", "data", "synthetic")},
+        **_THREAT,
+        "target": TARGET,
+        **_ATTACK,
+        "n": "test samples evaluated",
+        "n_distinct": "distinct images behind them, the smallest over the attacked tasks: a shorter set of a pairing cycles",
+        "clean": "share right before the attack, mean over the attacked tasks",
+        "clean_low": "lower end of its Wilson 95 % interval over distinct images",
+        "clean_high": "upper end",
+        **_ROBUST,
+        "robust_std": "standard deviation of `robust` over seeds; empty for one seed",
+        "seeds": "records behind the row: seeds of training and evaluation",
+        "asr": "attack success rate: chance that a prediction that was right is wrong after the attack",
+        "balanced_accuracy": "after the attack: mean over the classes of the share right",
+        "auc": "after the attack: area under the ROC curve, macro one-vs-rest above two classes",
+        "clean_vote": "as `clean`, by majority vote of the draws",
+        "robust_vote": "as `robust`, by majority vote of the draws",
+        "draws": "forward passes per prediction",
+        "eot": "draws per gradient of the attack; empty for attacks without gradients",
+        "trust": "worst verdict of the signs that the attack failed: `fail`, `warn`, `pass`, or `not checked`",
+        "marks": "synthetic data, victims no better than chance, naive attacks on random models, unverified files",
+        **_COST,
+        "preset": "sizes and training recipe",
+        "size": _SAMPLE["size"],
+        "attack_params": "all parameters of the attack",
+        **_CHECKPOINT,
+        "task_T": "name of task T (a group of three columns per task, T from 0)",
+        "clean_T": "clean accuracy at task T, attacked or not",
+        "robust_T": "robust accuracy at task T, attacked or not",
+    },
+    "records": {
+        "record": "first 12 digits of the record's hash, for `medrobust show`",
+        **{key: _SAMPLE[key] for key in ("model", "data", "synthetic")},
+        **_THREAT,
+        **_ATTACK,
+        "seed": "seed of the evaluation",
+        "train_seed": "seed of the training",
+        "task": "task the figure belongs to",
+        "attacked": "True where the attacker aimed at this task",
+        "metric": "name of the figure; `_low` and `_high` are the ends of Wilson 95 % intervals",
+        "value": "the figure",
+    },
+    "cost": {
+        "record": "first 12 digits of the record's hash",
+        **{key: _SAMPLE[key] for key in ("model", "data")},
+        "attack": _ATTACK["attack"],
+        "eps": _THREAT["eps"],
+        **_COST,
+        "latency_ms": "median milliseconds of one forward pass of one sample",
+        "model_memory_mib": "most MiB that tensors hold at once in one forward pass, weights included",
+        "attack_forward_per_sample": "forward passes of the attack per attacked sample",
+        "attack_backward_per_sample": "backward passes of the attack per attacked sample",
+        "seconds": "wall clock of attack and fresh draws",
+        "peak_memory_mib": "most memory of the process (of the GPU where there is one)",
+        "batch_size": "samples a batch",
+        "device": "what it ran on",
+    },
+    "victims": {
+        **_SAMPLE,
+        "preset": "sizes and training recipe",
+        "checkpoint": "first 12 digits of the weights' sha256",
+        **_COST,
+        "latency_cpu_ms": "median milliseconds of one forward pass of one sample on a CPU; empty where no record ran there",
+        "latency_gpu_ms": "the same on a GPU",
+        "peak_memory_mib": "most MiB that tensors hold at once in one forward pass, weights included",
+        "training_seconds": "wall clock of the training; empty where its records do not say",
+        "records": "records of this victim",
+    },
+    "per_class": {
+        **_SAMPLE,
+        **_THREAT,
+        "target": TARGET,
+        **_ATTACK,
+        "samples": "test samples evaluated, of all classes",
+        **_CHECKPOINT,
+        "task": "task the class belongs to (attacked tasks only)",
+        "class": "class",
+        "n": "its test samples",
+        "n_distinct": "its distinct images; empty in records that do not say which repeat",
+        "clean": "share right before the attack (recall)",
+        **_ROBUST,
+        "lost": "`clean` - `robust`; within a task the class that lost most comes first",
+        "seeds": "records behind the row",
+    },
+    "cross_modal": {
+        **_SAMPLE,
+        "norm": _THREAT["norm"],
+        **_ATTACK,
+        "n": "test samples evaluated",
+        "n_distinct": "distinct images behind the task",
+        "modality": "the one modality that was perturbed; all others are trusted",
+        "eps": "its radius for pixels in 0..1",
+        "task": "the one task the attacker aimed at",
+        "clean": "share of this task right before the attack",
+        **_ROBUST,
+        "asr": "attack success rate",
+        "trust": "worst verdict of the signs that the attack failed",
+        **_CHECKPOINT,
+        "lost": "`clean` - `robust`",
+    },
+}
+
+TITLES = {
+    "leaderboard": "One row a model x data x threat model x attack x protocol, mean over seeds, best robust accuracy first.",
+    "records": "One row a record x task x figure: everything measured, in long form for statistics software.",
+    "cost": "One row a record: passes, seconds, memory. A clock measured some of these.",
+    "victims": "One row a trained victim: what it costs. A clock measured the latencies and the training.",
+    "per_class": "One row a leaderboard row x attacked task x class: which disease breaks first.",
+    "cross_modal": "One row a model x attacked modality x task, from runs that perturb one modality and aim at one task.",
+}
+
+
+def page() -> str:
+    """docs/columns.md."""
+    lines = [
+        "# Columns of the tables",
+        "",
+        "`medrobust run` and `medrobust report` write these CSV files; rows and columns come in a stable order, figures with six digits.",
+        "An empty field means: not measured, or not defined. The JSON schema of the records behind them is",
+        "[record.schema.json](record.schema.json). This page is written by `python -m robustbench_med.reports.columns > docs/columns.md`.",
+    ]
+    for table, columns in COLUMNS.items():
+        lines += ["", f"## {table}.csv", "", TITLES[table], "", "| column | meaning |", "|---|---|"]
+        lines += [f"| `{name}` | {text} |" for name, text in columns.items()]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,55 @@
+"""All figures of a store, as PNG and SVG, one file a question and setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from robustbench_med.paths import writable_folder
+from robustbench_med.reports import plots, style
+from robustbench_med.reports.paper import CONTROL
+from robustbench_med.store import Record
+
+
+def write(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """Writes QUESTION-SETTING.png and .svg for everything the records can answer; returns the PNGs' paths.
+
+    Args:
+        found: the tables by name, as `reports.frames` makes them of these records.
+    """
+    writable_folder(folder)
+    written = []
+    with plt.rc_context(style.STYLE):
+        for name, figure in draw(records, found):
+            path = folder / f"{name}.png"
+            style.save(figure, path, path.with_suffix(".svg"))
+            written.append(path)
+    return written
+
+
+def draw(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
+    """Names and figures, one after another; each shows the most robust models where there are too many for one figure."""
+    board, classes, crossed = found["leaderboard"], found["per_class"], found["cross_modal"]
+    look = style.looks(board.model)
+    one_modality = board.eps.str.contains("=0") & (board.target != "joint")
+    for key, everything in board[~one_modality].groupby(plots.SETTING, sort=True):
+        name, (group, _) = plots.slug(key), plots.leading(everything)
+        yield f"robust-accuracy-{name}", plots.radius_figure(group, look)
+        yield f"heat-map-{name}", plots.heat_map(group)
+        for question, figure in (("clean-robust", plots.pareto(group, look)), ("eot", plots.eot(group, look))):
+            if figure is not None:
+                yield f"{question}-{name}", figure
+    if not classes.empty:
+        attacked = classes[(classes.attack != CONTROL) & ~classes.eps.str.contains("=0")]
+        for key, group in attacked.groupby(["data", "size", "samples", "norm", "target", "protocol"], sort=True):
+            yield f"per-class-{plots.slug(key)}", plots.per_class(plots.leading(group)[0], look)
+    if not crossed.empty:
+        real = crossed[crossed.attack != CONTROL]
+        for key, group in real.groupby(["data", "size", "n", "norm", "protocol"], sort=True):
+            yield f"cross-modal-{plots.slug(key)}", plots.cross_modal(group)
+    for name, figure in plots.minimal_norms(records, look):
+        yield f"minimal-norm-{name}", figure

@@ -1,0 +1,154 @@
+"use strict";
+const $ = (id) => document.getElementById(id);
+const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B87F00", "#3A9BD5", "#7F7F7F"];
+const COLOURS_ON_DARK = ["#56B4E9", "#FF8A3D", "#2BD4A4", "#E9A3CB", "#F0C04D", "#9AD0F5", "#C0C0C0"];
+const DASHES = ["solid", "dash", "dot", "dashdot"];
+
+/** Text of a script element that holds gzip in base64. */
+async function unpack(id) {
+  const bytes = Uint8Array.from(atob($(id).textContent), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+/** An element with text and children; text never becomes markup. */
+function element(tag, text = "", ...children) {
+  const node = document.createElement(tag);
+  node.textContent = text;
+  node.append(...children);
+  return node;
+}
+
+function table(head, rows, caption) {
+  const header = element("tr");
+  for (const name of head) {
+    const cell = element("th", name);
+    cell.scope = "col";
+    header.append(cell);
+  }
+  const body = element("tbody");
+  for (const cells of rows) body.append(element("tr", "", ...cells.map((c) => (c instanceof Node ? element("td", "", c) : element("td", c)))));
+  return element("table", "", element("caption", caption), element("thead", "", header), body);
+}
+
+function trust(verdict) {
+  const span = element("span", verdict);
+  span.className = "trust " + verdict.replace(" ", "-");
+  return span;
+}
+
+function open(row) {
+  $("record-title").textContent = `${row.model}, ${row.attack} ${row.threat} on ${row.data}`;
+  const body = $("record-body");
+  body.replaceChildren();
+  for (const record of row.records) {
+    body.append(element("h3", `Record ${record.hash}`));
+    body.append(table(["what", "value"], record.facts.map(([name, text]) => [name, text]), "What was measured"));
+    body.append(table(["task", "n (distinct)", "clean", "robust", "ASR", "balanced accuracy", "AUC"], record.tasks, "Figures by task, with 95 % intervals"));
+    if (record.diagnostics.length)
+      body.append(table(["sign", "verdict", "measured", "advice"], record.diagnostics.map((d) => [d.sign, trust(d.verdict), d.text, d.advice]), "Signs that the attack failed"));
+    else body.append(element("p", "Diagnostics: not checked in this record."));
+    body.append(element("p", "The command that makes this record again:"), element("pre", record.command));
+    body.append(element("h4", "Examples"));
+    if (!record.gallery.length) body.append(element("p", record.no_gallery));
+    for (const example of record.gallery) {
+      const image = element("img");
+      image.src = "data:image/png;base64," + example.png;
+      image.alt = `${example.columns}. ${example.text}`;
+      body.append(element("figure", "", image, element("figcaption", `${example.columns}. ${example.text}`)));
+    }
+    body.append(element("h4", "Specification"), element("pre", JSON.stringify(record.spec, null, 1)));
+  }
+  for (const part of body.querySelectorAll("pre")) part.tabIndex = 0;
+  $("record").showModal();
+}
+
+function error(row, what) {
+  return { value: row[what], plus: row[what + "_high"] - row[what], minus: row[what] - row[what + "_low"] };
+}
+
+function draw(rows) {
+  const shown = rows.filter((row) => row.setting === $("setting").value);
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  const palette = document.documentElement.classList.contains("dark") ? COLOURS_ON_DARK : COLOURS;
+  const colourOf = (model) => palette[data.models.indexOf(model) % palette.length];
+  const axis = (title) => ({ title: { text: title }, gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line") });
+  const layout = (x, y) => ({
+    paper_bgcolor: colour("--page"), plot_bgcolor: colour("--page"), font: { color: colour("--text"), family: "system-ui, sans-serif" },
+    margin: { l: 55, r: 10, t: 10, b: 50 }, xaxis: axis(x), yaxis: { ...axis(y), range: [0, 1.05] }, legend: { orientation: "h", y: -0.22 },
+  });
+  const config = { displaylogo: false, responsive: true };
+  const lines = new Map();
+  for (const row of shown) {
+    const key = JSON.stringify([row.model, row.attack, row.trusted, row.settings]);
+    lines.set(key, [...(lines.get(key) || []), row]);
+  }
+  const attacks = [...new Set(data.rows.map((row) => row.attack))].sort();
+  const traces = [...lines.values()].map((points) => {
+    points.sort((a, b) => a.radius - b.radius);
+    const first = points[0];
+    const all = [{ radius: 0, ...error(first, "clean") }, ...points.map((p) => ({ radius: p.radius, ...error(p, "robust") }))];
+    return {
+      name: `${first.model}, ${first.attack}${first.trusted}${first.settings}`, x: all.map((p) => p.radius), y: all.map((p) => p.value), mode: "lines+markers",
+      error_y: { type: "data", symmetric: false, array: all.map((p) => p.plus), arrayminus: all.map((p) => p.minus), thickness: 1 },
+      line: { color: colourOf(first.model), dash: DASHES[attacks.indexOf(first.attack) % DASHES.length] },
+    };
+  });
+  Plotly.react("radius", traces, layout(shown.length && shown[0].norm === "L2" ? "L2 radius" : "Linf radius (grey levels of 255)", "accuracy"), config);
+  const largest = Math.max(...shown.map((row) => row.gflops), 1e-9);
+  const models = [...new Set(shown.map((row) => row.model))].sort();
+  const points = models.map((model) => {
+    const mine = shown.filter((row) => row.model === model && row.attack !== "noise");
+    return {
+      name: model, mode: "markers", x: mine.map((row) => row.clean), y: mine.map((row) => row.robust),
+      text: mine.map((row) => `${row.attack} ${row.threat}, ${row.gflops.toPrecision(3)} GFLOPs, trust: ${row.trust}`.replace(/[<&]/g, (c) => (c === "<" ? "&lt;" : "&amp;"))),
+      marker: { color: colourOf(model), size: mine.map((row) => 8 + 16 * Math.sqrt(row.gflops / largest)), opacity: 0.75 },
+    };
+  });
+  const square = layout("clean accuracy", "robust accuracy");
+  square.xaxis.range = [0, 1.05];
+  for (const trace of [...traces, ...points]) trace.name = trace.name.replace(/&/g, "&amp;").replace(/</g, "&lt;");
+  Plotly.react("pareto", points, square, config);
+}
+
+let data;
+async function start() {
+  data = JSON.parse(await unpack("data"));
+  data.models = [...new Set(data.rows.map((row) => row.model))].sort();
+  document.head.append(element("script", await unpack("plotly")));
+  const url = URL.createObjectURL(new Blob([await unpack("datatables")], { type: "text/javascript" }));
+  const { default: DataTable } = await import(url);
+  URL.revokeObjectURL(url);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const board = new DataTable("#board", { order: [], pageLength: 25, lengthMenu: [10, 25, 100, { label: "all", value: -1 }], autoWidth: false, language: { search: "Search all columns" } });
+  const visible = () => board.rows({ search: "applied" }).nodes().toArray().map((tr) => data.rows[tr.dataset.row]);
+  const redraw = () => draw(visible());
+  const paint = (on) => {
+    document.documentElement.classList.toggle("dark", on);
+    $("theme").setAttribute("aria-pressed", String(on));
+    redraw();
+  };
+  for (const select of document.querySelectorAll("select[data-column]"))
+    select.addEventListener("change", () => board.column(Number(select.dataset.column)).search(select.value, { exact: true }).draw());
+  board.on("search", redraw);
+  $("setting").addEventListener("change", redraw);
+  $("theme").addEventListener("click", () => paint(!document.documentElement.classList.contains("dark")));
+  dark.addEventListener("change", (event) => paint(event.matches));
+  $("reset").addEventListener("click", () => {
+    for (const select of document.querySelectorAll("select[data-column]")) select.value = "";
+    board.search("").columns().search("").draw();
+  });
+  $("board").addEventListener("click", (event) => {
+    const row = event.target.closest("tbody tr[data-row]");
+    if (row) open(data.rows[row.dataset.row]);
+  });
+  $("close").addEventListener("click", () => $("record").close());
+  paint(dark.matches);
+  document.documentElement.dataset.ready = "true";
+}
+
+start().catch((problem) => {
+  $("status").textContent = `Sorting, charts and records need a newer browser; the table is complete without them. (${problem})`;
+  throw problem;
+});

@@ -1,0 +1,170 @@
+"""The public functions: what the command line does, from Python. Results print well, in notebooks too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from robustbench_med import runner, spec, training
+from robustbench_med.data import Dataset
+from robustbench_med.data.preprocessing import Preprocessing
+from robustbench_med.device import choose_device
+from robustbench_med.errors import UserError
+from robustbench_med.progress import Display
+from robustbench_med.reports import tables
+from robustbench_med.store import Record, Store
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SHOWN = ("model", "data", "norm", "eps", "attack", "protocol", "n", "clean", "robust", "robust_low", "robust_high", "asr", "trust", "marks")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Evaluated cells.
+
+    Attributes:
+        records: one dictionary a cell, as docs/record.schema.json describes.
+        folder: where they lie; `medrobust report --out FOLDER` writes everything about them.
+    """
+
+    records: tuple[Record, ...]
+    folder: Path
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The leaderboard of these records; docs/columns.md tells what the columns mean."""
+        return tables.leaderboard(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        shown = self.table[list(SHOWN)].to_string(index=False, float_format="%.3f") if self.records else "nothing"
+        return f"{len(self.records)} records in {self.folder}\n{shown}"
+
+    def _repr_html_(self) -> str:
+        shown = self.table[list(SHOWN)].to_html(index=False, float_format="{:.3f}".format, border=0) if self.records else ""
+        return f"<p>{len(self.records)} records in <code>{escape(str(self.folder))}</code></p>{shown}"
+
+
+def load_data(
+    name: str = "phantoms",
+    *,
+    preset: str = "quick",
+    size: int | None = None,
+    data_root: Path | str | None = None,
+    accept_unverified: bool = False,
+) -> Dataset:
+    """A data set or pairing `a+b`, at a preset's image size and channels.
+
+    Args:
+        name: an id (`medrobust data list`), a pairing, or a path to a YAML card.
+        preset: sizes, as `medrobust models` shows them.
+        size: pixels of a side, instead of the preset's.
+        data_root: folder that holds the data sets on disk.
+        accept_unverified: use a file whose md5 is not the published one.
+
+    Returns:
+        The data set; `dataset.splits["test"].batch(range(8))` are M float32 tensors (8, C_m, S, S) in [0, 1].
+
+    Raises:
+        UserError: an unknown name, missing or unreadable files.
+    """
+    return runner.load_data(name, preset, size, Preprocessing(), _job(None, "cpu", data_root, accept_unverified, quiet=True))
+
+
+def load_model(
+    name: str,
+    *,
+    data: Dataset | str = "phantoms",
+    preset: str = "quick",
+    params: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
+) -> nn.Module:
+    """A trained victim, ready for attack; from the cache or the zoo, else trained now.
+
+    Args:
+        name: a model of `medrobust models`.
+        data: what it was or will be trained on: a data set of `load_data` with the same preset, or a name.
+        params: constructor arguments.
+        recipe: training settings, e.g. `{"epochs": 30}`.
+        seed: seed of the training.
+        device: auto, cpu, cuda or mps.
+        quiet: no progress bar.
+
+    Returns:
+        A module in evaluation mode without parameter gradients: M tensors (B, C_m, S, S) in [0, 1] in, a tuple of logits
+        (B, classes_t) out, one a task.
+
+    Raises:
+        UserError: an unknown model or parameter.
+    """
+    dataset = load_data(data, preset=preset) if isinstance(data, str) else data
+    chosen = choose_device(device)
+    train_spec = training.make_spec(name, dataset, preset, params=dict(params or {}), recipe=dict(recipe or {}), seed=seed)
+    job = _job(None, device, None, False, quiet=quiet)
+    return training.load(train_spec, runner.obtain_checkpoint(train_spec, dataset, chosen, job), chosen)
+
+
+def evaluate(
+    model: str | Sequence[str],
+    attack: str | Sequence[str] = "pgd",
+    *,
+    out: Path | str = "reports",
+    device: str = "auto",
+    data_root: Path | str | None = None,
+    accept_unverified: bool = False,
+    force: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Results:
+    """Attacks models and stores the records; finished cells are read, not computed again.
+
+    Args:
+        model: one or several models.
+        attack: one or several attacks.
+        out: folder of the records.
+        device: auto, cpu, cuda or mps.
+        data_root: folder that holds the data sets on disk.
+        accept_unverified: use a file whose md5 is not the published one.
+        force: compute finished cells again.
+        quiet: no progress bars.
+        **options: any further field of a run file: `data`, `eps`, `norm`, `target_task`, `seed`, `train_seed`, `preset`,
+            `protocol`, `draws`, `limit`, `size`, `attack_params`, `model_params`, `recipe`, `checkpoint`, `control`.
+
+    Raises:
+        UserError: an unknown name or option, a bad value, missing data.
+    """
+    wanted = spec.validate(spec.RunSpec, {"model": model, "attack": attack, **options}, "evaluate")
+    return Results(tuple(runner.run(wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet))), Path(out))
+
+
+def leaderboard(out: Path | str = "reports") -> Results:
+    """All records in a folder.
+
+    Raises:
+        UserError: there are none.
+    """
+    records = Store(Path(out)).records()
+    if not records:
+        raise UserError(f"{out} holds no records; evaluate(..., out={str(out)!r}) makes some")
+    return Results(tuple(records), Path(out))
+
+
+def _job(
+    out: Path | None, device: str, data_root: Path | str | None, accept_unverified: bool, *, force: bool = False, quiet: bool
+) -> runner.Job:
+    root = None if data_root is None else Path(data_root)
+    return runner.Job(
+        out=out, device=device, data_root=root, accept_unverified=accept_unverified, force=force, display=Display(quiet=quiet)
+    )

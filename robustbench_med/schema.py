@@ -1,0 +1,196 @@
+"""The shape of a record, as a pydantic model and so as JSON schema; `python -m robustbench_med.schema > docs/record.schema.json`.
+
+Fields may be added to records at any time: readers ignore what they do not know.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Interval = Annotated[list[Share], Field(min_length=2, max_length=2)]
+
+
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Names(_Open):
+    """What modalities, tasks and the classes of each task are called."""
+
+    modalities: list[str] = Field(min_length=1)
+    tasks: list[str] = Field(min_length=1)
+    classes: list[list[str]]
+
+
+class VictimSpec(_Open):
+    """The trained network."""
+
+    model: str
+    params: dict[str, Any]
+    preset: str
+    train_seed: int
+    weights_sha256: Hash
+
+
+class DataSpec(_Open):
+    """The samples: `n` first ones of a split, images of `size` pixels, `manifest` the hash of splits and pairing."""
+
+    name: str
+    split: str
+    n: int = Field(ge=1)
+    size: int = Field(ge=1)
+    channels: list[int]
+    manifest: str
+
+
+class ThreatSpec(_Open):
+    """What the attacker may do: a radius per modality (pixels in 0..1, 0 = trusted) and the tasks aimed at."""
+
+    norm: Literal["Linf", "L2"]
+    radii: list[Annotated[float, Field(ge=0)]]
+    tasks: list[int] = Field(min_length=1)
+
+
+class AttackSpec(_Open):
+    """The attack with all its parameters."""
+
+    name: str
+    params: dict[str, Any]
+
+
+class ProtocolSpec(_Open):
+    """How predictions are judged."""
+
+    name: str
+    draws: int = Field(ge=1)
+
+
+class Spec(_Open):
+    """What the record's hash is taken over."""
+
+    victim: VictimSpec
+    data: DataSpec
+    threat: ThreatSpec
+    attack: AttackSpec
+    protocol: ProtocolSpec
+    seed: int
+    engine: str = "native"
+
+
+class TaskFigures(_Open):
+    """Figures of one task over its labelled samples."""
+
+    n: int
+    n_distinct: int
+    clean: Share
+    clean_interval: Interval
+    clean_vote: Share
+    clean_balanced_accuracy: Share
+    clean_auc: Share | None
+    trivial: str | None = Field(description="why the victim is no better than chance at this task, or null")
+    robust: Share
+    robust_interval: Interval
+    robust_vote: Share
+    asr: Share | None
+    balanced_accuracy: Share
+    auc: Share | None
+    most_predicted_share: Share
+
+
+class MinimalNorm(_Open):
+    """Perturbation sizes of a minimal-norm attack: median, and [radius, robust accuracy] pairs."""
+
+    median: float | None
+    curve: list[list[float]]
+
+
+class Figures(_Open):
+    """Means over the attacked tasks, and every task."""
+
+    tasks: list[TaskFigures] = Field(min_length=1)
+    clean: Share
+    clean_interval: Interval
+    clean_vote: Share
+    robust: Share
+    robust_interval: Interval
+    robust_vote: Share
+    asr: Share | None
+    balanced_accuracy: Share
+    auc: Share | None
+    minimal_norm: MinimalNorm | None = None
+
+
+class Sign(_Open):
+    """One sign that the attack may have failed."""
+
+    sign: str
+    verdict: Literal["pass", "warn", "fail"]
+    figure: float | None
+    text: str
+    advice: str
+
+
+class VictimFacts(_Open):
+    """What the victim costs, and where its weights came from."""
+
+    parameters: int
+    gflops: float
+    gmacs: float
+    latency_ms: float
+    peak_memory_mib: float
+    checkpoint: str
+    origin: str
+
+
+class CostFacts(_Open):
+    """What the cell cost."""
+
+    attack_forward_per_sample: float
+    attack_backward_per_sample: float
+    seconds: float
+    peak_memory_mib: float
+    batch_size: int
+
+
+class Environment(_Open):
+    """Where it ran."""
+
+    device: str
+    versions: dict[str, str]
+    started: float
+
+
+class RecordModel(_Open):
+    """One evaluated cell."""
+
+    hash: Hash
+    spec: Spec
+    command: str
+    names: Names
+    figures: Figures
+    stochastic: bool
+    draws: int = Field(ge=1)
+    naive: bool = Field(description="a random victim attacked without EOT")
+    synthetic: bool
+    notes: list[str]
+    distinct_images: dict[str, int]
+    victim: VictimFacts
+    cost: CostFacts
+    environment: Environment
+    trust: Literal["pass", "warn", "fail"] | None = None
+    diagnostics: list[Sign] = []
+
+
+def json_schema() -> str:
+    """The JSON schema of a record."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **RecordModel.model_json_schema()}
+    return json.dumps(schema | {"title": "medrobust record"}, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")

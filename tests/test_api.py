@@ -1,0 +1,54 @@
+"""The public functions, and the page that documents them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from records import record
+
+import robustbench_med
+from robustbench_med import Results, UserError, evaluate, leaderboard
+
+
+def test_the_documented_examples_run(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(compile(block, "docs/python.md", "exec"), names)
+    assert [z.shape for z in (names["lesion"], names["lung"])] == [(4, 4), (4, 3)]
+    shown = capsys.readouterr().out
+    assert "4 records in robustness" in shown
+    assert "did you mean" in shown
+    assert (tmp_path / "robustness" / "records").is_dir()
+
+
+def test_results_are_escaped_in_a_notebook_and_plain_in_a_console() -> None:
+    results = Results((record("<b>x</b>", 0.25),), Path("<i>"))
+    html = results._repr_html_()
+    assert "<b>x</b>" not in html
+    assert "&lt;b&gt;x" in html
+    assert "<i>" not in html
+    assert "0.250" in html
+    assert "<b>x</b>" in repr(results)
+    assert isinstance(results.table, pd.DataFrame)
+
+
+def test_unknown_options_and_empty_folders_are_user_errors(tmp_path) -> None:
+    with pytest.raises(UserError, match="unknown field 'epsilon'"):
+        evaluate("late", epsilon="4/255", out=tmp_path)
+    with pytest.raises(UserError, match="holds no records"):
+        leaderboard(tmp_path)
+
+
+def test_importing_the_package_imports_nothing_heavy_and_all_names_are_there() -> None:
+    code = "import sys, robustbench_med; print(sorted(m for m in ('torch', 'pandas', 'matplotlib', 'pydantic') if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    for name in robustbench_med.__all__:
+        assert getattr(robustbench_med, name) is not None
+    with pytest.raises(AttributeError, match="nothing_such"):
+        robustbench_med.nothing_such  # noqa: B018

@@ -1,0 +1,187 @@
+"""The leaderboard page in a real browser, from disk, with the network off. Skips where there is no Chromium."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from records import fill, record
+
+from robustbench_med.reports import page
+from robustbench_med.store import Store
+
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+EVIL = "<script>document.title='owned'</script>"
+UNICODE = "Zürich-模型-&amp;"
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    made = [
+        record(m, r, eps=e / 255, attack=a, trust=t, modality=EVIL)
+        for m, r, t in (("mail", 0.5, "pass"), ("late", 0.3, "fail"), (EVIL, 0.7, None), (UNICODE, 0.6, "warn"))
+        for e in (1, 4)
+        for a in ("pgd", "fgsm", "noise")
+    ]
+    store = fill(Store(folder), *made, images=True)
+    path = folder / "leaderboard.html"
+    path.write_text(page.render(store, store.records()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser, html) -> Iterator[object]:
+    """The page after its scripts have run; no error, and no request but the file's own, until the test ends."""
+    context = browser.new_context(offline=True, viewport={"width": 1400, "height": 1000}, color_scheme="light")
+    tab = context.new_page()
+    problems, requests = [], []
+    tab.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.goto(html.as_uri())
+    tab.wait_for_selector("html[data-ready=true]", timeout=30_000)
+    yield tab
+    assert problems == []
+    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [html.as_uri()]
+    context.close()
+
+
+def column(tab, number: int) -> list[str]:
+    return tab.locator(f"#board tbody tr td:nth-child({number})").all_inner_texts()
+
+
+@needs_browser
+def test_it_shows_every_row_and_sorts_by_number_from_the_keyboard(opened) -> None:
+    assert opened.locator("#board tbody tr").count() == 24
+    header = opened.locator("#board thead th", has_text="robust").locator("[role=button]").first
+    header.focus()
+    opened.keyboard.press("Enter")
+    shown = [float(text) for text in column(opened, 10)]
+    assert shown == sorted(shown)
+    opened.keyboard.press("Enter")
+    shown = [float(text) for text in column(opened, 10)]
+    assert shown == sorted(shown, reverse=True)
+
+
+@needs_browser
+def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) -> None:
+    opened.get_by_label("trust", exact=True).select_option("fail")
+    assert set(column(opened, 3)) == {"late"}
+    opened.get_by_label("attack", exact=True).select_option("pgd")
+    assert len(column(opened, 3)) == 2
+    opened.get_by_role("button", name="Reset", exact=True).click()
+    assert opened.locator("#board tbody tr").count() == 24
+    opened.get_by_label("Search all columns").fill("模型")
+    assert set(column(opened, 3)) == {UNICODE}
+    lines = opened.evaluate("document.getElementById('radius').data.map((trace) => trace.name)")
+    assert len(lines) == 3  # the chart follows the table: one line an attack
+
+
+@needs_browser
+def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None:
+    opened.get_by_label("trust", exact=True).select_option("fail")
+    opened.locator("button.open").first.focus()
+    opened.keyboard.press("Enter")
+    dialog = opened.get_by_role("dialog")
+    text = dialog.inner_text()
+    for part in ("late", "take BPDA", "half of the gradients are 0", "medrobust run", "0.300 [0.400, 0.600]", '"steps": 20'):
+        assert part in text
+    assert dialog.locator("img").count() == 4
+    assert dialog.locator("img").first.evaluate("(image) => image.naturalWidth") == 6 * 18
+    opened.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+@needs_browser
+def test_names_with_markup_are_text_everywhere(opened) -> None:
+    assert opened.title() == "medrobust leaderboard"
+    assert EVIL in column(opened, 3)
+    opened.get_by_label("model", exact=True).select_option(EVIL)
+    assert set(column(opened, 3)) == {EVIL}
+    opened.locator("button.open").first.click()
+    assert EVIL in opened.locator("#record-title").inner_text()
+    assert opened.locator("script").count() == opened.locator("body > script, head > script").count()
+    assert opened.title() == "medrobust leaderboard"
+
+
+@needs_browser
+@pytest.mark.parametrize("state", ["light", "dark", "record"])
+def test_axe_finds_nothing(opened, state: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    if state == "dark":
+        opened.get_by_role("button", name="Dark colours").click()
+        assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
+    if state == "record":
+        opened.locator("button.open").first.click()
+    found = Axe().run(opened).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
+
+
+@needs_browser
+def test_without_scripts_the_table_is_complete(browser, html) -> None:
+    context = browser.new_context(offline=True, java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(html.as_uri())
+    assert tab.locator("#board tbody tr").count() == 24
+    assert tab.locator("#board").is_visible()
+    context.close()
+
+
+def test_nothing_in_it_points_to_another_file_or_site(html) -> None:
+    text = html.read_text(encoding="utf-8")
+    bare = re.sub(r"<script.*?</script>|<style.*?</style>", "", text, flags=re.S)
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", bare)
+    assert "url(http" not in text
+    assert text.count(EVIL) == 0
+
+
+def test_the_same_store_gives_the_same_page(tmp_path) -> None:
+    store = fill(Store(tmp_path), record("mail", 0.5), record("late", 0.5), images=True)
+    assert page.render(store, store.records()) == page.render(store, store.records()[::-1])
+
+
+def test_five_hundred_rows_with_examples_stay_below_eight_megabytes(tmp_path) -> None:
+    made = [
+        record(f"model-{i}", (i % 100) / 100, attack=a, eps=(1 + i % 8) / 255, trust="warn") for i in range(250) for a in ("pgd", "fgsm")
+    ]
+    store = fill(Store(tmp_path), *made, images=True)
+    text = page.render(store, store.records())
+    assert len(text.encode()) < 8e6
+    assert text.count('<tr data-row="') == 500
+
+
+@pytest.mark.slow
+def test_two_thousand_records_are_reported_in_twenty_seconds_and_a_gigabyte(tmp_path) -> None:
+    import resource
+
+    from robustbench_med import reports
+
+    made = [
+        record(f"model-{i}", (i % 100) / 100, attack=a, eps=e / 255, seed=s)
+        for i in range(50)
+        for a in ("pgd", "fgsm", "bim", "noise")
+        for e in (1, 2, 4, 8, 16)
+        for s in (0, 1)
+    ]
+    fill(Store(tmp_path), *made)
+    start = time.process_time()
+    reports.write_all(tmp_path)
+    assert time.process_time() - start < 30  # 20 alone on a core, half as much again beside a busy one
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1024**2 * 1.0  # KiB; torch is not loaded by reports
+    assert json.loads(next((tmp_path / "records").glob("*.json")).read_text())

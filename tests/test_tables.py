@@ -1,0 +1,153 @@
+"""Tables: documented columns, classes and modalities, what papers print."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from records import fill, record
+
+from robustbench_med import reports, schema
+from robustbench_med.reports import breakdowns, columns, paper, tables
+from robustbench_med.schema import RecordModel
+from robustbench_med.statistics import wilson
+from robustbench_med.store import Store
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def store_of(tmp_path: Path, *records, images: bool = False) -> Store:
+    return fill(Store(tmp_path), *records, images=images)
+
+
+def test_every_column_is_documented_in_its_order_and_the_pages_are_up_to_date(tmp_path) -> None:
+    store = store_of(tmp_path, record(), record(eps=[4 / 255, 0.0], tasks=(1,)))
+    for name, frame in reports.frames(store, store.records()).items():
+        found = dict.fromkeys(re.sub(r"^(task|clean|robust)_\d+$", r"\1_T", column) for column in frame.columns)
+        assert list(found) == list(columns.COLUMNS[name]), name
+    assert (DOCS / "columns.md").read_text() == columns.page()
+    assert (DOCS / "record.schema.json").read_text() == schema.json_schema()
+
+
+def test_records_follow_the_schema_and_a_broken_one_does_not() -> None:
+    RecordModel.model_validate(record(trust="warn"))
+    broken = record()
+    broken["figures"]["robust"] = 1.5
+    with pytest.raises(ValueError, match="robust"):
+        RecordModel.model_validate(broken)
+    assert json.loads(schema.json_schema())["required"]
+
+
+def test_csv_round_trips_through_pandas(tmp_path) -> None:
+    store = store_of(tmp_path, record('a,b\n"quoted"', 0.123456789), record("ütf", 0.7, trust="fail"))
+    for name, frame in reports.frames(store, store.records()).items():
+        if len(frame):
+            again = pd.read_csv(io.StringIO(reports.csv(frame)), keep_default_na=True)
+            assert list(again.columns) == list(frame.columns), name
+            assert len(again) == len(frame)
+            if "model" in frame:
+                assert again.model.tolist() == frame.model.tolist()
+    board = pd.read_csv(io.StringIO(reports.csv(tables.leaderboard(store.records()))))
+    assert board.robust.tolist() == pytest.approx([0.7, 0.123457], abs=1e-12)
+
+
+def test_trust_is_the_worst_of_a_family_and_old_records_were_not_checked() -> None:
+    assert tables.trust([record()]) == "not checked"
+    assert tables.trust([record(trust="pass"), record()]) == "not checked"
+    assert tables.trust([record(trust="pass"), record(trust="fail"), record(trust="warn")]) == "fail"
+    assert tables.leaderboard([record(trust="warn")]).trust.tolist() == ["warn"]
+
+
+def test_engines_are_rows_of_their_own_and_not_ranked_against_each_other() -> None:
+    board = tables.leaderboard([record(robust=0.5), record(robust=0.4, engine="art")])
+    assert sorted(zip(board.engine, board["rank"], strict=True)) == [("art", 1), ("native", 1)]
+
+
+def test_the_class_that_loses_most_comes_first_with_an_interval_over_its_distinct_images(tmp_path) -> None:
+    made = record(robust=0.5)
+    store = store_of(tmp_path, made)
+    arrays = store.arrays(made)
+    arrays["robust_right"][arrays["labels"][:, 1] == 1, 1] = 0  # every d is lost
+    shutil.rmtree(store.folder)
+    store.write(made, arrays)
+    frame = breakdowns.per_class(store.records(), store.arrays)
+    lung = frame[frame.task == "lung"]
+    assert lung["class"].tolist() == ["d", "c"]
+    assert lung.robust.tolist() == [0.0, pytest.approx(13 / 25)]  # of 25 c the first 13 are among the first 25 samples
+    assert lung.n.tolist() == [25, 25]
+    assert lung.n_distinct.tolist() == [20, 20]
+    assert (lung.robust_low.iloc[1], lung.robust_high.iloc[1]) == pytest.approx(wilson(13 / 25, 20))
+
+
+def test_the_cross_modal_matrix_holds_exactly_the_records_of_one_modality_and_one_task() -> None:
+    single = [record(robust=r, eps=e, tasks=(t,)) for r, e, t in ((0.9, [0.1, 0.0], 0), (0.6, [0.1, 0.0], 1), (0.3, [0.0, 0.1], 1))]
+    frame = breakdowns.cross_modal([*single, record(), record(eps=[0.1, 0.0]), record(tasks=(0,))])
+    found = {(row.modality, row.task): row.robust for row in frame.itertuples()}
+    assert found == {("mri", "lesion"): 0.9, ("mri", "lung"): 0.6, ("xray", "lung"): 0.3}
+    (table,) = paper.cross_modal(frame)
+    assert [[cell.value for cell in row] for row in table.rows] == [["mri", 0.9, 0.6], ["xray", None, 0.3]]
+
+
+def test_latency_goes_to_the_column_of_its_device() -> None:
+    on_cpu, on_gpu = record(), record(seed=1)
+    on_gpu["victim"] |= {"device": "NVIDIA H100", "latency_ms": 0.25}
+    (row,) = tables.victims([on_cpu, on_gpu]).itertuples()
+    assert (row.latency_cpu_ms, row.latency_gpu_ms, row.records) == (1.0, 0.25, 2)
+    assert pd.isna(row.training_seconds)
+
+
+def board() -> pd.DataFrame:
+    figures = {"late": 0.7, "mail": 0.5, "gmu": 0.6, "tied": 0.7}
+    return tables.leaderboard(
+        [record(m, r) for m, r in figures.items()] + [record("mail", 0.4, eot=16), record(attack="noise", robust=0.9)]
+    )
+
+
+def test_best_is_bold_second_underlined_and_of_several_settings_the_strongest_counts() -> None:
+    (table,) = paper.leaderboards(board())
+    text = paper.markdown(table)
+    half = (wilson(0.7, 40)[1] - wilson(0.7, 40)[0]) / 2
+    assert f"| late | 0.900 ± 0.095 | - | **0.700** ± {half:.3f} |" in text.replace("**0.900**", "0.900")
+    assert "| tied |" in text
+    assert text.count("**0.700**") == 2
+    assert text.count("<u>0.600</u>") == 1
+    assert "0.400 ±" in text
+    assert "0.500" not in text
+    assert "† Synthetic images." in text
+    tex = paper.latex(table)
+    for part in (r"\toprule", r"\textbf{0.700} $\pm$", r"\underline{0.600}", r"heads+chests\textdagger{}", "n = 50"):
+        assert part in tex
+
+
+def test_costs_rank_the_smaller_first_and_doubted_figures_carry_a_mark() -> None:
+    (table,) = paper.victims(tables.victims([record("late", gflops=2.0), record("mail", gflops=1.0)]))
+    assert "**1.000**" in paper.markdown(table)
+    assert "<u>2.000</u>" in paper.markdown(table)
+    (table,) = paper.leaderboards(tables.leaderboard([record("late", 0.7, trust="fail"), record("mail", trust="pass")]))
+    assert paper.markdown(table).count("‡") == 2  # the cell and the legend
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_latex_tables_compile_whatever_the_names(tmp_path) -> None:
+    names = ["50% & more_or_less #1", "a\\b^c~d{e}$f", "<script>", "resnet-18"]
+    made = [record(name, 0.2 * i, trust="fail") for i, name in enumerate(names)]
+    store = store_of(tmp_path, *made, record(eps=[4 / 255, 0.0], tasks=(1,)))
+    reports.write_paper(reports.frames(store, store.records()), tmp_path / "paper")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path / "paper", capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "paper" / "all.pdf").stat().st_size > 10_000
+
+
+def test_outcomes_that_cannot_be_read_are_one_line(tmp_path) -> None:
+    made = record()
+    store = store_of(tmp_path, made)
+    store.path(made["hash"]).with_suffix(".npz").write_bytes(b"PK broken")
+    with pytest.raises(reports.UserError, match="--force"):
+        store.arrays(made)
+    assert np.isfinite(made["figures"]["robust"])
