@@ -236,10 +236,10 @@ class Trial:
             streams = Streams.seeded(self.setting.seed, self.ids, name)
             return ATTACKS[name](self.view, self.x, self.y, threat or self.threat, streams, **given, **extra).detach()
 
-    def robust(self, x: Tensor) -> float:
+    def robust(self, x: Tensor, threat: Threat | None = None) -> float:
         """Robust accuracy on fresh draws, mean over samples and attacked tasks."""
         with seeded(self.setting.device, self.setting.seed, "fresh"):
-            return float(self.view.standing(x, self.y, self.threat).mean())
+            return float(self.view.standing(x, self.y, threat or self.threat).mean())
 
 
 def diagnose(
@@ -316,15 +316,16 @@ def diagnose(
 
 
 def radii_sign(trial: Trial, settings: Mapping[str, Any], white: float, tolerance: float) -> Sign:
-    """PGD at half, once, twice and four times the radius, and at radius 1 where the norm is Linf."""
+    """PGD at half, once, twice and four times the radius, and at radius 1, where only images bound it, for Linf."""
     threat, curve = trial.threat, []
     for factor in (0.5, 1.0, 2.0, 4.0):
         scaled = replace(threat, radii=tuple(factor * r for r in threat.radii))
         curve.append((factor, white if factor == 1 else trial.robust(trial.attack("pgd", scaled, **settings))))
     unbounded = None
-    if threat.norm == "Linf":
+    if threat.norm == "Linf":  # each task alone, on the margin: losses that add up or saturate must not be what stops the attack
         everything = replace(threat, radii=tuple(float(r > 0) for r in threat.radii))
-        unbounded = trial.robust(trial.attack("pgd", everything, **settings))
+        alone = [replace(everything, tasks=(t,)) for t in threat.tasks]
+        unbounded = sum(trial.robust(trial.attack("pgd", one, **settings, loss="margin"), one) for one in alone) / len(alone)
     return monotone(curve, unbounded, tolerance, everything_moves=min(threat.radii) > 0)
 
 
