@@ -61,10 +61,11 @@ def measure(options: argparse.Namespace) -> list[str]:
             passes = f"{cost['attack_forward_per_sample']:.0f} + {cost['attack_backward_per_sample']:.0f}"
             found[engine] = f"{record['figures']['robust']:.3f} ({passes} passes, {cost['seconds']:.0f} s)"
         budget = ", ".join(f"{key} {value}" for key, value in parameters.items())
-        lines.append(f"| `{attack}` | {norm} {eps}{', ' + budget if budget else ''} | {found['native']} | {found['torchattacks']} | {found['art']} |")
+        asked = f"{norm} {eps}{', ' + budget if budget else ''}"
+        lines.append(f"| `{attack}` | {asked} | {found['native']} | {found['torchattacks']} | {found['art']} |")
     head = (
-        f"{options.model} on {options.data}, the first {options.limit} test images, {torch.get_num_threads()} CPU thread(s): robust accuracy "
-        "(forward + backward passes a sample, seconds with the fresh pass and the diagnostics). Clean accuracy "
+        f"{options.model} on {options.data}, the first {options.limit} test images, {torch.get_num_threads()} CPU thread(s): robust "
+        "accuracy (forward + backward passes a sample, seconds with the fresh pass and the diagnostics). Clean accuracy "
         f"{record['figures']['clean']:.3f}."
     )
     return [head, "", *lines]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from robustbench_med import statistics
 from robustbench_med.paths import write_atomically, write_text
-from robustbench_med.reports.plots import COLOURS, MARKERS, STYLE
+from robustbench_med.reports.style import COLOURS, MARKERS, STYLE
 from robustbench_med.reports.tables import marks
 from robustbench_med.spec import canonical_hash, radius_label
 from robustbench_med.store import Record, Store

@@ -4,10 +4,33 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from robustbench_med.cli_data import data_app
+from robustbench_med.cli_options import (
+    HOW,
+    WHAT,
+    WHERE,
+    Accept,
+    Data,
+    DataRoot,
+    DefenseParams,
+    Device,
+    ModelParams,
+    Models,
+    Out,
+    Preprocess,
+    Preset,
+    Quiet,
+    RecipeParams,
+    Size,
+    Strict,
+    listed,
+    make_display,
+)
+from robustbench_med.cli_reports import COMMANDS
 from robustbench_med.errors import UserError
 
 app = typer.Typer(
@@ -20,48 +43,7 @@ app = typer.Typer(
     "First steps: [bold]medrobust run --model robust-mail --attack pgd[/] (built-in phantoms, no network), then "
     "[bold]medrobust run --help[/].",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: which there are, where they come from, where they belong.")
 app.add_typer(data_app, name="data")
-
-WHERE, WHAT, HOW = "Where and how to run", "Victims and data", "Threat model and attack"
-
-Models = Annotated[str, typer.Option("--model", "-m", help="Models, comma-separated; `medrobust models` lists them.", rich_help_panel=WHAT)]
-Data = Annotated[
-    str,
-    typer.Option(
-        help="Data sets, comma-separated: an id, a pairing a+b, a suite (all20), or a path to a YAML card or suite.", rich_help_panel=WHAT
-    ),
-]
-Preset = Annotated[str, typer.Option(help="Sizes and training recipe: quick (laptop) or release (the authors').", rich_help_panel=WHAT)]
-Size = Annotated[int | None, typer.Option(help="Pixels of an image's side, instead of the preset's.", rich_help_panel=WHAT)]
-ModelParams = Annotated[
-    list[str],
-    typer.Option("--model-param", metavar="NAME=VALUE", help="A constructor argument, e.g. width=32. Repeatable.", rich_help_panel=WHAT),
-]
-RecipeParams = Annotated[
-    list[str], typer.Option("--recipe", metavar="NAME=VALUE", help="A training setting, e.g. epochs=30. Repeatable.", rich_help_panel=WHAT)
-]
-Preprocess = Annotated[
-    list[str],
-    typer.Option(
-        "--preprocess",
-        metavar="NAME=VALUE",
-        help="From file to pixels: fit=stretch (default), pad or crop; scaling=fixed (default) or minmax. Repeatable.",
-        rich_help_panel=WHAT,
-    ),
-]
-DefenseParams = Annotated[
-    list[str],
-    typer.Option(
-        "--defense-param", metavar="NAME=VALUE", help="A parameter of the defence, e.g. steps=7. Repeatable.", rich_help_panel=WHAT
-    ),
-]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for records, tables and figures.", rich_help_panel=WHERE)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=WHERE)]
-DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets on disk.", rich_help_panel=WHERE)]
-Accept = Annotated[bool, typer.Option("--accept-unverified", help="Use a file whose md5 is not the published one.", rich_help_panel=WHERE)]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image instead of counting it.", rich_help_panel=WHERE)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and results only.", rich_help_panel=WHERE)]
 
 
 @app.command()
@@ -183,16 +165,16 @@ def run(
     from robustbench_med import reports, runner, spec
 
     given = {
-        "model": _listed(model),
-        "defense": _listed(defense),
+        "model": listed(model),
+        "defense": listed(defense),
         "defense_params": spec.assignments(defense_param) or None,
-        "attack": _listed(attack),
-        "data": _listed(data),
+        "attack": listed(attack),
+        "data": listed(data),
         "eps": spec.split_radii(eps) or None,
-        "norm": _listed(norm),
+        "norm": listed(norm),
         "target_task": target_task,
-        "seed": _listed(seed),
-        "train_seed": _listed(train_seed),
+        "seed": listed(seed),
+        "train_seed": listed(train_seed),
         "preset": preset,
         "protocol": protocol,
         "draws": draws,
@@ -205,14 +187,14 @@ def run(
         "checkpoint": checkpoint,
         "control": control,
         "engine": engine,
-        "source": _listed(source),
+        "source": listed(source),
         "target": target,
         "cross_modal": cross_modal,
         "batch_draws": batch_draws,
     }
     chosen = spec.load_config(config) if config else {}
     chosen |= {key: value for key, value in given.items() if value is not None}
-    display = _display(quiet)
+    display = make_display(quiet)
     records = runner.run(
         spec.validate(spec.RunSpec, chosen, "run"),
         runner.Job(
@@ -279,23 +261,23 @@ def compare(
 
     started = time.perf_counter()
     given = {
-        "model": _listed(model),
-        "defense": _listed(defense),
+        "model": listed(model),
+        "defense": listed(defense),
         "defense_params": spec.assignments(defense_param),
-        "attack": _listed(attack),
-        "data": _listed(data),
+        "attack": listed(attack),
+        "data": listed(data),
         "eps": spec.split_radii(eps) or ["4/255"],
         "attack_params": spec.assignments(attack_param),
         "draws": draws,
-        "seed": _listed(seed),
-        "train_seed": _listed(train_seed),
+        "seed": listed(seed),
+        "train_seed": listed(train_seed),
         "limit": limit,
         "preset": preset,
         "size": size,
         "model_params": spec.assignments(model_param),
         "recipe": spec.assignments(recipe),
     }
-    display = _display(quiet)
+    display = make_display(quiet)
     job = runner.Job(
         out=out,
         device=device,
@@ -347,8 +329,8 @@ def train(
     from robustbench_med import runner, spec
 
     runner.train(
-        _listed(model) or [],
-        _listed(data) or [],
+        listed(model) or [],
+        listed(data) or [],
         spec.validate(
             spec.TrainOptions,
             {
@@ -371,7 +353,7 @@ def train(
             accept_unverified=accept_unverified,
             strict=strict,
             force=force,
-            display=_display(quiet),
+            display=make_display(quiet),
         ),
     )
 
@@ -408,17 +390,17 @@ def diagnose(
     from robustbench_med.reports import terminal
 
     wanted = {
-        "model": _listed(model),
-        "data": _listed(data),
+        "model": listed(model),
+        "data": listed(data),
         "eps": spec.split_radii(eps) or None,
         "norm": norm,
         "target_task": target_task,
-        "source": _listed(source),
+        "source": listed(source),
         "limit": limit,
         "preset": preset,
         "size": size,
     }
-    display = _display(quiet)
+    display = make_display(quiet)
     rows = runner.diagnose(
         spec.validate(spec.RunSpec, {key: value for key, value in wanted.items() if value is not None}, "diagnose"),
         runner.Job(out=out, device=device, data_root=data_root, accept_unverified=accept_unverified, display=display),
@@ -428,249 +410,8 @@ def diagnose(
     display.show(terminal.diagnostics(rows))
 
 
-@app.command()
-def cost(
-    model: Models = "mail,robust-mail,late,unimodal",
-    preset: Preset = "quick",
-    size: Size = None,
-    modalities: Annotated[int, typer.Option(min=1, max=16, help="Number of modalities.", rich_help_panel=WHAT)] = 2,
-    classes: Annotated[str, typer.Option(help="Classes of each task, comma-separated.", rich_help_panel=WHAT)] = "4,3",
-    model_param: ModelParams = [],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also write model_cost.csv into this folder.", rich_help_panel=WHERE)
-    ] = None,
-    device: Device = "auto",
-) -> None:
-    """Parameters, FLOPs (2 per multiply-accumulate, PyTorch's counter), MACs, latency and peak memory, side by side."""
-    from robustbench_med import inventory, reports, spec
-
-    rows = inventory.costs(
-        _listed(model) or [], preset, size, modalities, spec.whole_numbers(classes, "--classes"), spec.assignments(model_param), device
-    )
-    _display(False).show(reports.terminal.costs(rows))
-    if out is not None:
-        reports.write_costs(rows, out)
-
-
-@app.command()
-def leaderboard(out: Out = Path("reports")) -> None:
-    """Write leaderboard.csv, records.csv, cost.csv and the figures again from the records in a folder."""
-    from robustbench_med import reports
-
-    _display(False).show(reports.write(out))
-
-
-@app.command()
-def report(
-    out: Out = Path("reports"),
-    html: Annotated[bool, typer.Option("--html/--no-html", help="Write leaderboard.html, one file that opens without a network.")] = True,
-    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Write figures/ and gallery/.")] = True,
-    quiet: Quiet = False,
-) -> None:
-    """Write everything again that can be made of the records in a folder: tables, figures, examples, and the leaderboard page.
-
-    CSV tables go beside records/, Markdown and LaTeX ones into paper/, figures (PNG, SVG) into figures/, examples into gallery/.
-    docs/columns.md tells what the columns mean.
-    """
-    from robustbench_med import reports
-
-    display = _display(quiet)
-    for path in reports.write_all(out, page=html, pictures=figures):
-        display.say(str(path))
-
-
-@app.command()
-def claims(
-    out: Out = Path("reports"),
-    file: Annotated[
-        list[Path], typer.Option("--file", "-f", help="YAML file with claims of your own; repeatable. docs/claims.md shows the format.")
-    ] = [],
-) -> None:
-    """Check published claims against what was measured here: reproduced, not reproduced, or not testable here.
-
-    Reads the records in a folder and the model_cost.csv that `medrobust cost --out` wrote there; writes claims.csv and claims.md.
-    """
-    from robustbench_med import reports
-
-    _display(False).show(reports.write_claims(out, file))
-
-
-@app.command()
-def merge(
-    sources: Annotated[list[Path], typer.Argument(help="Folders whose records are copied.")],
-    out: Out = Path("reports"),
-) -> None:
-    """Join the records of several machines in one folder and report conflicts; exit code 1 when there are any.
-
-    A record is never changed: where two folders hold the same cell with different figures, that of --out stays.
-    """
-    from robustbench_med.merge import merge as join
-    from robustbench_med.reports import terminal
-
-    result = join(sources, out)
-    _display(False).show(terminal.merged(result, str(out)))
-    if result.conflicts:
-        raise typer.Exit(1)
-
-
-@app.command()
-def show(
-    record: Annotated[str, typer.Argument(help="First characters of a record's hash (column `record` of records.csv).")],
-    out: Out = Path("reports"),
-    as_json: Annotated[bool, typer.Option("--json", help="The whole record as JSON.")] = False,
-    gallery: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw its examples: clean, attacked, amplified difference.")
-    ] = None,
-) -> None:
-    """Everything about one record: figures with intervals, cost, versions, and the command that makes it again."""
-    import json
-
-    from robustbench_med import reports
-    from robustbench_med.reports import terminal
-    from robustbench_med.store import Store
-
-    found = Store(out).find(record)
-    if gallery is not None:
-        reports.write_gallery(out, found, gallery)
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        _display(False).show(terminal.record(found))
-
-
-@app.command()
-def models(preset: Preset = "quick") -> None:
-    """The models that can be named, with parameters, FLOPs, whether they are random, and their papers."""
-    from robustbench_med import inventory
-    from robustbench_med.reports import terminal
-
-    rows, description = inventory.list_models(preset)
-    _display(False).show(terminal.models(rows, preset, description))
-
-
-@app.command()
-def attacks() -> None:
-    """The attacks that can be named, with their parameters, defaults and papers."""
-    from robustbench_med.attacks import describe
-    from robustbench_med.reports import terminal
-
-    _display(False).show(terminal.attacks(describe()))
-
-
-@app.command()
-def defenses() -> None:
-    """The defences that can be named with --defense, alone or joined by +, with their parameters, defaults and papers."""
-    from robustbench_med.defense import describe
-    from robustbench_med.reports import terminal
-
-    _display(False).show(terminal.defenses(describe()))
-
-
-@data_app.command("list")
-def data_list(data_root: DataRoot = None) -> None:
-    """The data sets that can be named, and which of them are on disk."""
-    from robustbench_med.data import catalogue
-    from robustbench_med.reports import terminal
-
-    _display(False).show(terminal.datasets(catalogue(data_root)))
-
-
-@data_app.command("show")
-def data_show(name: Annotated[str, typer.Argument(help="An id, or a path to a YAML card.")], data_root: DataRoot = None) -> None:
-    """One data set: source, licence, classes, counts, known defects, where to put it, how to cite it."""
-    from robustbench_med.data import card, facts
-    from robustbench_med.reports import terminal
-
-    _display(False).show(terminal.dataset(facts(card(name), data_root)))
-
-
-@data_app.command("suites")
-def data_suites() -> None:
-    """The suites that can be named with --data, and the pairings they stand for; a YAML file of yours can be one too."""
-    from robustbench_med.data import suites
-    from robustbench_med.reports import terminal
-
-    _display(False).show(terminal.suites([found for name in suites.names() if (found := suites.suite(name))]))
-
-
-@data_app.command("fetch")
-def data_fetch(
-    names: Annotated[list[str], typer.Argument(help="Ids, or paths to YAML cards.")],
-    size: Annotated[int, typer.Option(help="Pixels needed: MedMNIST has files of 28, 64, 128 and 224.")] = 28,
-    quiet: Quiet = False,
-) -> None:
-    """Download open data sets, checked against the published md5; an interrupted download goes on where it stopped.
-
-    For a set behind an account it says how to get it, and exits with code 2.
-    """
-    from robustbench_med.data import card
-    from robustbench_med.data.source import fetch
-
-    display = _display(quiet)
-    for name in names:
-        display.show(str(fetch(card(name), size, _files(display))))
-
-
-@data_app.command("import")
-def data_import(
-    name: Annotated[str, typer.Argument(help="The id of the data set, or a path to its YAML card.")],
-    paths: Annotated[list[Path], typer.Argument(help="The zip archives (and CSV files) you downloaded.")],
-    data_root: DataRoot = None,
-    quiet: Quiet = False,
-) -> None:
-    """Unpack what you downloaded by hand to where it belongs; hostile, broken and wrong archives are refused whole.
-
-    [bold]Example[/]: medrobust data import busi archive.zip && medrobust data verify busi
-    """
-    from robustbench_med.data import card
-    from robustbench_med.data.archive import import_files
-
-    display = _display(quiet)
-    display.show(str(import_files(card(name), paths, _files(display, data_root))))
-
-
-@data_app.command("verify")
-def data_verify(
-    name: Annotated[str, typer.Argument(help="An id, or a path to a YAML card.")],
-    seed: Annotated[int, typer.Option(help="Seed of the split, where none is published.")] = 0,
-    look: Annotated[bool, typer.Option("--look/--no-look", help="Also find images that look alike (quadratic in their number).")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
-    data_root: DataRoot = None,
-    quiet: Quiet = False,
-) -> None:
-    """Count, read every file, and look for leaks: a group, a copy or a look-alike in two of train, val and test.
-
-    Exit code 1 when the split leaks, 0 when it does not. A file whose md5 is not the published one is read and noted.
-    """
-    import json
-
-    from robustbench_med.data import card
-    from robustbench_med.data.verify import verify
-    from robustbench_med.reports import terminal
-
-    display = _display(quiet or as_json)
-    report = verify(card(name), _files(display, data_root, accept_unverified=True), seed=seed, look=look)
-    if as_json:
-        print(json.dumps(report, indent=1))
-    else:
-        display.show(terminal.verification(report))
-    raise typer.Exit(code=1 if report["leaks"] else 0)
-
-
-def _listed(text: str | None) -> list[Any] | None:
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _display(quiet: bool) -> Any:
-    from robustbench_med.progress import Display
-
-    return Display(quiet=quiet)
-
-
-def _files(display: Any, data_root: Path | None = None, *, accept_unverified: bool = False) -> Any:
-    from robustbench_med.data import Files
-
-    return Files(data_root, accept_unverified, say=display.say, progress=display.lazy_bar)
+for command in COMMANDS:
+    app.command()(command)
 
 
 @app.callback(invoke_without_command=True)

@@ -9,6 +9,7 @@ from robustbench_med import defense, runner, training
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
+from robustbench_med.plan import check_names
 from robustbench_med.runner import Job
 from robustbench_med.spec import RunSpec
 from robustbench_med.store import Record
@@ -40,8 +41,8 @@ def compare(spec: RunSpec, job: Job) -> list[Entry]:
         raise UserError("a comparison uses the sound protocol; the release protocol's figures stand beside it as the naive ones")
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")
-    runner.check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}}))
-    datasets = [runner.load_data(name, spec.preset, spec.size, job) for name in spec.data]
+    check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}}))
+    datasets = [runner.load_data(name, spec.preset, spec.size, spec.preprocessing, job) for name in spec.data]
     entries = []
     for model, name in _pairs(spec, datasets, job):
         own = spec.model_copy(update={"model": [model], "defense": [name], "defense_params": _parameters(model, name, spec)})

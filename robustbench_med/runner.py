@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -239,7 +240,7 @@ def evaluate_cell(
         choose_goals(str(spec.target), clean, samples, cell.seed) if threat.targeted else None,
         victim.found.setdefault(sweep_key(resolved), {}) if engine == "native" and radius_free(cell.attack, threat.norm) else None,
     )
-    noise = noise_control(victim, samples, clean, threat, setting())
+    noise = None if cell.attack == "noise" else noise_control(victim, samples, clean, threat, setting())
     started = time.time()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -252,6 +253,8 @@ def evaluate_cell(
         outcome = batch.fit(attacked)
     except RefusedError as error:
         raise UserError(f"{label}: {error}") from error
+    if cell.attack == "noise":
+        victim.noise[cell.seed, threat] = outcome.figures["robust"]
     signs = diagnostics.of_cell(victim.module, samples, clean, threat, method, outcome, setting(), noise)
     record: Record = {
         "hash": spec_hash,
@@ -357,7 +360,7 @@ def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int) -> list[dict[
             sources=[sibling.module for sibling in siblings],
             steps=steps,
             queries=queries,
-            tick=lambda stage, label=label: job.display.say(f"{label}: {stage}"),
+            tick=functools.partial(announce, job.display, label),
         )
         rows.append(
             {
@@ -374,6 +377,11 @@ def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int) -> list[dict[
         )
     write_text(out / "diagnostics.json", json.dumps(rows, indent=1, allow_nan=False))
     return rows
+
+
+def announce(display: Display, label: str, stage: str) -> None:
+    """Says which stage of a diagnosis begins."""
+    display.say(f"{label}: {stage}")
 
 
 def finished(records: list[Record], out: Path) -> Iterator[str]:

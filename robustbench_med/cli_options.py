@@ -1,0 +1,64 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+WHERE, WHAT, HOW = "Where and how to run", "Victims and data", "Threat model and attack"
+
+Models = Annotated[str, typer.Option("--model", "-m", help="Models, comma-separated; `medrobust models` lists them.", rich_help_panel=WHAT)]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="Data sets, comma-separated: an id, a pairing a+b, a suite (all20), or a path to a YAML card or suite.", rich_help_panel=WHAT
+    ),
+]
+Preset = Annotated[str, typer.Option(help="Sizes and training recipe: quick (laptop) or release (the authors').", rich_help_panel=WHAT)]
+Size = Annotated[int | None, typer.Option(help="Pixels of an image's side, instead of the preset's.", rich_help_panel=WHAT)]
+ModelParams = Annotated[
+    list[str],
+    typer.Option("--model-param", metavar="NAME=VALUE", help="A constructor argument, e.g. width=32. Repeatable.", rich_help_panel=WHAT),
+]
+RecipeParams = Annotated[
+    list[str], typer.Option("--recipe", metavar="NAME=VALUE", help="A training setting, e.g. epochs=30. Repeatable.", rich_help_panel=WHAT)
+]
+Preprocess = Annotated[
+    list[str],
+    typer.Option(
+        "--preprocess",
+        metavar="NAME=VALUE",
+        help="From file to pixels: fit=stretch (default), pad or crop; scaling=fixed (default) or minmax. Repeatable.",
+        rich_help_panel=WHAT,
+    ),
+]
+DefenseParams = Annotated[
+    list[str],
+    typer.Option(
+        "--defense-param", metavar="NAME=VALUE", help="A parameter of the defence, e.g. steps=7. Repeatable.", rich_help_panel=WHAT
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for records, tables and figures.", rich_help_panel=WHERE)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=WHERE)]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets on disk.", rich_help_panel=WHERE)]
+Accept = Annotated[bool, typer.Option("--accept-unverified", help="Use a file whose md5 is not the published one.", rich_help_panel=WHERE)]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image instead of counting it.", rich_help_panel=WHERE)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and results only.", rich_help_panel=WHERE)]
+
+
+def listed(text: str | None) -> list[Any] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def make_display(quiet: bool) -> Any:
+    from robustbench_med.progress import Display
+
+    return Display(quiet=quiet)
+
+
+def files(display: Any, data_root: Path | None = None, *, accept_unverified: bool = False) -> Any:
+    from robustbench_med.data import Files
+
+    return Files(data_root, accept_unverified, say=display.say, progress=display.lazy_bar)

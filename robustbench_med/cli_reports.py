@@ -1,0 +1,142 @@
+"""Commands that show what can be named, and what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustbench_med.cli_options import WHAT, WHERE, Device, ModelParams, Models, Out, Preset, Quiet, Size, listed, make_display
+
+
+def cost(
+    model: Models = "mail,robust-mail,late,unimodal",
+    preset: Preset = "quick",
+    size: Size = None,
+    modalities: Annotated[int, typer.Option(min=1, max=16, help="Number of modalities.", rich_help_panel=WHAT)] = 2,
+    classes: Annotated[str, typer.Option(help="Classes of each task, comma-separated.", rich_help_panel=WHAT)] = "4,3",
+    model_param: ModelParams = [],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also write model_cost.csv into this folder.", rich_help_panel=WHERE)
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Parameters, FLOPs (2 per multiply-accumulate, PyTorch's counter), MACs, latency and peak memory, side by side."""
+    from robustbench_med import inventory, reports, spec
+
+    rows = inventory.costs(
+        listed(model) or [], preset, size, modalities, spec.whole_numbers(classes, "--classes"), spec.assignments(model_param), device
+    )
+    make_display(False).show(reports.terminal.costs(rows))
+    if out is not None:
+        reports.write_costs(rows, out)
+
+
+def leaderboard(out: Out = Path("reports")) -> None:
+    """Write leaderboard.csv, records.csv, cost.csv and the figures again from the records in a folder."""
+    from robustbench_med import reports
+
+    make_display(False).show(reports.write(out))
+
+
+def report(
+    out: Out = Path("reports"),
+    html: Annotated[bool, typer.Option("--html/--no-html", help="Write leaderboard.html, one file that opens without a network.")] = True,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Write figures/ and gallery/.")] = True,
+    quiet: Quiet = False,
+) -> None:
+    """Write everything again that can be made of the records in a folder: tables, figures, examples, and the leaderboard page.
+
+    CSV tables go beside records/, Markdown and LaTeX ones into paper/, figures (PNG, SVG) into figures/, examples into gallery/.
+    docs/columns.md tells what the columns mean.
+    """
+    from robustbench_med import reports
+
+    display = make_display(quiet)
+    for path in reports.write_all(out, page=html, pictures=figures):
+        display.say(str(path))
+
+
+def claims(
+    out: Out = Path("reports"),
+    file: Annotated[
+        list[Path], typer.Option("--file", "-f", help="YAML file with claims of your own; repeatable. docs/claims.md shows the format.")
+    ] = [],
+) -> None:
+    """Check published claims against what was measured here: reproduced, not reproduced, or not testable here.
+
+    Reads the records in a folder and the model_cost.csv that `medrobust cost --out` wrote there; writes claims.csv and claims.md.
+    """
+    from robustbench_med import reports
+
+    make_display(False).show(reports.write_claims(out, file))
+
+
+def merge(
+    sources: Annotated[list[Path], typer.Argument(help="Folders whose records are copied.")],
+    out: Out = Path("reports"),
+) -> None:
+    """Join the records of several machines in one folder and report conflicts; exit code 1 when there are any.
+
+    A record is never changed: where two folders hold the same cell with different figures, that of --out stays.
+    """
+    from robustbench_med.merge import merge as join
+    from robustbench_med.reports import terminal
+
+    result = join(sources, out)
+    make_display(False).show(terminal.merged(result, str(out)))
+    if result.conflicts:
+        raise typer.Exit(1)
+
+
+def show(
+    record: Annotated[str, typer.Argument(help="First characters of a record's hash (column `record` of records.csv).")],
+    out: Out = Path("reports"),
+    as_json: Annotated[bool, typer.Option("--json", help="The whole record as JSON.")] = False,
+    gallery: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw its examples: clean, attacked, amplified difference.")
+    ] = None,
+) -> None:
+    """Everything about one record: figures with intervals, cost, versions, and the command that makes it again."""
+    import json
+
+    from robustbench_med import reports
+    from robustbench_med.reports import terminal
+    from robustbench_med.store import Store
+
+    found = Store(out).find(record)
+    if gallery is not None:
+        reports.write_gallery(out, found, gallery)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        make_display(False).show(terminal.record(found))
+
+
+def models(preset: Preset = "quick") -> None:
+    """The models that can be named, with parameters, FLOPs, whether they are random, and their papers."""
+    from robustbench_med import inventory
+    from robustbench_med.reports import terminal
+
+    rows, description = inventory.list_models(preset)
+    make_display(False).show(terminal.models(rows, preset, description))
+
+
+def attacks() -> None:
+    """The attacks that can be named, with their parameters, defaults and papers."""
+    from robustbench_med.attacks import describe
+    from robustbench_med.reports import terminal
+
+    make_display(False).show(terminal.attacks(describe()))
+
+
+def defenses() -> None:
+    """The defences that can be named with --defense, alone or joined by +, with their parameters, defaults and papers."""
+    from robustbench_med.defense import describe
+    from robustbench_med.reports import terminal
+
+    make_display(False).show(terminal.defenses(describe()))
+
+
+COMMANDS = (cost, leaderboard, report, claims, merge, show, models, attacks, defenses)
