@@ -12,6 +12,7 @@ from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
 from robustbench_med.attacks.view import Objective, Streams, Threat, View
 
 B1, B2 = 0.9, 0.999  # Adam
+FINAL_PACE = 0.01  # of lr, at the last step: one step of 0.01 in every pixel of a large image is longer than many a perturbation
 
 
 def cw(
@@ -37,7 +38,7 @@ def cw(
     Args:
         steps: Adam steps for each c or tau.
         search: values of c or tau.
-        lr: Adam's step, in pixels of [0, 1].
+        lr: Adam's first step, for pixels in [0, 1]; it falls exponentially to a hundredth.
         c: first weight of the hinge (L2).
         eot: draws per gradient (arXiv 1802.00420).
     """
@@ -90,7 +91,8 @@ def descend(
             return broken
         down = slope(u) - (1.0 if threat.norm == "Linf" else weight[:, None]) * p * gradient.direction
         first, second = B1 * first + (1 - B1) * down, B2 * second + (1 - B2) * down**2
-        u = u - lr * (first / (1 - B1**i)) / ((second / (1 - B2**i)).sqrt() + 1e-8)
+        pace = lr * FINAL_PACE ** ((i - 1) / steps)
+        u = u - pace * (first / (1 - B1**i)) / ((second / (1 - B2**i)).sqrt() + 1e-8)
         u = torch.minimum(torch.maximum(u, low), high)
         if threat.norm == "Linf":
             u = torch.minimum(torch.maximum(u, -weight[:, None]), weight[:, None])

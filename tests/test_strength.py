@@ -95,7 +95,8 @@ def test_every_attack_wins_on_a_linear_victim_whatever_the_number_of_classes(nam
     view, x, y = linear(classes)
     threat = Threat(norm, (0.5, 0.5) if norm == "Linf" else (2.0, 2.0), (0,))
     source = View(Linear(classes).eval(), Linear.shapes)
-    given = complete(name, {k: v for k, v in {"steps": 10, "queries": 200}.items() if k in complete(name, {})})
+    steps = 40 if name == "cw" else 10
+    given = complete(name, {k: v for k, v in {"steps": steps, "queries": 200}.items() if k in complete(name, {})})
     extra = {"sources": [source]} if name == "transfer" else {}
     broken = ATTACKS[name](view, x, y, threat, Streams.seeded(0, IDS[:8], name), **given, **extra)
     view.check(broken, x, threat)
