@@ -97,11 +97,11 @@ def test_what_an_engine_cannot_do_is_refused_with_the_reason() -> None:
 
 
 def test_the_engine_seeds_what_torchattacks_seeds_from_the_clock() -> None:
-    """torchattacks 3.5.1 takes time.time() where no seed is given: its Square Attack answers differently on every call."""
+    """torchattacks 3.5.1's AutoAttack takes time.time() where no seed is given: it answers differently on every call."""
     import torchattacks
 
-    assert inspect.signature(torchattacks.Square).parameters["seed"].default is None
-    assert "time.time()" in inspect.getsource(torchattacks.Square)
+    assert inspect.signature(torchattacks.AutoAttack).parameters["seed"].default is None
+    assert "time.time()" in inspect.getsource(torchattacks.AutoAttack.get_seed)
     view, x, y = setup()
     threat = Threat("Linf", (0.05, 0.05), (1,))
     first, second = (run("torchattacks", "square", view, x, y, threat) for _ in range(2))

@@ -12,7 +12,7 @@ from torch import nn
 from robustbench_med import checkpoints, defense, training
 from robustbench_med.attacks import Streams, Threat, View
 from robustbench_med.attacks.pgd import pgd
-from robustbench_med.data import Dataset, load
+from robustbench_med.data import Dataset, Files, load
 from robustbench_med.objectives import AWP, PGDAT, FastAT, FreeAT, Mart, Standard, Trades, multitask_loss, statistics_held
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ RADII = (0.05, 0.1)
 
 @pytest.fixture
 def pair(drawn_root: Path) -> Dataset:
-    return load(f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}", size=32, data_root=drawn_root)
+    return load(f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}", size=32, files=Files(data_root=drawn_root))
 
 
 def spec_of(dataset: Dataset, text: str, model: str = "early", **recipe):
