@@ -42,7 +42,8 @@ def compare(spec: RunSpec, job: Job) -> list[Entry]:
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")
     check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}}))
-    datasets = [runner.load_data(name, spec.preset, spec.size, spec.preprocessing, job) for name in spec.data]
+    spec = spec.model_copy(update={"data": runner.on_disk(spec.data, job)})
+    datasets = list(runner.load_all(spec, job).values())
     entries = []
     for model, name in _pairs(spec, datasets, job):
         own = spec.model_copy(update={"model": [model], "defense": [name], "defense_params": _parameters(model, name, spec)})

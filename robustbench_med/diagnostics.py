@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from robustbench_med import statistics
 from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import Clean, Method, Outcome, Setting, seeded
+from robustbench_med.evaluation import Clean, Method, Outcome, Setting, batches, seeded
 
 Verdict = Literal["pass", "warn", "fail"]
 ORDER: tuple[Verdict, ...] = ("pass", "warn", "fail")
@@ -202,10 +202,13 @@ def of_cell(
 def start_gradient(victim: nn.Module, samples: Samples, rows: Any, threat: Threat, draws: int, setting: Setting) -> Tensor:
     """Gradient of cross-entropy at the clean images of `rows`, with respect to what may move."""
     view = View(victim, [tuple(m.shape[1:]) for m in samples.batch([0])], draws=draws)  # type: ignore[misc]
-    x = view.pack(samples.batch(rows)).to(setting.device)
+    parts = []
     with seeded(setting.device, setting.seed, "diagnostics"):
-        gradient = view.gradient(x, samples.labels[rows].to(setting.device), replace(threat, targeted=False)).direction
-    return gradient[:, view.radius(threat, x) > 0]
+        for part in batches(rows, setting.batch_size):
+            x = view.pack(samples.batch(part)).to(setting.device)
+            gradient = view.gradient(x, samples.labels[part].to(setting.device), replace(threat, targeted=False)).direction
+            parts.append(gradient[:, view.radius(threat, x) > 0])
+    return torch.cat(parts)
 
 
 def tolerance_of(n: int) -> float:

@@ -83,10 +83,8 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     store = Store(writable_folder(job.out))
     device = choose_device(job.device)
     batch = BatchSize(job.batch_size, job.display)
+    datasets = load_all(spec, job)
     grid = cells(spec)
-    datasets = {
-        name: load_data(name, spec.preset, spec.size, spec.preprocessing, job) for name in dict.fromkeys(cell.data for cell in grid)
-    }
     for name, dataset in datasets.items():
         n, of = len(dataset.splits["test"].head(sample_limit(spec))), len(dataset.splits["test"])
         if n < of:
@@ -95,16 +93,11 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
         grid = cross_modal(grid, {name: (dataset.modalities, dataset.tasks) for name, dataset in datasets.items()})
     for cell in grid:  # every radius and task is understood before the first training
         make_threat(cell, spec, datasets[cell.data])
-    sources = Sources(spec, device, job)
-    records, victim, last = [], None, None
-    for number, cell in enumerate(grid, 1):
-        dataset = datasets[cell.data]
-        chosen = (cell.data, cell.model, cell.defense, cell.train_seed)
-        if last != chosen:
-            victim, last = obtain_victim(cell, spec, dataset, device, job), chosen
-        assert victim is not None
-        records.append(evaluate_cell(cell, spec, dataset, victim, sources, store, device, batch, job, f"{number}/{len(grid)}"))
-    return records
+    victims = Victims(spec, device, job)
+    return [
+        evaluate_cell(cell, spec, datasets[cell.data], victims, store, device, batch, job, f"{number}/{len(grid)}")
+        for number, cell in enumerate(grid, 1)
+    ]
 
 
 def on_disk(data: list[str], job: Job) -> list[str]:
@@ -113,6 +106,11 @@ def on_disk(data: list[str], job: Job) -> list[str]:
     for line in skipped:
         job.display.warn(line)
     return chosen
+
+
+def load_all(spec: RunSpec, job: Job) -> dict[str, Dataset]:
+    """Every data set of a run by its name."""
+    return {name: load_data(name, spec.preset, spec.size, spec.preprocessing, job) for name in dict.fromkeys(spec.data)}
 
 
 def load_data(name: str, preset: str, size: int | None, preprocessing: Preprocessing, job: Job) -> Dataset:
@@ -130,21 +128,28 @@ def load_data(name: str, preset: str, size: int | None, preprocessing: Preproces
     return dataset
 
 
-class Sources:
-    """The victims that transfer attacks come from, each loaded once a data set."""
+class Victims:
+    """Victims of a run: the current one, kept while cells need it, and the sources of transfer attacks, each loaded once."""
 
     def __init__(self, spec: RunSpec, device: torch.device, job: Job) -> None:
-        self.spec, self.device, self.job = spec.model_copy(update={"checkpoint": None, "model_params": {}}), device, job
+        self.spec, self.device, self.job = spec, device, job
+        self.current: tuple[tuple[str, str, str, int], Victim] | None = None
         self.loaded: dict[tuple[str, str], Victim] = {}
 
-    def of(self, cell: Cell, dataset: Dataset) -> list[Victim]:
-        """Victims for a cell; none but for transfer."""
-        if cell.attack != "transfer":
-            return []
+    def of(self, cell: Cell, dataset: Dataset) -> Victim:
+        """The victim of a cell; the grid has its cells side by side."""
+        key = (cell.data, cell.model, cell.defense, cell.train_seed)
+        if self.current is None or self.current[0] != key:
+            self.current = key, obtain_victim(cell, self.spec, dataset, self.device, self.job)
+        return self.current[1]
+
+    def sources(self, cell: Cell, dataset: Dataset) -> list[Victim]:
+        """The undefended victims that `--source` names, on the data of a cell."""
+        plain = self.spec.model_copy(update={"checkpoint": None, "model_params": {}})
         for model in self.spec.source:
             if (cell.data, model) not in self.loaded:
                 source = cell.model_copy(update={"model": model, "defense": "none", "train_seed": 0})
-                self.loaded[cell.data, model] = obtain_victim(source, self.spec, dataset, self.device, self.job)
+                self.loaded[cell.data, model] = obtain_victim(source, plain, dataset, self.device, self.job)
         return [self.loaded[cell.data, model] for model in self.spec.source]
 
 
@@ -194,8 +199,7 @@ def evaluate_cell(
     cell: Cell,
     spec: RunSpec,
     dataset: Dataset,
-    victim: Victim,
-    sources: Sources,
+    victims: Victims,
     store: Store,
     device: torch.device,
     batch: BatchSize,
@@ -203,10 +207,11 @@ def evaluate_cell(
     position: str,
 ) -> Record:
     """The record of one cell, from the store or measured now."""
+    victim = victims.of(cell, dataset)
     samples = dataset.splits["test"].head(sample_limit(spec))
     threat = make_threat(cell, spec, dataset)
     params = parameters_of(cell.attack, spec, stochastic=victim.stochastic)
-    teachers = sources.of(cell, dataset)
+    teachers = victims.sources(cell, dataset) if cell.attack == "transfer" else []
     resolved = resolve(cell, spec, dataset, victim, threat, params, len(samples), teachers)
     spec_hash = canonical_hash(resolved)
     label = f"{victim.plan.name} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
@@ -240,7 +245,7 @@ def evaluate_cell(
         choose_goals(str(spec.target), clean, samples, cell.seed) if threat.targeted else None,
         victim.found.setdefault(sweep_key(resolved), {}) if engine == "native" and radius_free(cell.attack, threat.norm) else None,
     )
-    noise = None if cell.attack == "noise" else noise_control(victim, samples, clean, threat, setting())
+    noise = None if cell.attack == "noise" else batch.fit(lambda: noise_control(victim, samples, clean, threat, setting()))
     started = time.time()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -332,29 +337,29 @@ def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int) -> list[dict[
 
     Returns a row a case: `model`, `data`, `norm`, `eps`, `target`, `n`, `trust`, `signs`.
     """
-    check_names(spec.model_copy(update={"source": []}))
+    one_attack = ["transfer" if spec.source else "pgd"]  # a case is a cell of one attack
+    spec = spec.model_copy(update={"data": on_disk(spec.data, job), "attack": one_attack, "control": False})
+    check_names(spec)
     if job.out is None:
         raise ValueError("diagnose needs an output folder")
     out, device, batch = writable_folder(job.out), choose_device(job.device), BatchSize(job.batch_size, job.display)
-    # one case a model and data set whatever the attacks; transfer names the siblings' cells
-    grid = cells(spec.model_copy(update={"attack": ["transfer"], "control": False}))
-    datasets = {
-        name: load_data(name, spec.preset, spec.size, spec.preprocessing, job) for name in dict.fromkeys(cell.data for cell in grid)
-    }
+    datasets = load_all(spec, job)
+    grid = cells(spec)
     threats = [make_threat(cell, spec, datasets[cell.data]) for cell in grid]
-    sources, rows = Sources(spec, device, job), []
+    victims, rows = Victims(spec, device, job), []
     for cell, threat in zip(grid, threats, strict=True):
         dataset = datasets[cell.data]
-        victim = obtain_victim(cell, spec, dataset, device, job)
+        victim = victims.of(cell, dataset)
         samples = dataset.splits["test"].head(sample_limit(spec))
         setting = Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws)
         label = f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
-        siblings = [source for source in sources.of(cell, dataset) if source.checkpoint.sha256 != victim.checkpoint.sha256]
-        clean = clean_pass(victim.module, samples, setting, lambda n: None, stochastic=victim.stochastic)
+        siblings = [source for source in victims.sources(cell, dataset) if source.checkpoint.sha256 != victim.checkpoint.sha256]
+        if cell.seed not in victim.clean:
+            victim.clean[cell.seed] = clean_pass(victim.module, samples, setting, lambda n: None, stochastic=victim.stochastic)
         signs = diagnostics.diagnose(
             victim.module,
             samples,
-            clean,
+            victim.clean[cell.seed],
             threat,
             setting,
             sources=[sibling.module for sibling in siblings],

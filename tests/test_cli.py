@@ -307,6 +307,12 @@ def test_diagnose_writes_every_sign(tmp_path) -> None:
     assert "zero gradient" in shown.stdout
 
 
+def test_diagnose_refuses_an_unknown_sibling_in_one_line(tmp_path) -> None:
+    done = medrobust("diagnose", "--model", "late", "--source", "lade", "--out", tmp_path, check=2)
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert "late" in line
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
