@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from robustbench_med.attacks.losses import margin, over_tasks
-from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
+from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
 from robustbench_med.attacks.view import Objective, Streams, Threat, View
 
 B1, B2 = 0.9, 0.999  # Adam
@@ -77,25 +75,25 @@ def descend(
     view: View, x: Tensor, y: Tensor, threat: Threat, rows: Tensor, weight: Tensor, smallest: Smallest, *, steps: int, lr: float, eot: int
 ) -> Tensor:
     """Adam from the clean images of `rows`; offers every iterate, and returns which samples some iterate broke altogether."""
-    x0, y, p = x[rows], y[rows], proportions(view, threat, x)
-    slope = penalty(threat, weight)
+    x0, y, p, linf = x[rows], y[rows], proportions(view, threat, x), threat.norm == "Linf"
+    low, high = box(x0, p)
+    if linf:
+        low, high = torch.maximum(low, -weight[:, None]), torch.minimum(high, weight[:, None])
+    objective = hinge(threat)
     u = torch.zeros_like(x0)
     first, second = torch.zeros_like(u), torch.zeros_like(u)
     broken = torch.zeros(len(rows), dtype=torch.bool, device=x.device)
-    low, high = (0 - x0) / p.clamp_min(1e-30), (1 - x0) / p.clamp_min(1e-30)
     for i in range(1, steps + 1):
         at = (x0 + p * u).clamp(0, 1)
-        gradient = view.gradient(at, y, threat, loss=hinge(threat), eot=eot)
+        gradient = view.gradient(at, y, threat, loss=objective, eot=eot)
         broken |= smallest.offer(rows, at, gradient.standing)
-        if threat.norm == "Linf" and view.draws == 1 and bool(broken.all()):
+        if linf and view.draws == 1 and bool(broken.all()):
             return broken
-        down = slope(u) - (1.0 if threat.norm == "Linf" else weight[:, None]) * p * gradient.direction
+        down = -p * gradient.direction if linf else 2 * u - weight[:, None] * p * gradient.direction
         first, second = B1 * first + (1 - B1) * down, B2 * second + (1 - B2) * down**2
         pace = lr * FINAL_PACE ** ((i - 1) / steps)
         u = u - pace * (first / (1 - B1**i)) / ((second / (1 - B2**i)).sqrt() + 1e-8)
         u = torch.minimum(torch.maximum(u, low), high)
-        if threat.norm == "Linf":
-            u = torch.minimum(torch.maximum(u, -weight[:, None]), weight[:, None])
     at = (x0 + p * u).clamp(0, 1)
     broken |= smallest.offer(rows, at, view.standing(at, y, threat))
     smallest.last(rows, at)
@@ -108,8 +106,3 @@ def hinge(threat: Threat) -> Objective:
     return lambda logits, y: over_tasks(
         [(sign * margin(logits[t], y[:, t].clamp_min(0))).clamp(max=0) for t in threat.tasks], y, threat.tasks
     )
-
-
-def penalty(threat: Threat, weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """Gradient of the size that is to be small, at u: 2 u for L2; none for Linf, whose box does that work."""
-    return torch.zeros_like if threat.norm == "Linf" else lambda u: 2 * u

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustbench_med.attacks.losses import margin, margin_towards
-from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
+from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
 from robustbench_med.attacks.view import Norm, Objective, Streams, Threat, View, standing
 
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
@@ -66,8 +66,7 @@ def search(
     """Algorithm 1 towards the goal's tasks, in u: the perturbation over the proportion of its modality's radius, under one norm."""
     lead = boundary(goal)
     x0, y, p = x[rows], y[rows], proportions(view, threat, x)
-    scale = p.clamp_min(1e-30)
-    low, high = torch.where(p > 0, -x0 / scale, 0.0), torch.where(p > 0, (1 - x0) / scale, 0.0)
+    low, high = box(x0, p)
     u = torch.zeros_like(x0)
     for _ in range(steps):
         gradient = view.gradient((x0 + p * u).clamp(0, 1), y, threat, loss=lead, eot=eot)

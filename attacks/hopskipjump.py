@@ -71,7 +71,7 @@ def hopskipjump_minimal(
             continue
         with numpy_seeded(int(torch.randint(2**31 - 1, (), generator=streams.generators[i]))):
             attack = evasion.HopSkipJump(
-                classifier(model, x[row]),
+                classifier(model, x[row], 2),
                 norm=NORMS[threat.norm],
                 max_iter=steps,
                 max_eval=evaluations,

@@ -35,6 +35,12 @@ def proportions(view: View, threat: Threat, like: Tensor) -> Tensor:
     return view.radius(threat, like) / max(max(threat.radii), torch.finfo(like.dtype).tiny)
 
 
+def box(x0: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds of u, the perturbation over the proportions p, that keep x0 + p u in [0, 1]; 0 where nothing may move."""
+    scale = p.clamp_min(1e-30)
+    return torch.where(p > 0, -x0 / scale, 0.0), torch.where(p > 0, (1 - x0) / scale, 0.0)
+
+
 def scaled_size(view: View, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
     """(B,): the largest radius at which x is inside the threat model's ball, the radii keeping their proportions."""
     largest = max(threat.radii)

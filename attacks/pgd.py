@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.view import Streams, Threat, View
+from robustbench_med.attacks.view import Objective, Streams, Threat, View
 
 
 def pgd(
@@ -82,7 +82,7 @@ def ascend(
     *,
     steps: int,
     step_size: float,
-    loss: str,
+    loss: str | Objective,
     eot: int,
     keep: str,
     momentum: float = 0.0,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from robustbench_med import statistics
 from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import Clean, Method, Outcome, Setting, batches, seeded
+from robustbench_med.evaluation import Clean, Method, Outcome, Setting, batches, seeded, single_draw
 
 Verdict = Literal["pass", "warn", "fail"]
 ORDER: tuple[Verdict, ...] = ("pass", "warn", "fail")
@@ -193,7 +193,7 @@ def of_cell(
                 signs.append(zero_gradient(start_gradient(victim, samples, right, threat, clean.draws, setting)))
             if noise is not None:
                 signs.append(beats_noise(noise, outcome.figures["robust"], tolerance))
-    if clean.stochastic and method.name != "noise" and method.parameters.get("eot", 1) == 1:
+    if single_draw(clean, method):
         text = "a random victim was attacked with the gradient of one draw"
         signs.append(Sign("randomness masks", "fail", None, text, "Use --protocol sound, or --attack-param eot=16."))
     return signs

@@ -254,6 +254,11 @@ def minimal_norm(smallest: NDArray[np.float32], clean: NDArray[np.float32], thre
     }
 
 
+def single_draw(clean: Clean, method: Method) -> bool:
+    """Whether a random victim is attacked with the gradient of one draw, which overstates its robustness."""
+    return clean.stochastic and method.name != "noise" and method.parameters.get("eot", 1) == 1
+
+
 GOALS = ("random", "least-likely")
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustbench_med.attacks import Streams, Threat, View, derive_seed
-from robustbench_med.attacks.pgd import pgd
+from robustbench_med.attacks.pgd import ascend, pgd
 
 Logits = tuple[Tensor, ...]
 VALIDATION_STEPS = 10
@@ -140,13 +140,12 @@ class Trades(PGDAT):
         with torch.no_grad():
             clean = [z.softmax(1) for z in view.logits(x)]
         noise = self.streams(len(x), step).normal(view.dim).to(x)
-        moved = view.project(x + 0.001 * noise, x, threat)
-        for _ in range(self.steps):
-            leaf = moved.detach().requires_grad_()
-            divergence = torch.stack([kl(p, z).sum() for p, z in zip(clean, view.logits(leaf), strict=True)]).sum()
-            (gradient,) = torch.autograd.grad(divergence, leaf)
-            moved = view.project(moved + self.step_size * view.steepest(gradient, threat), x, threat)
-        return moved
+        start = view.project(x + 0.001 * noise, x, threat)
+
+        def divergence(logits: Sequence[Tensor], y: Tensor) -> Tensor:
+            return torch.stack([kl(p, z) for p, z in zip(clean, logits, strict=True)]).sum(0)
+
+        return ascend(view, start, x, y, threat, steps=self.steps, step_size=self.step_size, loss=divergence, eot=1, keep="last")
 
     def loss(self, victim: nn.Module, x: Sequence[Tensor], perturbed: Sequence[Tensor], y: Tensor) -> Tensor:
         clean, moved = victim(*x), victim(*perturbed)

@@ -20,7 +20,7 @@ from robustbench_med.data import Dataset, Files, Preprocessing, Samples, load
 from robustbench_med.data.suites import expand
 from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
 from robustbench_med.errors import UserError
-from robustbench_med.evaluation import Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_stochastic
+from robustbench_med.evaluation import Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_stochastic, single_draw
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.plan import check_names, command_of, engine_of, make_threat, parameters_of, sample_limit
 from robustbench_med.progress import Display, LazyBar
@@ -271,7 +271,7 @@ def evaluate_cell(
         "diagnostics": diagnostics.plain(signs),
         "stochastic": clean.stochastic,
         "draws": clean.draws,
-        "naive": (clean.stochastic and cell.attack != "noise" and params.get("eot", 1) == 1) or victim.plan.unaware,
+        "naive": single_draw(clean, method) or victim.plan.unaware,
         "synthetic": dataset.synthetic,
         "notes": list(dataset.notes),
         "distinct_images": dict(zip(dataset.modalities, samples.distinct, strict=True)),

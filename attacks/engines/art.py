@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustbench_med.attacks.engines.one_tensor import Run, through
+from robustbench_med.attacks.engines.one_tensor import OneTensor, Run, through
 from robustbench_med.attacks.view import RefusedError, Streams, Threat, View
 
 NORMS = {"Linf": np.inf, "L2": 2}
@@ -25,12 +25,10 @@ def load() -> Any:
     return evasion
 
 
-def classifier(model: nn.Module, image: Tensor) -> Any:
+def classifier(model: nn.Module, image: Tensor, classes: int) -> Any:
     """Its wrapper of a model."""
     from art.estimators.classification import PyTorchClassifier
 
-    with torch.no_grad():
-        classes = model(image[:1]).shape[1]
     return PyTorchClassifier(
         model=model,
         loss=nn.CrossEntropyLoss(),
@@ -44,11 +42,10 @@ def classifier(model: nn.Module, image: Tensor) -> Any:
 def simple(name: str, **options: Any) -> Run:
     """A run of one of its attacks: built on a classifier, called with NumPy arrays."""
 
-    def run(model: nn.Module, image: Tensor, label: Tensor, eps: float) -> Tensor:
-        given = {key: value(eps) if callable(value) else value for key, value in options.items()}
+    def run(model: OneTensor, image: Tensor, label: Tensor) -> Tensor:
         evasion = load()
         with numpy_seeded(int(torch.randint(2**31 - 1, ()))):
-            attack = getattr(evasion, name)(classifier(model, image), **given)
+            attack = getattr(evasion, name)(classifier(model, image, model.classes), **options)
             return torch.from_numpy(attack.generate(image.cpu().numpy(), y=label.cpu().numpy())).to(image)
 
     return run
@@ -66,11 +63,17 @@ def numpy_seeded(seed: int) -> Iterator[None]:
 
 
 def fgsm(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams) -> Tensor:
-    return through(simple("FastGradientMethod", eps=float, norm=NORMS[threat.norm], batch_size=len(x)), view, x, y, threat)
+    return through(simple("FastGradientMethod", eps=max(threat.radii), norm=NORMS[threat.norm], batch_size=len(x)), view, x, y, threat)
 
 
 def bim(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int = 20, step_size: float = 0.125) -> Tensor:
-    options = {"eps": float, "eps_step": lambda eps: step_size * eps, "max_iter": steps, "batch_size": len(x), "verbose": False}
+    options = {
+        "eps": max(threat.radii),
+        "eps_step": step_size * max(threat.radii),
+        "max_iter": steps,
+        "batch_size": len(x),
+        "verbose": False,
+    }
     return through(simple("BasicIterativeMethod", **options), view, x, y, threat)
 
 
@@ -86,8 +89,8 @@ def pgd(
     random_start: bool = True,
 ) -> Tensor:
     options = {
-        "eps": float,
-        "eps_step": lambda eps: step_size * eps,
+        "eps": max(threat.radii),
+        "eps_step": step_size * max(threat.radii),
         "max_iter": steps,
         "norm": NORMS[threat.norm],
         "num_random_init": int(random_start),
@@ -114,7 +117,14 @@ def cw(
 
 
 def square(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, queries: int = 1000, p: float = 0.8) -> Tensor:
-    options = {"eps": float, "norm": NORMS[threat.norm], "max_iter": queries, "p_init": p, "batch_size": len(x), "verbose": False}
+    options = {
+        "eps": max(threat.radii),
+        "norm": NORMS[threat.norm],
+        "max_iter": queries,
+        "p_init": p,
+        "batch_size": len(x),
+        "verbose": False,
+    }
     return through(simple("SquareAttack", **options), view, x, y, threat, needs_plane=True)
 
 
@@ -129,7 +139,7 @@ def autoattack(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Stream
     classes = min(view.class_counts[t] for t in threat.tasks)
     if classes < 3:
         raise RefusedError(f"its AutoAttack's DLR needs 3 classes; this task has {classes}: use --engine native")
-    options = {"eps": float, "eps_step": lambda eps: step_size * eps, "norm": NORMS[threat.norm], "batch_size": len(x)}
+    options = {"eps": max(threat.radii), "eps_step": step_size * max(threat.radii), "norm": NORMS[threat.norm], "batch_size": len(x)}
     return through(simple("AutoAttack", **options), view, x, y, threat, needs_plane=True)
 
 

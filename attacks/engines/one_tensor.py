@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks.view import RefusedError, Threat, View
 
-Run = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
-"""(model, image (B, C, H, W), label (B,), epsilon) -> adversarial image."""
+Run = Callable[["OneTensor", Tensor, Tensor], Tensor]
+"""(model, image (B, C, H, W), label (B,)) -> adversarial image."""
 
 
 class OneTensor(nn.Module):
@@ -29,6 +30,7 @@ class OneTensor(nn.Module):
         self.attacked = [(s, r) for s, r in zip(view.segments, threat.radii, strict=True) if r > 0]
         self.same_plane = len({s.shape[1:] for s, _ in self.attacked}) == 1
         self.follows_x0 = len(set(threat.radii)) > 1
+        self.classes = math.prod(view.class_counts[t] for t in threat.tasks)
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, D) -> the image."""
@@ -88,6 +90,6 @@ def through(run: Run, view: View, x: Tensor, y: Tensor, threat: Threat, *, needs
     parts = []
     for part in rows:
         model.x0 = x[part]
-        image = run(model, model.pack(x[part]), model.label(y[part]), max(threat.radii))
+        image = run(model, model.pack(x[part]), model.label(y[part]))
         parts.append(model.unpack(image.detach().to(x)))
     return view.project(torch.cat(parts), x, threat)

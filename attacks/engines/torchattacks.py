@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from robustbench_med.attacks.engines.one_tensor import Run, through
+from robustbench_med.attacks.engines.one_tensor import OneTensor, Run, through
 from robustbench_med.attacks.view import RefusedError, Streams, Threat, View
 
 
@@ -23,20 +23,19 @@ def load() -> Any:
 def simple(name: str, **options: Any) -> Run:
     """A run of one of its attacks, which are called with (images, labels)."""
 
-    def run(model: nn.Module, image: Tensor, label: Tensor, eps: float) -> Tensor:
-        given = {key: value(eps) if callable(value) else value for key, value in options.items()}
-        attack = getattr(load(), name)(model, **given)
+    def run(model: OneTensor, image: Tensor, label: Tensor) -> Tensor:
+        attack = getattr(load(), name)(model, **options)
         return attack(image, label)
 
     return run
 
 
 def fgsm(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams) -> Tensor:
-    return through(simple("FGSM", eps=float), view, x, y, threat)
+    return through(simple("FGSM", eps=max(threat.radii)), view, x, y, threat)
 
 
 def bim(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int = 20, step_size: float = 0.125) -> Tensor:
-    return through(simple("BIM", eps=float, alpha=lambda eps: step_size * eps, steps=steps), view, x, y, threat)
+    return through(simple("BIM", eps=max(threat.radii), alpha=step_size * max(threat.radii), steps=steps), view, x, y, threat)
 
 
 def pgd(
@@ -50,7 +49,7 @@ def pgd(
     step_size: float = 0.125,
     random_start: bool = True,
 ) -> Tensor:
-    options = {"eps": float, "alpha": lambda eps: step_size * eps, "steps": steps, "random_start": random_start}
+    options = {"eps": max(threat.radii), "alpha": step_size * max(threat.radii), "steps": steps, "random_start": random_start}
     return through(simple("PGD" if threat.norm == "Linf" else "PGDL2", **options), view, x, y, threat)
 
 
@@ -66,14 +65,22 @@ def eotpgd(
     random_start: bool = True,
     eot: int = 4,
 ) -> Tensor:
-    options = {"eps": float, "alpha": lambda eps: step_size * eps, "steps": steps, "random_start": random_start, "eot_iter": eot}
+    options = {
+        "eps": max(threat.radii),
+        "alpha": step_size * max(threat.radii),
+        "steps": steps,
+        "random_start": random_start,
+        "eot_iter": eot,
+    }
     return through(simple("EOTPGD", **options), view, x, y, threat)
 
 
 def mim(
     view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int = 20, step_size: float = 0.125, decay: float = 1.0
 ) -> Tensor:
-    return through(simple("MIFGSM", eps=float, alpha=lambda eps: step_size * eps, steps=steps, decay=decay), view, x, y, threat)
+    return through(
+        simple("MIFGSM", eps=max(threat.radii), alpha=step_size * max(threat.radii), steps=steps, decay=decay), view, x, y, threat
+    )
 
 
 def cw(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int = 100, lr: float = 0.01, c: float = 1.0) -> Tensor:
@@ -94,20 +101,28 @@ def apgd(
 ) -> Tensor:
     if loss == "dlr" and min(view.class_counts[t] for t in threat.tasks) < 3:
         raise RefusedError("DLR needs 3 classes; this task has 2: use loss=ce or --engine native")
-    options = {"eps": float, "norm": threat.norm, "steps": steps, "n_restarts": restarts, "loss": loss, "rho": rho, "seed": seed()}
+    options = {
+        "eps": max(threat.radii),
+        "norm": threat.norm,
+        "steps": steps,
+        "n_restarts": restarts,
+        "loss": loss,
+        "rho": rho,
+        "seed": seed(),
+    }
     return through(simple("APGD", **options), view, x, y, threat)
 
 
 def fab(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int = 100, restarts: int = 1) -> Tensor:
     classes = view.class_counts[threat.tasks[0]]
-    options = {"eps": float, "norm": threat.norm, "steps": steps, "n_restarts": restarts, "n_classes": classes, "seed": seed()}
+    options = {"eps": max(threat.radii), "norm": threat.norm, "steps": steps, "n_restarts": restarts, "n_classes": classes, "seed": seed()}
     return through(simple("FAB", multi_targeted=classes > 2, **options), view, x, y, threat)
 
 
 def square(
     view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, queries: int = 1000, p: float = 0.8, loss: str = "margin"
 ) -> Tensor:
-    options = {"eps": float, "norm": threat.norm, "n_queries": queries, "p_init": p, "loss": loss, "seed": seed()}
+    options = {"eps": max(threat.radii), "norm": threat.norm, "n_queries": queries, "p_init": p, "loss": loss, "seed": seed()}
     return through(simple("Square", **options), view, x, y, threat, needs_plane=True)
 
 
@@ -115,7 +130,7 @@ def autoattack(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Stream
     classes = view.class_counts[threat.tasks[0]]
     if classes < 4:
         raise RefusedError(f"its AutoAttack's targeted DLR needs 4 classes; this task has {classes}: use --engine native")
-    options = {"eps": float, "norm": threat.norm, "version": version, "n_classes": classes, "seed": seed()}
+    options = {"eps": max(threat.radii), "norm": threat.norm, "version": version, "n_classes": classes, "seed": seed()}
     return through(simple("AutoAttack", **options), view, x, y, threat, needs_plane=True)
 
 
