@@ -219,7 +219,7 @@ def eot(group: pd.DataFrame, look: Look) -> Figure | None:
     for i, ((model, attack, _, eps, _), mine) in enumerate(lines):
         colour, marker = look[str(model)]
         mine = mine.drop_duplicates("eot")
-        dash = ("-", "--", ":", "-.")[i % 4]
+        dash = style.DASHES[i % len(style.DASHES)]
         axis.plot(mine.eot, mine.robust, dash, color=colour, marker=marker, label=f"{model}, {attack} {eps}")
         axis.fill_between(mine.eot, mine.robust_low, mine.robust_high, color=colour, alpha=0.15, linewidth=0)
     draws = sorted({int(n) for _, mine in lines for n in mine.eot})
@@ -240,11 +240,12 @@ def minimal_norms(records: Sequence[Record], look: Look) -> Iterator[tuple[str, 
     for key, members in sorted(found.items()):
         figure, (axis,) = style.grid(1, width=7, height=4.6)
         once = {(row.model, row.checkpoint, row.attack, row.engine): (record, row) for record, row in members}  # radii share one search
+        attacks = sorted({row.attack for _, row in members})
         for record, row in once.values():
             minimal = record["figures"]["minimal_norm"]
             radius, robust = zip(*minimal["curve"], strict=True)
             median = "" if minimal["median"] is None else f", median {minimal['median']:.3g}"
-            dash = "-" if row.attack == members[0][1].attack else "--"
+            dash = style.DASHES[attacks.index(row.attack) % len(style.DASHES)]
             axis.plot(radius, robust, dash, drawstyle="steps-post", color=look[row.model][0], label=f"{row.model}, {row.attack}{median}")
         axis.set(ylim=(0, 1.03), ylabel="robust accuracy", title=describe(members[0][1]))
         axis.set_xlabel(f"{members[0][1].norm} size of the smallest perturbation found (pixels in 0..1)")

@@ -17,6 +17,7 @@ from robustbench_med.paths import write_atomically
 # Okabe & Ito's palette: told apart by colour-blind readers and in print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
+DASHES = ("-", "--", ":", "-.")
 HEAT = "cividis"  # the same order of lightness for every kind of colour vision
 STYLE: dict[Any, Any] = {
     "font.size": 11,

@@ -239,13 +239,14 @@ def minimal_norm(smallest: NDArray[np.float32], clean: NDArray[np.float32], thre
     """Median size of the smallest perturbations that break every attacked task, and robust accuracy against their size.
 
     Sizes are the largest of the modalities' radii, which keep their proportions. A sample that was never right has size 0; the median
-    is None when half of the samples were not broken at all. At most 21 radii, up to the largest size found.
+    is None when half of the samples were not broken at all. At most 21 radii, up to the largest size found. Of a sample, no more stands
+    than was right on clean images: a task that was wrong from the start has size 0 and counts once.
     """
     broken = smallest[:, -1]
     median = float(np.median(broken))
     finite = broken[np.isfinite(broken)]
     radii = np.linspace(0, float(finite.max()), 21) if len(finite) and finite.max() > 0 else np.zeros(1)
-    curve = [[float(r), float((clean * (smallest > r).mean(1)).mean())] for r in radii]
+    curve = [[float(r), float(np.minimum(clean, (smallest > r).mean(1)).mean())] for r in radii]
     return {
         "norm": threat.norm,
         "median": median if np.isfinite(median) else None,

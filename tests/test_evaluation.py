@@ -149,3 +149,15 @@ def test_passes_per_sample_are_what_the_attack_costs() -> None:
     _, outcome = evaluate(view.victim, samples, Threat("Linf", (1e-6, 1e-6), (0, 1)), "pgd", setting(), steps=10)
     assert outcome.cost["attack_backward_per_sample"] == 10  # nothing falls at this radius, so nothing leaves the batch
     assert outcome.cost["attack_forward_per_sample"] == 11
+
+
+@pytest.mark.parametrize("name", ["fab", "cw"])
+def test_the_curve_of_perturbation_sizes_starts_at_clean_accuracy_and_falls(name) -> None:
+    samples = two_head_samples()  # a fifth is wrong at one of two tasks to begin with
+    _, outcome = evaluate(TwoHeads().eval(), samples, Threat("Linf", (0.1, 0.1), (0, 1)), name, setting(), steps=10, targets=1, search=2)
+    radii, robust = zip(*outcome.figures["minimal_norm"]["curve"], strict=True)
+    assert robust[0] == pytest.approx(outcome.figures["clean"])
+    assert outcome.figures["clean"] < 1
+    assert list(robust) == sorted(robust, reverse=True)
+    assert robust[-1] < robust[0]
+    assert radii[-1] > 0
