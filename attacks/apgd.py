@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustbench_med.attacks.losses import dlr_towards, over_tasks
 from robustbench_med.attacks.pgd import Contest
-from robustbench_med.attacks.view import Objective, RefusedError, Streams, Threat, View
+from robustbench_med.attacks.view import Objective, RefusedError, Streams, Threat, View, named, of_standing
 
 MOMENTUM = 0.75  # alpha of eq. 3
 
@@ -69,7 +69,8 @@ def apgd_t(
 
     def objective(logits: Sequence[Tensor], y: Tensor) -> Tensor:  # y carries the targets in its right half
         half = y.shape[1] // 2
-        return over_tasks([dlr_towards(logits[t], y[:, t].clamp_min(0), y[:, half + t]) for t in threat.tasks], y, threat.tasks)
+        losses = [dlr_towards(logits[t], y[:, t].clamp_min(0), y[:, half + t]) for t in threat.tasks]
+        return over_tasks(of_standing(losses, logits, y, threat) if view.draws == 1 else losses, y, threat.tasks)
 
     contest = Contest(view, x, y, threat)
     for other in view.runners_up(x, y, threat, targets):
@@ -85,10 +86,14 @@ def apgd_t(
 def climb(
     view: View, x: Tensor, x0: Tensor, y: Tensor, threat: Threat, *, steps: int, loss: str | Objective, rho: float, eot: int
 ) -> Tensor:
-    """One run of algorithm 1 from the start x. Against a deterministic victim a sample stops once nothing stands."""
+    """One run of algorithm 1 from the start x.
+
+    Against a deterministic victim losses are ascended on the tasks still standing, and a sample stops once none is.
+    """
     deterministic = view.draws == 1
+    objective = named(loss, threat, standing_only=deterministic) if isinstance(loss, str) else loss
     window, shrink, shortest = (max(int(share * steps), 1) for share in (0.22, 0.03, 0.06))
-    gradient = view.gradient(x, y, threat, loss=loss, eot=eot)
+    gradient = view.gradient(x, y, threat, loss=objective, eot=eot)
     grad, value = gradient.direction, gradient.loss
     result, fewest = x.clone(), gradient.standing.clone()
     rows = torch.arange(len(x), device=x.device)
@@ -103,7 +108,7 @@ def climb(
         a = MOMENTUM if i else 1.0
         z = view.project(x + size * view.steepest(grad, threat), x0, threat)
         x, x_prev = view.project(x + a * (z - x) + (1 - a) * (x - x_prev), x0, threat), x
-        gradient = view.gradient(x, y, threat, loss=loss, eot=eot)
+        gradient = view.gradient(x, y, threat, loss=objective, eot=eot)
         rises += gradient.loss > value
         grad, value = gradient.direction, gradient.loss
         higher = value > f_max

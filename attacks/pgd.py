@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.view import Objective, Streams, Threat, View
+from robustbench_med.attacks.view import Objective, Streams, Threat, View, named
 
 
 def pgd(
@@ -32,8 +32,9 @@ def pgd(
         restarts: independent runs; each sample keeps the candidate with the lowest share standing over the view's draws.
         loss: "ce", "margin" or "dlr".
         eot: draws per gradient (arXiv 1802.00420).
-        keep: "best" keeps, for a deterministic victim, the iterate with the fewest tasks standing and stops a sample once none
-            is; "last" returns the last iterate whatever it does, as the first implementations did.
+        keep: "best" ascends, against a deterministic victim, the loss of the tasks still standing, keeps the iterate with the
+            fewest of them and stops a sample once none is; "last" ascends the sum over all tasks and returns the last iterate
+            whatever it does, as the first implementations did.
     """
 
     def one_run(rows: Tensor) -> Tensor:
@@ -92,6 +93,7 @@ def ascend(
     `momentum` mu replaces the gradient by g <- mu g + grad / |grad|_1 (arXiv 1710.06081, eq. 6).
     """
     compare = keep == "best" and view.draws == 1
+    objective = named(loss, threat, standing_only=True) if compare and isinstance(loss, str) else loss
     best, fewest = x.clone(), x.new_full((len(x),), torch.inf)
     alive, gathered = torch.arange(len(x), device=x.device), torch.zeros_like(x)
 
@@ -101,7 +103,7 @@ def ascend(
         best[alive[improved]], fewest[alive[improved]] = x[improved], share[improved]
 
     for _ in range(steps):
-        gradient = view.gradient(x, y, threat, loss=loss, eot=eot)
+        gradient = view.gradient(x, y, threat, loss=objective, eot=eot)
         direction = gradient.direction
         if momentum:
             direction = gathered = momentum * gathered + direction / direction.abs().mean(1, keepdim=True).clamp_min(1e-30)

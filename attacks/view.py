@@ -264,16 +264,36 @@ class Gradient:
     standing: Tensor
 
 
-def named(loss: str, threat: Threat) -> Objective:
-    """The sum over the attacked tasks of a loss in `LOSSES`, to ascend; towards the labels when the threat is targeted."""
+def named(loss: str, threat: Threat, *, standing_only: bool = False) -> Objective:
+    """The sum over the attacked tasks of a loss in `LOSSES`, to ascend; towards the labels when the threat is targeted.
+
+    `standing_only`: see `of_standing`.
+    """
     function, sign = LOSSES[loss], -1 if threat.targeted else 1
-    return lambda logits, y: sign * over_tasks([function(logits[t], y[:, t].clamp_min(0)) for t in threat.tasks], y, threat.tasks)
+
+    def objective(logits: Sequence[Tensor], y: Tensor) -> Tensor:
+        losses = [function(logits[t], y[:, t].clamp_min(0)) for t in threat.tasks]
+        return sign * over_tasks(of_standing(losses, logits, y, threat) if standing_only else losses, y, threat.tasks)
+
+    return objective
+
+
+def of_standing(losses: Sequence[Tensor], logits: Sequence[Tensor], y: Tensor, threat: Threat) -> list[Tensor]:
+    """The losses (B,), one an attacked task, without the gradient of those that the attacker has won; their values stay.
+
+    Cross-entropy's gradient on a task that is wrong already drowns that on a confident one: the sum is ascended on the wrong task alone.
+    """
+    return [torch.where(won(logits[t], y[:, t], threat), loss.detach(), loss) for t, loss in zip(threat.tasks, losses, strict=True)]
+
+
+def won(logits: Tensor, y: Tensor, threat: Threat) -> Tensor:
+    """Whether the attacker has what it wants of one task: logits (B, C), y (B,) -> (B,)."""
+    return (logits.argmax(1) == y) == threat.targeted
 
 
 @torch.no_grad()
 def standing(logits: Sequence[Tensor], y: Tensor, threat: Threat) -> Tensor:
     """Share of the attacked, labelled tasks on which the attacker fails under these logits, (B,); 0 where none is labelled."""
     labelled = y[:, list(threat.tasks)] >= 0
-    as_labelled = torch.stack([logits[t].argmax(1) == y[:, t] for t in threat.tasks], 1)
-    fails = ~as_labelled if threat.targeted else as_labelled
+    fails = ~torch.stack([won(logits[t], y[:, t], threat) for t in threat.tasks], 1)
     return (fails & labelled).sum(1).to(logits[0].dtype) / labelled.sum(1).clamp_min(1)

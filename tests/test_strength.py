@@ -114,6 +114,27 @@ def test_the_stronger_attacks_leave_no_more_standing_than_pgd(name, batch) -> No
         assert strong < 1
 
 
+@pytest.mark.parametrize("name", ["bim", "pgd", "mim", "apgd", "apgd-t"])
+def test_a_task_that_is_wrong_already_does_not_shield_a_confident_one(name) -> None:
+    """The wrong task's loss pulls every pixel up, the confident task's pulls it down: the sum follows the wrong one."""
+
+    class Opposed(nn.Module):
+        n_modalities, stochastic, class_counts, shapes = 1, False, (2, 2), ((1, 4, 4),)
+
+        def forward(self, a: Tensor) -> tuple[Tensor, Tensor]:
+            brightness = 8 * (a.flatten(1).mean(1, keepdim=True) - 0.5)
+            zero = torch.zeros_like(brightness)
+            return torch.cat((3 * brightness + 6, zero), 1), torch.cat((brightness + 0.3, zero), 1)
+
+    view = View(Opposed().eval(), Opposed.shapes)
+    x, y = torch.full((3, 16), 0.5), torch.tensor([[1, 0]] * 3)  # wrong on the first task, right on the second
+    threat = Threat("Linf", (0.1,), (0, 1))
+    assert view.standing(x, y, threat).tolist() == [0.5] * 3
+    assert view.standing(attack(name, view, x, y, threat, steps=10), y, threat).max() == 0
+    if name == "pgd":
+        assert view.standing(attack(name, view, x, y, threat, steps=10, keep="last"), y, threat).min() == 0.5
+
+
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name != "noise"])
 def test_a_random_victim_keeps_what_chance_gives_it_under_every_attack(name) -> None:
     torch.manual_seed(0)
