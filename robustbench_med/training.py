@@ -256,6 +256,7 @@ def train(
         "validation": validation_figures(victim, dataset, device, spec.seed),
         "synthetic": dataset.synthetic,
         "command": command or command_of(spec),
+        "threads": torch.get_num_threads(),
         "versions": versions(),
     }
     checkpoint = checkpoints.save(final, best, spec, details)
