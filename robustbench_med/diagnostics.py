@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -221,7 +221,7 @@ def tolerance_of(n: int) -> float:
 
 @dataclass
 class Trial:
-    """A batch of samples that are attacked again and again."""
+    """Samples that are attacked again and again, `setting.batch_size` at a time."""
 
     view: View
     x: Tensor
@@ -235,14 +235,22 @@ class Trial:
         known = complete(name, {})
         extra = {"sources": given.pop("sources")} if "sources" in given else {}
         given = complete(name, {key: value for key, value in given.items() if key in known})
+        parts = []
         with seeded(self.setting.device, self.setting.seed, "diagnose", name):
-            streams = Streams.seeded(self.setting.seed, self.ids, name)
-            return ATTACKS[name](self.view, self.x, self.y, threat or self.threat, streams, **given, **extra).detach()
+            for rows in self.batches():
+                streams = Streams.seeded(self.setting.seed, [self.ids[i] for i in rows], name)
+                moved = ATTACKS[name](self.view, self.x[rows], self.y[rows], threat or self.threat, streams, **given, **extra)
+                parts.append(moved.detach())
+        return torch.cat(parts)
 
     def robust(self, x: Tensor, threat: Threat | None = None) -> float:
         """Robust accuracy on fresh draws, mean over samples and attacked tasks."""
         with seeded(self.setting.device, self.setting.seed, "fresh"):
-            return float(self.view.standing(x, self.y, threat or self.threat).mean())
+            return float(torch.cat([self.view.standing(x[rows], self.y[rows], threat or self.threat) for rows in self.batches()]).mean())
+
+    def batches(self) -> Iterator[Any]:
+        """Rows, a batch at a time."""
+        return batches(np.arange(len(self.x)), self.setting.batch_size)
 
 
 def diagnose(
@@ -258,7 +266,7 @@ def diagnose(
     eot: int = 4,
     tick: Callable[[str], None] = lambda stage: None,
 ) -> list[Sign]:
-    """All signs, of PGD under one threat model, on the given samples (a few dozen are enough; one batch).
+    """All signs, of PGD under one threat model, on the given samples (a few dozen are enough).
 
     Args:
         clean: the clean pass on these samples.
@@ -344,6 +352,9 @@ def bounds_sign(trial: Trial, adversarial: Tensor, white: float, tolerance: floa
 def cosine(trial: Trial) -> float:
     """Mean cosine between the gradients of two draws at the clean images."""
     with seeded(trial.setting.device, trial.setting.seed, "cosine"):
-        first, second = (trial.view.gradient(trial.x, trial.y, trial.threat).direction for _ in range(2))
+        first, second = (
+            torch.cat([trial.view.gradient(trial.x[rows], trial.y[rows], trial.threat).direction for rows in trial.batches()])
+            for _ in range(2)
+        )
     value = float(torch.nn.functional.cosine_similarity(first, second, dim=1).mean())
     return value if math.isfinite(value) else 0.0

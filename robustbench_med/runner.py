@@ -348,15 +348,35 @@ def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int) -> list[dict[
     threats = [make_threat(cell, spec, datasets[cell.data]) for cell in grid]
     victims, rows = Victims(spec, device, job), []
     for cell, threat in zip(grid, threats, strict=True):
-        dataset = datasets[cell.data]
-        victim = victims.of(cell, dataset)
-        samples = dataset.splits["test"].head(sample_limit(spec))
+        rows.append(diagnose_cell(cell, threat, spec, datasets[cell.data], victims, device, batch, job, steps=steps, queries=queries))
+    write_text(out / "diagnostics.json", json.dumps(rows, indent=1, allow_nan=False))
+    return rows
+
+
+def diagnose_cell(
+    cell: Cell,
+    threat: Threat,
+    spec: RunSpec,
+    dataset: Dataset,
+    victims: Victims,
+    device: torch.device,
+    batch: BatchSize,
+    job: Job,
+    *,
+    steps: int,
+    queries: int,
+) -> dict[str, Any]:
+    """One row of `diagnose`."""
+    victim = victims.of(cell, dataset)
+    samples = dataset.splits["test"].head(sample_limit(spec))
+    label = f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
+    siblings = [source for source in victims.sources(cell, dataset) if source.checkpoint.sha256 != victim.checkpoint.sha256]
+
+    def signs() -> list[diagnostics.Sign]:
         setting = Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws)
-        label = f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
-        siblings = [source for source in victims.sources(cell, dataset) if source.checkpoint.sha256 != victim.checkpoint.sha256]
         if cell.seed not in victim.clean:
             victim.clean[cell.seed] = clean_pass(victim.module, samples, setting, lambda n: None, stochastic=victim.stochastic)
-        signs = diagnostics.diagnose(
+        return diagnostics.diagnose(
             victim.module,
             samples,
             victim.clean[cell.seed],
@@ -367,21 +387,19 @@ def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int) -> list[dict[
             queries=queries,
             tick=functools.partial(announce, job.display, label),
         )
-        rows.append(
-            {
-                "model": victim.plan.name,
-                "data": dataset.name,
-                "norm": cell.norm,
-                "eps": radius_label(threat.radii, dataset.modalities),
-                "target": cell.target_task,
-                "n": len(samples),
-                "siblings": [sibling.spec.model for sibling in siblings],
-                "trust": diagnostics.trust(signs),
-                "signs": diagnostics.plain(signs),
-            }
-        )
-    write_text(out / "diagnostics.json", json.dumps(rows, indent=1, allow_nan=False))
-    return rows
+
+    found = batch.fit(signs)
+    return {
+        "model": victim.plan.name,
+        "data": dataset.name,
+        "norm": cell.norm,
+        "eps": radius_label(threat.radii, dataset.modalities),
+        "target": cell.target_task,
+        "n": len(samples),
+        "siblings": [sibling.spec.model for sibling in siblings],
+        "trust": diagnostics.trust(found),
+        "signs": diagnostics.plain(found),
+    }
 
 
 def announce(display: Display, label: str, stage: str) -> None:
