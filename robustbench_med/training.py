@@ -72,6 +72,7 @@ def make_spec(
         half=half,
         preprocessing=dataset.preprocessing,
         defense=tuple(layers),
+        fold=dataset.fold,
     )
     defense.objective(layers, dataset.shapes, dataset.modalities, seed)
     build(spec)  # refuses bad parameters before any work is done
@@ -366,6 +367,8 @@ def command_of(spec: TrainSpec) -> str:
     for layer in spec.defense:
         own = defense.parameters(layer.name) | chosen.get("defenses", {}).get(layer.name, {}).get("params", {})
         parts += [part for k, v in layer.params.items() if v != own[k] for part in ("--defense-param", f"{k}={v}")]
+    if spec.fold is not None:
+        parts += ["--folds", str(spec.fold[1]), "--fold", str(spec.fold[0])]
     if spec.size != chosen["size"]:
         parts += ["--size", str(spec.size)]
     defaults = preset_parameters(spec.model, spec.preset)

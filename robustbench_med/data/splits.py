@@ -18,6 +18,9 @@ from robustbench_med.data.source import Source
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home, write_text
 
+Fold = tuple[int, int]
+"""(k, n): fold k, from 0, of the n of a cross-validation."""
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -80,6 +83,11 @@ def fold_manifest(source: Source, seed: int, *, fold: int, n_folds: int) -> Mani
     rest = np.flatnonzero(~held_out)
     part[rest[folds(source, order[rest], seed) == 0]] = "val"
     return _manifest(source, order, part, f"grouped, stratified cross-validation, fold {fold} of {n_folds}", seed)
+
+
+def fold_label(fold: Fold | None) -> str:
+    """What a line about a data set adds to its name."""
+    return "" if fold is None else f", fold {fold[0]} of {fold[1]}"
 
 
 def folds(source: Source, rows: NDArray[np.int64], seed: int, n_folds: int = 10) -> NDArray[np.int64]:
