@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -22,11 +22,13 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
 )
 
+from robustbench_med.augmentation import Augmentation
 from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.data.splits import Fold
 from robustbench_med.errors import UserError
@@ -62,7 +64,7 @@ class Recipe(_Strict):
     """Steps between validations; by default an epoch."""
     early_stop: int | None = Field(None, ge=1)
     """Validations without improvement after which training ends."""
-    augmentation: Literal["none", "light", "release"] = "none"
+    augmentation: Augmentation = "none"
     warm_up: tuple[float, float] | None = None
     """Shares of the training between which the model's own `warm_up` goes from 0 to 1; only later weights are kept."""
     freeze_bn: float | None = Field(None, gt=0, lt=1)
@@ -128,11 +130,13 @@ class CrossValidation(_Strict):
     def _fold_listed(cls, value: object) -> object:
         return value if isinstance(value, list) else [value]
 
-    @model_validator(mode="after")
-    def _fold_exists(self) -> Self:
-        if any(not 0 <= k < (self.folds or 0) for k in self.fold):
-            raise ValueError(f"fold takes numbers from 0 to folds - 1; folds is {self.folds}, fold {', '.join(map(str, self.fold))}")
-        return self
+    @field_validator("fold")
+    @classmethod
+    def _fold_exists(cls, value: list[int], info: ValidationInfo) -> list[int]:
+        folds = info.data.get("folds")
+        if any(not 0 <= k < (folds or 0) for k in value):
+            raise ValueError("it needs folds" if folds is None else f"folds are numbered 0 to {folds - 1}")
+        return value
 
     @property
     def partitions(self) -> list[Fold | None]:
