@@ -17,7 +17,7 @@ from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.data.readers.listing import SPLITS, Files
 from robustbench_med.data.registry import card
 from robustbench_med.data.source import Source, read
-from robustbench_med.data.splits import Fold, Manifest, fold_label, fold_manifest, make_manifest
+from robustbench_med.data.splits import Fold, Manifest, fold_label, fold_manifest, make_manifest, shipped_notes
 from robustbench_med.errors import UserError
 
 
@@ -175,7 +175,8 @@ def load(
         synthetic=any(c.synthetic for c in cards),
         manifest_hash=joint,
         preprocessing=chosen,
-        notes=tuple(note for source in sources for note in source.notes),
+        notes=tuple(note for source in sources for note in source.notes)
+        + tuple(note for manifest in manifests if fold is None for note in shipped_notes(manifest)),
         content=hashlib.sha256("+".join(m.content for m in manifests).encode() + f"/{split_seed}".encode()).hexdigest(),
         fold=fold,
     )

@@ -13,7 +13,7 @@ from robustbench_med.data import duplicates
 from robustbench_med.data.readers.listing import SPLITS, Files
 from robustbench_med.data.registry import TOTAL, Card
 from robustbench_med.data.source import Source, read
-from robustbench_med.data.splits import Manifest, make_manifest
+from robustbench_med.data.splits import Manifest, make_manifest, shipped_notes
 
 Report = dict[str, Any]
 EXAMPLES = 5
@@ -49,7 +49,7 @@ def verify(card: Card, files: Files, *, seed: int = 0, look: bool = True) -> Rep
         "unreadable": dict(source.unreadable),
         "groups": groups,
         "twins": twins,
-        "notes": list(source.notes),
+        "notes": [*source.notes, *shipped_notes(manifest)],
         "leaks": bool(groups["shared"]) or any(kind["across"] for kind in twins.values()),
     }
 
