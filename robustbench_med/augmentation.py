@@ -39,7 +39,7 @@ def augment(x: Tensor, kind: Augmentation, seed: int, step: int) -> Tensor:
             shift = Affine(translate_params=(5, 5), padding_mode="zeros", image_only=True)
             blur = GaussianSmooth(sigma=0.8, approx="erf")
             chosen = (lambda image: image, rotate, shift, blur)
-            changed = [chosen[c](image) for image, c in zip(x, rng.integers(4, size=len(x)), strict=True)]
+            changed = [torch.as_tensor(chosen[c](image)) for image, c in zip(x, rng.integers(4, size=len(x)), strict=True)]
     finally:
         set_track_meta(tracked)
     return torch.stack(changed).clamp(0, 1)

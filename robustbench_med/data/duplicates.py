@@ -37,8 +37,8 @@ def look_alikes(images: Images, kind: NDArray[np.int64], tick: Callable[[int], N
     """(k, 2) rows i < j of images that look the same: perceptual hashes within `BITS`, thumbnails correlated by `CORRELATION`.
 
     Rescaled, recompressed and brightened copies are found; rotated, mirrored and cropped ones are not. Of many images that all look
-    the same not every pair is named, but for each image one twin of every kind it has. Time is quadratic (the Hamming distances of
-    100,000 images take about 20 s), memory linear: 2 KiB an image.
+    the same not every pair is named, but for each image one twin of every kind it has. Time is quadratic (half a minute for
+    100,000 images), memory linear: 2 KiB an image.
 
     Args:
         images: uint8, `SIDE` pixels wide.

@@ -7,6 +7,7 @@ import json
 import warnings
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,8 +94,8 @@ def shipped(data: str) -> Manifest | None:
     path = MANIFESTS / f"{data}.json"
     if not path.is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return Manifest(**{name: tuple(value) if name in SPLITS else value for name, value in found.items()})
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return Manifest(**(found | {split: tuple(found[split]) for split in SPLITS}))
 
 
 def shipped_notes(manifest: Manifest) -> list[str]:
