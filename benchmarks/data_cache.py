@@ -1,6 +1,6 @@
-"""Speed and memory of the data cache: building it, and epochs of batches read from it.
+"""Speed and memory of the data cache: building it, epochs of batches read from it, and `data verify` with its search for twins.
 
-    python benchmarks/data_cache.py [--images 236386 --side 28 --channels 1] [--npz]
+    python benchmarks/data_cache.py [--images 236386 --side 28 --channels 1] [--npz] [--verify]
 
 Makes a set of random images in a temporary folder (PNG class folders, or a MedMNIST npz), reads it in a process of its own with a
 fresh MEDROBUST_HOME, and prints seconds and that process's peak resident memory (as the kernel counts it, mapped pages included).
@@ -76,6 +76,20 @@ def measure(root: Path, side: int, batch: int) -> None:
     print(json.dumps(figures))
 
 
+def measure_verify(root: Path) -> None:
+    """Verifies the set: decoding to thumbnails, then the search for copies and look-alikes; prints the figures as JSON."""
+    from robustbench_med.data import Files, card
+    from robustbench_med.data.verify import verify
+
+    figures, files = {}, Files(data_root=root, accept_unverified=True)
+    for name, look in (("decoding, no look s", False), ("with look s", True)):
+        start = time.perf_counter()
+        report = verify(card(str(root / "card.yaml")), files, look=look)
+        figures[name] = time.perf_counter() - start
+    figures |= {"images": sum(row["found"] for row in report["classes"])}
+    print(json.dumps(figures | {"peak RSS MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=236_386)
@@ -83,10 +97,11 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=1, choices=(1, 3))
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--npz", action="store_true", help="one MedMNIST npz instead of PNG files")
+    parser.add_argument("--verify", action="store_true", help="also measure `data verify`")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
-        measure(given.measure, given.side, given.batch)
+        measure_verify(given.measure) if given.verify else measure(given.measure, given.side, given.batch)
         return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -94,8 +109,9 @@ def main() -> None:
         make(root, given.images, given.side, given.channels, given.npz)
         print(f"made {given.images:,} images of {given.side} px x {given.channels} in {time.perf_counter() - start:.0f} s", file=sys.stderr)
         environment = os.environ | {"MEDROBUST_HOME": str(root / "home")}
-        for run in ("cold", "warm"):
+        for run in ("cold", "warm", *(["verify"] if given.verify else [])):
             command = [sys.executable, __file__, "--measure", folder, "--side", str(given.side), "--batch", str(given.batch)]
+            command += ["--verify"] if run == "verify" else []
             figures = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
             print(run, ", ".join(f"{name} {value:,.1f}" for name, value in figures.items()))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from robustbench_med.reports.tables import attack_name, engine, families, is_cross_modal, leaderboard
+from robustbench_med.reports.tables import attack_name, by_fold, data_name, engine, families, is_cross_modal, leaderboard
 from robustbench_med.spec import number_label, radius_label
 from robustbench_med.statistics import wilson
 from robustbench_med.store import Record
@@ -31,7 +31,7 @@ def per_class(records: Sequence[Record], arrays: Arrays) -> pd.DataFrame:
         outcomes = [arrays(record, ["labels", "clean_right", "robust_right", *images]) for record in family]
         key = {
             "model": spec["victim"]["model"],
-            "data": spec["data"]["name"],
+            "data": data_name(first),
             "synthetic": first["synthetic"],
             "size": spec["data"]["size"],
             "norm": spec["threat"]["norm"],
@@ -40,35 +40,34 @@ def per_class(records: Sequence[Record], arrays: Arrays) -> pd.DataFrame:
             "attack": attack_name(first),
             "engine": engine(first),
             "protocol": spec["protocol"]["name"],
-            "samples": spec["data"]["n"],
+            "samples": sum(record["spec"]["data"]["n"] for record in by_fold(family)),
             "checkpoint": spec["victim"]["weights_sha256"][:12],
         }
+        once = [family.index(record) for record in by_fold(family)]
         for t in spec["threat"]["tasks"]:
             found = []
             for c, name in enumerate(names["classes"][t]):
                 members = [o["labels"][:, t] == c for o in outcomes]
-                if not members[0].any():
+                known = [(o, m) for o, m in zip(outcomes, members, strict=True) if m.any()]  # a fold may lack a rare class
+                if not known:
                     continue
-                clean, robust = (
-                    float(np.mean([o[what][m, t].mean() for o, m in zip(outcomes, members, strict=True)]))
-                    for what in ("clean_right", "robust_right")
-                )
-                which = outcomes[0].get(f"image_{t}")
-                distinct = None if which is None else len(np.unique(which[members[0]]))
+                clean, robust = (float(np.mean([o[what][m, t].mean() for o, m in known])) for what in ("clean_right", "robust_right"))
+                repeats = all(f"image_{t}" in o for o in outcomes)
+                distinct = sum(len(np.unique(outcomes[i][f"image_{t}"][members[i]])) for i in once) if repeats else None
                 low, high = (None, None) if distinct is None else wilson(robust, distinct)
                 found.append(
                     {
                         **key,
                         "task": names["tasks"][t],
                         "class": name,
-                        "n": int(members[0].sum()),
+                        "n": sum(int(members[i].sum()) for i in once),
                         "n_distinct": distinct,
                         "clean": clean,
                         "robust": robust,
                         "robust_low": low,
                         "robust_high": high,
                         "lost": clean - robust,
-                        "seeds": len(family),
+                        "seeds": len(family) // len(once),
                     }
                 )
             rows += sorted(found, key=lambda row: -row["lost"])

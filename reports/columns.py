@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _SAMPLE = {
     "model": "name of the victim's model, as `--model` takes it",
-    "data": "data set, or pairing `a+b`",
+    "data": "data set, or pairing `a+b`; `(k-fold)` behind it: cross-validation over all its samples",
     "synthetic": "True where any of the images are drawn, not taken from patients",
     "size": "pixels of an image's side",
 }
@@ -37,14 +37,15 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_THREAT,
         "target": TARGET,
         **_ATTACK,
-        "n": "test samples evaluated",
+        "n": "test samples evaluated, of all folds together",
         "n_distinct": "distinct images behind them, the smallest over the attacked tasks: a shorter set of a pairing cycles",
         "clean": "share right before the attack, mean over the attacked tasks",
         "clean_low": "lower end of its Wilson 95 % interval over distinct images",
         "clean_high": "upper end",
         **_ROBUST,
-        "robust_std": "standard deviation of `robust` over seeds; empty for one seed",
-        "seeds": "records behind the row: seeds of training and evaluation",
+        "robust_std": "standard deviation of `robust` over seeds and folds; empty for one record",
+        "seeds": "records a fold behind the row: seeds of training and evaluation",
+        "folds": "folds of a cross-validation behind the row; 1: the usual split",
         "asr": "attack success rate: chance that a prediction that was right is wrong after the attack",
         "balanced_accuracy": "after the attack: mean over the classes of the share right",
         "auc": "after the attack: area under the ROC curve, macro one-vs-rest above two classes",
@@ -65,7 +66,9 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
     "records": {
         "record": "first 12 digits of the record's hash, for `medrobust show`",
-        **{key: _SAMPLE[key] for key in ("model", "data", "synthetic")},
+        **{key: _SAMPLE[key] for key in ("model", "data")},
+        "fold": "fold of a cross-validation, from 0; empty: the usual split",
+        "synthetic": _SAMPLE["synthetic"],
         **_THREAT,
         **_ATTACK,
         "seed": "seed of the evaluation",
@@ -115,7 +118,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "clean": "share right before the attack (recall)",
         **_ROBUST,
         "lost": "`clean` - `robust`; within a task the class that lost most comes first",
-        "seeds": "records behind the row",
+        "seeds": "records a fold behind the row",
     },
     "cross_modal": {
         **_SAMPLE,
@@ -136,7 +139,7 @@ COLUMNS: dict[str, dict[str, str]] = {
 }
 
 TITLES = {
-    "leaderboard": "One row a model x data x threat model x attack x protocol, mean over seeds, best robust accuracy first.",
+    "leaderboard": "One row a model x data x threat model x attack x protocol, mean over seeds and folds, best robust accuracy first.",
     "records": "One row a record x task x figure: everything measured, in long form for statistics software.",
     "cost": "One row a record: passes, seconds, memory. A clock measured some of these.",
     "victims": "One row a trained victim: what it costs. A clock measured the latencies and the training.",

@@ -120,8 +120,9 @@ def _record(record: Record) -> dict[str, Any]:
     """What opens when a row is clicked."""
     spec, cost = record["spec"], record["cost"]
     synthetic = " (synthetic)" if record["synthetic"] else ""
+    fold = ", fold {number} of {of}".format(**spec["data"]["fold"]) if "fold" in spec["data"] else ""
     facts = {
-        "data": f"{spec['data']['name']}{synthetic}, n = {spec['data']['n']}, {spec['data']['size']} px",
+        "data": f"{spec['data']['name']}{synthetic}{fold}, n = {spec['data']['n']}, {spec['data']['size']} px",
         "threat": f"{spec['threat']['norm']} {radius_label(spec['threat']['radii'], record['names']['modalities'])}, target "
         + " + ".join(record["names"]["tasks"][t] for t in spec["threat"]["tasks"]),
         "victim": f"{spec['victim']['model']}, {record['victim']['parameters']:,} parameters, {record['victim']['gflops']:.3g} GFLOPs, "

@@ -24,20 +24,37 @@ COMPARABLE = ["data", "size", "n", "norm", "eps", "target", "attack", "engine", 
 
 
 def families(records: Sequence[Record]) -> list[list[Record]]:
-    """Records that differ in their seeds (and so in their weights) alone, each family ordered by seeds."""
+    """Records that differ in their seeds and folds (and so in their weights) alone, each family ordered by fold and seeds."""
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         spec = {**record["spec"], "seed": None}
         spec["victim"] = {k: v for k, v in spec["victim"].items() if k not in ("train_seed", "weights_sha256")}
+        if "fold" in spec["data"]:
+            spec["data"] = {k: v for k, v in spec["data"].items() if k not in ("manifest", "n")}
+            spec["data"]["fold"] = {**spec["data"]["fold"], "number": None}
         found[canonical_hash(spec)].append(record)
     order = sorted(found.items())
-    return [sorted(family, key=lambda r: (r["spec"]["victim"]["train_seed"], r["spec"]["seed"], r["hash"])) for _, family in order]
+    return [sorted(family, key=_place) for _, family in order]
+
+
+def _place(record: Record) -> tuple[Any, ...]:
+    spec = record["spec"]
+    return spec["data"].get("fold", {}).get("number", 0), spec["victim"]["train_seed"], spec["seed"], record["hash"]
+
+
+def by_fold(family: Sequence[Record]) -> list[Record]:
+    """The first record of every fold: together they hold each test sample once."""
+    found: dict[int | None, Record] = {}
+    for record in family:
+        found.setdefault(record["spec"]["data"].get("fold", {}).get("number"), record)
+    return list(found.values())
 
 
 def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
     """One row a model x data x threat model x attack, best robust accuracy first; no figure here was measured by a clock.
 
-    Figures are means over seeds, `robust_std` is over seeds (empty for one), intervals are Wilson 95 % over distinct test images.
+    Figures are means over seeds and folds, `robust_std` is over them (empty for one record), intervals are Wilson 95 % over distinct
+    test images, of all folds together.
     `rank` counts within the rows of the same data, threat, attack and protocol.
     """
     return ranked(records)[0]
@@ -60,15 +77,17 @@ def ranked(records: Sequence[Record]) -> tuple[pd.DataFrame, list[list[Record]]]
 def _row(family: Sequence[Record]) -> dict[str, Any]:
     first = family[0]
     spec, names, victim = first["spec"], first["names"], first["victim"]
-    tasks = first["figures"]["tasks"]
+    folds = by_fold(family)
+    of = spec["data"].get("fold", {}).get("of", 1)
+    missing = [f"{of - len(folds)} of {of} folds missing"] if len(folds) < of else []
     attacked = [names["tasks"][t] for t in spec["threat"]["tasks"]]
     mean = {key: _mean([r["figures"][key] for r in family]) for key in AVERAGED}
-    n = min(tasks[t]["n_distinct"] for t in spec["threat"]["tasks"])
+    n = min(sum(r["figures"]["tasks"][t]["n_distinct"] for r in folds) for t in spec["threat"]["tasks"])
     intervals = {key: wilson(mean[key] or 0.0, n) for key in ("clean", "robust")}
     robust = [r["figures"]["robust"] for r in family]
     row = {
         "model": spec["victim"]["model"],
-        "data": spec["data"]["name"],
+        "data": data_name(first),
         "synthetic": first["synthetic"],
         "norm": spec["threat"]["norm"],
         "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
@@ -76,7 +95,7 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
         "attack": attack_name(first),
         "engine": engine(first),
         "protocol": spec["protocol"]["name"],
-        "n": spec["data"]["n"],
+        "n": sum(r["spec"]["data"]["n"] for r in folds),
         "n_distinct": n,
         "clean": mean["clean"],
         "clean_low": intervals["clean"][0],
@@ -85,7 +104,8 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
         "robust_low": intervals["robust"][0],
         "robust_high": intervals["robust"][1],
         "robust_std": float(np.std(robust, ddof=1)) if len(robust) > 1 else None,
-        "seeds": len(family),
+        "seeds": len(family) // len(folds),
+        "folds": len(folds),
         "asr": mean["asr"],
         "balanced_accuracy": mean["balanced_accuracy"],
         "auc": mean["auc"],
@@ -94,7 +114,7 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
         "draws": first["draws"],
         "eot": spec["attack"]["params"].get("eot"),
         "trust": trust(family),
-        "marks": "; ".join(marks(family)),
+        "marks": "; ".join([*marks(family), *missing]),
         "parameters": victim["parameters"],
         "gflops": victim["gflops"],
         "gmacs": victim["gmacs"],
@@ -115,6 +135,12 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
 def trust(family: Sequence[Record]) -> str:
     """The worst verdict of a family's diagnostics: fail, warn, pass, or "not checked"."""
     return min((record.get("trust") or "not checked" for record in family), key=TRUST.index)
+
+
+def data_name(record: Record) -> str:
+    """The data set, with the number of folds where it is a cross-validation: other test samples than those of the usual split."""
+    data = record["spec"]["data"]
+    return str(data["name"]) + (f" ({data['fold']['of']}-fold)" if "fold" in data else "")
 
 
 def attack_name(record: Record) -> str:
@@ -168,7 +194,8 @@ def long_form(records: Sequence[Record]) -> pd.DataFrame:
         key = {
             "record": record["hash"][:12],
             "model": spec["victim"]["model"],
-            "data": spec["data"]["name"],
+            "data": data_name(record),
+            "fold": spec["data"].get("fold", {}).get("number"),
             "synthetic": record["synthetic"],
             "norm": spec["threat"]["norm"],
             "eps": radius_label(spec["threat"]["radii"], record["names"]["modalities"]),
@@ -198,7 +225,7 @@ def cost(records: Sequence[Record]) -> pd.DataFrame:
         {
             "record": record["hash"][:12],
             "model": record["spec"]["victim"]["model"],
-            "data": record["spec"]["data"]["name"],
+            "data": data_name(record),
             "attack": attack_name(record),
             "eps": radius_label(record["spec"]["threat"]["radii"], record["names"]["modalities"]),
             **{key: record["victim"][key] for key in ("parameters", "gflops", "gmacs", "latency_ms")},
@@ -223,7 +250,7 @@ def victims(records: Sequence[Record]) -> pd.DataFrame:
     found: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in records:
         spec = record["spec"]
-        found[spec["data"]["name"], spec["data"]["size"], spec["victim"]["model"], spec["victim"]["weights_sha256"]].append(record)
+        found[data_name(record), spec["data"]["size"], spec["victim"]["model"], spec["victim"]["weights_sha256"]].append(record)
     rows = []
     for (data, size, model, weights), group in sorted(found.items()):
         first = group[0]

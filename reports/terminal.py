@@ -42,7 +42,8 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
                 table.add_section()
             last = (row.eps, row.attack)
             attack = row.attack if row.engine == "native" else f"{row.attack} ({row.engine})"
-            cells = [row.eps, attack, row.model, _number(row.clean), _number(row.robust)]
+            spread = "" if pd.isna(row.robust_std) else f" ± {row.robust_std:.3f}"
+            cells = [row.eps, attack, row.model, _number(row.clean), _number(row.robust) + spread]
             cells += [f"{row.robust_low:.3f} - {row.robust_high:.3f}", _number(row.asr), _number(row.balanced_accuracy), _number(row.auc)]
             cells += [str(row.draws), f"{row.gflops:.3f}", row.trust, row.marks]
             table.add_row(*map(escape, cells), style="dim" if row.attack == "noise" else _TRUST_STYLE.get(row.trust))
@@ -57,7 +58,8 @@ def record(found: Record) -> RenderableType:
     facts = {
         "victim": f"{spec['victim']['model']} ({_assigned(spec['victim']['params'])}), weights {spec['victim']['weights_sha256'][:12]} "
         f"from the {found['victim']['origin']}",
-        "data": f"{spec['data']['name']}{' (synthetic)' if found['synthetic'] else ''}, split {spec['data']['split']}, "
+        "data": f"{spec['data']['name']}{' (synthetic)' if found['synthetic'] else ''}, split {spec['data']['split']}"
+        f"{', fold {number} of {of}'.format(**spec['data']['fold']) if 'fold' in spec['data'] else ''}, "
         f"n = {spec['data']['n']}, {spec['data']['size']} px, manifest {spec['data']['manifest'][:12]}",
         "threat": f"{spec['threat']['norm']}, eps {radius_label(spec['threat']['radii'], names['modalities'])}, "
         f"target {' + '.join(names['tasks'][t] for t in spec['threat']['tasks'])}",

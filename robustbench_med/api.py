@@ -59,6 +59,7 @@ def load_data(
     *,
     preset: str = "quick",
     size: int | None = None,
+    fold: tuple[int, int] | None = None,
     data_root: Path | str | None = None,
     accept_unverified: bool = False,
 ) -> Dataset:
@@ -68,6 +69,7 @@ def load_data(
         name: an id (`medrobust data list`), a pairing, or a path to a YAML card.
         preset: sizes, as `medrobust models` shows them.
         size: pixels of a side, instead of the preset's.
+        fold: (k, n): fold k, from 0, of a grouped n-fold cross-validation, instead of the usual split.
         data_root: folder that holds the data sets on disk.
         accept_unverified: use a file whose md5 is not the published one.
 
@@ -77,7 +79,8 @@ def load_data(
     Raises:
         UserError: an unknown name, missing or unreadable files.
     """
-    return runner.load_data(name, preset, size, Preprocessing(), _job(None, "cpu", data_root, accept_unverified, quiet=True))
+    job = _job(None, "cpu", data_root, accept_unverified, quiet=True)
+    return runner.load_data(name, preset, size, Preprocessing(), job, fold=fold)
 
 
 def load_model(
@@ -140,7 +143,7 @@ def evaluate(
         force: compute finished cells again.
         quiet: no progress bars.
         **options: any further field of a run file: `data`, `eps`, `norm`, `target_task`, `seed`, `train_seed`, `preset`,
-            `protocol`, `draws`, `limit`, `size`, `attack_params`, `model_params`, `recipe`, `checkpoint`, `control`.
+            `protocol`, `draws`, `limit`, `size`, `folds`, `attack_params`, `model_params`, `recipe`, `checkpoint`, `control`.
 
     Raises:
         UserError: an unknown name or option, a bad value, missing data.

@@ -39,7 +39,8 @@ class Checkpoint:
 def name_of(spec: TrainSpec) -> str:
     """File name (no suffix) of the checkpoint a spec leads to."""
     victim = "+".join((spec.model, *(layer.name for layer in spec.defense)))
-    return f"{victim}-{spec.data}-{spec.preset}-s{spec.seed}-{canonical_hash(spec)[:12]}"
+    fold = "" if spec.fold is None else f"-fold{spec.fold[0]}of{spec.fold[1]}"
+    return f"{victim}-{spec.data}{fold}-{spec.preset}-s{spec.seed}-{canonical_hash(spec)[:12]}"
 
 
 def cached_path(spec: TrainSpec) -> Path:

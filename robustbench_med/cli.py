@@ -18,6 +18,8 @@ from robustbench_med.cli_options import (
     DataRoot,
     DefenseParams,
     Device,
+    Fold,
+    Folds,
     ModelParams,
     Models,
     Out,
@@ -127,6 +129,8 @@ def run(
     preset: Annotated[str | None, typer.Option(help="Sizes and training recipe: quick (default) or release.", rich_help_panel=WHAT)] = None,
     size: Size = None,
     preprocess: Preprocess = [],
+    folds: Folds = None,
+    fold: Fold = None,
     train_seed: Annotated[
         str | None, typer.Option(help="Seeds of the training, comma-separated (default 0).", rich_help_panel=WHAT)
     ] = None,
@@ -181,6 +185,8 @@ def run(
         "limit": limit,
         "size": size,
         "preprocessing": spec.assignments(preprocess) or None,
+        "folds": folds,
+        "fold": listed(fold),
         "attack_params": spec.assignments(attack_param) or None,
         "model_params": spec.assignments(model_param) or None,
         "recipe": spec.assignments(recipe) or None,
@@ -306,6 +312,8 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of initialisation, batches and noise.", rich_help_panel=WHAT)] = 0,
     size: Size = None,
     preprocess: Preprocess = [],
+    folds: Folds = None,
+    fold: Fold = None,
     model_param: ModelParams = [],
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
@@ -340,6 +348,8 @@ def train(
                 "seed": seed,
                 "size": size,
                 "preprocessing": spec.assignments(preprocess),
+                "folds": folds,
+                "fold": listed(fold) or [],
                 "params": spec.assignments(model_param),
                 "recipe": spec.assignments(recipe),
                 "half": half,
@@ -375,6 +385,8 @@ def diagnose(
     limit: Annotated[int, typer.Option(min=1, help="First n test samples.", rich_help_panel=WHAT)] = 32,
     preset: Preset = "quick",
     size: Size = None,
+    folds: Folds = None,
+    fold: Fold = None,
     out: Out = Path("reports"),
     device: Device = "auto",
     data_root: DataRoot = None,
@@ -399,6 +411,8 @@ def diagnose(
         "limit": limit,
         "preset": preset,
         "size": size,
+        "folds": folds,
+        "fold": listed(fold),
     }
     display = make_display(quiet)
     rows = runner.diagnose(

@@ -79,7 +79,9 @@ def data_import(
 def data_verify(
     name: Annotated[str, typer.Argument(help="An id, or a path to a YAML card.")],
     seed: Annotated[int, typer.Option(help="Seed of the split, where none is published.")] = 0,
-    look: Annotated[bool, typer.Option("--look/--no-look", help="Also find images that look alike (quadratic in their number).")] = True,
+    look: Annotated[
+        bool, typer.Option("--look/--no-look", help="Also find images that look alike (100,000 images: half a minute; quadratic).")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
     data_root: DataRoot = None,
     quiet: Quiet = False,

@@ -18,6 +18,13 @@ Data = Annotated[
 ]
 Preset = Annotated[str, typer.Option(help="Sizes and training recipe: quick (laptop) or release (the authors').", rich_help_panel=WHAT)]
 Size = Annotated[int | None, typer.Option(help="Pixels of an image's side, instead of the preset's.", rich_help_panel=WHAT)]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        help="Grouped cross-validation: n folds over all samples, a victim each, instead of the usual split.", rich_help_panel=WHAT
+    ),
+]
+Fold = Annotated[str | None, typer.Option(help="Which of the --folds, from 0, comma-separated (default: all).", rich_help_panel=WHAT)]
 ModelParams = Annotated[
     list[str],
     typer.Option("--model-param", metavar="NAME=VALUE", help="A constructor argument, e.g. width=32. Repeatable.", rich_help_panel=WHAT),

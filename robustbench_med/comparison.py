@@ -39,11 +39,13 @@ def compare(spec: RunSpec, job: Job) -> list[Entry]:
     """
     if spec.protocol != "sound":
         raise UserError("a comparison uses the sound protocol; the release protocol's figures stand beside it as the naive ones")
+    if spec.folds is not None:
+        raise UserError("a comparison pairs victims on the same test samples: it uses the usual split, not folds")
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")
     check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}}))
     spec = spec.model_copy(update={"data": runner.on_disk(spec.data, job)})
-    datasets = list(runner.load_all(spec, job).values())
+    datasets = list(runner.load_all(spec, spec.data, job).values())
     entries = []
     for model, name in _pairs(spec, datasets, job):
         own = spec.model_copy(update={"model": [model], "defense": [name], "defense_params": _parameters(model, name, spec)})

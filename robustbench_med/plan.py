@@ -46,6 +46,8 @@ def check_names(spec: RunSpec) -> None:
         raise UserError("--cross-modal attacks every modality and task by itself; leave out --target-task and radii by modality")
     if spec.checkpoint is not None and (len(spec.model) > 1 or len(spec.data) > 1):
         raise UserError("--checkpoint belongs to one model and one data set; run them one by one")
+    if spec.checkpoint is not None and spec.folds is not None:
+        raise UserError("--checkpoint does not go with --folds: every fold needs a victim that was not trained on it")
 
 
 def make_threat(cell: Cell, spec: RunSpec, dataset: Dataset) -> Threat:
@@ -108,6 +110,8 @@ def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
         "draws": spec.draws,
         "seed": cell.seed,
         "train-seed": cell.train_seed,
+        "folds": cell.fold[1] if cell.fold else None,
+        "fold": cell.fold[0] if cell.fold else None,
         "preset": spec.preset,
         "size": spec.size,
         "limit": n,

@@ -17,6 +17,7 @@ from robustbench_med import cost, defense, diagnostics, training
 from robustbench_med.attacks import RefusedError, Threat, engines, radius_free
 from robustbench_med.checkpoints import Checkpoint, export, open_checkpoint
 from robustbench_med.data import Dataset, Files, Preprocessing, Samples, load
+from robustbench_med.data.splits import Fold, fold_label
 from robustbench_med.data.suites import expand
 from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
 from robustbench_med.errors import UserError
@@ -83,19 +84,19 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     store = Store(writable_folder(job.out))
     device = choose_device(job.device)
     batch = BatchSize(job.batch_size, job.display)
-    datasets = load_all(spec, job)
+    datasets = load_all(spec, spec.data, job)
     grid = cells(spec)
-    for name, dataset in datasets.items():
+    for (name, fold), dataset in datasets.items():
         n, of = len(dataset.splits["test"].head(sample_limit(spec))), len(dataset.splits["test"])
         if n < of:
-            job.display.say(f"{name}: the first {n} of {of} test samples (--limit 0 takes all)")
+            job.display.say(f"{name}{fold_label(fold)}: the first {n} of {of} test samples (--limit 0 takes all)")
     if spec.cross_modal:
-        grid = cross_modal(grid, {name: (dataset.modalities, dataset.tasks) for name, dataset in datasets.items()})
+        grid = cross_modal(grid, {name: (dataset.modalities, dataset.tasks) for (name, _), dataset in datasets.items()})
     for cell in grid:  # every radius and task is understood before the first training
-        make_threat(cell, spec, datasets[cell.data])
+        make_threat(cell, spec, datasets[cell.data, cell.fold])
     victims = Victims(spec, device, job)
     return [
-        evaluate_cell(cell, spec, datasets[cell.data], victims, store, device, batch, job, f"{number}/{len(grid)}")
+        evaluate_cell(cell, spec, datasets[cell.data, cell.fold], victims, store, device, batch, job, f"{number}/{len(grid)}")
         for number, cell in enumerate(grid, 1)
     ]
 
@@ -108,22 +109,29 @@ def on_disk(data: list[str], job: Job) -> list[str]:
     return chosen
 
 
-def load_all(spec: RunSpec, job: Job) -> dict[str, Dataset]:
-    """Every data set of a run by its name."""
-    return {name: load_data(name, spec.preset, spec.size, spec.preprocessing, job) for name in dict.fromkeys(spec.data)}
+def load_all(spec: RunSpec | TrainOptions, data: list[str], job: Job) -> dict[tuple[str, Fold | None], Dataset]:
+    """Every data set of a run by its name and fold, warnings shown once."""
+    found = {}
+    for name in dict.fromkeys(data):
+        for i, fold in enumerate(spec.partitions):
+            found[name, fold] = load_data(name, spec.preset, spec.size, spec.preprocessing, job, fold=fold, warn=i == 0)
+    return found
 
 
-def load_data(name: str, preset: str, size: int | None, preprocessing: Preprocessing, job: Job) -> Dataset:
-    """One data set or pairing at the preset's size and channels, its warnings shown."""
+def load_data(
+    name: str, preset: str, size: int | None, preprocessing: Preprocessing, job: Job, *, fold: Fold | None = None, warn: bool = True
+) -> Dataset:
+    """One data set or pairing at the preset's size and channels, its warnings shown if `warn`."""
     chosen = training.preset(preset)
     dataset = load(
         name,
         size=size or chosen["size"],
         channels=None if chosen["channels"] == "native" else chosen["channels"],
+        fold=fold,
         preprocessing=preprocessing,
         files=Files(job.data_root, job.accept_unverified, job.strict, job.display.say, job.display.lazy_bar),
     )
-    for note in dataset.notes:
+    for note in dataset.notes if warn else ():
         job.display.warn(note)
     return dataset
 
@@ -133,12 +141,12 @@ class Victims:
 
     def __init__(self, spec: RunSpec, device: torch.device, job: Job) -> None:
         self.spec, self.device, self.job = spec, device, job
-        self.current: tuple[tuple[str, str, str, int], Victim] | None = None
-        self.loaded: dict[tuple[str, str], Victim] = {}
+        self.current: tuple[tuple[str, Fold | None, str, str, int], Victim] | None = None
+        self.loaded: dict[tuple[str, Fold | None, str], Victim] = {}
 
     def of(self, cell: Cell, dataset: Dataset) -> Victim:
         """The victim of a cell; the grid has its cells side by side."""
-        key = (cell.data, cell.model, cell.defense, cell.train_seed)
+        key = (cell.data, cell.fold, cell.model, cell.defense, cell.train_seed)
         if self.current is None or self.current[0] != key:
             self.current = key, obtain_victim(cell, self.spec, dataset, self.device, self.job)
         return self.current[1]
@@ -147,10 +155,10 @@ class Victims:
         """The undefended victims that `--source` names, on the data of a cell."""
         plain = self.spec.model_copy(update={"checkpoint": None, "model_params": {}})
         for model in self.spec.source:
-            if (cell.data, model) not in self.loaded:
+            if (cell.data, cell.fold, model) not in self.loaded:
                 source = cell.model_copy(update={"model": model, "defense": "none", "train_seed": 0})
-                self.loaded[cell.data, model] = obtain_victim(source, plain, dataset, self.device, self.job)
-        return [self.loaded[cell.data, model] for model in self.spec.source]
+                self.loaded[cell.data, cell.fold, model] = obtain_victim(source, plain, dataset, self.device, self.job)
+        return [self.loaded[cell.data, cell.fold, model] for model in self.spec.source]
 
 
 def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.device, job: Job) -> Victim:
@@ -190,7 +198,9 @@ def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) 
 
 def obtain_checkpoint(spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job, *, fresh: bool = False) -> Checkpoint:
     """The checkpoint of a training, with a progress bar when it has to be made; `fresh` trains even if it was done before."""
-    with LazyBar(job.display, f"training {'+'.join((spec.model, *(layer.name for layer in spec.defense)))} on {spec.data}") as bar:
+    with LazyBar(
+        job.display, f"training {'+'.join((spec.model, *(layer.name for layer in spec.defense)))} on {spec.data}{fold_label(spec.fold)}"
+    ) as bar:
         make = training.train if fresh else training.obtain
         return make(spec, dataset, device, tick=bar, say=job.display.say)
 
@@ -214,7 +224,7 @@ def evaluate_cell(
     teachers = victims.sources(cell, dataset) if cell.attack == "transfer" else []
     resolved = resolve(cell, spec, dataset, victim, threat, params, len(samples), teachers)
     spec_hash = canonical_hash(resolved)
-    label = f"{victim.plan.name} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
+    label = f"{victim.plan.name} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on {dataset.label}"
     if spec_hash in store and not job.force:
         job.display.say(f"[{position}] {label}: done before, record {spec_hash[:12]}")
         return store.find(spec_hash)
@@ -230,7 +240,7 @@ def evaluate_cell(
             f"{cell.model} draws some of its noise once a batch: draws that share a batch would not be fresh; leave out --batch-draws"
         )
     if cell.seed not in victim.clean:
-        with job.display.bar(f"[{position}] clean pass of {victim.plan.name} on {dataset.name}", len(samples)) as advance:
+        with job.display.bar(f"[{position}] clean pass of {victim.plan.name} on {dataset.label}", len(samples)) as advance:
             victim.clean[cell.seed] = batch.fit(
                 lambda: clean_pass(victim.module, samples, setting(), lambda n: advance(n, ""), stochastic=victim.stochastic)
             )
@@ -321,6 +331,7 @@ def resolve(
             "channels": list(dataset.channels),
             "preprocessing": dataset.preprocessing.model_dump(),
             "manifest": dataset.manifest_hash,
+            **({"fold": {"number": dataset.fold[0], "of": dataset.fold[1], "content": dataset.content}} if dataset.fold else {}),
         },
         "threat": {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
         | ({"target": spec.target} if threat.targeted else {}),
@@ -343,12 +354,13 @@ def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int) -> list[dict[
     if job.out is None:
         raise ValueError("diagnose needs an output folder")
     out, device, batch = writable_folder(job.out), choose_device(job.device), BatchSize(job.batch_size, job.display)
-    datasets = load_all(spec, job)
+    datasets = load_all(spec, spec.data, job)
     grid = cells(spec)
-    threats = [make_threat(cell, spec, datasets[cell.data]) for cell in grid]
+    threats = [make_threat(cell, spec, datasets[cell.data, cell.fold]) for cell in grid]
     victims, rows = Victims(spec, device, job), []
     for cell, threat in zip(grid, threats, strict=True):
-        rows.append(diagnose_cell(cell, threat, spec, datasets[cell.data], victims, device, batch, job, steps=steps, queries=queries))
+        dataset = datasets[cell.data, cell.fold]
+        rows.append(diagnose_cell(cell, threat, spec, dataset, victims, device, batch, job, steps=steps, queries=queries))
     write_text(out / "diagnostics.json", json.dumps(rows, indent=1, allow_nan=False))
     return rows
 
@@ -369,7 +381,7 @@ def diagnose_cell(
     """One row of `diagnose`."""
     victim = victims.of(cell, dataset)
     samples = dataset.splits["test"].head(sample_limit(spec))
-    label = f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.name}"
+    label = f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.label}"
     siblings = [source for source in victims.sources(cell, dataset) if source.checkpoint.sha256 != victim.checkpoint.sha256]
 
     def signs() -> list[diagnostics.Sign]:
@@ -391,7 +403,7 @@ def diagnose_cell(
     found = batch.fit(signs)
     return {
         "model": victim.plan.name,
-        "data": dataset.name,
+        "data": dataset.label,
         "norm": cell.norm,
         "eps": radius_label(threat.radii, dataset.modalities),
         "target": cell.target_task,
@@ -438,8 +450,7 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
     if job.out is not None:
         writable_folder(job.out)
     done = []
-    for name in on_disk(data, job):
-        dataset = load_data(name, options.preset, options.size, options.preprocessing, job)
+    for dataset in load_all(options, on_disk(data, job), job).values():
         chosen = training.preset(options.preset)
         plans = [defense.plan(model, options.defense, options.defense_params, chosen) for model in models]
         specs = [
@@ -462,7 +473,7 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
             announce_trivial(checkpoint, spec, job.display)
             for figures in checkpoint.sidecar["validation"]:
                 job.display.say(
-                    f"{spec.model} on {spec.data}, task {figures['task']}: validation accuracy {figures['accuracy']:.3f}, balanced "
+                    f"{spec.model} on {dataset.label}, task {figures['task']}: validation accuracy {figures['accuracy']:.3f}, balanced "
                     f"{figures['balanced_accuracy']:.3f}, most predicted class {figures['most_predicted_share']:.0%}"
                 )
             job.display.say(f"{spec.model}: {checkpoint.path}")

@@ -37,6 +37,14 @@ class VictimSpec(_Open):
     weights_sha256: Hash
 
 
+class FoldSpec(_Open):
+    """Fold `number` (from 0) of the `of` of a cross-validation; `content` is the hash of the files and the split's seed."""
+
+    number: int = Field(ge=0)
+    of: int = Field(ge=2)
+    content: Hash
+
+
 class DataSpec(_Open):
     """The samples: `n` first ones of a split, images of `size` pixels, `manifest` the hash of splits and pairing."""
 
@@ -46,6 +54,7 @@ class DataSpec(_Open):
     size: int = Field(ge=1)
     channels: list[int]
     manifest: str
+    fold: FoldSpec | None = None
 
 
 class ThreatSpec(_Open):

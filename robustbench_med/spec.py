@@ -22,12 +22,15 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
 )
 
+from robustbench_med.augmentation import Augmentation
 from robustbench_med.data.preprocessing import Preprocessing
+from robustbench_med.data.splits import Fold
 from robustbench_med.errors import UserError
 
 SCHEMA = 1
@@ -61,7 +64,7 @@ class Recipe(_Strict):
     """Steps between validations; by default an epoch."""
     early_stop: int | None = Field(None, ge=1)
     """Validations without improvement after which training ends."""
-    augmentation: Literal["none", "light", "release"] = "none"
+    augmentation: Augmentation = "none"
     warm_up: tuple[float, float] | None = None
     """Shares of the training between which the model's own `warm_up` goes from 0 to 1; only later weights are kept."""
     freeze_bn: float | None = Field(None, gt=0, lt=1)
@@ -98,7 +101,9 @@ class TrainSpec(_Strict):
     """Weights stored in half precision."""
     preprocessing: Preprocessing = Preprocessing()
     defense: tuple[Layer, ...] = ()
-    """Defences that change the training. This and the preprocessing are left out where they are the default: older hashes stay."""
+    """Defences that change the training. This, the fold and the preprocessing are left out at their defaults: older hashes stay."""
+    fold: Fold | None = None
+    """Fold of a cross-validation that the victim is not trained on."""
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -107,10 +112,39 @@ class TrainSpec(_Strict):
             plain.pop("preprocessing", None)
         if not self.defense:
             plain.pop("defense", None)
+        if self.fold is None:
+            plain.pop("fold", None)
         return plain
 
 
-class RunSpec(_Strict):
+class CrossValidation(_Strict):
+    """Folds of a grouped cross-validation over all samples, in place of the usual split; each trains a victim of its own."""
+
+    folds: int | None = Field(None, ge=2)
+    """How many; None = the usual split."""
+    fold: list[int] = []
+    """Which of them, from 0; empty = all."""
+
+    @field_validator("fold", mode="before")
+    @classmethod
+    def _fold_listed(cls, value: object) -> object:
+        return value if isinstance(value, list) else [value]
+
+    @field_validator("fold")
+    @classmethod
+    def _fold_exists(cls, value: list[int], info: ValidationInfo) -> list[int]:
+        folds = info.data.get("folds")
+        if any(not 0 <= k < (folds or 0) for k in value):
+            raise ValueError("it needs folds" if folds is None else f"folds are numbered 0 to {folds - 1}")
+        return value
+
+    @property
+    def partitions(self) -> list[Fold | None]:
+        """What `data.load` takes as `fold`, one after another: the usual split, or the folds."""
+        return [None] if self.folds is None else [(k, self.folds) for k in self.fold or range(self.folds)]
+
+
+class RunSpec(CrossValidation):
     """What `medrobust run` does; every list is one axis of the grid."""
 
     model: list[str] = Field(min_length=1)
@@ -157,7 +191,7 @@ class RunSpec(_Strict):
         return [v if isinstance(v, str) else ",".join(f"{k}={r}" for k, r in v.items()) if isinstance(v, dict) else str(v) for v in value]
 
 
-class TrainOptions(_Strict):
+class TrainOptions(CrossValidation):
     """What `medrobust train` takes besides model and data."""
 
     preset: str = "quick"
@@ -183,6 +217,7 @@ class Cell(_Strict):
     seed: int
     train_seed: int
     target_task: str = "joint"
+    fold: Fold | None = None
 
 
 def cells(run: RunSpec) -> list[Cell]:
@@ -190,6 +225,7 @@ def cells(run: RunSpec) -> list[Cell]:
     attacks = list(dict.fromkeys((["noise"] if run.control else []) + run.attack))
     axes: dict[str, list[Any]] = {
         "data": run.data,
+        "fold": run.partitions,
         "model": run.model,
         "defense": run.defense,
         "train_seed": run.train_seed,

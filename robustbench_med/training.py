@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_med import checkpoints, defense, statistics
+from robustbench_med.augmentation import augment
 from robustbench_med.checkpoints import Checkpoint
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.errors import UserError, unknown
@@ -72,6 +72,7 @@ def make_spec(
         half=half,
         preprocessing=dataset.preprocessing,
         defense=tuple(layers),
+        fold=dataset.fold,
     )
     defense.objective(layers, dataset.shapes, dataset.modalities, seed)
     build(spec)  # refuses bad parameters before any work is done
@@ -206,7 +207,7 @@ def train(
             freeze_batch_norm(victim)
         batch = objective.replay(step)
         x, y, _ = sample(batch)
-        x, y = [augment(m, recipe, spec.seed, batch).to(device) for m in x], y.to(device)
+        x, y = [augment(m, recipe.augmentation, spec.seed, batch).to(device) for m in x], y.to(device)
         optimizer.zero_grad()
         with seeded(device, spec.seed, "train", step):
             loss = objective.backward(victim, x, y, step)
@@ -330,33 +331,6 @@ def freeze_batch_norm(victim: nn.Module) -> None:
             module.eval()
 
 
-def augment(x: Tensor, recipe: Recipe, seed: int, step: int) -> Tensor:
-    """Augmented images (B, C, H, W), a function of the seed and the step.
-
-    `light`: each image rotated by up to 10 degrees, moved by up to 6 % of a side and zoomed by up to 8 %. `release`: each image
-    appears as it is, rotated by 20 degrees, moved by (5, 5) pixels, or blurred 3x3, as in the authors' notebook.
-    """
-    rng = np.random.default_rng([seed, step, 1])
-    if recipe.augmentation == "light":
-        angle, zoom = np.radians(rng.uniform(-10, 10, len(x))), rng.uniform(0.92, 1.08, len(x))
-        shift = rng.uniform(-0.12, 0.12, (len(x), 2))  # in units of half a side
-        theta = np.stack(
-            [zoom * np.cos(angle), -zoom * np.sin(angle), shift[:, 0], zoom * np.sin(angle), zoom * np.cos(angle), shift[:, 1]], 1
-        )
-        grid = F.affine_grid(torch.from_numpy(theta.reshape(-1, 2, 3)).to(x), list(x.shape), align_corners=False)
-        return F.grid_sample(x, grid, align_corners=False)
-    if recipe.augmentation == "release":
-        from monai.transforms import Affine, GaussianSmooth
-
-        rotate = Affine(rotate_params=math.radians(20), padding_mode="zeros", image_only=True)
-        move = Affine(translate_params=(5, 5), padding_mode="zeros", image_only=True)
-        blur = GaussianSmooth(sigma=0.8, approx="erf")
-        choice = rng.integers(4, size=len(x))
-        changed = [image if c == 0 else torch.as_tensor((rotate, move, blur)[c - 1](image)) for image, c in zip(x, choice, strict=True)]
-        return torch.stack([torch.Tensor(image).clamp(0, 1) for image in changed])
-    return x
-
-
 def command_of(spec: TrainSpec) -> str:
     """The command line that trains this spec: the preset, and what differs from it."""
     parts = ["medrobust", "train", "--model", spec.model, "--data", spec.data, "--preset", spec.preset, "--seed", str(spec.seed)]
@@ -367,6 +341,8 @@ def command_of(spec: TrainSpec) -> str:
     for layer in spec.defense:
         own = defense.parameters(layer.name) | chosen.get("defenses", {}).get(layer.name, {}).get("params", {})
         parts += [part for k, v in layer.params.items() if v != own[k] for part in ("--defense-param", f"{k}={v}")]
+    if spec.fold is not None:
+        parts += ["--folds", str(spec.fold[1]), "--fold", str(spec.fold[0])]
     if spec.size != chosen["size"]:
         parts += ["--size", str(spec.size)]
     defaults = preset_parameters(spec.model, spec.preset)

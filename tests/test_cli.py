@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -147,6 +148,25 @@ def test_seeds_are_averaged_with_their_spread(drawn_root, tmp_path) -> None:
     board = pd.read_csv(tmp_path / "leaderboard.csv")
     assert set(board.seeds) == {4}
     assert board.robust_std.notna().all()
+
+
+def test_folds_train_a_victim_each_and_test_every_sample_once(drawn_root, tmp_path) -> None:
+    run = small_run(drawn_root, tmp_path, "--folds", 2, model="late", attack="fgsm")
+    medrobust(*run, "--limit", 0)
+    board = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert set(zip(board.folds, board.seeds, board.n, strict=True)) == {(2, 1, 80)}
+    assert set(pd.read_csv(tmp_path / "per_class.csv").samples) == {80}
+    paths = sorted((tmp_path / "records").glob("*.json"))
+    found = {
+        json.loads(p.read_text())["spec"]["data"]["fold"]["number"]: (json.loads(p.read_text()), np.load(p.with_suffix(".npz")))
+        for p in paths
+    }
+    tested = [sample.split("+")[0] for _, outcomes in found.values() for sample in outcomes["ids"]]
+    assert len(tested) == len(set(tested)) == 80
+    assert len({record["spec"]["victim"]["weights_sha256"] for record, _ in found.values()}) == 2
+    assert "--folds 2 --fold 1" in found[1][0]["command"]
+    assert "done before" in medrobust(*shlex.split(found[1][0]["command"])[1:], "--out", tmp_path, "--data-root", drawn_root).stderr
+    assert "not trained on it" in refused(medrobust(*run, "--checkpoint", tmp_path / "x", check=2))
 
 
 def test_trained_weights_can_be_exported_and_run_as_a_checkpoint(drawn_root, tmp_path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from robustbench_med.data import Card, card
 from robustbench_med.data.readers.listing import SPLITS
 from robustbench_med.data.source import Source
-from robustbench_med.data.splits import Manifest, fold_manifest, make_manifest, units
+from robustbench_med.data.splits import MANIFESTS, Manifest, fold_manifest, make_manifest, shipped, shipped_notes, units
 from robustbench_med.errors import UserError
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -119,3 +119,27 @@ def test_a_published_test_part_stays_and_validation_has_no_copy_in_training() ->
 def test_too_few_groups_are_refused() -> None:
     with pytest.raises(UserError, match="10 groups"):
         make_manifest(source_of([0, 1] * 30, [f"g{i % 5}" for i in range(60)]), 0)
+
+
+def test_a_shipped_manifest_says_what_differs_and_nothing_where_nothing_does() -> None:
+    names = [path.name.removesuffix(".json") for path in MANIFESTS.iterdir()]
+    assert "sartaj-mri" in names
+    for name in names:
+        manifest = shipped(name)
+        assert manifest is not None
+        counts = card(name).counts
+        parts = {split: getattr(manifest, split) for split in SPLITS}
+        assert len(set().union(*parts.values())) == sum(map(len, parts.values())) == sum(counts.values())
+        assert len(parts["test"]) == counts["test"]
+        assert (manifest.data, manifest.seed) == (name, 0)
+    assert shipped("br35h") is None
+    theirs = shipped("sartaj-mri")
+    assert theirs is not None
+    assert shipped_notes(theirs) == []
+    assert shipped_notes(replace(theirs, seed=1, val=())) == []  # one seed is shipped
+    moved = replace(theirs, train=(*theirs.train[2:], "sartaj-mri/new.jpg"), val=(*theirs.val, theirs.train[0]))
+    (note,) = shipped_notes(moved)
+    assert note == (
+        "sartaj-mri: not the split that comes with medrobust: "
+        f"1 missing (such as {theirs.train[1]}), 1 not in it (such as sartaj-mri/new.jpg), 1 in another part (such as {theirs.train[0]})"
+    )

@@ -65,6 +65,37 @@ def test_copies_are_paired_with_each_part_once() -> None:
     assert len(many) < 9000  # linear, not quadratic
 
 
+def test_look_alikes_are_those_of_every_pair_compared_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "BLOCK", (4, 16))
+    monkeypatch.setattr(duplicates, "CHUNK", 7)
+    rng = np.random.default_rng(0)
+    drawings = np.kron(rng.integers(60, 200, (20, 3, 8, 8)), np.ones((4, 4))) + rng.normal(0, 2, (5, 20, 3, 32, 32))
+    images = np.clip(drawings.reshape(100, 3, 32, 32), 0, 255).astype(np.uint8)  # each of 20 drawings five times, noisy
+    grey = images.mean(1, dtype=np.float32)
+    hashes = duplicates.perceptual_hash(grey)
+    near = np.bitwise_count(hashes[:, None] ^ hashes[None]) <= duplicates.BITS
+    expected = np.argwhere(np.triu(near & (np.corrcoef(grey.reshape(100, -1)) >= duplicates.CORRELATION), 1))
+    assert len(expected) > 150
+    ticks: list[int] = []
+    everything = duplicates.look_alikes(images, np.arange(100), ticks.append)  # every image of a kind of its own: all pairs are named
+    assert sorted(everything.tolist()) == expected.tolist()
+    assert sum(ticks) == 100
+    kind = rng.integers(0, 3, 100)
+    named = duplicates.look_alikes(images, kind, ticks.append)
+
+    def twins(pairs: np.ndarray) -> set[tuple[int, int]]:
+        return {(int(a), int(kind[b])) for i, j in pairs for a, b in ((i, j), (j, i))}
+
+    assert len(named) < len(expected)
+    assert {tuple(pair) for pair in named.tolist()} <= {tuple(pair) for pair in expected.tolist()}
+    assert twins(named) == twins(expected)
+
+
+def test_a_thousand_images_that_all_look_the_same_are_named_linearly() -> None:
+    images = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 1, 32, 32), np.uint8), 1000, 0)
+    assert len(duplicates.look_alikes(images, np.arange(1000) % 3, lambda n: None)) < 3000
+
+
 def test_a_perceptual_hash_moves_little_with_brightness_and_much_with_content() -> None:
     rng = np.random.default_rng(0)
     from scipy.ndimage import gaussian_filter

@@ -6,6 +6,7 @@ from conftest import SHARED_DATA, needs_real_data
 from test_cli import medrobust, refused
 
 from robustbench_med.data import Files, load
+from robustbench_med.data.splits import shipped
 
 pytestmark = needs_real_data
 
@@ -23,7 +24,11 @@ def test_mri_folders_are_read_with_their_published_split() -> None:
     mri = load("sartaj-mri", size=32, files=Files(data_root=SHARED_DATA))
     assert {s: len(x) for s, x in mri.splits.items()} == {"train": 2582, "val": 288, "test": 394}  # copies of one file stay together
     assert mri.channels == (3,)
-    assert mri.notes == ()
+    assert mri.notes == ()  # its split is the shipped one, for one thing
+    ids = {split: set(mri.splits[split].ids) for split in mri.splits}
+    manifest = shipped("sartaj-mri")
+    assert manifest is not None
+    assert ids == {"train": set(manifest.train), "val": set(manifest.val), "test": set(manifest.test)}
     x = mri.splits["test"].batch(range(64))[0]
     assert (x == 0).float().mean() > 0.1  # black background, which attacks must be able to move
 

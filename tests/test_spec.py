@@ -104,5 +104,17 @@ def test_preprocessing_is_part_of_what_a_checkpoint_is_and_the_default_leaves_ea
     usual, padded = TrainSpec(**plain), TrainSpec(**plain, preprocessing=Preprocessing(fit="pad"))
     assert "preprocessing" not in usual.model_dump(mode="json")
     assert canonical_hash(usual) != canonical_hash(padded)
+    assert "fold" not in usual.model_dump(mode="json")
+    assert canonical_hash(TrainSpec(**plain, fold=(0, 5))) != canonical_hash(TrainSpec(**plain, fold=(1, 5))) != canonical_hash(usual)
     with pytest.raises(UserError, match=r"preprocessing\.fit"):
         validate(RunSpec, {"model": "late", "preprocessing": {"fit": "squeeze"}}, "run")
+
+
+def test_folds_are_an_axis_of_the_grid_and_one_that_does_not_exist_is_refused() -> None:
+    run = RunSpec(model=["late", "mail"], data=["a", "b"], attack=["pgd"], folds=3)
+    assert [(c.data, c.fold, c.model) for c in cells(run)[::2]] == [(d, (k, 3), m) for d in "ab" for k in range(3) for m in run.model]
+    assert {c.fold for c in cells(run.model_copy(update={"fold": [2]}))} == {(2, 3)}
+    assert {c.fold for c in cells(RunSpec(model=["late"]))} == {None}
+    for wrong in ({"folds": 3, "fold": "3"}, {"fold": 0}, {"folds": 1}, {"folds": 3, "fold": [-1]}):
+        with pytest.raises(UserError, match="fold"):
+            validate(RunSpec, {"model": "late", **wrong}, "run")

@@ -7,8 +7,10 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import write_folder_set
+from monai.data import get_track_meta
 
 from robustbench_med import checkpoints, training
+from robustbench_med.augmentation import augment
 from robustbench_med.data import Dataset, Files, load
 from robustbench_med.errors import UserError
 
@@ -110,16 +112,45 @@ def test_classes_are_drawn_equally_often_however_rare(tmp_path: Path) -> None:
     assert torch.equal(sample(3)[0][0], sample(3)[0][0])
 
 
-@pytest.mark.parametrize("augmentation", ["light", "release"])
-def test_augmentation_changes_images_a_little_stays_in_the_box_and_depends_on_the_step_alone(pair, augmentation) -> None:
-    recipe = spec_of(pair, augmentation=augmentation).recipe
+@pytest.mark.parametrize("kind", ["light", "release"])
+def test_augmentation_changes_images_a_little_stays_in_the_box_and_depends_on_the_step_alone(pair, kind) -> None:
     x = pair.splits["train"].batch(range(32))[0]
-    a, b, c = (training.augment(x, recipe, 0, step) for step in (1, 1, 2))
+    tracked = get_track_meta()
+    a, b, c = (augment(x, kind, 0, step) for step in (1, 1, 2))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert a.shape == x.shape
+    assert type(a) is torch.Tensor
+    assert get_track_meta() is tracked
     assert 0 <= float(a.min()) <= float(a.max()) <= 1
     assert 0.005 < float((a - x).abs().mean()) < 0.2
+    assert augment(x, "none", 0, 1) is x
+
+
+def test_light_augmentation_turns_moves_and_zooms_as_far_as_it_says() -> None:
+    """Three blobs of the drawing are followed: the centre tells the shift, the arms from it tell angle and zoom."""
+    size, arm = 97, 30
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    centre = size // 2
+    spots = [(centre, centre), (centre, centre + arm), (centre + arm, centre)]
+    blobs = torch.stack([torch.exp(-((rows - r) ** 2 + (columns - c) ** 2) / 18) for r, c in spots])
+    found = []
+    for step in range(20):
+        moved = augment(blobs.expand(16, -1, -1, -1).contiguous(), "light", 0, step)
+        mass = moved.sum((2, 3))
+        found.append(torch.stack([(moved * rows).sum((2, 3)) / mass, (moved * columns).sum((2, 3)) / mass], -1))
+    place = torch.cat(found)  # (320, 3 blobs, row and column)
+    shift = (place[:, 0] - centre).abs() / size
+    assert 0.055 < float(shift.max()) < 0.07
+    assert shift.max(0).values.min() > 0.05  # in both directions
+    along, down = place[:, 1] - place[:, 0], place[:, 2] - place[:, 0]
+    angle = torch.rad2deg(torch.atan2(along[:, 0], along[:, 1]))
+    assert -11 < float(angle.min()) < -8
+    assert 8 < float(angle.max()) < 11
+    for side in (along, down):
+        zoom = side.norm(dim=1) / arm
+        assert 0.9 < float(zoom.min()) < 0.95
+        assert 1.05 < float(zoom.max()) < 1.11
 
 
 def test_a_victim_at_chance_is_called_trivial_in_its_sidecar(pair) -> None:

@@ -17,7 +17,7 @@ from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.data.readers.listing import SPLITS, Files
 from robustbench_med.data.registry import card
 from robustbench_med.data.source import Source, read
-from robustbench_med.data.splits import Manifest, fold_manifest, make_manifest
+from robustbench_med.data.splits import Fold, Manifest, fold_label, fold_manifest, make_manifest, shipped_notes
 from robustbench_med.errors import UserError
 
 
@@ -102,6 +102,14 @@ class Dataset:
     manifest_hash: str
     preprocessing: Preprocessing
     notes: tuple[str, ...]
+    content: str
+    """Hash of what the files are and of the split's seed: the same for all folds of a cross-validation."""
+    fold: Fold | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, and which fold of a cross-validation it is."""
+        return self.name + fold_label(self.fold)
 
     @property
     def class_counts(self) -> tuple[int, ...]:
@@ -119,7 +127,7 @@ def load(
     size: int,
     channels: int | None = None,
     split_seed: int = 0,
-    fold: tuple[int, int] | None = None,
+    fold: Fold | None = None,
     preprocessing: Preprocessing | None = None,
     files: Files | None = None,
 ) -> Dataset:
@@ -167,7 +175,10 @@ def load(
         synthetic=any(c.synthetic for c in cards),
         manifest_hash=joint,
         preprocessing=chosen,
-        notes=tuple(note for source in sources for note in source.notes),
+        notes=tuple(note for source in sources for note in source.notes)
+        + tuple(note for manifest in manifests if fold is None for note in shipped_notes(manifest)),
+        content=hashlib.sha256("+".join(m.content for m in manifests).encode() + f"/{split_seed}".encode()).hexdigest(),
+        fold=fold,
     )
 
 

@@ -6,6 +6,8 @@ import hashlib
 import json
 import warnings
 from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,11 @@ from robustbench_med.data.readers.listing import SPLITS
 from robustbench_med.data.source import Source
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home, write_text
+
+MANIFESTS = files(__package__) / "manifests"
+
+Fold = tuple[int, int]
+"""(k, n): fold k, from 0, of the n of a cross-validation."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,35 @@ def fold_manifest(source: Source, seed: int, *, fold: int, n_folds: int) -> Mani
     rest = np.flatnonzero(~held_out)
     part[rest[folds(source, order[rest], seed) == 0]] = "val"
     return _manifest(source, order, part, f"grouped, stratified cross-validation, fold {fold} of {n_folds}", seed)
+
+
+def shipped(data: str) -> Manifest | None:
+    """The seed-0 manifest that comes with the package: where the archive was seen and its sample ids are stable."""
+    path = MANIFESTS / f"{data}.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return Manifest(**(found | {split: tuple(found[split]) for split in SPLITS}))
+
+
+def shipped_notes(manifest: Manifest) -> list[str]:
+    """One line where a split is not the shipped one of its set and seed: what differs. Empty where it is, or none is shipped."""
+    theirs = shipped(manifest.data)
+    if theirs is None or manifest.seed != theirs.seed:
+        return []
+    ours, expected = ({sample: split for split in SPLITS for sample in getattr(m, split)} for m in (manifest, theirs))
+    different = {
+        "missing": sorted(expected.keys() - ours.keys()),
+        "not in it": sorted(ours.keys() - expected.keys()),
+        "in another part": sorted(sample for sample in ours.keys() & expected.keys() if ours[sample] != expected[sample]),
+    }
+    said = [f"{len(samples):,} {what} (such as {samples[0]})" for what, samples in different.items() if samples]
+    return [f"{manifest.data}: not the split that comes with medrobust: {', '.join(said)}"] if said else []
+
+
+def fold_label(fold: Fold | None) -> str:
+    """What a line about a data set adds to its name."""
+    return "" if fold is None else f", fold {fold[0]} of {fold[1]}"
 
 
 def folds(source: Source, rows: NDArray[np.int64], seed: int, n_folds: int = 10) -> NDArray[np.int64]:
