@@ -106,3 +106,9 @@ def test_preprocessing_is_part_of_what_a_checkpoint_is_and_the_default_leaves_ea
     assert canonical_hash(usual) != canonical_hash(padded)
     with pytest.raises(UserError, match=r"preprocessing\.fit"):
         validate(RunSpec, {"model": "late", "preprocessing": {"fit": "squeeze"}}, "run")
+
+
+def test_one_value_stands_for_a_list_of_one() -> None:
+    run = RunSpec(model="a", eps="8/255", attack="fgsm", seed=3)
+    assert (run.model, run.eps, run.attack, run.seed) == (["a"], ["8/255"], ["fgsm"], [3])
+    assert RunSpec(model="a", eps={"mri": "4/255", "xray": 0}).eps == ["mri=4/255,xray=0"]
