@@ -1,5 +1,6 @@
 """The site's generated page: the command line, as `typer utils docs` tells it."""
 
+import html
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ def command_line() -> str:
     command = [sys.executable, "-m", "typer", "robustbench_med.cli", "utils", "docs", "--name", "medrobust", "--title", "Command line"]
     environment = {**os.environ, "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "400"}
     text = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    text = re.sub(r"^  (medrobust .+)$", lambda example: f"```sh\n{html.unescape(example[1])}\n```", text, flags=re.M)
     sections = dict(re.findall(r"^#+ `(medrobust .+)`\n\n(.+)$", text, re.M))
     group = "medrobust"
 

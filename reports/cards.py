@@ -279,9 +279,9 @@ def _trust(records: Sequence[Record]) -> list[str]:
         "not checked": "some records were made without diagnostics; `medrobust diagnose` makes up for it.",
     }
     lines = [f"Worst verdict: **{worst}**: {meaning[worst]}", ""]
-    for (verdict, sign, advice), seen in sorted(found.items()):
-        lines.append(f"- **{verdict}: {escaped(sign)}**. Advice: {escaped(advice)}")
-        lines += [f"    - {escaped(text)}" for text in seen]
+    for (verdict, name, advice), cases in sorted(found.items()):
+        lines.append(f"- **{verdict}: {escaped(name)}**. Advice: {escaped(advice)}")
+        lines += [f"    - {escaped(text)}" for text in cases]
     return lines
 
 
