@@ -44,7 +44,7 @@ def main() -> None:
         axis.set_xticks(range(len(signs)), signs, rotation=35, ha="right")
         axis.set_yticks(range(len(found)), found)
         axis.axhline(len(BROKEN) - 0.5, color="black")
-        axis.set_title("Verdict of every sign on broken defences (above the line) and honest victims (below)\nframed: the sign meant for the defect")
+        axis.set_title("Verdict of every sign: broken defences above the line, honest victims below\nframed: the sign meant for it")
         axis.spines[:].set_visible(False)
         save(figure, ROOT / "docs" / "figures" / "trust_panel.png")
 

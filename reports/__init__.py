@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.console import RenderableType
 
-from robustbench_med.errors import UserError
+from robustbench_med.errors import UserError, unknown
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.reports import breakdowns, paper, plots, tables, terminal
 from robustbench_med.store import Record, Store
@@ -150,6 +150,39 @@ def write_gallery(out: Path, record: Record, path: Path) -> None:
     gallery.save(record, found, path)
 
 
+def write_cards(out: Path, *, models: Sequence[str] = (), checkpoints: Sequence[Path] = ()) -> list[Path]:
+    """cards/NAME-WEIGHTS/README.md (model card) and ROBUSTNESS.md of every victim of the store; returns the paths.
+
+    Args:
+        models: victims, as the leaderboard names them; empty: all.
+        checkpoints: folders where sidecars may lie, besides medrobust's cache and the zoo.
+    """
+    from robustbench_med.checkpoints import find_sidecar
+    from robustbench_med.models.registry import MODELS
+    from robustbench_med.reports import cards
+
+    groups = cards.victims(read(out))
+    names = sorted({group[0]["spec"]["victim"]["model"] for group in groups})
+    for name in models:
+        if name not in names:
+            raise unknown("victim", name, names)
+    for folder in checkpoints:
+        if not folder.is_dir():
+            raise UserError(f"--checkpoints {folder} is no folder; name the one that holds the weights' JSON sidecars")
+    written = []
+    for records in groups:
+        facts, spec = records[0]["victim"], records[0]["spec"]["victim"]
+        if models and spec["model"] not in models:
+            continue
+        sidecar = find_sidecar(facts["checkpoint"], spec["weights_sha256"], checkpoints)
+        entry = MODELS.get(sidecar["training"]["model"] if sidecar else spec["model"])
+        victim = cards.Victim(records, sidecar, entry.paper if entry else "")
+        for file, text in ((cards.MODEL_CARD, cards.model_card(victim)), (cards.ROBUSTNESS_CARD, cards.robustness_card(victim))):
+            written.append(out / "cards" / victim.folder / file)
+            write_text(written[-1], text)
+    return written
+
+
 def csv(frame: pd.DataFrame) -> str:
     """CSV with figures to six digits: below that float32 kernels of different machines disagree."""
     return str(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
@@ -168,6 +201,7 @@ __all__ = [
     "terminal",
     "write",
     "write_all",
+    "write_cards",
     "write_claims",
     "write_costs",
     "write_gallery",

@@ -51,11 +51,7 @@ def write(entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seco
         out: folder of the store.
         command, seconds: what made the records, and how long it took this time.
     """
-    store = Store(out)
-    rows = [row for entry in entries for row in rows_of(entry, store)]
-    table = relative(pd.DataFrame([row.figures for row in rows]))
-    paired = pairs(rows)
-    sentences = verdict(table, paired)
+    table, paired, sentences = judge(entries, out)
     text = markdown(table, paired, sentences, command, seconds)
     write_text(out / "compare.csv", str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n")))
     write_text(out / "compare_pairs.csv", str(paired.to_csv(index=False, float_format="%.6g", lineterminator="\n")))
@@ -63,6 +59,15 @@ def write(entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seco
     write_text(out / "compare.tex", latex(table))
     pareto(table, out / FIGURE)
     return text
+
+
+def judge(entries: Sequence[Mapping[str, Any]], out: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """The comparison's table, its paired statistics and its verdict; `entries` and `out` as for `write`."""
+    store = Store(out)
+    rows = [row for entry in entries for row in rows_of(entry, store)]
+    table = relative(pd.DataFrame([row.figures for row in rows]))
+    paired = pairs(rows)
+    return table, paired, verdict(table, paired)
 
 
 def rows_of(entry: Mapping[str, Any], store: Store) -> list[Row]:
@@ -233,7 +238,7 @@ def _sentence(row: Any, plain: Any, gain: float, low: float, high: float, p: flo
 # --- what is written -----------------------------------------------------------------------------------------------------------
 
 
-def _display(table: pd.DataFrame) -> pd.DataFrame:
+def display(table: pd.DataFrame) -> pd.DataFrame:
     """The columns people read, as text."""
     fixed = list(table.columns)
     attacks = fixed[fixed.index("clean") + 1 : fixed.index("worst")]
@@ -257,7 +262,7 @@ def markdown(table: pd.DataFrame, paired: pd.DataFrame, sentences: Sequence[str]
         first = group.iloc[0]
         synthetic = ", synthetic" if first.synthetic else ""
         lines += [f"## {keys[0]} ({keys[1]} px{synthetic}), {keys[2]} {keys[3]}, n = {first.n}, seeds: {first.seeds}", ""]
-        lines += [*_markdown_table(_display(group)), ""]
+        lines += [*_markdown_table(display(group)), ""]
     lines += ["## Verdict", "", *(f"- {sentence}" for sentence in sentences), ""]
     lines += [
         "Worst case: per sample the attack that hurts most (for random victims chosen on one half of the draws and measured on the",
@@ -288,7 +293,7 @@ def _markdown_table(frame: pd.DataFrame) -> list[str]:
 
 def latex(table: pd.DataFrame) -> str:
     """The table for a paper (package booktabs)."""
-    shown = _display(table)
+    shown = display(table)
     shown.insert(0, "data", table.data)
     shown.insert(1, "eps", table.eps)
     return str(shown.to_latex(index=False, escape=True))

@@ -59,19 +59,19 @@ class Table:
 def markdown(table: Table) -> str:
     """A GitHub-flavoured Markdown table under its caption."""
     lines = [
-        f"**{_md(table.caption)}**",
+        f"**{escaped(table.caption)}**",
         "",
-        "| " + " | ".join(_md(c.heading) for c in table.columns) + " |",
+        "| " + " | ".join(escaped(c.heading) for c in table.columns) + " |",
         "|" + "|".join("---:" if _numeric(table, j) else "---" for j in range(len(table.columns))) + "|",
     ]
     for row, ranks in zip(table.rows, table.rankings(), strict=True):
         cells = []
         for cell, column, rank in zip(row, table.columns, ranks, strict=True):
             value, half = _texts(cell, column)
-            value = {1: f"**{value}**", 2: f"<u>{value}</u>"}.get(rank or 0, _md(value))
+            value = {1: f"**{value}**", 2: f"<u>{value}</u>"}.get(rank or 0, escaped(value))
             cells.append(value + (f" ± {half}" if half else "") + cell.mark)
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", _md(_legend(table)), ""])
+    return "\n".join([*lines, "", escaped(_legend(table)), ""])
 
 
 def latex(table: Table) -> str:
@@ -262,8 +262,9 @@ def _texts(cell: Cell, column: Column) -> tuple[str, str]:
     return f"{number:.{column.digits}f}", "" if cell.half is None else f"{cell.half:.{column.digits}f}"
 
 
-def _md(text: str) -> str:
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in text.replace("\n", " "))
+def escaped(text: str) -> str:
+    """Text as one line of Markdown in which nothing is markup."""
+    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in " ".join(text.splitlines()))
 
 
 _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {

@@ -270,7 +270,7 @@ def victims(records: Sequence[Record]) -> pd.DataFrame:
                 "latency_cpu_ms": _median([f["latency_ms"] for f, gpu in zip(facts, on_gpu, strict=True) if not gpu]),
                 "latency_gpu_ms": _median([f["latency_ms"] for f, gpu in zip(facts, on_gpu, strict=True) if gpu]),
                 "peak_memory_mib": _median([f["peak_memory_mib"] for f in facts]),
-                "training_seconds": _median([f["training_seconds"] for f in facts if f.get("training_seconds") is not None]),
+                "training_seconds": _median([s for f in facts if (s := (f.get("training") or {}).get("seconds")) is not None]),
                 "records": len(group),
             }
         )

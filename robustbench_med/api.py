@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from robustbench_med import runner, spec, training
+from robustbench_med import comparison, runner, spec, training
 from robustbench_med.data import Dataset
 from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.device import choose_device
 from robustbench_med.errors import UserError
 from robustbench_med.progress import Display
+from robustbench_med.reports import compare as comparing
 from robustbench_med.reports import tables
 from robustbench_med.store import Record, Store
 
@@ -52,6 +53,35 @@ class Results:
     def _repr_html_(self) -> str:
         shown = self.table[list(SHOWN)].to_html(index=False, float_format="{:.3f}".format, border=0) if self.records else ""
         return f"<p>{len(self.records)} records in <code>{escape(str(self.folder))}</code></p>{shown}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Defences side by side.
+
+    Attributes:
+        table: a row a model x defence x data set x threat: clean, robust under every attack, worst case, naive figure, cost.
+        pairs: the paired statistics: every two victims of one model, or under one defence, on the same samples.
+        verdict: what follows, in sentences.
+        records: all records behind it, the naive attacks' among them.
+        folder: where they lie.
+    """
+
+    table: pd.DataFrame
+    pairs: pd.DataFrame
+    verdict: tuple[str, ...]
+    records: tuple[Record, ...]
+    folder: Path
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        return "\n".join([comparing.display(self.table).to_string(index=False), *self.verdict])
+
+    def _repr_html_(self) -> str:
+        sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.verdict)
+        return f"{comparing.display(self.table).to_html(index=False, border=0)}<ul>{sentences}</ul>"
 
 
 def load_data(
@@ -150,6 +180,43 @@ def evaluate(
     """
     wanted = spec.validate(spec.RunSpec, {"model": model, "attack": attack, **options}, "evaluate")
     return Results(tuple(runner.run(wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet))), Path(out))
+
+
+def compare(
+    model: str | Sequence[str],
+    defense: str | Sequence[str],
+    attack: str | Sequence[str] = "pgd",
+    *,
+    out: Path | str = "reports",
+    device: str = "auto",
+    data_root: Path | str | None = None,
+    accept_unverified: bool = False,
+    force: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Comparison:
+    """Compares defences with none: attacked adaptively, a naive attack beside; finished cells are read, not computed again.
+
+    Args:
+        model: one or several models.
+        defense: one or several defences or chains (`pgd-at+jpeg`); one that suits some of the models is left out for the others.
+        attack: one or several attacks.
+        out: folder of the records.
+        device: auto, cpu, cuda or mps.
+        data_root: folder that holds the data sets on disk.
+        accept_unverified: use a file whose md5 is not the published one.
+        force: compute finished cells again.
+        quiet: no progress bars.
+        **options: any further field of a run file, as for `evaluate`.
+
+    Raises:
+        UserError: an unknown name or option, a bad value, missing data, a defence that suits none of the models.
+    """
+    wanted = spec.validate(spec.RunSpec, {"model": model, "defense": defense, "attack": attack, **options}, "compare")
+    entries = comparison.compare(wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet))
+    table, pairs, verdict = comparing.judge([vars(entry) for entry in entries], Path(out))
+    records = tuple(record for entry in entries for record in (*entry.records, *entry.naive))
+    return Comparison(table, pairs, tuple(verdict), records, Path(out))
 
 
 def leaderboard(out: Path | str = "reports") -> Results:

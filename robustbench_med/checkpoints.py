@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file
 from pathlib import Path
@@ -72,6 +72,20 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if sidecar and sidecar.get("weights_sha256") != sha256:
         raise UserError(f"{path} is not the file its sidecar {sidecar_path.name} describes (sha256 differs); delete both and train again")
     return Checkpoint(path, sha256, sidecar)
+
+
+def find_sidecar(file_name: str, sha256: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
+    """The sidecar of these very weights in one of the folders, medrobust's cache or the zoo; empty where there is none."""
+    name = Path(file_name).with_suffix(".json").name
+    for sidecar in (*(folder / name for folder in folders), home() / "checkpoints" / name, ZOO / name):
+        if sidecar.is_file():
+            try:
+                found: dict[str, Any] = json.loads(sidecar.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise UserError(f"cannot read the sidecar {sidecar}: {error}") from error
+            if found.get("weights_sha256") == sha256:
+                return found
+    return {}
 
 
 def load_weights(victim: nn.Module, checkpoint: Checkpoint) -> None:

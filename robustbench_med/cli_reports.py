@@ -58,6 +58,25 @@ def report(
         display.say(str(path))
 
 
+def card(
+    out: Out = Path("reports"),
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Victims, comma-separated, as the leaderboard names them (default all).")
+    ] = None,
+    checkpoints: Annotated[
+        list[Path], typer.Option(metavar="FOLDER", help="Where weights of your own and their JSON sidecars lie. Repeatable.")
+    ] = [],
+) -> None:
+    """Write a model card (Markdown, as the Hugging Face hub reads it) and a robustness card for every victim in a folder.
+
+    They go to cards/NAME-WEIGHTS/README.md and ROBUSTNESS.md, made of the records and the checkpoint's sidecar alone.
+    """
+    from robustbench_med import reports
+
+    for path in reports.write_cards(out, models=listed(model) or [], checkpoints=checkpoints):
+        print(path)
+
+
 def claims(
     out: Out = Path("reports"),
     file: Annotated[
@@ -139,4 +158,4 @@ def defenses() -> None:
     make_display(False).show(terminal.defenses(describe()))
 
 
-COMMANDS = (cost, leaderboard, report, claims, merge, show, models, attacks, defenses)
+COMMANDS = (cost, leaderboard, report, card, claims, merge, show, models, attacks, defenses)

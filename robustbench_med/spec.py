@@ -180,15 +180,15 @@ class RunSpec(CrossValidation):
     batch_draws: int = Field(1, ge=1)
     """Draws of one EOT gradient that share a batch."""
 
-    @field_validator("model", "defense", "attack", "data", "eps", "norm", "seed", "train_seed", "source", mode="before")
-    @classmethod
-    def _listed(cls, value: object) -> object:
-        return value if isinstance(value, list) else [value]
-
     @field_validator("eps", mode="before")
     @classmethod
     def _as_text(cls, value: list[object]) -> list[object]:
         return [v if isinstance(v, str) else ",".join(f"{k}={r}" for k, r in v.items()) if isinstance(v, dict) else str(v) for v in value]
+
+    @field_validator("model", "defense", "attack", "data", "eps", "norm", "seed", "train_seed", "source", mode="before")  # runs first
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return value if isinstance(value, list) else [value]
 
 
 class TrainOptions(CrossValidation):

@@ -10,7 +10,7 @@ import pytest
 from records import record
 
 import robustbench_med
-from robustbench_med import Results, UserError, evaluate, leaderboard
+from robustbench_med import Comparison, Results, UserError, compare, evaluate, leaderboard
 
 
 def test_the_documented_examples_run(tmp_path, monkeypatch, capsys) -> None:
@@ -35,6 +35,22 @@ def test_results_are_escaped_in_a_notebook_and_plain_in_a_console() -> None:
     assert "0.250" in html
     assert "<b>x</b>" in repr(results)
     assert isinstance(results.table, pd.DataFrame)
+
+
+def test_a_comparison_reads_what_evaluate_measured_and_is_escaped(tmp_path) -> None:
+    options = {"eps": "8/255", "limit": 8, "out": tmp_path, "quiet": True}
+    before = evaluate("late", "fgsm", **options)
+    found = compare("late", "median", "fgsm", **options)
+    assert {r["hash"] for r in before.records} < {r["hash"] for r in found.records}
+    assert list(found.table.defense) == ["none", "median"]
+    assert len(found.pairs) == 1
+    assert "median" in found.verdict[0]
+    assert found.verdict[0] in repr(found)
+    hostile = Comparison(found.table.assign(model="<b>x</b>"), found.pairs, ("<i>said</i>",), found.records, found.folder)
+    assert "<b>" not in hostile._repr_html_()
+    assert "&lt;i&gt;said" in hostile._repr_html_()
+    with pytest.raises(UserError, match="needs an attack besides"):
+        compare("late", "jpeg", "noise", out=tmp_path)
 
 
 def test_unknown_options_and_empty_folders_are_user_errors(tmp_path) -> None:

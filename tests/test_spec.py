@@ -118,3 +118,9 @@ def test_folds_are_an_axis_of_the_grid_and_one_that_does_not_exist_is_refused() 
     for wrong in ({"folds": 3, "fold": "3"}, {"fold": 0}, {"folds": 1}, {"folds": 3, "fold": [-1]}):
         with pytest.raises(UserError, match="fold"):
             validate(RunSpec, {"model": "late", **wrong}, "run")
+
+
+def test_one_value_stands_for_a_list_of_one() -> None:
+    run = RunSpec(model="a", eps="8/255", attack="fgsm", seed=3)
+    assert (run.model, run.eps, run.attack, run.seed) == (["a"], ["8/255"], ["fgsm"], [3])
+    assert RunSpec(model="a", eps={"mri": "4/255", "xray": 0}).eps == ["mri=4/255,xray=0"]

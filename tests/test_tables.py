@@ -101,6 +101,15 @@ def test_latency_goes_to_the_column_of_its_device() -> None:
     assert pd.isna(row.training_seconds)
 
 
+def test_training_time_is_what_the_records_say_of_it() -> None:
+    timed, foreign = record(), record("late")
+    timed["victim"]["training"] = {"steps": 4, "batch_size": 8, "forward": 1, "backward": 1, "seconds": 12.5}
+    foreign["victim"]["training"] = None  # weights without a sidecar
+    frame = tables.victims([timed, foreign]).set_index("model")
+    assert frame.training_seconds["mail"] == 12.5
+    assert pd.isna(frame.training_seconds["late"])
+
+
 def board() -> pd.DataFrame:
     figures = {"late": 0.7, "mail": 0.5, "gmu": 0.6, "tied": 0.7}
     return tables.leaderboard(

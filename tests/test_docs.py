@@ -1,0 +1,99 @@
+"""The documentation: its examples run, and its site builds without warnings and fetches nothing."""
+
+import re
+import subprocess
+import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from unittest import mock
+
+import pytest
+from test_page import CHROMIUM, needs_browser
+
+from robustbench_med.attacks import ATTACKS
+
+ROOT = Path(__file__).parents[1]
+HOW_TO = ROOT / "docs" / "how-to"
+
+
+def test_the_how_to_pages_are_all_run_here() -> None:
+    assert {page.stem for page in HOW_TO.glob("*.md")} == {"own-attack", "own-data", "own-defence"}
+
+
+@pytest.mark.parametrize("name", ["own-attack", "own-data"])
+def test_the_examples_of_a_how_to_page_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with mock.patch.dict(ATTACKS):
+        exec(compile(examples(name), name, "exec"), {})
+
+
+def test_the_examples_about_defences_run_in_a_process_of_their_own(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", examples("own-defence")], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "contrast" in done.stdout
+
+
+def examples(name: str) -> str:
+    blocks = re.findall(r"```python\n(.*?)```", (HOW_TO / f"{name}.md").read_text(), re.S)
+    assert blocks
+    return "\n".join(blocks)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("mkdocs", reason="the site needs the extra docs")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_reference_holds_every_command_and_every_public_name(site: Path) -> None:
+    import robustbench_med
+
+    commands = (site / "reference" / "cli.html").read_text()
+    listed = subprocess.run([sys.executable, "-m", "robustbench_med.cli", "--help"], capture_output=True, text=True, check=True).stdout
+    names = re.findall(r"^│ ([a-z]+) +[A-Z]", listed, re.M)
+    assert len(names) > 10
+    for name in (*names, "data-fetch"):
+        assert f'id="medrobust-{name}"' in commands, name
+    assert "..." not in re.sub(r"<pre.*?</pre>", "", commands, flags=re.S).partition('id="medrobust-run"')[0].rpartition("Commands")[2]
+    api = (site / "reference" / "api.html").read_text()
+    for name in {*robustbench_med.__all__} - {"__version__"}:
+        assert re.search(rf'id="robustbench_med\.[a-z]+\.{name}"', api), name
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@needs_browser
+def test_the_site_asks_nobody_but_its_own_server_opens_from_disk_and_can_be_searched(site: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    home = f"http://127.0.0.1:{server.server_address[1]}/"
+    fetched, errors = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("request", lambda request: fetched.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        pages = [path.relative_to(site).as_posix() for path in sorted(site.rglob("*.html")) if path.name != "404.html"]
+        for name in pages:
+            page.goto(home + name)
+            assert page.locator("h1").count() == 1, name
+        page.locator("[data-md-component=search-query]").first.fill("hopskipjump")
+        page.locator(".md-search-result__link").first.wait_for(timeout=20_000, state="attached")
+        assert errors == []
+        page.goto((site / "index.html").as_uri())
+        page.locator("nav.md-nav--primary a", has_text="Quickstart").first.click()
+        assert page.locator("h1").inner_text().startswith("Quickstart")
+        browser.close()
+    server.shutdown()
+    assert {url for url in fetched if not url.startswith((home, "file:", "data:", "blob:"))} == set()
