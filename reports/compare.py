@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from robustbench_med import statistics
 from robustbench_med.paths import write_atomically, write_text
 from robustbench_med.reports.style import COLOURS, MARKERS, STYLE
-from robustbench_med.reports.tables import marks
+from robustbench_med.reports.tables import TRUST, attack_name, marks, trust
 from robustbench_med.spec import canonical_hash, radius_label
 from robustbench_med.store import Record, Store
 
@@ -75,9 +75,9 @@ def rows_of(entry: Mapping[str, Any], store: Store) -> list[Row]:
     groups: dict[str, list[Record]] = {}
     for record in entry["records"]:
         groups.setdefault(_setting(record), []).append(record)
-    naive: dict[str, list[float]] = {}
+    naive: dict[str, list[Record]] = {}
     for record in entry["naive"]:
-        naive.setdefault(_setting(record), []).append(record["figures"]["robust"])
+        naive.setdefault(_setting(record), []).append(record)
     return [_row(entry, records, naive.get(key, []), store) for key, records in groups.items()]
 
 
@@ -85,16 +85,17 @@ def _setting(record: Record) -> str:
     return canonical_hash({"data": record["spec"]["data"], "threat": record["spec"]["threat"]})
 
 
-def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[float], store: Store) -> Row:
+def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Record], store: Store) -> Row:
     first = records[0]
     spec, names, victim = first["spec"], first["names"], first["victim"]
     tasks = spec["threat"]["tasks"]
-    attacks = list(dict.fromkeys(r["spec"]["attack"]["name"] for r in records))
+    attacks = list(dict.fromkeys(map(attack_name, records)))
     real = [attack for attack in attacks if attack != CONTROL]
     by_seed: dict[tuple[int, int], dict[str, Record]] = {}
     for record in records:
         key = (record["spec"]["victim"]["train_seed"], record["spec"]["seed"])
-        by_seed.setdefault(key, {})[record["spec"]["attack"]["name"]] = record
+        by_seed.setdefault(key, {})[attack_name(record)] = record
+    measured = [record for record in records if attack_name(record) in real]
     arrays = store.arrays(first)
     known = arrays["labels"][:, tasks] >= 0
     worst = []
@@ -123,20 +124,24 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[fl
         "n_distinct": n,
         "seeds": len(by_seed),
         "clean": float(np.mean([r["figures"]["clean"] for r in records])),
-        **{a: float(np.mean([r["figures"]["robust"] for r in records if r["spec"]["attack"]["name"] == a])) for a in attacks},
+        **{a: float(np.mean([r["figures"]["robust"] for r in records if attack_name(r) == a])) for a in attacks},
         "worst": rate,
         "worst_low": low,
         "worst_high": high,
         "worst_std": float(np.std([w[known].mean() for w in worst], ddof=1)) if len(worst) > 1 else None,
-        "naive": float(np.mean(naive)) if naive else None,
+        "naive": float(np.mean([r["figures"]["robust"] for r in naive])) if naive else None,
+        "naive_attack": attack_name(naive[0]) if naive else None,
+        "naive_how": _how(naive[0]) if naive else None,
         "draws": first["draws"],
-        "eot": next((r["spec"]["attack"]["params"].get("eot") for r in records if r["spec"]["attack"]["name"] in real), None),
+        "eot": next((r["spec"]["attack"]["params"].get("eot") for r in records if attack_name(r) in real), None),
         "gflops": victim["gflops"],
         "latency_ms": victim["latency_ms"],
         "parameters": victim["parameters"],
         "training_gflops": training
         and training["steps"] * training["batch_size"] * (training["forward"] + 2 * training["backward"]) * victim["gflops"],
         "training_seconds": training and training["seconds"],
+        "trust": trust(measured),
+        "worst_sign": _worst_sign(measured),
         "marks": "; ".join(mark for mark in marks(records) if mark != "synthetic data"),
     }
     return Row(
@@ -146,6 +151,17 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[fl
         tuple(f"{arrays['ids'][s]}/{t}" for s, t in zip(sample, task, strict=True)),
         tuple(parts[s][scarce] for s in sample),
     )
+
+
+def _how(record: Record) -> str:
+    """What is naive about an attack: the authors' release protocol on a random victim, or not knowing of an input transform."""
+    return "release" if record["spec"]["protocol"]["name"] == "release" else "unaware"
+
+
+def _worst_sign(records: Sequence[Record]) -> str:
+    """The sign behind the worst trust verdict; empty where all is well or nothing was checked."""
+    signs = [sign for record in records for sign in record.get("diagnostics", ()) if sign["verdict"] != "pass"]
+    return str(min(signs, key=lambda sign: TRUST.index(sign["verdict"]))["sign"]) if signs else ""
 
 
 def relative(table: pd.DataFrame) -> pd.DataFrame:
@@ -227,11 +243,13 @@ def _sentence(row: Any, plain: Any, gain: float, low: float, high: float, p: flo
         f"{row[key]:.1f} x {what}" for key, what in (("training_x", "training"), ("latency_x", "inference time")) if pd.notna(row[key])
     ]
     said += f"; cost: {', '.join(costs)}."
-    if pd.notna(row.naive) and row.defense != "none":
-        apparent = row.naive - (plain.naive if pd.notna(plain.naive) else plain.worst)
+    if pd.notna(row.naive):
+        release = row.naive_how == "release"
+        apparent = row.naive - (plain.naive if release else plain[row.naive_attack])
         if apparent > 0.02:
             fate = "vanishes" if low <= 0 else "shrinks" if gain < apparent - 0.02 else "holds"
-            said += f" Its advantage under a naive attack, {100 * apparent:.1f} points, {fate} under the adaptive one."
+            naive, sound = ("the release protocol", "EOT") if release else ("an attack unaware of the transform", "BPDA")
+            said += f" Its advantage under {naive}, {100 * apparent:.1f} points, {fate} under {sound}."
     return said
 
 
@@ -251,6 +269,7 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
     shown["naive"] = table.naive.map(_number)
     for name, key in (("training x", "training_x"), ("FLOPs x", "inference_x"), ("latency x", "latency_x")):
         shown[name] = pd.to_numeric(table[key]).map(lambda v: "-" if pd.isna(v) else f"{v:.1f}")
+    shown["trust"] = [f"{verdict}: {sign}" if sign else verdict for verdict, sign in zip(table.trust, table.worst_sign, strict=True)]
     shown["marks"] = table.marks.where(table.marks != "", "-")
     return shown
 
@@ -267,7 +286,8 @@ def markdown(table: pd.DataFrame, paired: pd.DataFrame, sentences: Sequence[str]
     lines += [
         "Worst case: per sample the attack that hurts most (for random victims chosen on one half of the draws and measured on the",
         "other). Naive: what an attack that ignores the defence would have reported (no EOT and one draw on random victims, unaware",
-        "of input transforms). Training x and FLOPs x are relative to no defence, counted in passes and FLOPs; latency x is a clock's.",
+        "of input transforms). Trust: the worst sign that an attack failed, over the attacks of a row. Training x and FLOPs x are",
+        "relative to no defence, counted in passes and FLOPs; latency x is a clock's.",
         "",
     ]
     if not paired.empty:

@@ -175,6 +175,20 @@ def costs(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
+def certificates(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """`medrobust certify`."""
+    first = rows[0]
+    title = f"certificates, n0 = {first['n0']}, n = {first['draws']}, alpha = {first['alpha']:g}"
+    table = Table(title=title, title_justify="left")
+    for name in ("model", "data", "sigma", "noise on", "task", "samples", "abstained", "certified right", "mean radius", "largest"):
+        table.add_column(name, justify="left" if name in ("model", "data", "noise on", "task") else "right")
+    for row in rows:
+        texts = (row["model"], row["data"], f"{row['sigma']:g}", row["noised"], row["task"])
+        numbers = [f"{row[key]:.3f}" for key in ("abstained", "certified_accuracy", "average_radius", "largest_radius")]
+        table.add_row(*map(escape, texts), str(row["n"]), *numbers)
+    return table
+
+
 def attacks(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """What `--attack` takes."""
     table = Table(title="attacks", title_justify="left", caption="Parameters: --attack-param NAME=VALUE. EOT is set by the protocol.")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from robustbench_med.cli_certify import certify
 from robustbench_med.cli_data import data_app
 from robustbench_med.cli_options import (
     HOW,
@@ -231,6 +232,9 @@ def compare(
     attack_param: Annotated[
         list[str], typer.Option(metavar="NAME=VALUE", help="A parameter of the attacks. Repeatable.", rich_help_panel=HOW)
     ] = [],
+    source: Annotated[
+        str | None, typer.Option(help="For --attack transfer: models that adversarials are made on, comma-separated.", rich_help_panel=HOW)
+    ] = None,
     draws: Annotated[int, typer.Option(help="Forward passes per prediction of a random victim.", rich_help_panel=HOW)] = 16,
     seed: Annotated[str, typer.Option(help="Seeds of the evaluation, comma-separated.", rich_help_panel=HOW)] = "0",
     train_seed: Annotated[str, typer.Option(help="Seeds of the training, comma-separated.", rich_help_panel=WHAT)] = "0",
@@ -274,6 +278,7 @@ def compare(
         "data": listed(data),
         "eps": spec.split_radii(eps) or ["4/255"],
         "attack_params": spec.assignments(attack_param),
+        "source": listed(source) or [],
         "draws": draws,
         "seed": listed(seed),
         "train_seed": listed(train_seed),
@@ -424,7 +429,7 @@ def diagnose(
     display.show(terminal.diagnostics(rows))
 
 
-for command in COMMANDS:
+for command in (certify, *COMMANDS):
     app.command()(command)
 
 

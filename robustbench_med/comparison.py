@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from robustbench_med import defense, runner, training
 from robustbench_med.attacks import parameters as attack_parameters
@@ -51,7 +51,7 @@ def compare(spec: RunSpec, job: Job) -> list[Entry]:
         own = spec.model_copy(update={"model": [model], "defense": [name], "defense_params": _parameters(model, name, spec)})
         records = runner.run(own, job)
         entries.append(Entry(model, name, tuple(records), tuple(_naive(own, records, job))))
-    return entries
+    return [_under_release(entry, entries, spec, job) for entry in entries]
 
 
 def _pairs(spec: RunSpec, datasets: Sequence[Dataset], job: Job) -> list[tuple[str, str]]:
@@ -88,14 +88,33 @@ def _parameters(model: str, name: str, spec: RunSpec) -> dict[str, object]:
 
 
 def _naive(spec: RunSpec, records: Sequence[Record], job: Job) -> list[Record]:
+    (name,), given = spec.defense, spec.defense_params
+    if any("attack" in defense.parameters(part.strip()) for part in name.split("+")) and "attack" not in given:
+        plain = _one_attack(spec)
+        return runner.run(plain.model_copy(update={"defense_params": {**given, "attack": "unaware"}}), job)
+    if any(record["stochastic"] for record in records):
+        return _release(spec, job)
+    return []
+
+
+def _under_release(entry: Entry, entries: Sequence[Entry], spec: RunSpec, job: Job) -> Entry:
+    """An undefended victim gets the release protocol's figures where a defended one of its model has them: like beside like."""
+    others = [record for other in entries if other.model == entry.model for record in other.naive]
+    if entry.defense != "none" or entry.naive or not any(record["spec"]["protocol"]["name"] == "release" for record in others):
+        return entry
+    own = spec.model_copy(update={"model": [entry.model], "defense": ["none"], "defense_params": {}})
+    return replace(entry, naive=tuple(_release(own, job)))
+
+
+def _release(spec: RunSpec, job: Job) -> list[Record]:
+    plain = _one_attack(spec)
+    kept = {key: value for key, value in plain.attack_params.items() if key not in ("eot", "keep")}
+    return runner.run(plain.model_copy(update={"attack_params": kept, "protocol": "release"}), job)
+
+
+def _one_attack(spec: RunSpec) -> RunSpec:
     attacks = [attack for attack in spec.attack if attack != CONTROL]
     attack = "pgd" if "pgd" in attacks else attacks[0]
     kept = {key: value for key, value in spec.attack_params.items() if key in attack_parameters(attack)}
-    plain = {"attack": [attack], "control": False, "attack_params": kept}
-    (name,), given = spec.defense, spec.defense_params
-    if any("attack" in defense.parameters(part.strip()) for part in name.split("+")) and "attack" not in given:
-        return runner.run(spec.model_copy(update={**plain, "defense_params": {**given, "attack": "unaware"}}), job)
-    if any(record["stochastic"] for record in records):
-        plain["attack_params"] = {key: value for key, value in kept.items() if key not in ("eot", "keep")}
-        return runner.run(spec.model_copy(update={**plain, "protocol": "release"}), job)
-    return []
+    source = spec.source if attack == "transfer" else []
+    return spec.model_copy(update={"attack": [attack], "control": False, "attack_params": kept, "source": source})

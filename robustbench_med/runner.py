@@ -315,6 +315,20 @@ def resolve(
     """The full spec of a cell: what its hash is taken over. What is at its usual value (native, untargeted) is left out."""
     engine = engine_of(cell.attack, spec)
     return {
+        **identity(cell, dataset, victim, n),
+        "threat": {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
+        | ({"target": spec.target} if threat.targeted else {}),
+        "attack": {"name": cell.attack, "params": params}
+        | ({"sources": [{"model": s.spec.model, "weights_sha256": s.checkpoint.sha256} for s in sources]} if sources else {}),
+        **({"engine": engine} if engine != "native" else {}),
+        "protocol": {"name": spec.protocol, "draws": spec.draws},
+        "seed": cell.seed,
+    }
+
+
+def identity(cell: Cell, dataset: Dataset, victim: Victim, n: int) -> dict[str, Any]:
+    """Which victim on which samples: the part of a spec that does not depend on an attack."""
+    return {
         "victim": {
             "model": victim.plan.name,
             "params": victim.spec.params,
@@ -333,13 +347,6 @@ def resolve(
             "manifest": dataset.manifest_hash,
             **({"fold": {"number": dataset.fold[0], "of": dataset.fold[1], "content": dataset.content}} if dataset.fold else {}),
         },
-        "threat": {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
-        | ({"target": spec.target} if threat.targeted else {}),
-        "attack": {"name": cell.attack, "params": params}
-        | ({"sources": [{"model": s.spec.model, "weights_sha256": s.checkpoint.sha256} for s in sources]} if sources else {}),
-        **({"engine": engine} if engine != "native" else {}),
-        "protocol": {"name": spec.protocol, "draws": spec.draws},
-        "seed": cell.seed,
     }
 
 

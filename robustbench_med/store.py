@@ -16,13 +16,15 @@ from robustbench_med.paths import write_atomically, write_text
 
 Record = dict[str, Any]
 HASH_LENGTH = 16
+CERTIFICATES = "certificates"
+"""The folder of what `certify` proved: immutable and addressed like records, but not measured under an attack."""
 
 
 class Store:
-    """Records below `<folder>/records`. A record is never changed: another spec is another hash."""
+    """Records below `<folder>/records`, or another `kind`. A record is never changed: another spec is another hash."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "records"
+    def __init__(self, folder: Path, kind: str = "records") -> None:
+        self.folder = folder / kind
 
     def path(self, spec_hash: str) -> Path:
         """Where a record lies."""

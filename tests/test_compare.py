@@ -7,6 +7,8 @@ from test_cli import medrobust
 
 from robustbench_med.reports import compare
 from robustbench_med.reports.compare import Row
+from robustbench_med.reports.tables import TRUST
+from robustbench_med.store import Store
 
 RECIPE = ["--size", 32, "--model-param", "width=4", "--recipe", "steps=4", "--recipe", "eval_every=2", "--recipe", "batch_size=8"]
 
@@ -22,7 +24,21 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(drawn_r
     assert list(zip(table.model, table.defense, strict=True)) == [
         (m, d) for m in ("early", "gmu") for d in ("none", "fast-at", "jpeg", "man") if (m, d) != ("early", "man")
     ]
-    assert set(table[table.naive.notna()].defense) == {"jpeg", "man"}
+    naive = table[table.naive.notna()]
+    kinds = list(zip(naive.model, naive.defense, naive.naive_how, strict=True))
+    assert kinds == [("early", "jpeg", "unaware"), ("gmu", "none", "release"), ("gmu", "jpeg", "unaware"), ("gmu", "man", "release")]
+    records = Store(out).records()
+    for record in records:  # the naive column is what these say
+        if record["spec"]["victim"]["model"] == "early+jpeg (unaware attack)":
+            (row,) = [row for _, row in naive.iterrows() if (row.model, row.defense) == ("early", "jpeg")]
+            assert row.naive == pytest.approx(record["figures"]["robust"], abs=1e-5)
+            assert record["spec"]["attack"]["name"] == row.naive_attack == "pgd"
+            break
+    else:
+        raise AssertionError("no record of an unaware attack on early+jpeg")
+    verdicts = {(r["spec"]["victim"]["model"], r["spec"]["attack"]["name"]): r["trust"] for r in records if not r["naive"]}
+    expected = min((verdicts["early", attack] for attack in ("fgsm", "pgd")), key=TRUST.index)
+    assert table.trust[0] == expected
     assert (table.worst <= table[["fgsm", "pgd"]].min(axis=1) + 1e-9)[table.draws == 1].all()
     plain, fast, jpeg = (table[table.defense == name].iloc[0] for name in ("none", "fast-at", "jpeg"))
     assert plain.training_x == plain.inference_x == jpeg.training_x == 1
@@ -74,9 +90,28 @@ def row_of(name: str, worst: np.ndarray, **figures) -> Row:
     usual = {
         "model": "late", "defense": name, "data": "d", "size": 64, "norm": "Linf", "eps": "4/255", "n": n, "n_distinct": n, "seeds": 1,
         "synthetic": False, "clean": 0.9, "pgd": worst.mean(), "worst": worst.mean(), "worst_low": 0.0, "worst_high": 1.0, "naive": None,
+        "naive_attack": None, "naive_how": None, "trust": "pass", "worst_sign": "",
         "gflops": 1.0, "latency_ms": 5.0, "training_gflops": 10.0, "marks": "",
     }  # fmt: skip
     return Row(usual | figures, worst, worst, tuple(map(str, range(n))), tuple(map(str, range(n))))
+
+
+def test_the_trust_column_names_the_worst_sign() -> None:
+    rows = [row_of("none", np.zeros(4), worst_high=1.0), row_of("jpeg", np.zeros(4), trust="fail", worst_sign="zero gradient")]
+    table = compare.relative(pd.DataFrame([row.figures for row in rows]))
+    text = compare.markdown(table, compare.pairs(rows), [], "medrobust compare", 1.0)
+    assert "| fail: zero gradient |" in text
+    assert "| pass |" in text
+
+
+def test_a_transfer_attack_is_compared_with_its_source_named(drawn_root, tmp_path) -> None:
+    arguments = ["compare", "--model", "early", "--defense", "bit-depth", "--attack", "pgd,transfer", "--source", "unimodal", "--limit", 4,
+                 "--data", drawn_root / "heads.yaml", "--data-root", drawn_root, "--attack-param", "steps=2", *RECIPE,
+                 "--out", tmp_path]  # fmt: skip
+    medrobust(*arguments)
+    table = pd.read_csv(tmp_path / "compare.csv")
+    assert table["transfer from unimodal"].notna().all()
+    assert list(table.naive_attack.dropna()) == ["pgd"]
 
 
 def sentence_of(*rows: Row) -> str:
@@ -94,9 +129,13 @@ def test_a_clear_gain_is_said_with_its_interval_and_its_cost() -> None:
 
 def test_an_advantage_that_only_a_naive_attack_shows_is_called_so() -> None:
     plain = np.repeat([1.0, 0.0], 100)
-    said = sentence_of(row_of("none", plain), row_of("jpeg", plain[::-1], naive=0.62))
+    unaware = {"naive": 0.62, "naive_attack": "pgd", "naive_how": "unaware"}
+    said = sentence_of(row_of("none", plain), row_of("jpeg", plain[::-1], **unaware))
     assert "cannot be told from none" in said
-    assert "12.0 points, vanishes under the adaptive one" in said
+    assert "Its advantage under an attack unaware of the transform, 12.0 points, vanishes under BPDA." in said
+    release = {"naive_attack": "pgd", "naive_how": "release"}
+    said = sentence_of(row_of("none", plain, naive=0.55, **release), row_of("man", plain[::-1], naive=0.67, **release))
+    assert "Its advantage under the release protocol, 12.0 points, vanishes under EOT." in said  # against none under the same protocol
     worse = sentence_of(row_of("none", plain), row_of("man", np.zeros(200)))
     assert "man is worse than none by -50.0 points" in worse
 

@@ -1,0 +1,161 @@
+"""Randomised smoothing: certificates against known distances, Clopper-Pearson's bound, and `medrobust certify` from the shell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import binomtest, norm
+from test_cli import medrobust
+from torch import Tensor, nn
+
+from robustbench_med import smoothing
+from robustbench_med.smoothing import ABSTAIN
+
+CPU = torch.device("cpu")
+USUAL = {"sigma": 0.25, "noised": (0, 1), "n0": 50, "n": 400, "alpha": 0.001, "seed": 0, "device": CPU, "batch_size": 64}
+
+
+@dataclass
+class Points:
+    """Samples of two modalities, (1, 4, 4) and (2, 3, 3)."""
+
+    n: int
+
+    @cached_property
+    def x(self) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        return [torch.rand(self.n, *shape, generator=generator) for shape in ((1, 4, 4), (2, 3, 3))]
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(i) for i in range(self.n)]
+
+    def batch(self, rows: Sequence[int]) -> list[Tensor]:
+        return [m[list(rows)] for m in self.x]
+
+    def __len__(self) -> int:
+        return self.n
+
+
+class Linear(nn.Module):
+    """Two tasks of two classes, each a half space; the smoothed classifier of a half space is the half space itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.w = [torch.randn(2, size, generator=generator) * scale for size, scale in ((16, 1.0), (18, 0.4))]
+
+    def margin(self, x: Sequence[Tensor]) -> Tensor:
+        return sum(((m.flatten(1) - 0.5) @ w.T for m, w in zip(x, self.w, strict=True)), torch.zeros(1))
+
+    def forward(self, *x: Tensor) -> tuple[Tensor, ...]:
+        z = self.margin(x)
+        return tuple(torch.stack((-z[:, t], z[:, t]), 1) for t in range(2))
+
+
+class Constant(nn.Module):
+    def forward(self, *x: Tensor) -> tuple[Tensor, ...]:
+        return (torch.tensor([0.0, 0.0, 1.0]).expand(len(x[0]), 3),)
+
+
+class Coin(nn.Module):
+    """A random network: class 1 half of the time, one coin for the whole batch."""
+
+    def forward(self, *x: Tensor) -> tuple[Tensor, ...]:
+        return (torch.stack((torch.zeros(len(x[0])), torch.randn(()).expand(len(x[0]))), 1),)
+
+
+@pytest.mark.parametrize("noised", [(0, 1), (0,), (1,)])
+def test_a_half_spaces_radius_is_below_the_true_distance_and_close_to_it(noised) -> None:
+    samples, base = Points(200), Linear()
+    found = smoothing.certify(base, samples, **USUAL | {"noised": noised})
+    z = base.margin(samples.x)
+    norms = torch.cat([base.w[m] for m in noised], 1).norm(dim=1)  # an attacker of these modalities alone
+    distance = (z.abs() / norms).numpy()
+    assert (found.radius <= distance + 1e-6).all()
+    certified = found.predicted != ABSTAIN
+    assert certified.mean() > 0.5
+    assert (found.predicted == (z > 0).numpy())[certified].all()
+    near = certified & (distance < 0.25)  # Phi(1) = 0.84: far from where 400 draws saturate
+    assert near.sum() > 10
+    assert (found.radius / distance)[near & (distance > 0.15)].mean() > 0.6
+
+
+def test_noise_on_one_modality_certifies_more_of_it_than_the_joint_radius() -> None:
+    samples, base = Points(200), Linear()
+    joint, weak = (smoothing.certify(base, samples, **USUAL | {"noised": noised}).radius for noised in ((0, 1), (1,)))
+    assert weak.mean() > 1.5 * joint.mean()  # the second modality's weights are small, so its noise seldom changes the class
+
+
+def test_a_constant_classifier_reaches_the_largest_radius_that_n_draws_allow() -> None:
+    found = smoothing.certify(Constant(), Points(8), **USUAL)
+    assert (found.predicted == 2).all()
+    assert found.radius == pytest.approx(0.25 * norm.ppf(0.001 ** (1 / 400)))
+
+
+def test_a_coin_is_not_certified() -> None:
+    found = smoothing.certify(Coin(), Points(20), **USUAL | {"batch_size": 1})  # at most alpha of them would be
+    assert (found.predicted == ABSTAIN).all()
+    assert (found.radius == 0).all()
+    assert (found.p_lower < 0.5).all()
+    assert (smoothing.radii(np.array([0.5, np.nextafter(0.5, 1)]), 0.25) > 0).tolist() == [False, True]
+
+
+def test_the_bound_is_clopper_and_pearsons() -> None:
+    for hits in (0, 1, 50, 99, 100):
+        expected = binomtest(hits, 100, alternative="greater").proportion_ci(0.999, method="exact").low
+        assert smoothing.lower_bound(np.array(hits), 100, 0.001) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_same_seed_gives_the_same_certificates_and_leaves_the_global_state_alone() -> None:
+    samples, base = Points(30), Linear()
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    first, again, other = (smoothing.certify(base, samples, **USUAL | {"seed": seed}) for seed in (0, 0, 1))
+    assert torch.equal(torch.rand(2), expected)
+    assert np.array_equal(first.p_lower, again.p_lower)
+    assert not np.array_equal(first.p_lower, other.p_lower)
+
+
+def test_certify_from_the_shell_writes_curves_that_fall_and_keeps_its_certificates(drawn_root, tmp_path) -> None:
+    out = tmp_path / "out"
+    data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
+    arguments = ["certify", "--model", "early", "--sigma", 0.25, "--n0", 5, "--n", 20, "--alpha", 0.01, "--limit", 8, "--data", data,
+                 "--data-root", drawn_root, "--size", 32, "--model-param", "width=4", "--recipe", "steps=4", "--recipe", "eval_every=2",
+                 "--recipe", "batch_size=8", "--out", out]  # fmt: skip
+    medrobust(*arguments)
+    tasks, curves = pd.read_csv(out / "certified_tasks.csv"), pd.read_csv(out / "certified.csv")
+    assert set(tasks.noised) == {"all modalities", "mri alone", "xray alone"}
+    assert len(tasks) == 3 * 2
+    assert (tasks.abstained + tasks.certified_accuracy <= 1 + 1e-9).all()
+    assert (tasks.largest_radius <= 0.25 * norm.ppf(0.01 ** (1 / 20)) + 1e-6).all()
+    for _, line in curves.groupby(["noised", "task"]):
+        assert (line.sort_values("radius").certified.diff().dropna() <= 0).all()
+        assert line.certified.iloc[-1] == 0  # beyond what 20 draws can certify
+    at_zero = curves[curves.radius == 0].set_index(["noised", "task"]).certified
+    assert at_zero.to_dict() == pytest.approx(tasks.set_index(["noised", "task"]).certified_accuracy.to_dict(), abs=1e-5)
+    assert (out / "certified.png").stat().st_size > 20_000
+    before = {path: path.read_bytes() for path in (out / "certificates").iterdir()}
+    assert len(before) == 6
+    again = medrobust(*arguments)
+    assert again.stderr.replace("\n", " ").count("done before") == 3
+    assert {path: path.read_bytes() for path in (out / "certificates").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--defense", "none"], "cannot be certified: the first input transform must be Gaussian noise"),
+        (["--defense", "jpeg+input-noise"], "cannot be certified"),
+        (["--alpha", 0], "--alpha must lie in (0, 1)"),
+        (["--sigma", 0], "sigma must be positive"),
+    ],
+)
+def test_what_cannot_be_certified_is_one_line(more, message, tmp_path) -> None:
+    done = medrobust("certify", "--model", "late", "--limit", 2, "--out", tmp_path, *more, check=2)
+    assert message in done.stderr.splitlines()[-1]
