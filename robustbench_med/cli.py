@@ -18,6 +18,7 @@ from robustbench_med.cli_options import (
     DataRoot,
     DefenseParams,
     Device,
+    MLflow,
     ModelParams,
     Models,
     Out,
@@ -27,6 +28,7 @@ from robustbench_med.cli_options import (
     RecipeParams,
     Size,
     Strict,
+    TensorBoard,
     listed,
     make_display,
 )
@@ -148,6 +150,8 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Compute cells again that are already in the store.", rich_help_panel=WHERE)
     ] = False,
+    mlflow: MLflow = None,
+    tensorboard: TensorBoard = None,
     quiet: Quiet = False,
 ) -> None:
     """Attack models and write the leaderboard: clean and robust accuracy with intervals, cost, and one figure.
@@ -162,8 +166,9 @@ def run(
 
       medrobust run --model late --eps mri=4/255,xray=0 --target-task lung     # does the MRI change the X-ray's diagnosis?
     """
-    from robustbench_med import reports, runner, spec
+    from robustbench_med import export, reports, runner, spec
 
+    export.check(mlflow, tensorboard)
     given = {
         "model": listed(model),
         "defense": listed(defense),
@@ -209,6 +214,7 @@ def run(
         ),
     )
     display.show(reports.write(out, only=records))
+    export.write(export.of_run(records, out), mlflow=mlflow, tensorboard=tensorboard)
     for line in runner.finished(records, out):
         display.say(line)
 
@@ -320,15 +326,18 @@ def train(
     force: Annotated[
         bool, typer.Option("--force", help="Train although there is a checkpoint, in the cache or the zoo.", rich_help_panel=WHERE)
     ] = False,
+    mlflow: MLflow = None,
+    tensorboard: TensorBoard = None,
     quiet: Quiet = False,
 ) -> None:
     """Train victims and keep their checkpoints; an interrupted training goes on where it stopped.
 
     `run` does the same on first use. Weights are safetensors; a JSON sidecar tells how they came about.
     """
-    from robustbench_med import runner, spec
+    from robustbench_med import export, runner, spec
 
-    runner.train(
+    export.check(mlflow, tensorboard)
+    done = runner.train(
         listed(model) or [],
         listed(data) or [],
         spec.validate(
@@ -356,6 +365,8 @@ def train(
             display=make_display(quiet),
         ),
     )
+    runs = [export.of_training(checkpoint.sidecar, checkpoint.path) for checkpoint in done]
+    export.write(runs, mlflow=mlflow, tensorboard=tensorboard)
 
 
 @app.command()
