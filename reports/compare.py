@@ -120,6 +120,7 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Re
         "size": spec["data"]["size"],
         "norm": spec["threat"]["norm"],
         "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
+        "protocol": spec["protocol"]["name"],
         "n": spec["data"]["n"],
         "n_distinct": n,
         "seeds": len(by_seed),
@@ -343,7 +344,9 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
                     zorder=2,
                 )
             synthetic = " (synthetic)" if group.synthetic.any() else ""
-            axis.set(title=f"{data}{synthetic}\n{norm}, {eps}, n = {group.n.iloc[0]}", xlabel="clean accuracy")
+            axis.set(
+                title=f"{data}{synthetic}\n{norm}, {eps}, protocol {group.protocol.iloc[0]}, n = {group.n.iloc[0]}", xlabel="clean accuracy"
+            )
         for axis in list(axes.flat)[len(panels) :]:
             axis.set_visible(False)
         for axis in axes[:, 0]:

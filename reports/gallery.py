@@ -73,9 +73,12 @@ def draw(record: Record, found: list[Example]) -> Figure:
     """All examples of a record in one figure: a row a sample, three columns a modality."""
     names, spec = record["names"], record["spec"]
     columns = 3 * len(names["modalities"])
-    height = 2.45 * len(found) + 0.9
+    lines = 1 + len(names["tasks"])
+    height = (2.0 + 0.2 * lines) * len(found) + 0.9
     figure, axes = plt.subplots(len(found), columns, figsize=(1.75 * columns, height), squeeze=False)
-    figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.85 / height, bottom=0.7 / height, wspace=0.05, hspace=0.5)
+    figure.subplots_adjust(
+        left=0.01, right=0.99, top=1 - 0.85 / height, bottom=(0.2 + 0.2 * lines) / height, wspace=0.05, hspace=0.2 + 0.12 * lines
+    )
     for axis in axes.flat:
         axis.axis("off")
     for row, example in zip(axes, found, strict=True):
@@ -86,17 +89,16 @@ def draw(record: Record, found: list[Example]) -> Figure:
                 row[3 * m : 3 * m + 3], (example.clean[m], example.adversarial[m], differences[m]), titles, strict=True
             ):
                 axis.imshow(pixels(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-                axis.set_title(title, fontsize=8.5)
-        row[0].text(
-            0, -0.06, f"{example.rule}: {example.sample}\n" + "\n".join(example.lines), fontsize=8, va="top", transform=row[0].transAxes
-        )
+                axis.set_title(title, fontsize=11)
+        caption = "\n".join((f"{example.rule}: {example.sample}", *example.lines))
+        row[0].text(0, -0.06, caption, fontsize=11, va="top", transform=row[0].transAxes)
     threat = f"{spec['threat']['norm']} {radius_label(spec['threat']['radii'], names['modalities'])}"
     synthetic = " (synthetic)" if record["synthetic"] else ""
     aim = " + ".join(names["tasks"][t] for t in spec["threat"]["tasks"])
     figure.suptitle(
         f"{spec['victim']['model']}, {spec['attack']['name']} {threat}, target {aim}\n{spec['data']['name']}{synthetic}, "
         f"{spec['data']['size']} px, protocol {spec['protocol']['name']}, record {record['hash'][:12]}",
-        fontsize=10,
+        fontsize=12,
         y=1 - 0.12 / height,
     )
     return figure

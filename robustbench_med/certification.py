@@ -40,10 +40,10 @@ def certify(spec: RunSpec, job: Job, *, n0: int, n: int, alpha: float, per_modal
         raise ValueError("certify needs an output folder")
     store = Store(writable_folder(job.out), CERTIFICATES)
     device, batch = choose_device(job.device), BatchSize(job.batch_size, job.display)
-    datasets = load_all(spec, job)
+    datasets = load_all(spec, spec.data, job)
     victims, records = Victims(spec, device, job), []
     for cell in cells(spec):
-        dataset = datasets[cell.data]
+        dataset = datasets[cell.data, cell.fold]
         victim = victims.of(cell, dataset)
         base, sigma = unsmoothed(victim)
         samples = dataset.splits["test"].head(sample_limit(spec))

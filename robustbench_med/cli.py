@@ -21,6 +21,7 @@ from robustbench_med.cli_options import (
     Device,
     Fold,
     Folds,
+    MLflow,
     ModelParams,
     Models,
     Out,
@@ -30,6 +31,7 @@ from robustbench_med.cli_options import (
     RecipeParams,
     Size,
     Strict,
+    TensorBoard,
     listed,
     make_display,
 )
@@ -153,6 +155,8 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Compute cells again that are already in the store.", rich_help_panel=WHERE)
     ] = False,
+    mlflow: MLflow = None,
+    tensorboard: TensorBoard = None,
     quiet: Quiet = False,
 ) -> None:
     """Attack models and write the leaderboard: clean and robust accuracy with intervals, cost, and one figure.
@@ -167,8 +171,9 @@ def run(
 
       medrobust run --model late --eps mri=4/255,xray=0 --target-task lung     # does the MRI change the X-ray's diagnosis?
     """
-    from robustbench_med import reports, runner, spec
+    from robustbench_med import export, reports, runner, spec
 
+    export.check(mlflow, tensorboard)
     given = {
         "model": listed(model),
         "defense": listed(defense),
@@ -216,6 +221,7 @@ def run(
         ),
     )
     display.show(reports.write(out, only=records))
+    export.write(export.of_run(records, out), mlflow=mlflow, tensorboard=tensorboard)
     for line in runner.finished(records, out):
         display.say(line)
 
@@ -333,15 +339,18 @@ def train(
     force: Annotated[
         bool, typer.Option("--force", help="Train although there is a checkpoint, in the cache or the zoo.", rich_help_panel=WHERE)
     ] = False,
+    mlflow: MLflow = None,
+    tensorboard: TensorBoard = None,
     quiet: Quiet = False,
 ) -> None:
     """Train victims and keep their checkpoints; an interrupted training goes on where it stopped.
 
     `run` does the same on first use. Weights are safetensors; a JSON sidecar tells how they came about.
     """
-    from robustbench_med import runner, spec
+    from robustbench_med import export, runner, spec
 
-    runner.train(
+    export.check(mlflow, tensorboard)
+    done = runner.train(
         listed(model) or [],
         listed(data) or [],
         spec.validate(
@@ -371,6 +380,8 @@ def train(
             display=make_display(quiet),
         ),
     )
+    runs = [export.of_training(checkpoint.sidecar, checkpoint.path) for checkpoint in done]
+    export.write(runs, mlflow=mlflow, tensorboard=tensorboard)
 
 
 @app.command()

@@ -52,6 +52,14 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_p
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets on disk.", rich_help_panel=WHERE)]
 Accept = Annotated[bool, typer.Option("--accept-unverified", help="Use a file whose md5 is not the published one.", rich_help_panel=WHERE)]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image instead of counting it.", rich_help_panel=WHERE)]
+MLflow = Annotated[
+    str | None,
+    typer.Option("--mlflow", metavar="URI", help="Also log to this MLflow server or folder (extra mlflow).", rich_help_panel=WHERE),
+]
+TensorBoard = Annotated[
+    Path | None,
+    typer.Option("--tensorboard", metavar="DIR", help="Also write TensorBoard events here (extra tensorboard).", rich_help_panel=WHERE),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and results only.", rich_help_panel=WHERE)]
 
 

@@ -62,48 +62,63 @@ def opened(browser, html) -> Iterator[object]:
 
 
 def column(tab, number: int) -> list[str]:
+    """Texts of a column as they are now; the table sorts and filters a moment after the event, so wait for its state first."""
     return tab.locator(f"#board tbody tr td:nth-child({number})").all_inner_texts()
+
+
+def wait_for_rows(tab, n: int) -> None:
+    from playwright.sync_api import expect
+
+    expect(tab.locator("#board tbody tr")).to_have_count(n)
 
 
 @needs_browser
 def test_it_shows_every_row_and_sorts_by_number_from_the_keyboard(opened) -> None:
-    assert opened.locator("#board tbody tr").count() == 24
+    from playwright.sync_api import expect
+
+    wait_for_rows(opened, 24)
     header = opened.locator("#board thead th", has_text="robust").first
     header.locator("[role=button]").focus()
-    for order, backwards in (("ascending", False), ("descending", True)):
-        opened.keyboard.press("Enter")
-        opened.wait_for_selector(f"#board thead th[aria-sort={order}]")  # the table is drawn after the key's own event
-        shown = [float(text) for text in column(opened, 10)]
-        assert shown == sorted(shown, reverse=backwards)
+    opened.keyboard.press("Enter")
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    shown = [float(text) for text in column(opened, 10)]
+    assert shown == sorted(shown)
+    opened.keyboard.press("Enter")
+    expect(header).to_have_attribute("aria-sort", "descending")
+    shown = [float(text) for text in column(opened, 10)]
+    assert shown == sorted(shown, reverse=True)
 
 
 @needs_browser
 def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) -> None:
     opened.get_by_label("trust", exact=True).select_option("fail")
+    wait_for_rows(opened, 6)
     assert set(column(opened, 3)) == {"late"}
     opened.get_by_label("attack", exact=True).select_option("pgd")
-    assert len(column(opened, 3)) == 2
+    wait_for_rows(opened, 2)
     opened.get_by_role("button", name="Reset", exact=True).click()
-    assert opened.locator("#board tbody tr").count() == 24
+    wait_for_rows(opened, 24)
     opened.get_by_label("Search all columns").fill("模型")
+    wait_for_rows(opened, 6)
     assert set(column(opened, 3)) == {UNICODE}
-    lines = opened.evaluate("document.getElementById('radius').data.map((trace) => trace.name)")
-    assert len(lines) == 3  # the chart follows the table: one line an attack
+    opened.wait_for_function("document.getElementById('radius').data.length === 3")  # the chart follows the table: a line an attack
 
 
 @needs_browser
 def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None:
     opened.get_by_label("trust", exact=True).select_option("fail")
+    wait_for_rows(opened, 6)
     opened.locator("button.open").first.focus()
     opened.keyboard.press("Enter")
     dialog = opened.get_by_role("dialog")
+    dialog.wait_for()
     text = dialog.inner_text()
     for part in ("late", "take BPDA", "half of the gradients are 0", "medrobust run", "0.300 [0.400, 0.600]", '"steps": 20'):
         assert part in text
     assert dialog.locator("img").count() == 4
-    assert dialog.locator("img").first.evaluate("(image) => image.naturalWidth") == 6 * 18
+    assert dialog.locator("img").first.evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 6 * 18
     opened.keyboard.press("Escape")
-    assert not dialog.is_visible()
+    dialog.wait_for(state="hidden")
 
 
 @needs_browser
@@ -111,8 +126,10 @@ def test_names_with_markup_are_text_everywhere(opened) -> None:
     assert opened.title() == "medrobust leaderboard"
     assert EVIL in column(opened, 3)
     opened.get_by_label("model", exact=True).select_option(EVIL)
+    wait_for_rows(opened, 6)
     assert set(column(opened, 3)) == {EVIL}
     opened.locator("button.open").first.click()
+    opened.get_by_role("dialog").wait_for()
     assert EVIL in opened.locator("#record-title").inner_text()
     assert opened.locator("script").count() == opened.locator("body > script, head > script").count()
     assert opened.title() == "medrobust leaderboard"
@@ -125,9 +142,10 @@ def test_axe_finds_nothing(opened, state: str) -> None:
 
     if state == "dark":
         opened.get_by_role("button", name="Dark colours").click()
-        assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
+        opened.wait_for_function("getComputedStyle(document.body).backgroundColor === 'rgb(20, 24, 29)'")
     if state == "record":
         opened.locator("button.open").first.click()
+        opened.get_by_role("dialog").wait_for()
     found = Axe().run(opened).response["violations"]
     assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
 

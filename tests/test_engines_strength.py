@@ -1,0 +1,67 @@
+"""On a victim trained on real images, native attacks are at least as strong as the same attacks of other libraries."""
+
+import pytest
+import torch
+from conftest import SHARED_DATA, needs_real_data
+
+from robustbench_med import load_data, load_model
+from robustbench_med.attacks import ENGINES, Streams, Threat, View, complete
+
+pytest.importorskip("torchattacks", reason="needs the extra engines")
+pytest.importorskip("art", reason="needs the extra engines")
+
+N = 128
+ITERATED = {"steps": 10, "step_size": 0.25}
+CASES = {  # attack: norm, radius, what every engine gets, what only some get so that passes match
+    "fgsm": ("Linf", 2 / 255, {}, {}),
+    "bim": ("Linf", 1 / 255, ITERATED, {}),
+    "pgd": ("Linf", 1 / 255, ITERATED, {}),
+    "mim": ("Linf", 1 / 255, ITERATED, {}),
+    "apgd": ("Linf", 1 / 255, {"steps": 20}, {}),
+    "fab": ("Linf", 1 / 255, {"steps": 10}, {}),
+    "square": ("Linf", 4 / 255, {"queries": 100}, {}),
+    "cw": ("L2", 0.25, {"c": 10}, {"native": {"steps": 25, "search": 4}, "torchattacks": {"steps": 100}, "art": {"steps": 5, "search": 4}}),
+    "autoattack": ("Linf", 8 / 255, {}, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory):
+    """Four kinds of brain MRI, 32 px; the images it is right on among the first 128 of the test part."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDROBUST_HOME", str(tmp_path_factory.mktemp("home")))
+        data = load_data("sartaj-mri", size=32, data_root=SHARED_DATA)
+        model = load_model("unimodal", data=data, params={"width": 8}, recipe={"steps": 300, "eval_every": 50}, device="cpu", quiet=True)
+    samples = data.splits["test"]
+    images = samples.batch(range(N))
+    view = View(model, [tuple(m.shape[1:]) for m in images])
+    return view, view.pack(images), samples.labels[:N], samples.ids[:N]
+
+
+def robust(victim, engine: str, name: str) -> float:
+    """Robust accuracy over all 128; only those that are right from the start are attacked, as in a run."""
+    view, x, y, ids = victim
+    norm, eps, given, matched = CASES[name]
+    threat = Threat(norm, (eps,), (0,))
+    right = (view.standing(x, y, threat) > 0).nonzero().squeeze(1)
+    known = complete(name, {}, engine)
+    given = complete(name, {k: v for k, v in {**given, **matched.get(engine, {})}.items() if k in known}, engine)
+    torch.manual_seed(0)
+    streams = Streams.seeded(0, [ids[i] for i in right.tolist()], name)
+    moved = ENGINES[engine][name](view, x[right], y[right], threat, streams, **given)
+    return float(view.standing(moved, y[right], threat).sum()) / len(x)
+
+
+@needs_real_data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_no_engine_breaks_more_than_one_sample_more(victim, name) -> None:
+    view, x, y, _ = victim
+    norm, eps, *_ = CASES[name]
+    clean = float(view.standing(x, y, Threat(norm, (eps,), (0,))).mean())
+    native = robust(victim, "native", name)
+    assert clean > 0.6
+    assert native < clean - 0.05  # at a radius where there is something to win
+    for engine in ("torchattacks", "art"):
+        if name in ENGINES[engine]:
+            assert native <= robust(victim, engine, name) + 1 / N, engine
