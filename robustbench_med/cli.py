@@ -11,9 +11,11 @@ import typer
 from robustbench_med.cli_data import data_app
 from robustbench_med.cli_options import (
     HOW,
+    MODELS,
     WHAT,
     WHERE,
     Accept,
+    Checkpoint,
     Data,
     DataRoot,
     DefenseParams,
@@ -48,9 +50,7 @@ app.add_typer(data_app, name="data")
 
 @app.command()
 def run(
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Models, comma-separated; `medrobust models` lists them.", rich_help_panel=WHAT)
-    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help=MODELS, rich_help_panel=WHAT)] = None,
     defense: Annotated[
         str | None,
         typer.Option(
@@ -133,9 +133,7 @@ def run(
     model_param: ModelParams = [],
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights (safetensors) of the one model of this run.", rich_help_panel=WHAT)
-    ] = None,
+    checkpoint: Checkpoint = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML run file with these options as keys; options given here win.", rich_help_panel=WHERE)
     ] = None,
@@ -234,6 +232,7 @@ def compare(
     model_param: ModelParams = [],
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
+    checkpoint: Checkpoint = None,
     out: Out = Path("reports"),
     device: Device = "auto",
     batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto.", rich_help_panel=WHERE)] = "auto",
@@ -276,6 +275,7 @@ def compare(
         "size": size,
         "model_params": spec.assignments(model_param),
         "recipe": spec.assignments(recipe),
+        "checkpoint": checkpoint,
     }
     display = make_display(quiet)
     job = runner.Job(
@@ -309,6 +309,9 @@ def train(
     model_param: ModelParams = [],
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Start from these weights (safetensors) of the one model named.", rich_help_panel=WHAT)
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.", rich_help_panel=WHAT)] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Also copy weights and sidecar into this folder.", rich_help_panel=WHERE)
@@ -343,6 +346,7 @@ def train(
                 "params": spec.assignments(model_param),
                 "recipe": spec.assignments(recipe),
                 "half": half,
+                "checkpoint": checkpoint,
             },
             "train",
         ),
@@ -375,6 +379,8 @@ def diagnose(
     limit: Annotated[int, typer.Option(min=1, help="First n test samples.", rich_help_panel=WHAT)] = 32,
     preset: Preset = "quick",
     size: Size = None,
+    model_param: ModelParams = [],
+    checkpoint: Checkpoint = None,
     out: Out = Path("reports"),
     device: Device = "auto",
     data_root: DataRoot = None,
@@ -399,6 +405,8 @@ def diagnose(
         "limit": limit,
         "preset": preset,
         "size": size,
+        "model_params": spec.assignments(model_param) or None,
+        "checkpoint": checkpoint,
     }
     display = make_display(quiet)
     rows = runner.diagnose(

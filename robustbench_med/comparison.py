@@ -9,6 +9,7 @@ from robustbench_med import defense, runner, training
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
+from robustbench_med.models.own import label
 from robustbench_med.plan import check_names
 from robustbench_med.runner import Job
 from robustbench_med.spec import RunSpec
@@ -46,9 +47,13 @@ def compare(spec: RunSpec, job: Job) -> list[Entry]:
     datasets = list(runner.load_all(spec, job).values())
     entries = []
     for model, name in _pairs(spec, datasets, job):
-        own = spec.model_copy(update={"model": [model], "defense": [name], "defense_params": _parameters(model, name, spec)})
+        plan = defense.plan(model, name, _parameters(model, name, spec), training.preset(spec.preset))
+        checkpoint = spec.checkpoint if plan.model == model and not plan.training else None  # the others are trained
+        own = spec.model_copy(
+            update={"model": [model], "defense": [name], "defense_params": _parameters(model, name, spec), "checkpoint": checkpoint}
+        )
         records = runner.run(own, job)
-        entries.append(Entry(model, name, tuple(records), tuple(_naive(own, records, job))))
+        entries.append(Entry(label(model), name, tuple(records), tuple(_naive(own, records, job))))
     return entries
 
 
