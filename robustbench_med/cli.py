@@ -33,6 +33,7 @@ from robustbench_med.cli_options import (
     make_display,
 )
 from robustbench_med.cli_reports import COMMANDS
+from robustbench_med.cli_weights import import_keras
 from robustbench_med.errors import UserError
 
 app = typer.Typer(
@@ -418,7 +419,7 @@ def diagnose(
     display.show(terminal.diagnostics(rows))
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, import_keras):
     app.command()(command)
 
 
