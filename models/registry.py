@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from torch import nn
 
+from robustbench_med.models import own
 from robustbench_med.models.drifa_net import DRIFANet
 from robustbench_med.models.fusion import GMU, LMF, CrossAttention, EarlyFusion, LateFusion, MMTMFusion, Unimodal
 from robustbench_med.models.mail import MAIL
@@ -47,7 +48,9 @@ MODELS = {
 
 
 def parameters(name: str) -> dict[str, Any]:
-    """A model's constructor parameters with their defaults."""
+    """A model's constructor parameters with their defaults; ValueError where a file of the user's cannot be used."""
+    if own.is_own(name):
+        return own.load(name).parameters()
     signature = inspect.signature(MODELS[name].build)
     return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
 
@@ -62,12 +65,15 @@ def build(name: str, channels: Sequence[int], class_counts: Sequence[int], given
         image_size: pixels of a side, passed to the models that adapt to it.
     """
     known = parameters(name)
+    theirs = own.load(name) if own.is_own(name) else None
     for key in given:
-        if key not in known:
-            raise ValueError(f"model {name!r} has no parameter {key!r}; it has: {', '.join(known)}")
+        if key not in known and not (theirs and theirs.takes_any()):
+            raise ValueError(f"it has no parameter {key!r}; it has: {', '.join(known)}")
     arguments = dict(given)
     if "image_size" in known:
         arguments.setdefault("image_size", image_size)
+    if theirs:
+        return own.build(theirs, channels, class_counts, arguments, image_size=image_size)
     return MODELS[name].build(channels, class_counts, **arguments).eval()
 
 

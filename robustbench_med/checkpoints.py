@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file
 from pathlib import Path
@@ -17,9 +17,15 @@ from safetensors import SafetensorError
 from torch import nn
 
 from robustbench_med.errors import UserError
+from robustbench_med.models.own import label
 from robustbench_med.models.registry import ZOO
 from robustbench_med.paths import home, write_atomically, write_text
 from robustbench_med.spec import TrainSpec, canonical_hash
+
+CONVERT = (
+    "python -c \"import torch, safetensors.torch as s; d = torch.load('{0}', weights_only=True); "
+    "s.save_file({{k: v.clone() for k, v in d.get('state_dict', d).items()}}, '{0}.safetensors')\""
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Checkpoint:
 
 def name_of(spec: TrainSpec) -> str:
     """File name (no suffix) of the checkpoint a spec leads to."""
-    victim = "+".join((spec.model, *(layer.name for layer in spec.defense)))
+    victim = "+".join((spec.name.replace(":", "-"), *(layer.name for layer in spec.defense)))
     fold = "" if spec.fold is None else f"-fold{spec.fold[0]}of{spec.fold[1]}"
     return f"{victim}-{spec.data}{fold}-{spec.preset}-s{spec.seed}-{canonical_hash(spec)[:12]}"
 
@@ -62,7 +68,11 @@ def find(spec: TrainSpec) -> Checkpoint | None:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """A checkpoint file; its sidecar, when there is one, must belong to these very weights."""
+    """A safetensors file; its sidecar, when there is one, must belong to these very weights. Formats that can run code are refused."""
+    if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"):
+        raise UserError(f"{path} is a pickle, which can run code when it is read; convert it once: {CONVERT.format(path)}")
+    if path.suffix in (".keras", ".h5", ".hdf5", ".npz"):
+        raise UserError(f"{path} is no safetensors file; `medrobust import-keras {path} --model NAME --out weights.safetensors` makes one")
     try:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         sidecar_path = path.with_suffix(".json")
@@ -88,6 +98,16 @@ def find_sidecar(file_name: str, sha256: str, folders: Sequence[Path] = ()) -> d
     return {}
 
 
+def model_parameters(checkpoint: Checkpoint | None, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor parameters of a checkpoint's victim: what its sidecar tells, the given ones on top; another model is a UserError."""
+    if checkpoint is None or not checkpoint.sidecar:
+        return dict(given)
+    trained = checkpoint.sidecar["training"]
+    if trained["model"] != label(model):
+        raise UserError(f"{checkpoint.path} was trained as {trained['model']!r}, not {label(model)!r}")
+    return {**trained["params"], **given}
+
+
 def load_weights(victim: nn.Module, checkpoint: Checkpoint) -> None:
     """Loads weights in place, half precision widened; another architecture or class count is a UserError."""
     try:
@@ -95,17 +115,21 @@ def load_weights(victim: nn.Module, checkpoint: Checkpoint) -> None:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{checkpoint.path} is not a readable safetensors file: {error}") from error
     expected = victim.state_dict()
-    missing, extra = expected.keys() - state.keys(), state.keys() - expected.keys()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or extra:
-        what = f"lacks {min(missing)}" if missing else f"has {min(extra)} besides"
+        what = " and ".join(f"{verb} {shortened(names)}" for verb, names in (("lacks", missing), ("has besides", extra)) if names)
         raise UserError(f"{checkpoint.path} does not fit this model: it {what}; was it trained as another model or with other parameters?")
-    for name, tensor in expected.items():
-        if tensor.shape != state[name].shape:
-            raise UserError(
-                f"{checkpoint.path} does not fit this model and data: {name} is {tuple(state[name].shape)}, needed "
-                f"{tuple(tensor.shape)}; another width or another number of classes?"
-            )
+    other = [f"{n} is {tuple(state[n].shape)}, needed {tuple(t.shape)}" for n, t in expected.items() if t.shape != state[n].shape]
+    if other:
+        raise UserError(
+            f"{checkpoint.path} does not fit this model and data: {shortened(other)}; another width or another number of classes?"
+        )
     victim.load_state_dict({name: state[name].to(tensor.dtype) for name, tensor in expected.items()})
+
+
+def shortened(names: Sequence[str], most: int = 3) -> str:
+    """The first few of a list, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def save(path: Path, state: dict[str, torch.Tensor], spec: TrainSpec, details: dict[str, Any]) -> Checkpoint:
@@ -114,7 +138,7 @@ def save(path: Path, state: dict[str, torch.Tensor], spec: TrainSpec, details: d
         name: (tensor.half() if spec.half and tensor.is_floating_point() else tensor).contiguous().cpu() for name, tensor in state.items()
     }
     if spec.half and not all(t.isfinite().all() for t in tensors.values()):
-        raise UserError(f"{spec.model}: a weight is too large for half precision; train without --half")
+        raise UserError(f"{spec.name}: a weight is too large for half precision; train without --half")
     write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary))
     sidecar = {
         "training": spec.model_dump(mode="json"),

@@ -12,9 +12,11 @@ from robustbench_med.cli_certify import certify
 from robustbench_med.cli_data import data_app
 from robustbench_med.cli_options import (
     HOW,
+    MODELS,
     WHAT,
     WHERE,
     Accept,
+    Checkpoint,
     Data,
     DataRoot,
     DefenseParams,
@@ -36,6 +38,7 @@ from robustbench_med.cli_options import (
     make_display,
 )
 from robustbench_med.cli_reports import COMMANDS
+from robustbench_med.cli_weights import import_keras
 from robustbench_med.errors import UserError
 
 app = typer.Typer(
@@ -53,9 +56,7 @@ app.add_typer(data_app, name="data")
 
 @app.command()
 def run(
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Models, comma-separated; `medrobust models` lists them.", rich_help_panel=WHAT)
-    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help=MODELS, rich_help_panel=WHAT)] = None,
     defense: Annotated[
         str | None,
         typer.Option(
@@ -140,9 +141,7 @@ def run(
     model_param: ModelParams = [],
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights (safetensors) of the one model of this run.", rich_help_panel=WHAT)
-    ] = None,
+    checkpoint: Checkpoint = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML run file with these options as keys; options given here win.", rich_help_panel=WHERE)
     ] = None,
@@ -250,6 +249,7 @@ def compare(
     model_param: ModelParams = [],
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
+    checkpoint: Checkpoint = None,
     out: Out = Path("reports"),
     device: Device = "auto",
     batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto.", rich_help_panel=WHERE)] = "auto",
@@ -293,6 +293,7 @@ def compare(
         "size": size,
         "model_params": spec.assignments(model_param),
         "recipe": spec.assignments(recipe),
+        "checkpoint": checkpoint,
     }
     display = make_display(quiet)
     job = runner.Job(
@@ -328,6 +329,9 @@ def train(
     model_param: ModelParams = [],
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Start from these weights (safetensors) of the one model named.", rich_help_panel=WHAT)
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.", rich_help_panel=WHAT)] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Also copy weights and sidecar into this folder.", rich_help_panel=WHERE)
@@ -367,6 +371,7 @@ def train(
                 "params": spec.assignments(model_param),
                 "recipe": spec.assignments(recipe),
                 "half": half,
+                "checkpoint": checkpoint,
             },
             "train",
         ),
@@ -403,6 +408,8 @@ def diagnose(
     size: Size = None,
     folds: Folds = None,
     fold: Fold = None,
+    model_param: ModelParams = [],
+    checkpoint: Checkpoint = None,
     out: Out = Path("reports"),
     device: Device = "auto",
     data_root: DataRoot = None,
@@ -429,6 +436,8 @@ def diagnose(
         "size": size,
         "folds": folds,
         "fold": listed(fold),
+        "model_params": spec.assignments(model_param) or None,
+        "checkpoint": checkpoint,
     }
     display = make_display(quiet)
     rows = runner.diagnose(
@@ -440,7 +449,7 @@ def diagnose(
     display.show(terminal.diagnostics(rows))
 
 
-for command in (certify, *COMMANDS):
+for command in (certify, *COMMANDS, import_keras):
     app.command()(command)
 
 

@@ -9,7 +9,11 @@ import typer
 
 WHERE, WHAT, HOW = "Where and how to run", "Victims and data", "Threat model and attack"
 
-Models = Annotated[str, typer.Option("--model", "-m", help="Models, comma-separated; `medrobust models` lists them.", rich_help_panel=WHAT)]
+MODELS = "Models, comma-separated: a name (`medrobust models` lists them) or your own, path/to/file.py:function."
+Models = Annotated[str, typer.Option("--model", "-m", help=MODELS, rich_help_panel=WHAT)]
+Checkpoint = Annotated[
+    Path | None, typer.Option("--checkpoint", help="Weights (safetensors) of the one model named.", rich_help_panel=WHAT)
+]
 Data = Annotated[
     str,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robustbench_med.cli_options import WHAT, WHERE, Device, ModelParams, Models, Out, Preset, Quiet, Size, listed, make_display
+from robustbench_med.cli_options import WHAT, WHERE, Checkpoint, Device, ModelParams, Models, Out, Preset, Quiet, Size, listed, make_display
 
 
 def cost(
@@ -17,6 +17,7 @@ def cost(
     modalities: Annotated[int, typer.Option(min=1, max=16, help="Number of modalities.", rich_help_panel=WHAT)] = 2,
     classes: Annotated[str, typer.Option(help="Classes of each task, comma-separated.", rich_help_panel=WHAT)] = "4,3",
     model_param: ModelParams = [],
+    checkpoint: Checkpoint = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Also write model_cost.csv into this folder.", rich_help_panel=WHERE)
     ] = None,
@@ -26,7 +27,14 @@ def cost(
     from robustbench_med import inventory, reports, spec
 
     rows = inventory.costs(
-        listed(model) or [], preset, size, modalities, spec.whole_numbers(classes, "--classes"), spec.assignments(model_param), device
+        listed(model) or [],
+        preset,
+        size,
+        modalities,
+        spec.whole_numbers(classes, "--classes"),
+        spec.assignments(model_param),
+        device,
+        checkpoint,
     )
     make_display(False).show(reports.terminal.costs(rows))
     if out is not None:

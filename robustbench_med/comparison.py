@@ -9,6 +9,7 @@ from robustbench_med import defense, runner, training
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
+from robustbench_med.models.own import label
 from robustbench_med.plan import check_names
 from robustbench_med.runner import Job
 from robustbench_med.spec import RunSpec
@@ -47,11 +48,16 @@ def compare(spec: RunSpec, job: Job) -> list[Entry]:
     spec = spec.model_copy(update={"data": runner.on_disk(spec.data, job)})
     datasets = list(runner.load_all(spec, spec.data, job).values())
     entries = []
-    for model, name in _pairs(spec, datasets, job):
-        own = spec.model_copy(update={"model": [model], "defense": [name], "defense_params": _parameters(model, name, spec)})
+    pairs = _pairs(spec, datasets, job)
+    for model, name in pairs:
+        plan = defense.plan(model, name, _parameters(model, name, spec), training.preset(spec.preset))
+        checkpoint = spec.checkpoint if plan.model == model and not plan.training else None  # the others are trained
+        own = spec.model_copy(
+            update={"model": [model], "defense": [name], "defense_params": _parameters(model, name, spec), "checkpoint": checkpoint}
+        )
         records = runner.run(own, job)
-        entries.append(Entry(model, name, tuple(records), tuple(_naive(own, records, job))))
-    return [_under_release(entry, entries, spec, job) for entry in entries]
+        entries.append(Entry(label(model), name, tuple(records), tuple(_naive(own, records, job))))
+    return [_under_release(model, entry, entries, spec, job) for (model, _), entry in zip(pairs, entries, strict=True)]
 
 
 def _pairs(spec: RunSpec, datasets: Sequence[Dataset], job: Job) -> list[tuple[str, str]]:
@@ -97,12 +103,12 @@ def _naive(spec: RunSpec, records: Sequence[Record], job: Job) -> list[Record]:
     return []
 
 
-def _under_release(entry: Entry, entries: Sequence[Entry], spec: RunSpec, job: Job) -> Entry:
+def _under_release(model: str, entry: Entry, entries: Sequence[Entry], spec: RunSpec, job: Job) -> Entry:
     """An undefended victim gets the release protocol's figures where a defended one of its model has them: like beside like."""
     others = [record for other in entries if other.model == entry.model for record in other.naive]
     if entry.defense != "none" or entry.naive or not any(record["spec"]["protocol"]["name"] == "release" for record in others):
         return entry
-    own = spec.model_copy(update={"model": [entry.model], "defense": ["none"], "defense_params": {}})
+    own = spec.model_copy(update={"model": [model], "defense": ["none"], "defense_params": {}})
     return replace(entry, naive=tuple(_release(own, job)))
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.models.defenses import INFERENCE, NETWORK, Defended
+from robustbench_med.models.own import label
 from robustbench_med.objectives import AWP, PGDAT, SCHEMES, GaussianAugmentation, Objective, Standard
 from robustbench_med.spec import Layer, parse_radii
 
@@ -39,7 +40,7 @@ class Plan:
     def name(self) -> str:
         """How tables call it: the model's name, the defences' after it."""
         names = dict.fromkeys(layer.name for layer in (*self.training, *self.inference))
-        return "+".join((self.model, *names)) + (" (unaware attack)" if self.unaware else "")
+        return "+".join((label(self.model), *names)) + (" (unaware attack)" if self.unaware else "")
 
     @property
     def unaware(self) -> bool:

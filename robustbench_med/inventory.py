@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from robustbench_med import cost, training
+from robustbench_med.checkpoints import load_weights, model_parameters, open_checkpoint
 from robustbench_med.device import choose_device
+from robustbench_med.errors import UserError
+from robustbench_med.models.own import label
 from robustbench_med.models.registry import MODELS
 
 
 def costs(
-    models: list[str], preset: str, size: int | None, modalities: int, classes: list[int], params: dict[str, Any], device: str
+    models: list[str],
+    preset: str,
+    size: int | None,
+    modalities: int,
+    classes: list[int],
+    params: dict[str, Any],
+    device: str,
+    checkpoint: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """One row a model: what one sample costs on this device. Untrained networks: cost does not depend on weights."""
+    """One row a model: what one sample costs on this device. Without `checkpoint` untrained: cost does not depend on weights."""
+    weights = open_checkpoint(checkpoint) if checkpoint is not None else None
+    if weights is not None and len(models) > 1:
+        raise UserError("--checkpoint belongs to one model; measure them one by one")
     chosen = training.preset(preset)
     size = size or chosen["size"]
     channels = 1 if chosen["channels"] == "native" else chosen["channels"]
     rows = []
     for model in models:
-        victim = training.untrained(model, preset, (channels,) * modalities, tuple(classes), size, params).to(choose_device(device))
-        rows.append({"model": model, "size": size, **cost.measure(victim, [(channels, size, size)] * modalities)})
+        own = model_parameters(weights, model, params)
+        victim = training.untrained(model, preset, (channels,) * modalities, tuple(classes), size, own)
+        if weights is not None:
+            load_weights(victim, weights)
+        victim = victim.to(choose_device(device))
+        rows.append({"model": label(model), "size": size, **cost.measure(victim, [(channels, size, size)] * modalities)})
     return rows
 
 

@@ -11,15 +11,13 @@ from robustbench_med.attacks import ENGINES, UNTARGETED, Threat, complete
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation import GOALS
-from robustbench_med.models.registry import MODELS
 from robustbench_med.spec import EOT_AUTOATTACK, EOT_DEFAULT, Cell, RunSpec, parse_radii
 
 
 def check_names(spec: RunSpec) -> None:
     """Refuses unknown models, attacks and presets, and parameters no attack of the run has."""
     for model in spec.model + spec.source:
-        if model not in MODELS:
-            raise unknown("model", model, MODELS)
+        training.check_model(model)
     known = ENGINES[spec.engine]
     for attack in spec.attack:
         if attack not in known and attack != "noise":
@@ -44,10 +42,12 @@ def check_names(spec: RunSpec) -> None:
                 raise UserError(f"{attack} cannot aim at a class; take it out of this --target run")
     if spec.cross_modal and (spec.target_task != "joint" or any("=" in eps for eps in spec.eps)):
         raise UserError("--cross-modal attacks every modality and task by itself; leave out --target-task and radii by modality")
-    if spec.checkpoint is not None and (len(spec.model) > 1 or len(spec.data) > 1):
-        raise UserError("--checkpoint belongs to one model and one data set; run them one by one")
+    if spec.checkpoint is not None and (len(spec.model) > 1 or len(spec.data) > 1 or len(spec.train_seed) > 1):
+        raise UserError("--checkpoint belongs to one model, one data set and one training; run them one by one")
     if spec.checkpoint is not None and spec.folds is not None:
         raise UserError("--checkpoint does not go with --folds: every fold needs a victim that was not trained on it")
+    if spec.checkpoint is not None and any((p.model, p.training) != (plans[0].model, plans[0].training) for p in plans):
+        raise UserError("--checkpoint holds the weights of one training, but these defences are trained differently; run them one by one")
 
 
 def make_threat(cell: Cell, spec: RunSpec, dataset: Dataset) -> Threat:

@@ -15,7 +15,7 @@ from torch import nn
 
 from robustbench_med import cost, defense, diagnostics, training
 from robustbench_med.attacks import RefusedError, Threat, engines, radius_free
-from robustbench_med.checkpoints import Checkpoint, export, open_checkpoint
+from robustbench_med.checkpoints import Checkpoint, export, model_parameters, open_checkpoint
 from robustbench_med.data import Dataset, Files, Preprocessing, Samples, load
 from robustbench_med.data.splits import Fold, fold_label
 from robustbench_med.data.suites import expand
@@ -165,12 +165,7 @@ def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.dev
     """Loads the victim of a cell, training it first when there is no checkpoint."""
     checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
     plan = defense.plan(cell.model, cell.defense, spec.defense_params, training.preset(spec.preset))
-    params = spec.model_params
-    if checkpoint is not None and checkpoint.sidecar:
-        trained = checkpoint.sidecar["training"]
-        if trained["model"] != plan.model:
-            raise UserError(f"{checkpoint.path} was trained as {trained['model']!r}, not {plan.model!r}")
-        params = {**trained["params"], **params}
+    params = model_parameters(checkpoint, plan.model, spec.model_params)
     train_spec = training.make_spec(
         plan.model, dataset, spec.preset, params=params, recipe=spec.recipe, seed=cell.train_seed, layers=plan.training
     )
@@ -191,7 +186,7 @@ def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) 
     for figures in checkpoint.sidecar.get("validation", []):
         if figures["trivial"]:
             display.warn(
-                f"{spec.model} on {spec.data} is no better than chance at task {figures['task']}: {figures['trivial']} (validation); "
+                f"{spec.name} on {spec.data} is no better than chance at task {figures['task']}: {figures['trivial']} (validation); "
                 "its robustness means nothing there"
             )
 
@@ -199,7 +194,7 @@ def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) 
 def obtain_checkpoint(spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job, *, fresh: bool = False) -> Checkpoint:
     """The checkpoint of a training, with a progress bar when it has to be made; `fresh` trains even if it was done before."""
     with LazyBar(
-        job.display, f"training {'+'.join((spec.model, *(layer.name for layer in spec.defense)))} on {spec.data}{fold_label(spec.fold)}"
+        job.display, f"training {'+'.join((spec.name, *(layer.name for layer in spec.defense)))} on {spec.data}{fold_label(spec.fold)}"
     ) as bar:
         make = training.train if fresh else training.obtain
         return make(spec, dataset, device, tick=bar, say=job.display.say)
@@ -319,7 +314,7 @@ def resolve(
         "threat": {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
         | ({"target": spec.target} if threat.targeted else {}),
         "attack": {"name": cell.attack, "params": params}
-        | ({"sources": [{"model": s.spec.model, "weights_sha256": s.checkpoint.sha256} for s in sources]} if sources else {}),
+        | ({"sources": [{"model": s.spec.name, "weights_sha256": s.checkpoint.sha256} for s in sources]} if sources else {}),
         **({"engine": engine} if engine != "native" else {}),
         "protocol": {"name": spec.protocol, "draws": spec.draws},
         "seed": cell.seed,
@@ -336,6 +331,7 @@ def identity(cell: Cell, dataset: Dataset, victim: Victim, n: int) -> dict[str, 
             "train_seed": cell.train_seed,
             "weights_sha256": victim.checkpoint.sha256,
             **({"defense": victim.plan.layers} if victim.plan.layers else {}),
+            **({"source_sha256": victim.spec.source_sha256} if victim.spec.source_sha256 else {}),
         },
         "data": {
             "name": dataset.name,
@@ -415,7 +411,7 @@ def diagnose_cell(
         "eps": radius_label(threat.radii, dataset.modalities),
         "target": cell.target_task,
         "n": len(samples),
-        "siblings": [sibling.spec.model for sibling in siblings],
+        "siblings": [sibling.spec.name for sibling in siblings],
         "trust": diagnostics.trust(found),
         "signs": diagnostics.plain(found),
     }
@@ -456,6 +452,9 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
     device = choose_device(job.device)
     if job.out is not None:
         writable_folder(job.out)
+    start = open_checkpoint(options.checkpoint) if options.checkpoint is not None else None
+    if start is not None and len(models) > 1:
+        raise UserError("--checkpoint belongs to one model; train them one by one")
     done = []
     for dataset in load_all(options, on_disk(data, job), job).values():
         chosen = training.preset(options.preset)
@@ -470,6 +469,7 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
                 seed=options.seed,
                 half=options.half,
                 layers=plan.training,
+                start=start,
             )
             for plan in plans
         ]
@@ -480,9 +480,9 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
             announce_trivial(checkpoint, spec, job.display)
             for figures in checkpoint.sidecar["validation"]:
                 job.display.say(
-                    f"{spec.model} on {dataset.label}, task {figures['task']}: validation accuracy {figures['accuracy']:.3f}, balanced "
+                    f"{spec.name} on {dataset.label}, task {figures['task']}: validation accuracy {figures['accuracy']:.3f}, balanced "
                     f"{figures['balanced_accuracy']:.3f}, most predicted class {figures['most_predicted_share']:.0%}"
                 )
-            job.display.say(f"{spec.model}: {checkpoint.path}")
+            job.display.say(f"{spec.name}: {checkpoint.path}")
             done.append(checkpoint)
     return done

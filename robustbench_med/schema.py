@@ -35,6 +35,7 @@ class VictimSpec(_Open):
     preset: str
     train_seed: int
     weights_sha256: Hash
+    source_sha256: Hash | None = Field(None, description="of the file that builds a model of the user's own")
 
 
 class FoldSpec(_Open):

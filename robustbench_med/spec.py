@@ -32,6 +32,7 @@ from robustbench_med.augmentation import Augmentation
 from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.data.splits import Fold
 from robustbench_med.errors import UserError
+from robustbench_med.models.own import label
 
 SCHEMA = 1
 """Version of the meaning of a record; a change of protocol raises it, and with it every hash."""
@@ -101,13 +102,27 @@ class TrainSpec(_Strict):
     """Weights stored in half precision."""
     preprocessing: Preprocessing = Preprocessing()
     defense: tuple[Layer, ...] = ()
-    """Defences that change the training. This, the fold and the preprocessing are left out at their defaults: older hashes stay."""
+    """Defences that change the training. This, the preprocessing and what follows are left out at their default: older hashes stay."""
     fold: Fold | None = None
     """Fold of a cross-validation that the victim is not trained on."""
+    source_sha256: str = ""
+    """Hash of the file that builds a model of the user's own; its folder is no part of the specification."""
+    start: Path | None = None
+    start_sha256: str = ""
+    """Weights that the training begins with: where they lie (no part of the specification) and their hash."""
+
+    @property
+    def name(self) -> str:
+        """How tables and file names call the model."""
+        return label(self.model)
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        plain: dict[str, Any] = handler(self)
+        plain: dict[str, Any] = handler(self) | {"model": self.name}
+        plain.pop("start", None)
+        for key in ("source_sha256", "start_sha256"):
+            if not plain.get(key):
+                plain.pop(key, None)
         if self.preprocessing == Preprocessing():
             plain.pop("preprocessing", None)
         if not self.defense:
@@ -203,6 +218,8 @@ class TrainOptions(CrossValidation):
     params: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
     half: bool = False
+    checkpoint: Path | None = None
+    """Weights to start from."""
 
 
 class Cell(_Strict):

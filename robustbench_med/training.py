@@ -20,7 +20,7 @@ from robustbench_med.checkpoints import Checkpoint
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation import Setting, batches, clean_pass, seeded
-from robustbench_med.models import registry
+from robustbench_med.models import own, registry
 from robustbench_med.objectives import Objective, multitask_loss
 from robustbench_med.spec import Layer, Recipe, TrainSpec, validate
 from robustbench_med.versions import versions
@@ -52,15 +52,19 @@ def make_spec(
     seed: int,
     half: bool = False,
     layers: Sequence[Layer] = (),
+    start: Checkpoint | None = None,
 ) -> TrainSpec:
-    """The training a preset means for one model, its defences and data set, with the user's overrides of model parameters and recipe."""
+    """The training a preset means for one model, its defences and data set, with the user's overrides of model parameters and recipe.
+
+    `start`: weights that it begins with, instead of drawn ones.
+    """
     merged = usual_recipe(model, preset_name, layers) | recipe
     for given, other in (("steps", "epochs"), ("epochs", "steps")):
         if given in recipe:
             merged.pop(other, None)
     spec = TrainSpec(
         model=model,
-        params={**_own(model, preset_name).get("params", {}), **params},
+        params={**_own(model, preset_name).get("params", {}), **checkpoints.model_parameters(start, model, params)},
         data=dataset.name,
         manifest=dataset.manifest_hash,
         size=dataset.size,
@@ -73,6 +77,9 @@ def make_spec(
         preprocessing=dataset.preprocessing,
         defense=tuple(layers),
         fold=dataset.fold,
+        source_sha256=own.load(model).source_sha256 if own.is_own(model) else "",
+        start=start.path if start else None,
+        start_sha256=start.sha256 if start else "",
     )
     defense.objective(layers, dataset.shapes, dataset.modalities, seed)
     build(spec)  # refuses bad parameters before any work is done
@@ -92,11 +99,21 @@ def usual_recipe(model: str, preset_name: str, layers: Sequence[Layer]) -> dict[
 
 
 def _own(model: str, preset_name: str) -> dict[str, Any]:
-    """A preset's `params` and `recipe` for one model."""
-    if model not in registry.MODELS:
+    """A preset's `params` and `recipe` for one model; a model of the user's own has none."""
+    check_model(model)
+    found: dict[str, Any] = preset(preset_name).get("models", {}).get(model, {})
+    return found
+
+
+def check_model(model: str) -> None:
+    """Refuses (UserError) an unknown model, and a file of the user's that cannot be used."""
+    if own.is_own(model):
+        try:
+            own.load(model)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    elif model not in registry.MODELS:
         raise unknown("model", model, registry.MODELS)
-    own: dict[str, Any] = preset(preset_name).get("models", {}).get(model, {})
-    return own
 
 
 def preset_parameters(model: str, preset_name: str) -> dict[str, Any]:
@@ -168,7 +185,10 @@ def train(
     Each step reseeds from (seed, step), so an interrupted training ends with the weights of an uninterrupted one.
     """
     recipe = spec.recipe
-    victim = build(spec).to(device)
+    victim = build(spec)
+    if spec.start is not None:
+        checkpoints.load_weights(victim, checkpoints.open_checkpoint(spec.start))
+    victim = victim.to(device)
     n_train = max(len(c.ids) for c in dataset.splits["train"].components)
     epoch = math.ceil(n_train / recipe.batch_size)
     total = recipe.steps or (recipe.epochs or 0) * epoch
@@ -194,7 +214,7 @@ def train(
         objective.restore({k[10:]: v for k, v in tensors.items() if k.startswith("objective/")})
         history, best_score, best_step = facts["history"], tuple(facts["best_score"]), facts["best_step"]
         since_best, step, seconds = facts["since_best"], facts["step"], facts["seconds"]
-        say(f"continuing the interrupted training of {spec.model} at step {step} of {total}")
+        say(f"continuing the interrupted training of {spec.name} at step {step} of {total}")
 
     started = time.perf_counter() - seconds
     while step < total and not (recipe.early_stop and since_best >= recipe.early_stop):
@@ -336,6 +356,8 @@ def command_of(spec: TrainSpec) -> str:
     parts = ["medrobust", "train", "--model", spec.model, "--data", spec.data, "--preset", spec.preset, "--seed", str(spec.seed)]
     chosen = preset(spec.preset)
     usual = Recipe.model_validate(usual_recipe(spec.model, spec.preset, spec.defense))
+    if spec.start is not None:
+        parts += ["--checkpoint", str(spec.start)]
     if spec.defense:
         parts += ["--defense", "+".join(layer.name for layer in spec.defense)]
     for layer in spec.defense:
@@ -347,7 +369,7 @@ def command_of(spec: TrainSpec) -> str:
         parts += ["--size", str(spec.size)]
     defaults = preset_parameters(spec.model, spec.preset)
     for name, value in spec.params.items():
-        if value != defaults[name]:
+        if value != defaults.get(name):
             parts += ["--model-param", f"{name}={json.dumps(value)}"]
     for name, value in spec.preprocessing.model_dump(exclude_defaults=True).items():
         parts += ["--preprocess", f"{name}={value}"]
