@@ -89,7 +89,7 @@ def test_the_site_asks_nobody_but_its_own_server_opens_from_disk_and_can_be_sear
             page.goto(home + name)
             assert page.locator("h1").count() == 1, name
         page.locator("[data-md-component=search-query]").first.fill("hopskipjump")
-        page.locator(".md-search-result__link").first.wait_for(timeout=20_000, state="attached")
+        page.locator(".md-search-result__link").first.wait_for(timeout=90_000, state="attached")
         assert errors == []
         page.goto((site / "index.html").as_uri())
         page.locator("nav.md-nav--primary a", has_text="Quickstart").first.click()
