@@ -47,10 +47,11 @@ def grid(n: int, *, width: float = 5.2, height: float = 4.4, **subplots: Any) ->
     return figure, list(axes.flat)[:n]
 
 
-def legend(figure: Figure, axes: Sequence[Any], *, columns: int = 4) -> None:
-    """One legend below all panels, each entry once."""
+def legend(figure: Figure, axes: Sequence[Any], *, columns: int | None = None) -> None:
+    """One legend below all panels, each entry once; two columns a panel fit unless told otherwise."""
     entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     if entries:
+        columns = columns or 2 * min(3, len(axes))
         figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(columns, len(entries)), frameon=False)
 
 
