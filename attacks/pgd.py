@@ -93,7 +93,7 @@ def ascend(
     `momentum` mu replaces the gradient by g <- mu g + grad / |grad|_1 (arXiv 1710.06081, eq. 6).
     """
     compare = keep == "best" and view.draws == 1
-    objective = named(loss, threat, standing_only=True) if compare and isinstance(loss, str) else loss
+    objective = named(loss, threat, standing_only=compare) if isinstance(loss, str) else loss
     best, fewest = x.clone(), x.new_full((len(x),), torch.inf)
     alive, gathered = torch.arange(len(x), device=x.device), torch.zeros_like(x)
 
