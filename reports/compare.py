@@ -109,8 +109,7 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Re
     low, high = statistics.wilson(rate, n)
     training = victim.get("training")
     sample, task = np.nonzero(known)
-    parts = [str(i).split("+") for i in arrays["ids"]]
-    scarce = min(range(len(parts[0])), key=lambda k: len({p[k] for p in parts}))
+    images = clusters(arrays["ids"])
     figures = {
         "model": entry["model"],
         "defense": entry["defense"],
@@ -150,8 +149,15 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Re
         mean[known],
         np.asarray(worst[0][known]),
         tuple(f"{arrays['ids'][s]}/{t}" for s, t in zip(sample, task, strict=True)),
-        tuple(parts[s][scarce] for s in sample),
+        tuple(images[s] for s in sample),
     )
+
+
+def clusters(ids: Sequence[str] | NDArray[np.str_]) -> list[str]:
+    """Of every sample of a pairing, the image of its shortest set: samples that share one are resampled together."""
+    parts = [str(i).split("+") for i in ids]
+    scarce = min(range(len(parts[0])), key=lambda k: len({p[k] for p in parts}))
+    return [p[scarce] for p in parts]
 
 
 def _how(record: Record) -> str:

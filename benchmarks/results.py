@@ -1,0 +1,214 @@
+"""The comparisons of docs/results.md: runs them, and writes the page from what they stored.
+
+    python benchmarks/results.py --data-root ../shared/data --out OUT
+
+A study is one or more `medrobust` commands into one folder. Finished trainings and cells are read, so an interrupted run goes on; give the
+studies' names to run some of them. The page is written when all of them have results. On two CPU cores all of it takes some hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from robustbench_med import statistics
+from robustbench_med.reports.compare import clusters
+from robustbench_med.reports.tables import attack_name
+from robustbench_med.store import Record, Store
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAIRINGS = {"breast-chest": "breastmnist+pneumoniamnist", "brain-breast": "sartaj-mri+breastmnist"}
+FAMILY = ("mail", "mail+rpf", "mail+man", "robust-mail")
+DRAWS = (1, 8, 32)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Commands into one folder; the first is the comparison whose table, verdict and figure are shown."""
+
+    title: str
+    text: str
+    commands: tuple[str, ...]
+
+
+def studies() -> dict[str, Study]:
+    """Name (folder) of every study, in the order of the page."""
+    found = {}
+    for place, data in PAIRINGS.items():
+        on = f"--limit 128 --data {data} --size 32"
+        narrow = "--model-param width=8"
+        found[f"models-{place}"] = Study(
+            f"Fusion models, undefended, on {data}",
+            "Six ways of fusing, encoders of width 8, trained three times each.",
+            (
+                "compare --model early,late,gmu,mmtm,lmf,cross-attention --defense none --attack pgd,autoattack --attack-param queries=300 "
+                f"--train-seed 0,1,2 {narrow} {on}",
+            ),
+        )
+        found[f"defences-{place}"] = Study(
+            f"Defences of late fusion on {data}",
+            "Eight defences of one model, each attacked by the attack that fits it.",
+            (
+                "compare --model late --defense none,pgd-at,trades,rpf,pni,smoothing,jpeg,median,bit-depth --attack fgsm,pgd,apgd "
+                f"--attack-param steps=20 {on}" + (f" {narrow}" if place == "brain-breast" else ""),
+            ),
+        )
+    on = f"--limit 64 --data {PAIRINGS['breast-chest']} --size 32"
+    found["robust-mail"] = Study(
+        f"Robust-MAIL, taken apart, on {PAIRINGS['breast-chest']}",
+        "MAIL, random projection filters alone, modulated attention noise alone, and both.",
+        (
+            "compare --model mail --defense none,rpf,man,robust-mail --attack fgsm,pgd,square --attack-param queries=300 "
+            f"--attack-param steps=10 {on}",
+            *(f"run --model {','.join(FAMILY)} --attack pgd --attack-param eot={n} --attack-param steps=10 {on}" for n in DRAWS),
+            f"run --model {','.join(FAMILY[1:])} --attack transfer --source mail --attack-param steps=10 {on}",
+        ),
+    )
+    return found
+
+
+def run(study: Study, folder: Path, data_root: str) -> None:
+    for command in study.commands:
+        print(f"medrobust {command}", flush=True)
+        where = ["--data-root", data_root, "--accept-unverified", "--out", str(folder)]
+        subprocess.run([sys.executable, "-m", "robustbench_med.cli", *command.split(), *where], check=True)
+
+
+# --- the page ------------------------------------------------------------------------------------------------------------------
+
+
+def section(name: str, study: Study, folder: Path) -> list[str]:
+    """One study: its commands, what they cost, the comparison's tables and verdict, its figure."""
+    records = Store(folder).records()
+    text = (folder / "compare.md").read_text(encoding="utf-8")
+    tables, _, rest = text[text.index("\n## ") + 1 :].partition("## Verdict")
+    verdict = rest.partition("\nWorst case:")[0].strip()
+    shutil.copy(folder / "pareto.png", DOCS / "figures" / f"results-{name}.png")
+    lines = [f"## {study.title}", "", study.text, "", "```bash"]
+    lines += [f"medrobust {command}" for command in study.commands]
+    lines += ["```", "", cost(records), ""]
+    lines += [line.replace("## ", "**", 1) + "**" if line.startswith("## ") else line for line in tables.strip().splitlines()]
+    lines += ["", f"![Robust against clean accuracy](figures/results-{name}.png)", "", verdict, ""]
+    return lines
+
+
+def cost(records: list[Record]) -> str:
+    """What was measured and how long it took, from the records."""
+    trained = {r["spec"]["victim"]["weights_sha256"]: r["victim"]["training"] for r in records}
+    training = sum(facts["seconds"] for facts in trained.values() if facts)
+    attacks = sum(r["cost"]["seconds"] for r in records)
+    seeds = sorted({r["spec"]["victim"]["train_seed"] for r in records})
+    return (
+        f"{len(records)} cells, {len(trained)} trainings (seeds {', '.join(map(str, seeds))}): {training / 60:.0f} minutes of training, "
+        f"{attacks / 60:.0f} minutes of attacks, each in one thread of a busy 2-core machine."
+    )
+
+
+def evidence(folder: Path) -> list[str]:
+    """How much of Robust-MAIL's robustness is real: the release protocol's figure beside those of sound attacks, and what remains."""
+    store = Store(folder)
+    columns = {"release protocol": ("pgd", "release", None)} | {f"pgd, EOT {n}": ("pgd", "sound", n) for n in DRAWS}
+    columns |= {"transfer from mail": ("transfer", "sound", None), "square": ("square", "sound", None)}
+    cells: dict[tuple[str, str], Record] = {}
+    for record in store.records():
+        attack, protocol, eot = (
+            attack_name(record).split()[0],
+            record["spec"]["protocol"]["name"],
+            record["spec"]["attack"]["params"].get("eot"),
+        )
+        for name, (wanted, under, draws) in columns.items():
+            if (attack, protocol) == (wanted, under) and draws in (None, eot):
+                cells[record["spec"]["victim"]["model"], name] = record
+    lines = ["| victim | clean | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    for model in FAMILY:
+        clean = np.mean([cell["figures"]["clean"] for (of, _), cell in cells.items() if of == model])
+        shown = [interval(cells.get((model, name))) for name in columns]
+        lines.append(f"| {model} | {clean:.3f} | " + " | ".join(shown) + " |")
+    lines.append("")
+    sound = [name for name in columns if name != "release protocol"]
+    strongest = {m: min((cells[m, c] for c in sound if (m, c) in cells), key=lambda r: r["figures"]["robust"]) for m in FAMILY}
+    for model in FAMILY[1:]:
+        apparent = advantage(store, cells[model, "release protocol"], cells["mail", "release protocol"])
+        real = advantage(store, strongest[model], strongest["mail"])
+        by = f"{attack_name(strongest[model])} against it, {attack_name(strongest['mail'])} against mail"
+        verdict = "is real" if real[1] > 0 else "is not there" if real[2] < 0 or real[0] <= 0 else "cannot be told from none"
+        lines.append(
+            f"- **{model}**: {points(apparent)} over mail under the release protocol; {points(real)} under the strongest sound attack on "
+            f"each ({by}). The advantage {verdict}."
+        )
+    return [*lines, ""]
+
+
+def advantage(store: Store, a: Record, b: Record) -> tuple[float, float, float]:
+    """Difference of two victims' robust accuracy on the same samples, in points, with a bootstrap interval over distinct images."""
+    first, second = store.arrays(a), store.arrays(b)
+    if not np.array_equal(first["ids"], second["ids"]):
+        raise AssertionError("paired victims were measured on different samples")
+    known = first["labels"] >= 0
+    images = clusters(first["ids"])
+    difference = (first["robust_right"] - second["robust_right"])[known]
+    low, high = statistics.bootstrap_difference(difference, [images[sample] for sample in np.nonzero(known)[0]])
+    return 100 * float(difference.mean()), 100 * low, 100 * high
+
+
+def points(found: tuple[float, float, float]) -> str:
+    return "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*found)
+
+
+def interval(record: Record | None) -> str:
+    if record is None:
+        return "-"
+    low, high = record["figures"]["robust_interval"]
+    return f"{record['figures']['robust']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def page(found: dict[str, Study], out: Path, data_root: str) -> str:
+    lines = [
+        "# Results",
+        "",
+        "Real images, small networks, small images: these tables show what the attacks and defences do, and are no claim about full-size "
+        "networks. Everything here is written by",
+        "",
+        "```bash",
+        "python benchmarks/results.py --data-root DATA --out OUT",
+        "```",
+        "",
+        "out of the records of the commands shown, to which it adds `--data-root DATA --accept-unverified --out OUT/STUDY`. Images of 32 "
+        "pixels, preset `quick`, radius 4/255 in both modalities, both tasks attacked at once; a figure is the mean accuracy of the two "
+        "tasks. `worst case` takes for every sample the attack that hurts most. [Columns](columns.md), [trust](trust.md).",
+        "",
+    ]
+    for name, study in found.items():
+        lines += section(name, study, out / name)
+        if name == "robust-mail":
+            lines += ["### How much of it is real?", "", *evidence(out / name)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    found = studies()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("study", nargs="*", help=f"Studies to run, of {', '.join(found)}; all by default.")
+    parser.add_argument("--data-root", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for name in options.study or found:
+        run(found[name], options.out / name, options.data_root)
+    missing = [name for name in found if not (options.out / name / "compare.md").exists()]
+    if missing:
+        print(f"no page yet: {', '.join(missing)} not run")
+        return
+    (DOCS / "results.md").write_text(page(found, options.out, options.data_root), encoding="utf-8")
+    print(f"written: {DOCS / 'results.md'}")
+
+
+if __name__ == "__main__":
+    main()
