@@ -95,6 +95,9 @@ def climb(
     window, shrink, shortest = (max(int(share * steps), 1) for share in (0.22, 0.03, 0.06))
     gradient = view.gradient(x, y, threat, loss=objective, eot=eot)
     grad, value = gradient.direction, gradient.loss
+    losses = x.new_full((steps + 1, len(x)), torch.nan)
+    losses[0] = value
+    view.trace(losses)
     result, fewest = x.clone(), gradient.standing.clone()
     rows = torch.arange(len(x), device=x.device)
     x_prev, x_max, grad_max, f_max, f_check = x, x.clone(), grad.clone(), value.clone(), value.clone()
@@ -111,6 +114,7 @@ def climb(
         gradient = view.gradient(x, y, threat, loss=objective, eot=eot)
         rises += gradient.loss > value
         grad, value = gradient.direction, gradient.loss
+        losses[i + 1, rows] = value
         higher = value > f_max
         x_max[higher], grad_max[higher], f_max[higher] = x[higher], grad[higher], value[higher]
         better = (gradient.standing < fewest[rows]) | ((gradient.standing == fewest[rows]) & higher)

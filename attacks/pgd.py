@@ -96,14 +96,17 @@ def ascend(
     objective = named(loss, threat, standing_only=compare) if isinstance(loss, str) else loss
     best, fewest = x.clone(), x.new_full((len(x),), torch.inf)
     alive, gathered = torch.arange(len(x), device=x.device), torch.zeros_like(x)
+    losses = x.new_full((steps, len(x)), torch.nan)
+    view.trace(losses)
 
     def record(x: Tensor, share: Tensor) -> None:
         """Later iterates win ties: their loss is usually higher."""
         improved = share <= fewest[alive]
         best[alive[improved]], fewest[alive[improved]] = x[improved], share[improved]
 
-    for _ in range(steps):
+    for i in range(steps):
         gradient = view.gradient(x, y, threat, loss=objective, eot=eot)
+        losses[i, alive] = gradient.loss
         direction = gradient.direction
         if momentum:
             direction = gathered = momentum * gathered + direction / direction.abs().mean(1, keepdim=True).clamp_min(1e-30)

@@ -111,6 +111,7 @@ class View:
         self.batch_draws = batch_draws
         self.passes = Passes()
         self.nonfinite_gradients = 0
+        self.losses: Tensor | None = None
         self.segments: list[Segment] = []
         start = 0
         for c, h, w in shapes:
@@ -189,6 +190,14 @@ class View:
             self.nonfinite_gradients += int((~finite.all(1)).sum())
             gradient = torch.where(finite, gradient, 0.0)
         return Gradient(gradient / eot, value / eot, stands / eot)
+
+    def trace(self, losses: Tensor) -> None:
+        """Notes in `losses` the attack losses (steps, B) of a run, NaN where a sample had left the batch; a caller reads and clears them.
+
+        Of several runs on one batch (restarts, targets, members of an ensemble) the first counts: it alone has every sample in it.
+        """
+        if self.losses is None:
+            self.losses = losses
 
     # --- the threat model ------------------------------------------------------------------------------------------------
 

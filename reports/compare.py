@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from robustbench_med import statistics
 from robustbench_med.paths import write_atomically, write_text
-from robustbench_med.reports.style import COLOURS, MARKERS, STYLE
+from robustbench_med.reports.style import COLOURS, MARKERS, STYLE, outlined
 from robustbench_med.reports.tables import TRUST, attack_name, marks, trust
 from robustbench_med.spec import canonical_hash, radius_label
 from robustbench_med.store import Record, Store
@@ -27,6 +27,9 @@ from robustbench_med.store import Record, Store
 CONTROL = "noise"
 FIGURE = "pareto.png"
 SIGNIFICANT = 0.05
+NARROWEST = 0.2
+"""Least span of an axis of accuracies."""
+MARGIN = 0.03
 
 
 @dataclass(frozen=True)
@@ -338,17 +341,16 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
             front = group.sort_values(["clean", "worst"], ascending=False)
             front = front[front.worst > front.worst.cummax().shift(fill_value=-1)]
             axis.plot(front.clean, front.worst, color="#999999", linewidth=1, zorder=1, label="_front")
-            for _, row in group.iterrows():
+            for _, row in group.sort_values("gflops", ascending=False, kind="stable").iterrows():  # small points over large ones
                 axis.scatter(
                     row.clean,
                     row.worst,
                     s=40 + 260 * row.gflops / table.gflops.max(),
-                    color=COLOURS[models.index(row.model) % len(COLOURS)],
                     marker=(MARKERS + "<>ph*dH8")[defences.index(row.defense) % 15],
-                    alpha=0.8,
-                    edgecolors="white",
+                    **outlined(COLOURS[models.index(row.model) % len(COLOURS)]),
                     zorder=2,
                 )
+            axis.set(xlim=span(group.clean), ylim=span(group.worst))
             synthetic = " (synthetic)" if group.synthetic.any() else ""
             axis.set(
                 title=f"{data}{synthetic}\n{norm}, {eps}, protocol {group.protocol.iloc[0]}, n = {group.n.iloc[0]}", xlabel="clean accuracy"
@@ -367,6 +369,15 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
             write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None}))
         finally:
             plt.close(figure)
+
+
+def span(shares: pd.Series) -> tuple[float, float]:
+    """Limits of an axis of shares: at least 0.2 apart and inside [0, 1], with a margin, so that small differences look small."""
+    low, high = float(shares.min()) - MARGIN, float(shares.max()) + MARGIN
+    missing = max(0.0, NARROWEST - (high - low)) / 2
+    low, high = low - missing, high + missing
+    shift = max(0.0, -low) - max(0.0, high - 1)
+    return max(0.0, low + shift), min(1.0, high + shift)
 
 
 def _number(value: float | None) -> str:

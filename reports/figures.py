@@ -53,3 +53,5 @@ def draw(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterat
             yield f"cross-modal-{plots.slug(key)}", plots.cross_modal(group)
     for name, figure in plots.minimal_norms(records, look):
         yield f"minimal-norm-{name}", figure
+    for name, figure in plots.convergence(records, look):
+        yield f"convergence-{name}", figure

@@ -1,4 +1,4 @@
-"""Figures out of the leaderboard: accuracy against radius, clean against robust, attack x model, draws of EOT, minimal norms."""
+"""Figures out of the leaderboard: accuracy against radius, clean against robust, attack x model, EOT, minimal norms, convergence."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustbench_med.reports import style
 from robustbench_med.reports.paper import CONTROL, radius_of, victim_names
-from robustbench_med.reports.tables import each, families, is_cross_modal, leaderboard
+from robustbench_med.reports.tables import each, is_cross_modal, leaderboard, ranked
 from robustbench_med.store import Record
 
 SETTING = ["data", "size", "n", "norm", "target", "protocol"]
@@ -98,12 +99,12 @@ def pareto(group: pd.DataFrame, look: Look) -> Figure | None:
     largest = group.gflops.max() or 1
     for axis, eps in zip(axes, radii, strict=True):
         points = group[group.eps == eps]
-        for row in each(points):
+        for row in each(points.sort_values("gflops", ascending=False, kind="stable")):  # small points over large ones
             bars = {"xerr": _error(row, "clean"), "yerr": _error(row, "robust")}
             colour, marker = look[row.model]
             axis.errorbar(row.clean, row.robust, **bars, color=colour, alpha=0.35, linewidth=1)
             area = 40 + 360 * row.gflops / largest
-            axis.scatter(row.clean, row.robust, area, color=colour, marker=marker, alpha=0.8, edgecolors="white", zorder=3)
+            axis.scatter(row.clean, row.robust, area, marker=marker, **style.outlined(colour), zorder=3)
             axis.plot([], [], marker, color=colour, label=f"{row.model} ({row.gflops:.3g} GFLOPs)")
         axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
         axis.set(xlim=(0, 1.03), ylim=(0, 1.03), xlabel="clean accuracy", title=f"strongest attack at {eps}")
@@ -233,16 +234,12 @@ def eot(group: pd.DataFrame, look: Look) -> Figure | None:
 
 def minimal_norms(records: Sequence[Record], look: Look) -> Iterator[tuple[str, Figure]]:
     """Robust accuracy against the size of the smallest perturbation found, a figure a setting, from minimal-norm attacks."""
-    found: dict[tuple[Any, ...], list[tuple[Record, pd.Series]]] = {}
-    for family in families([r for r in records if r["figures"].get("minimal_norm")]):
-        row = leaderboard(family).iloc[0]
-        found.setdefault(tuple(row[SETTING]), []).append((family[0], row))
-    for key, members in sorted(found.items()):
+    for key, members in by_setting([r for r in records if r["figures"].get("minimal_norm")]):
         figure, (axis,) = style.grid(1, width=7, height=4.6)
-        once = {(row.model, row.checkpoint, row.attack, row.engine): (record, row) for record, row in members}  # radii share one search
+        once = {(row.model, row.checkpoint, row.attack, row.engine): (family, row) for family, row in members}  # radii share one search
         attacks = sorted({row.attack for _, row in members})
-        for record, row in once.values():
-            minimal = record["figures"]["minimal_norm"]
+        for family, row in once.values():
+            minimal = family[0]["figures"]["minimal_norm"]
             radius, robust = zip(*minimal["curve"], strict=True)
             median = "" if minimal["median"] is None else f", median {minimal['median']:.3g}"
             dash = style.DASHES[attacks.index(row.attack) % len(style.DASHES)]
@@ -251,6 +248,52 @@ def minimal_norms(records: Sequence[Record], look: Look) -> Iterator[tuple[str, 
         axis.set_xlabel(f"{members[0][1].norm} size of the smallest perturbation found (pixels in 0..1)")
         style.legend(figure, [axis], columns=2)
         yield slug(key), figure
+
+
+def convergence(records: Sequence[Record], look: Look) -> Iterator[tuple[str, Figure]]:
+    """Attack loss before each step, a figure a setting, a panel an objective and radius, one line a model and attack.
+
+    A curve that still rises at its end belongs to an attack that needs more steps. Means over seeds and folds; of several settings of
+    an attack the strongest.
+    """
+    stepped = [record for record in records if record["figures"].get("attack_loss") and not is_cross_modal(record)]
+    for key, members in by_setting(stepped):
+        shown = set(leading(pd.DataFrame([row for _, row in members]))[0].model)
+        lines: dict[tuple[Any, ...], list[Record]] = {}
+        for family, row in sorted(members, key=lambda member: member[1].robust):
+            if row.model in shown:
+                panel = objective(family[0]), radius_of(row.eps), row.eps
+                lines.setdefault((panel, row.model, row.checkpoint, row.attack), family)
+        panels, attacks = sorted({line[0] for line in lines}), sorted({line[3] for line in lines})
+        figure, axes = style.grid(len(panels))
+        for (panel, model, _, attack), family in sorted(lines.items(), key=lambda item: item[0]):
+            losses = np.mean([np.array(record["figures"]["attack_loss"], float) for record in family], 0)
+            i = attacks.index(attack)
+            how = {"linestyle": style.DASHES[i % len(style.DASHES)], "marker": style.MARKERS[i % len(style.MARKERS)], "markersize": 5}
+            every = max(1, len(losses) // 8)
+            axes[panels.index(panel)].plot(losses, **how, markevery=every, color=look[model][0], label=f"{model}, {attack}")
+        for axis, (loss, _, eps) in zip(axes, panels, strict=True):
+            axis.set(title=f"{loss}, {eps}", xlabel="steps taken", ylabel="attack loss (sum over attacked tasks)")
+        title = "attack loss of the first run (restart, target, member), mean over attacked samples"
+        figure.suptitle(f"{title}\n{describe(members[0][1])}", fontsize=11)
+        style.legend(figure, axes)
+        yield slug(key), figure
+
+
+def objective(record: Record) -> str:
+    """What an attack's first run ascends; `apgd-t` has its own, autoattack begins with cross-entropy."""
+    attack, target = record["spec"]["attack"], record["spec"]["threat"].get("target")
+    loss = "dlr towards the likeliest wrong class" if attack["name"] == "apgd-t" else attack["params"].get("loss", "ce")
+    return f"{loss}{' towards the target' if target else ''}"
+
+
+def by_setting(records: Sequence[Record]) -> list[tuple[tuple[Any, ...], list[tuple[list[Record], pd.Series]]]]:
+    """Families of records and their rows of the leaderboard, best first, by what a figure must not mix."""
+    board, members = ranked(records)
+    found: dict[tuple[Any, ...], list[tuple[list[Record], pd.Series]]] = {}
+    for (_, row), family in zip(board.iterrows(), members, strict=True):
+        found.setdefault(tuple(row[SETTING]), []).append((family, row))
+    return sorted(found.items())
 
 
 def describe(row: Any, trust: str = "") -> str:

@@ -37,6 +37,11 @@ def looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return {name: (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]) for i, name in enumerate(sorted(set(names)))}
 
 
+def outlined(colour: str) -> dict[str, Any]:
+    """How a filled point looks where others may lie on it: translucent, with an outline of its own colour, never cut by the axes."""
+    return {"facecolors": [(colour, 0.35)], "edgecolors": colour, "linewidths": 1.4, "clip_on": False}
+
+
 def grid(n: int, *, width: float = 5.2, height: float = 4.4, **subplots: Any) -> tuple[Figure, list[Any]]:
     """A figure of n panels, at most three in a row; the rest of the last row is hidden."""
     columns = min(3, n)

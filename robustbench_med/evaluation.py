@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,9 +130,11 @@ def attack_pass(
     size, l2 = np.zeros((2, len(samples), len(view.segments)), np.float32)
     smallest = np.zeros((len(samples), len(tasks)), np.float32) if attack in MINIMAL and method.engine == "native" else None
     adversarials: dict[int, Tensor] = {}
+    losses: list[NDArray[Any]] = []
     for rows in batches(targets, setting.batch_size):
         x = view.pack(samples.batch(rows)).to(setting.device)
         streams = Streams.seeded(setting.seed, list(ids[rows]), attack)
+        view.losses = None
         with seeded(setting.device, setting.seed, attack, ids[rows[0]]):
             y = aims[rows].to(setting.device)
             if smallest is None:
@@ -144,6 +147,8 @@ def attack_pass(
         view.check(x_adv, x, threat)
         size[rows], l2[rows] = view.distances(x_adv, x, "Linf").cpu().numpy(), view.distances(x_adv, x, "L2").cpu().numpy()
         adversarials.update(zip(rows.tolist(), x_adv.cpu(), strict=True))
+        if view.losses is not None:
+            losses.append(view.losses.cpu().numpy())
         tick(len(rows))
     attack_passes = (view.passes.forward, view.passes.backward)
 
@@ -170,6 +175,8 @@ def attack_pass(
     }
     if smallest is not None:
         figures["minimal_norm"] = minimal_norm(smallest, clean.right[:, tasks].mean(1), threat)
+    if losses:
+        figures["attack_loss"] = mean_losses(np.concatenate(losses, 1))
     if method.goals is not None:
         figures["target_rate"] = target_rate(method.goals.numpy(), vote, tasks)
     n = min(samples.distinct_labels[t] for t in tasks)
@@ -253,6 +260,17 @@ def minimal_norm(smallest: NDArray[np.float32], clean: NDArray[np.float32], thre
         "curve": curve,
         "not_found": int(len(broken) - len(finite)),
     }
+
+
+def mean_losses(losses: NDArray[Any]) -> list[float | None]:
+    """Mean over attacked samples (columns) of the attack loss before each step (rows), to six digits.
+
+    A sample that fell and left the batch (NaN) keeps its last loss; None where no sample has had a finite one yet.
+    """
+    losses = np.where(np.isfinite(losses), losses, np.nan).astype(np.float64)
+    for before, now in itertools.pairwise(losses):
+        np.copyto(now, before, where=np.isnan(now))
+    return [float(f"{row[~np.isnan(row)].mean():.6g}") if not np.isnan(row).all() else None for row in losses]
 
 
 def single_draw(clean: Clean, method: Method) -> bool:

@@ -133,6 +133,11 @@ class Figures(_Open):
     balanced_accuracy: Share
     auc: Share | None
     minimal_norm: MinimalNorm | None = None
+    attack_loss: list[float | None] | None = Field(
+        None,
+        description="of attacks that step along a gradient, in their first run (restart, likeliest target, member of autoattack): what "
+        "they ascend before each step, summed over the attacked tasks, mean over the attacked samples; a sample that fell keeps its last",
+    )
 
 
 class Sign(_Open):

@@ -147,3 +147,12 @@ def test_pairs_refuse_different_samples_and_skip_pairs_that_share_neither_model_
         compare.pairs([a, other])
     stranger = Row(a.figures | {"model": "early", "defense": "trades"}, a.worst, a.first, a.units, a.clusters)
     assert compare.pairs([a, stranger]).empty
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [([0.87, 0.872], (0.771, 0.971)), ([0.998, 1.0], (0.8, 1.0)), ([0.0, 0.0], (0.0, 0.2)),
+     ([0.2, 0.7], (0.17, 0.73)), ([0.0, 1.0], (0.0, 1.0))],
+)  # fmt: skip
+def test_axes_of_accuracies_span_a_fifth_inside_zero_and_one(shares, expected) -> None:
+    assert compare.span(pd.Series(shares)) == pytest.approx(expected)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import ATTACKS, Threat, View, complete
 from robustbench_med.data import Component, Samples
-from robustbench_med.evaluation import Method, Setting, attack_pass, clean_pass, is_stochastic
+from robustbench_med.evaluation import Method, Setting, attack_pass, clean_pass, is_stochastic, mean_losses
 from robustbench_med.models.mail import MAIL
 
 CPU = torch.device("cpu")
@@ -161,3 +161,33 @@ def test_the_curve_of_perturbation_sizes_starts_at_clean_accuracy_and_falls(name
     assert list(robust) == sorted(robust, reverse=True)
     assert robust[-1] < robust[0]
     assert radii[-1] > 0
+
+
+@pytest.mark.parametrize(("name", "length"), [("bim", 8), ("pgd", 8), ("mim", 8), ("apgd", 9), ("apgd-t", 9), ("autoattack", 9)])
+def test_the_attack_loss_is_a_mean_over_samples_whatever_the_batch_and_rises(name: str, length: int) -> None:
+    samples, threat = two_head_samples(), Threat("Linf", (0.1, 0.1), (0, 1))
+    losses = [
+        evaluate(TwoHeads().eval(), samples, threat, name, setting(size), steps=8, restarts=3, queries=5)[1].figures["attack_loss"]
+        for size in (1, 7, 64)
+    ]
+    assert len(losses[0]) == length
+    for other in losses[1:]:
+        assert other == pytest.approx(losses[0], rel=1e-4)
+    assert losses[0][-1] > losses[0][0] + 0.5
+
+
+def test_the_attack_loss_begins_with_the_clean_loss_and_costs_no_pass() -> None:
+    samples, threat = two_head_samples(), Threat("Linf", (0.1, 0.1), (0, 1))
+    _, outcome = evaluate(TwoHeads().eval(), samples, threat, "bim", setting(7), steps=5)
+    logits = TwoHeads().eval()(*samples.batch(range(len(samples))))
+    clean = sum(nn.functional.cross_entropy(z, samples.labels[:, t]) for t, z in enumerate(logits))
+    assert outcome.cost["attacked_samples"] == len(samples)
+    assert outcome.figures["attack_loss"][0] == pytest.approx(float(clean), rel=1e-4)
+    assert outcome.cost["attack_backward"] <= 5 * len(samples)
+    assert "attack_loss" not in evaluate(TwoHeads().eval(), samples, threat, "noise", setting())[1].figures
+
+
+def test_a_sample_that_fell_keeps_its_last_finite_loss() -> None:
+    nan, inf = np.nan, np.inf
+    assert mean_losses(np.array([[1.0, nan, 3.0], [2.0, nan, nan], [inf, 8.0, nan]])) == [2.0, 2.5, pytest.approx(13 / 3, rel=1e-5)]
+    assert mean_losses(np.array([[nan, inf], [1.0, nan]])) == [None, 1.0]

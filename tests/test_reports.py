@@ -102,11 +102,13 @@ def test_every_figure_is_drawn_at_the_ends_of_the_scale_and_says_what_it_shows(t
     made = [record(m, r, clean=1.0, eps=e / 255, eot=n) for m, r in (("mail", 0.0), ("late", 1.0)) for e in (1, 4) for n in (1, 8)]
     made += [record(robust=r, eps=e, tasks=(t,)) for r, e in ((0.0, [0.1, 0.0]), (1.0, [0.0, 0.1])) for t in (0, 1)]
     sweep = [record("late", 0.3, attack="cw", eps=e, norm="L2") for e in (0.5, 1.0)]
+    for one in made:
+        one["figures"]["attack_loss"] = [0.1, None, 2.5]
     for one in sweep:
         one["figures"]["minimal_norm"] = {"median": 0.7, "curve": [[0.0, 0.9], [0.7, 0.45], [1.2, 0.0]]}
     store = fill(Store(tmp_path), *made, *sweep, images=True)
     written = reports.write_all(tmp_path, page=False)
-    questions = {"robust-accuracy", "heat-map", "clean-robust", "eot", "per-class", "cross-modal", "minimal-norm"}
+    questions = {"robust-accuracy", "heat-map", "clean-robust", "eot", "per-class", "cross-modal", "minimal-norm", "convergence"}
     pictures = [path for path in written if path.parent.name == "figures"]
     assert {next(q for q in questions if path.name.startswith(q)) for path in pictures} == questions
     for path in pictures:
@@ -116,6 +118,23 @@ def test_every_figure_is_drawn_at_the_ends_of_the_scale_and_says_what_it_shows(t
     minimal = next(path for path in pictures if path.name.startswith("minimal")).with_suffix(".svg").read_text()
     assert minimal.count("median 0.7") == 1  # radii share one search, so one curve
     assert len([path for path in written if path.parent.name == "gallery"]) == len({r["spec"]["victim"]["model"] for r in store.records()})
+
+
+def test_convergence_is_one_panel_an_objective_and_radius_with_the_mean_over_seeds() -> None:
+    made = [record(eps=e / 255, seed=s, attack=a) for e in (1, 4) for s in (0, 1) for a in ("pgd", "bim", "noise")]
+    for one in made:
+        if one["spec"]["attack"]["name"] != "noise":
+            one["figures"]["attack_loss"] = [0.0, 1.0 + 2 * one["spec"]["seed"]]
+    targeted = record(attack="apgd-t", eps=1 / 255)
+    targeted["figures"]["attack_loss"] = [-1.0, 0.5, 0.75]
+    ((name, figure),) = plots.convergence([*made, targeted], {"mail": ("#000000", "o")})
+    assert name == "heads+chests-64-50-Linf-joint-sound"
+    titles = ["ce, 1/255", "ce, 4/255", "dlr towards the likeliest wrong class, 1/255"]
+    panels = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in panels] == titles
+    assert [len(axis.lines) for axis in panels] == [2, 2, 1]
+    assert panels[0].lines[0].get_ydata().tolist() == [0.0, 2.0]
+    assert list(plots.convergence([record()], {})) == []  # records made before the loss was kept
 
 
 def test_names_with_markup_are_shown_as_they_are() -> None:
