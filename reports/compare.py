@@ -101,7 +101,7 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Re
     worst = []
     for of_seed in by_seed.values():
         rights = [store.arrays(of_seed[attack])["robust_right"][:, tasks] for attack in real]
-        worst.append(statistics.worst_case(rights, first["draws"]))
+        worst.append(statistics.worst_case(rights, known, first["draws"]))
     mean = np.mean(worst, 0)
     per_task = [float(mean[known[:, i], i].mean()) for i in range(len(tasks))]
     n = min(first["figures"]["tasks"][t]["n_distinct"] for t in tasks)
@@ -286,9 +286,10 @@ def markdown(table: pd.DataFrame, paired: pd.DataFrame, sentences: Sequence[str]
     lines += ["## Verdict", "", *(f"- {sentence}" for sentence in sentences), ""]
     lines += [
         "Worst case: per sample the attack that hurts most (for random victims chosen on one half of the draws and measured on the",
-        "other). Naive: what an attack that ignores the defence would have reported (no EOT and one draw on random victims, unaware",
-        "of input transforms). Trust: the worst sign that an attack failed, over the attacks of a row. Training x and FLOPs x are",
-        "relative to no defence, counted in passes and FLOPs; latency x is a clock's.",
+        "other, or one attack on every sample where that harms more). Naive: what an attack that ignores the defence would have",
+        "reported (no EOT and one draw on random victims, unaware of input transforms). Trust: the worst sign that an attack failed,",
+        "over the attacks of a row. Training x and FLOPs x are relative to no defence, counted in passes and FLOPs; latency x is a",
+        "clock's.",
         "",
     ]
     if not paired.empty:

@@ -39,7 +39,7 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(drawn_r
     verdicts = {(r["spec"]["victim"]["model"], r["spec"]["attack"]["name"]): r["trust"] for r in records if not r["naive"]}
     expected = min((verdicts["early", attack] for attack in ("fgsm", "pgd")), key=TRUST.index)
     assert table.trust[0] == expected
-    assert (table.worst <= table[["fgsm", "pgd"]].min(axis=1) + 1e-9)[table.draws == 1].all()
+    assert (table.worst <= table[["fgsm", "pgd"]].min(axis=1) + 1e-6).all()  # robust accuracies are kept in single precision
     plain, fast, jpeg = (table[table.defense == name].iloc[0] for name in ("none", "fast-at", "jpeg"))
     assert plain.training_x == plain.inference_x == jpeg.training_x == 1
     assert fast.training_x == pytest.approx(2.0)  # one more forward and backward pass for each of the loss
