@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def frames(store: Store, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
 
 def paper_tables(found: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
     """The tables for papers out of those of `frames` and `certified.frames`; an empty one gives none."""
-    makers = {
+    makers: dict[str, Callable[[pd.DataFrame], Iterator[paper.Table]]] = {
         "leaderboard": paper.leaderboards,
         "victims": paper.victims,
         "cross_modal": paper.cross_modal,

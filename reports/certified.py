@@ -145,18 +145,17 @@ def tables(curves: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[Table]:
     for case, group in _named(curves).groupby(CASE, sort=True):
         _, size, task, n, n0, draws, alpha = case
         radii = _round_radii(float(group.radius[group.certified > 0].max()))
-        at = group.groupby([*keys, "radius"])[["certified", "certified_low", "certified_high"]].mean()
+        at = group.groupby([*keys, "radius"])[["certified", "certified_low", "certified_high"]].mean().to_dict("index")
         means = of_task[case].groupby(keys, sort=False)[["abstained", "certified_accuracy", "average_radius"]].mean().reset_index()
         rows = []
         for row in each(means):
             cells = [Cell(row.victim), Cell(f"{row.sigma:g}"), Cell(row.noised), Cell(row.abstained)]
             for radius in radii:
-                place = (row.victim, row.sigma, row.noised, radius)
-                if place in at.index:
-                    share, low, high = at.loc[place]
-                    cells.append(Cell(float(share), (high - low) / 2))
-                else:  # beyond what the draws can certify
+                share = at.get((row.victim, row.sigma, row.noised, radius))
+                if share is None:  # beyond what the draws can certify
                     cells.append(Cell(0.0))
+                else:
+                    cells.append(Cell(share["certified"], (share["certified_high"] - share["certified_low"]) / 2))
             rows.append([*cells, Cell(row.average_radius)])
         first: Any = group.iloc[0]
         caption = (

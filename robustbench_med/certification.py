@@ -15,7 +15,7 @@ from robustbench_med import cost, defense, smoothing, training
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.device import BatchSize, choose_device
 from robustbench_med.errors import UserError
-from robustbench_med.models.defenses import INFERENCE, Defended
+from robustbench_med.models.defenses import Defended
 from robustbench_med.models.defenses.randomised import InputNoise
 from robustbench_med.paths import writable_folder
 from robustbench_med.plan import check_names, sample_limit
@@ -118,7 +118,8 @@ def _certificate(
 
 def check_noise(plan: defense.Plan) -> None:
     """Refuses (UserError) a victim whose first input transform is not Gaussian noise."""
-    if not plan.inference or not issubclass(INFERENCE[plan.inference[0].name], InputNoise):
+    transforms = defense.transforms(plan.inference)
+    if not transforms or not isinstance(transforms[0], InputNoise):
         raise UserError(
             f"{plan.name} cannot be certified: the first input transform must be Gaussian noise, as in --defense smoothing "
             "(trained with it), input-noise or pgd-at+input-noise"
