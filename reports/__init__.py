@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from rich.console import RenderableType
 
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.paths import writable_folder, write_text
-from robustbench_med.reports import breakdowns, paper, plots, tables, terminal
-from robustbench_med.store import Record, Store
+from robustbench_med.reports import breakdowns, certified, paper, plots, tables, terminal
+from robustbench_med.store import CERTIFICATES, Record, Store
 
 FIGURE = "robust_accuracy.png"
 PAGE = "leaderboard.html"
@@ -26,22 +26,24 @@ def write(out: Path, *, only: Sequence[Record] | None = None) -> RenderableType:
     """
     records = read(out)
     found = frames(Store(out), records)
-    _write_basics(out, records, found)
+    _write_basics(out, found)
+    plots.robust_against_radius(records, out / FIGURE)
     return terminal.leaderboard(found["leaderboard"] if only is None else tables.leaderboard(only))
 
 
-def _write_basics(out: Path, records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> None:
+def _write_basics(out: Path, found: Mapping[str, pd.DataFrame]) -> None:
     writable_folder(out)
     for name, frame in found.items():
         if len(frame):
             write_text(out / f"{name}.csv", csv(frame))
         else:
             (out / f"{name}.csv").unlink(missing_ok=True)
-    plots.robust_against_radius(records, out / FIGURE)
 
 
 def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Path]:
     """Everything that can be made of the store: CSV, Markdown and LaTeX tables, figures, galleries, the page; returns new paths.
+
+    A folder may hold records, certificates or both; neither is a UserError. The page needs records.
 
     Args:
         page: write leaderboard.html.
@@ -50,14 +52,20 @@ def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Pa
     from robustbench_med.reports import figures, gallery
     from robustbench_med.reports import page as html
 
-    store, records = Store(out), read(out)
-    found = frames(store, records)
-    _write_basics(out, records, found)
+    store, certificates = Store(out), certified.frames(Store(out, CERTIFICATES))
+    proved = len(certificates["certified"]) > 0
+    records = store.records() if proved else read(out)
+    found = frames(store, records) | certificates
+    _write_basics(out, found)
+    if records:
+        plots.robust_against_radius(records, out / FIGURE)
+    if proved:
+        certified.draw(certificates["certified"], out / certified.FIGURE)
     written = write_paper(found, out / "paper")
     if pictures:
         written += figures.write(records, found, out / "figures")
         written += gallery.write(store, strongest(records), out / "gallery")
-    if page:
+    if page and records:
         write_text(out / PAGE, html.render(store, records))
         written.append(out / PAGE)
     return written
@@ -93,11 +101,17 @@ def frames(store: Store, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
 
 
 def paper_tables(found: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
-    """The tables for papers out of those of `frames`."""
-    yield from paper.leaderboards(found["leaderboard"])
-    yield from paper.victims(found["victims"])
-    yield from paper.cross_modal(found["cross_modal"])
-    yield from paper.per_class(found["per_class"])
+    """The tables for papers out of those of `frames` and `certified.frames`; an empty one gives none."""
+    makers: dict[str, Callable[[pd.DataFrame], Iterator[paper.Table]]] = {
+        "leaderboard": paper.leaderboards,
+        "victims": paper.victims,
+        "cross_modal": paper.cross_modal,
+        "per_class": paper.per_class,
+        "certified": lambda curves: certified.tables(curves, found["certified_tasks"]),
+    }
+    for name, make in makers.items():
+        if name in found and not found[name].empty:
+            yield from make(found[name])
 
 
 def write_paper(found: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:

@@ -1,36 +1,62 @@
-"""Certified accuracy against radius: certified.csv, certified_tasks.csv and certified.png, from the certificates of a folder."""
+"""Certified accuracy against radius: tables and figures out of the certificates of a store."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from robustbench_med.paths import write_text
 from robustbench_med.reports import style
+from robustbench_med.reports.paper import Cell, Column, Table, data_name
+from robustbench_med.reports.tables import each
 from robustbench_med.statistics import wilson
 from robustbench_med.store import CERTIFICATES, Record, Store
 
-POINTS = 41
-"""Radii of a curve, from 0 to the largest that n draws can certify."""
-CASE = ["data", "size", "task", "n", "sigma", "n0", "draws", "alpha"]
-"""Curves that agree in these share a panel."""
+STEP = 0.01
+"""Between the radii of a curve: the same ones for every noise, so that curves can be compared and averaged."""
+SHOWN = 5
+"""Radii a printed table has columns for, besides 0."""
+CASE = ["data", "size", "task", "n", "n0", "draws", "alpha"]
+"""Curves that agree in these stand in one table."""
+FIGURE = "certified.png"
 
 
-def write(out: Path) -> pd.DataFrame:
-    """Writes tables and figure of all certificates in a folder; returns the table by task."""
-    store = Store(out, CERTIFICATES)
-    records = store.records()
-    tasks = pd.DataFrame([row for record in records for row in by_task(record)]).sort_values([*CASE, "model", "noised", "train_seed"])
-    curves = pd.DataFrame([row for record in records for row in curve(record, store)])
-    for name, frame in (("certified_tasks.csv", tasks), ("certified.csv", curves)):
-        write_text(out / name, str(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")))
-    figure(curves, out / "certified.png")
-    return tasks
+def write(out: Path) -> None:
+    """Writes certified.csv, certified_tasks.csv and certified.png of all certificates in a folder."""
+    found = frames(Store(out, CERTIFICATES))
+    for name, frame in found.items():
+        write_text(out / f"{name}.csv", str(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")))
+    draw(found["certified"], out / FIGURE)
+
+
+def draw(curves: pd.DataFrame, path: Path) -> None:
+    """`figure` as a file."""
+    with plt.rc_context(style.STYLE):
+        style.save(figure(curves), path)
+
+
+def frames(store: Store) -> dict[str, pd.DataFrame]:
+    """The tables by name, as columns.py describes them: joint certificates first, then those of one modality alone."""
+    records = sorted(store.records(), key=_place)
+    return {
+        "certified_tasks": pd.DataFrame([row for record in records for row in by_task(record)]),
+        "certified": pd.DataFrame([row for record in records for row in curve(record, store)]),
+    }
+
+
+def _place(record: Record) -> tuple[Any, ...]:
+    spec = record["spec"]
+    noised = spec["certificate"]["noised"]
+    where = (spec["data"]["name"], spec["data"]["size"], -len(noised), noised, spec["victim"]["model"], spec["certificate"]["sigma"])
+    return (*where, spec["victim"]["train_seed"], spec["seed"], record["hash"])
 
 
 def _key(record: Record) -> dict[str, Any]:
@@ -53,11 +79,18 @@ def _key(record: Record) -> dict[str, Any]:
 
 def by_task(record: Record) -> list[dict[str, Any]]:
     """One row a task: share abstained, certified accuracy at radius 0, average certified radius (0 where wrong or abstained)."""
-    return [{**_key(record), **figures} for figures in record["figures"]]
+    rows = []
+    for figures in record["figures"]:
+        low, high = wilson(figures["certified_accuracy"], figures["n_distinct"])
+        rows.append({**_key(record), **figures, "certified_low": low, "certified_high": high})
+    return rows
 
 
 def curve(record: Record, store: Store) -> list[dict[str, Any]]:
-    """One row a task and radius: share of samples certified right at this L2 radius, with Wilson's interval over distinct images."""
+    """One row a task and radius: share of samples certified right at this L2 radius, with Wilson's interval over distinct images.
+
+    Radii go up to the first that n draws cannot certify, whatever they say.
+    """
     arrays, certificate = store.arrays(record), record["spec"]["certificate"]
     # n of n draws: the bound is alpha^(1/n)
     largest = max(certificate["sigma"] * float(norm.ppf(certificate["alpha"] ** (1 / certificate["n"]))), 0.0)
@@ -65,7 +98,7 @@ def curve(record: Record, store: Store) -> list[dict[str, Any]]:
     for t, figures in enumerate(record["figures"]):
         known = arrays["labels"][:, t] >= 0
         right = (arrays["predicted"][:, t] == arrays["labels"][:, t])[known]
-        for radius in np.linspace(0, 1.02 * largest, POINTS):
+        for radius in np.round(np.arange(math.ceil(largest / STEP) + 1) * STEP, 6):
             share = float((right & (arrays["radius"][known, t] > radius)).mean())
             low, high = wilson(share, figures["n_distinct"])
             rows.append({**_key(record), "task": figures["task"], "n": figures["n"], "radius": float(radius), "certified": share}
@@ -73,24 +106,71 @@ def curve(record: Record, store: Store) -> list[dict[str, Any]]:
     return rows
 
 
-def figure(curves: pd.DataFrame, path: Path) -> None:
-    """A panel a data set, task and noise; colour by model, line by what is noised; means over seeds."""
-    panels = list(curves.groupby(CASE, sort=True))
-    colours = style.looks(curves.model)
-    with plt.rc_context(style.STYLE):
-        drawn, axes = style.grid(len(panels), width=5.6, height=4.8)
-        for axis, (keys, group) in zip(axes, panels, strict=True):
-            data, _, task, n, sigma, n0, draws, alpha = keys
-            for (model, noised), line in group.groupby(["model", "noised"], sort=True):
-                mean = line.groupby("radius").certified.mean()
-                dash = style.DASHES[sorted(set(group.noised)).index(str(noised)) % len(style.DASHES)]
-                axis.plot(mean.index, mean, color=colours[str(model)][0], linestyle=dash, label=f"{model}, noise on {noised}")
-            synthetic = " (synthetic)" if group.synthetic.any() else ""
-            axis.set(
-                title=f"{data}{synthetic}\n{task}, {n} samples\nsigma = {sigma:g}, n0 = {n0}, n = {draws}, alpha = {alpha:g}",
-                xlabel="L2 radius, pixels in 0..1, over the noised modalities",
-                ylabel="certified accuracy",
-                ylim=(-0.02, 1.02),
-            )
-        style.legend(drawn, axes, columns=2)
-        style.save(drawn, path)
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    """With a column `victim`: the model, and its checkpoint where several of one training seed share name and noise."""
+    several = frame.groupby(["data", "size", "model", "sigma", "train_seed"]).checkpoint.transform("nunique") > 1
+    return frame.assign(victim=frame.model.where(~several, frame.model + " " + frame.checkpoint))
+
+
+def figure(curves: pd.DataFrame) -> Figure:
+    """A panel a data set, task and choice of noised modalities, all noise levels in it; means over seeds."""
+    curves = _named(curves).assign(line=lambda f: f.victim + ", sigma = " + f.sigma.map("{:g}".format))
+    panels = sorted(curves.groupby([*CASE, "noised"], sort=False), key=lambda panel: panel[0][:-1])  # stable: joint before alone
+    names = sorted(set(curves.line))
+    drawn, axes = style.grid(len(panels), width=5.6, height=4.8)
+    for axis, ((data, _, task, n, n0, draws, alpha, noised), group) in zip(axes, panels, strict=True):
+        for name, line in group.groupby("line", sort=True):
+            mean = line.groupby("radius").certified.mean()
+            i = names.index(str(name))
+            dash = style.DASHES[i // len(style.COLOURS) % len(style.DASHES)]
+            axis.plot(mean.index, mean, color=style.COLOURS[i % len(style.COLOURS)], linestyle=dash, label=str(name))
+        synthetic = " (synthetic)" if group.synthetic.any() else ""
+        axis.set(
+            title=f"{data}{synthetic}, noise on {noised}\n{task}, {n} samples\nn0 = {n0}, n = {draws}, alpha = {alpha:g}",
+            xlabel=f"L2 radius, pixels in 0..1, {_bounded(str(noised))}",
+            ylabel="certified accuracy",
+            ylim=(-0.02, 1.02),
+        )
+    style.legend(drawn, axes, columns=2)
+    return drawn
+
+
+def tables(curves: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[Table]:
+    """A table a data set and task: victims with each noise down, L2 radii across; means over seeds.
+
+    Rows of different noised modalities bound different changes, so none is marked the best.
+    """
+    keys = ["victim", "sigma", "noised"]
+    of_task = dict(list(_named(tasks).groupby(CASE, sort=True)))
+    for case, group in _named(curves).groupby(CASE, sort=True):
+        _, size, task, n, n0, draws, alpha = case
+        radii = _round_radii(float(group.radius[group.certified > 0].max()))
+        at = group.groupby([*keys, "radius"])[["certified", "certified_low", "certified_high"]].mean().to_dict("index")
+        means = of_task[case].groupby(keys, sort=False)[["abstained", "certified_accuracy", "average_radius"]].mean().reset_index()
+        rows = []
+        for row in each(means):
+            cells = [Cell(row.victim), Cell(f"{row.sigma:g}"), Cell(row.noised), Cell(row.abstained)]
+            for radius in radii:
+                share = at.get((row.victim, row.sigma, row.noised, radius))
+                if share is None:  # beyond what the draws can certify
+                    cells.append(Cell(0.0))
+                else:
+                    cells.append(Cell(share["certified"], (share["certified_high"] - share["certified_low"]) / 2))
+            rows.append([*cells, Cell(row.average_radius)])
+        first: Any = group.iloc[0]
+        caption = (
+            f"Certified accuracy on {data_name(first)}, {size} px, task {task}, by L2 radius over all modalities jointly, or over one "
+        )
+        caption += f"alone with the others trusted; n = {n}, n0 = {n0}, {draws} draws, alpha = {alpha:g}"
+        headings = ["victim", "sigma", "noise on", "abstained", *(f"radius {radius:g}" for radius in radii), "mean radius"]
+        yield Table("certified", caption, [Column(heading) for heading in headings], rows)
+
+
+def _bounded(noised: str) -> str:
+    return "joint" if not noised.endswith(" alone") else f"of {noised.removesuffix(' alone')}"
+
+
+def _round_radii(largest: float) -> list[float]:
+    """0 and up to SHOWN round radii, the largest certified one among or just beyond them."""
+    step = next((s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if largest <= SHOWN * s), 10.0)
+    return [round(k * step, 6) for k in range(SHOWN + 1) if k == 0 or (k - 1) * step < largest]

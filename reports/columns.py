@@ -30,6 +30,19 @@ _COST = {
 }
 TARGET = "attacked task, or `joint`: all of them at once"
 
+_CERTIFICATE = {
+    **_SAMPLE,
+    "noised": "what the radius bounds: `all modalities` jointly, or one modality `alone`, the others trusted",
+    "sigma": "standard deviation of the noise, pixels in 0..1",
+    "n0": "draws that choose the class",
+    "draws": "draws that bound its probability",
+    "alpha": "chance that a certificate is wrong, each for itself",
+    "train_seed": "seed of the training",
+    "seed": "seed of the draws",
+    "checkpoint": "first 12 digits of the weights' sha256",
+    "task": "task the figures belong to",
+}
+
 COLUMNS: dict[str, dict[str, str]] = {
     "leaderboard": {
         "rank": "place by `robust` among rows of the same data, size, n, threat model, attack, engine and protocol",
@@ -136,6 +149,25 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_CHECKPOINT,
         "lost": "`clean` - `robust`",
     },
+    "certified_tasks": {
+        **_CERTIFICATE,
+        "n": "labelled test samples",
+        "n_distinct": "distinct images behind them",
+        "abstained": "share without a certificate: no class is proved to have more than half of the probability",
+        "certified_accuracy": "share certified right, at whatever radius",
+        "average_radius": "mean L2 radius, pixels in 0..1; 0 where wrong or abstained",
+        "largest_radius": "largest L2 radius of a sample, right or wrong",
+        "certified_low": "lower end of the Wilson 95 % interval of `certified_accuracy` over distinct images",
+        "certified_high": "upper end",
+    },
+    "certified": {
+        **_CERTIFICATE,
+        "n": "labelled test samples",
+        "radius": "L2 radius, pixels in 0..1",
+        "certified": "share certified right at a larger radius than this: no attack of this size can take it",
+        "certified_low": "lower end of its Wilson 95 % interval over distinct images",
+        "certified_high": "upper end",
+    },
 }
 
 TITLES = {
@@ -145,6 +177,8 @@ TITLES = {
     "victims": "One row a trained victim: what it costs. A clock measured the latencies and the training.",
     "per_class": "One row a leaderboard row x attacked task x class: which disease breaks first.",
     "cross_modal": "One row a model x attacked modality x task, from runs that perturb one modality and aim at one task.",
+    "certified_tasks": "One row a victim x noise x noised modalities x task, from `medrobust certify`: what is certified at all.",
+    "certified": "One row more a radius: the certified accuracy curve, up to the first radius that the draws cannot certify.",
 }
 
 
@@ -153,9 +187,10 @@ def page() -> str:
     lines = [
         "# Columns of the tables",
         "",
-        "`medrobust run` and `medrobust report` write these CSV files; rows and columns come in a stable order, figures with six digits.",
-        "An empty field means: not measured, or not defined. The JSON schema of the records behind them is",
-        "[record.schema.json](record.schema.json). This page is written by `python -m robustbench_med.reports.columns > docs/columns.md`.",
+        "`medrobust run`, `medrobust certify` and `medrobust report` write these CSV files; rows and columns come in a stable order,",
+        "figures with six digits. An empty field means: not measured, or not defined. JSON schemas: of the records behind them",
+        "[record.schema.json](record.schema.json), of certificates [certificate.schema.json](certificate.schema.json). This page is",
+        "written by `python -m robustbench_med.reports.columns > docs/columns.md`.",
     ]
     for table, columns in COLUMNS.items():
         lines += ["", f"## {table}.csv", "", TITLES[table], "", "| column | meaning |", "|---|---|"]

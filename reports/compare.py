@@ -104,7 +104,7 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Re
     worst = []
     for of_seed in by_seed.values():
         rights = [store.arrays(of_seed[attack])["robust_right"][:, tasks] for attack in real]
-        worst.append(statistics.worst_case(rights, first["draws"]))
+        worst.append(statistics.worst_case(rights, known, first["draws"]))
     mean = np.mean(worst, 0)
     per_task = [float(mean[known[:, i], i].mean()) for i in range(len(tasks))]
     n = min(first["figures"]["tasks"][t]["n_distinct"] for t in tasks)
@@ -234,21 +234,27 @@ def verdict(table: pd.DataFrame, paired: pd.DataFrame) -> list[str]:
             best = group.iloc[int(group.worst.argmax())]
             sentences.append(
                 f"On {keys[0]} ({keys[1]}, {keys[2]}) {best.model} with {best.defense} has the highest worst-case robust accuracy, "
-                f"{best.worst:.3f} [{best.worst_low:.3f}, {best.worst_high:.3f}], at a clean accuracy of {best.clean:.3f}."
+                f"{best.worst:.3f} [{best.worst_low:.3f}, {best.worst_high:.3f}], at a clean accuracy of {best.clean:.3f}." + _doubt(best)
             )
     return sentences
 
 
+def _doubt(*rows: Any) -> str:
+    """A sentence on those of these rows whose attack failed or whose victim is trivial, if any."""
+    doubted = [f"{row.defense}: {row.worst_sign}" for row in rows if row.trust == "fail"]
+    return f" Do not quote it, trust failed ({'; '.join(doubted)})." if doubted else ""
+
+
 def _sentence(row: Any, plain: Any, gain: float, low: float, high: float, p: float) -> str:
     who = f"{row.model} on {row.data} ({row.norm}, {row.eps}): {row.defense}"
-    interval = f"{100 * gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], McNemar-Holm p = {p:.2g}"
+    interval = f"{_points(gain)} points [{_points(low)}, {_points(high)}], McNemar-Holm p = {p:.2g}"
     if low > 0:
         said = f"{who} beats none by {interval}"
     elif high < 0:
         said = f"{who} is worse than none by {interval}"
     else:
         said = f"{who} cannot be told from none: {interval}"
-    costs = [f"{100 * (row.clean - plain.clean):+.1f} points of clean accuracy"]
+    costs = [f"{_points(row.clean - plain.clean)} points of clean accuracy"]
     costs += [
         f"{row[key]:.1f} x {what}" for key, what in (("training_x", "training"), ("latency_x", "inference time")) if pd.notna(row[key])
     ]
@@ -257,10 +263,15 @@ def _sentence(row: Any, plain: Any, gain: float, low: float, high: float, p: flo
         release = row.naive_how == "release"
         apparent = row.naive - (plain.naive if release else plain[row.naive_attack])
         if apparent > 0.02:
-            fate = "vanishes" if low <= 0 else "shrinks" if gain < apparent - 0.02 else "holds"
+            if_sure = "shrinks" if gain < apparent - 0.02 else "holds"
+            fate = if_sure if low > 0 else "vanishes" if gain < apparent / 2 else "is uncertain"
             naive, sound = ("the release protocol", "EOT") if release else ("an attack unaware of the transform", "BPDA")
             said += f" Its advantage under {naive}, {100 * apparent:.1f} points, {fate} under {sound}."
-    return said
+    return said + _doubt(plain, row)
+
+
+def _points(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:+.1f}"  # no -0.0
 
 
 # --- what is written -----------------------------------------------------------------------------------------------------------
@@ -295,9 +306,10 @@ def markdown(table: pd.DataFrame, paired: pd.DataFrame, sentences: Sequence[str]
     lines += ["## Verdict", "", *(f"- {sentence}" for sentence in sentences), ""]
     lines += [
         "Worst case: per sample the attack that hurts most (for random victims chosen on one half of the draws and measured on the",
-        "other). Naive: what an attack that ignores the defence would have reported (no EOT and one draw on random victims, unaware",
-        "of input transforms). Trust: the worst sign that an attack failed, over the attacks of a row. Training x and FLOPs x are",
-        "relative to no defence, counted in passes and FLOPs; latency x is a clock's.",
+        "other, or one attack on every sample where that harms more). Naive: what an attack that ignores the defence would have",
+        "reported (no EOT and one draw on random victims, unaware of input transforms). Trust: the worst sign that an attack failed,",
+        "over the attacks of a row. Training x and FLOPs x are relative to no defence, counted in passes and FLOPs; latency x is a",
+        "clock's.",
         "",
     ]
     if not paired.empty:
@@ -305,7 +317,7 @@ def markdown(table: pd.DataFrame, paired: pd.DataFrame, sentences: Sequence[str]
             a=paired.model_a + " " + paired.defense_a,
             b=paired.model_b + " " + paired.defense_b,
             difference=[
-                f"{100 * d:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+                f"{_points(d)} [{_points(low)}, {_points(high)}]"
                 for d, low, high in zip(paired.difference, paired.low, paired.high, strict=True)
             ],
             p=paired.p.map(lambda p: f"{p:.2g}"),

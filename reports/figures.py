@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from robustbench_med.paths import writable_folder
-from robustbench_med.reports import plots, style
+from robustbench_med.reports import certified, plots, style
 from robustbench_med.reports.paper import CONTROL
 from robustbench_med.store import Record
 
@@ -19,7 +19,7 @@ def write(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: 
     """Writes QUESTION-SETTING.png and .svg for everything the records can answer; returns the PNGs' paths.
 
     Args:
-        found: the tables by name, as `reports.frames` makes them of these records.
+        found: the tables by name, as `reports.frames` makes them of these records and `certified.frames` of certificates.
     """
     writable_folder(folder)
     written = []
@@ -33,6 +33,15 @@ def write(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: 
 
 def draw(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
     """Names and figures, one after another; each shows the most robust models where there are too many for one figure."""
+    if records:
+        yield from _measured(records, found)
+    if not found["certified"].empty:
+        for key, curves in found["certified"].groupby(["data", "size"], sort=True):
+            yield f"certified-accuracy-{plots.slug(key)}", certified.figure(curves)
+
+
+def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
+    """Figures of what attacks did."""
     board, classes, crossed = found["leaderboard"], found["per_class"], found["cross_modal"]
     look = style.looks(board.model)
     one_modality = board.eps.str.contains("=0") & (board.target != "joint")

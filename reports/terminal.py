@@ -117,10 +117,11 @@ def claims(findings: Sequence[Finding]) -> RenderableType:
 
 def merged(result: Merged, out: str) -> RenderableType:
     """`medrobust merge`."""
-    line = f"{result.copied} records copied to {out}, {result.same} were there with the same figures, {len(result.conflicts)} conflicts"
+    line = f"{result.copied} records and certificates copied to {out}, {result.same} were there with the same figures, "
+    line += f"{len(result.conflicts)} conflicts"
     if not result.conflicts:
         return Text(line)
-    table = Table(title="conflicts: the same cell, measured differently; the target's record was kept", title_justify="left")
+    table = Table(title="conflicts: the same specification, measured differently; what the target has was kept", title_justify="left")
     for name in ("record", "from", "figure", "kept", "not taken"):
         table.add_column(name)
     for c in result.conflicts:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
-from robustbench_med import cost, smoothing
+from robustbench_med import cost, defense, smoothing, training
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.device import BatchSize, choose_device
 from robustbench_med.errors import UserError
@@ -24,91 +27,114 @@ from robustbench_med.versions import versions
 JOINT = "all modalities"
 
 
-def certify(spec: RunSpec, job: Job, *, n0: int, n: int, alpha: float, per_modality: bool) -> list[Record]:
-    """Certificates of every model, defence, data set and seed; finished ones are read from `<out>/certificates`.
+def certify(spec: RunSpec, job: Job, *, sigmas: Sequence[float] = (), n0: int, n: int, alpha: float, per_modality: bool) -> list[Record]:
+    """Certificates of every noise, model, defence, data set and seed; finished ones are read from `<out>/certificates`.
 
     Args:
+        sigmas: standard deviations of the noise, each with victims of its own where the defence trains with it; empty: the defence's.
         n0, n, alpha: draws that choose the class, draws that bound its probability, and how often a certificate may be wrong.
         per_modality: also certify each modality alone, noised alone, the others trusted.
 
     Raises:
-        UserError: as `runner.run`; a defence without Gaussian noise directly on the input.
+        UserError: as `runner.run`; a defence without Gaussian noise directly on the input; before any training.
     """
     spec = spec.model_copy(update={"data": on_disk(spec.data, job), "attack": ["pgd"], "control": False})  # a cell a victim
-    check_names(spec)
+    levels = [spec.model_copy(update={"defense_params": {**spec.defense_params, "sigma": sigma}}) for sigma in dict.fromkeys(sigmas)]
+    for level in levels or [spec]:
+        check_names(level)
+        for model, name in itertools.product(level.model, level.defense):
+            check_noise(defense.plan(model, name, level.defense_params, training.preset(level.preset)))
     if job.out is None:
         raise ValueError("certify needs an output folder")
     store = Store(writable_folder(job.out), CERTIFICATES)
     device, batch = choose_device(job.device), BatchSize(job.batch_size, job.display)
     datasets = load_all(spec, spec.data, job)
-    victims, records = Victims(spec, device, job), []
-    for cell in cells(spec):
-        dataset = datasets[cell.data, cell.fold]
-        victim = victims.of(cell, dataset)
-        base, sigma = unsmoothed(victim)
-        samples = dataset.splits["test"].head(sample_limit(spec))
-        every = tuple(range(len(dataset.modalities)))
-        for noised in [every, *((m,) for m in every if per_modality and len(every) > 1)]:
-            resolved = {
-                **identity(cell, dataset, victim, len(samples)),
-                "certificate": {"sigma": sigma, "noised": list(noised), "n0": n0, "n": n, "alpha": alpha},
-                "seed": cell.seed,
-            }
-            spec_hash = canonical_hash(resolved)
-            name = JOINT if noised == every else dataset.modalities[noised[0]] + " alone"
-            label = f"certificates of {victim.plan.name} on {dataset.name}, noise on {name}"
-            if spec_hash in store and not job.force:
-                job.display.say(f"{label}: done before, {spec_hash[:12]}")
-                records.append(store.find(spec_hash))
-                continue
-            started, device_name = time.time(), cost.device_name(device)
-
-            def work(
-                base: nn.Module = base,
-                samples: Samples = samples,
-                noised: tuple[int, ...] = noised,
-                sigma: float = sigma,
-                seed: int = cell.seed,
-                label: str = label,
-            ) -> smoothing.Certificates:
-                with job.display.bar(label, len(samples)) as advance:
-                    return smoothing.certify(
-                        base,
-                        samples,
-                        sigma=sigma,
-                        noised=noised,
-                        n0=n0,
-                        n=n,
-                        alpha=alpha,
-                        seed=seed,
-                        device=device,
-                        batch_size=batch.size,
-                        tick=lambda done: advance(done, ""),
-                    )
-
-            found = batch.fit(work)
-            record = {"hash": spec_hash, "spec": resolved, **described(cell, dataset, victim, samples, found), "noised": name}
-            record["environment"] = {"device": device_name, "versions": versions(), "started": started, "seconds": time.time() - started}
-            arrays = {"ids": np.array(samples.ids), "labels": samples.labels.numpy(), "predicted": found.predicted}
-            store.write(record, {**arrays, "radius": found.radius, "p_lower": found.p_lower})
-            records.append(record)
+    records = []
+    for level in levels or [spec]:
+        victims = Victims(level, device, job)
+        for cell in cells(level):
+            dataset = datasets[cell.data, cell.fold]
+            victim = victims.of(cell, dataset)
+            samples = dataset.splits["test"].head(sample_limit(level))
+            every = tuple(range(len(dataset.modalities)))
+            for noised in [every, *((m,) for m in every if per_modality and len(every) > 1)]:
+                records.append(_certificate(cell, dataset, victim, samples, noised, store, device, batch, job, n0=n0, n=n, alpha=alpha))
     return records
 
 
-def unsmoothed(victim: Victim) -> tuple[nn.Module, float]:
-    """The network behind the noise, and the noise's standard deviation."""
-    module = victim.module
-    first = module.transforms[0] if isinstance(module, Defended) else None
-    if not isinstance(module, Defended) or not isinstance(first, InputNoise):
+def _certificate(
+    cell: Cell,
+    dataset: Dataset,
+    victim: Victim,
+    samples: Samples,
+    noised: tuple[int, ...],
+    store: Store,
+    device: torch.device,
+    batch: BatchSize,
+    job: Job,
+    *,
+    n0: int,
+    n: int,
+    alpha: float,
+) -> Record:
+    """The record of one victim with noise on these modalities, from the store or certified now."""
+    base, sigma = unsmoothed(victim.module)
+    resolved = {
+        **identity(cell, dataset, victim, len(samples)),
+        "certificate": {"sigma": sigma, "noised": list(noised), "n0": n0, "n": n, "alpha": alpha},
+        "seed": cell.seed,
+    }
+    spec_hash = canonical_hash(resolved)
+    name = JOINT if len(noised) == len(dataset.modalities) else dataset.modalities[noised[0]] + " alone"
+    label = f"certificates of {victim.plan.name} on {dataset.name}, sigma {sigma:g}, noise on {name}"
+    if spec_hash in store and not job.force:
+        job.display.say(f"{label}: done before, {spec_hash[:12]}")
+        return store.find(spec_hash)
+    started, device_name = time.time(), cost.device_name(device)
+
+    def work() -> smoothing.Certificates:
+        with job.display.bar(label, len(samples)) as advance:
+            return smoothing.certify(
+                base,
+                samples,
+                sigma=sigma,
+                noised=noised,
+                n0=n0,
+                n=n,
+                alpha=alpha,
+                seed=cell.seed,
+                device=device,
+                batch_size=batch.size,
+                tick=lambda done: advance(done, ""),
+            )
+
+    found = batch.fit(work)
+    record = {"hash": spec_hash, "spec": resolved, **described(cell, dataset, samples, found), "noised": name}
+    record["environment"] = {"device": device_name, "versions": versions(), "started": started, "seconds": time.time() - started}
+    arrays = {"ids": np.array(samples.ids), "labels": samples.labels.numpy(), "predicted": found.predicted}
+    store.write(record, {**arrays, "radius": found.radius, "p_lower": found.p_lower})
+    return record
+
+
+def check_noise(plan: defense.Plan) -> None:
+    """Refuses (UserError) a victim whose first input transform is not Gaussian noise."""
+    transforms = defense.transforms(plan.inference)
+    if not transforms or not isinstance(transforms[0], InputNoise):
         raise UserError(
-            f"{victim.plan.name} cannot be certified: the first input transform must be Gaussian noise, as in --defense smoothing "
+            f"{plan.name} cannot be certified: the first input transform must be Gaussian noise, as in --defense smoothing "
             "(trained with it), input-noise or pgd-at+input-noise"
         )
-    rest = list(module.transforms)[1:]
+
+
+def unsmoothed(module: nn.Module) -> tuple[nn.Module, float]:
+    """The network behind the noise of a victim that `check_noise` lets pass, and the noise's standard deviation."""
+    assert isinstance(module, Defended)
+    first, *rest = module.transforms
+    assert isinstance(first, InputNoise)
     return (Defended(module.network, rest).eval() if rest else module.network), first.sigma
 
 
-def described(cell: Cell, dataset: Dataset, victim: Victim, samples: Samples, found: smoothing.Certificates) -> dict[str, Any]:
+def described(cell: Cell, dataset: Dataset, samples: Samples, found: smoothing.Certificates) -> dict[str, Any]:
     """What a certificate record says besides its spec."""
     labels = samples.labels.numpy()
     tasks = []

@@ -54,7 +54,7 @@ def report(
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Write figures/ and gallery/.")] = True,
     quiet: Quiet = False,
 ) -> None:
-    """Write everything again that can be made of the records in a folder: tables, figures, examples, and the leaderboard page.
+    """Write everything again that can be made of the records and certificates in a folder: tables, figures, examples, the page.
 
     CSV tables go beside records/, Markdown and LaTeX ones into paper/, figures (PNG, SVG) into figures/, examples into gallery/.
     docs/columns.md tells what the columns mean.
@@ -101,12 +101,12 @@ def claims(
 
 
 def merge(
-    sources: Annotated[list[Path], typer.Argument(help="Folders whose records are copied.")],
+    sources: Annotated[list[Path], typer.Argument(help="Folders whose records and certificates are copied.")],
     out: Out = Path("reports"),
 ) -> None:
-    """Join the records of several machines in one folder and report conflicts; exit code 1 when there are any.
+    """Join the records and certificates of several machines in one folder and report conflicts; exit code 1 when there are any.
 
-    A record is never changed: where two folders hold the same cell with different figures, that of --out stays.
+    None is ever changed: where two folders hold the same one with different figures, that of --out stays.
     """
     from robustbench_med.merge import merge as join
     from robustbench_med.reports import terminal

@@ -1,4 +1,4 @@
-"""Joining stores: records of several machines in one folder, and what two machines measured differently."""
+"""Joining stores: records and certificates of several machines in one folder, and what two machines measured differently."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from pydantic import ValidationError
 
 from robustbench_med.errors import UserError
 from robustbench_med.paths import writable_folder, write_atomically, write_text
-from robustbench_med.schema import RecordModel
+from robustbench_med.schema import SCHEMAS
 from robustbench_med.spec import canonical_hash
-from robustbench_med.store import Record, Store
+from robustbench_med.store import CERTIFICATES, RECORDS, Record, Store
+
+SHARES = {RECORDS: ("clean", "robust"), CERTIFICATES: ("certified_accuracy", "abstained")}
+"""Kinds of what a store holds, and the shares of samples by which two of one specification are told apart."""
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """One cell that two stores measured differently; the target's record was kept."""
+    """One record or certificate that two stores measured differently; the target's was kept."""
 
     hash: str
     source: Path
@@ -30,7 +33,7 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge did: records copied, records both had with the same figures, and conflicts."""
+    """What a merge did: records and certificates copied, those both had with the same figures, and conflicts."""
 
     copied: int
     same: int
@@ -38,26 +41,26 @@ class Merged:
 
 
 def merge(sources: Sequence[Path], out: Path) -> Merged:
-    """Copies the records (and outcomes) that `out` lacks; never changes one it has.
+    """Copies the records and certificates (and outcomes) that `out` lacks; never changes one it has.
 
-    Two records of one cell conflict when an accuracy differs by half a sample or more; less is the rounding of other hardware.
+    Two of one specification conflict when a share differs by half a sample or more; less is the rounding of other hardware.
 
     Raises:
-        UserError: a source without records, or a record that is damaged, altered, or without its outcomes; before anything is
-            copied.
+        UserError: a source without any, or one that is damaged, altered, or without its outcomes; before anything is copied.
     """
-    found = []
+    found: list[tuple[Path, str, Store, list[Record]]] = []
     for folder in sources:
-        store = Store(folder)
-        records = store.records()
-        if not records:
-            raise UserError(f"{folder} holds no records")
-        for record in records:
-            check(record, store.path(record["hash"]))
-        found.append((folder, store, records))
-    target = Store(writable_folder(out))
+        held = [(folder, kind, store := Store(folder, kind), store.records()) for kind in SHARES]
+        if not any(records for *_, records in held):
+            raise UserError(f"{folder} holds no records or certificates")
+        for _, kind, store, records in held:
+            for record in records:
+                check(record, store.path(record["hash"]), kind)
+        found += held
+    writable_folder(out)
     copied, same, conflicts = 0, 0, []
-    for folder, store, records in found:
+    for folder, kind, store, records in found:
+        target = Store(out, kind)
         for record in records:
             path = target.path(record["hash"])
             if record["hash"] not in target:
@@ -66,7 +69,7 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
                 write_text(path, json.dumps(record, indent=1, allow_nan=False))
                 copied += 1
                 continue
-            difference = _difference(target.find(record["hash"]), record)
+            difference = _difference(target.find(record["hash"]), record, SHARES[kind])
             if difference is None:
                 same += 1
             else:
@@ -74,25 +77,30 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
     return Merged(copied, same, tuple(conflicts))
 
 
-def check(record: Record, path: Path) -> None:
+def check(record: Record, path: Path, kind: str = RECORDS) -> None:
     """Refuses (UserError) a record that breaks the schema, whose hash is not its spec's, or whose outcomes are missing."""
     try:
-        RecordModel.model_validate(record)
+        SCHEMAS[kind.removesuffix("s")].model_validate(record)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{path} is no record of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise UserError(
+            f"{path} is no {kind.removesuffix('s')} of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from error
     if canonical_hash(record["spec"]) != record["hash"]:
         raise UserError(f"{path}: its hash is not that of its specification; it was altered, or made by a version with another protocol")
     if not path.with_suffix(".npz").is_file():
         raise UserError(f"{path} lacks its outcomes {path.with_suffix('.npz').name}")
 
 
-def _difference(ours: Record, theirs: Record) -> tuple[str, float, float] | None:
-    """The accuracy that differs most, if any differs by half a sample or more."""
+def _difference(ours: Record, theirs: Record, shares: Sequence[str]) -> tuple[str, float, float] | None:
+    """The share that differs most, if any differs by half a sample or more."""
     pairs: list[tuple[float, str, float, float]] = []
-    for t, name in enumerate(ours["names"]["tasks"]):
-        for figure in ("clean", "robust"):
-            a, b = ours["figures"]["tasks"][t][figure], theirs["figures"]["tasks"][t][figure]
-            pairs.append((abs(a - b) * ours["figures"]["tasks"][t]["n"], f"{figure} at {name}", a, b))
+    for name, mine, other in zip(ours["names"]["tasks"], _tasks(ours), _tasks(theirs), strict=True):
+        pairs += [(abs(mine[key] - other[key]) * mine["n"], f"{key} at {name}", mine[key], other[key]) for key in shares]
     samples, what, a, b = max(pairs, key=lambda pair: pair[0])
     return None if samples < 0.5 else (what, a, b)
+
+
+def _tasks(record: Record) -> list[dict[str, float]]:
+    figures = record["figures"]
+    return list(figures if isinstance(figures, list) else figures["tasks"])

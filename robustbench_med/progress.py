@@ -16,6 +16,7 @@ class Display:
         self.quiet = quiet
         self.console = _console(stderr=True)
         self.results = _console(stderr=False)
+        self.warned: set[str] = set()
 
     def show(self, results: RenderableType) -> None:
         """Results, on standard output."""
@@ -27,7 +28,10 @@ class Display:
             self.console.print(line, markup=False, highlight=False)
 
     def warn(self, line: str) -> None:
-        """One line the user must not miss."""
+        """One line the user must not miss, shown once: a comparison loads data and victims many times."""
+        if line in self.warned:
+            return
+        self.warned.add(line)
         self.console.print(f"[bold yellow]warning:[/] {_escaped(line)}", highlight=False)
 
     @contextlib.contextmanager

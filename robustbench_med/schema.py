@@ -1,11 +1,13 @@
-"""The shape of a record, as a pydantic model and so as JSON schema; `python -m robustbench_med.schema > docs/record.schema.json`.
+"""The shape of records and certificates, as pydantic models and so as JSON schemas; `python -m robustbench_med.schema docs` writes them.
 
-Fields may be added to records at any time: readers ignore what they do not know.
+Fields may be added at any time: readers ignore what they do not know.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,11 +21,16 @@ class _Open(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class Names(_Open):
-    """What modalities, tasks and the classes of each task are called."""
+class InputsAndTasks(_Open):
+    """What modalities and tasks are called."""
 
     modalities: list[str] = Field(min_length=1)
     tasks: list[str] = Field(min_length=1)
+
+
+class Names(InputsAndTasks):
+    """What modalities, tasks and the classes of each task are called."""
+
     classes: list[list[str]]
 
 
@@ -201,11 +208,60 @@ class RecordModel(_Open):
     diagnostics: list[Sign] = []
 
 
-def json_schema() -> str:
-    """The JSON schema of a record."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **RecordModel.model_json_schema()}
-    return json.dumps(schema | {"title": "medrobust record"}, indent=1) + "\n"
+class SmoothingSpec(_Open):
+    """Randomised smoothing: noise, which modalities carry it (numbers), draws that choose a class and that bound its probability."""
+
+    sigma: float = Field(gt=0)
+    noised: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    n0: int = Field(ge=1)
+    n: int = Field(ge=1)
+    alpha: float = Field(gt=0, lt=1, description="chance that a certificate is wrong")
+
+
+class CertificateSpec(_Open):
+    """What the certificate's hash is taken over."""
+
+    victim: VictimSpec
+    data: DataSpec
+    certificate: SmoothingSpec
+    seed: int
+
+
+class CertifiedTask(_Open):
+    """Figures of one task over its labelled samples; radii are L2 sizes for pixels in 0..1."""
+
+    task: str
+    n: int
+    n_distinct: int
+    abstained: Share
+    certified_accuracy: Share = Field(description="share certified right, at whatever radius")
+    average_radius: Annotated[float, Field(ge=0)] = Field(description="mean radius, 0 where wrong or abstained")
+    largest_radius: Annotated[float, Field(ge=0)]
+
+
+class CertificateModel(_Open):
+    """What was proved about one victim with noise on some of its modalities; the radius of every sample lies beside it as npz."""
+
+    hash: Hash
+    spec: CertificateSpec
+    names: InputsAndTasks
+    defense: str
+    noised: str = Field(description="what the radius bounds: `all modalities` jointly, or one `alone`, the others trusted")
+    figures: list[CertifiedTask] = Field(min_length=1)
+    synthetic: bool
+    notes: list[str]
+    environment: Environment
+
+
+SCHEMAS: dict[str, type[_Open]] = {"record": RecordModel, "certificate": CertificateModel}
+
+
+def json_schema(name: str = "record") -> str:
+    """The JSON schema of a record, or of a certificate."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **SCHEMAS[name].model_json_schema()}
+    return json.dumps(schema | {"title": f"medrobust {name}"}, indent=1) + "\n"
 
 
 if __name__ == "__main__":
-    print(json_schema(), end="")
+    for name in SCHEMAS:
+        Path(sys.argv[1], f"{name}.schema.json").write_text(json_schema(name), encoding="utf-8")

@@ -297,6 +297,17 @@ def whole_numbers(text: str, option: str) -> list[int]:
     return list(map(int, parts))
 
 
+def positive_numbers(text: str, option: str) -> list[float]:
+    """Positive finite numbers, comma-separated."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise UserError(f"{option} takes positive numbers, comma-separated, such as 0.12,0.25; got {text!r}")
+    return numbers
+
+
 def parse_radii(text: str, modalities: Sequence[str]) -> tuple[float, ...]:
     """Radius of each modality from `4/255`, `0.03` or `mri=4/255,xray=0` (modalities left out are trusted: radius 0)."""
     if "=" not in text:

@@ -75,26 +75,29 @@ def trivial(fraction_right: Floats, predicted: NDArray[np.int64], labels: NDArra
 # --- pairs of victims on the same samples --------------------------------------------------------------------------------------
 
 
-def worst_case(rights: Sequence[Floats], draws: int, seed: int = 0, splits: int = 32) -> Floats:
+def worst_case(rights: Sequence[Floats], known: NDArray[np.bool_], draws: int, seed: int = 0, splits: int = 32) -> Floats:
     """Per sample and task, the fraction right under the worst of several attacks. rights: A x (n, T), each a mean over `draws` draws.
 
-    The worst attack of a sample is the one with the lowest mean over its tasks. For a random victim, choosing and measuring on
-    the same draws would punish luck: the draws are split in halves (counts split hypergeometrically, which is what splitting the
-    exchangeable draws themselves would give), one half chooses, the other measures, averaged over `splits` random splits.
+    The worst attack of a sample is the one with the lowest weighted mean over its labelled tasks (`known`), a task weighing one over
+    its number of labels, as in a robust accuracy that is the mean over tasks. For a random victim, choosing and measuring on the same
+    draws would punish luck: the draws are split in halves (counts split hypergeometrically, which is what splitting the exchangeable
+    draws themselves would give), one half chooses, the other measures, averaged over `splits` random splits. Half of the draws often
+    choose the weaker of two attacks, so this can exceed the robust accuracy under one attack alone; an attacker would then use that
+    attack on every sample, and its fractions are returned: the worst case never exceeds the lowest of the robust accuracies.
     """
     stacked = np.stack([np.asarray(right, np.float64) for right in rights])
-    samples = np.arange(stacked.shape[1])
+    weights, samples = known / np.maximum(known.sum(0), 1), np.arange(known.shape[0])
     if len(stacked) == 1:
         return stacked[0]
     if draws == 1:
-        return stacked[stacked.mean(2).argmin(0), samples]
+        return stacked[(stacked * weights).sum(2).argmin(0), samples]
     rng = np.random.default_rng(seed)
     hits, half = np.rint(stacked * draws).astype(np.int64), draws // 2
     total = np.zeros(stacked.shape[1:])
     for _ in range(splits):
         chosen = rng.hypergeometric(hits, draws - hits, half)
-        total += ((hits - chosen) / (draws - half))[chosen.mean(2).argmin(0), samples]
-    return total / splits
+        total += ((hits - chosen) / (draws - half))[(chosen * weights).sum(2).argmin(0), samples]
+    return min((total / splits, *stacked), key=lambda right: float((right * weights).sum()))
 
 
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

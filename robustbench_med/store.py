@@ -16,6 +16,7 @@ from robustbench_med.paths import write_atomically, write_text
 
 Record = dict[str, Any]
 HASH_LENGTH = 16
+RECORDS = "records"
 CERTIFICATES = "certificates"
 """The folder of what `certify` proved: immutable and addressed like records, but not measured under an attack."""
 
@@ -23,7 +24,7 @@ CERTIFICATES = "certificates"
 class Store:
     """Records below `<folder>/records`, or another `kind`. A record is never changed: another spec is another hash."""
 
-    def __init__(self, folder: Path, kind: str = "records") -> None:
+    def __init__(self, folder: Path, kind: str = RECORDS) -> None:
         self.folder = folder / kind
 
     def path(self, spec_hash: str) -> Path:

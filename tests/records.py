@@ -82,3 +82,43 @@ def fill(store: Store, *records: Record, images: bool = False) -> Store:
     for each in records:
         store.write(each, outcomes(each, images=images))
     return store
+
+
+def certificate(
+    model: str = "late+smoothing", sigma: float = 0.25, *, noised: tuple[int, ...] = (0, 1), certified: float = 0.6, abstained: float = 0.2,
+    train_seed: int = 0, n: int = N,
+) -> Record:  # fmt: skip
+    """A certificate record with these figures for both tasks."""
+    made = record(model, train_seed=train_seed, n=n)
+    spec = {
+        "victim": {**made["spec"]["victim"], "weights_sha256": canonical_hash({"weights": [model, sigma, train_seed]})},
+        "data": made["spec"]["data"],
+        "certificate": {"sigma": sigma, "noised": list(noised), "n0": 10, "n": 100, "alpha": 0.001},
+        "seed": 0,
+    }
+    radius = round(1.2 * sigma, 6)
+    figures = {"n": n, "n_distinct": DISTINCT, "abstained": abstained, "certified_accuracy": certified,
+               "average_radius": certified * radius, "largest_radius": radius}  # fmt: skip
+    modalities = made["names"]["modalities"]
+    return {
+        "hash": canonical_hash(spec),
+        "spec": spec,
+        "defense": "smoothing",
+        "names": {"modalities": modalities, "tasks": made["names"]["tasks"]},
+        "synthetic": True, "notes": [],
+        "figures": [{"task": task, **figures} for task in made["names"]["tasks"]],
+        "noised": "all modalities" if len(noised) == 2 else f"{modalities[noised[0]]} alone",
+        "environment": {**made["environment"], "seconds": 1.0},
+    }  # fmt: skip
+
+
+def certify(store: Store, *made: Record) -> Store:
+    """Writes certificates with radii that fit them: the first samples right, the last abstained, one radius for all others."""
+    for each in made:
+        n, figures = each["spec"]["data"]["n"], each["figures"][0]
+        labels = np.stack([np.arange(n) % 2, np.arange(n) % 2], 1)
+        predicted = np.where(np.arange(n)[:, None] < round(figures["certified_accuracy"] * n), labels, 1 - labels)
+        predicted[n - round(figures["abstained"] * n) :] = -1
+        radius = np.where(predicted >= 0, figures["largest_radius"], 0.0)
+        store.write(each, {"ids": np.arange(n).astype(str), "labels": labels, "predicted": predicted, "radius": radius})
+    return store

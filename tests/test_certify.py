@@ -1,5 +1,6 @@
 """Randomised smoothing: certificates against known distances, Clopper-Pearson's bound, and `medrobust certify` from the shell."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,12 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from records import certificate, certify, fill, record
 from scipy.stats import binomtest, norm
 from test_cli import medrobust
 from torch import Tensor, nn
 
-from robustbench_med import smoothing
+from robustbench_med import reports, smoothing
+from robustbench_med.errors import UserError
+from robustbench_med.merge import merge
+from robustbench_med.reports import certified, paper
+from robustbench_med.schema import CertificateModel
 from robustbench_med.smoothing import ABSTAIN
+from robustbench_med.spec import canonical_hash
+from robustbench_med.store import CERTIFICATES, Store
 
 CPU = torch.device("cpu")
 USUAL = {"sigma": 0.25, "noised": (0, 1), "n0": 50, "n": 400, "alpha": 0.001, "seed": 0, "device": CPU, "batch_size": 64}
@@ -125,26 +133,119 @@ def test_the_same_seed_gives_the_same_certificates_and_leaves_the_global_state_a
 def test_certify_from_the_shell_writes_curves_that_fall_and_keeps_its_certificates(drawn_root, tmp_path) -> None:
     out = tmp_path / "out"
     data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
-    arguments = ["certify", "--model", "early", "--sigma", 0.25, "--n0", 5, "--n", 20, "--alpha", 0.01, "--limit", 8, "--data", data,
+    arguments = ["certify", "--model", "early", "--n0", 5, "--n", 20, "--alpha", 0.01, "--limit", 8, "--data", data,
                  "--data-root", drawn_root, "--size", 32, "--model-param", "width=4", "--recipe", "steps=4", "--recipe", "eval_every=2",
                  "--recipe", "batch_size=8", "--out", out]  # fmt: skip
-    medrobust(*arguments)
-    tasks, curves = pd.read_csv(out / "certified_tasks.csv"), pd.read_csv(out / "certified.csv")
-    assert set(tasks.noised) == {"all modalities", "mri alone", "xray alone"}
-    assert len(tasks) == 3 * 2
-    assert (tasks.abstained + tasks.certified_accuracy <= 1 + 1e-9).all()
-    assert (tasks.largest_radius <= 0.25 * norm.ppf(0.01 ** (1 / 20)) + 1e-6).all()
-    for _, line in curves.groupby(["noised", "task"]):
-        assert (line.sort_values("radius").certified.diff().dropna() <= 0).all()
-        assert line.certified.iloc[-1] == 0  # beyond what 20 draws can certify
-    at_zero = curves[curves.radius == 0].set_index(["noised", "task"]).certified
-    assert at_zero.to_dict() == pytest.approx(tasks.set_index(["noised", "task"]).certified_accuracy.to_dict(), abs=1e-5)
-    assert (out / "certified.png").stat().st_size > 20_000
+    medrobust(*arguments, "--sigma", 0.25)
     before = {path: path.read_bytes() for path in (out / "certificates").iterdir()}
     assert len(before) == 6
-    again = medrobust(*arguments)
+    again = medrobust(*arguments, "--sigma", "0.25,0.1")
     assert again.stderr.replace("\n", " ").count("done before") == 3
-    assert {path: path.read_bytes() for path in (out / "certificates").iterdir()} == before
+    assert {path: path.read_bytes() for path in before} == before
+    tasks, curves = pd.read_csv(out / "certified_tasks.csv"), pd.read_csv(out / "certified.csv")
+    assert set(zip(tasks.noised, tasks.sigma, strict=True)) == {
+        (noised, sigma) for noised in ("all modalities", "mri alone", "xray alone") for sigma in (0.1, 0.25)
+    }
+    assert len(tasks) == 2 * 3 * 2
+    assert tasks.groupby("sigma").checkpoint.unique().map(len).tolist() == [1, 1]
+    assert tasks.checkpoint.nunique() == 2  # each trained with its own noise
+    assert (tasks.abstained + tasks.certified_accuracy <= 1 + 1e-9).all()
+    assert (tasks.largest_radius <= tasks.sigma * norm.ppf(0.01 ** (1 / 20)) + 1e-6).all()
+    for _, line in curves.groupby(["sigma", "noised", "task"]):
+        assert (line.sort_values("radius").certified.diff().dropna() <= 0).all()
+        assert line.certified.iloc[-1] == 0  # beyond what 20 draws can certify
+    keys = ["sigma", "noised", "task"]
+    at_zero = curves[curves.radius == 0].set_index(keys).certified
+    assert at_zero.to_dict() == pytest.approx(tasks.set_index(keys).certified_accuracy.to_dict(), abs=1e-5)
+    for made in Store(out, CERTIFICATES).records():
+        CertificateModel.model_validate(made)
+    written = {name: (out / name).read_bytes() for name in ("certified.csv", "certified_tasks.csv", "certified.png")}
+    assert len(written["certified.png"]) > 20_000
+    for name in written:
+        (out / name).unlink()
+    medrobust("report", "--out", out)  # a store without records
+    assert {name: (out / name).read_bytes() for name in written} == written
+    assert not (out / "leaderboard.csv").exists()
+
+
+def test_the_report_of_a_store_with_records_has_the_certified_tables_and_figure_too(tmp_path) -> None:
+    fill(Store(tmp_path), record("late"))
+    certify(Store(tmp_path, CERTIFICATES), certificate(), certificate(sigma=0.5, certified=0.5), certificate(noised=(1,)))
+    found = {path.relative_to(tmp_path).as_posix() for path in reports.write_all(tmp_path, page=False)}
+    assert {"paper/leaderboard.md", "paper/certified.md", "paper/certified.tex", "figures/certified-accuracy-heads+chests-64.png"} <= found
+    assert (tmp_path / "certified.csv").exists()
+    assert "toprule" in (tmp_path / "paper" / "certified.tex").read_text()
+    shutil.rmtree(tmp_path / "certificates")
+    reports.write_all(tmp_path, page=False, pictures=False)
+    assert not (tmp_path / "certified.csv").exists()  # no certificates, no stale table of them
+    with pytest.raises(UserError, match="no records"):
+        reports.write_all(tmp_path / "none")
+
+
+def test_the_printed_table_holds_every_noise_at_round_radii_and_means_over_seeds(tmp_path) -> None:
+    frames = certified.frames(
+        certify(
+            Store(tmp_path, CERTIFICATES),
+            certificate(certified=0.6),
+            certificate(certified=0.7, train_seed=1),
+            certificate(sigma=0.5, certified=0.5),
+            certificate(noised=(1,), certified=0.8, abstained=0.0),
+        )
+    )
+    first, second = certified.tables(frames["certified"], frames["certified_tasks"])
+    assert "task lesion" in first.caption
+    assert "task lung" in second.caption
+    assert [c.heading for c in first.columns][4:-1] == ["radius 0", "radius 0.2", "radius 0.4", "radius 0.6"]
+    rows = [[cell.value for cell in row] for row in first.rows]
+    expected = [
+        ["late+smoothing", "0.25", "all modalities", 0.2, 0.65, 0.65, 0.0, 0.0, 0.65 * 0.3],  # radius 0.3
+        ["late+smoothing", "0.5", "all modalities", 0.2, 0.5, 0.5, 0.5, 0.0, 0.3],  # radius 0.6, and none is above it
+        ["late+smoothing", "0.25", "xray alone", 0.0, 0.8, 0.8, 0.0, 0.0, 0.24],
+    ]
+    assert [row[:3] for row in rows] == [row[:3] for row in expected]
+    for row, right in zip(rows, expected, strict=True):
+        assert row[3:] == pytest.approx(right[3:])
+    assert "**" not in paper.markdown(first).split("\n", 1)[1]  # rows bound different changes: no best one
+
+
+def test_a_victim_without_a_single_certificate_has_a_table_and_a_figure(tmp_path) -> None:
+    found = certified.frames(certify(Store(tmp_path, CERTIFICATES), certificate(certified=0.0, abstained=1.0)))
+    (row,) = next(iter(certified.tables(found["certified"], found["certified_tasks"]))).rows
+    assert [cell.value for cell in row][3:] == [1.0, 0.0, 0.0]
+    certified.draw(found["certified"], tmp_path / "nothing.png")
+
+
+def test_models_of_one_name_with_other_weights_are_not_averaged(tmp_path) -> None:
+    twin = certificate(certified=0.2)
+    twin["spec"]["victim"]["weights_sha256"] = "b" * 64
+    twin["hash"] = canonical_hash(twin["spec"])
+    found = certified.frames(certify(Store(tmp_path, CERTIFICATES), certificate(), twin))
+    table = next(iter(certified.tables(found["certified"], found["certified_tasks"])))
+    assert sorted(row[4].value for row in table.rows) == pytest.approx([0.2, 0.6])
+
+
+def test_merging_carries_certificates_over_and_reports_those_that_differ(tmp_path) -> None:
+    a, b, out = (tmp_path / name for name in ("a", "b", "all"))
+    certify(Store(a, CERTIFICATES), certificate(), certificate(sigma=0.5))
+    certify(Store(b, CERTIFICATES), certificate(certified=0.62), certificate(sigma=0.5), certificate(noised=(0,)))
+    fill(Store(b), record("mail"))
+    result = merge([a, b], out)
+    assert (result.copied, result.same) == (4, 1)
+    (conflict,) = result.conflicts
+    assert (conflict.what, conflict.ours, conflict.theirs) == ("certified_accuracy at lesion", 0.6, 0.62)
+    merged = Store(out, CERTIFICATES)
+    assert sorted((r["spec"]["certificate"]["sigma"], r["noised"], r["figures"][0]["certified_accuracy"]) for r in merged.records()) == [
+        (0.25, "all modalities", 0.6), (0.25, "mri alone", 0.6), (0.5, "all modalities", 0.6)
+    ]  # fmt: skip
+    assert all(len(merged.arrays(r)["radius"]) == 50 for r in merged.records())
+    assert len(Store(out).records()) == 1
+    broken = certificate(sigma=1.0)
+    broken["figures"][0]["abstained"] = 2.0
+    certify(Store(tmp_path / "c", CERTIFICATES), broken)
+    with pytest.raises(UserError, match=r"no certificate of this version: figures\.0\.abstained"):
+        merge([tmp_path / "c"], out)
+    with pytest.raises(UserError, match="no records or certificates"):
+        merge([tmp_path / "d"], out)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +254,10 @@ def test_certify_from_the_shell_writes_curves_that_fall_and_keeps_its_certificat
         (["--defense", "none"], "cannot be certified: the first input transform must be Gaussian noise"),
         (["--defense", "jpeg+input-noise"], "cannot be certified"),
         (["--alpha", 0], "--alpha must lie in (0, 1)"),
-        (["--sigma", 0], "sigma must be positive"),
+        (["--sigma", 0], "--sigma takes positive numbers"),
+        (["--sigma", "0.1,nan"], "--sigma takes positive numbers"),
+        (["--sigma", "0.1,"], "--sigma takes positive numbers"),
+        (["--defense-param", "sigma=0"], "sigma must be positive"),
     ],
 )
 def test_what_cannot_be_certified_is_one_line(more, message, tmp_path) -> None:

@@ -94,7 +94,7 @@ def test_merging_copies_what_is_missing_keeps_what_is_there_and_reports_what_dif
     fill(Store(tmp_path / "a"), record("mail", 0.5), record("late", 0.7))
     fill(Store(tmp_path / "b"), record("mail", 0.5 + 0.4 / 50), record("late", 0.7 - 2 / 50), record("gmu", 0.6))
     done = medrobust("merge", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "all", check=1)
-    assert "3 records copied" in done.stdout
+    assert "3 records and certificates copied" in done.stdout
     assert "1 were there with the same figures, 1 conflicts" in done.stdout
     assert "0.7000" in done.stdout
     assert "0.6600" in done.stdout

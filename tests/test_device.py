@@ -53,3 +53,10 @@ def test_a_gpu_finds_the_adversarials_of_the_cpu(name: str) -> None:
         threat = Threat("Linf", (4 / 255, 4 / 255), (0, 1))
         found.append(ATTACKS[name](view, x.to(device), y.to(device), threat, streams, **complete(name, {})).cpu())
     assert torch.allclose(found[0], found[1], atol=1e-6)
+
+
+def test_a_warning_is_shown_once(capsys) -> None:
+    display = Display(quiet=True)
+    for line in ("odd [data]", "odd [data]", "worse"):
+        display.warn(line)
+    assert capsys.readouterr().err.splitlines() == ["warning: odd [data]", "warning: worse"]

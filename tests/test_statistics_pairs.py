@@ -34,8 +34,8 @@ def test_the_bootstrap_interval_has_the_width_of_the_normal_theory_and_widens_wi
 
 def test_the_worst_case_of_a_deterministic_victim_is_per_sample() -> None:
     first, second = np.array([[1.0], [0.0], [1.0]]), np.array([[0.0], [1.0], [1.0]])
-    assert worst_case([first, second], 1).mean() == pytest.approx(1 / 3)
-    assert np.array_equal(worst_case([first], 1), first)
+    assert worst_case([first, second], known(first), 1).mean() == pytest.approx(1 / 3)
+    assert np.array_equal(worst_case([first], known(first), 1), first)
 
 
 def test_the_worst_case_of_a_random_victim_is_not_lowered_by_luck_and_finds_the_stronger_attack() -> None:
@@ -43,6 +43,34 @@ def test_the_worst_case_of_a_random_victim_is_not_lowered_by_luck_and_finds_the_
     rng = np.random.default_rng(0)
     rights = [rng.binomial(16, 0.7, (2000, 1)) / 16 for _ in range(2)]
     assert np.minimum(*rights).mean() < 0.65
-    assert worst_case(rights, 16).mean() == pytest.approx(0.7, abs=0.01)
+    assert worst_case(rights, known(rights[0]), 16).mean() == pytest.approx(0.7, abs=0.01)
     strong = rng.binomial(16, 0.2, (2000, 1)) / 16
-    assert worst_case([rights[0], strong], 16).mean() == pytest.approx(0.2, abs=0.02)
+    assert worst_case([rights[0], strong], known(strong), 16).mean() == pytest.approx(0.2, abs=0.02)
+
+
+def test_the_worst_case_of_a_random_victim_is_no_higher_than_under_the_strongest_attack_alone() -> None:
+    """On half of 4 draws the stronger of two like attacks is hard to tell: per-sample choice alone is worse than not choosing."""
+    rng = np.random.default_rng(0)
+    rights = [rng.binomial(4, p, (500, 2)) / 4 for p in (0.40, 0.45, 0.50)]
+    worst = worst_case(rights, known(rights[0]), 4)
+    assert worst.mean() == pytest.approx(rights[0].mean())
+    far = [np.where(np.arange(500)[:, None] % 2, a, b) for a, b in ((0.0, 1.0), (1.0, 0.0))]
+    assert worst_case(far, known(far[0]), 4).max() == 0  # where attacks differ by sample, choosing by sample counts
+
+
+@pytest.mark.parametrize("draws", [1, 4])
+def test_a_task_with_few_labels_weighs_in_the_worst_case_as_it_does_in_the_robust_accuracy(draws) -> None:
+    """Ten of a thousand samples have the first task's label. One attack breaks that task, the other more of the second on those ten."""
+    labelled = np.ones((1000, 2), bool)
+    labelled[10:, 0] = False
+    a, b = labelled.astype(float), labelled.astype(float)
+    a[:10, 1] = 0
+    b[:10, 0] = 0.25 if draws > 1 else 0
+    robust = [np.mean([right[labelled[:, t], t].mean() for t in range(2)]) for right in (a, b)]
+    worst = worst_case([a, b], labelled, draws)
+    assert np.mean([worst[labelled[:, t], t].mean() for t in range(2)]) <= min(robust) + 1e-12
+
+
+def known(right: np.ndarray) -> np.ndarray:
+    """Every sample labelled for every task."""
+    return np.ones(right.shape, bool)
