@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from robustbench_med.cli_certify import certify
+from robustbench_med.cli_compare import compare
 from robustbench_med.cli_data import data_app
 from robustbench_med.cli_options import (
     HOW,
@@ -226,94 +227,6 @@ def run(
 
 
 @app.command()
-def compare(
-    model: Models = "mail",
-    defense: Annotated[
-        str, typer.Option(help="Defences to compare with none, comma-separated; `medrobust defenses` lists them.", rich_help_panel=WHAT)
-    ] = "none,pgd-at,trades,rpf,man,robust-mail,jpeg,smoothing",
-    attack: Annotated[str, typer.Option("--attack", "-a", help="Attacks, comma-separated.", rich_help_panel=HOW)] = "pgd",
-    data: Data = "phantoms",
-    eps: Annotated[list[str], typer.Option(help="Radii, as in `run` (default 4/255).", rich_help_panel=HOW)] = [],
-    attack_param: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE", help="A parameter of the attacks. Repeatable.", rich_help_panel=HOW)
-    ] = [],
-    source: Annotated[
-        str | None, typer.Option(help="For --attack transfer: models that adversarials are made on, comma-separated.", rich_help_panel=HOW)
-    ] = None,
-    draws: Annotated[int, typer.Option(help="Forward passes per prediction of a random victim.", rich_help_panel=HOW)] = 16,
-    seed: Annotated[str, typer.Option(help="Seeds of the evaluation, comma-separated.", rich_help_panel=HOW)] = "0",
-    train_seed: Annotated[str, typer.Option(help="Seeds of the training, comma-separated.", rich_help_panel=WHAT)] = "0",
-    limit: Annotated[int | None, typer.Option(help="First n test samples, 0 = all (default: the preset's).", rich_help_panel=WHAT)] = None,
-    preset: Preset = "quick",
-    size: Size = None,
-    model_param: ModelParams = [],
-    defense_param: DefenseParams = [],
-    recipe: RecipeParams = [],
-    checkpoint: Checkpoint = None,
-    out: Out = Path("reports"),
-    device: Device = "auto",
-    batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto.", rich_help_panel=WHERE)] = "auto",
-    data_root: DataRoot = None,
-    accept_unverified: Accept = False,
-    strict: Strict = False,
-    force: Annotated[bool, typer.Option("--force", help="Compute cells again.", rich_help_panel=WHERE)] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Compare defences: which one, at what cost, and is it real? Table, paired statistics, verdict and Pareto figure.
-
-    Every defence is trained and attacked the same way, adaptively: EOT on random ones, BPDA through input transforms. The figure
-    of a naive attack stands beside. Writes compare.md, compare.csv, compare.tex, compare_pairs.csv and pareto.png.
-
-    [bold]Example[/]
-
-      medrobust compare --model mail --defense pgd-at,trades,rpf,man,robust-mail,jpeg --attack fgsm,pgd --data breastmnist+pneumoniamnist
-    """
-    import shlex
-    import time
-
-    from robustbench_med import comparison, runner, spec
-    from robustbench_med.reports import terminal
-    from robustbench_med.reports.compare import write
-
-    started = time.perf_counter()
-    given = {
-        "model": listed(model),
-        "defense": listed(defense),
-        "defense_params": spec.assignments(defense_param),
-        "attack": listed(attack),
-        "data": listed(data),
-        "eps": spec.split_radii(eps) or ["4/255"],
-        "attack_params": spec.assignments(attack_param),
-        "source": listed(source) or [],
-        "draws": draws,
-        "seed": listed(seed),
-        "train_seed": listed(train_seed),
-        "limit": limit,
-        "preset": preset,
-        "size": size,
-        "model_params": spec.assignments(model_param),
-        "recipe": spec.assignments(recipe),
-        "checkpoint": checkpoint,
-    }
-    display = make_display(quiet)
-    job = runner.Job(
-        out=out,
-        device=device,
-        batch_size=batch_size,
-        data_root=data_root,
-        accept_unverified=accept_unverified,
-        strict=strict,
-        force=force,
-        display=display,
-    )
-    entries = comparison.compare(spec.validate(spec.RunSpec, given, "compare"), job)
-    command = shlex.join(["medrobust", *sys.argv[1:]])
-    text = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started)
-    display.show(terminal.page(text.rpartition("\n![")[0]))
-    display.say(f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv, pareto.png")
-
-
-@app.command()
 def train(
     model: Models,
     defense: Annotated[
@@ -449,7 +362,7 @@ def diagnose(
     display.show(terminal.diagnostics(rows))
 
 
-for command in (certify, *COMMANDS, import_keras):
+for command in (compare, certify, *COMMANDS, import_keras):
     app.command()(command)
 
 
