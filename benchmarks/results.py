@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from robustbench_med import statistics
+from robustbench_med.reports import certified, paper
 from robustbench_med.reports.compare import clusters
 from robustbench_med.reports.tables import attack_name
-from robustbench_med.store import Record, Store
+from robustbench_med.store import CERTIFICATES, Record, Store
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAIRINGS = {"breast-chest": "breastmnist+pneumoniamnist", "brain-breast": "sartaj-mri+breastmnist"}
@@ -71,6 +72,11 @@ def studies() -> dict[str, Study]:
             f"run --model {','.join(FAMILY[1:])} --attack transfer --source mail --attack-param steps=10 {on}",
         ),
     )
+    found["certified"] = Study(
+        f"Certified accuracy of smoothed late fusion on {PAIRINGS['breast-chest']}",
+        "What no attack, known or unknown, can break: randomised smoothing, over both modalities and over one alone.",
+        (f"certify --model late --sigma 0.12,0.25 --n 500 {on}",),
+    )
     return found
 
 
@@ -85,17 +91,21 @@ def run(study: Study, folder: Path, data_root: str) -> None:
 
 
 def section(name: str, study: Study, folder: Path) -> list[str]:
-    """One study: its commands, what they cost, the comparison's tables and verdict, its figure."""
-    records = Store(folder).records()
-    text = (folder / "compare.md").read_text(encoding="utf-8")
-    tables, _, rest = text[text.index("\n## ") + 1 :].partition("## Verdict")
-    verdict = rest.partition("\nWorst case:")[0].strip()
-    shutil.copy(folder / "pareto.png", DOCS / "figures" / f"results-{name}.png")
-    lines = [f"## {study.title}", "", study.text, "", "```bash"]
-    lines += [f"medrobust {command}" for command in study.commands]
-    lines += ["```", "", cost(records), ""]
-    lines += [line.replace("## ", "**", 1) + "**" if line.startswith("## ") else line for line in tables.strip().splitlines()]
-    lines += ["", f"![Robust against clean accuracy](figures/results-{name}.png)", "", verdict, ""]
+    """One study: its commands, what they cost, its tables, verdict and figure."""
+    certificates = name == "certified"
+    shutil.copy(folder / ("certified.png" if certificates else "pareto.png"), DOCS / "figures" / f"results-{name}.png")
+    lines = [f"## {study.title}", "", study.text, "", "```bash", *(f"medrobust {command}" for command in study.commands), "```", ""]
+    if certificates:
+        store = Store(folder, CERTIFICATES)
+        found = certified.frames(store)
+        shown = [paper.markdown(table) for table in certified.tables(found["certified"], found["certified_tasks"])]
+        caption, verdict = "Certified accuracy against radius", ""
+    else:
+        store = Store(folder)
+        tables, _, rest = (folder / "compare.md").read_text(encoding="utf-8").partition("\n## ")[2].partition("\n## Verdict")
+        shown = [f"**{line.removeprefix('## ')}**" if "|" not in line and line else line for line in tables.strip().splitlines()]
+        caption, verdict = "Robust against clean accuracy", rest.partition("\nWorst case:")[0].strip()
+    lines += [cost(store.records()), "", *shown, "", f"![{caption}](figures/results-{name}.png)", "", verdict, ""]
     return lines
 
 
@@ -103,11 +113,11 @@ def cost(records: list[Record]) -> str:
     """What was measured and how long it took, from the records."""
     trained = {r["spec"]["victim"]["weights_sha256"]: r["victim"]["training"] for r in records}
     training = sum(facts["seconds"] for facts in trained.values() if facts)
-    attacks = sum(r["cost"]["seconds"] for r in records)
+    attacks = sum(r["cost"]["seconds"] if "cost" in r else r["environment"]["seconds"] for r in records)
     seeds = sorted({r["spec"]["victim"]["train_seed"] for r in records})
     return (
         f"{len(records)} cells, {len(trained)} trainings (seeds {', '.join(map(str, seeds))}): {training / 60:.0f} minutes of training, "
-        f"{attacks / 60:.0f} minutes of attacks, each in one thread of a busy 2-core machine."
+        f"{attacks / 60:.0f} minutes of attacks or certifying, each in one thread of a busy 2-core machine."
     )
 
 
@@ -202,7 +212,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name in options.study or found:
         run(found[name], options.out / name, options.data_root)
-    missing = [name for name in found if not (options.out / name / "compare.md").exists()]
+    missing = [name for name in found if not any((options.out / name / file).exists() for file in ("compare.md", "certified.png"))]
     if missing:
         print(f"no page yet: {', '.join(missing)} not run")
         return
