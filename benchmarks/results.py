@@ -47,10 +47,10 @@ def studies() -> dict[str, Study]:
         narrow = "--model-param width=8"
         found[f"models-{place}"] = Study(
             f"Fusion models, undefended, on {data}",
-            "Six ways of fusing, encoders of width 8, trained three times each.",
+            "Six ways of fusing, encoders of width 8, trained three times each, for 200 steps.",
             (
                 "compare --model early,late,gmu,mmtm,lmf,cross-attention --defense none --attack pgd,autoattack --attack-param queries=300 "
-                f"--train-seed 0,1,2 {narrow} {on}",
+                f"--train-seed 0,1,2 --recipe steps=200 {narrow} {on}",
             ),
         )
         found[f"defences-{place}"] = Study(
