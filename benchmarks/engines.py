@@ -1,48 +1,36 @@
 """Agreement of the native attacks with torchattacks and ART on a trained victim, as the table of docs/engines.md.
 
-    python benchmarks/engines.py --data sartaj-mri --data-root ../shared/data --out reports/engines
+    python benchmarks/engines.py --data-root ../shared/data --out reports/engines
 
-Every attack runs at one radius and one budget through each engine that has it; robust accuracy and passes a sample come from the
-records. The table between the markers of docs/engines.md is replaced.
+Victim, radii and budgets are those of tests/test_engines_strength.py; robust accuracy and passes a sample come from the records. The
+table between the markers of docs/engines.md is replaced.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import Any
 
-from robustbench_med.attacks import ENGINES
-from robustbench_med.progress import Display
-from robustbench_med.runner import Job, run
-from robustbench_med.spec import RunSpec
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
 
-PAGE = Path(__file__).parents[1] / "docs" / "engines.md"
+from test_engines_strength import CASES, MATCHED, SIZE, VICTIM, N  # noqa: E402
+
+from robustbench_med.attacks import ENGINES  # noqa: E402
+from robustbench_med.progress import Display  # noqa: E402
+from robustbench_med.runner import Job, run  # noqa: E402
+from robustbench_med.spec import RunSpec  # noqa: E402
+
+PAGE = ROOT / "docs" / "engines.md"
 START, END = "<!-- measured -->", "<!-- end of measured -->"
-BUDGETS: dict[str, tuple[str, str, dict[str, Any]]] = {  # attack: norm, radius, parameters
-    "fgsm": ("Linf", "2/255", {}),
-    "bim": ("Linf", "1/255", {"steps": 10, "step_size": 0.25}),
-    "pgd": ("Linf", "1/255", {"steps": 10, "step_size": 0.25}),
-    "mim": ("Linf", "1/255", {"steps": 10, "step_size": 0.25}),
-    "apgd": ("Linf", "1/255", {"steps": 20}),
-    "cw": ("L2", "0.25", {"c": 10}),
-    "fab": ("Linf", "1/255", {"steps": 10}),
-    "square": ("Linf", "4/255", {"queries": 150}),
-    "autoattack": ("Linf", "2/255", {"version": "standard"}),
-}
-
-MATCHED: dict[tuple[str, str], dict[str, Any]] = {  # ART searches along every step: its passes are what the others get
-    ("cw", "native"): {"steps": 100, "search": 8},
-    ("cw", "torchattacks"): {"steps": 800},
-    ("cw", "art"): {"steps": 30, "search": 4},
-}
 
 
 def measure(options: argparse.Namespace) -> list[str]:
     """Lines of the table."""
     job = Job(out=options.out, data_root=options.data_root, accept_unverified=True, display=Display(quiet=False))
     lines = ["| attack | norm, radius, budget | native | torchattacks | ART |", "|---|---|---|---|---|"]
-    for attack, (norm, eps, parameters) in BUDGETS.items():
+    for attack, (norm, eps, parameters) in CASES.items():
         found = {}
         for engine, known in ENGINES.items():
             if attack not in known:
@@ -50,14 +38,17 @@ def measure(options: argparse.Namespace) -> list[str]:
                 continue
             has = known[attack].__kwdefaults__ or {}
             spec = RunSpec(
-                model=[options.model],
-                data=[options.data],
+                model=["unimodal"],
+                model_params=VICTIM["params"],
+                recipe=VICTIM["recipe"],
+                data=["sartaj-mri"],
+                size=SIZE,
                 attack=[attack],
                 norm=[norm],  # type: ignore[list-item]
                 eps=[eps],
-                limit=options.limit,
+                limit=N,
                 engine=engine,  # type: ignore[arg-type]
-                attack_params={key: value for key, value in (parameters | MATCHED.get((attack, engine), {})).items() if key in has},
+                attack_params={key: value for key, value in (parameters | MATCHED.get((engine, attack), {})).items() if key in has},
                 control=False,
             )
             (record,) = run(spec, job)
@@ -69,18 +60,15 @@ def measure(options: argparse.Namespace) -> list[str]:
         asked = f"{norm} {eps}{', ' + budget if budget else ''}"
         lines.append(f"| `{attack}` | {asked} | {found['native']} | {found['torchattacks']} | {found['art']} |")
     head = (
-        f"{options.model} on {options.data}, the first {options.limit} test images: robust accuracy (forward + backward passes a sample). "
-        f"Clean accuracy {record['figures']['clean']:.3f}."
+        f"unimodal (ResNet-18, width {VICTIM['params']['width']}) on sartaj-mri, {SIZE} px, the first {N} test images: robust accuracy "
+        f"(forward + backward passes a sample). Clean accuracy {record['figures']['clean']:.3f}."
     )
     return [head, "", *lines]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--model", default="unimodal")
-    parser.add_argument("--data", default="sartaj-mri")
     parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--limit", type=int, default=128)
     parser.add_argument("--out", type=Path, required=True)
     table = "\n".join(measure(options := parser.parse_args()))
     page = PAGE.read_text(encoding="utf-8")
