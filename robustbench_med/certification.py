@@ -19,7 +19,7 @@ from robustbench_med.models.defenses import Defended
 from robustbench_med.models.defenses.randomised import InputNoise
 from robustbench_med.paths import writable_folder
 from robustbench_med.plan import check_names, sample_limit
-from robustbench_med.runner import Job, Victim, Victims, identity, load_all, on_disk
+from robustbench_med.runner import Job, Victim, Victims, announce_limit, identity, load_all, on_disk
 from robustbench_med.spec import Cell, RunSpec, canonical_hash, cells
 from robustbench_med.store import CERTIFICATES, Record, Store
 from robustbench_med.versions import versions
@@ -49,6 +49,7 @@ def certify(spec: RunSpec, job: Job, *, sigmas: Sequence[float] = (), n0: int, n
     store = Store(writable_folder(job.out), CERTIFICATES)
     device, batch = choose_device(job.device), BatchSize(job.batch_size, job.display)
     datasets = load_all(spec, spec.data, job)
+    announce_limit(spec, datasets, job)
     records = []
     for level in levels or [spec]:
         victims = Victims(level, device, job)

@@ -86,10 +86,13 @@ def certify(
 
     if not 0 < alpha < 1:
         raise UserError(f"--alpha must lie in (0, 1), got {alpha:g}")
+    defense_params = spec.assignments(defense_param)
+    if sigma is not None and "sigma" in defense_params:
+        raise UserError("--sigma and --defense-param sigma=... say the same; give one of them")
     given = {
         "model": listed(model),
         "defense": listed(defense),
-        "defense_params": spec.assignments(defense_param),
+        "defense_params": defense_params,
         "data": listed(data),
         "seed": listed(seed),
         "train_seed": listed(train_seed),
@@ -116,6 +119,8 @@ def certify(
     records = certification.certify(wanted, job, sigmas=sigmas, n0=n0, n=n, alpha=alpha, per_modality=per_modality)
     certified.write(out)
     display.show(terminal.certificates([row for record in records for row in certified.by_task(record)]))
+    if any(record["synthetic"] for record in records):
+        display.say(runner.SYNTHETIC)
     display.say(
         f"each certificate holds with probability {1 - alpha:g}; a radius is the L2 size of the change of all noised modalities together.\n"
         f"tables and figure: {out}/certified.csv, certified_tasks.csv, certified.png, certificates/"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ from robustbench_med.spec import (
 )
 from robustbench_med.store import Record, Store
 from robustbench_med.versions import versions
+
+SYNTHETIC = "phantoms are synthetic drawings: these figures compare attacks and models, they say nothing about a clinic."
 
 
 @dataclass
@@ -86,10 +88,7 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     batch = BatchSize(job.batch_size, job.display)
     datasets = load_all(spec, spec.data, job)
     grid = cells(spec)
-    for (name, fold), dataset in datasets.items():
-        n, of = len(dataset.splits["test"].head(sample_limit(spec))), len(dataset.splits["test"])
-        if n < of:
-            job.display.say(f"{name}{fold_label(fold)}: the first {n} of {of} test samples (--limit 0 takes all)")
+    announce_limit(spec, datasets, job)
     if spec.cross_modal:
         grid = cross_modal(grid, {name: (dataset.modalities, dataset.tasks) for (name, _), dataset in datasets.items()})
     for cell in grid:  # every radius and task is understood before the first training
@@ -99,6 +98,14 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
         evaluate_cell(cell, spec, datasets[cell.data, cell.fold], victims, store, device, batch, job, f"{number}/{len(grid)}")
         for number, cell in enumerate(grid, 1)
     ]
+
+
+def announce_limit(spec: RunSpec, datasets: Mapping[tuple[str, Fold | None], Dataset], job: Job) -> None:
+    """Says of which data sets only the first test samples are taken."""
+    for (name, fold), dataset in datasets.items():
+        n, of = len(dataset.splits["test"].head(sample_limit(spec))), len(dataset.splits["test"])
+        if n < of:
+            job.display.say(f"{name}{fold_label(fold)}: the first {n} of {of} test samples (--limit 0 takes all)")
 
 
 def on_disk(data: list[str], job: Job) -> list[str]:
@@ -434,7 +441,7 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
         f"a random model is judged by {judged}); brackets are Wilson 95 % intervals over distinct images."
     )
     if any(record["synthetic"] for record in records):
-        yield "phantoms are synthetic drawings: these figures compare attacks and models, they say nothing about a clinic."
+        yield SYNTHETIC
     naive = sorted({record["spec"]["victim"]["model"] for record in records if record["naive"] and record["stochastic"]})
     if naive:
         yield (

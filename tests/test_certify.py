@@ -258,6 +258,7 @@ def test_merging_carries_certificates_over_and_reports_those_that_differ(tmp_pat
         (["--sigma", "0.1,nan"], "--sigma takes positive numbers"),
         (["--sigma", "0.1,"], "--sigma takes positive numbers"),
         (["--defense-param", "sigma=0"], "sigma must be positive"),
+        (["--defense-param", "sigma=1", "--sigma", 1], "give one of them"),
     ],
 )
 def test_what_cannot_be_certified_is_one_line(more, message, tmp_path) -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from test_cli import medrobust
 
-from robustbench_med.reports import compare
+from robustbench_med.reports import columns, compare
 from robustbench_med.reports.compare import Row
 from robustbench_med.reports.tables import TRUST
 from robustbench_med.store import Store
@@ -24,6 +24,9 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(drawn_r
     assert list(zip(table.model, table.defense, strict=True)) == [
         (m, d) for m in ("early", "gmu") for d in ("none", "fast-at", "jpeg", "man") if (m, d) != ("early", "man")
     ]
+    attacks = {"noise", "fgsm", "pgd"}
+    assert list(dict.fromkeys("ATTACK" if name in attacks else name for name in table)) == list(columns.COLUMNS["compare"])
+    assert list(pd.read_csv(out / "compare_pairs.csv")) == list(columns.COLUMNS["compare_pairs"])
     naive = table[table.naive.notna()]
     kinds = list(zip(naive.model, naive.defense, naive.naive_how, strict=True))
     assert kinds == [("early", "jpeg", "unaware"), ("gmu", "none", "release"), ("gmu", "jpeg", "unaware"), ("gmu", "man", "release")]
