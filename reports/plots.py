@@ -60,7 +60,10 @@ def radius_figure(board: pd.DataFrame, look: Look) -> Figure:
 
 
 def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Look) -> None:
+    shown = set(points.model)
     for model, (colour, marker) in look.items():
+        if model not in shown:
+            continue
         for name, line_style in ((attack, "-"), (CONTROL, "--")):
             line = points[(points.model == model) & (points.attack == name)].sort_values(["radius", "robust"])
             if line.empty or (attack == CONTROL and line_style == "--"):

@@ -63,8 +63,9 @@ def legend(figure: Figure, axes: Sequence[Any], *, columns: int | None = None) -
 def save(figure: Figure, *paths: Path) -> None:
     """Writes the figure in the format of each path's suffix, and closes it."""
     try:
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, not once a format
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once, not once a format
         for path in paths:
             kind = path.suffix[1:]
             metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]

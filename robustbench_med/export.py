@@ -60,7 +60,8 @@ def _tracked(sweep: Sequence[Record], out: Path) -> Tracked:
     target = "+".join(names["tasks"][t] for t in spec["threat"]["tasks"])
     params = _flat({key: value for key, value in spec.items() if key != "threat"})
     params |= {"norm": spec["threat"]["norm"], "target": target, "records": " ".join(r["hash"][:12] for r in sweep)}
-    params["eps"] = " ".join(radius_label(r["spec"]["threat"]["radii"], names["modalities"]) for r in sweep)
+    radii = [radius_label(r["spec"]["threat"]["radii"], names["modalities"]) for r in sweep]
+    params["eps"] = " ".join(radii)
     scale = 1000 * (255 if spec["threat"]["norm"] == "Linf" else 1)
     points = []
     for record in sweep:
@@ -68,7 +69,9 @@ def _tracked(sweep: Sequence[Record], out: Path) -> Tracked:
         points += [(key, step, value) for key, value in _figures(record["figures"])]
         for task, figures in zip(names["tasks"], record["figures"]["tasks"], strict=True):
             points += [(f"{_metric(task)}/{key}", step, value) for key, value in _figures(figures)]
-    name = f"{spec['victim']['model']} {spec['attack']['name']} {spec['threat']['norm']} {spec['data']['name']} {first['hash'][:8]}"
+    swept = f"{radii[0]} to {radii[-1]}" if len(sweep) > 1 else radii[0]
+    key = canonical_hash({"records": [r["hash"] for r in sweep]}) if len(sweep) > 1 else first["hash"]
+    name = f"{spec['victim']['model']} {spec['attack']['name']} {spec['threat']['norm']} {swept} {spec['data']['name']} {key[:8]}"
     return Tracked(name, params, points, tuple(path for file in RUN_FILES if (path := out / file).exists()))
 
 
@@ -141,7 +144,7 @@ def _to_tensorboard(runs: Sequence[Tracked], folder: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     for run in runs:
-        with SummaryWriter(str(folder / _metric(run.name).replace(" ", "-").replace("/", "-"))) as writer:
+        with SummaryWriter(str(folder / folder_name(run.name))) as writer:
             writer.add_text("params", "\n".join(f"    {name}: {value}" for name, value in run.params.items()))
             for name, step, value in run.points:
                 writer.add_scalar(name, value, step)
@@ -149,6 +152,11 @@ def _to_tensorboard(runs: Sequence[Tracked], folder: Path) -> None:
                 if path.suffix == ".png":
                     with Image.open(path) as image:
                         writer.add_image(path.stem, np.asarray(image.convert("RGB")), dataformats="HWC")
+
+
+def folder_name(run: str) -> str:
+    """Where the events of a run go: its name without anything that a path or a shell minds."""
+    return _metric(run).replace(" ", "-").replace("/", "-")
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:
