@@ -232,8 +232,12 @@ def verdict(table: pd.DataFrame, paired: pd.DataFrame) -> list[str]:
     for keys, group in table.groupby(["data", "norm", "eps"], sort=False):
         if len(group) > 1:
             best = group.iloc[int(group.worst.argmax())]
+            where = f"On {keys[0]} ({keys[1]}, {keys[2]})"
+            if best.worst == 0:
+                sentences.append(f"{where} nothing withstands: for every sample of every victim some attack succeeds.")
+                continue
             sentences.append(
-                f"On {keys[0]} ({keys[1]}, {keys[2]}) {best.model} with {best.defense} has the highest worst-case robust accuracy, "
+                f"{where} {best.model} with {best.defense} has the highest worst-case robust accuracy, "
                 f"{best.worst:.3f} [{best.worst_low:.3f}, {best.worst_high:.3f}], at a clean accuracy of {best.clean:.3f}." + _doubt(best)
             )
     return sentences
@@ -287,7 +291,10 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
     shown["worst case [95 %]"] = [
         f"{w:.3f} [{low:.3f}, {high:.3f}]" for w, low, high in zip(table.worst, table.worst_low, table.worst_high, strict=True)
     ]
+    if (table.seeds > 1).any():
+        shown["sd over seeds"] = pd.to_numeric(table.worst_std).map(_number)
     shown["naive"] = table.naive.map(_number)
+    shown["GFLOPs"] = table.gflops.map("{:.3g}".format)
     for name, key in (("training x", "training_x"), ("FLOPs x", "inference_x"), ("latency x", "latency_x")):
         shown[name] = pd.to_numeric(table[key]).map(lambda v: "-" if pd.isna(v) else f"{v:.1f}")
     shown["trust"] = [f"{verdict}: {sign}" if sign else verdict for verdict, sign in zip(table.trust, table.worst_sign, strict=True)]

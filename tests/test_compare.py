@@ -100,7 +100,8 @@ def row_of(name: str, worst: np.ndarray, **figures) -> Row:
 
 
 def test_the_trust_column_names_the_worst_sign() -> None:
-    rows = [row_of("none", np.zeros(4), worst_high=1.0), row_of("jpeg", np.zeros(4), trust="fail", worst_sign="zero gradient")]
+    one = np.array([1.0, 0.0, 0.0, 0.0])
+    rows = [row_of("none", one), row_of("jpeg", one, trust="fail", worst_sign="zero gradient")]
     table = compare.relative(pd.DataFrame([row.figures for row in rows]))
     text = compare.markdown(table, compare.pairs(rows), [], "medrobust compare", 1.0)
     assert "| fail: zero gradient |" in text
@@ -109,6 +110,14 @@ def test_the_trust_column_names_the_worst_sign() -> None:
     assert "+0.0 points [+0.0, +0.0]" in first
     assert first.endswith("Do not quote it, trust failed (jpeg: zero gradient).")
     assert "trust failed" not in best  # that is none
+
+
+def test_where_every_sample_falls_nobody_is_called_the_best_and_seeds_have_a_spread() -> None:
+    rows = [row_of("none", np.zeros(4), seeds=3, worst_std=0.0), row_of("jpeg", np.zeros(4), seeds=3, worst_std=0.0123)]
+    table = compare.relative(pd.DataFrame([row.figures for row in rows]))
+    assert compare.verdict(table, compare.pairs(rows))[-1].startswith("On d (Linf, 4/255) nothing withstands")
+    assert list(compare.display(table)["sd over seeds"]) == ["0.000", "0.012"]
+    assert "sd over seeds" not in compare.display(table.assign(seeds=1))
 
 
 def test_a_transfer_attack_is_compared_with_its_source_named(drawn_root, tmp_path) -> None:
