@@ -66,7 +66,7 @@ def studies() -> dict[str, Study]:
         f"Robust-MAIL, taken apart, on {PAIRINGS['breast-chest']}",
         "MAIL, random projection filters alone, modulated attention noise alone, and both.",
         (
-            "compare --model mail --defense none,rpf,man,robust-mail --attack fgsm,pgd,square --attack-param queries=300 "
+            "compare --model mail --defense none,rpf,man,robust-mail --attack fgsm,pgd,square --attack-param queries=100 "
             f"--attack-param steps=10 {on}",
             *(f"run --model {','.join(FAMILY)} --attack pgd --attack-param eot={n} --attack-param steps=10 {on}" for n in DRAWS),
             f"run --model {','.join(FAMILY[1:])} --attack transfer --source mail --attack-param steps=10 {on}",

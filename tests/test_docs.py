@@ -82,6 +82,7 @@ def test_the_site_asks_nobody_but_its_own_server_and_opens_from_disk(site: Path)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
+        page.set_default_timeout(120_000)  # milliseconds a busy machine may take
         page.on("request", lambda request: fetched.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         pages = [path.relative_to(site).as_posix() for path in sorted(site.rglob("*.html")) if path.name != "404.html"]

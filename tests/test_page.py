@@ -16,6 +16,8 @@ from robustbench_med.store import Store
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+PATIENCE = 120_000
+"""Milliseconds a busy machine may take."""
 EVIL = "<script>document.title='owned'</script>"
 UNICODE = "Zürich-模型-&amp;"
 
@@ -49,13 +51,14 @@ def browser() -> Iterator[object]:
 def opened(browser, html) -> Iterator[object]:
     """The page after its scripts have run; no error, and no request but the file's own, until the test ends."""
     context = browser.new_context(offline=True, viewport={"width": 1400, "height": 1000}, color_scheme="light")
+    context.set_default_timeout(PATIENCE)
     tab = context.new_page()
     problems, requests = [], []
     tab.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
     tab.on("pageerror", lambda error: problems.append(str(error)))
     tab.on("request", lambda request: requests.append(request.url))
     tab.goto(html.as_uri())
-    tab.wait_for_selector("html[data-ready=true]", timeout=30_000)
+    tab.wait_for_selector("html[data-ready=true]")
     yield tab
     assert problems == []
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [html.as_uri()]
@@ -123,6 +126,21 @@ def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None
 
 
 @needs_browser
+def test_the_charts_are_drawn_and_their_legend_leaves_the_axis_title_alone(opened) -> None:
+    opened.wait_for_selector("#radius .legend .traces")
+    assert opened.locator("#radius .scatterlayer .trace").count() == 4 * 3  # models x attacks
+    assert opened.locator("#pareto .scatterlayer .trace").count() == 4
+    for chart in ("radius", "pareto"):
+        title, legend = (opened.locator(f"#{chart} {part}").bounding_box() for part in (".xtitle", ".legend"))
+        assert legend["height"] > 0
+        assert title["y"] + title["height"] <= legend["y"], chart
+        plot = opened.locator(f"#{chart} .nsewdrag").first.bounding_box()
+        assert plot["height"] > 150
+        assert UNICODE in opened.locator(f"#{chart} .legend").text_content(), chart  # its &amp; is text
+    assert "needs scripts" not in opened.locator(".charts").inner_text()
+
+
+@needs_browser
 def test_names_with_markup_are_text_everywhere(opened) -> None:
     assert opened.title() == "medrobust leaderboard"
     assert EVIL in column(opened, 3)
@@ -154,6 +172,7 @@ def test_axe_finds_nothing(opened, state: str) -> None:
 @needs_browser
 def test_without_scripts_the_table_is_complete(browser, html) -> None:
     context = browser.new_context(offline=True, java_script_enabled=False)
+    context.set_default_timeout(PATIENCE)
     tab = context.new_page()
     tab.goto(html.as_uri())
     assert tab.locator("#board tbody tr").count() == 24

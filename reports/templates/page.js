@@ -2,7 +2,8 @@
 const $ = (id) => document.getElementById(id);
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B87F00", "#3A9BD5", "#7F7F7F"];
 const COLOURS_ON_DARK = ["#56B4E9", "#FF8A3D", "#2BD4A4", "#E9A3CB", "#F0C04D", "#9AD0F5", "#C0C0C0"];
-const DASHES = ["solid", "dash", "dot", "dashdot"];
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "x", "cross"];
 
 /** Text of a script element that holds gzip in base64. */
 async function unpack(id) {
@@ -67,6 +68,13 @@ function error(row, what) {
   return { value: row[what], plus: row[what + "_high"] - row[what], minus: row[what] - row[what + "_low"] };
 }
 
+/** Makes a chart as high as its legend below it needs, so that the plot keeps its height and the axis title its place. */
+function fit(id, traces) {
+  const widest = Math.max(0, ...traces.map((trace) => 60 + 7 * trace.name.length));
+  const columns = Math.max(1, Math.floor(($(id).clientWidth - 65) / Math.max(widest, 1)));
+  $(id).style.height = `${380 + 20 * Math.max(1, Math.ceil(traces.length / columns))}px`;
+}
+
 function draw(rows) {
   const shown = rows.filter((row) => row.setting === $("setting").value);
   const style = getComputedStyle(document.documentElement);
@@ -93,9 +101,9 @@ function draw(rows) {
       name: `${first.model}, ${first.attack}${first.trusted}${first.settings}`, x: all.map((p) => p.radius), y: all.map((p) => p.value), mode: "lines+markers",
       error_y: { type: "data", symmetric: false, array: all.map((p) => p.plus), arrayminus: all.map((p) => p.minus), thickness: 1 },
       line: { color: colourOf(first.model), dash: DASHES[attacks.indexOf(first.attack) % DASHES.length] },
+      marker: { size: 7, symbol: SYMBOLS[attacks.indexOf(first.attack) % SYMBOLS.length] },
     };
   });
-  Plotly.react("radius", traces, layout(shown.length && shown[0].norm === "L2" ? "L2 radius" : "Linf radius (grey levels of 255)", "accuracy"), config);
   const largest = Math.max(...shown.map((row) => row.gflops), 1e-9);
   const models = [...new Set(shown.map((row) => row.model))].sort();
   const points = models.map((model) => {
@@ -109,6 +117,9 @@ function draw(rows) {
   const square = layout("clean accuracy", "robust accuracy");
   square.xaxis.range = [0, 1.05];
   for (const trace of [...traces, ...points]) trace.name = trace.name.replace(/&/g, "&amp;").replace(/</g, "&lt;");
+  fit("radius", traces);
+  Plotly.react("radius", traces, layout(shown.length && shown[0].norm === "L2" ? "L2 radius" : "Linf radius (grey levels of 255)", "accuracy"), config);
+  fit("pareto", points);
   Plotly.react("pareto", points, square, config);
 }
 
