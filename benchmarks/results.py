@@ -146,14 +146,21 @@ def evidence(folder: Path) -> list[str]:
     for model in FAMILY[1:]:
         apparent = advantage(store, cells[model, "release protocol"], cells["mail", "release protocol"])
         real = advantage(store, strongest[model], strongest["mail"])
-        by = f"{attack_name(strongest[model])} against it, {attack_name(strongest['mail'])} against mail"
-        verdict = "is real" if real[1] > 0 else "is not there" if real[2] < 0 or real[0] <= 0 else "cannot be told from none"
+        left = "none of it is left" if real[0] <= 0 else f"{100 * real[0] / apparent[0]:.0f} % of it is left" if apparent[0] > 0 else "none"
+        sure = "" if real[1] > 0 else ", which may be chance"
+        few, many = (cells[model, f"pgd, EOT {n}"]["figures"]["robust"] for n in DRAWS[-2:])
         lines.append(
             f"- **{model}**: {points(apparent)} over mail under the release protocol; {points(real)} under the strongest sound attack on "
-            f"each ({by}). The advantage {verdict}."
+            f"each ({how(strongest[model])} against it, {how(strongest['mail'])} against mail): {left}{sure}."
+            + (f" It still falls from {DRAWS[-2]} to {DRAWS[-1]} draws: more may take more." if many < few - 0.01 else "")
             + "".join(f" Mind: it is {mark}." for mark in marks([strongest[model]]) if mark.startswith("trivial"))
         )
     return [*lines, ""]
+
+
+def how(record: Record) -> str:
+    eot = record["spec"]["attack"]["params"].get("eot")
+    return f"{attack_name(record)}, EOT {eot}" if eot else attack_name(record)
 
 
 def advantage(store: Store, a: Record, b: Record) -> tuple[float, float, float]:
@@ -179,7 +186,7 @@ def interval(record: Record | None) -> str:
     return f"{record['figures']['robust']:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def page(found: dict[str, Study], out: Path, data_root: str) -> str:
+def page(found: dict[str, Study], out: Path) -> str:
     lines = [
         "# Results",
         "",
@@ -216,7 +223,7 @@ def main() -> None:
     if missing:
         print(f"no page yet: {', '.join(missing)} not run")
         return
-    (DOCS / "results.md").write_text(page(found, options.out, options.data_root), encoding="utf-8")
+    (DOCS / "results.md").write_text(page(found, options.out), encoding="utf-8")
     print(f"written: {DOCS / 'results.md'}")
 
 
