@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from robustbench_med import statistics
-from robustbench_med.reports import certified, paper
+from robustbench_med.reports import certified, paper, plots, style
 from robustbench_med.reports.compare import clusters
-from robustbench_med.reports.tables import attack_name, marks
+from robustbench_med.reports.tables import attack_name, leaderboard, marks
 from robustbench_med.store import CERTIFICATES, Record, Store
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -155,7 +155,12 @@ def evidence(folder: Path) -> list[str]:
             + (f" It still falls from {DRAWS[-2]} to {DRAWS[-1]} draws: more may take more." if many < few - 0.01 else "")
             + "".join(f" Mind: it is {mark}." for mark in marks([strongest[model]]) if mark.startswith("trivial"))
         )
-    return [*lines, ""]
+    attacks = leaderboard([r for r in store.records() if attack_name(r) == "pgd" and r["spec"]["protocol"]["name"] == "sound"])
+    with style.plt.rc_context(style.STYLE):
+        figure = plots.eot(attacks, style.looks(FAMILY))
+        assert figure is not None
+        style.save(figure, DOCS / "figures" / "results-eot.png")
+    return [*lines, "", "![Robust accuracy against EOT draws](figures/results-eot.png)", ""]
 
 
 def how(record: Record) -> str:
