@@ -123,17 +123,14 @@ def cost(records: list[Record]) -> str:
 def evidence(folder: Path) -> list[str]:
     """How much of Robust-MAIL's robustness is real: the release protocol's figure beside those of sound attacks, and what remains."""
     store = Store(folder)
+    records = store.records()
     columns = {"release protocol": ("pgd", "release", None)} | {f"pgd, EOT {n}": ("pgd", "sound", n) for n in DRAWS}
     columns |= {"transfer from mail": ("transfer", "sound", None), "square": ("square", "sound", None)}
     cells: dict[tuple[str, str], Record] = {}
-    for record in store.records():
-        attack, protocol, eot = (
-            attack_name(record).split()[0],
-            record["spec"]["protocol"]["name"],
-            record["spec"]["attack"]["params"].get("eot"),
-        )
+    for record in records:
+        attack, protocol = record["spec"]["attack"], record["spec"]["protocol"]["name"]
         for name, (wanted, under, draws) in columns.items():
-            if (attack, protocol) == (wanted, under) and draws in (None, eot):
+            if (attack["name"], protocol) == (wanted, under) and draws in (None, attack["params"].get("eot")):
                 cells[record["spec"]["victim"]["model"], name] = record
     lines = ["| victim | clean | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     for model in FAMILY:
@@ -146,7 +143,7 @@ def evidence(folder: Path) -> list[str]:
     for model in FAMILY[1:]:
         apparent = advantage(store, cells[model, "release protocol"], cells["mail", "release protocol"])
         real = advantage(store, strongest[model], strongest["mail"])
-        left = "none of it is left" if real[0] <= 0 else f"{100 * real[0] / apparent[0]:.0f} % of it is left" if apparent[0] > 0 else "none"
+        left = f"{100 * max(real[0], 0) / apparent[0]:.0f} % of it is left" if apparent[0] > 0 else "there was none to lose"
         sure = "" if real[1] > 0 else ", which may be chance"
         few, many = (cells[model, f"pgd, EOT {n}"]["figures"]["robust"] for n in DRAWS[-2:])
         lines.append(
@@ -155,7 +152,7 @@ def evidence(folder: Path) -> list[str]:
             + (f" It still falls from {DRAWS[-2]} to {DRAWS[-1]} draws: more may take more." if many < few - 0.01 else "")
             + "".join(f" Mind: it is {mark}." for mark in marks([strongest[model]]) if mark.startswith("trivial"))
         )
-    attacks = leaderboard([r for r in store.records() if attack_name(r) == "pgd" and r["spec"]["protocol"]["name"] == "sound"])
+    attacks = leaderboard([r for r in records if attack_name(r) == "pgd" and r["spec"]["protocol"]["name"] == "sound"])
     with style.plt.rc_context(style.STYLE):
         figure = plots.eot(attacks, style.looks(FAMILY))
         assert figure is not None
