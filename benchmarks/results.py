@@ -2,8 +2,8 @@
 
     python benchmarks/results.py --data-root ../shared/data --out OUT
 
-A study is one or more `medrobust` commands into one folder. Finished trainings and cells are read, so an interrupted run goes on; give the
-studies' names to run some of them. The page is written when all of them have results. On two CPU cores all of it takes some hours.
+A study is one or more `medrobust` commands into one folder. Finished trainings and cells are read, so an interrupted run goes on. Give the
+studies' names to run some of them: only their sections of the page are written again. On two CPU cores all of it takes some hours.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from robustbench_med import statistics
 from robustbench_med.reports import certified, paper, plots, style
-from robustbench_med.reports.compare import clusters
+from robustbench_med.reports.compare import SIGNIFICANT, clusters
 from robustbench_med.reports.tables import attack_name, leaderboard, marks
 from robustbench_med.store import CERTIFICATES, Record, Store
 
 DOCS = Path(__file__).parents[1] / "docs"
+START, END = "<!-- study: {} -->", "<!-- end of study -->"
+MODELS = "early,late,gmu,mmtm,lmf,cross-attention"
 PAIRINGS = {"breast-chest": "breastmnist+pneumoniamnist", "brain-breast": "sartaj-mri+breastmnist"}
 FAMILY = ("mail", "mail+rpf", "mail+man", "robust-mail")
 DRAWS = (1, 8, 32)
@@ -49,9 +52,20 @@ def studies() -> dict[str, Study]:
             f"Fusion models, undefended, on {data}",
             "Six ways of fusing, encoders of width 8, trained three times each, for 200 steps.",
             (
-                "compare --model early,late,gmu,mmtm,lmf,cross-attention --defense none --attack pgd,autoattack --attack-param queries=300 "
+                f"compare --model {MODELS} --defense none --attack pgd,autoattack --attack-param queries=300 "
                 f"--train-seed 0,1,2 --recipe steps=200 {narrow} {on}",
             ),
+        )
+        crossed = f"--attack pgd --attack-param steps=20 --recipe steps=200 {narrow} --data {data} --size 32"
+        found[f"cross-{place}"] = Study(
+            f"Every model with every quick defence on {data}",
+            "The six models of width 8 with the defences that cost no adversarial training, trained three times each, for 200 steps.",
+            (f"compare --model {MODELS} --defense none,rpf,pni,smoothing,jpeg,median,bit-depth --train-seed 0,1,2 {crossed}",),
+        )
+        found[f"adversarial-{place}"] = Study(
+            f"Every model trained adversarially on {data}",
+            "The same six models by PGD-AT and by TRADES, for 200 steps too.",
+            (f"compare --model {MODELS} --defense none,pgd-at,trades {crossed}",),
         )
         found[f"defences-{place}"] = Study(
             f"Defences of late fusion on {data}",
@@ -64,9 +78,9 @@ def studies() -> dict[str, Study]:
     on = f"--limit 64 --data {PAIRINGS['breast-chest']} --size 32"
     found["robust-mail"] = Study(
         f"Robust-MAIL, taken apart, on {PAIRINGS['breast-chest']}",
-        "MAIL, random projection filters alone, modulated attention noise alone, and both.",
+        "MAIL with random projection filters alone, modulated attention noise alone, and both; beside them MAIL trained adversarially.",
         (
-            "compare --model mail --defense none,rpf,man,robust-mail --attack fgsm,pgd,square --attack-param queries=100 "
+            "compare --model mail --defense none,rpf,man,robust-mail,pgd-at,trades --attack fgsm,pgd,square --attack-param queries=100 "
             f"--attack-param steps=10 {on}",
             *(f"run --model {','.join(FAMILY)} --attack pgd --attack-param eot={n} --attack-param steps=10 {on}" for n in DRAWS),
             f"run --model {','.join(FAMILY[1:])} --attack transfer --source mail --attack-param steps=10 {on}",
@@ -92,14 +106,18 @@ def run(study: Study, folder: Path, data_root: str) -> None:
 
 def section(name: str, study: Study, folder: Path) -> list[str]:
     """One study: its commands, what they cost, its tables, verdict and figure."""
-    certificates = name == "certified"
-    shutil.copy(folder / ("certified.png" if certificates else "pareto.png"), DOCS / "figures" / f"results-{name}.png")
+    certificates, cross = name == "certified", name.startswith(("cross-", "adversarial-"))
+    if not cross:
+        shutil.copy(folder / ("certified.png" if certificates else "pareto.png"), DOCS / "figures" / f"results-{name}.png")
     lines = [f"## {study.title}", "", study.text, "", "```bash", *(f"medrobust {command}" for command in study.commands), "```", ""]
     if certificates:
         store = Store(folder, CERTIFICATES)
         found = certified.frames(store)
         shown = [paper.markdown(table) for table in certified.tables(found["certified"], found["certified_tasks"])]
         caption, verdict = "Certified accuracy against radius", ""
+    elif cross:
+        store, shown = Store(folder), crossed(folder, name)
+        caption, verdict = "Worst-case robust accuracy of every model with every defence", ""
     else:
         store = Store(folder)
         tables, _, rest = (folder / "compare.md").read_text(encoding="utf-8").partition("\n## ")[2].partition("\n## Verdict")
@@ -188,27 +206,69 @@ def interval(record: Record | None) -> str:
     return f"{record['figures']['robust']:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def page(found: dict[str, Study], out: Path) -> str:
-    lines = [
-        "# Results",
-        "",
-        "Real images, small networks, small images: these tables show what the attacks and defences do, and are no claim about full-size "
-        "networks. Everything here is written by",
-        "",
-        "```bash",
-        "python benchmarks/results.py --data-root DATA --out OUT",
-        "```",
-        "",
-        "out of the records of the commands shown, to which it adds `--data-root DATA --accept-unverified --out OUT/STUDY`. Images of 32 "
-        "pixels, preset `quick`, radius 4/255 in both modalities, both tasks attacked at once; a figure is the mean accuracy of the two "
-        "tasks. `worst case` takes for every sample the attack that hurts most. [Columns](columns.md), [trust](trust.md).",
-        "",
-    ]
+def crossed(folder: Path, name: str) -> list[str]:
+    """Models down, defences across: worst-case robust and clean accuracy; how often a defence beats none; draws the heat map."""
+    table, pairs = (pd.read_csv(folder / file, keep_default_na=False, na_values=[""]) for file in ("compare.csv", "compare_pairs.csv"))
+    models, defences = list(dict.fromkeys(table.model)), list(dict.fromkeys(table.defense))
+    robust, clean = (table.pivot(index="model", columns="defense", values=v).loc[models, defences] for v in ("worst", "clean"))
+    first = table.iloc[0]
+    setting = f"{first.data}, {first['size']} px, {first.norm} {first.eps}, n = {first.n}"
+    with style.plt.rc_context(style.STYLE):
+        style.save(plots.matrix(robust, f"worst-case robust accuracy\n{setting}"), DOCS / "figures" / f"results-{name}.png")
+    seeds = "" if first.seeds == 1 else f", ± standard deviation over {first.seeds} trainings"
+    lines = [f"**Worst-case robust accuracy (clean accuracy){seeds}; {setting}**", ""]
+    lines += ["| model | " + " | ".join(defences) + " |", "|---" * (len(defences) + 1) + "|"]
+    cells = {(row.model, row.defense): row for row in table.itertuples()}
+    for model in models:
+        shown = []
+        for defense in defences:
+            cell = cells[model, defense]
+            deviation = "" if pd.isna(cell.worst_std) else f" ± {cell.worst_std:.3f}"
+            shown.append(f"{cell.worst:.3f}{deviation} ({cell.clean:.3f})" + (" trivial" if "trivial" in cell.marks else ""))
+        lines.append(f"| {model} | " + " | ".join(shown) + " |")
+    lines.append("")
+    for defense in defences[1:]:
+        beaten = pairs[(pairs.defense_a == "none") & (pairs.defense_b == defense) & (pairs.model_a == pairs.model_b)]
+        gains, sure = -100 * beaten.difference, (beaten.p_holm < SIGNIFICANT) & (beaten.high < 0)
+        cost, training = 100 * (clean[defense] - clean["none"]), table[table.defense == defense].training_x.median()
+        lines.append(
+            f"- **{defense}** beats none beyond doubt on {sure.sum()} of {len(beaten)} models: {gains.min():+.1f} to {gains.max():+.1f} "
+            f"points robust, {cost.min():+.1f} to {cost.max():+.1f} points clean, {training:.1f} x training."
+        )
+    return lines
+
+
+HEAD = f"""# Results
+
+Real images, small networks, small images: these tables show what the attacks and defences do, and are no claim about full-size networks.
+Everything here is written by
+
+```bash
+python benchmarks/results.py --data-root DATA --out OUT
+```
+
+out of the records of the commands shown, to which it adds `--data-root DATA --accept-unverified --out OUT/STUDY`. Images of 32 pixels,
+preset `quick`, radius 4/255 in both modalities, both tasks attacked at once; a figure is the mean accuracy of the two tasks. `worst case`
+takes for every sample the attack that hurts most. Beyond doubt: McNemar's p after Holm's correction below {SIGNIFICANT}, and a bootstrap
+interval clear of zero. [Columns](columns.md), [trust](trust.md).
+"""
+
+
+def page(found: dict[str, Study], out: Path, written: str) -> tuple[str, list[str]]:
+    """The page: sections of the studies in `out`, as `written` before where a study is not there; and the studies in neither."""
+    parts, missing = [HEAD], []
     for name, study in found.items():
-        lines += section(name, study, out / name)
-        if name == "robust-mail":
-            lines += ["### How much of it is real?", "", *evidence(out / name)]
-    return "\n".join(lines).rstrip() + "\n"
+        start, folder = START.format(name), out / name
+        if any((folder / file).exists() for file in ("compare.md", "certified.png")):
+            lines = section(name, study, folder)
+            if name == "robust-mail":
+                lines += ["### How much of it is real?", "", *evidence(folder)]
+            parts.append("\n".join([start, "", *lines]).rstrip() + f"\n\n{END}\n")
+        elif start in written:
+            parts.append(start + written.partition(start)[2].partition(END)[0] + END + "\n")
+        else:
+            missing.append(name)
+    return "\n".join(parts), missing
 
 
 def main() -> None:
@@ -221,12 +281,10 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name in options.study or found:
         run(found[name], options.out / name, options.data_root)
-    missing = [name for name in found if not any((options.out / name / file).exists() for file in ("compare.md", "certified.png"))]
-    if missing:
-        print(f"no page yet: {', '.join(missing)} not run")
-        return
-    (DOCS / "results.md").write_text(page(found, options.out), encoding="utf-8")
-    print(f"written: {DOCS / 'results.md'}")
+    file = DOCS / "results.md"
+    text, missing = page(found, options.out, file.read_text(encoding="utf-8") if file.exists() else "")
+    file.write_text(text, encoding="utf-8")
+    print(f"written: {file}" + (f"; no results yet of {', '.join(missing)}" if missing else ""))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from robustbench_med.naming import number_label, radius_label
 from robustbench_med.reports.tables import attack_name, by_fold, data_name, engine, families, is_cross_modal, leaderboard
-from robustbench_med.spec import number_label, radius_label
 from robustbench_med.statistics import wilson
 from robustbench_med.store import Record
 

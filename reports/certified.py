@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from robustbench_med.paths import write_text
 from robustbench_med.reports import style
@@ -93,7 +93,7 @@ def curve(record: Record, store: Store) -> list[dict[str, Any]]:
     """
     arrays, certificate = store.arrays(record), record["spec"]["certificate"]
     # n of n draws: the bound is alpha^(1/n)
-    largest = max(certificate["sigma"] * float(norm.ppf(certificate["alpha"] ** (1 / certificate["n"]))), 0.0)
+    largest = max(certificate["sigma"] * float(ndtri(certificate["alpha"] ** (1 / certificate["n"]))), 0.0)
     rows = []
     for t, figures in enumerate(record["figures"]):
         known = arrays["labels"][:, t] >= 0

@@ -18,10 +18,10 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from robustbench_med import statistics
+from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.paths import write_atomically, write_text
 from robustbench_med.reports.style import COLOURS, MARKERS, STYLE, outlined
 from robustbench_med.reports.tables import TRUST, attack_name, marks, trust
-from robustbench_med.spec import canonical_hash, radius_label
 from robustbench_med.store import Record, Store
 
 CONTROL = "noise"
@@ -391,12 +391,12 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
 
 
 def span(shares: pd.Series) -> tuple[float, float]:
-    """Limits of an axis of shares: at least 0.2 apart and inside [0, 1], with a margin, so that small differences look small."""
+    """Limits of an axis of shares: at least 0.2 apart so that small differences look small, room for the marks at 0 and 1."""
     low, high = float(shares.min()) - MARGIN, float(shares.max()) + MARGIN
     missing = max(0.0, NARROWEST - (high - low)) / 2
     low, high = low - missing, high + missing
-    shift = max(0.0, -low) - max(0.0, high - 1)
-    return max(0.0, low + shift), min(1.0, high + shift)
+    shift = max(0.0, -MARGIN - low) - max(0.0, high - 1 - MARGIN)
+    return max(-MARGIN, low + shift), min(1 + MARGIN, high + shift)
 
 
 def _number(value: float | None) -> str:

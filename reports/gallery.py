@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from robustbench_med.naming import radius_label
 from robustbench_med.paths import write_atomically
-from robustbench_med.spec import radius_label
 from robustbench_med.store import Record, Store
 
 SIDE, GAP, LINE, FONT = 248, 14, 30, 23
@@ -87,7 +87,8 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
     )
     columns = 3 * len(names["modalities"])
     row_height = LINE + SIDE + (2 + len(names["tasks"])) * LINE
-    sheet = Image.new("RGB", (GAP + columns * (SIDE + GAP), 3 * LINE + row_height * len(found)), "white")
+    coloured = any(image.ndim == 3 for example in found for image in map(pixels, example.clean))
+    sheet = Image.new("RGB" if coloured else "L", (GAP + columns * (SIDE + GAP), 3 * LINE + row_height * len(found)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", FONT)
     pen.multiline_text((sheet.width / 2, LINE / 2), title, "black", font, "ma", align="center")
     for row, example in enumerate(found):
@@ -121,7 +122,7 @@ def write(store: Store, records: Sequence[Record], folder: Path) -> list[Path]:
 def save(record: Record, found: list[Example], path: Path) -> None:
     """One gallery as a PNG."""
     picture = draw(record, found)
-    write_atomically(path, lambda temporary: picture.save(temporary, "PNG", dpi=(150, 150)))
+    write_atomically(path, lambda temporary: picture.save(temporary, "PNG", dpi=(150, 150), compress_level=2))
 
 
 def strip(example: Example) -> NDArray[np.uint8]:

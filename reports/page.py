@@ -16,11 +16,11 @@ import pandas as pd
 from PIL import Image
 
 from robustbench_med import __version__
+from robustbench_med.naming import radius_label
 from robustbench_med.reports import gallery
 from robustbench_med.reports.paper import CONTROL, radius_of
 from robustbench_med.reports.plots import describe
 from robustbench_med.reports.tables import ranked
-from robustbench_med.spec import radius_label
 from robustbench_med.store import Record, Store
 
 MAX_BYTES = 7_500_000

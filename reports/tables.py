@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robustbench_med.spec import canonical_hash, radius_label
+from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.statistics import wilson
 from robustbench_med.store import Record
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -13,13 +13,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from robustbench_med.data.suites import Suite
 from robustbench_med.merge import Merged
+from robustbench_med.naming import radius_label
 from robustbench_med.reports.claims import Finding
 from robustbench_med.reports.paper import radius_of
 from robustbench_med.reports.tables import marks, trust
-from robustbench_med.spec import radius_label
 from robustbench_med.store import Record
+
+if TYPE_CHECKING:
+    from robustbench_med.data.suites import Suite  # torch behind it takes seconds to import
 
 
 def leaderboard(frame: pd.DataFrame) -> RenderableType:

@@ -19,8 +19,9 @@ from torch import nn
 from robustbench_med.errors import UserError
 from robustbench_med.models.own import label
 from robustbench_med.models.registry import ZOO
+from robustbench_med.naming import canonical_hash
 from robustbench_med.paths import home, write_atomically, write_text
-from robustbench_med.spec import TrainSpec, canonical_hash
+from robustbench_med.spec import TrainSpec
 
 CONVERT = (
     "python -c \"import torch, safetensors.torch as s; d = torch.load('{0}', weights_only=True); "

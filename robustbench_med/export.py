@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_med.errors import UserError
+from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.paths import writable_folder
-from robustbench_med.spec import canonical_hash, radius_label
 from robustbench_med.store import Record
 
 EXPERIMENT = "medrobust"

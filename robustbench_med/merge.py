@@ -11,9 +11,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from robustbench_med.errors import UserError
+from robustbench_med.naming import canonical_hash
 from robustbench_med.paths import writable_folder, write_atomically, write_text
 from robustbench_med.schema import SCHEMAS
-from robustbench_med.spec import canonical_hash
 from robustbench_med.store import CERTIFICATES, RECORDS, Record, Store
 
 SHARES = {RECORDS: ("clean", "robust"), CERTIFICATES: ("certified_accuracy", "abstained")}

@@ -22,6 +22,7 @@ from robustbench_med.data.suites import expand
 from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_stochastic, single_draw
+from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.plan import check_names, command_of, engine_of, make_threat, parameters_of, sample_limit
 from robustbench_med.progress import Display, LazyBar
@@ -30,10 +31,8 @@ from robustbench_med.spec import (
     RunSpec,
     TrainOptions,
     TrainSpec,
-    canonical_hash,
     cells,
     cross_modal,
-    radius_label,
 )
 from robustbench_med.store import Record, Store
 from robustbench_med.versions import versions

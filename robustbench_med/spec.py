@@ -6,9 +6,7 @@ A run is a grid: models x data x attacks x radii x seeds. YAML and command line 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -33,9 +31,6 @@ from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.data.splits import Fold
 from robustbench_med.errors import UserError
 from robustbench_med.models.own import label
-
-SCHEMA = 1
-"""Version of the meaning of a record; a change of protocol raises it, and with it every hash."""
 
 EOT_DEFAULT = 4
 """Draws per gradient against a stochastic victim under the sound protocol."""
@@ -330,28 +325,6 @@ def parse_number(text: str) -> float:
     if not 0 <= value < math.inf:
         raise UserError(f"eps must be a number or fraction >= 0 such as 4/255 or 0.03, got {text.strip()!r}")
     return value
-
-
-def radius_label(radii: Sequence[float], modalities: Sequence[str]) -> str:
-    """How a table shows the radii: `4/255` when all modalities share one, else `mri=4/255,xray=0`."""
-    if len(set(radii)) == 1:
-        return number_label(radii[0])
-    return ",".join(f"{name}={number_label(r)}" for name, r in zip(modalities, radii, strict=True))
-
-
-def number_label(radius: float) -> str:
-    """`k/255` where the radius is a whole number k of grey levels, else up to six significant digits."""
-    levels = radius * 255
-    if radius and abs(levels - round(levels)) < 1e-9 and levels < 256:
-        return f"{round(levels)}/255"
-    return f"{radius:.6g}"
-
-
-def canonical_hash(value: BaseModel | Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON (sorted keys, no spaces) with the schema's version."""
-    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    text = json.dumps({"schema": SCHEMA, **plain}, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_config(path: Path) -> dict[str, Any]:

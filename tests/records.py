@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from robustbench_med.spec import canonical_hash
+from robustbench_med.naming import canonical_hash
 from robustbench_med.store import Record, Store
 
 N = 50

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from robustbench_med import reports, smoothing
 from robustbench_med.errors import UserError
 from robustbench_med.merge import merge
+from robustbench_med.naming import canonical_hash
 from robustbench_med.reports import certified, paper
 from robustbench_med.schema import CertificateModel
 from robustbench_med.smoothing import ABSTAIN
-from robustbench_med.spec import canonical_hash
 from robustbench_med.store import CERTIFICATES, Store
 
 CPU = torch.device("cpu")

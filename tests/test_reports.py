@@ -9,8 +9,8 @@ from records import fill, outcomes, record
 
 from robustbench_med import reports
 from robustbench_med.errors import UserError
+from robustbench_med.naming import canonical_hash
 from robustbench_med.reports import plots, tables, terminal
-from robustbench_med.spec import canonical_hash
 from robustbench_med.statistics import wilson
 from robustbench_med.store import Record, Store
 

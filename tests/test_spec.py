@@ -6,18 +6,16 @@ from hypothesis import strategies as st
 
 from robustbench_med.data import Preprocessing
 from robustbench_med.errors import UserError
+from robustbench_med.naming import canonical_hash, number_label, radius_label
 from robustbench_med.spec import (
     Recipe,
     RunSpec,
     TrainSpec,
     assignments,
-    canonical_hash,
     cells,
     load_config,
-    number_label,
     parse_number,
     parse_radii,
-    radius_label,
     split_radii,
     validate,
 )

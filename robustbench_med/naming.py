@@ -1,0 +1,35 @@
+"""What specifications and radii are called: content hashes, and the labels of tables and folders. Light enough for reports to import."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+SCHEMA = 1
+"""Version of the meaning of a record; a change of protocol raises it, and with it every hash."""
+
+
+def radius_label(radii: Sequence[float], modalities: Sequence[str]) -> str:
+    """How a table shows the radii: `4/255` when all modalities share one, else `mri=4/255,xray=0`."""
+    if len(set(radii)) == 1:
+        return number_label(radii[0])
+    return ",".join(f"{name}={number_label(r)}" for name, r in zip(modalities, radii, strict=True))
+
+
+def number_label(radius: float) -> str:
+    """`k/255` where the radius is a whole number k of grey levels, else up to six significant digits."""
+    levels = radius * 255
+    if radius and abs(levels - round(levels)) < 1e-9 and levels < 256:
+        return f"{round(levels)}/255"
+    return f"{radius:.6g}"
+
+
+def canonical_hash(value: BaseModel | Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON (sorted keys, no spaces) with the schema's version."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    text = json.dumps({"schema": SCHEMA, **plain}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
