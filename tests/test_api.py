@@ -68,3 +68,9 @@ def test_importing_the_package_imports_nothing_heavy_and_all_names_are_there() -
         assert getattr(robustbench_med, name) is not None
     with pytest.raises(AttributeError, match="nothing_such"):
         robustbench_med.nothing_such  # noqa: B018
+
+
+def test_reports_do_not_wait_for_torch() -> None:
+    code = "import sys, robustbench_med.reports; print(sorted({'torch', 'monai', 'sklearn'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
