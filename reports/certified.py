@@ -15,7 +15,7 @@ from scipy.special import ndtri
 
 from robustbench_med.paths import write_text
 from robustbench_med.reports import style
-from robustbench_med.reports.paper import Cell, Column, Table, data_name
+from robustbench_med.reports.paper import TRIVIAL, Cell, Column, Table, data_name
 from robustbench_med.reports.tables import each
 from robustbench_med.statistics import wilson
 from robustbench_med.store import CERTIFICATES, Record, Store
@@ -82,7 +82,8 @@ def by_task(record: Record) -> list[dict[str, Any]]:
     rows = []
     for figures in record["figures"]:
         low, high = wilson(figures["certified_accuracy"], figures["n_distinct"])
-        rows.append({**_key(record), **figures, "certified_low": low, "certified_high": high})
+        why = figures.get("trivial")  # older certificates do not say
+        rows.append({**_key(record), **figures, "trivial": why, "certified_low": low, "certified_high": high})
     return rows
 
 
@@ -146,10 +147,13 @@ def tables(curves: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[Table]:
         _, size, task, n, n0, draws, alpha = case
         radii = _round_radii(float(group.radius[group.certified > 0].max()))
         at = group.groupby([*keys, "radius"])[["certified", "certified_low", "certified_high"]].mean().to_dict("index")
-        means = of_task[case].groupby(keys, sort=False)[["abstained", "certified_accuracy", "average_radius"]].mean().reset_index()
+        known = of_task[case]
+        trivial = set(known[known.trivial.notna()][keys].itertuples(index=False, name=None))
+        means = known.groupby(keys, sort=False)[["abstained", "certified_accuracy", "average_radius"]].mean().reset_index()
         rows = []
         for row in each(means):
-            cells = [Cell(row.victim), Cell(f"{row.sigma:g}"), Cell(row.noised), Cell(row.abstained)]
+            mark = TRIVIAL if (row.victim, row.sigma, row.noised) in trivial else ""
+            cells = [Cell(row.victim, mark=mark), Cell(f"{row.sigma:g}"), Cell(row.noised), Cell(row.abstained)]
             for radius in radii:
                 share = at.get((row.victim, row.sigma, row.noised, radius))
                 if share is None:  # beyond what the draws can certify

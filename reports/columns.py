@@ -205,6 +205,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "certified_accuracy": "share certified right, at whatever radius",
         "average_radius": "mean L2 radius, pixels in 0..1; 0 where wrong or abstained",
         "largest_radius": "largest L2 radius of a sample, right or wrong",
+        "trivial": "why the smoothed victim is no better than a constant, abstentions counted as wrong; empty where it is better",
         "certified_low": "lower end of the Wilson 95 % interval of `certified_accuracy` over distinct images",
         "certified_high": "upper end",
     },

@@ -14,6 +14,7 @@ from robustbench_med.reports.tables import each
 Better = Literal["high", "low"] | None
 SYNTHETIC = "†"
 DOUBTED = "‡"
+TRIVIAL = "§"
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,8 @@ def _legend(table: Table) -> str:
         sentences.append(f"{SYNTHETIC} Synthetic images.")
     if any(cell.mark == DOUBTED for cell in cells):
         sentences.append(f"{DOUBTED} A sign that the attack failed (column trust).")
+    if any(cell.mark == TRIVIAL for cell in cells):
+        sentences.append(f"{TRIVIAL} No better than a constant at this task: its certificates mean nothing.")
     return " ".join(sentences)
 
 
@@ -276,6 +279,7 @@ _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "±": r"$\pm$",
     SYNTHETIC: r"\textdagger{}",
     DOUBTED: r"\textdaggerdbl{}",
+    TRIVIAL: r"\S{}",
     "\n": " ",
 }
 

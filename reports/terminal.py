@@ -189,7 +189,8 @@ def certificates(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
         texts = (row["model"], row["data"], f"{row['sigma']:g}", row["noised"], row["task"])
         numbers = [f"{row[key]:.3f}" for key in ("abstained", "certified_accuracy", "average_radius", "largest_radius")]
         table.add_row(*map(escape, texts), str(row["n"]), *numbers)
-    return table
+    doubts = [f"{row['model']}, sigma {row['sigma']:g}, {row['noised']}, {row['task']}: {row['trivial']}" for row in rows if row["trivial"]]
+    return Group(table, *(Text(f"trivial, its certificates mean nothing: {doubt}", "yellow") for doubt in doubts))
 
 
 def attacks(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from robustbench_med import cost, defense, smoothing, training
+from robustbench_med import cost, defense, smoothing, statistics, training
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.device import BatchSize, choose_device
 from robustbench_med.errors import UserError
@@ -140,10 +140,16 @@ def described(cell: Cell, dataset: Dataset, samples: Samples, found: smoothing.C
     """What a certificate record says besides its spec."""
     labels = samples.labels.numpy()
     tasks = []
-    for t, name in enumerate(dataset.tasks):
+    for t, (name, classes) in enumerate(zip(dataset.tasks, dataset.classes, strict=True)):
         known = labels[:, t] >= 0
         right = found.predicted[known, t] == labels[known, t]
         radius = found.radius[known, t]
+        given = found.predicted[known, t] != smoothing.ABSTAIN
+        why = (
+            statistics.trivial(right.astype(float), found.predicted[known, t][given], labels[known, t], len(classes))
+            if given.any()
+            else "abstains on every sample"
+        )
         tasks.append(
             {
                 "task": name,
@@ -153,6 +159,7 @@ def described(cell: Cell, dataset: Dataset, samples: Samples, found: smoothing.C
                 "certified_accuracy": float(right.mean()),
                 "average_radius": float((radius * right).mean()),
                 "largest_radius": float(radius.max()),
+                "trivial": why,
             }
         )
     return {

@@ -237,6 +237,7 @@ class CertifiedTask(_Open):
     certified_accuracy: Share = Field(description="share certified right, at whatever radius")
     average_radius: Annotated[float, Field(ge=0)] = Field(description="mean radius, 0 where wrong or abstained")
     largest_radius: Annotated[float, Field(ge=0)]
+    trivial: str | None = Field(None, description="why the smoothed victim is no better than a constant at this task, or null")
 
 
 class CertificateModel(_Open):

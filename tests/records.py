@@ -86,7 +86,7 @@ def fill(store: Store, *records: Record, images: bool = False) -> Store:
 
 def certificate(
     model: str = "late+smoothing", sigma: float = 0.25, *, noised: tuple[int, ...] = (0, 1), certified: float = 0.6, abstained: float = 0.2,
-    train_seed: int = 0, n: int = N,
+    train_seed: int = 0, n: int = N, trivial: str | None = None,
 ) -> Record:  # fmt: skip
     """A certificate record with these figures for both tasks."""
     made = record(model, train_seed=train_seed, n=n)
@@ -98,7 +98,7 @@ def certificate(
     }
     radius = round(1.2 * sigma, 6)
     figures = {"n": n, "n_distinct": DISTINCT, "abstained": abstained, "certified_accuracy": certified,
-               "average_radius": certified * radius, "largest_radius": radius}  # fmt: skip
+               "average_radius": certified * radius, "largest_radius": radius, "trivial": trivial}  # fmt: skip
     modalities = made["names"]["modalities"]
     return {
         "hash": canonical_hash(spec),

@@ -1,5 +1,6 @@
 """Randomised smoothing: certificates against known distances, Clopper-Pearson's bound, and `medrobust certify` from the shell."""
 
+import io
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from records import certificate, certify, fill, record
+from rich.console import Console
 from scipy.stats import binomtest, norm
 from test_cli import medrobust
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ from robustbench_med import reports, smoothing
 from robustbench_med.errors import UserError
 from robustbench_med.merge import merge
 from robustbench_med.naming import canonical_hash
-from robustbench_med.reports import certified, paper
+from robustbench_med.reports import certified, paper, terminal
 from robustbench_med.schema import CertificateModel
 from robustbench_med.smoothing import ABSTAIN
 from robustbench_med.store import CERTIFICATES, Store
@@ -149,6 +151,7 @@ def test_certify_from_the_shell_writes_curves_that_fall_and_keeps_its_certificat
     assert len(tasks) == 2 * 3 * 2
     assert tasks.groupby("sigma").checkpoint.unique().map(len).tolist() == [1, 1]
     assert tasks.checkpoint.nunique() == 2  # each trained with its own noise
+    assert tasks.trivial.notna().any()  # four steps teach nothing
     assert (tasks.abstained + tasks.certified_accuracy <= 1 + 1e-9).all()
     assert (tasks.largest_radius <= tasks.sigma * norm.ppf(0.01 ** (1 / 20)) + 1e-6).all()
     for _, line in curves.groupby(["sigma", "noised", "task"]):
@@ -206,6 +209,22 @@ def test_the_printed_table_holds_every_noise_at_round_radii_and_means_over_seeds
     for row, right in zip(rows, expected, strict=True):
         assert row[3:] == pytest.approx(right[3:])
     assert "**" not in paper.markdown(first).split("\n", 1)[1]  # rows bound different changes: no best one
+
+
+def test_certificates_of_a_trivial_victim_are_marked(tmp_path) -> None:
+    why = "one class takes 100% of the predictions"
+    made = (certificate(sigma=0.25), certificate(sigma=0.5, trivial=why))
+    found = certified.frames(certify(Store(tmp_path, CERTIFICATES), *made))
+    for table in certified.tables(found["certified"], found["certified_tasks"]):
+        text = paper.markdown(table)
+        assert "| late+smoothing | 0.25 |" in text
+        assert "| late+smoothing§ | 0.5 |" in text
+        assert "its certificates mean nothing" in text
+        assert r"late+smoothing\S{}" in paper.latex(table)
+    rows = [row for record in made for row in certified.by_task(record)]
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(terminal.certificates(rows))
+    assert console.export_text().count(why) == 2  # both tasks
 
 
 def test_a_victim_without_a_single_certificate_has_a_table_and_a_figure(tmp_path) -> None:
