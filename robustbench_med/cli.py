@@ -334,7 +334,7 @@ def diagnose(
     Runs PGD, noise, square, more steps, more draws, other losses and radii against each other. A short version of this runs after
     every cell of `run` (columns `trust` of the tables). Signs and thresholds are explained in docs/trust.md.
     """
-    from robustbench_med import runner, spec
+    from robustbench_med import examination, runner, spec
     from robustbench_med.reports import terminal
 
     wanted = {
@@ -353,7 +353,7 @@ def diagnose(
         "checkpoint": checkpoint,
     }
     display = make_display(quiet)
-    rows = runner.diagnose(
+    rows = examination.diagnose(
         spec.validate(spec.RunSpec, {key: value for key, value in wanted.items() if value is not None}, "diagnose"),
         runner.Job(out=out, device=device, data_root=data_root, accept_unverified=accept_unverified, display=display),
         steps=steps,

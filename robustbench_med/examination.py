@@ -1,0 +1,90 @@
+"""Every sign that an attack failed, for each victim and threat: the grid of `medrobust diagnose`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from robustbench_med import diagnostics
+from robustbench_med.attacks import Threat
+from robustbench_med.data import Dataset
+from robustbench_med.device import BatchSize, choose_device
+from robustbench_med.evaluation import Setting, clean_pass
+from robustbench_med.naming import radius_label
+from robustbench_med.paths import writable_folder, write_text
+from robustbench_med.plan import check_names, make_threat, sample_limit
+from robustbench_med.runner import Job, Victims, load_all, on_disk
+from robustbench_med.spec import Cell, RunSpec, cells
+
+
+def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int) -> list[dict[str, Any]]:
+    """Every sign for each model, data set, norm and radius; also written to `<out>/diagnostics.json`.
+
+    Returns a row a case: `model`, `data`, `norm`, `eps`, `target`, `n`, `trust`, `signs`.
+    """
+    one_attack = ["transfer" if spec.source else "pgd"]  # a case is a cell of one attack
+    spec = spec.model_copy(update={"data": on_disk(spec.data, job), "attack": one_attack, "control": False})
+    check_names(spec)
+    if job.out is None:
+        raise ValueError("diagnose needs an output folder")
+    out, device, batch = writable_folder(job.out), choose_device(job.device), BatchSize(job.batch_size, job.display)
+    datasets = load_all(spec, spec.data, job)
+    grid = cells(spec)
+    threats = [make_threat(cell, spec, datasets[cell.data, cell.fold]) for cell in grid]
+    victims, rows = Victims(spec, device, job), []
+    for cell, threat in zip(grid, threats, strict=True):
+        dataset = datasets[cell.data, cell.fold]
+        rows.append(diagnose_cell(cell, threat, spec, dataset, victims, device, batch, job, steps=steps, queries=queries))
+    write_text(out / "diagnostics.json", json.dumps(rows, indent=1, allow_nan=False))
+    return rows
+
+
+def diagnose_cell(
+    cell: Cell,
+    threat: Threat,
+    spec: RunSpec,
+    dataset: Dataset,
+    victims: Victims,
+    device: torch.device,
+    batch: BatchSize,
+    job: Job,
+    *,
+    steps: int,
+    queries: int,
+) -> dict[str, Any]:
+    """One row of `diagnose`."""
+    victim = victims.of(cell, dataset)
+    samples = dataset.splits["test"].head(sample_limit(spec))
+    label = f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.label}"
+    siblings = [source for source in victims.sources(cell, dataset) if source.checkpoint.sha256 != victim.checkpoint.sha256]
+
+    def signs() -> list[diagnostics.Sign]:
+        setting = Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws)
+        if cell.seed not in victim.clean:
+            victim.clean[cell.seed] = clean_pass(victim.module, samples, setting, lambda n: None, stochastic=victim.stochastic)
+        return diagnostics.diagnose(
+            victim.module,
+            samples,
+            victim.clean[cell.seed],
+            threat,
+            setting,
+            sources=[sibling.module for sibling in siblings],
+            steps=steps,
+            queries=queries,
+            tick=lambda stage: job.display.say(f"{label}: {stage}"),
+        )
+
+    found = batch.fit(signs)
+    return {
+        "model": victim.plan.name,
+        "data": dataset.label,
+        "norm": cell.norm,
+        "eps": radius_label(threat.radii, dataset.modalities),
+        "target": cell.target_task,
+        "n": len(samples),
+        "siblings": [sibling.spec.name for sibling in siblings],
+        "trust": diagnostics.trust(found),
+        "signs": diagnostics.plain(found),
+    }
