@@ -79,6 +79,20 @@ def test_one_modality_drops_the_cross_terms_of_the_spatial_branch() -> None:
     assert torch.allclose(fusion.spatial([x]), torch.sigmoid((p + fusion.pooled_scales(p)) * fusion.s[0]))
 
 
+def test_three_modalities_are_a_chain_in_the_spatial_branch() -> None:
+    fusion = EMCAM(16, 3, groups=16)
+    with torch.no_grad():
+        for k, s in enumerate(fusion.s):
+            s.fill_(k + 1.0)
+    xs = [torch.randn(2, 16, 4, 4) for _ in range(3)]
+    pool = fusion.pooled_scales
+    first, second, third = map(pool, xs)
+    first = first + pool(first) + second
+    second = second + pool(second) + first
+    third = third + pool(third) + second
+    assert torch.allclose(fusion.spatial(xs), torch.sigmoid(first + 2 * second + 3 * third))
+
+
 @pytest.mark.parametrize("channels", [(1, 1), (1, 3, 1)])
 def test_each_modality_reaches_each_task_through_the_fusion_but_not_without_it(channels) -> None:
     for name, reaches in (("mail", True), ("late", True), ("unimodal", False)):

@@ -5,6 +5,7 @@ import pytest
 from conftest import SHARED_DATA, needs_real_data
 from test_cli import medrobust, refused
 
+from robustbench_med.attacks import ATTACKS
 from robustbench_med.data import Files, load
 from robustbench_med.data.splits import shipped
 
@@ -43,3 +44,36 @@ def test_a_run_on_a_real_pairing(data: str, tmp_path) -> None:
     assert board["pgd", "8/255"] <= board["pgd", "1/255"] <= board["noise", "1/255"]
     assert board["pgd", "8/255"] < board["noise", "8/255"] - 0.1
     assert not pd.read_csv(tmp_path / "leaderboard.csv").synthetic.any()
+
+
+TINY = ["--size", 32, "--recipe", "steps=6", "--recipe", "eval_every=3", "--recipe", "batch_size=8", "--limit", 6, "--draws", 4,
+        "--data-root", SHARED_DATA, "--accept-unverified"]  # fmt: skip
+BUDGET = [part for given in ("steps=2", "eot=2", "queries=6", "search=2", "targets=1", "evaluations=20", "initial=10")
+          for part in ("--attack-param", given)]  # fmt: skip
+
+
+def test_every_attack_runs_on_two_classes_a_task_and_on_random_robust_mail(tmp_path) -> None:
+    run = ["run", "--model", "late,robust-mail", "--attack", ",".join(ATTACKS), "--source", "late"]
+    medrobust(*run, "--data", "breastmnist+pneumoniamnist", *TINY, *BUDGET, "--out", tmp_path)
+    board = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert set(zip(board.model, board.attack, strict=True)) == {(model, attack) for model in ("late", "robust-mail") for attack in ATTACKS}
+    assert board.robust.between(0, 1).all()
+    random = board[board.model == "robust-mail"].set_index("attack")
+    assert (random.draws == 4).all()
+    passes = pd.read_csv(tmp_path / "cost.csv")
+    print(passes.columns.tolist())
+
+
+@pytest.mark.parametrize(("engine", "attack"), [("torchattacks", "autoattack"), ("torchattacks", "apgd"), ("art", "square")])
+def test_engines_refuse_random_robust_mail_and_say_why(engine: str, attack: str, tmp_path) -> None:
+    run = ["run", "--model", "robust-mail", "--engine", engine, "--attack", attack, "--target-task", 0, "--no-control"]
+    text = refused(medrobust(*run, "--data", "breastmnist+pneumoniamnist", *TINY, "--out", tmp_path, check=2))
+    assert "no robustness for a random victim" in text
+    assert not list((tmp_path / "records").glob("*"))
+
+
+def test_three_modalities_and_three_tasks(tmp_path) -> None:
+    run = ["run", "--model", "mail", "--attack", "pgd", "--cross-modal", "--data", "sartaj-mri+pneumoniamnist+breastmnist"]
+    medrobust(*run, *TINY, *BUDGET, "--out", tmp_path)
+    matrix = pd.read_csv(tmp_path / "cross_modal.csv")
+    print(matrix.to_string())
