@@ -248,10 +248,10 @@ Everything here is written by
 python benchmarks/results.py --data-root DATA --out OUT
 ```
 
-out of the records of the commands shown, to which it adds `--data-root DATA --accept-unverified --out OUT/STUDY`. Images of 32 pixels
-(64 for Robust-MAIL), preset `quick`, radius 4/255 in both modalities, both tasks attacked at once; a figure is the mean accuracy of the two tasks. `worst case`
-takes for every sample the attack that hurts most. Beyond doubt: McNemar's p after Holm's correction below {SIGNIFICANT}, and a bootstrap
-interval clear of zero. [Columns](columns.md), [trust](trust.md).
+out of the records of the commands shown, to which it adds `--data-root DATA --accept-unverified --out OUT/STUDY`. Images of 32 pixels (64
+for Robust-MAIL), preset `quick`, radius 4/255 in both modalities, both tasks attacked at once; a figure is the mean accuracy of the two
+tasks. `worst case` takes for every sample the attack that hurts most. Beyond doubt: McNemar's p after Holm's correction below
+{SIGNIFICANT}, and a bootstrap interval clear of zero. [Columns](columns.md), [trust](trust.md).
 """
 
 

@@ -49,7 +49,7 @@ def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Pa
         page: write leaderboard.html.
         pictures: write figures/ and gallery/ (for every victim and data set the record under the attack that harmed it most).
     """
-    from robustbench_med.reports import figures, gallery
+    from robustbench_med.reports import compare, figures, gallery
     from robustbench_med.reports import page as html
 
     store, certificates = Store(out), certified.frames(Store(out, CERTIFICATES))
@@ -61,7 +61,7 @@ def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Pa
         plots.robust_against_radius(records, out / FIGURE)
     if proved:
         certified.draw(certificates["certified"], out / certified.FIGURE)
-    written = write_paper(found, out / "paper")
+    written = write_paper(found, out / "paper") + compare.rebuild(out)
     if pictures:
         written += figures.write(records, found, out / "figures")
         written += gallery.write(store, strongest(records), out / "gallery")

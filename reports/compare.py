@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,17 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from robustbench_med import statistics
+from robustbench_med.errors import UserError
 from robustbench_med.naming import canonical_hash, radius_label
-from robustbench_med.paths import write_atomically, write_text
+from robustbench_med.paths import write_text
+from robustbench_med.reports import paper, style
 from robustbench_med.reports.style import COLOURS, MARKERS, STYLE, outlined
 from robustbench_med.reports.tables import TRUST, attack_name, marks, trust
 from robustbench_med.store import Record, Store
 
 CONTROL = "noise"
 FIGURE = "pareto.png"
+NOTED = "compare.json"
 SIGNIFICANT = 0.05
 NARROWEST = 0.2
 """Least span of an axis of accuracies."""
@@ -47,7 +51,9 @@ class Row:
 
 
 def write(entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seconds: float) -> str:
-    """Writes compare.csv, compare_pairs.csv, compare.md, compare.tex and pareto.png; returns the Markdown text.
+    """Writes compare.csv, compare_pairs.csv, compare.md, compare.tex and pareto (PNG, SVG); returns the Markdown text.
+
+    compare.json notes which records were compared, so that `rebuild` can do it again.
 
     Args:
         entries: dictionaries with `model`, `defense`, `records` (all attacks, radii, data sets and seeds) and `naive`.
@@ -61,7 +67,30 @@ def write(entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seco
     write_text(out / "compare.md", text)
     write_text(out / "compare.tex", latex(table))
     pareto(table, out / FIGURE)
+    noted = [
+        {"model": e["model"], "defense": e["defense"], **{kind: [r["hash"] for r in e[kind]] for kind in ("records", "naive")}}
+        for e in entries
+    ]
+    write_text(out / NOTED, json.dumps({"command": command, "seconds": seconds, "entries": noted}, indent=1))
     return text
+
+
+def rebuild(out: Path) -> list[Path]:
+    """Writes the folder's last comparison again from its records; returns its page's path, nothing where there was no comparison.
+
+    Raises:
+        UserError: compare.json cannot be read, or a record that it names is gone.
+    """
+    file, store = out / NOTED, Store(out)
+    if not file.exists():
+        return []
+    try:
+        noted = json.loads(file.read_text(encoding="utf-8"))
+        entries = [e | {kind: [store.find(h) for h in e[kind]] for kind in ("records", "naive")} for e in noted["entries"]]
+        write(entries, out, command=noted["command"], seconds=noted["seconds"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is no comparison of this version ({error}); delete it, or run `medrobust compare` again") from error
+    return [out / "compare.md"]
 
 
 def judge(entries: Sequence[Mapping[str, Any]], out: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
@@ -341,11 +370,30 @@ def _markdown_table(frame: pd.DataFrame) -> list[str]:
 
 
 def latex(table: pd.DataFrame) -> str:
-    """The table for a paper (package booktabs)."""
-    shown = display(table)
-    shown.insert(0, "data", table.data)
-    shown.insert(1, "eps", table.eps)
-    return str(shown.to_latex(index=False, escape=True))
+    """The tables for a paper (package booktabs): one a data set and threat."""
+    return "\n".join(paper.latex(printed(keys, group)) for keys, group in table.groupby(["data", "size", "norm", "eps"], sort=False))
+
+
+def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:
+    """One comparison as papers print it: the best figure bold, the second underlined; what failed or is trivial ranks nowhere."""
+    first = group.iloc[0]
+    names = list(group.columns)
+    attacks = names[names.index("clean") + 1 : names.index("worst")]
+    real = [attack for attack in attacks if attack != CONTROL and group[attack].notna().any()]
+    heads = [paper.Column(name) for name in ("model", "defence")] + [paper.Column(name, "high") for name in ("clean", *real)]
+    heads += [paper.Column("worst case", "high"), paper.Column("naive"), paper.Column("training x", digits=1), paper.Column("GFLOPs")]
+    rows = []
+    for _, row in group.iterrows():
+        mark = paper.TRIVIAL if "trivial" in row.marks else paper.DOUBTED if row.trust == "fail" else ""
+        cells = [paper.Cell(row.model), paper.Cell(row.defense), *(paper.Cell(row[name], mark=mark) for name in ("clean", *real))]
+        cells += [paper.Cell(row.worst, (row.worst_high - row.worst_low) / 2, mark), paper.Cell(row.naive)]
+        rows.append([*cells, paper.Cell(row.training_x), paper.Cell(row.gflops)])
+    seeds = f", mean of {first.seeds} trainings" if first.seeds > 1 else ""
+    caption = (
+        f"Defences on {paper.data_name(first)}, {keys[1]} px, {keys[2]} {keys[3]}, protocol {first.protocol}, n = {first.n}{seeds}; worst "
+        "case: per sample the attack that hurts most; naive: an attack that ignores the defence"
+    )
+    return paper.Table("compare", caption, heads, rows)
 
 
 def pareto(table: pd.DataFrame, path: Path) -> None:
@@ -356,23 +404,26 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
     height = -(-len(panels) // columns)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(height, columns, figsize=(6.2 * columns, 5.2 * height), squeeze=False, layout="constrained")
-        for axis, ((data, _, norm, eps), group) in zip(axes.flat, panels, strict=False):
+        for axis, ((data, size, norm, eps), group) in zip(axes.flat, panels, strict=False):
             front = group.sort_values(["clean", "worst"], ascending=False)
             front = front[front.worst > front.worst.cummax().shift(fill_value=-1)]
             axis.plot(front.clean, front.worst, color="#999999", linewidth=1, zorder=1, label="_front")
             for _, row in group.sort_values("gflops", ascending=False, kind="stable").iterrows():  # small points over large ones
+                arms, colour = [[row.worst - row.worst_low], [row.worst_high - row.worst]], COLOURS[models.index(row.model) % len(COLOURS)]
+                axis.errorbar(row.clean, row.worst, yerr=arms, color=colour, alpha=0.25, linewidth=1)
                 axis.scatter(
                     row.clean,
                     row.worst,
                     s=40 + 260 * row.gflops / table.gflops.max(),
                     marker=(MARKERS + "<>ph*dH8")[defences.index(row.defense) % 15],
-                    **outlined(COLOURS[models.index(row.model) % len(COLOURS)]),
+                    **outlined(colour),
                     zorder=2,
                 )
-            axis.set(xlim=span(group.clean), ylim=span(group.worst))
+            axis.set(xlim=span(group.clean), ylim=span(pd.concat([group.worst_low, group.worst_high])))
             synthetic = " (synthetic)" if group.synthetic.any() else ""
             axis.set(
-                title=f"{data}{synthetic}\n{norm}, {eps}, protocol {group.protocol.iloc[0]}, n = {group.n.iloc[0]}", xlabel="clean accuracy"
+                title=f"{data}{synthetic}, {size} px\n{norm}, {eps}, protocol {group.protocol.iloc[0]}, n = {group.n.iloc[0]}",
+                xlabel="clean accuracy",
             )
         for axis in list(axes.flat)[len(panels) :]:
             axis.set_visible(False)
@@ -384,10 +435,7 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
         ]
         handles.append(Line2D([], [], color="#999999", label="Pareto front"))
         figure.legend(handles=handles, loc="outside lower center", ncols=4 if columns == 1 else 6, frameon=False, title="area: FLOPs")
-        try:
-            write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None}))
-        finally:
-            plt.close(figure)
+        style.save(figure, path, path.with_suffix(".svg"))
 
 
 def span(shares: pd.Series) -> tuple[float, float]:

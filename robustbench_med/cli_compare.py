@@ -115,4 +115,4 @@ def compare(
     command = shlex.join(["medrobust", *sys.argv[1:]])
     text = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started)
     display.show(terminal.page(text.rpartition("\n![")[0]))
-    display.say(f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv, pareto.png")
+    display.say(f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv, pareto.png, pareto.svg")

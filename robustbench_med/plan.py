@@ -92,8 +92,8 @@ def sample_limit(spec: RunSpec) -> int | None:
     return limit or None
 
 
-def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
-    """The command line that makes one cell's record again."""
+def command_of(cell: Cell, spec: RunSpec, n: int, *, unverified: bool = False) -> str:
+    """The command line that makes one cell's record again, but for `--data-root`; `unverified`: of files with another md5."""
     parts = ["medrobust", "run"]
     options: dict[str, Any] = {
         "model": cell.model,
@@ -132,4 +132,4 @@ def command_of(cell: Cell, spec: RunSpec, n: int) -> str:
         for name, value in given.items():
             if name in known:
                 parts += [f"--{option}", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join([*parts, "--no-control"])
+    return shlex.join([*parts, *(["--accept-unverified"] if unverified else []), "--no-control"])

@@ -273,7 +273,7 @@ def evaluate_cell(
     record: Record = {
         "hash": spec_hash,
         "spec": resolved,
-        "command": command_of(cell, spec, len(samples)),
+        "command": command_of(cell, spec, len(samples), unverified=dataset.unverified),
         "names": {"modalities": list(dataset.modalities), "tasks": list(dataset.tasks), "classes": [list(c) for c in dataset.classes]},
         "figures": outcome.figures,
         "trust": diagnostics.trust(signs),

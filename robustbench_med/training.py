@@ -276,7 +276,7 @@ def train(
         "seconds": time.perf_counter() - started,
         "validation": validation_figures(victim, dataset, device, spec.seed),
         "synthetic": dataset.synthetic,
-        "command": command or command_of(spec),
+        "command": command or command_of(spec) + (" --accept-unverified" if dataset.unverified else ""),
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }

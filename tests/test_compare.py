@@ -56,6 +56,12 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(drawn_r
         assert f"early on heads+chests (Linf, 8/255): {name} " in text
     assert "\\toprule" in (out / "compare.tex").read_text()
     assert (out / "pareto.png").stat().st_size > 20_000
+    files = ("compare.md", "compare.csv", "compare.tex", "compare_pairs.csv", "pareto.png", "pareto.svg")
+    before = {file: (out / file).read_bytes() for file in files}
+    for file in files:
+        (out / file).unlink()
+    medrobust("report", "--out", out, "--no-html", "--no-figures")
+    assert {file: (out / file).read_bytes() for file in files} == before
     again = medrobust(*arguments)
     assert "training" not in again.stderr
     assert pd.read_csv(out / "compare.csv").equals(table)

@@ -1,5 +1,7 @@
 """On real images, where they are: ultrasound, chest X-ray, brain MRI. Skips where the folder is absent."""
 
+import shlex
+
 import pandas as pd
 import pytest
 from conftest import SHARED_DATA, needs_real_data
@@ -8,6 +10,7 @@ from test_cli import medrobust, refused
 from robustbench_med.attacks import ATTACKS
 from robustbench_med.data import Files, load
 from robustbench_med.data.splits import shipped
+from robustbench_med.store import Store
 
 pytestmark = needs_real_data
 
@@ -44,6 +47,10 @@ def test_a_run_on_a_real_pairing(data: str, tmp_path) -> None:
     assert board["pgd", "8/255"] <= board["pgd", "1/255"] <= board["noise", "1/255"]
     assert board["pgd", "8/255"] < board["noise", "8/255"] - 0.1
     assert not pd.read_csv(tmp_path / "leaderboard.csv").synthetic.any()
+    made = Store(tmp_path).records()[0]
+    again = tmp_path / "again"
+    medrobust(*shlex.split(made["command"])[1:], "--data-root", SHARED_DATA, "--out", again)
+    assert [record["hash"] for record in Store(again).records()] == [made["hash"]]
 
 
 TINY = ["--size", 32, "--recipe", "steps=6", "--recipe", "eval_every=3", "--recipe", "batch_size=8", "--limit", 6, "--draws", 4,

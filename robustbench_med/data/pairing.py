@@ -120,6 +120,11 @@ class Dataset:
         """(C, S, S) of each modality."""
         return [(c, self.size, self.size) for c in self.channels]
 
+    @property
+    def unverified(self) -> bool:
+        """Whether a file is not the published one: reading it again takes `--accept-unverified`."""
+        return any(note.startswith("unverified") for note in self.notes)
+
 
 def load(
     name: str,
