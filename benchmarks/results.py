@@ -26,6 +26,8 @@ from robustbench_med.reports.tables import attack_name, leaderboard, marks
 from robustbench_med.store import CERTIFICATES, Record, Store
 
 DOCS = Path(__file__).parents[1] / "docs"
+FINISHED = ("compare.md", "certified.png", "claims.md", "figures")
+"""What a study's last command leaves."""
 START, END = "<!-- study: {} -->", "<!-- end of study -->"
 MODELS = "early,late,gmu,mmtm,lmf,cross-attention"
 PAIRINGS = {"breast-chest": "breastmnist+pneumoniamnist", "brain-breast": "sartaj-mri+breastmnist"}
@@ -40,6 +42,8 @@ class Study:
     title: str
     text: str
     commands: tuple[str, ...]
+    figures: tuple[tuple[str, str], ...] = ()
+    """Of a study that ends in `medrobust report`: the start of a figure's name, and what it shows."""
 
 
 def studies() -> dict[str, Study]:
@@ -92,13 +96,37 @@ def studies() -> dict[str, Study]:
         "What no attack, known or unknown, can break: randomised smoothing, over both modalities and over one alone.",
         (f"certify --model late --sigma 0.12,0.25 --n 500 {on}",),
     )
+    on = f"--limit 128 --data {PAIRINGS['breast-chest']} --size 32 --model-param width=8 --recipe steps=200"
+    found["radii"] = Study(
+        f"Radii, modalities, classes and smallest perturbations on {PAIRINGS['breast-chest']}",
+        "Late fusion of width 8, undefended, trained with Gaussian noise and compressing its inputs: what `medrobust report` draws.",
+        (
+            f"run --model late --defense none,smoothing,jpeg --attack fgsm,pgd --eps 1/255,2/255,4/255,8/255 {on}",
+            f"run --model late --defense none,smoothing --attack pgd --eps 2/255 --cross-modal {on}",
+            f"run --model late --defense none,smoothing --attack cw,fab --norm L2 --eps 0.5,1 --attack-param steps=20 {on}",
+            "report",
+        ),
+        (
+            ("robust-accuracy-", "Robust accuracy against radius"),
+            ("cross-modal-", "Robust accuracy by attacked modality and task"),
+            ("per-class-", "Clean and robust accuracy of every class"),
+            ("minimal-norm-", "Robust accuracy against the size of the smallest perturbations"),
+            ("convergence-", "Attack loss by step"),
+        ),
+    )
+    found["claims"] = Study(
+        "The MAIL papers' claims",
+        "Costs are measured exactly, networks of the published sizes at 128 pixels. Claims on accuracy need the authors' trainings.",
+        (f"cost --preset release --size 128 --model mail,robust-mail,drifa-net,{MODELS},unimodal", "claims"),
+    )
     return found
 
 
 def run(study: Study, folder: Path, data_root: str) -> None:
     for command in study.commands:
         print(f"medrobust {command}", flush=True)
-        where = ["--data-root", data_root, "--accept-unverified", "--out", str(folder)]
+        data = ["--data-root", data_root, "--accept-unverified"] if "--data" in command.split() else []
+        where = [*data, "--out", str(folder)]
         subprocess.run([sys.executable, "-m", "robustbench_med.cli", *command.split(), *where], check=True)
 
 
@@ -106,11 +134,15 @@ def run(study: Study, folder: Path, data_root: str) -> None:
 
 
 def section(name: str, study: Study, folder: Path) -> list[str]:
-    """One study: its commands, what they cost, its tables, verdict and figure."""
+    """One study: its commands, what they cost, its tables, verdict and figures."""
+    lines = [f"## {study.title}", "", study.text, "", "```bash", *(f"medrobust {command}" for command in study.commands), "```", ""]
+    if study.figures:
+        return [*lines, cost(Store(folder).records()), "", *drawn(name, study, folder)]
+    if name == "claims":
+        return [*lines, (folder / "claims.md").read_text(encoding="utf-8").partition("\n\n")[2].strip().replace("## ", "### ")]
     certificates, cross = name == "certified", name.startswith(("cross-", "adversarial-"))
     if not cross:
         shutil.copy(folder / ("certified.png" if certificates else "pareto.png"), DOCS / "figures" / f"results-{name}.png")
-    lines = [f"## {study.title}", "", study.text, "", "```bash", *(f"medrobust {command}" for command in study.commands), "```", ""]
     if certificates:
         store = Store(folder, CERTIFICATES)
         found = certified.frames(store)
@@ -126,6 +158,17 @@ def section(name: str, study: Study, folder: Path) -> list[str]:
         caption, verdict = "Robust against clean accuracy", rest.partition("\nWorst case:")[0].strip()
     lines += [cost(store.records()), "", *shown, "", f"![{caption}](figures/results-{name}.png)", "", verdict, ""]
     return lines
+
+
+def drawn(name: str, study: Study, folder: Path) -> list[str]:
+    """Figures of `medrobust report`, the first of each kind under the sound protocol, and the examples of the strongest attack."""
+    lines = []
+    for start, caption in study.figures:
+        chosen = min((folder / "figures").glob(f"{start}*.png"))
+        shutil.copy(chosen, DOCS / "figures" / f"results-{name}-{start.strip('-')}.png")
+        lines += [f"![{caption}](figures/results-{name}-{start.strip('-')}.png)", ""]
+    shutil.copy(min((folder / "gallery").glob("*.png")), DOCS / "figures" / f"results-{name}-examples.png")
+    return [*lines, f"![Images before and after the attack](figures/results-{name}-examples.png)", ""]
 
 
 def cost(records: list[Record]) -> str:
@@ -260,7 +303,7 @@ def page(found: dict[str, Study], out: Path, written: str) -> tuple[str, list[st
     parts, missing = [HEAD], []
     for name, study in found.items():
         start, folder = START.format(name), out / name
-        if any((folder / file).exists() for file in ("compare.md", "certified.png")):
+        if any((folder / file).exists() for file in FINISHED):
             lines = section(name, study, folder)
             if name == "robust-mail":
                 lines += ["### How much of it is real?", "", *evidence(folder)]

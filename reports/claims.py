@@ -16,7 +16,8 @@ from robustbench_med.reports.paper import CONTROL
 from robustbench_med.reports.tables import COMPARABLE, each
 
 Verdict = Literal["reproduced", "not reproduced", "not testable here"]
-SHOWN = 3  # lines of evidence a claim shows
+SHOWN = 3
+"""Lines of evidence a claim shows; one about costs shows every other model."""
 
 
 class _Strict(BaseModel):
@@ -134,7 +135,9 @@ def judge(claim: Gain | Reduction | Stands, board: pd.DataFrame, costs: pd.DataF
             if not found or isinstance(claim, Reduction)
             else f"{len(found)} comparisons, none of the kind it needs ({_needs(claim)})",
         )
-    return Finding.model_validate({"claim": claim, "verdict": verdict, "reason": reason, "evidence": tuple(found[:SHOWN])})
+    return Finding.model_validate(
+        {"claim": claim, "verdict": verdict, "reason": reason, "evidence": tuple(found if isinstance(claim, Reduction) else found[:SHOWN])}
+    )
 
 
 def _reductions(claim: Reduction, costs: pd.DataFrame) -> Iterator[Evidence]:
