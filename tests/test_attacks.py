@@ -91,11 +91,12 @@ def test_the_release_protocol_gives_the_adversarials_of_torchattacks(modalities)
     assert (ours - expected).abs().max() <= 1e-6
 
 
-@pytest.mark.parametrize("name", WHITE_BOX)
+@pytest.mark.parametrize("name", [*WHITE_BOX, "square", "transfer", "hopskipjump"])
 def test_pixels_that_are_exactly_black_or_white_can_move(name, batch) -> None:
     view = View(TwoHeads().eval(), TwoHeads.shapes)
     x, y = view.pack(batch[0]), batch[1]
-    delta = attack(name, view, x, y, Threat("Linf", (0.1, 0.1), (0, 1)), **({"keep": "last"} if "keep" in parameters(name) else {})) - x
+    given = {"keep": "last"} if "keep" in parameters(name) else {}
+    delta = attack(name, view, x, y, Threat("Linf", (0.1, 0.1), (0, 1)), **given) - x
     for value in (0, 1):
         at_the_edge = x == value
         assert (delta[at_the_edge] != 0).float().mean() > 0.2  # about half want to leave the box, and cannot

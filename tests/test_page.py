@@ -214,7 +214,7 @@ def test_two_thousand_records_are_reported_in_a_gigabyte(tmp_path) -> None:
         for e in (1, 2, 4, 8, 16)
         for s in (0, 1)
     ]
-    fill(Store(tmp_path), *made)
+    fill(Store(tmp_path), *made, images=True)
     code = (
         "import sys; from pathlib import Path; from robustbench_med import reports; reports.write_all(Path(sys.argv[1])); "
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
