@@ -1,7 +1,5 @@
 """Engines: the same attack through another library, and what they refuse."""
 
-import inspect
-
 import pytest
 import torch
 from conftest import TwoHeads
@@ -119,15 +117,3 @@ def test_what_art_finds_wrong_with_its_parameters_is_a_refusal() -> None:
     for name, wrong in (("square", {"p": 1.5}), ("hopskipjump", {"initial": 60, "evaluations": 50})):
         with pytest.raises(RefusedError, match="ART's"):
             run("art", name, view, x, y, Threat("Linf", (0.1, 0.1), (1,)), **wrong)
-
-
-def test_the_engine_seeds_what_torchattacks_seeds_from_the_clock() -> None:
-    """torchattacks 3.5.1's AutoAttack takes time.time() where no seed is given: it answers differently on every call."""
-    import torchattacks
-
-    assert inspect.signature(torchattacks.AutoAttack).parameters["seed"].default is None
-    assert "time.time()" in inspect.getsource(torchattacks.AutoAttack.get_seed)
-    view, x, y = setup()
-    threat = Threat("Linf", (0.05, 0.05), (1,))
-    first, second = (run("torchattacks", "square", view, x, y, threat) for _ in range(2))
-    assert torch.equal(first, second)
