@@ -14,13 +14,13 @@ from torch import Tensor
 
 from robustbench_med.attacks import engines
 from robustbench_med.attacks.apgd import apgd, apgd_t
-from robustbench_med.attacks.autoattack import VERSIONS, autoattack
+from robustbench_med.attacks.autoattack import VERSIONS, autoattack, chosen, members
 from robustbench_med.attacks.bim import bim
 from robustbench_med.attacks.cw import cw, cw_minimal
 from robustbench_med.attacks.fab import fab, fab_minimal
 from robustbench_med.attacks.fgsm import fgsm
 from robustbench_med.attacks.hopskipjump import hopskipjump, hopskipjump_minimal
-from robustbench_med.attacks.losses import LOSSES
+from robustbench_med.attacks.losses import DLR_TARGETED, LOSSES, effective
 from robustbench_med.attacks.mim import mim
 from robustbench_med.attacks.minimal import Minimal, scaled_size
 from robustbench_med.attacks.noise import noise
@@ -57,6 +57,7 @@ def radius_free(name: str, norm: str) -> bool:
 UNTARGETED = ("noise", "apgd-t", "autoattack")
 """Attacks that cannot aim at a class of the user's."""
 CHOICES: dict[str, tuple[str, ...]] = {"loss": tuple(LOSSES), "keep": ("best", "last"), "version": VERSIONS}
+"""What parameters of the native attacks may be; each engine has its own."""
 POSITIVE = (
     "steps",
     "restarts",
@@ -95,20 +96,48 @@ def describe() -> list[dict[str, Any]]:
 
 
 def complete(name: str, given: Mapping[str, Any], engine: str = "native") -> dict[str, Any]:
-    """The defaults of an attack overridden by `given`; refuses unknown names and wrong types (ValueError)."""
+    """The defaults of an attack overridden by `given`; refuses unknown names, wrong types and values that the engine lacks (ValueError)."""
     known = parameters(name, engine)
+    attack = f"attack {name!r}" if engine == "native" else f"attack {name!r} of the engine {engine}"
     for key, value in given.items():
         if key not in known:
-            raise ValueError(f"attack {name!r} has no parameter {key!r}; it has: {', '.join(known) or 'none'}")
+            raise ValueError(f"{attack} has no parameter {key!r}; it has: {', '.join(known) or 'none'}")
         default = known[key]
         fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
         if not fits and not (isinstance(default, float) and type(value) is int):
-            raise ValueError(f"attack {name!r}: {key} must be of type {type(default).__name__}, got {value!r}")
+            raise ValueError(f"{attack}: {key} must be of type {type(default).__name__}, got {value!r}")
         if key in POSITIVE and value <= 0:
-            raise ValueError(f"attack {name!r}: {key} must be positive, got {value!r}")
-        if key in CHOICES and value not in CHOICES[key]:
-            raise ValueError(f"attack {name!r}: {key} must be one of {', '.join(CHOICES[key])}, got {value!r}")
-    return {**known, **{key: type(known[key])(value) for key, value in given.items()}}
+            raise ValueError(f"{attack}: {key} must be positive, got {value!r}")
+    completed = {**known, **{key: type(known[key])(value) for key, value in given.items()}}
+    for key, allowed in (CHOICES if engine == "native" else engines.ENGINES[engine].CHOICES.get(name, {})).items():
+        if key in completed and completed[key] not in allowed:
+            raise ValueError(f"{attack}: {key} must be one of {', '.join(allowed)}, got {completed[key]!r}")
+    return completed
+
+
+def ran(name: str, params: Mapping[str, Any], class_counts: Mapping[str, int], *, stochastic: bool) -> dict[str, Any]:
+    """What a native attack makes of its complete parameters on these tasks, for the record; empty where they leave nothing open.
+
+    Args:
+        class_counts: classes of each attacked task, by its name.
+        stochastic: whether the attack sees several draws a prediction.
+
+    Returns:
+        "losses": the loss of each task, where the attack has one to choose; of autoattack the "version" and its "members" in their
+        order, each with its name ("attack") and losses.
+    """
+    if name == "autoattack":
+        version = chosen(params["version"], list(class_counts.values()), stochastic=stochastic)
+        ensemble = members(version, **{key: value for key, value in params.items() if key != "version"})
+        return {
+            "version": version,
+            "members": [
+                {"attack": member, **ran(member, complete(member, given), class_counts, stochastic=stochastic)}
+                for member, given in ensemble
+            ],
+        }
+    loss = DLR_TARGETED if name == "apgd-t" else params.get("loss")
+    return {} if loss is None else {"losses": {task: effective(loss, n) for task, n in class_counts.items()}}
 
 
 __all__ = [
@@ -129,5 +158,6 @@ __all__ = [
     "engines",
     "parameters",
     "radius_free",
+    "ran",
     "scaled_size",
 ]

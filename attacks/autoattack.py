@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from robustbench_med.attacks.apgd import apgd, apgd_t
 from robustbench_med.attacks.fab import fab
+from robustbench_med.attacks.losses import DLR_TARGETED, FEWEST_CLASSES
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.square import square
 from robustbench_med.attacks.view import RefusedError, Streams, Threat, View
 
 VERSIONS = ("auto", "standard", "rand", "few-class")
-FEWEST_FOR_DLR_TARGETED = 4
+MEMBERS: dict[str, Callable[..., Tensor]] = {"apgd": apgd, "apgd-t": apgd_t, "fab": fab, "square": square}
 
 
 def autoattack(
@@ -44,10 +46,10 @@ def autoattack(
     if threat.targeted:
         raise RefusedError("autoattack is untargeted; attack towards a class of yours with apgd, fab or square")
     contest = Contest(view, x, y, threat)
-    for attack in members(version, steps=steps, targets=targets, queries=queries, eot=eot):
+    for name, given in members(version, steps=steps, targets=targets, queries=queries, eot=eot):
         rows = contest.open()
         if len(rows):
-            contest.enter(rows, attack(view, x[rows], y[rows], threat, streams.take(rows)))
+            contest.enter(rows, MEMBERS[name](view, x[rows], y[rows], threat, streams.take(rows), **given))
     return contest.best
 
 
@@ -57,17 +59,14 @@ def chosen(version: str, class_counts: Sequence[int], *, stochastic: bool) -> st
         return version
     if stochastic:
         return "rand"
-    return "standard" if max(class_counts) >= FEWEST_FOR_DLR_TARGETED else "few-class"
+    return "standard" if max(class_counts) >= FEWEST_CLASSES[DLR_TARGETED] else "few-class"
 
 
-def members(version: str, *, steps: int, targets: int, queries: int, eot: int) -> list[Callable[..., Tensor]]:
-    """The attacks of a version with their parameters."""
-
-    def with_(attack: Callable[..., Tensor], **parameters: object) -> Callable[..., Tensor]:
-        return lambda *args: attack(*args, eot=eot, **parameters)
-
-    first = with_(apgd, steps=steps, loss="ce")
+def members(version: str, *, steps: int, targets: int, queries: int, eot: int) -> list[tuple[str, dict[str, Any]]]:
+    """The attacks of a version in their order, each a name in `MEMBERS` and its parameters."""
+    ce = ("apgd", {"steps": steps, "loss": "ce", "eot": eot})
     if version == "rand":
-        return [first, with_(apgd, steps=steps, loss="dlr")]
-    second = with_(apgd_t, steps=steps, targets=targets) if version == "standard" else with_(apgd, steps=steps, loss="margin")
-    return [first, second, with_(fab, steps=steps, targets=targets), with_(square, queries=queries)]
+        return [ce, ("apgd", {"steps": steps, "loss": "dlr", "eot": eot})]
+    aimed = ("apgd-t", {"steps": steps, "targets": targets, "eot": eot})
+    second = aimed if version == "standard" else ("apgd", {"steps": steps, "loss": "margin", "eot": eot})
+    return [ce, second, ("fab", {"steps": steps, "targets": targets, "eot": eot}), ("square", {"queries": queries, "eot": eot})]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks.engines.art import NORMS, classifier, load, numpy_seeded
 from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
-from robustbench_med.attacks.view import Streams, Threat, View, standing
+from robustbench_med.attacks.view import RefusedError, Streams, Threat, View, standing
 
 
 class Decision(nn.Module):
@@ -59,6 +59,8 @@ def hopskipjump_minimal(
     view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int, evaluations: int, initial: int, eot: int
 ) -> Minimal:
     """`hopskipjump`, whatever the size of what it finds; one sample at a time, each with its own random numbers."""
+    if initial > evaluations:
+        raise RefusedError(f"initial queries ({initial}) must not exceed the evaluations of one estimate ({evaluations})")
     smallest = Smallest(view, x, y, threat)
     if max(threat.radii) == 0:
         return smallest.found()

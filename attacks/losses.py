@@ -10,6 +10,9 @@ from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 SMALLEST_GAP = 1e-12  # between the logits that DLR divides by
+DLR_TARGETED = "dlr-targeted"
+FEWEST_CLASSES = {"dlr": 3, DLR_TARGETED: 4}
+"""Classes from which on a loss exists; below, a task gets the margin."""
 
 
 def ce(logits: Tensor, y: Tensor) -> Tensor:
@@ -29,7 +32,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 
     It needs 3 classes: with 2 the gap does not exist, and this is the margin (see `effective`).
     """
-    if logits.shape[1] < 3:
+    if effective("dlr", logits.shape[1]) == "margin":
         return margin(logits, y)
     top = logits.topk(3, 1).values
     return margin(logits, y) / (top[:, 0] - top[:, 2] + SMALLEST_GAP)
@@ -37,7 +40,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 
 def dlr_towards(logits: Tensor, y: Tensor, other: Tensor) -> Tensor:
     """(z_other - z_y) / (z_(1) - (z_(3) + z_(4)) / 2), the targeted DLR (arXiv 2003.01690, eq. 7); the margin for fewer than 4 classes."""
-    if logits.shape[1] < 4:
+    if effective(DLR_TARGETED, logits.shape[1]) == "margin":
         return margin(logits, y)
     top = logits.topk(4, 1).values
     return margin_towards(logits, y, other) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + SMALLEST_GAP)
@@ -52,8 +55,8 @@ LOSSES: dict[str, Loss] = {"ce": ce, "margin": margin, "dlr": dlr}
 
 
 def effective(loss: str, n_classes: int) -> str:
-    """The loss that a task of `n_classes` really gets, for the record: DLR does not exist on two classes."""
-    return "margin" if loss == "dlr" and n_classes < 3 else loss
+    """The loss that a task of `n_classes` really gets: DLR does not exist on two classes, targeted DLR not on three."""
+    return "margin" if n_classes < FEWEST_CLASSES.get(loss, 0) else loss
 
 
 def over_tasks(losses: Sequence[Tensor], y: Tensor, tasks: Sequence[int]) -> Tensor:

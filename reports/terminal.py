@@ -66,6 +66,7 @@ def record(found: Record) -> RenderableType:
         "threat": f"{spec['threat']['norm']}, eps {radius_label(spec['threat']['radii'], names['modalities'])}, "
         f"target {' + '.join(names['tasks'][t] for t in spec['threat']['tasks'])}",
         "attack": f"{spec['attack']['name']} ({_assigned(spec['attack']['params'])})",
+        **({"ran": _ran(found["attack_ran"])} if "attack_ran" in found else {}),
         "protocol": f"{spec['protocol']['name']}, {found['draws']} draw(s) a prediction, "
         f"{'stochastic' if found['stochastic'] else 'deterministic'} victim, seed {spec['seed']}",
         "trust": trust([found]),
@@ -90,6 +91,13 @@ def record(found: Record) -> RenderableType:
             cells[i] += f" [{task[key][0]:.3f}, {task[key][1]:.3f}]"
         table.add_row(escape(name), *map(escape, cells))
     return Group(head, table, *([_signs(found["diagnostics"])] if found.get("diagnostics") else []))
+
+
+def _ran(made: Mapping[str, Any]) -> str:
+    """What the attack made of its parameters: the version and members of an ensemble, the loss of each task."""
+    if "members" in made:
+        return f"{made['version']}: {'; '.join(' '.join((m['attack'], _ran(m))).strip() for m in made['members'])}"
+    return ", ".join(f"{loss} on {task}" for task, loss in made.get("losses", {}).items())
 
 
 def _signs(diagnostics: Sequence[Mapping[str, Any]], title: str = "diagnostics") -> Table:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from robustbench_med import cost, defense, diagnostics, training
-from robustbench_med.attacks import RefusedError, Threat, engines, radius_free
+from robustbench_med.attacks import RefusedError, Threat, engines, radius_free, ran
 from robustbench_med.checkpoints import Checkpoint, export, model_parameters, open_checkpoint
 from robustbench_med.data import Dataset, Files, Preprocessing, Samples, load
 from robustbench_med.data.splits import Fold, fold_label
@@ -270,12 +270,15 @@ def evaluate_cell(
     if cell.attack == "noise":
         victim.noise[cell.seed, threat] = outcome.figures["robust"]
     signs = diagnostics.of_cell(victim.module, samples, clean, threat, method, outcome, setting(), noise)
+    class_counts = {dataset.tasks[t]: len(dataset.classes[t]) for t in threat.tasks}
+    made = ran(cell.attack, params, class_counts, stochastic=clean.draws > 1) if engine == "native" else {}
     record: Record = {
         "hash": spec_hash,
         "spec": resolved,
         "command": command_of(cell, spec, len(samples), unverified=dataset.unverified),
         "names": {"modalities": list(dataset.modalities), "tasks": list(dataset.tasks), "classes": [list(c) for c in dataset.classes]},
         "figures": outcome.figures,
+        **({"attack_ran": made} if made else {}),
         "trust": diagnostics.trust(signs),
         "diagnostics": diagnostics.plain(signs),
         "stochastic": clean.stochastic,

@@ -147,6 +147,21 @@ class Figures(_Open):
     )
 
 
+class MemberRan(_Open):
+    """An attack of an ensemble, and the loss that each attacked task got where the attack ascends a loss of choice."""
+
+    attack: str
+    losses: dict[str, str] | None = None
+
+
+class AttackRan(_Open):
+    """What the attack made of its parameters on these tasks: DLR needs 3 classes, targeted DLR 4, and a task of fewer gets the margin."""
+
+    losses: dict[str, str] | None = Field(None, description="by attacked task, where the attack ascends a loss of choice")
+    version: str | None = Field(None, description="of autoattack; its parameter may be `auto`")
+    members: list[MemberRan] | None = Field(None, description="of autoattack, in their order")
+
+
 class Sign(_Open):
     """One sign that the attack may have failed."""
 
@@ -204,6 +219,7 @@ class RecordModel(_Open):
     victim: VictimFacts
     cost: CostFacts
     environment: Environment
+    attack_ran: AttackRan | None = Field(None, description="of native attacks whose parameters leave something open")
     trust: Literal["pass", "warn", "fail"] | None = None
     diagnostics: list[Sign] = []
 

@@ -5,8 +5,10 @@ import torch
 from conftest import TwoHeads
 from torch import Tensor, nn
 
-from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete, describe, parameters
+from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete, describe, parameters, ran
+from robustbench_med.attacks.autoattack import MEMBERS
 from robustbench_med.attacks.losses import ce, margin
+from robustbench_med.attacks.losses import dlr as dlr_loss
 from robustbench_med.models.mail import MAIL
 
 IDS = [f"sample{i}" for i in range(16)]
@@ -148,3 +150,45 @@ def test_every_attack_names_its_paper_and_its_defaults() -> None:
     for row in describe():
         assert "arXiv" in row["summary"] or row["name"] == "noise"
         assert row["parameters"] == parameters(row["name"])
+
+
+@pytest.mark.parametrize(
+    ("version", "names"), [("standard", "apgd apgd-t fab square"), ("few-class", "apgd apgd fab square"), ("rand", "apgd apgd")]
+)
+def test_the_record_of_autoattack_tells_the_members_that_really_ran_and_their_losses(version, names, batch, monkeypatch) -> None:
+    view = View(TwoHeads().eval(), TwoHeads.shapes)
+    x, y = view.pack(batch[0]), batch[1]
+    called: list[tuple[str, str | None]] = []
+
+    def spy(name: str):
+        def member(view, x, y, threat, streams, *, loss=None, **rest) -> Tensor:
+            called.append((name, loss))
+            return x  # moves nothing: every member gets its turn
+
+        return member
+
+    for name in MEMBERS:
+        monkeypatch.setitem(MEMBERS, name, spy(name))
+    attack("autoattack", view, x, y, Threat("Linf", (0.1, 0.1), (0, 1)), version=version)
+    told = ran("autoattack", complete("autoattack", {"version": version}), {"breast": 2, "skin": 4}, stochastic=False)
+    assert told["version"] == version
+    assert [member["attack"] for member in told["members"]] == [name for name, _ in called] == names.split()
+    for member, (name, loss) in zip(told["members"], called, strict=True):
+        if name in ("apgd-t", "fab"):
+            assert member.get("losses") == (None if name == "fab" else {"breast": "margin", "skin": "dlr-targeted"})
+        else:
+            loss = loss or parameters(name)["loss"]
+            assert member["losses"] == {"breast": "margin" if loss == "dlr" else loss, "skin": loss}
+
+
+def test_the_record_tells_the_loss_that_a_task_got_and_what_auto_stands_for() -> None:
+    classes = {"breast": 2, "lung": 3, "skin": 4}
+    dlr = ran("apgd", complete("apgd", {"loss": "dlr"}), classes, stochastic=False)
+    assert dlr == {"losses": {"breast": "margin", "lung": "dlr", "skin": "dlr"}}
+    assert ran("apgd-t", complete("apgd-t", {}), classes, stochastic=False)["losses"]["lung"] == "margin"
+    assert ran("fab", complete("fab", {}), classes, stochastic=False) == {}
+    auto = complete("autoattack", {})
+    assert ran("autoattack", auto, classes, stochastic=True)["version"] == "rand"
+    assert ran("autoattack", auto, {"breast": 2}, stochastic=False)["version"] == "few-class"
+    logits, y = torch.randn(9, 2, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 2
+    assert torch.equal(dlr_loss(logits, y), margin(logits, y))  # what "margin" above says

@@ -17,6 +17,7 @@ import pytest
 from conftest import write_folder_set
 
 from robustbench_med import cli
+from robustbench_med.schema import RecordModel
 
 SMALL = ["--size", "32", "--recipe", "steps=4", "--recipe", "eval_every=2", "--recipe", "batch_size=8"]
 
@@ -318,6 +319,26 @@ def test_one_search_of_a_minimal_norm_attack_serves_all_radii_and_gives_what_eac
     assert swept["figures"]["minimal_norm"]["curve"]
 
 
+def test_a_record_says_which_autoattack_ran_and_which_loss_a_task_got(drawn_root, tmp_path) -> None:
+    data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
+    base = ["run", "--model", "late,mail", "--data", data, "--data-root", drawn_root, *SMALL, "--limit", 2, "--draws", 2, "--no-control",
+            "--attack", "autoattack", "--attack-param", "steps=1", "--attack-param", "targets=1", "--attack-param", "queries=1",
+            "--attack-param", "eot=1"]  # fmt: skip
+    medrobust(*base, "--out", tmp_path)
+    found = {}
+    for path in (tmp_path / "records").glob("*.json"):
+        record = json.loads(path.read_text())
+        RecordModel.model_validate(record)
+        found[record["spec"]["victim"]["model"]] = record
+    late, mail = found["late"], found["mail"]
+    assert late["spec"]["attack"]["params"]["version"] == mail["spec"]["attack"]["params"]["version"] == "auto"  # the hash is over this
+    assert late["attack_ran"]["version"] == "standard"
+    assert late["attack_ran"]["members"][1] == {"attack": "apgd-t", "losses": {"mri-task": "dlr-targeted", "xray-task": "margin"}}
+    assert mail["attack_ran"]["version"] == "rand"  # a random victim
+    shown = " ".join(medrobust("show", late["hash"][:12], "--out", tmp_path).stdout.split())
+    assert "standard: apgd ce on mri-task, ce on xray-task; apgd-t dlr-targeted on mri-task, margin on xray-task; fab; square" in shown
+
+
 def test_diagnose_writes_every_sign(tmp_path) -> None:
     shown = medrobust("diagnose", "--model", "late", "--out", tmp_path, "--limit", 4, "--steps", 2, "--queries", 4)  # the zoo's
     (row,) = json.loads((tmp_path / "diagnostics.json").read_text())
@@ -343,6 +364,13 @@ def test_diagnose_refuses_an_unknown_sibling_in_one_line(tmp_path) -> None:
         (["--attack", "pgd", "--target", "most"], "least-likely"),
         (["--attack", "pgd", "--cross-modal", "--target-task", "0"], "--cross-modal"),
         (["--attack", "mim", "--engine", "art"], "engine art"),
+        (["--attack", "apgd", "--engine", "torchattacks", "--attack-param", "loss=margin"], "loss must be one of ce, dlr, got"),
+        (["--attack", "square", "--engine", "torchattacks", "--attack-param", "loss=dlr"], "loss must be one of margin, ce, got"),
+        (["--attack", "autoattack", "--engine", "torchattacks", "--attack-param", "version=few-class"], "one of standard, plus, rand, got"),
+        (["--attack", "autoattack", "--engine", "torchattacks", "--attack-param", "version=auto"], "one of standard, plus, rand, got"),
+        (["--attack", "autoattack", "--attack-param", "version=plus"], "one of auto, standard, rand, few-class, got"),
+        (["--attack", "square", "--engine", "art", "--target-task", "0", "--attack-param", "p=2"], "SquareAttack says"),
+        (["--attack", "hopskipjump", "--attack-param", "evaluations=9"], "initial queries (100)"),
     ],
 )
 def test_attacks_that_cannot_be_are_one_line_and_exit_code_2(more, says, drawn_root, tmp_path) -> None:

@@ -1,7 +1,5 @@
 """Engines: the same attack through another library, and what they refuse."""
 
-import inspect
-
 import pytest
 import torch
 from conftest import TwoHeads
@@ -96,13 +94,26 @@ def test_what_an_engine_cannot_do_is_refused_with_the_reason() -> None:
         run("art", "square", different, x, torch.zeros(2, 2, dtype=torch.long), Threat("Linf", (0.1, 0.1), (1,)))
 
 
-def test_the_engine_seeds_what_torchattacks_seeds_from_the_clock() -> None:
-    """torchattacks 3.5.1's AutoAttack takes time.time() where no seed is given: it answers differently on every call."""
-    import torchattacks
+@pytest.mark.parametrize(("engine", "name"), PAIRS)
+def test_an_engine_has_its_own_choices_runs_each_and_refuses_all_others(engine, name) -> None:
+    complete(name, {}, engine)  # its default is one of them
+    view, x, y = setup(2)
+    for key, allowed in engines.ENGINES[engine].CHOICES.get(name, {}).items():
+        for value in allowed:
+            run(engine, name, view, x, y, Threat("Linf", (0.3, 0.3), (1,)), **{key: value})
+        for value in {"ce", "margin", "dlr", "auto", "few-class", "standard", "plus"} - set(allowed):
+            with pytest.raises(ValueError, match=f"engine {engine}: {key} must be one of {', '.join(allowed)}, got '{value}'"):
+                complete(name, {key: value}, engine)
 
-    assert inspect.signature(torchattacks.AutoAttack).parameters["seed"].default is None
-    assert "time.time()" in inspect.getsource(torchattacks.AutoAttack.get_seed)
-    view, x, y = setup()
-    threat = Threat("Linf", (0.05, 0.05), (1,))
-    first, second = (run("torchattacks", "square", view, x, y, threat) for _ in range(2))
-    assert torch.equal(first, second)
+
+def test_a_default_that_an_engine_does_not_know_is_refused_as_well(monkeypatch) -> None:
+    monkeypatch.setitem(engines.torchattacks.CHOICES, "apgd", {"loss": ("dlr",)})
+    with pytest.raises(ValueError, match="loss must be one of dlr, got 'ce'"):
+        complete("apgd", {}, "torchattacks")
+
+
+def test_what_art_finds_wrong_with_its_parameters_is_a_refusal() -> None:
+    view, x, y = setup(2)
+    for name, wrong in (("square", {"p": 1.5}), ("hopskipjump", {"initial": 60, "evaluations": 50})):
+        with pytest.raises(RefusedError, match="ART's"):
+            run("art", name, view, x, y, Threat("Linf", (0.1, 0.1), (1,)), **wrong)

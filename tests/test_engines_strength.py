@@ -1,5 +1,8 @@
 """On a victim trained on real images, native attacks are at least as strong as the same attacks of other libraries."""
 
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import pytest
@@ -23,11 +26,35 @@ CASES = {  # attack: norm, radius, parameters
     "mim": ("Linf", "1/255", ITERATED),
     "apgd": ("Linf", "1/255", {"steps": 20}),
     "cw": ("L2", "0.1", {"steps": 50, "search": 4, "c": 10.0}),
-    "fab": ("Linf", "1/255", {"steps": 10}),
+    "fab": ("Linf", "1/255", {"steps": 30}),
     "square": ("Linf", "4/255", {"queries": 300}),
-    "autoattack": ("Linf", "8/255", {}),
+    "autoattack": ("Linf", "1/255", {"steps": 10, "queries": 500}),
 }
-MATCHED = {("torchattacks", "cw"): {"steps": 200}}  # (engine, attack): as many passes, in its one search
+MATCHED = {  # (engine, attack): about as many passes
+    ("torchattacks", "cw"): {"steps": 200},  # in its one search
+    ("torchattacks", "fab"): {"steps": 76},  # it goes no further with samples that it has broken inside the ball
+}
+FIXED = {  # inside their AutoAttack, where no parameter reaches: one start and the queries of ours; ART needs its more steps
+    ("torchattacks.attacks.autoattack", "Square"): {"n_queries": 500},  # of 5,000
+    ("art.attacks.evasion.auto_attack", "SquareAttack"): {"max_iter": 500, "nb_restarts": 1},  # of 5 x 5,000
+    ("art.attacks.evasion.auto_attack", "AutoProjectedGradientDescent"): {"max_iter": 30, "nb_random_init": 1},  # of 5 x 100
+    ("art.attacks.evasion.auto_attack", "DeepFool"): {"max_iter": 30},  # of 100
+}
+
+
+@contextlib.contextmanager
+def matched_ensembles() -> Iterator[None]:
+    """The libraries' AutoAttack with the parameters in `FIXED`: with their own, the few samples that stand to the end take minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for (module, name), given in FIXED.items():
+            where = importlib.import_module(module)
+            patch.setattr(where, name, overridden(getattr(where, name), given))
+        yield
+
+
+def overridden(made: Callable[..., object], given: dict[str, int]) -> Callable[..., object]:
+    """A class that is always built with the parameters `given`."""
+    return lambda *arguments, **options: made(*arguments, **(options | given))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +81,8 @@ def robust(victim, engine: str, name: str) -> float:
     given = complete(name, {k: v for k, v in given.items() if k in known}, engine)
     torch.manual_seed(0)
     streams = Streams.seeded(0, [ids[i] for i in right.tolist()], name)
-    moved = ENGINES[engine][name](view, x[right], y[right], threat, streams, **given)
+    with matched_ensembles():
+        moved = ENGINES[engine][name](view, x[right], y[right], threat, streams, **given)
     return float(view.standing(moved, y[right], threat).sum()) / len(x)
 
 
@@ -66,7 +94,7 @@ def test_no_engine_breaks_more_than_one_sample_more(victim, name) -> None:
     clean = float(view.standing(x, y, Threat("Linf", (1.0,), (0,))).mean())
     native = robust(victim, "native", name)
     assert clean > 0.6
-    assert native < clean - 0.05  # at a radius where there is something to win
+    assert 0 < native < clean - 0.05  # at a radius where there is something to win and something left to break
     for engine in ("torchattacks", "art"):
         if name in ENGINES[engine]:
             assert native <= robust(victim, engine, name) + 1 / N, engine

@@ -45,7 +45,10 @@ def simple(name: str, **options: Any) -> Run:
     def run(model: OneTensor, image: Tensor, label: Tensor) -> Tensor:
         evasion = load()
         with numpy_seeded(int(torch.randint(2**31 - 1, ()))):
-            attack = getattr(evasion, name)(classifier(model, image, model.classes), **options)
+            try:
+                attack = getattr(evasion, name)(classifier(model, image, model.classes), **options)
+            except ValueError as error:  # it checks its parameters as it is built
+                raise RefusedError(f"ART's {name} says: {error}") from error
             return torch.from_numpy(attack.generate(image.cpu().numpy(), y=label.cpu().numpy())).to(image)
 
     return run
@@ -147,3 +150,4 @@ ATTACKS = {f.__name__: f for f in (fgsm, bim, pgd, cw, square, hopskipjump, auto
 LINF_ONLY = ("bim",)
 L2_ONLY = ("cw",)
 JUDGES_ITERATES = ("cw", "square", "hopskipjump", "autoattack")
+CHOICES: dict[str, dict[str, tuple[str, ...]]] = {}

@@ -144,3 +144,9 @@ LINF_ONLY = ("fgsm", "bim", "mim", "eotpgd")
 L2_ONLY = ("cw",)
 JUDGES_ITERATES = ("cw", "apgd", "fab", "square", "autoattack")
 """Attacks that look at predictions to keep or drop candidates."""
+CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "apgd": {"loss": ("ce", "dlr")},
+    "square": {"loss": ("margin", "ce")},
+    "autoattack": {"version": ("standard", "plus", "rand")},
+}
+"""What its attacks' parameters may be, where not every value of the type will do."""
