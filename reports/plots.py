@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from robustbench_med.store import Record
 
 SETTING = ["data", "size", "n", "norm", "target", "protocol"]
 MODELS = 12
-"""Victims a figure shows at most, if there are no more undefended ones."""
+"""Victims a figure shows at most."""
 UNAWARE = "(unaware attack)"
 """How the name of a victim ends whose attacker was kept from knowing of its defence."""
 Looks = Mapping[str, style.Look]
@@ -37,7 +38,8 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
 def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The rows of as many victims as a reader can tell apart, and a sentence if that left any out.
 
-    Undefended victims stay, others in the order of their robustness, that under the release protocol only where there is no other.
+    Undefended victims come first, then others, in the order of their robustness, that under the release protocol only where there is no
+    other.
     Victims whose attack was unaware of their defence would take the places of those attacked in earnest: they are left out, unless there
     are no others.
     """
@@ -52,9 +54,9 @@ def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     models = list(sound.combine_first(means).sort_values(ascending=False, kind="stable").index)
     if len(models) > MODELS:
         plain = [model for model in models if "+" not in model]
-        shown = plain + [model for model in models if "+" in model][: max(0, MODELS - len(plain))]
-        undefended = "undefended and " if plain else ""
-        sentences.insert(0, f"{len(shown)} of {len(models)} victims: the {undefended}most robust (mean over attacks and radii)")
+        shown = (plain + [model for model in models if "+" in model])[:MODELS]
+        which = "most robust undefended" if len(plain) >= MODELS else "undefended and most robust" if plain else "most robust"
+        sentences.insert(0, f"{MODELS} of {len(models)} victims: the {which} (mean over attacks and radii)")
         rows = rows[rows.model.isin(shown)]
     return rows, "; ".join(sentences)
 
@@ -180,9 +182,10 @@ def cross_modal(group: pd.DataFrame) -> Figure:
 def matrix(values: pd.DataFrame, title: str) -> Figure:
     """A heat map with its figures written into the cells; it grows with its rows and columns."""
     names = max(style.inches(name, 11) for name in values.index)
-    width = max(6.5, names + 0.85 * len(values.columns) + 0.6)
-    figure, axis = plt.subplots(figsize=(width, max(0.36 * len(values), 1.4) + 0.7), layout="constrained")
+    words = max(style.inches(word, 9) for name in values.columns for word in re.split(r"[\s+,=-]", name))
+    width = max(6.5, names + max(0.85, words + 0.2) * len(values.columns) + 0.6)
     column = (width - names - 0.6) / len(values.columns)
+    figure, axis = plt.subplots(figsize=(width, max(0.36 * len(values), 1.4) + 0.7), layout="constrained")
     heat(axis, values.rename(columns=lambda name: style.wrap(name, column - 0.08, 9)))
     style.finish(figure, [axis], title)
     return figure
