@@ -117,14 +117,14 @@ def figure(curves: pd.DataFrame) -> Figure:
     """A panel a data set, task and choice of noised modalities, all noise levels in it; means over seeds."""
     curves = _named(curves).assign(line=lambda f: f.victim + ", sigma = " + f.sigma.map("{:g}".format))
     panels = sorted(curves.groupby([*CASE, "noised"], sort=False), key=lambda panel: panel[0][:-1])  # stable: joint before alone
-    names = sorted(set(curves.line))
+    look = style.looks(curves.line)
     drawn, axes = style.grid(len(panels), width=5.6, height=4.8)
     for axis, ((data, _, task, n, n0, draws, alpha, noised), group) in zip(axes, panels, strict=True):
         for name, line in group.groupby("line", sort=True):
             mean = line.groupby("radius").certified.mean()
-            i = names.index(str(name))
-            dash = style.DASHES[i // len(style.COLOURS) % len(style.DASHES)]
-            axis.plot(mean.index, mean, color=style.COLOURS[i % len(style.COLOURS)], linestyle=dash, label=str(name))
+            colour, marker, dash, _ = look[str(name)]
+            every = max(1, len(mean) // 8)
+            axis.plot(mean.index, mean, color=colour, marker=marker, markersize=5, markevery=every, linestyle=dash, label=str(name))
         synthetic = " (synthetic)" if group.synthetic.any() else ""
         axis.set(
             title=f"{data}{synthetic}, noise on {noised}\n{task}, {n} samples\nn0 = {n0}, n = {draws}, alpha = {alpha:g}",
@@ -132,7 +132,7 @@ def figure(curves: pd.DataFrame) -> Figure:
             ylabel="certified accuracy",
             ylim=(-0.02, 1.02),
         )
-    style.legend(drawn, axes, columns=2)
+    style.finish(drawn, axes)
     return drawn
 
 

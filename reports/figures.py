@@ -32,7 +32,7 @@ def write(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: 
 
 
 def draw(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
-    """Names and figures, one after another; each shows the most robust models where there are too many for one figure."""
+    """Names and figures, one after another; each says so where it leaves victims out."""
     if records:
         yield from _measured(records, found)
     if not found["certified"].empty:
@@ -45,8 +45,8 @@ def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> I
     board, classes, crossed = found["leaderboard"], found["per_class"], found["cross_modal"]
     look = style.looks(board.model)
     one_modality = board.eps.str.contains("=0") & (board.target != "joint")
-    for key, everything in board[~one_modality].groupby(plots.SETTING, sort=True):
-        name, (group, _) = plots.slug(key), plots.leading(everything)
+    for key, group in board[~one_modality].groupby(plots.SETTING, sort=True):
+        name = plots.slug(key)
         yield f"robust-accuracy-{name}", plots.radius_figure(group, look)
         yield f"heat-map-{name}", plots.heat_map(group)
         for question, figure in (("clean-robust", plots.pareto(group, look)), ("eot", plots.eot(group, look))):
@@ -55,7 +55,7 @@ def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> I
     if not classes.empty:
         attacked = classes[(classes.attack != CONTROL) & ~classes.eps.str.contains("=0")]
         for key, group in attacked.groupby(["data", "size", "samples", "norm", "target", "protocol"], sort=True):
-            yield f"per-class-{plots.slug(key)}", plots.per_class(plots.leading(group)[0], look)
+            yield f"per-class-{plots.slug(key)}", plots.per_class(group, look)
     if not crossed.empty:
         real = crossed[crossed.attack != CONTROL]
         for key, group in real.groupby(["data", "size", "n", "norm", "protocol"], sort=True):

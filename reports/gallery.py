@@ -17,6 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from robustbench_med.naming import radius_label
 from robustbench_med.paths import write_atomically
+from robustbench_med.reports.style import wrapped
+from robustbench_med.reports.tables import attack_name, data_name, engine
 from robustbench_med.store import Record, Store
 
 SIDE, GAP, LINE, FONT = 248, 14, 30, 23
@@ -45,7 +47,7 @@ def examples(store: Store, record: Record) -> list[Example]:
         lines = []
         for t, task in enumerate(tasks):
             label = int(arrays["labels"][row, t])
-            true = classes[t][label] if label >= 0 else "not labelled"
+            true = _quoted(classes[t][label]) if label >= 0 else "not labelled"
             before, after = arrays[f"clean_probabilities_{t}"][row], arrays[f"robust_probabilities_{t}"][row]
             lines.append(f"{task}: true {true}; before {_guess(before, classes[t])}; after {_guess(after, classes[t])}")
         found.append(
@@ -77,22 +79,24 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
 
     Pasted together pixel by pixel: matplotlib, which has nothing to scale or to place here, takes ten times as long.
     """
-    names, spec = record["names"], record["spec"]
-    threat = f"{spec['threat']['norm']} {radius_label(spec['threat']['radii'], names['modalities'])}"
-    synthetic = " (synthetic)" if record["synthetic"] else ""
-    aim = " + ".join(names["tasks"][t] for t in spec["threat"]["tasks"])
-    title = (
-        f"{spec['victim']['model']}, {spec['attack']['name']} {threat}, target {aim}\n{spec['data']['name']}{synthetic}, "
-        f"{spec['data']['size']} px, protocol {spec['protocol']['name']}, record {record['hash'][:12]}"
-    )
+    names = record["names"]
     columns = 3 * len(names["modalities"])
-    row_height = LINE + SIDE + (2 + len(names["tasks"])) * LINE
     coloured = any(image.ndim == 3 for example in found for image in map(pixels, example.clean))
-    sheet = Image.new("RGB" if coloured else "L", (GAP + columns * (SIDE + GAP), 3 * LINE + row_height * len(found)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", FONT)
-    pen.multiline_text((sheet.width / 2, LINE / 2), title, "black", font, "ma", align="center")
+    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", FONT)
+    width = GAP + columns * (SIDE + GAP)
+
+    def broken(text: str) -> str:
+        return wrapped(text, lambda line: font.getlength(line) <= width - 2 * GAP)
+
+    heading = broken(title(record))
+    captions = [broken("\n".join((f"{example.rule}: {example.sample}", *example.lines))) for example in found]
+    head = (heading.count("\n") + 2) * LINE
+    row_height = LINE + SIDE + (2 + max(caption.count("\n") for caption in captions)) * LINE
+    sheet = Image.new("RGB" if coloured else "L", (width, head + row_height * len(found)), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.multiline_text((width / 2, LINE / 2), heading, "black", font, "ma", align="center")
     for row, example in enumerate(found):
-        top = 4 * LINE + row * row_height
+        top = head + LINE + row * row_height
         differences, factors = amplified(example)
         for m, name in enumerate(names["modalities"]):
             titles = (name, "attacked", f"difference x {factors[m]:.0f}" if factors[m] else "no difference")
@@ -102,9 +106,21 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
                 tile = Image.fromarray(pixels(image)).resize((size[0], size[1]), Image.Resampling.NEAREST)
                 sheet.paste(tile, (left + (SIDE - size[0]) // 2, top + (SIDE - size[1]) // 2))
                 pen.text((left + SIDE / 2, top - LINE / 4), text, "black", font, "ms")
-        caption = "\n".join((f"{example.rule}: {example.sample}", *example.lines))
-        pen.multiline_text((GAP, top + SIDE + LINE / 3), caption, "black", font)
+        pen.multiline_text((GAP, top + SIDE + LINE / 3), captions[row], "black", font)
     return sheet
+
+
+def title(record: Record) -> str:
+    """Victim, attack, engine, threat model and what it aims at; data, protocol, n and the record's hash."""
+    names, spec = record["names"], record["spec"]
+    by = "" if engine(record) == "native" else f" ({engine(record)})"
+    threat = f"{spec['threat']['norm']} {radius_label(spec['threat']['radii'], names['modalities'])}"
+    aim = " + ".join(names["tasks"][t] for t in spec["threat"]["tasks"])
+    synthetic = " (synthetic)" if record["synthetic"] else ""
+    return (
+        f"{spec['victim']['model']}, {attack_name(record)}{by} {threat}, target {aim}\n{data_name(record)}{synthetic}, "
+        f"{spec['data']['size']} px, protocol {spec['protocol']['name']}, n = {spec['data']['n']}, record {record['hash'][:12]}"
+    )
 
 
 def write(store: Store, records: Sequence[Record], folder: Path) -> list[Path]:
@@ -144,4 +160,9 @@ def pixels(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _guess(probabilities: NDArray[Any], classes: list[str]) -> str:
     best = int(probabilities.argmax())
-    return f"{classes[best]} {probabilities[best]:.0%}"
+    return f"{_quoted(classes[best])} {probabilities[best]:.0%}"
+
+
+def _quoted(name: str) -> str:
+    """A class's name; in quotation marks where it is a list of names, such as "normal, benign", and would run into its neighbours."""
+    return f'"{name}"' if set(name) & set(",;") else name

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from robustbench_med.reports import style
 from robustbench_med.reports.paper import CONTROL, radius_of, victim_names
@@ -19,34 +22,52 @@ from robustbench_med.store import Record
 
 SETTING = ["data", "size", "n", "norm", "target", "protocol"]
 MODELS = 12
-"""Models a figure shows at most."""
-Look = dict[str, tuple[str, str]]
+"""Victims a figure shows at most."""
+UNAWARE = "(unaware attack)"
+"""How the name of a victim ends whose attacker was kept from knowing of its defence."""
+Looks = Mapping[str, style.Look]
 
 
 def robust_against_radius(records: Sequence[Record], path: Path) -> None:
-    """One panel a data set, norm, protocol and attack; one line a model with Wilson 95 % intervals; its noise control dashed.
-
-    The point at radius 0 is clean accuracy. Where modalities have different radii the axis shows the largest.
-    """
+    """`radius_figure` of all records as a file."""
     joint = [record for record in records if not is_cross_modal(record)] or records  # those have a figure of their own
-    board, kept = leading(leaderboard(joint))
     with plt.rc_context(style.STYLE):
-        figure = radius_figure(board, style.looks(r["spec"]["victim"]["model"] for r in records))
-        if kept:
-            figure.suptitle(kept, fontsize=10)
-        style.save(figure, path)
+        style.save(radius_figure(leaderboard(joint), style.looks(r["spec"]["victim"]["model"] for r in records)), path)
 
 
 def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The rows of the most robust models, as many as a reader can tell apart, and a sentence if that left any out."""
-    models = rows[rows.attack != CONTROL].groupby("model").robust.mean().sort_values(ascending=False, kind="stable").index
-    if len(models) <= MODELS:
-        return rows, ""
-    return rows[rows.model.isin(models[:MODELS])], f"the {MODELS} most robust (mean over attacks and radii) of {len(models)} models"
+    """The rows of as many victims as a reader can tell apart, and a sentence if that left any out.
+
+    Undefended victims come first, then others, in the order of their robustness, that under the release protocol only where there is no
+    other.
+    Victims whose attack was unaware of their defence would take the places of those attacked in earnest: they are left out, unless there
+    are no others.
+    """
+    unaware = rows.model.str.endswith(UNAWARE)
+    sentences = []
+    if unaware.any() and not unaware.all():
+        names = rows.model[unaware].nunique()
+        rows = rows[~unaware]
+        sentences.append(f"{names} victim{'s' * (names > 1)} under an unaware attack left out")
+    attacked = rows[rows.attack != CONTROL]
+    means, sound = (frame.groupby("model").robust.mean() for frame in (attacked, attacked[attacked.protocol != "release"]))
+    models = list(sound.combine_first(means).sort_values(ascending=False, kind="stable").index)
+    if len(models) > MODELS:
+        plain = [model for model in models if "+" not in model]
+        shown = (plain + [model for model in models if "+" in model])[:MODELS]
+        which = "most robust undefended" if len(plain) >= MODELS else "undefended and most robust" if plain else "most robust"
+        sentences.insert(0, f"{MODELS} of {len(models)} victims: the {which} (mean over attacks and radii)")
+        rows = rows[rows.model.isin(shown)]
+    return rows, "; ".join(sentences)
 
 
-def radius_figure(board: pd.DataFrame, look: Look) -> Figure:
-    """The figure of `robust_against_radius`, from rows of the leaderboard."""
+def radius_figure(board: pd.DataFrame, look: Looks) -> Figure:
+    """Robust accuracy against radius, from rows of the leaderboard.
+
+    One panel a data set, norm, protocol and attack; one line a victim with Wilson 95 % intervals; its noise control thin and dashed.
+    The point at radius 0 is clean accuracy. Where modalities have different radii the axis shows the largest.
+    """
+    board, kept = leading(board)
     points = _points(board)
     panels = sorted({(str(p), str(a)) for p, a in zip(points.panel, points.attack, strict=True) if a != CONTROL})
     panels = panels or [(str(points.panel.iloc[0]), CONTROL)]
@@ -55,29 +76,36 @@ def radius_figure(board: pd.DataFrame, look: Look) -> Figure:
         _panel(axis, points[points.panel == panel], attack, look)
     for axis in axes[::3]:
         axis.set_ylabel("accuracy (mean over attacked tasks)")
-    style.legend(figure, axes)
+    controlled = any(line.get_linestyle() == style.CONTROL_DASH for axis in axes for line in axis.lines)
+    grey = Line2D([], [], linestyle=style.CONTROL_DASH, color="0.4", linewidth=1)
+    style.finish(figure, axes, kept, also={"noise control of each": grey} if controlled else None)
     return figure
 
 
-def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Look) -> None:
-    shown = set(points.model)
-    for model, (colour, marker) in look.items():
-        if model not in shown:
-            continue
-        for name, line_style in ((attack, "-"), (CONTROL, "--")):
+def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Looks) -> None:
+    models = sorted(set(points.model))
+    for model in models:
+        colour, marker, dash, _ = look[model]
+        for name in dict.fromkeys((attack, CONTROL)):
             line = points[(points.model == model) & (points.attack == name)].sort_values(["radius", "robust"])
-            if line.empty or (attack == CONTROL and line_style == "--"):
+            if line.empty:
                 continue
             line = line.drop_duplicates("radius")  # of several settings of an attack the strongest
             line = pd.concat([line.iloc[:1].assign(radius=0.0, robust=line.clean, low=line.clean_low, high=line.clean_high), line])
-            label = f"{model}, {'noise control' if line_style == '--' else 'attacked'}"
-            axis.plot(line.radius, line.robust, line_style, color=colour, marker=marker if line_style == "-" else None, label=label)
-            if line_style == "-":
-                axis.fill_between(line.radius, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+            if name == attack:
+                axis.plot(line.radius, line.robust, color=colour, marker=marker, linestyle=dash, label=model)
+                axis.fill_between(line.radius, line.low, line.high, color=colour, alpha=_shade(len(models)), linewidth=0)
+            else:
+                axis.plot(line.radius, line.robust, color=colour, linestyle=style.CONTROL_DASH, linewidth=1, alpha=0.7)
     first: Any = points.iloc[0]
     axis.set_title(f"{attack} on {first.panel}")
     axis.set_xlabel(f"{first.norm} radius" + (" (grey levels of 255)" if first.norm == "Linf" else ""))
     axis.set_ylim(0, 1.03)
+
+
+def _shade(victims: int) -> float:
+    """Opacity of the intervals of so many victims: many that overlap would hide the lines."""
+    return min(0.15, 0.9 / victims)
 
 
 def _points(board: pd.DataFrame) -> pd.DataFrame:
@@ -91,8 +119,9 @@ def _points(board: pd.DataFrame) -> pd.DataFrame:
     return board.assign(panel=titles, radius=radii, attack=attacks, low=board.robust_low, high=board.robust_high)
 
 
-def pareto(group: pd.DataFrame, look: Look) -> Figure | None:
+def pareto(group: pd.DataFrame, look: Looks) -> Figure | None:
     """Clean against robust accuracy under the strongest attack, a panel a radius; the area of a point is its FLOPs."""
+    group, kept = leading(group)
     group = group[group.attack != CONTROL]
     if group.empty:
         return None
@@ -104,17 +133,16 @@ def pareto(group: pd.DataFrame, look: Look) -> Figure | None:
         points = group[group.eps == eps]
         for row in each(points.sort_values("gflops", ascending=False, kind="stable")):  # small points over large ones
             bars = {"xerr": _error(row, "clean"), "yerr": _error(row, "robust")}
-            colour, marker = look[row.model]
+            colour, marker, _, _ = look[row.model]
             axis.errorbar(row.clean, row.robust, **bars, color=colour, alpha=0.35, linewidth=1)
             area = 40 + 360 * row.gflops / largest
             axis.scatter(row.clean, row.robust, area, marker=marker, **style.outlined(colour), zorder=3)
-            axis.plot([], [], marker, color=colour, label=f"{row.model} ({row.gflops:.3g} GFLOPs)")
+            axis.plot([], [], color=colour, marker=marker, linestyle="", label=f"{row.model} ({row.gflops:.3g} GFLOPs)")
         axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
         axis.set(xlim=(0, 1.03), ylim=(0, 1.03), xlabel="clean accuracy", title=f"strongest attack at {eps}")
     for axis in axes[::3]:
         axis.set_ylabel("robust accuracy")
-    figure.suptitle(f"clean and robust accuracy, area = FLOPs\n{describe(group.iloc[0])}", fontsize=11)
-    style.legend(figure, axes, columns=1 if len(axes) == 1 else 3)
+    style.finish(figure, axes, _lines("clean and robust accuracy, area = FLOPs", describe(group.iloc[0]), kept))
     return figure
 
 
@@ -125,7 +153,7 @@ def _error(row: Any, figure: str) -> list[list[float]]:
 
 
 def heat_map(group: pd.DataFrame) -> Figure:
-    """Robust accuracy, victims down, attacks and radii across, written into the cells."""
+    """Robust accuracy, all victims down, attacks and radii across, written into the cells."""
     group = group.assign(victim=victim_names(group), radius=group.eps.map(radius_of), control=group.attack != CONTROL)
     group = group.sort_values(["radius", "eps", "control", "attack", "engine", "robust"], kind="stable")
     group = group.assign(column=[f"{r.attack}{'' if r.engine == 'native' else f' ({r.engine})'}\n{r.eps}" for r in each(group)])
@@ -138,6 +166,7 @@ def heat_map(group: pd.DataFrame) -> Figure:
 
 def cross_modal(group: pd.DataFrame) -> Figure:
     """Robust accuracy by attacked modality and task, a panel a victim."""
+    group, kept = leading(group)
     keys = list(group.groupby(["model", "checkpoint", "attack", "engine", "eps"], sort=True))
     figure, axes = style.grid(len(keys), width=6, height=3.8)
     for axis, ((model, _, attack, _, eps), mine) in zip(axes, keys, strict=True):
@@ -145,18 +174,20 @@ def cross_modal(group: pd.DataFrame) -> Figure:
         values = values.loc[list(dict.fromkeys(mine.modality)), list(dict.fromkeys(mine.task))]
         heat(axis, values)
         axis.set(xlabel="task aimed at", ylabel="attacked modality", title=f"{model}, {attack} {eps}")
-    figure.suptitle(f"robust accuracy, one modality attacked\n{describe(group.iloc[0])}", fontsize=11)
+    margin = 0.9 + max(style.inches(name, 11) for name in group.modality)
+    style.finish(figure, axes, _lines("robust accuracy, one modality attacked", describe(group.iloc[0]), kept), margin=margin)
     return figure
 
 
 def matrix(values: pd.DataFrame, title: str) -> Figure:
-    """A heat map with its figures written into the cells."""
-    figure, axis = plt.subplots(
-        figsize=(max(6.5, 2.2 + 0.85 * len(values.columns) + 0.08 * max(map(len, values.index))), 1.6 + 0.5 * len(values)),
-        layout="constrained",
-    )
-    heat(axis, values)
-    axis.set_title(title)
+    """A heat map with its figures written into the cells; it grows with its rows and columns."""
+    names = max(style.inches(name, 11) for name in values.index)
+    words = max(style.inches(word, 9) for name in values.columns for word in re.split(r"[\s+,=-]", name))
+    width = max(6.5, names + max(0.85, words + 0.2) * len(values.columns) + 0.6)
+    column = (width - names - 0.6) / len(values.columns)
+    figure, axis = plt.subplots(figsize=(width, max(0.36 * len(values), 1.4) + 0.7), layout="constrained")
+    heat(axis, values.rename(columns=lambda name: style.wrap(name, column - 0.08, 9)))
+    style.finish(figure, [axis], title)
     return figure
 
 
@@ -173,30 +204,37 @@ def heat(axis: Axes, values: pd.DataFrame) -> None:
             axis.text(j, i, text, ha="center", va="center", color="black" if pd.isna(value) or value > 0.55 else "white", fontsize=9)
 
 
-def per_class(group: pd.DataFrame, look: Look) -> Figure:
+def per_class(group: pd.DataFrame, look: Looks) -> Figure:
     """Clean (outlined) and robust accuracy of every class under the most harmful attack at the largest radius, a panel a task."""
+    group, kept = leading(group)
     group = worst_attack(group)
-    tasks = list(dict.fromkeys(group.task))
-    figure, axes = style.grid(len(tasks), width=6.4, sharey=True)
-    models = sorted(group.model.unique())
+    tasks, models = list(dict.fromkeys(group.task)), sorted(group.model.unique())
+    room = max(0.8, 0.1 * len(models))  # inches of a class
+    width = max(6.4, 1 + room * group.groupby("task")["class"].nunique().max())
+    across = 3 if width < 9 else 1
+    figure, axes = style.grid(len(tasks), width=width, across=across, sharey=True)
     for axis, task in zip(axes, tasks, strict=True):
         mine = group[group.task == task]
         order = list(mine.groupby("class").robust.mean().sort_values().index)
         for i, model in enumerate(models):
             bars = mine[mine.model == model].drop_duplicates("class").set_index("class").reindex(order)
             x = [k + (i - (len(models) - 1) / 2) * 0.8 / len(models) for k in range(len(order))]
-            width = 0.72 / len(models)
-            axis.bar(x, bars.clean, width, facecolor="none", edgecolor="0.4", linewidth=0.8, label="clean" if i == 0 else None)
+            thick = 0.72 / len(models)
+            axis.bar(x, bars.clean, thick, facecolor="none", edgecolor="0.4", linewidth=0.8, label="clean" if i == 0 else None)
             errors = [(bars.robust - bars.robust_low).clip(0), (bars.robust_high - bars.robust).clip(0)]
-            axis.bar(x, bars.robust, width, yerr=errors, color=look[model][0], label=f"{model}, attacked", ecolor="0.25", capsize=2)
+            colour, _, _, hatch = look[model]
+            how = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0, "ecolor": "0.25", "capsize": 2}
+            axis.bar(x, bars.robust, thick, yerr=errors, label=f"{model}, attacked", **how)
         counts = mine.drop_duplicates("class").set_index("class").n
-        axis.set_xticks(range(len(order)), [f"{name}\nn = {counts[name]}" for name in order], fontsize=9)
+        axis.set_xticks(range(len(order)), [f"{style.wrap(name, 0.9 * width / len(order), 9)}\nn = {counts[name]}" for name in order])
+        axis.tick_params(axis="x", labelsize=9)
         first: Any = mine.iloc[0]
         axis.set(ylim=(0, 1.08), title=f"task {task}")
-    axes[0].set_ylabel("accuracy")
+    for axis in axes[::across]:
+        axis.set_ylabel("accuracy")
+    attack = first.attack if first.engine == "native" else f"{first.attack} ({first.engine})"
     setting = describe(first.rename({"samples": "n", "n": "class_n"}))
-    figure.suptitle(f"accuracy by class, {first.attack} {first.eps}\n{setting}", fontsize=11)
-    style.legend(figure, axes)
+    style.finish(figure, axes, _lines(f"accuracy by class, {attack} {first.eps}", setting, kept))
     return figure
 
 
@@ -211,49 +249,56 @@ def worst_attack(group: pd.DataFrame) -> pd.DataFrame:
     return chosen.sort_values("robust", kind="stable").groupby(["model", "checkpoint", "task", "class"], sort=False).head(1)
 
 
-def eot(group: pd.DataFrame, look: Look) -> Figure | None:
-    """Robust accuracy against the draws per gradient, one line a random victim, attack and radius; needs two numbers of draws."""
+def eot(group: pd.DataFrame, look: Looks) -> Figure | None:
+    """Robust accuracy against the draws per gradient, a panel an attack and radius, a line a random victim; needs two numbers of draws."""
     group = group[(group.draws > 1) & group.eot.notna()]
     group = group.assign(rest=group.attack_params.str.replace(r"\beot=\S+ ?", "", regex=True))
-    lines = [(key, mine.sort_values("eot")) for key, mine in group.groupby(["model", "attack", "engine", "eps", "rest"], sort=True)]
-    lines = [(key, mine) for key, mine in lines if mine.eot.nunique() > 1]
-    if not lines:
+    group = group[group.groupby(["model", "attack", "engine", "eps", "rest"]).eot.transform("nunique") > 1]
+    if group.empty:
         return None
-    figure, (axis,) = style.grid(1, width=7, height=4.6)
-    for i, ((model, attack, _, eps, _), mine) in enumerate(lines):
-        colour, marker = look[str(model)]
-        mine = mine.drop_duplicates("eot")
-        dash = style.DASHES[i % len(style.DASHES)]
-        axis.plot(mine.eot, mine.robust, dash, color=colour, marker=marker, label=f"{model}, {attack} {eps}")
-        axis.fill_between(mine.eot, mine.robust_low, mine.robust_high, color=colour, alpha=0.15, linewidth=0)
-    draws = sorted({int(n) for _, mine in lines for n in mine.eot})
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(draws, draws)
-    axis.minorticks_off()
-    axis.set(ylim=(0, 1.03), xlabel="EOT draws per gradient", ylabel="robust accuracy", title=describe(lines[0][1].iloc[0]))
-    style.legend(figure, [axis], columns=2)
+    group, kept = leading(group)
+    panels = list(group.groupby(["attack", "engine", "eps"], sort=True))
+    figure, axes = style.grid(len(panels), sharey=True)
+    for axis, ((attack, engine, eps), lines) in zip(axes, panels, strict=True):
+        victims = lines.model.nunique()
+        for (model, _), mine in lines.groupby(["model", "rest"], sort=True):
+            mine = mine.sort_values("eot").drop_duplicates("eot")
+            colour, marker, dash, _ = look[str(model)]
+            axis.plot(mine.eot, mine.robust, color=colour, marker=marker, linestyle=dash, label=model)
+            axis.fill_between(mine.eot, mine.robust_low, mine.robust_high, color=colour, alpha=_shade(victims), linewidth=0)
+        draws = sorted({int(n) for n in lines.eot})
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(draws, draws)
+        axis.minorticks_off()
+        name = attack if engine == "native" else f"{attack} ({engine})"
+        axis.set(ylim=(0, 1.03), xlabel="EOT draws per gradient", title=f"{name} {eps}")
+    for axis in axes[::3]:
+        axis.set_ylabel("robust accuracy")
+    style.finish(figure, axes, _lines(describe(group.iloc[0]), kept))
     return figure
 
 
-def minimal_norms(records: Sequence[Record], look: Look) -> Iterator[tuple[str, Figure]]:
+def minimal_norms(records: Sequence[Record], look: Looks) -> Iterator[tuple[str, Figure]]:
     """Robust accuracy against the size of the smallest perturbation found, a figure a setting, from minimal-norm attacks."""
     for key, members in by_setting([r for r in records if r["figures"].get("minimal_norm")]):
-        figure, (axis,) = style.grid(1, width=7, height=4.6)
+        shown, kept = leading(pd.DataFrame([row for _, row in members]))
+        members = [(family, row) for family, row in members if row.model in set(shown.model)]
+        figure, (axis,) = style.grid(1, height=4.6)
         once = {(row.model, row.checkpoint, row.attack, row.engine): (family, row) for family, row in members}  # radii share one search
         attacks = sorted({row.attack for _, row in members})
         for family, row in once.values():
             minimal = family[0]["figures"]["minimal_norm"]
             radius, robust = zip(*minimal["curve"], strict=True)
             median = "" if minimal["median"] is None else f", median {minimal['median']:.3g}"
-            dash = style.DASHES[attacks.index(row.attack) % len(style.DASHES)]
-            axis.plot(radius, robust, dash, drawstyle="steps-post", color=look[row.model][0], label=f"{row.model}, {row.attack}{median}")
-        axis.set(ylim=(0, 1.03), ylabel="robust accuracy", title=describe(members[0][1]))
+            how = _line(look[row.model], attacks, row.attack) | {"drawstyle": "steps-post", "markevery": max(1, len(radius) // 8)}
+            axis.plot(radius, robust, **how, label=f"{row.model}, {row.attack}{median}")
+        axis.set(ylim=(0, 1.03), ylabel="robust accuracy")
         axis.set_xlabel(f"{members[0][1].norm} size of the smallest perturbation found (pixels in 0..1)")
-        style.legend(figure, [axis], columns=2)
+        style.finish(figure, [axis], _lines(describe(members[0][1]), kept))
         yield slug(key), figure
 
 
-def convergence(records: Sequence[Record], look: Look) -> Iterator[tuple[str, Figure]]:
+def convergence(records: Sequence[Record], look: Looks) -> Iterator[tuple[str, Figure]]:
     """Attack loss before each step, a figure a setting, a panel an objective and radius, one line a model and attack.
 
     A curve that still rises at its end belongs to an attack that needs more steps. Means over seeds and folds; of several settings of
@@ -261,7 +306,8 @@ def convergence(records: Sequence[Record], look: Look) -> Iterator[tuple[str, Fi
     """
     stepped = [record for record in records if record["figures"].get("attack_loss") and not is_cross_modal(record)]
     for key, members in by_setting(stepped):
-        shown = set(leading(pd.DataFrame([row for _, row in members]))[0].model)
+        rows, kept = leading(pd.DataFrame([row for _, row in members]))
+        shown = set(rows.model)
         lines: dict[tuple[Any, ...], list[Record]] = {}
         for family, row in sorted(members, key=lambda member: member[1].robust):
             if row.model in shown:
@@ -271,16 +317,22 @@ def convergence(records: Sequence[Record], look: Look) -> Iterator[tuple[str, Fi
         figure, axes = style.grid(len(panels))
         for (panel, model, _, attack), family in sorted(lines.items(), key=lambda item: item[0]):
             losses = np.mean([np.array(record["figures"]["attack_loss"], float) for record in family], 0)
-            i = attacks.index(attack)
-            how = {"linestyle": style.DASHES[i % len(style.DASHES)], "marker": style.MARKERS[i % len(style.MARKERS)], "markersize": 5}
-            every = max(1, len(losses) // 8)
-            axes[panels.index(panel)].plot(losses, **how, markevery=every, color=look[model][0], label=f"{model}, {attack}")
+            how = _line(look[model], attacks, attack) | {"markersize": 5, "markevery": max(1, len(losses) // 8)}
+            axes[panels.index(panel)].plot(losses, **how, label=f"{model}, {attack}")
         for axis, (loss, _, eps) in zip(axes, panels, strict=True):
-            axis.set(title=f"{loss}, {eps}", xlabel="steps taken", ylabel="attack loss (sum over attacked tasks)")
+            axis.set(title=f"{loss}, {eps}", xlabel="steps taken")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axis in axes[::3]:
+            axis.set_ylabel("attack loss (sum over attacked tasks)")
         title = "attack loss of the first run (restart, target, member), mean over attacked samples"
-        figure.suptitle(f"{title}\n{describe(members[0][1])}", fontsize=11)
-        style.legend(figure, axes)
+        style.finish(figure, axes, _lines(title, describe(members[0][1]), kept))
         yield slug(key), figure
+
+
+def _line(look: style.Look, attacks: Sequence[str], attack: str) -> dict[str, Any]:
+    """How a line is drawn where several attacks may share a panel: the victim by colour and marker, then the attack by dash."""
+    dash = look.dash if len(attacks) == 1 else style.DASHES[attacks.index(attack) % len(style.DASHES)]
+    return {"color": look.colour, "marker": look.marker, "linestyle": dash}
 
 
 def objective(record: Record) -> str:
@@ -305,6 +357,10 @@ def describe(row: Any, trust: str = "") -> str:
     target = row.get("target", "joint")
     aim = "" if target == "joint" else f", target {target}"
     return f"{row.data}{synthetic}, {row['size']} px, {row.norm}{trust}{aim}, protocol {row.protocol}, n = {row.n}"
+
+
+def _lines(*sentences: str) -> str:
+    return "\n".join(filter(None, sentences))
 
 
 def slug(key: Sequence[Any]) -> str:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from robustbench_med.paths import write_atomically
 
 # Okabe & Ito's palette: told apart by colour-blind readers and in print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
-DASHES = ("-", "--", ":", "-.")
+DASHES: tuple[Any, ...] = ("-", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))
+CONTROL_DASH: Final = "--"  # kept for noise controls
+HATCHES = ("", "///", "...", "xxx", "|||", "\\\\\\", "ooo")
+DPI = 150
 HEAT = "cividis"  # the same order of lightness for every kind of colour vision
 STYLE: dict[Any, Any] = {
     "font.size": 11,
@@ -32,9 +40,29 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each name, the same in every figure of a store."""
-    return {name: (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]) for i, name in enumerate(sorted(set(names)))}
+ALONE = 8.2
+"""Inches of a panel that has no other beside it."""
+LINE = 0.19
+"""Inches of a line of text."""
+
+
+class Look(NamedTuple):
+    """How one name is drawn: points and lines by colour, marker and dash, bars by colour and hatch."""
+
+    colour: str
+    marker: str
+    dash: Any
+    hatch: str
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """The look of each name, the same in every figure of a store; of up to 49 names no two share colour and marker, or colour and hatch."""
+    found = {}
+    for i, name in enumerate(sorted(set(names))):
+        again, colour = divmod(i, len(COLOURS))
+        marker = MARKERS[(i + again) % len(MARKERS)]
+        found[name] = Look(COLOURS[colour], marker, DASHES[again % len(DASHES)], HATCHES[again % len(HATCHES)])
+    return found
 
 
 def outlined(colour: str) -> dict[str, Any]:
@@ -42,22 +70,97 @@ def outlined(colour: str) -> dict[str, Any]:
     return {"facecolors": [(colour, 0.35)], "edgecolors": colour, "linewidths": 1.4, "clip_on": False}
 
 
-def grid(n: int, *, width: float = 5.2, height: float = 4.4, **subplots: Any) -> tuple[Figure, list[Any]]:
-    """A figure of n panels, at most three in a row; the rest of the last row is hidden."""
-    columns = min(3, n)
+def grid(n: int, *, width: float = 5.2, height: float = 4.4, across: int = 3, **subplots: Any) -> tuple[Figure, list[Any]]:
+    """A figure of n panels, at most `across` in a row; the rest of the last row is hidden.
+
+    Args:
+        width, height: inches of a panel with titles of one line; one alone in its row is at least ALONE wide.
+    """
+    columns = min(across, n)
     lines = -(-n // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(width * columns, height * lines), squeeze=False, layout="constrained", **subplots)
+    size = (width * columns if columns > 1 else max(width, ALONE), height * lines)
+    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained", **subplots)
     for axis in list(axes.flat)[n:]:
         axis.set_visible(False)
     return figure, list(axes.flat)[:n]
 
 
-def legend(figure: Figure, axes: Sequence[Any], *, columns: int | None = None) -> None:
-    """One legend below all panels, each entry once; two columns a panel fit unless told otherwise."""
-    entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    if entries:
-        columns = columns or 2 * min(3, len(axes))
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(columns, len(entries)), frameon=False)
+def finish(
+    figure: Figure, axes: Sequence[Any], heading: str = "", *, margin: float = 1.0, also: Mapping[str, Artist] | None = None
+) -> None:
+    """Adds a heading over all panels and one legend below them, each entry once, and wraps titles to their panels.
+
+    The figure grows by every line of text that a panel of `grid` has no room for, so that axes keep their size.
+
+    Args:
+        margin: inches of a panel beside its axes.
+        also: entries of the legend that no panel has.
+    """
+    rows, columns = axes[0].get_subplotspec().get_gridspec().get_geometry()
+    entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)} | dict(also or {})
+    added = _legend(figure, entries) if entries else 0.0
+    panel, size = figure.get_figwidth() / columns - margin, plt.rcParams["font.size"]
+    lines = [0] * rows  # more than one a title and a label
+    for axis in axes:
+        axis.set_title(wrap(axis.get_title(), panel, size))
+        axis.set_xlabel(wrap(axis.get_xlabel(), panel, size))
+        axis.set_ylabel(wrap(axis.get_ylabel(), figure.get_figheight() / rows - 1, size))
+        row = axis.get_subplotspec().rowspan.start
+        ticks = max((label.get_text().count("\n") for label in axis.get_xticklabels()), default=0)
+        lines[row] = max(lines[row], axis.get_title().count("\n") + axis.get_xlabel().count("\n") + ticks)
+    added += LINE * sum(lines)
+    if heading:
+        heading = wrap(heading, figure.get_figwidth() - 0.3, size)
+        figure.suptitle(heading, fontsize=size)
+        added += LINE * (heading.count("\n") + 1.5)
+    figure.set_figheight(figure.get_figheight() + added)
+
+
+def _legend(figure: Figure, entries: Mapping[str, Artist]) -> float:
+    """A legend below the figure in as many columns as fit (one that does not makes the figure wider); returns its height in inches."""
+    size = plt.rcParams["font.size"]
+    column = max(inches(label, size) for label in entries) + 5 * size / 72  # handle and gaps: 4.8 times the font's size
+    figure.set_figwidth(max(figure.get_figwidth(), column + 0.2))
+    columns = min(len(entries), int((figure.get_figwidth() - 0.1) / column))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False)
+    return float(-(-len(entries) // columns) * 1.5 * size / 72 + 0.2)
+
+
+def wrap(text: str, width: float, size: float) -> str:
+    """The text with its lines broken so that none is wider than `width` inches at a font size in points."""
+    return wrapped(text, lambda line: inches(line, size) <= width)
+
+
+def wrapped(text: str, fits: Callable[[str], bool]) -> str:
+    """The text with its lines broken so that each fits: between words, within one only where it alone is too long."""
+    lines = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for piece in _pieces(paragraph, fits):
+            if line and not fits((line + piece).rstrip()):
+                lines.append(line.rstrip())
+                line = ""
+            line += piece
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def _pieces(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
+    """Words; of one too long its parts that end in punctuation; of such a part that is too long its characters."""
+    for word in re.findall(r"[^ ]+ *| +", text):
+        for part in [word] if fits(word.rstrip()) else re.findall(r"[^+,=-]+[+,=-]* *|[+,=-]+ *", word):
+            yield from [part] if fits(part.rstrip()) else part
+
+
+def inches(text: str, size: float) -> float:
+    """Width of a line of text as `save` draws it, at a font size in points."""
+    return float(_pen().get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0]) / DPI
+
+
+@lru_cache
+def _pen() -> Any:
+    renderer: Any = RendererAgg  # has no types
+    return renderer(1, 1, DPI)
 
 
 def save(figure: Figure, *paths: Path) -> None:
@@ -69,6 +172,6 @@ def save(figure: Figure, *paths: Path) -> None:
         for path in paths:
             kind = path.suffix[1:]
             metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
-            write_atomically(path, lambda temporary, k=kind, m=metadata: figure.savefig(temporary, dpi=150, format=k, metadata=m))  # type: ignore[misc]
+            write_atomically(path, lambda temporary, k=kind, m=metadata: figure.savefig(temporary, dpi=DPI, format=k, metadata=m))  # type: ignore[misc]
     finally:
         plt.close(figure)

@@ -10,7 +10,7 @@ from records import fill, outcomes, record
 from robustbench_med import reports
 from robustbench_med.errors import UserError
 from robustbench_med.naming import canonical_hash
-from robustbench_med.reports import plots, tables, terminal
+from robustbench_med.reports import plots, style, tables, terminal
 from robustbench_med.statistics import wilson
 from robustbench_med.store import Record, Store
 
@@ -127,7 +127,7 @@ def test_convergence_is_one_panel_an_objective_and_radius_with_the_mean_over_see
             one["figures"]["attack_loss"] = [0.0, 1.0 + 2 * one["spec"]["seed"]]
     targeted = record(attack="apgd-t", eps=1 / 255)
     targeted["figures"]["attack_loss"] = [-1.0, 0.5, 0.75]
-    ((name, figure),) = plots.convergence([*made, targeted], {"mail": ("#000000", "o")})
+    ((name, figure),) = plots.convergence([*made, targeted], style.looks(["mail"]))
     assert name == "heads+chests-64-50-Linf-joint-sound"
     titles = ["ce, 1/255", "ce, 4/255", "dlr towards the likeliest wrong class, 1/255"]
     panels = [axis for axis in figure.axes if axis.get_visible()]
