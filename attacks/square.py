@@ -9,6 +9,8 @@ from torch import Tensor
 
 from robustbench_med.attacks.view import Segment, Streams, Threat, View, named, standing
 
+AHEAD = 16
+"""Candidates scored at once while fewer samples than that are left: a small batch costs little more than one sample."""
 SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: where the patch's area halves
 
 
@@ -29,6 +31,9 @@ def square(
     Every query draws a modality among those with a radius, and a patch in it. Against a random victim the incumbent is scored again
     beside each candidate, so that a lucky draw does not stay on the throne; both cost queries.
 
+    Against a deterministic victim, few samples are asked several queries ahead at once, as if none of them succeeded; what comes after the
+    first success is thrown away and asked again. The result is that of one query after another; passes are counted as they are made.
+
     Args:
         queries: forward passes a sample at most, draws of one score not counted apart (the paper uses 10,000, AutoAttack 5,000).
         p: share of the image's area that the first patches cover.
@@ -41,31 +46,46 @@ def square(
     best = stripes(view, x, threat, streams)
     value, share = score(view, best, y, threat, loss, eot)
     random = view.draws > 1
-    rows = torch.arange(len(x), device=x.device)
-    query = 1
-    while query < queries:
-        if not random:
-            rows = rows[share[rows] > 0]
-        if len(rows) == 0:
-            break
-        area = p * 0.5 ** sum(query / queries * 10_000 > knot for knot in SCHEDULE)
-        candidate = best[rows].clone()
-        drawn = streams.take(rows)
-        chosen = drawn.integers(0, [len(segments)])[:, 0].tolist()
-        for i, which in enumerate(chosen):
-            segment, radius = segments[which]
-            patch = patch_linf if threat.norm == "Linf" else patch_l2
-            part = slice(segment.start, segment.stop)
-            candidate[i, part] = patch(candidate[i, part], x[rows[i], part], segment, radius, area, drawn.generators[i])
-        candidate = view.project(candidate, x[rows], threat)
-        now, stands = score(view, candidate, y[rows], threat, loss, eot)
-        query += 1
+    patch = patch_linf if threat.norm == "Linf" else patch_l2
+    query = torch.ones(len(x), dtype=torch.long)
+    while len(rows := open_rows(query, share, queries, random)):
+        ahead = 1 if random else max(AHEAD // len(rows), 1)
+        candidates, generators = [], streams.take(rows).generators
+        after: list[list[Tensor]] = []  # of every row, the generator's state behind each of its candidates
+        for row, generator in zip(rows.tolist(), generators, strict=True):
+            after.append([])
+            for k in range(min(ahead, queries - int(query[row]))):
+                area = p * 0.5 ** sum(int(query[row] + k) / queries * 10_000 > knot for knot in SCHEDULE)
+                segment, radius = segments[int(Streams([generator]).integers(0, [len(segments)]))]
+                part = slice(segment.start, segment.stop)
+                moved = best[row].clone()
+                moved[part] = patch(moved[part], x[row, part], segment, radius, area, generator)
+                candidates.append(moved)
+                after[-1].append(generator.get_state())
+        tried = torch.tensor([row for row, states in zip(rows.tolist(), after, strict=True) for _ in states], device=x.device)
+        candidate = view.project(torch.stack(candidates), x[tried], threat)
+        now, stands = score(view, candidate, y[tried], threat, loss, eot)
         if random:
-            value[rows], share[rows] = score(view, best[rows], y[rows], threat, loss, eot)
-            query += 1
-        better = (stands < share[rows]) | ((stands == share[rows]) & (now > value[rows])) if not random else now > value[rows]
-        best[rows[better]], value[rows[better]], share[rows[better]] = candidate[better], now[better], stands[better]
+            value[tried], share[tried] = score(view, best[tried], y[tried], threat, loss, eot)
+            better = now > value[tried]
+        else:
+            better = (stands < share[tried]) | ((stands == share[tried]) & (now > value[tried]))
+        first = 0
+        for row, states, generator in zip(rows.tolist(), after, generators, strict=True):
+            hits = better[first : first + len(states)].nonzero()
+            taken = int(hits[0]) if len(hits) else len(states) - 1
+            if len(hits):
+                best[row], value[row], share[row] = candidate[first + taken], now[first + taken], stands[first + taken]
+            generator.set_state(states[taken])  # what was tried beyond the first success was tried on a point that is no more
+            query[row] += (taken + 1) * (2 if random else 1)
+            first += len(states)
     return best
+
+
+def open_rows(query: Tensor, share: Tensor, queries: int, random: bool) -> Tensor:
+    """Rows with queries left; against a deterministic victim only those on which something stands."""
+    left = query < queries
+    return (left if random else left & (share.cpu() > 0)).nonzero().squeeze(1)
 
 
 @torch.no_grad()

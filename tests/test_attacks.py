@@ -1,5 +1,7 @@
 """Attacks: agreement with another implementation, invariances, bounds, and that they attack."""
 
+import sys
+
 import pytest
 import torch
 from conftest import TwoHeads
@@ -192,3 +194,18 @@ def test_the_record_tells_the_loss_that_a_task_got_and_what_auto_stands_for() ->
     assert ran("autoattack", auto, {"breast": 2}, stochastic=False)["version"] == "few-class"
     logits, y = torch.randn(9, 2, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 2
     assert torch.equal(dlr_loss(logits, y), margin(logits, y))  # what "margin" above says
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_square_asks_ahead_and_finds_what_one_query_after_another_finds(norm, batch, monkeypatch) -> None:
+    view = View(TwoHeads().double().eval(), TwoHeads.shapes)
+    x, y = view.pack(batch[0])[:3].double(), batch[1][:3]
+    threat = Threat(norm, (0.02, 0.02) if norm == "Linf" else (0.3, 0.3), (0, 1))
+    found = {}
+    for ahead in (1, 16):
+        monkeypatch.setattr(sys.modules["robustbench_med.attacks.square"], "AHEAD", ahead)
+        view.passes.forward = 0
+        found[ahead] = attack("square", view, x, y, threat, IDS[:3], queries=120), view.passes.forward
+    assert torch.allclose(found[1][0], found[16][0], atol=1e-12)
+    assert (found[1][0] != x).any()
+    assert found[1][1] < found[16][1] < 16 * found[1][1]  # what is thrown away is counted
