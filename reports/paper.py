@@ -198,7 +198,7 @@ def victims(frame: pd.DataFrame) -> Iterator[Table]:
         first: Any = group.iloc[0]
         shown = [w for w in wanted if group[w[0]].notna().any()]
         columns = [Column("victim"), *(Column(heading, "low", digits) for _, heading, _, digits in shown)]
-        presets = group.groupby("model").preset.nunique()
+        presets = group.groupby("model").preset.nunique().to_dict()
         rows = []
         for (model, preset), mine in group.groupby(["model", "preset"], sort=True):
             medians = mine[[key for key, *_ in shown]].astype(float).median()  # of known figures
