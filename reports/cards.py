@@ -160,7 +160,7 @@ def _front_matter(victim: Victim) -> str:
         "license": "mit" if _of_the_package(victim) else "unknown",
         "pipeline_tag": "image-classification",
         "tags": [*tags, "synthetic-data"] if any(r["synthetic"] for r in victim.records) else tags,
-        "model-index": [{"name": victim.name, "results": results}],
+        **({"model-index": [{"name": victim.name, "results": results}]} if results else {}),
     }
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
 

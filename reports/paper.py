@@ -116,7 +116,7 @@ def document(tables: Sequence[Table]) -> str:
 
     Wide ones lie on their side, and are made smaller where that is not enough.
     """
-    packages = ("[a4paper,margin=15mm]{geometry}", "{booktabs}", "{float}", "{graphicx}", "{lscape}")
+    packages = ("[a4paper,margin=15mm]{geometry}", "{booktabs}", "{float}", "{graphicx}", "{pdflscape}")
     lines = [r"\documentclass{article}", *(rf"\usepackage{package}" for package in packages)]
     lines += [r"\setlength{\belowcaptionskip}{4pt}", r"\begin{document}"]
     for lying, group in groupby(tables, lambda table: _width(table) > PORTRAIT):
