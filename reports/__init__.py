@@ -106,7 +106,7 @@ def paper_tables(found: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
         "leaderboard": paper.leaderboards,
         "victims": paper.victims,
         "cross_modal": paper.cross_modal,
-        "per_class": paper.per_class,
+        "per_class": lambda classes: paper.per_class(classes, found["leaderboard"]),
         "certified": lambda curves: certified.tables(curves, found["certified_tasks"]),
     }
     for name, make in makers.items():

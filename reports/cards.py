@@ -145,7 +145,7 @@ def _front_matter(victim: Victim) -> str:
     first = victim.records[0]
     results = []
     for row in tables.each(_board(victim)):
-        if row.attack == CONTROL:
+        if row.attack == CONTROL or tables.is_naive(row.marks):  # no result to be ranked by
             continue
         setting = f"{row.attack}, {row.norm} {row.eps}, target {row.target}, {row.protocol} protocol, n = {row.n}"
         metrics = [
@@ -160,7 +160,7 @@ def _front_matter(victim: Victim) -> str:
         "license": "mit" if _of_the_package(victim) else "unknown",
         "pipeline_tag": "image-classification",
         "tags": [*tags, "synthetic-data"] if any(r["synthetic"] for r in victim.records) else tags,
-        "model-index": [{"name": victim.name, "results": results}],
+        **({"model-index": [{"name": victim.name, "results": results}]} if results else {}),
     }
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
 

@@ -45,7 +45,7 @@ _CERTIFICATE = {
 
 COLUMNS: dict[str, dict[str, str]] = {
     "leaderboard": {
-        "rank": "place by `robust` among rows of the same data, size, n, threat model, attack, engine and protocol",
+        "rank": "place by `robust` among rows of the same data, size, n, threat, attack, engine and protocol; naive attacks have none",
         **{key: _SAMPLE[key] for key in ("model", "data", "synthetic")},
         **_THREAT,
         "target": TARGET,

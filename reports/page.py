@@ -20,7 +20,7 @@ from robustbench_med.naming import radius_label
 from robustbench_med.reports import gallery
 from robustbench_med.reports.paper import CONTROL, radius_of
 from robustbench_med.reports.plots import describe
-from robustbench_med.reports.tables import ranked
+from robustbench_med.reports.tables import is_naive, ranked
 from robustbench_med.store import Record, Store
 
 MAX_BYTES = 7_500_000
@@ -42,7 +42,7 @@ COLUMNS = (
     "trust",
     "marks",
 )
-FILTERS = ("data", "attack", "threat", "model", "protocol", "trust")
+FILTERS = ("data", "attack", "threat", "family", "model", "protocol", "trust")
 
 
 def render(store: Store, records: Sequence[Record], title: str = "medrobust leaderboard") -> str:
@@ -53,7 +53,7 @@ def render(store: Store, records: Sequence[Record], title: str = "medrobust lead
         records: what to show: all of the store's, as a rule.
     """
     by_hash = {record["hash"]: record for record in records}
-    rows = sorted(_rows(records), key=lambda row: row["attack"] == CONTROL)  # best first, the controls last
+    rows = sorted(_rows(records), key=lambda row: row["attack"] == CONTROL)  # best first, naive attacks behind, the controls last
     packed = {
         "plotly": _packed(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),
         "datatables": _packed(files("itables").joinpath("html/dt_bundle.js").read_text(encoding="utf-8")),
@@ -67,7 +67,9 @@ def render(store: Store, records: Sequence[Record], title: str = "medrobust lead
         "version": __version__,
         "columns": COLUMNS,
         "filters": [
-            {"label": name, "column": COLUMNS.index(name), "choices": sorted({row[name] for row in rows}, key=_order)} for name in FILTERS
+            {"label": name, "choices": sorted({row[name] for row in rows}, key=_order)}
+            | ({"column": COLUMNS.index(name)} if name in COLUMNS else {})
+            for name in FILTERS
         ],
         "settings": [setting for setting, _ in settings.most_common()],
         "rows": rows,
@@ -102,7 +104,9 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
             **{key: row[key] for key in ("model", "data", "protocol", "norm", "trust", "marks")},
             "record": hashes[0][:8],
             "hashes": hashes,
-            "rank": int(row["rank"]),
+            "family": row.model.partition(" (")[0].partition("+")[0],
+            "rank": None if pd.isna(row["rank"]) else int(row["rank"]),
+            "naive": is_naive(row.marks),
             "n": int(row.n),
             "threat": f"{row.norm} {row.eps}, {row.target}",
             "attack": row.attack if row.engine == "native" else f"{row.attack} ({row.engine})",
@@ -113,7 +117,22 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
             "trusted": f", {'+'.join(trusted)} trusted" if trusted else "",
             "settings": f", eot {row.eot:g}" if pd.notna(row.eot) and row.draws > 1 else "",
             "setting": describe(row),
+            "overall": _overall(row),
         }
+
+
+def _overall(row: Any) -> list[tuple[str, str]]:
+    """The figures of a row of the leaderboard, as its record's page begins."""
+    spread = "" if pd.isna(row.robust_std) else f", standard deviation {row.robust_std:.3f}"
+    behind = f"{row.seeds} seed(s)" + (f" of {row.folds} folds" if row.folds > 1 else "")
+    return [
+        ("clean accuracy", f"{row.clean:.3f} [{row.clean_low:.3f}, {row.clean_high:.3f}]"),
+        ("robust accuracy", f"{row.robust:.3f} [{row.robust_low:.3f}, {row.robust_high:.3f}]{spread}"),
+        ("means over", behind),
+        ("rank", "none: the attack is naive" if pd.isna(row["rank"]) else str(row["rank"])),
+        ("trust", row.trust),
+        ("marks", row.marks or "none"),
+    ]
 
 
 def _record(record: Record) -> dict[str, Any]:
@@ -137,13 +156,19 @@ def _record(record: Record) -> dict[str, Any]:
         "hash": record["hash"],
         "facts": list(facts.items()),
         "tasks": [_task(name, figures) for name, figures in zip(record["names"]["tasks"], record["figures"]["tasks"], strict=True)],
-        "diagnostics": [{key: str(sign[key]) for key in ("sign", "verdict", "text", "advice")} for sign in record.get("diagnostics") or []],
+        "diagnostics": [_sign(sign) for sign in record.get("diagnostics") or []],
         "command": record["command"],
         "spec": spec,
         "gallery": [],
         "no_gallery": f"No examples here: none were kept, or this page had no room left. `medrobust show {record['hash'][:12]} "
         "--gallery FILE.png` draws what there is.",
     }
+
+
+def _sign(sign: Mapping[str, Any]) -> dict[str, str]:
+    """A sign that the attack failed, with advice where it did."""
+    advice = str(sign["advice"]) if sign["verdict"] in ("warn", "fail") else ""
+    return {**{key: str(sign[key]) for key in ("sign", "verdict", "text")}, "advice": advice}
 
 
 def _task(name: str, figures: Mapping[str, Any]) -> list[str]:

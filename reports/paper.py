@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal
 
 import pandas as pd
 
-from robustbench_med.reports.tables import each
+from robustbench_med.reports.tables import TRUST, each, is_naive, is_trivial
 
 Better = Literal["high", "low"] | None
 SYNTHETIC = "†"
 DOUBTED = "‡"
 TRIVIAL = "§"
+NAIVE = "¶"
+PORTRAIT, LANDSCAPE = 95, 150
+"""Characters in a line of a table that fit A4 paper, upright and on its side."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table: text, or a number shown with `digits`, with half the width of its interval and a footnote mark."""
+    """What stands in a table: text, or a number with half the width of its interval, footnote marks, and whether it may be the best."""
 
     value: float | str | None
     half: float | None = None
     mark: str = ""
+    ranked: bool = True
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,15 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
     def rankings(self) -> list[list[int | None]]:
-        """For every cell 1 (best of its column), 2 (second best) or None, by the figures as they are shown; ties share a rank."""
+        """For every cell 1 (best of its column), 2 (second best) or None, by the figures as they are shown; ties share a rank.
+
+        Cells that are not `ranked` have none, and neither has a column in which all others tie.
+        """
         ranks: list[list[int | None]] = [[None] * len(self.columns) for _ in self.rows]
         for j, column in enumerate(self.columns):
-            shown = {i: round(float(v), column.digits) for i, row in enumerate(self.rows) if (v := _figure(row[j])) is not None}
-            if column.better is None or len(shown) < 2:
+            figures = {i: v for i, row in enumerate(self.rows) if row[j].ranked and (v := _figure(row[j])) is not None}
+            shown = {i: round(v, column.digits) for i, v in figures.items()}
+            if column.better is None or len(set(shown.values())) < 2:
                 continue
             order = sorted(set(shown.values()), reverse=column.better == "high")
             for i, value in shown.items():
@@ -77,11 +86,16 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     r"""A LaTeX `table` in booktabs style; needs \usepackage{booktabs} and an engine that reads UTF-8 names it has glyphs for."""
+    return "\n".join([r"\begin{table}", r"\centering", _caption(table), *_tabular(table), r"\end{table}", ""])
+
+
+def _caption(table: Table) -> str:
+    return rf"\caption{{{_tex(table.caption)}. {_tex(_legend(table))}}}"
+
+
+def _tabular(table: Table) -> list[str]:
     alignment = "".join("r" if _numeric(table, j) else "l" for j in range(len(table.columns)))
     lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_tex(table.caption)}. {_tex(_legend(table))}}}",
         rf"\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
         " & ".join(_tex(c.heading) for c in table.columns) + r" \\",
@@ -94,14 +108,38 @@ def latex(table: Table) -> str:
             value = {1: rf"\textbf{{{value}}}", 2: rf"\underline{{{value}}}"}.get(rank or 0, value)
             cells.append(value + (rf" $\pm$ {half}" if half else "") + _tex(cell.mark))
         lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
 def document(tables: Sequence[Table]) -> str:
-    """A LaTeX document that holds the tables, each on a page as wide as it needs."""
-    body = "\n".join(latex(t) + r"\clearpage" for t in tables)
-    head = "\\documentclass{article}\n\\usepackage[a3paper,landscape,margin=15mm]{geometry}\n\\usepackage{booktabs}\n"
-    return f"{head}\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    """A LaTeX document on A4 paper that holds the tables in their order, several a page.
+
+    Wide ones lie on their side, and are made smaller where that is not enough.
+    """
+    packages = ("[a4paper,margin=15mm]{geometry}", "{booktabs}", "{float}", "{graphicx}", "{pdflscape}")
+    lines = [r"\documentclass{article}", *(rf"\usepackage{package}" for package in packages)]
+    lines += [r"\setlength{\belowcaptionskip}{4pt}", r"\begin{document}"]
+    for lying, group in groupby(tables, lambda table: _width(table) > PORTRAIT):
+        body = [line for table in group for line in _placed(table)]
+        lines += [r"\begin{landscape}", *body, r"\end{landscape}"] if lying else body
+    return "\n".join([*lines, r"\end{document}", ""])
+
+
+def _placed(table: Table) -> list[str]:
+    """A table that stays where it is and fits a page's width."""
+    tabular = _tabular(table)
+    if _width(table) > LANDSCAPE:
+        tabular = [r"\resizebox{\linewidth}{!}{%", *tabular, "}"]
+    return [r"\begin{table}[H]", r"\centering", _caption(table), *tabular, r"\end{table}"]
+
+
+def _width(table: Table) -> int:
+    """About how many characters a line of the table has."""
+    total = 0
+    for j, column in enumerate(table.columns):
+        texts = [sum(map(len, _texts(row[j], column))) + (3 if row[j].half is not None else 0) for row in table.rows]
+        total += max(len(column.heading), *texts) + 2
+    return total
 
 
 # --- the tables ----------------------------------------------------------------------------------------------------------
@@ -110,36 +148,43 @@ def document(tables: Sequence[Table]) -> str:
 def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
     """A table a data set, size, n, norm, target and protocol: a row a victim, a column an attack and radius.
 
-    Of several settings of one attack the strongest on that victim stands there (lowest robust accuracy).
+    Of several settings of one attack the strongest on that victim stands there (lowest robust accuracy). Victims attacked by naive
+    attacks alone come last.
     """
     setting = ["data", "size", "n", "norm", "target", "protocol"]
     for _, group in board.groupby(setting, sort=True):
         first: Any = group.iloc[0]
         group = group.assign(radius=group.eps.map(radius_of), control=group.attack != CONTROL, victim=victim_names(group))
+        group = group.assign(naive=group.marks.map(is_naive), trivial=group.marks.map(is_trivial))
         conditions = group.sort_values(["radius", "eps", "control", "attack", "engine"])[["eps", "attack", "engine"]].drop_duplicates()
         strongest = group.sort_values("robust", kind="stable").groupby(["victim", "eps", "attack", "engine"]).head(1)
         columns, rows = [Column("victim"), Column("clean", "high")], []
         for c in each(conditions):
             engine = "" if c.engine == "native" else f" ({c.engine})"
             columns.append(Column(f"{c.attack}{engine} {c.eps}", None if c.attack == CONTROL else "high"))
-        for victim, mine in strongest.groupby("victim", sort=True):
+        for victim, mine in _honest_first(strongest):
             by_condition = {(r.eps, r.attack, r.engine): r for r in each(mine)}
             clean: Any = mine.iloc[0]
-            cells = [Cell(str(victim)), Cell(clean.clean, (clean.clean_high - clean.clean_low) / 2)]
+            trivial = bool(mine.trivial.any())
+            cells = [Cell(victim, mark=TRIVIAL if trivial else "")]
+            cells.append(replace(_with_interval(clean, "clean"), ranked=not (trivial or mine.naive.all())))
             for c in each(conditions):
                 row = by_condition.get((c.eps, c.attack, c.engine))
                 if row is None:
                     cells.append(Cell(None))
                 else:
-                    cells.append(Cell(row.robust, (row.robust_high - row.robust_low) / 2, DOUBTED if row.trust in ("fail", "warn") else ""))
+                    cells.append(replace(_with_interval(row, "robust"), **_judgement(row)))
             rows.append(cells)
         caption = f"Robust accuracy on {data_name(first)}, {first['size']} px, {first.norm}, target {first.target}, "
-        caption += f"protocol {first.protocol}, n = {first.n}"
+        caption += f"protocol {first.protocol}, n = {first.n}{_several(strongest.seeds, 'mean', 'seeds')}"
         yield Table("leaderboard", caption, columns, rows)
 
 
 def victims(frame: pd.DataFrame) -> Iterator[Table]:
-    """What the victims of each data set cost."""
+    """What the victims of each data set cost: a row a victim and preset, the median over its trainings.
+
+    Rows of attacks that are unaware of a defence are left out: the same victims stand there without that.
+    """
     wanted = [
         ("parameters", "parameters, M", 1e6, 3),
         ("gflops", "GFLOPs", 1, 3),
@@ -149,36 +194,49 @@ def victims(frame: pd.DataFrame) -> Iterator[Table]:
         ("peak_memory_mib", "memory, MiB", 1, 1),
         ("training_seconds", "training, s", 1, 0),
     ]
-    for _, group in frame.groupby(["data", "size"], sort=True):
+    for _, group in frame[~frame.model.str.endswith(UNAWARE)].groupby(["data", "size"], sort=True):
         first: Any = group.iloc[0]
         shown = [w for w in wanted if group[w[0]].notna().any()]
         columns = [Column("victim"), *(Column(heading, "low", digits) for _, heading, _, digits in shown)]
+        presets = group.groupby("model").preset.nunique().to_dict()
         rows = []
-        for (_, row), name in sorted(zip(group.iterrows(), victim_names(group), strict=True), key=lambda pair: pair[1]):
-            rows.append([Cell(name), *(Cell(None if pd.isna(row[key]) else float(row[key]) / unit) for key, _, unit, _ in shown)])
-        yield Table("cost", f"Cost of one sample on {data_name(first)}, {first['size']} px", columns, rows)
+        for (model, preset), mine in group.groupby(["model", "preset"], sort=True):
+            medians = mine[[key for key, *_ in shown]].astype(float).median()  # of known figures
+            cells = [Cell(None if pd.isna(medians[key]) else medians[key] / unit) for key, _, unit, _ in shown]
+            rows.append([Cell(f"{model} ({preset})" if presets[model] > 1 else str(model)), *cells])
+        trainings = group.groupby(["model", "preset"]).size()
+        caption = f"Cost of one sample on {data_name(first)}, {first['size']} px{_several(trainings, 'median', 'trainings')}"
+        yield Table("cost", caption, columns, rows)
 
 
-def per_class(frame: pd.DataFrame) -> Iterator[Table]:
-    """Robust accuracy of every class under the attack that does most harm at each setting's largest radius."""
+def per_class(frame: pd.DataFrame, board: pd.DataFrame) -> Iterator[Table]:
+    """Robust accuracy of every class under the attack that does most harm at each setting's largest radius.
+
+    Args:
+        board: the leaderboard of the same records, which says what is naive, trivial or doubted.
+    """
     if frame.empty:
         return
-    frame = frame[frame.attack != CONTROL].assign(radius=lambda f: f.eps.map(radius_of))
+    frame = _judged(frame[frame.attack != CONTROL].assign(radius=lambda f: f.eps.map(radius_of)), board)
     for _, group in frame.groupby(["data", "size", "samples", "norm", "target", "protocol", "task"], sort=True):
         group = group[group.radius == group.radius.max()]
         group = group.assign(victim=victim_names(group))
-        overall = group.groupby(["attack", "engine"]).robust.mean()
+        overall = (group if group.naive.all() else group[~group.naive]).groupby(["attack", "engine"]).robust.mean()
         attack, engine = overall.idxmin()
         group = group[(group.attack == attack) & (group.engine == engine)]
         first: Any = group.iloc[0]
         group = group.sort_values("robust", kind="stable").groupby(["victim", "class"], sort=False).head(1)
         classes = sorted(group["class"].unique())
         rows = []
-        for victim, mine in group.groupby("victim", sort=True):
-            cells = [Cell(str(victim))]
+        for victim, mine in _honest_first(group):
+            cells = [Cell(victim, mark=TRIVIAL if mine.trivial.any() else "")]
             for name in classes:
                 found = mine[mine["class"] == name]
-                cells.append(Cell(None) if found.empty else _with_interval(found.iloc[0], "robust"))
+                if found.empty:
+                    cells.append(Cell(None))
+                else:
+                    row: Any = found.iloc[0]
+                    cells.append(replace(_with_interval(row, "robust"), **_judgement(row)))
             rows.append(cells)
         caption = f"Robust accuracy by class, task {first.task}, {attack} {first.eps} on {data_name(first)}, {first['size']} px, "
         caption += f"{first.norm}, target {first.target}, protocol {first.protocol}, n = {first.samples}"
@@ -207,6 +265,8 @@ def cross_modal(frame: pd.DataFrame) -> Iterator[Table]:
 
 
 CONTROL = "noise"
+UNAWARE = " (unaware attack)"
+"""What a victim's name ends with where the attack does not know of its defence."""
 
 
 def victim_names(group: pd.DataFrame) -> list[str]:
@@ -226,9 +286,36 @@ def data_name(row: Any) -> str:
     return f"{row.data}{SYNTHETIC if row.synthetic else ''}"
 
 
+def _several(counts: pd.Series, figure: str, what: str) -> str:
+    """What a caption says of figures that several trainings or evaluations stand behind."""
+    fewest, most = int(counts.min()), int(counts.max())
+    return "" if most == 1 else f", {figure} of {most if fewest == most else f'{fewest} to {most}'} {what}"
+
+
 def _with_interval(row: Any, figure: str) -> Cell:
-    low, high = row[f"{figure}_low"], row[f"{figure}_high"]
-    return Cell(row[figure], None if pd.isna(low) else (high - low) / 2)
+    value, low, high = (getattr(row, f"{figure}{end}") for end in ("", "_low", "_high"))
+    return Cell(value, None if pd.isna(low) else (high - low) / 2)
+
+
+def _judged(frame: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
+    """Rows by class with the columns `naive`, `trivial` and `trust` of their row of the leaderboard."""
+    keys = ["data", "size", "samples", "norm", "eps", "target", "attack", "engine", "protocol", "model", "checkpoint"]
+    board = board.rename(columns={"n": "samples"}).assign(naive=lambda b: b.marks.map(is_naive), trivial=lambda b: b.marks.map(is_trivial))
+    worst = board.assign(place=board.trust.map(TRUST.index)).sort_values("place", kind="stable").groupby(keys)
+    found = worst.agg({"naive": "any", "trivial": "any", "trust": "first"}).reset_index()
+    return frame.merge(found, on=keys, how="left", validate="many_to_one")
+
+
+def _honest_first(group: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each victim by its name, those behind that naive attacks alone attacked."""
+    found = [(str(victim), mine) for victim, mine in group.groupby("victim", sort=True)]
+    return sorted(found, key=lambda entry: bool(entry[1].naive.all()))
+
+
+def _judgement(row: Any) -> dict[str, Any]:
+    """Marks of a robust accuracy, and whether it may be the best."""
+    mark = (DOUBTED if row.trust in ("fail", "warn") else "") + (NAIVE if row.naive else "")
+    return {"mark": mark, "ranked": not (row.trivial or row.naive or row.trust == "fail")}
 
 
 # --- printing ------------------------------------------------------------------------------------------------------------
@@ -243,10 +330,14 @@ def _legend(table: Table) -> str:
         sentences.append("± is half the width of the Wilson 95 % interval over distinct images.")
     if SYNTHETIC in table.caption:
         sentences.append(f"{SYNTHETIC} Synthetic images.")
-    if any(cell.mark == DOUBTED for cell in cells):
-        sentences.append(f"{DOUBTED} A sign that the attack failed (column trust).")
-    if any(cell.mark == TRIVIAL for cell in cells):
-        sentences.append(f"{TRIVIAL} No better than a constant at this task: its certificates mean nothing.")
+    if any(DOUBTED in cell.mark for cell in cells):
+        sentences.append(f"{DOUBTED} A sign that the attack failed (column trust); not ranked where that verdict is fail.")
+    if any(NAIVE in cell.mark for cell in cells):
+        sentences.append(f"{NAIVE} The attack ignores the victim's defence or randomness: an over-estimate, not ranked.")
+    if any(TRIVIAL in cell.mark for cell in cells):
+        certified = table.name == "certified"
+        doubt = "this task: its certificates mean nothing" if certified else "a task: its figures mean little and are not ranked"
+        sentences.append(f"{TRIVIAL} No better than a constant at {doubt}.")
     return " ".join(sentences)
 
 
@@ -280,6 +371,7 @@ _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     SYNTHETIC: r"\textdagger{}",
     DOUBTED: r"\textdaggerdbl{}",
     TRIVIAL: r"\S{}",
+    NAIVE: r"\P{}",
     "\n": " ",
 }
 

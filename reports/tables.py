@@ -18,6 +18,8 @@ TRUST = ("fail", "warn", "not checked", "pass")
 
 AVERAGED = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
 
+NAIVE = ("naive attack on a random model", "attacker unaware of the input transform")
+"""Marks of rows whose attack ignored the defence: their robust accuracy is an over-estimate and gets no rank."""
 
 COMPARABLE = ["data", "size", "n", "norm", "eps", "target", "attack", "engine", "protocol"]
 """Columns in which rows must agree to be ranked against each other: not the attack's parameters, as random victims need EOT."""
@@ -53,9 +55,11 @@ def by_fold(family: Sequence[Record]) -> list[Record]:
 def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
     """One row a model x data x threat model x attack, best robust accuracy first; no figure here was measured by a clock.
 
+    Rows of naive attacks come after all others.
+
     Figures are means over seeds and folds, `robust_std` is over them (empty for one record), intervals are Wilson 95 % over distinct
     test images, of all folds together.
-    `rank` counts within the rows of the same data, threat, attack and protocol.
+    `rank` counts within the rows of the same data, threat, attack and protocol; rows of naive attacks have none and count for none.
     """
     return ranked(records)[0]
 
@@ -68,10 +72,11 @@ def ranked(records: Sequence[Record]) -> tuple[pd.DataFrame, list[list[Record]]]
         return frame, []
     keys = ["robust", "clean", "data", "attack", "norm", "eps", "target", "model", "attack_params", "checkpoint"]
     frame = frame.sort_values(keys, ascending=[False, False] + [True] * (len(keys) - 2), kind="stable")
+    frame = frame.sort_values("marks", key=lambda texts: texts.map(is_naive), kind="stable")
     members = [found[i] for i in frame.index]
-    frame = frame.reset_index(drop=True)
-    frame.insert(0, "rank", frame.groupby(COMPARABLE)["robust"].rank(method="min", ascending=False).astype(int))
-    return frame, members
+    ranks = frame[~frame.marks.map(is_naive)].groupby(COMPARABLE)["robust"].rank(method="min", ascending=False).astype("Int64")
+    frame.insert(0, "rank", ranks.reindex(frame.index))
+    return frame.reset_index(drop=True), members
 
 
 def _row(family: Sequence[Record]) -> dict[str, Any]:
@@ -180,10 +185,20 @@ def marks(family: Sequence[Record]) -> list[str]:
     }
     found += sorted(trivial)
     if first["naive"]:
-        found.append("naive attack on a random model" if first["stochastic"] else "attacker unaware of the input transform")
+        found.append(NAIVE[0] if first["stochastic"] else NAIVE[1])
     if any(note.startswith("unverified") for note in first["notes"]):
         found.append("unverified data")
     return found
+
+
+def is_naive(marks: str) -> bool:
+    """Whether a row's marks say that its attack ignored the defence."""
+    return any(mark in NAIVE for mark in marks.split("; "))
+
+
+def is_trivial(marks: str) -> bool:
+    """Whether a row's marks say that its victim is no better than a constant at a task."""
+    return any(mark.startswith("trivial on ") for mark in marks.split("; "))
 
 
 def long_form(records: Sequence[Record]) -> pd.DataFrame:

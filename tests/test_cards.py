@@ -55,6 +55,15 @@ def test_weights_of_the_user_claim_no_licence_and_real_data_no_mark() -> None:
     assert "arXiv 1705.09406" in card
 
 
+def test_the_hub_is_told_no_figure_of_a_naive_attack() -> None:
+    naive = record("mail", 0.9, naive=True, eot=1)
+    (entry,) = front_matter(cards.model_card(cards.Victim([naive, record("mail", 0.5)], {})))["model-index"]
+    assert [result["metrics"][1]["value"] for result in entry["results"]] == [0.5]
+    card = cards.model_card(cards.Victim([naive], {}))
+    assert "model-index" not in front_matter(card)
+    assert "naive attack on a random model" in card
+
+
 def test_odd_names_stay_names(tmp_path) -> None:
     fill(Store(tmp_path), record(ODD, modality="m|1\r\n# h", data="<img src=x>"))
     paths = reports.write_cards(tmp_path)

@@ -12,6 +12,7 @@ import pytest
 from records import fill, record
 
 from robustbench_med.reports import page
+from robustbench_med.statistics import wilson
 from robustbench_med.store import Store
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
@@ -20,14 +21,15 @@ PATIENCE = 120_000
 """Milliseconds a busy machine may take."""
 EVIL = "<script>document.title='owned'</script>"
 UNICODE = "Zürich-模型-&amp;"
+FOOLED = "late+jpeg (unaware attack)"
 
 
 @pytest.fixture(scope="session")
 def html(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     made = [
-        record(m, r, eps=e / 255, attack=a, trust=t, modality=EVIL)
-        for m, r, t in (("mail", 0.5, "pass"), ("late", 0.3, "fail"), (EVIL, 0.7, None), (UNICODE, 0.6, "warn"))
+        record(m, r, eps=e / 255, attack=a, trust=t, modality=EVIL, naive=m == FOOLED)
+        for m, r, t in ((FOOLED, 0.8, "pass"), ("late", 0.3, "fail"), (EVIL, 0.7, None), (UNICODE, 0.6, "warn"))
         for e in (1, 4)
         for a in ("pgd", "fgsm", "noise")
     ]
@@ -102,10 +104,17 @@ def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) ->
     wait_for_rows(opened, 2)
     opened.get_by_role("button", name="Reset", exact=True).click()
     wait_for_rows(opened, 24)
+    opened.get_by_label("family", exact=True).select_option("late")
+    wait_for_rows(opened, 12)
+    assert set(column(opened, 3)) == {"late", FOOLED}
+    opened.get_by_label("model", exact=True).select_option(FOOLED)
+    wait_for_rows(opened, 6)
+    opened.get_by_role("button", name="Reset", exact=True).click()
+    wait_for_rows(opened, 24)
     opened.get_by_label("Search all columns").fill("模型")
     wait_for_rows(opened, 6)
     assert set(column(opened, 3)) == {UNICODE}
-    opened.wait_for_function("document.getElementById('radius').data.length === 3")  # the chart follows the table: a line an attack
+    opened.wait_for_function("document.getElementById('radius').data.length === 4")  # follows the table: a line an attack, all noise's name
 
 
 @needs_browser
@@ -119,6 +128,8 @@ def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None
     text = dialog.inner_text()
     for part in ("late", "take BPDA", "half of the gradients are 0", "medrobust run", "0.300 [0.400, 0.600]", '"steps": 20'):
         assert part in text
+    low, high = wilson(0.3, 40)
+    assert re.search(rf"robust accuracy\s+0\.300 \[{low:.3f}, {high:.3f}\]", text)  # of the row, over distinct images
     assert dialog.locator("img").count() == 4
     assert dialog.locator("img").first.evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 6 * 18
     opened.keyboard.press("Escape")
@@ -128,8 +139,22 @@ def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None
 @needs_browser
 def test_the_charts_are_drawn_and_their_legend_leaves_the_axis_title_alone(opened) -> None:
     opened.wait_for_selector("#radius .legend .traces")
-    assert opened.locator("#radius .scatterlayer .trace").count() == 4 * 3  # models x attacks
+    assert opened.locator("#radius .scatterlayer .trace").count() == 4 * 2  # models x attacks; noise waits for a click
     assert opened.locator("#pareto .scatterlayer .trace").count() == 4
+    lines = opened.evaluate("document.getElementById('radius').data")
+    noise = [line for line in lines if line.get("legendgroup") == "noise"]
+    assert {(line["line"]["dash"], line["line"]["width"], line["visible"]) for line in noise} == {("dash", 1, "legendonly")}
+    assert [line["name"] for line in noise if line.get("showlegend") is not False] == ["noise control of each"]
+    assert "dash" not in {line["line"]["dash"] for line in lines if line not in noise}
+    points = opened.evaluate("document.getElementById('pareto').data")
+    symbols = {point["name"]: point["marker"]["symbol"][0] for point in points}
+    assert len(set(symbols.values())) == 4  # a symbol a model, hollow where the attack is naive
+    assert [name for name, symbol in symbols.items() if symbol.endswith("-open")] == [FOOLED]
+    assert {line["marker"]["symbol"] for line in lines if "marker" in line} == set(symbols.values())
+    for chart in ("radius", "pareto"):
+        assert opened.evaluate(f"document.getElementById('{chart}').layout.yaxis.range")[0] < 0  # points at 0 are whole
+    board, charts = (opened.locator(part).bounding_box() for part in ("#board", ".charts"))
+    assert board["y"] < charts["y"]
     for chart in ("radius", "pareto"):
         title, legend = (opened.locator(f"#{chart} {part}").bounding_box() for part in (".xtitle", ".legend"))
         assert legend["height"] > 0
@@ -138,6 +163,54 @@ def test_the_charts_are_drawn_and_their_legend_leaves_the_axis_title_alone(opene
         assert plot["height"] > 150
         assert UNICODE in opened.locator(f"#{chart} .legend").text_content(), chart  # its &amp; is text
     assert "needs scripts" not in opened.locator(".charts").inner_text()
+
+
+@needs_browser
+def test_rows_of_naive_attacks_have_no_rank_and_come_after_the_others(opened) -> None:
+    opened.get_by_label("attack", exact=True).select_option("pgd")
+    wait_for_rows(opened, 8)
+    models, ranks = column(opened, 3), column(opened, 2)
+    assert models[-2:] == [FOOLED, FOOLED]
+    assert ranks == ["1", "1", "2", "2", "3", "3", "-", "-"]
+
+
+@needs_browser
+def test_paper_shows_all_rows_in_light_colours_and_the_page_is_as_before_afterwards(opened) -> None:
+    opened.get_by_label("entries per page").select_option("10")
+    wait_for_rows(opened, 10)
+    opened.get_by_role("button", name="Dark colours").click()
+    opened.evaluate("""addEventListener("beforeprint", () => { window.printed = {
+        rows: document.querySelectorAll("#board tbody tr").length, dark: document.documentElement.classList.contains("dark") } })""")
+    opened.pdf(prefer_css_page_size=True)
+    assert opened.evaluate("window.printed") == {"rows": 24, "dark": False}
+    wait_for_rows(opened, 10)
+    assert opened.evaluate("document.documentElement.classList.contains('dark')")
+
+
+@needs_browser
+def test_all_columns_fit_on_paper_and_an_open_record_stands_alone(opened) -> None:
+    opened.set_viewport_size({"width": 1047, "height": 718})  # A4 on its side less its margins
+    opened.get_by_role("button", name="Dark colours").click()
+    opened.emulate_media(media="print")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 1047
+    last = opened.locator("#board thead th").last.bounding_box()
+    assert last["x"] + last["width"] <= 1047
+    assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert opened.locator("#board tbody td").last.evaluate("(cell) => getComputedStyle(cell).color") == "rgb(0, 0, 0)"
+    assert not opened.get_by_label("trust", exact=True).is_visible()
+    assert not opened.locator("#radius .modebar").is_visible()
+    opened.emulate_media(media="screen")
+    opened.locator("button.open").first.click()
+    opened.get_by_role("dialog").wait_for()
+    opened.emulate_media(media="print")
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert not opened.locator("#board").is_visible()
+    style = "(record) => { const { position, overflow, maxHeight } = getComputedStyle(record); return [position, overflow, maxHeight]; }"
+    assert opened.locator("#record").evaluate(style) == ["static", "visible", "none"]
+    assert opened.locator("#record").evaluate("(record) => record.scrollHeight <= record.clientHeight")
+    opened.evaluate("dispatchEvent(new Event('afterprint'))")
+    opened.emulate_media(media="screen")
+    assert opened.locator("#record").evaluate("(record) => record.matches(':modal')")
 
 
 @needs_browser
@@ -178,6 +251,12 @@ def test_without_scripts_the_table_is_complete(browser, html) -> None:
     assert tab.locator("#board tbody tr").count() == 24
     assert tab.locator("#board").is_visible()
     context.close()
+
+
+def test_advice_is_given_on_signs_of_failure_alone() -> None:
+    sign = {"sign": "zero gradient", "text": "none", "advice": "take BPDA"}
+    given = {verdict: page._sign({**sign, "verdict": verdict})["advice"] for verdict in ("pass", "warn", "fail")}
+    assert given == {"pass": "", "warn": "take BPDA", "fail": "take BPDA"}
 
 
 def test_nothing_in_it_points_to_another_file_or_site(html) -> None:

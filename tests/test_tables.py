@@ -143,15 +143,96 @@ def test_costs_rank_the_smaller_first_and_doubted_figures_carry_a_mark() -> None
     assert paper.markdown(table).count("‡") == 2  # the cell and the legend
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_naive_rows_stand_behind_all_others_and_have_no_rank() -> None:
+    made = [record("late", 0.3), record("mail", 0.5), record("late+jpeg (unaware attack)", 0.9, naive=True), record("gmu", 0.5)]
+    frame = tables.leaderboard(made)
+    assert frame.model.tolist()[-1] == "late+jpeg (unaware attack)"
+    assert frame["rank"].tolist()[:3] == [1, 1, 3]
+    assert pd.isna(frame["rank"].iloc[3])
+    assert reports.csv(frame).splitlines()[-1].startswith(",late+jpeg (unaware attack),")
+
+
+def test_papers_do_not_call_naive_failed_or_trivial_figures_the_best() -> None:
+    made = [
+        record("fooled (unaware attack)", 0.9, naive=True, clean=0.99),
+        record("masked", 0.8, trust="fail"),
+        record("constant", 0.7, trivial="predicts one class", clean=0.98),
+        record("late", 0.4, trust="warn", clean=0.92),
+        record("mail", 0.3),
+    ]
+    (table,) = paper.leaderboards(tables.leaderboard(made))
+    assert [row[0].value for row in table.rows] == ["constant", "late", "mail", "masked", "fooled (unaware attack)"]
+    text, tex = paper.markdown(table), paper.latex(table)
+    assert re.findall(r"\*\*(0\.\d+)", text) == ["0.920", "0.400"]
+    assert re.findall(r"<u>(0\.\d+)", text) == ["0.900", "0.300", "0.900"]
+    assert "constant§" in text
+    for doubt, marked in (("¶", "over-estimate, not ranked"), ("‡", "column trust"), ("§", "no better than a constant")):
+        assert text.count(doubt) == (3 if doubt == "‡" else 2), doubt  # cells and legend
+        assert marked in text.lower()
+    for part in (r"\P{}", r"\S{}", r"\textdaggerdbl{}", r"\textbf{0.400}"):
+        assert part in tex
+
+
+def test_by_class_too_the_best_is_an_honest_one(tmp_path) -> None:
+    made = [record("fooled", 0.9, naive=True), record("masked", 0.8, trust="fail"), record("mail", 0.4), record("late", 0.2)]
+    store = store_of(tmp_path, *made)
+    for table in paper.per_class(breakdowns.per_class(made, store.arrays), tables.leaderboard(made)):
+        best = {row[0].value for row, ranks in zip(table.rows, table.rankings(), strict=True) if 1 in ranks}
+        assert best == {"mail"}
+        assert [row[0].value for row in table.rows] == ["late", "mail", "masked", "fooled"]
+        assert [row[1].mark for row in table.rows] == ["", "", "‡", "¶"]
+
+
+def test_nothing_is_best_where_all_tie() -> None:
+    (table,) = paper.leaderboards(tables.leaderboard([record("late", 0.5), record("mail", 0.5)]))
+    assert table.rankings() == [[None] * 3] * 2
+
+
+def test_the_cost_table_has_a_row_a_victim_and_preset_with_the_median_of_its_trainings() -> None:
+    seconds = {0: 10.0, 1: 30.0, 2: 11.0}
+    made = [record("late", train_seed=seed) for seed in seconds]
+    for one, seed in zip(made, seconds, strict=True):
+        one["victim"]["training"] = {"steps": 4, "batch_size": 8, "forward": 1, "backward": 1, "seconds": seconds[seed]}
+    made += [record("late", preset="paper", gflops=2.0), record("mail"), record("late+jpeg (unaware attack)", naive=True)]
+    (table,) = paper.victims(tables.victims(made))
+    assert [row[0].value for row in table.rows] == ["late (paper)", "late (quick)", "mail"]
+    assert [row[-1].value for row in table.rows] == [None, 11.0, None]
+    assert "median of 1 to 3 trainings" in table.caption
+
+
+def test_captions_tell_of_how_many_seeds_a_figure_is_the_mean() -> None:
+    captions = [table.caption for table in paper.leaderboards(tables.leaderboard([record(seed=0), record(seed=1)]))]
+    assert [caption.endswith("n = 50, mean of 2 seeds") for caption in captions] == [True]
+    assert "seeds" not in next(paper.leaderboards(tables.leaderboard([record()]))).caption
+
+
+def test_tables_share_pages_and_only_wide_ones_lie_on_their_side() -> None:
+    narrow = paper.Table("t", "narrow", [paper.Column("victim"), paper.Column("clean")], [[paper.Cell("late"), paper.Cell(0.5)]])
+    many = [paper.Column(f"pgd {i}/255") for i in range(8)]
+    wide = paper.Table("t", "wide", [paper.Column("victim"), *many], [[paper.Cell("late"), *[paper.Cell(0.5, 0.1)] * 8]])
+    text = paper.document([narrow, narrow, wide, wide])
+    assert r"\clearpage" not in text
+    assert text.count(r"\begin{landscape}") == 1
+    before, lying = text.split(r"\begin{landscape}")
+    assert (before.count("narrow."), lying.count("wide.")) == (2, 2)
+    assert r"\resizebox" not in text
+    assert r"\resizebox" in paper.document(
+        [paper.Table("t", "c", [paper.Column("victim"), *many * 2], [[*wide.rows[0], *wide.rows[0][1:]]])]
+    )
+
+
+TEX = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode"] if shutil.which("pdflatex") else ["tectonic"]
+
+
+@pytest.mark.skipif(shutil.which(TEX[0]) is None, reason="neither pdflatex nor tectonic on this machine")
 def test_latex_tables_compile_whatever_the_names(tmp_path) -> None:
     names = ["50% & more_or_less #1", "a\\b^c~d{e}$f", "<script>", "resnet-18"]
     made = [record(name, 0.2 * i, trust="fail") for i, name in enumerate(names)]
+    made += [record(eps=i / 255, naive=i > 4, trivial="predicts one class") for i in range(1, 16)]  # wide: on its side, made smaller
     store = store_of(tmp_path, *made, record(eps=[4 / 255, 0.0], tasks=(1,)))
     reports.write_paper(reports.frames(store, store.records()), tmp_path / "paper")
-    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"]
-    done = subprocess.run(command, cwd=tmp_path / "paper", capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
+    done = subprocess.run([*TEX, "all.tex"], cwd=tmp_path / "paper", capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
     assert (tmp_path / "paper" / "all.pdf").stat().st_size > 10_000
 
 

@@ -2,7 +2,9 @@
 const $ = (id) => document.getElementById(id);
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B87F00", "#3A9BD5", "#7F7F7F"];
 const COLOURS_ON_DARK = ["#56B4E9", "#FF8A3D", "#2BD4A4", "#E9A3CB", "#F0C04D", "#9AD0F5", "#C0C0C0"];
-const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+const DASHES = ["solid", "dot", "dashdot", "longdash", "longdashdot"];
+const RANGE = [-0.03, 1.05];
+const NOISE = "noise";
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "x", "cross"];
 
 /** Text of a script element that holds gzip in base64. */
@@ -42,6 +44,7 @@ function open(row) {
   $("record-title").textContent = `${row.model}, ${row.attack} ${row.threat} on ${row.data}`;
   const body = $("record-body");
   body.replaceChildren();
+  body.append(table(["what", "value"], row.overall.map(([name, text]) => [name, name === "trust" ? trust(text) : text]), "The row of the leaderboard, with 95 % intervals"));
   for (const record of row.records) {
     body.append(element("h3", `Record ${record.hash}`));
     body.append(table(["what", "value"], record.facts.map(([name, text]) => [name, text]), "What was measured"));
@@ -70,9 +73,10 @@ function error(row, what) {
 
 /** Makes a chart as high as its legend below it needs, so that the plot keeps its height and the axis title its place. */
 function fit(id, traces) {
-  const widest = Math.max(0, ...traces.map((trace) => 60 + 7 * trace.name.length));
+  const named = traces.filter((trace) => trace.showlegend !== false);
+  const widest = Math.max(0, ...named.map((trace) => 60 + 6.5 * trace.name.length));
   const columns = Math.max(1, Math.floor(($(id).clientWidth - 65) / Math.max(widest, 1)));
-  $(id).style.height = `${380 + 20 * Math.max(1, Math.ceil(traces.length / columns))}px`;
+  $(id).style.height = `${380 + 19 * Math.max(1, Math.ceil(named.length / columns))}px`;
 }
 
 function draw(rows) {
@@ -81,10 +85,14 @@ function draw(rows) {
   const colour = (name) => style.getPropertyValue(name).trim();
   const palette = document.documentElement.classList.contains("dark") ? COLOURS_ON_DARK : COLOURS;
   const colourOf = (model) => palette[data.models.indexOf(model) % palette.length];
+  const symbolOf = (row) => {
+    const i = data.models.indexOf(row.model); // models that share a colour differ in their symbol
+    return SYMBOLS[(i + Math.floor(i / palette.length)) % SYMBOLS.length] + (row.naive ? "-open" : "");
+  };
   const axis = (title) => ({ title: { text: title }, gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line") });
   const layout = (x, y) => ({
     paper_bgcolor: colour("--page"), plot_bgcolor: colour("--page"), font: { color: colour("--text"), family: "system-ui, sans-serif" },
-    margin: { l: 55, r: 10, t: 10, b: 50 }, xaxis: axis(x), yaxis: { ...axis(y), range: [0, 1.05] }, legend: { orientation: "h", y: -0.22 },
+    margin: { l: 55, r: 10, t: 10, b: 50 }, xaxis: axis(x), yaxis: { ...axis(y), range: RANGE }, legend: { orientation: "h", y: -0.22, font: { size: 11 } },
   });
   const config = { displaylogo: false, responsive: true };
   const lines = new Map();
@@ -92,35 +100,64 @@ function draw(rows) {
     const key = JSON.stringify([row.model, row.attack, row.trusted, row.settings]);
     lines.set(key, [...(lines.get(key) || []), row]);
   }
-  const attacks = [...new Set(data.rows.map((row) => row.attack))].sort();
+  const attacks = [...new Set(data.rows.map((row) => row.attack))].filter((attack) => attack !== NOISE).sort();
   const traces = [...lines.values()].map((points) => {
     points.sort((a, b) => a.radius - b.radius);
     const first = points[0];
+    const noise = first.attack === NOISE; // thin and dashed, and not there before a click on the legend
     const all = [{ radius: 0, ...error(first, "clean") }, ...points.map((p) => ({ radius: p.radius, ...error(p, "robust") }))];
     return {
       name: `${first.model}, ${first.attack}${first.trusted}${first.settings}`, x: all.map((p) => p.radius), y: all.map((p) => p.value), mode: "lines+markers",
       error_y: { type: "data", symmetric: false, array: all.map((p) => p.plus), arrayminus: all.map((p) => p.minus), thickness: 1 },
-      line: { color: colourOf(first.model), dash: DASHES[attacks.indexOf(first.attack) % DASHES.length] },
-      marker: { size: 7, symbol: SYMBOLS[attacks.indexOf(first.attack) % SYMBOLS.length] },
+      line: { color: colourOf(first.model), width: noise ? 1 : 2, dash: noise ? "dash" : DASHES[attacks.indexOf(first.attack) % DASHES.length] },
+      marker: { size: noise ? 5 : 8, symbol: symbolOf(first) },
+      ...(noise ? { visible: "legendonly", legendgroup: NOISE, showlegend: false } : {}),
     };
   });
+  if (traces.some((trace) => trace.legendgroup === NOISE))
+    traces.push({ name: "noise control of each", x: [null], y: [null], mode: "lines", line: { color: colour("--quiet"), width: 1, dash: "dash" }, visible: "legendonly", legendgroup: NOISE });
   const largest = Math.max(...shown.map((row) => row.gflops), 1e-9);
   const models = [...new Set(shown.map((row) => row.model))].sort();
   const points = models.map((model) => {
-    const mine = shown.filter((row) => row.model === model && row.attack !== "noise");
+    const mine = shown.filter((row) => row.model === model && row.attack !== NOISE);
     return {
       name: model, mode: "markers", x: mine.map((row) => row.clean), y: mine.map((row) => row.robust),
       text: mine.map((row) => `${row.attack} ${row.threat}, ${row.gflops.toPrecision(3)} GFLOPs, trust: ${row.trust}`.replace(/[<&]/g, (c) => (c === "<" ? "&lt;" : "&amp;"))),
-      marker: { color: colourOf(model), size: mine.map((row) => 8 + 16 * Math.sqrt(row.gflops / largest)), opacity: 0.75 },
+      marker: { color: colourOf(model), symbol: mine.map(symbolOf), size: mine.map((row) => 8 + 16 * Math.sqrt(row.gflops / largest)), opacity: 0.75 },
     };
   });
   const square = layout("clean accuracy", "robust accuracy");
-  square.xaxis.range = [0, 1.05];
+  square.xaxis.range = RANGE;
   for (const trace of [...traces, ...points]) trace.name = trace.name.replace(/&/g, "&amp;").replace(/</g, "&lt;");
   fit("radius", traces);
   Plotly.react("radius", traces, layout(shown.length && shown[0].norm === "L2" ? "L2 radius" : "Linf radius (grey levels of 255)", "accuracy"), config);
   fit("pareto", points);
   Plotly.react("pareto", points, square, config);
+}
+
+/** On paper: all rows, light colours, and an open record in the page's flow; all of it taken back afterwards. */
+function printing(board, paint) {
+  const record = $("record");
+  let before = null;
+  addEventListener("beforeprint", () => {
+    before ??= { length: board.page.len(), page: board.page(), dark: document.documentElement.classList.contains("dark"), open: record.open };
+    board.page.len(-1).draw();
+    if (before.dark) paint(false);
+    if (before.open) {
+      record.close();
+      record.show();
+    }
+  });
+  addEventListener("afterprint", () => {
+    if (before === null) return;
+    board.page.len(before.length).page(before.page).draw("page");
+    if (before.dark) paint(true);
+    if (before.open) {
+      record.close();
+      record.showModal();
+    }
+    before = null;
+  });
 }
 
 let data;
@@ -134,6 +171,8 @@ async function start() {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const board = new DataTable("#board", { order: [], pageLength: 25, lengthMenu: [10, 25, 100, { label: "all", value: -1 }], autoWidth: false, language: { search: "Search all columns" } });
   const visible = () => board.rows({ search: "applied" }).nodes().toArray().map((tr) => data.rows[tr.dataset.row]);
+  const family = $("filter-family");
+  board.search.fixed("family", (text, cells, index) => family.value === "" || data.rows[board.row(index).node().dataset.row].family === family.value);
   const redraw = () => draw(visible());
   const paint = (on) => {
     document.documentElement.classList.toggle("dark", on);
@@ -142,12 +181,13 @@ async function start() {
   };
   for (const select of document.querySelectorAll("select[data-column]"))
     select.addEventListener("change", () => board.column(Number(select.dataset.column)).search(select.value, { exact: true }).draw());
+  family.addEventListener("change", () => board.draw());
   board.on("search", redraw);
   $("setting").addEventListener("change", redraw);
   $("theme").addEventListener("click", () => paint(!document.documentElement.classList.contains("dark")));
   dark.addEventListener("change", (event) => paint(event.matches));
   $("reset").addEventListener("click", () => {
-    for (const select of document.querySelectorAll("select[data-column]")) select.value = "";
+    for (const select of document.querySelectorAll(".filters select")) select.value = "";
     board.search("").columns().search("").draw();
   });
   $("board").addEventListener("click", (event) => {
@@ -155,6 +195,7 @@ async function start() {
     if (row) open(data.rows[row.dataset.row]);
   });
   $("close").addEventListener("click", () => $("record").close());
+  printing(board, paint);
   paint(dark.matches);
   document.documentElement.dataset.ready = "true";
 }
