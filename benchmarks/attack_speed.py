@@ -1,9 +1,9 @@
 """Speed of the native attacks as ratios within one run: against the bare gradient loop, torchattacks and ART; memory of EOT.
 
-    python benchmarks/attack_speed.py --data-root ../shared/data --autoattack 16
+    python benchmarks/attack_speed.py --data-root ../shared/data
 
 MAIL, width 16, 64 px, dropout off, on Sartaj's MRI and BreastMNIST's ultrasound; trained by the preset `quick` unless it is cached.
-Only samples that are right are attacked, as in every run. The table between the markers of docs/performance.md is replaced.
+Only samples that are right are attacked, as in every run. The tables between the markers of docs/performance.md are replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from robustbench_med.attacks import ENGINES, Streams, Threat, View
 from robustbench_med.models.mail import MAIL
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-START, END = "<!-- measured -->", "<!-- end of measured -->"
+START, END = "<!-- measured: {} -->", "<!-- end of measured -->"
 DATA = "sartaj-mri+breastmnist"
 DRAWS = 32
 RADII = (8, 4, 2)
@@ -92,73 +92,89 @@ def memory(eot: int, batch_draws: int, batch: int, allocator: dict[str, str]) ->
     return float(answer.get())
 
 
-def measure(options: argparse.Namespace) -> list[str]:
-    """Lines of the table."""
-    dataset = load_data(DATA, data_root=options.data_root, accept_unverified=True)
-    victim: Any = load_model("mail", data=dataset)
-    victim.mc_dropout = victim.stochastic = False
-    samples = dataset.splits["test"]
-    shapes: Any = [tuple(m.shape[1:]) for m in samples.batch([0])]
-    view = View(victim, shapes)
-    everything, labels = view.pack(samples.batch(range(128))), samples.labels[:128]
-    anywhere = Threat("Linf", (1.0,) * len(shapes), tuple(range(labels.shape[1])))
-    right = (view.standing(everything, labels, anywhere) == 1).nonzero().squeeze(1)[: options.batch]
-    x, y = everything[right], labels[right]
-    ids = [samples.ids[i] for i in right.tolist()]
+class Bench:
+    """The victim, the samples that are attacked, and how one attack on them is timed."""
 
-    def attack(engine: str, name: str, eps: float, tasks: tuple[int, ...], given: dict[str, Any]) -> Callable[[], Tensor]:
-        threat = Threat("Linf", (eps,) * len(shapes), tasks)
+    def __init__(self, data_root: Path | None, batch: int, repeats: int) -> None:
+        self.repeats = repeats
+        dataset = load_data(DATA, data_root=data_root, accept_unverified=True)
+        self.victim: Any = load_model("mail", data=dataset)
+        self.victim.mc_dropout = self.victim.stochastic = False
+        samples = dataset.splits["test"]
+        shapes: Any = [tuple(m.shape[1:]) for m in samples.batch([0])]
+        self.view = View(self.victim, shapes)
+        everything, labels = self.view.pack(samples.batch(range(128))), samples.labels[:128]
+        right = (self.view.standing(everything, labels, self.threat(1, (0, 1))) == 1).nonzero().squeeze(1)[:batch]
+        self.x, self.y = everything[right], labels[right]
+        self.ids = [samples.ids[i] for i in right.tolist()]
 
-        def work() -> Tensor:
-            torch.manual_seed(0)
-            return ENGINES[engine][name](view, x, y, threat, Streams.seeded(0, ids, name), **given)
+    def threat(self, eps: float, tasks: tuple[int, ...]) -> Threat:
+        return Threat("Linf", (eps,) * len(self.view.segments), tasks)
 
-        return work
+    def attack(self, engine: str, name: str, eps: float, tasks: tuple[int, ...], given: dict[str, Any]) -> Tensor:
+        torch.manual_seed(0)
+        streams = Streams.seeded(0, self.ids, name)
+        return ENGINES[engine][name](self.view, self.x, self.y, self.threat(eps / 255, tasks), streams, **given)
 
-    rows = ["| what | seconds | ratio |", "|---|---|---|"]
-    bare(victim, view, x, y, 2)
+    def timed(self, engine: str, name: str, eps: float, tasks: tuple[int, ...], given: dict[str, Any]) -> tuple[float, float]:
+        """Seconds, and the robust accuracy that is left."""
+        took, moved = seconds(lambda: self.attack(engine, name, eps, tasks, given), self.repeats if name == "pgd" else 1)
+        return took, float(self.view.standing(moved, self.y, self.threat(1, tasks)).mean())
+
+    def head(self) -> str:
+        return (
+            f"MAIL, width 16, 64 px, dropout off, {DATA}, the first {len(self.x)} test samples that are right on both tasks; "
+            f"{processor()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}. Seconds are the fastest of {self.repeats} run(s)."
+        )
+
+
+def pgd(options: argparse.Namespace) -> list[str]:
+    """A step against the bare loop; PGD against the engines', as it is and at the same verdict."""
+    bench = Bench(options.data_root, options.batch, options.repeats)
+    rows = [bench.head(), "", "| what | seconds | ratio |", "|---|---|---|"]
+    bare(bench.victim, bench.view, bench.x, bench.y, 2)
     limit = ours = float("inf")
     for _ in range(options.repeats):  # in turn, so that what else the machine does falls on both
-        limit = min(limit, seconds(lambda: bare(victim, view, x, y, 10), 1)[0])
-        ours = min(ours, seconds(attack("native", "pgd", 1 / 255, (0, 1), {**budget(10), "keep": "last"}), 1)[0])
+        limit = min(limit, seconds(lambda: bare(bench.victim, bench.view, bench.x, bench.y, 10), 1)[0])
+        ours = min(ours, seconds(lambda: bench.attack("native", "pgd", 1, (0, 1), {**budget(10), "keep": "last"}), 1)[0])
     rows.append(f"| bare forward + input gradient, 10 steps | {limit:.2f} | 1 |")
     rows.append(f"| `pgd`, 10 steps, no sample dropped | {ours:.2f} | {ours / limit:.2f} x bare |")
-
-    def timed(engine: str, name: str, eps: int, tasks: tuple[int, ...], given: dict[str, Any]) -> tuple[float, float]:
-        took, moved = seconds(attack(engine, name, eps / 255, tasks, given), options.repeats if name == "pgd" else 1)
-        return took, float(view.standing(moved, y, Threat("Linf", (1.0,) * len(shapes), tasks)).mean())
-
     rows += ["", "| `pgd` on both tasks | | seconds | robust accuracy | native is faster by | native steps to that verdict | faster by |"]
     rows.append("|---" * 7 + "|")
     for eps, steps in [(eps, steps) for eps in RADII for steps in (10, 50)]:
-        ours, robust = timed("native", "pgd", eps, (0, 1), budget(steps))
+        ours, robust = bench.timed("native", "pgd", eps, (0, 1), budget(steps))
         rows.append(f"| {steps} steps, {eps}/255 | native | {ours:.2f} | {robust:.3f} | | | |")
         for engine in ("torchattacks", "art"):
-            theirs, robust = timed(engine, "pgd", eps, (0, 1), budget(steps))
+            theirs, robust = bench.timed(engine, "pgd", eps, (0, 1), budget(steps))
             for fewer in (k for k in LADDER if k <= steps):
-                short, reached = timed("native", "pgd", eps, (0, 1), budget(fewer))
-                if reached <= robust + 1 / len(x):
+                short, reached = bench.timed("native", "pgd", eps, (0, 1), budget(fewer))
+                if reached <= robust + 1 / len(bench.x):
                     same = f"{fewer} | {theirs / short:.1f} x"
                     break
             else:
                 same = "more | -"
             rows.append(f"| | {engine} | {theirs:.2f} | {robust:.3f} | {theirs / ours:.1f} x | {same} |")
             print("\n".join(rows[-2:]), flush=True)
-    attacked = len(x)
-    if options.autoattack:
-        x, y, ids = x[: options.autoattack], y[: options.autoattack], ids[: options.autoattack]
-        rows += [
-            "",
-            f"| AutoAttack `standard`, 4/255, the 4-class task, {len(x)} samples | seconds | robust accuracy | native is faster by |",
-            "|---|---|---|---|",
-        ]
-        ours, robust = timed("native", "autoattack", 4, (0,), {})
-        rows.append(f"| native | {ours:.1f} | {robust:.3f} | |")
+    return rows
+
+
+def autoattack(options: argparse.Namespace) -> list[str]:
+    """AutoAttack on the task of four classes, which torchattacks can take; its gradient members take 10 steps, the paper's 100."""
+    bench = Bench(options.data_root, options.samples, 1)
+    rows = [bench.head(), "", "| AutoAttack `standard`, 4/255, the 4-class task | seconds | robust accuracy | native is faster by |"]
+    rows.append("|---|---|---|---|")
+    theirs, robust = bench.timed("torchattacks", "autoattack", 4, (0,), {})
+    rows.append(f"| torchattacks | {theirs:.1f} | {robust:.3f} | |")
+    for name, given in (("native, torchattacks' 10 steps", {"steps": 10}), ("native, the paper's 100 steps", {})):
+        ours, robust = bench.timed("native", "autoattack", 4, (0,), given)
+        rows.append(f"| {name} | {ours:.1f} | {robust:.3f} | {theirs / ours:.1f} x |")
         print(rows[-1], flush=True)
-        theirs, weaker = timed("torchattacks", "autoattack", 4, (0,), {})
-        rows.append(f"| torchattacks | {theirs:.1f} | {weaker:.3f} | {theirs / ours:.1f} x |")
-        print(rows[-1], flush=True)
-    rows += ["", "| EOT gradient, random MAIL (width 16, 64 px) | added peak memory, MiB | ratio | each tensor mapped, MiB | ratio |"]
+    return rows
+
+
+def eot(options: argparse.Namespace) -> list[str]:
+    """Memory of an EOT gradient."""
+    rows = ["| EOT gradient, random MAIL (width 16, 64 px) | added peak memory, MiB | ratio | each tensor mapped, MiB | ratio |"]
     rows.append("|---" * 5 + "|")
     one: list[float] = []
     for draws, together in ((1, 1), (DRAWS, 1), (DRAWS, 4)):
@@ -166,12 +182,7 @@ def measure(options: argparse.Namespace) -> list[str]:
         one = one or added
         shown = " | ".join(f"{mib:.0f} | {mib / first:.2f}" for mib, first in zip(added, one, strict=True))
         rows.append(f"| {draws} draws, {together} at a time | {shown} |")
-    head = (
-        f"MAIL, width 16, 64 px, dropout off, {DATA}, the first {attacked} test samples that are right on both tasks; "
-        f"{processor()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}. "
-        f"Seconds are the fastest of {options.repeats} run(s), of one for AutoAttack."
-    )
-    return [head, "", *rows]
+    return rows
 
 
 def processor() -> str:
@@ -182,17 +193,23 @@ def processor() -> str:
     return next(named, platform.processor() or platform.machine())
 
 
+PARTS = {"pgd": pgd, "autoattack": autoattack, "eot": eot}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("part", nargs="*", help=f"What to measure, of {', '.join(PARTS)}; all by default. Other parts of the page stay.")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--autoattack", type=int, default=0, help="Samples for AutoAttack, which takes torchattacks very long.")
-    table = "\n".join(measure(parser.parse_args()))
-    page = PAGE.read_text(encoding="utf-8")
-    before, after = page.split(START)[0], page.split(END)[1]
-    PAGE.write_text(f"{before}{START}\n{table}\n{END}{after}", encoding="utf-8")
-    print(f"{table}\n\nwritten into {PAGE}")
+    parser.add_argument("--samples", type=int, default=16, help="Samples for AutoAttack, which takes minutes.")
+    options = parser.parse_args()
+    for name in options.part or PARTS:
+        table = "\n".join(PARTS[name](options))
+        page = PAGE.read_text(encoding="utf-8")
+        before, start, rest = page.partition(START.format(name))
+        PAGE.write_text(f"{before}{start}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        print(f"{table}\n\nwritten into {PAGE}", flush=True)
 
 
 if __name__ == "__main__":
