@@ -124,7 +124,8 @@ class Bench:
     def head(self) -> str:
         return (
             f"MAIL, width 16, 64 px, dropout off, {DATA}, the first {len(self.x)} test samples that are right on both tasks; "
-            f"{processor()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}. Seconds are the fastest of {self.repeats} run(s)."
+            f"{processor()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}. "
+            f"Seconds are the fastest of {self.repeats} run(s)."
         )
 
 
