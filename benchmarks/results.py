@@ -100,11 +100,11 @@ def studies() -> dict[str, Study]:
     on = f"--limit 128 --data {PAIRINGS['breast-chest']} --size 32 --model-param width=8 --recipe steps=200"
     found["radii"] = Study(
         f"Radii, modalities, classes and smallest perturbations on {PAIRINGS['breast-chest']}",
-        "Late fusion of width 8, undefended, trained with Gaussian noise and compressing its inputs: what `medrobust report` draws.",
+        "Late fusion of width 8, undefended, smoothed with Gaussian noise, and with JPEG before it: what `medrobust report` draws.",
         (
             f"run --model late --defense none,smoothing,jpeg --attack fgsm,pgd --eps 1/255,2/255,4/255,8/255 {on}",
             f"run --model late --defense none,smoothing --attack pgd --eps 2/255 --cross-modal {on}",
-            f"run --model late --defense none,smoothing --attack cw,fab --norm L2 --eps 0.5,1 --attack-param steps=20 {on}",
+            f"run --model early,late,gmu --attack cw,fab --norm L2 --eps 0.5,1 --attack-param steps=20 {on}",
             "report",
         ),
         (
