@@ -68,9 +68,9 @@ def studies() -> dict[str, Study]:
             (f"compare --model {CROSSED[place]} --defense none,rpf,pni,smoothing,jpeg,median,bit-depth --train-seed 0,1,2 {crossed}",),
         )
         found[f"adversarial-{place}"] = Study(
-            f"The same models trained adversarially on {data}",
+            f"Two models trained adversarially on {data}",
             "By PGD-AT and by TRADES, once each, for 200 steps too.",
-            (f"compare --model {CROSSED[place]} --defense none,pgd-at,trades {crossed}",),
+            (f"compare --model early,late --defense none,pgd-at,trades {crossed}",),
         )
         found[f"defences-{place}"] = Study(
             f"Defences of late fusion on {data}",
