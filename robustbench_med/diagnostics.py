@@ -155,11 +155,11 @@ def beaten(sign: str, other: str, white: float, rival: float, tolerance: float) 
     )
 
 
-def randomness(one: float, used: float, many: float, cosine: float, tolerance: float, eot: int) -> Sign:
-    """More draws per gradient must not break more. `one`, `used`, `many`: robust accuracy with 1, `eot` and 32 draws."""
+def randomness(one: float, used: float, many: float, cosine: float, tolerance: float, eot: int, most: int) -> Sign:
+    """More draws per gradient must not break more. `one`, `used`, `many`: robust accuracy with 1, `eot` and `most` draws."""
     gain = one - many
     seen: Verdict = "fail" if used - many > tolerance else "warn" if gain > tolerance else "pass"
-    text = f"robust accuracy {one:.1%} with 1 draw, {used:.1%} with {eot}, {many:.1%} with 32; cosine of two gradients {cosine:.2f}"
+    text = f"robust accuracy {one:.1%} with 1 draw, {used:.1%} with {eot}, {many:.1%} with {most}; cosine of two gradients {cosine:.2f}"
     return Sign("randomness masks", seen, gain, text, "Raise eot until the answer stands still.")
 
 
@@ -273,7 +273,7 @@ def diagnose(
         sources: sibling victims for the transfer sign; without one it is left out.
         steps: PGD steps; twice as many are tried too.
         queries: of the square attack.
-        eot: draws per gradient for a random victim; 1 and 32 are tried too.
+        eot: draws per gradient for a random victim; 1 and 32, or twice as many if that is more, are tried too.
         tick: called with the name of each stage that begins.
     """
     tasks = list(threat.tasks)
@@ -283,7 +283,7 @@ def diagnose(
     x, y = view.pack(samples.batch(range(len(samples)))).to(setting.device), labels.to(setting.device)
     trial = Trial(view, x, y, samples.ids, threat, setting)
     tolerance = tolerance_of(len(samples))
-    random = clean.draws > 1
+    random = clean.stochastic
     settings: dict[str, Any] = {"steps": steps, "step_size": 2.5 / steps, "eot": eot if random else 1, "keep": "last" if random else "best"}
 
     tick("gradients")
@@ -319,8 +319,9 @@ def diagnose(
         signs.append(beaten("transfer beats white box", "transfer", white, moved, tolerance))
     if random:
         tick("draws")
-        one, many = (trial.robust(trial.attack("pgd", **{**settings, "eot": draws})) for draws in (1, 32))
-        signs.append(randomness(one, white, many, cosine(trial), tolerance, eot))
+        most = max(32, 2 * eot)
+        one, many = (trial.robust(trial.attack("pgd", **{**settings, "eot": draws})) for draws in (1, most))
+        signs.append(randomness(one, white, many, cosine(trial), tolerance, eot, most))
     tick("bounds")
     signs.append(bounds_sign(trial, adversarial, white, tolerance))
     return signs
