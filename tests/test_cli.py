@@ -295,7 +295,10 @@ def test_help_teaches_without_importing_torch(command) -> None:
 
 def test_a_cross_modal_run_attacks_every_modality_and_task_alone_and_every_record_says_how_far_to_trust_it(drawn_root, tmp_path) -> None:
     out = tmp_path / "out"
-    medrobust(*small_run(drawn_root, out, "--cross-modal", model="late", attack="fgsm"))
+    said = medrobust(*small_run(drawn_root, out, "--cross-modal", model="late", attack="fgsm")).stderr.replace("\n", " ")
+    assert "cross_modal.csv, cross_modal.png, robust_accuracy.png" in said
+    assert (out / "cross_modal.png").stat().st_size > 5_000
+    assert len(pd.read_csv(out / "cross_modal.csv").query("attack == 'fgsm'")) == 2 * 2 * 2  # modalities x tasks x radii
     records = [json.loads(path.read_text()) for path in (out / "records").glob("*.json")]
     seen = {(tuple(r > 0 for r in record["spec"]["threat"]["radii"]), tuple(record["spec"]["threat"]["tasks"])) for record in records}
     assert seen == {((m == 0, m == 1), (t,)) for m in (0, 1) for t in (0, 1)}
