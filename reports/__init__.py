@@ -11,7 +11,7 @@ from rich.console import RenderableType
 
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.paths import writable_folder, write_text
-from robustbench_med.reports import breakdowns, certified, paper, plots, tables, terminal
+from robustbench_med.reports import breakdowns, certified, figures, paper, plots, tables, terminal
 from robustbench_med.store import CERTIFICATES, Record, Store
 
 FIGURE = "robust_accuracy.png"
@@ -19,7 +19,7 @@ PAGE = "leaderboard.html"
 
 
 def write(out: Path, *, only: Sequence[Record] | None = None) -> RenderableType:
-    """Writes the CSV tables and the figure from all records below `out`; returns the table to show.
+    """Writes the CSV tables and the figures beside them from all records below `out`; returns the table to show.
 
     Args:
         only: show these records alone; the files always hold all of the store.
@@ -38,6 +38,7 @@ def _write_basics(out: Path, found: Mapping[str, pd.DataFrame]) -> None:
             write_text(out / f"{name}.csv", csv(frame))
         else:
             (out / f"{name}.csv").unlink(missing_ok=True)
+    figures.write_cross_modal(found["cross_modal"], out)
 
 
 def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Path]:
@@ -49,7 +50,7 @@ def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Pa
         page: write leaderboard.html.
         pictures: write figures/ and gallery/ (for every victim and data set the record under the attack that harmed it most).
     """
-    from robustbench_med.reports import compare, figures, gallery
+    from robustbench_med.reports import compare, gallery
     from robustbench_med.reports import page as html
 
     store, certificates = Store(out), certified.frames(Store(out, CERTIFICATES))

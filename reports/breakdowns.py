@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustbench_med.naming import number_label, radius_label
-from robustbench_med.reports.tables import attack_name, by_fold, data_name, engine, families, is_cross_modal, leaderboard
+from robustbench_med.reports.tables import attack_name, by_fold, data_name, engine, families, is_cross_modal, leaderboard, trust
 from robustbench_med.statistics import wilson
 from robustbench_med.store import Record
 
@@ -40,6 +40,7 @@ def per_class(records: Sequence[Record], arrays: Arrays) -> pd.DataFrame:
             "attack": attack_name(first),
             "engine": engine(first),
             "protocol": spec["protocol"]["name"],
+            "trust": trust(family),
             "samples": sum(record["spec"]["data"]["n"] for record in by_fold(family)),
             "checkpoint": spec["victim"]["weights_sha256"][:12],
         }

@@ -22,6 +22,7 @@ _ROBUST = {
     "robust_low": "lower end of its Wilson 95 % interval over distinct images",
     "robust_high": "upper end",
 }
+_TRUST = {"trust": "worst verdict of the signs that the attack failed: `fail`, `warn`, `pass`, or `not checked`"}
 _CHECKPOINT = {"checkpoint": "first 12 digits of the weights' sha256 (the first seed's)"}
 _COST = {
     "parameters": "weights a training would change",
@@ -64,9 +65,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         "auc": "after the attack: area under the ROC curve, macro one-vs-rest above two classes",
         "clean_vote": "as `clean`, by majority vote of the draws",
         "robust_vote": "as `robust`, by majority vote of the draws",
+        "minimal_norm_median": "median size of the smallest perturbations that `cw`, `fab` or `hopskipjump` found (pixels in 0..1, the "
+        "largest of the modalities' sizes); empty for other attacks and where half of the samples were not broken at all",
         "draws": "forward passes per prediction",
         "eot": "draws per gradient of the attack; empty for attacks without gradients",
-        "trust": "worst verdict of the signs that the attack failed: `fail`, `warn`, `pass`, or `not checked`",
+        **_TRUST,
         "marks": "synthetic data, victims no better than chance, naive attacks on random models, unverified files",
         **_COST,
         "preset": "sizes and training recipe",
@@ -84,6 +87,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "synthetic": _SAMPLE["synthetic"],
         **_THREAT,
         **_ATTACK,
+        **_TRUST,
         "seed": "seed of the evaluation",
         "train_seed": "seed of the training",
         "task": "task the figure belongs to",
@@ -122,6 +126,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_THREAT,
         "target": TARGET,
         **_ATTACK,
+        **_TRUST,
         "samples": "test samples evaluated, of all classes",
         **_CHECKPOINT,
         "task": "task the class belongs to (attacked tasks only)",
@@ -145,7 +150,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "clean": "share of this task right before the attack",
         **_ROBUST,
         "asr": "attack success rate",
-        "trust": "worst verdict of the signs that the attack failed",
+        **_TRUST,
         **_CHECKPOINT,
         "lost": "`clean` - `robust`",
     },

@@ -289,7 +289,7 @@ def _sentence(row: Any, plain: Any, gain: float, low: float, high: float, p: flo
         said = f"{who} cannot be told from none: {interval}"
     costs = [f"{_points(row.clean - plain.clean)} points of clean accuracy"]
     costs += [
-        f"{row[key]:.1f} x {what}" for key, what in (("training_x", "training"), ("latency_x", "inference time")) if pd.notna(row[key])
+        f"{row[key]:.1f} x {what}" for key, what in (("training_x", "training"), ("inference_x", "inference FLOPs")) if pd.notna(row[key])
     ]
     said += f"; cost: {', '.join(costs)}."
     if pd.notna(row.naive):

@@ -56,11 +56,32 @@ def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> I
         attacked = classes[(classes.attack != CONTROL) & ~classes.eps.str.contains("=0")]
         for key, group in attacked.groupby(["data", "size", "samples", "norm", "target", "protocol"], sort=True):
             yield f"per-class-{plots.slug(key)}", plots.per_class(group, look)
-    if not crossed.empty:
-        real = crossed[crossed.attack != CONTROL]
-        for key, group in real.groupby(["data", "size", "n", "norm", "protocol"], sort=True):
-            yield f"cross-modal-{plots.slug(key)}", plots.cross_modal(group)
+    for name, figure in cross_modal(crossed):
+        yield f"cross-modal-{name}", figure
     for name, figure in plots.minimal_norms(records, look):
         yield f"minimal-norm-{name}", figure
     for name, figure in plots.convergence(records, look):
         yield f"convergence-{name}", figure
+
+
+def write_cross_modal(crossed: pd.DataFrame, out: Path) -> None:
+    """Writes cross_modal.png beside its table, or cross_modal-SETTING.png each where there are several; removes what no longer is."""
+    stale = {out / "cross_modal.png", *out.glob("cross_modal-*.png")}
+    with plt.rc_context(style.STYLE):
+        drawn = dict(cross_modal(crossed))
+        for name, figure in drawn.items():
+            path = out / ("cross_modal.png" if len(drawn) == 1 else f"cross_modal-{name}.png")
+            style.save(figure, path)
+            stale.discard(path)
+    for path in stale:
+        path.unlink(missing_ok=True)
+
+
+def cross_modal(crossed: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    """A heat map a setting of the cross-modal table, by the setting's name; of several settings of an attack the strongest counts."""
+    if crossed.empty:
+        return
+    cell = ["data", "size", "n", "norm", "protocol", "model", "checkpoint", "attack", "engine", "eps", "modality", "task"]
+    strongest = crossed[crossed.attack != CONTROL].sort_values("robust", kind="stable").drop_duplicates(cell).sort_index()
+    for key, group in strongest.groupby(cell[:5], sort=True):
+        yield plots.slug(key), plots.cross_modal(group)

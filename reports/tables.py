@@ -116,6 +116,7 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
         "auc": mean["auc"],
         "clean_vote": mean["clean_vote"],
         "robust_vote": mean["robust_vote"],
+        "minimal_norm_median": _mean([(r["figures"].get("minimal_norm") or {}).get("median") for r in family]),
         "draws": first["draws"],
         "eot": spec["attack"]["params"].get("eot"),
         "trust": trust(family),
@@ -217,6 +218,7 @@ def long_form(records: Sequence[Record]) -> pd.DataFrame:
             "attack": attack_name(record),
             "engine": engine(record),
             "protocol": spec["protocol"]["name"],
+            "trust": trust([record]),
             "seed": spec["seed"],
             "train_seed": spec["victim"]["train_seed"],
         }

@@ -140,16 +140,17 @@ def merged(result: Merged, out: str) -> RenderableType:
 
 
 def diagnostics(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """The signs of each case of `medrobust diagnose`, the worst first."""
-    return Group(
-        *(
-            _signs(
-                row["signs"],
-                f"{row['model']} on {row['data']}, {row['norm']} {row['eps']}, target {row['target']}, n = {row['n']}: {row['trust']}",
-            )
-            for row in rows
-        )
-    )
+    """The signs of each case of `medrobust diagnose`, the worst first, and what was not looked for."""
+    shown: list[RenderableType] = []
+    several = len({row["train_seed"] for row in rows}) > 1
+    for row in rows:
+        seed = f", training seed {row['train_seed']}" if several else ""
+        where = f"{row['model']}{seed} on {row['data']}, {row['norm']} {row['eps']}, target {row['target']}, n = {row['n']}"
+        shown.append(_signs(row["signs"], f"{where}: {row['trust']}"))
+    alone = list(dict.fromkeys(row["model"] for row in rows if not row["siblings"]))
+    if alone:
+        shown.append(Text(f"not looked for, as --source names no other victim: transfer beats white box ({', '.join(alone)})"))
+    return Group(*shown)
 
 
 def models(rows: Sequence[Mapping[str, Any]], preset: str, description: str) -> RenderableType:

@@ -21,7 +21,9 @@ from robustbench_med.cli_options import (
     Data,
     DataRoot,
     DefenseParams,
+    Defenses,
     Device,
+    Draws,
     Fold,
     Folds,
     MLflow,
@@ -35,6 +37,7 @@ from robustbench_med.cli_options import (
     Size,
     Strict,
     TensorBoard,
+    TrainSeeds,
     listed,
     make_display,
 )
@@ -58,13 +61,7 @@ app.add_typer(data_app, name="data")
 @app.command()
 def run(
     model: Annotated[str | None, typer.Option("--model", "-m", help=MODELS, rich_help_panel=WHAT)] = None,
-    defense: Annotated[
-        str | None,
-        typer.Option(
-            help="Defences, comma-separated (default none), each one name or a chain such as pgd-at+jpeg; `medrobust defenses` lists them.",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
+    defense: Defenses = None,
     attack: Annotated[
         str | None, typer.Option("--attack", "-a", help="Attacks, comma-separated (default pgd).", rich_help_panel=HOW)
     ] = None,
@@ -120,9 +117,7 @@ def run(
             help="sound (default: fresh draws, EOT against random models) or release (the authors' notebook).", rich_help_panel=HOW
         ),
     ] = None,
-    draws: Annotated[
-        int | None, typer.Option(help="Forward passes per prediction of a random model (default 16).", rich_help_panel=HOW)
-    ] = None,
+    draws: Draws = None,
     control: Annotated[
         bool | None, typer.Option("--control/--no-control", help="Add uniform noise of each radius (default on).", rich_help_panel=HOW)
     ] = None,
@@ -136,9 +131,7 @@ def run(
     preprocess: Preprocess = [],
     folds: Folds = None,
     fold: Fold = None,
-    train_seed: Annotated[
-        str | None, typer.Option(help="Seeds of the training, comma-separated (default 0).", rich_help_panel=WHAT)
-    ] = None,
+    train_seed: TrainSeeds = None,
     model_param: ModelParams = [],
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
@@ -305,6 +298,7 @@ def train(
 @app.command()
 def diagnose(
     model: Models,
+    defense: Defenses = None,
     data: Data = "phantoms",
     eps: Annotated[
         list[str], typer.Option(help="Radius for pixels in 0..1 (default 4/255); or one a modality: mri=4/255,xray=0.", rich_help_panel=HOW)
@@ -312,16 +306,28 @@ def diagnose(
     norm: Annotated[str, typer.Option(help="Linf or L2.", rich_help_panel=HOW)] = "Linf",
     target_task: Annotated[str, typer.Option(help="Task to make wrong: joint, a task's name or number.", rich_help_panel=HOW)] = "joint",
     source: Annotated[
-        str | None, typer.Option(help="Sibling models for the transfer sign, comma-separated; none: it is left out.", rich_help_panel=HOW)
+        str | None,
+        typer.Option(help="Undefended models for the transfer sign, comma-separated; none: it is not looked for.", rich_help_panel=HOW),
     ] = None,
     steps: Annotated[int, typer.Option(min=2, help="Steps of PGD; twice as many are tried too.", rich_help_panel=HOW)] = 20,
     queries: Annotated[int, typer.Option(min=2, help="Queries of the square attack.", rich_help_panel=HOW)] = 500,
+    eot: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Draws per gradient against a random model; 1 and 32 (or twice as many) are tried too.", rich_help_panel=HOW
+        ),
+    ] = 4,
+    draws: Draws = None,
     limit: Annotated[int, typer.Option(min=1, help="First n test samples.", rich_help_panel=WHAT)] = 32,
     preset: Preset = "quick",
     size: Size = None,
+    preprocess: Preprocess = [],
     folds: Folds = None,
     fold: Fold = None,
+    train_seed: TrainSeeds = None,
     model_param: ModelParams = [],
+    defense_param: DefenseParams = [],
+    recipe: RecipeParams = [],
     checkpoint: Checkpoint = None,
     out: Out = Path("reports"),
     device: Device = "auto",
@@ -331,25 +337,40 @@ def diagnose(
 ) -> None:
     """Look for signs that an attack failed: can this victim's robust accuracy be trusted?
 
-    Runs PGD, noise, square, more steps, more draws, other losses and radii against each other. A short version of this runs after
-    every cell of `run` (columns `trust` of the tables). Signs and thresholds are explained in docs/trust.md.
+    Runs PGD, noise, square, more steps, more draws, other losses and radii against each other, always under the sound protocol.
+    A short version of this runs after every cell of `run` (columns `trust` of the tables). Signs and thresholds are explained in
+    docs/trust.md.
+
+    The victim is the one `run` would take: the same --defense, --recipe, --train-seed, --size and so on name the same weights.
+
+    [bold]Examples[/]
+
+      medrobust diagnose --model robust-mail --source mail                # do attacks made on plain MAIL do better?
+
+      medrobust diagnose --model late --defense jpeg,pni --source late    # each defence attacked adaptively: BPDA, EOT
     """
     from robustbench_med import examination, runner, spec
     from robustbench_med.reports import terminal
 
     wanted = {
         "model": listed(model),
+        "defense": listed(defense),
+        "defense_params": spec.assignments(defense_param) or None,
         "data": listed(data),
         "eps": spec.split_radii(eps) or None,
         "norm": norm,
         "target_task": target_task,
         "source": listed(source),
+        "draws": draws,
         "limit": limit,
         "preset": preset,
         "size": size,
+        "preprocessing": spec.assignments(preprocess) or None,
         "folds": folds,
         "fold": listed(fold),
+        "train_seed": listed(train_seed),
         "model_params": spec.assignments(model_param) or None,
+        "recipe": spec.assignments(recipe) or None,
         "checkpoint": checkpoint,
     }
     display = make_display(quiet)
@@ -358,6 +379,7 @@ def diagnose(
         runner.Job(out=out, device=device, data_root=data_root, accept_unverified=accept_unverified, display=display),
         steps=steps,
         queries=queries,
+        eot=eot,
     )
     display.show(terminal.diagnostics(rows))
 

@@ -45,6 +45,20 @@ Preprocess = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
+Defenses = Annotated[
+    str | None,
+    typer.Option(
+        "--defense",
+        help="Defences, comma-separated (default none), each one name or a chain such as pgd-at+jpeg; `medrobust defenses` lists them.",
+        rich_help_panel=WHAT,
+    ),
+]
+TrainSeeds = Annotated[
+    str | None, typer.Option("--train-seed", help="Seeds of the training, comma-separated (default 0).", rich_help_panel=WHAT)
+]
+Draws = Annotated[
+    int | None, typer.Option("--draws", help="Forward passes per prediction of a random model (default 16).", rich_help_panel=HOW)
+]
 DefenseParams = Annotated[
     list[str],
     typer.Option(

@@ -29,6 +29,10 @@ UNBOUNDED = 0.05
 """Robust accuracy at radius 1 that no classifier has: any image can be made any other."""
 ZERO_WARN, ZERO_FAIL = 0.05, 0.5
 SATURATED_WARN, SATURATED_FAIL = 0.05, 0.5
+RISING = 0.1
+"""Share of the attack loss's rise in the last quarter of the steps: a steady climb has 25 %, an attack that has arrived next to none."""
+FEWEST_STEPS = 8
+"""Below this a quarter is one step, whose rise says little."""
 GRADIENT_SAMPLES = 16
 
 
@@ -123,6 +127,14 @@ def converged(once: float, twice: float, tolerance: float) -> Sign:
     return Sign("not converged", verdict(abs(gain), tolerance, 5 * tolerance), gain, text, "Raise steps until the answer stands still.")
 
 
+def still_rising(losses: Sequence[float]) -> Sign:
+    """The loss of an attack that had steps enough stands still at the end. `losses`: before each step, mean over samples."""
+    whole, late = losses[-1] - losses[0], losses[-1] - losses[-1 - len(losses) // 4]
+    share = late / whole if whole > 0 else 0.0
+    text = f"{share:.0%} of the rise of the attack's loss came in the last quarter of its steps"
+    return Sign("not converged", verdict(share, RISING, math.inf), share, text, "Raise steps, or step_size, until the loss stands still.")
+
+
 def silent_success(lost: float, tolerance: float) -> Sign:
     """Samples that some iterate broke and the last one does not: an attack that returns its last iterate loses them."""
     text = f"an attack that returned its last iterate would lose {100 * lost:.1f} points; keep=best does not"
@@ -155,11 +167,11 @@ def beaten(sign: str, other: str, white: float, rival: float, tolerance: float) 
     )
 
 
-def randomness(one: float, used: float, many: float, cosine: float, tolerance: float, eot: int) -> Sign:
-    """More draws per gradient must not break more. `one`, `used`, `many`: robust accuracy with 1, `eot` and 32 draws."""
+def randomness(one: float, used: float, many: float, cosine: float, tolerance: float, eot: int, most: int) -> Sign:
+    """More draws per gradient must not break more. `one`, `used`, `many`: robust accuracy with 1, `eot` and `most` draws."""
     gain = one - many
     seen: Verdict = "fail" if used - many > tolerance else "warn" if gain > tolerance else "pass"
-    text = f"robust accuracy {one:.1%} with 1 draw, {used:.1%} with {eot}, {many:.1%} with 32; cosine of two gradients {cosine:.2f}"
+    text = f"robust accuracy {one:.1%} with 1 draw, {used:.1%} with {eot}, {many:.1%} with {most}; cosine of two gradients {cosine:.2f}"
     return Sign("randomness masks", seen, gain, text, "Raise eot until the answer stands still.")
 
 
@@ -193,10 +205,22 @@ def of_cell(
                 signs.append(zero_gradient(start_gradient(victim, samples, right, threat, clean.draws, setting)))
             if noise is not None:
                 signs.append(beats_noise(noise, outcome.figures["robust"], tolerance))
+    losses = outcome.figures.get("attack_loss") or []
+    if len(losses) >= FEWEST_STEPS and None not in losses and tells_convergence(clean, method):
+        signs.append(still_rising(losses))
     if single_draw(clean, method):
         text = "a random victim was attacked with the gradient of one draw"
         signs.append(Sign("randomness masks", "fail", None, text, "Use --protocol sound, or --attack-param eot=16."))
     return signs
+
+
+def tells_convergence(clean: Clean, method: Method) -> bool:
+    """Whether a loss that rises at the end means too few steps: steps of one size, and samples leave once they have fallen.
+
+    APGD halves its steps by a schedule of its budget and climbs at the end of any; samples that stay after their fall climb for nothing.
+    """
+    given = method.parameters
+    return "step_size" in given and given["keep"] == "best" and not clean.stochastic
 
 
 def start_gradient(victim: nn.Module, samples: Samples, rows: Any, threat: Threat, draws: int, setting: Setting) -> Tensor:
@@ -273,7 +297,7 @@ def diagnose(
         sources: sibling victims for the transfer sign; without one it is left out.
         steps: PGD steps; twice as many are tried too.
         queries: of the square attack.
-        eot: draws per gradient for a random victim; 1 and 32 are tried too.
+        eot: draws per gradient for a random victim; 1 and 32, or twice as many if that is more, are tried too.
         tick: called with the name of each stage that begins.
     """
     tasks = list(threat.tasks)
@@ -283,7 +307,7 @@ def diagnose(
     x, y = view.pack(samples.batch(range(len(samples)))).to(setting.device), labels.to(setting.device)
     trial = Trial(view, x, y, samples.ids, threat, setting)
     tolerance = tolerance_of(len(samples))
-    random = clean.draws > 1
+    random = clean.stochastic
     settings: dict[str, Any] = {"steps": steps, "step_size": 2.5 / steps, "eot": eot if random else 1, "keep": "last" if random else "best"}
 
     tick("gradients")
@@ -319,8 +343,9 @@ def diagnose(
         signs.append(beaten("transfer beats white box", "transfer", white, moved, tolerance))
     if random:
         tick("draws")
-        one, many = (trial.robust(trial.attack("pgd", **{**settings, "eot": draws})) for draws in (1, 32))
-        signs.append(randomness(one, white, many, cosine(trial), tolerance, eot))
+        most = max(32, 2 * eot)
+        one, many = (trial.robust(trial.attack("pgd", **{**settings, "eot": draws})) for draws in (1, most))
+        signs.append(randomness(one, white, many, cosine(trial), tolerance, eot, most))
     tick("bounds")
     signs.append(bounds_sign(trial, adversarial, white, tolerance))
     return signs

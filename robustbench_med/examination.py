@@ -19,10 +19,10 @@ from robustbench_med.runner import Job, Victims, load_all, on_disk
 from robustbench_med.spec import Cell, RunSpec, cells
 
 
-def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int) -> list[dict[str, Any]]:
-    """Every sign for each model, data set, norm and radius; also written to `<out>/diagnostics.json`.
+def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int, eot: int) -> list[dict[str, Any]]:
+    """Every sign for each model, defence, training seed, data set, norm and radius; also written to `<out>/diagnostics.json`.
 
-    Returns a row a case: `model`, `data`, `norm`, `eps`, `target`, `n`, `trust`, `signs`.
+    Returns a row a case: `model` (with its defences), `train_seed`, `data`, `norm`, `eps`, `target`, `n`, `siblings`, `trust`, `signs`.
     """
     one_attack = ["transfer" if spec.source else "pgd"]  # a case is a cell of one attack
     spec = spec.model_copy(update={"data": on_disk(spec.data, job), "attack": one_attack, "control": False})
@@ -36,7 +36,7 @@ def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int) -> list[dict[
     victims, rows = Victims(spec, device, job), []
     for cell, threat in zip(grid, threats, strict=True):
         dataset = datasets[cell.data, cell.fold]
-        rows.append(diagnose_cell(cell, threat, spec, dataset, victims, device, batch, job, steps=steps, queries=queries))
+        rows.append(diagnose_cell(cell, threat, spec, dataset, victims, device, batch, job, steps=steps, queries=queries, eot=eot))
     write_text(out / "diagnostics.json", json.dumps(rows, indent=1, allow_nan=False))
     return rows
 
@@ -53,12 +53,14 @@ def diagnose_cell(
     *,
     steps: int,
     queries: int,
+    eot: int,
 ) -> dict[str, Any]:
     """One row of `diagnose`."""
     victim = victims.of(cell, dataset)
     samples = dataset.splits["test"].head(sample_limit(spec))
+    own = victim.checkpoint.sha256, victim.plan  # behind an input transform the same weights are another victim
     label = f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.label}"
-    siblings = [source for source in victims.sources(cell, dataset) if source.checkpoint.sha256 != victim.checkpoint.sha256]
+    siblings = [source for source in victims.sources(cell, dataset) if (source.checkpoint.sha256, source.plan) != own]
 
     def signs() -> list[diagnostics.Sign]:
         setting = Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws)
@@ -73,12 +75,14 @@ def diagnose_cell(
             sources=[sibling.module for sibling in siblings],
             steps=steps,
             queries=queries,
+            eot=eot,
             tick=lambda stage: job.display.say(f"{label}: {stage}"),
         )
 
     found = batch.fit(signs)
     return {
         "model": victim.plan.name,
+        "train_seed": cell.train_seed,
         "data": dataset.label,
         "norm": cell.norm,
         "eps": radius_label(threat.radii, dataset.modalities),

@@ -375,7 +375,8 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
     trivial = sorted({r["spec"]["victim"]["model"] for r in records if any(task["trivial"] for task in r["figures"]["tasks"])})
     if trivial:
         yield f"warning: {', '.join(trivial)} is no better than chance on a task (column marks); robustness means nothing there"
-    yield f"tables, records and figure: {out}/leaderboard.csv, records.csv, cost.csv, robust_accuracy.png, records/"
+    crossed = "".join(f"{path.name}, " for path in sorted(out.glob("cross_modal*")))
+    yield f"tables, records and figures: {out}/leaderboard.csv, records.csv, cost.csv, {crossed}robust_accuracy.png, records/"
 
 
 def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -> list[Checkpoint]:

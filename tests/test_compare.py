@@ -144,9 +144,10 @@ def sentence_of(*rows: Row) -> str:
 def test_a_clear_gain_is_said_with_its_interval_and_its_cost() -> None:
     plain = np.zeros(200)
     better = np.repeat([1.0, 0.0], 100)
-    said = sentence_of(row_of("none", plain), row_of("trades", better, clean=0.85, training_gflops=71.0))
+    dear = {"training_gflops": 71.0, "gflops": 3.0, "latency_ms": 9.0}
+    said = sentence_of(row_of("none", plain), row_of("trades", better, clean=0.85, **dear))
     assert "trades beats none by +50.0 points [+43" in said
-    assert "-5.0 points of clean accuracy, 7.1 x training" in said
+    assert "-5.0 points of clean accuracy, 7.1 x training, 3.0 x inference FLOPs." in said  # counted: a clock says 1.8
 
 
 def test_an_advantage_that_only_a_naive_attack_shows_is_called_so() -> None:

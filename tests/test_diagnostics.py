@@ -11,8 +11,9 @@ from test_evaluation import samples_of
 from torch import Tensor, nn
 
 from robustbench_med import diagnostics
-from robustbench_med.attacks import Threat
-from robustbench_med.evaluation import Setting, clean_pass, is_stochastic
+from robustbench_med.attacks import Threat, complete
+from robustbench_med.data import Samples
+from robustbench_med.evaluation import Clean, Method, Setting, attack_pass, clean_pass, is_stochastic
 
 SIDE, N = 12, 48
 SETTING = Setting("sound", 8, 0, torch.device("cpu"), 64)
@@ -108,8 +109,8 @@ class WinnersTakeAll(Honest):
         return h @ self.last / 10
 
 
-def signs_of(victim: nn.Module, eps: float = 0.08) -> dict[str, diagnostics.Sign]:
-    victim = victim.eval()
+def examined(victim: nn.Module) -> tuple[Samples, Clean]:
+    """Samples of a panel's victim, and its predictions."""
     images = np.random.default_rng(0).integers(0, 256, (4 * N, 1, SIDE, SIDE), dtype=np.uint8)
     with torch.no_grad():  # labels of the honest network, balanced
         labels = Honest().logits(torch.from_numpy(images).float() / 255).argmax(1).numpy()
@@ -117,7 +118,11 @@ def signs_of(victim: nn.Module, eps: float = 0.08) -> dict[str, diagnostics.Sign
     labels = labels if isinstance(victim, Constant) else own
     samples = samples_of(images[:N], labels=labels[:N, None])
     stochastic = is_stochastic(victim, samples, SETTING)
-    clean = clean_pass(victim, samples, SETTING, lambda n: None, stochastic=stochastic)
+    return samples, clean_pass(victim, samples, SETTING, lambda n: None, stochastic=stochastic)
+
+
+def signs_of(victim: nn.Module, eps: float = 0.08) -> dict[str, diagnostics.Sign]:
+    samples, clean = examined(victim.eval())
     found = diagnostics.diagnose(victim, samples, clean, Threat("Linf", (eps,), (0,)), SETTING, queries=400)
     return {sign.sign: sign for sign in found}
 
@@ -154,6 +159,32 @@ def test_an_honest_victim_is_not_flagged(name) -> None:
     assert not [(s.sign, s.text) for s in found.values() if s.verdict == "fail"]
 
 
+def sign_of_cell(victim: nn.Module, attack: str = "pgd", **given: object) -> diagnostics.Sign | None:
+    """What is said of the convergence of one evaluation, if anything."""
+    samples, clean = examined(victim.eval())
+    method, threat = Method(attack, complete(attack, given)), Threat("Linf", (0.08,), (0,))
+    outcome = attack_pass(victim, samples, clean, threat, method, SETTING, lambda n: None)
+    signs = diagnostics.of_cell(victim, samples, clean, threat, method, outcome, SETTING, None)
+    return next((sign for sign in signs if sign.sign == "not converged"), None)
+
+
+@pytest.mark.parametrize("attack", ["bim", "pgd", "mim"])
+@pytest.mark.parametrize("name", ["tanh", "relu", "linear"])
+def test_a_loss_that_still_rises_is_a_warning_and_usual_steps_are_enough_for_honest_victims(name, attack) -> None:
+    usual, starved = sign_of_cell(HONEST[name], attack), sign_of_cell(HONEST[name], attack, step_size=0.002)
+    assert usual is not None
+    assert usual.verdict == "pass", usual.text
+    assert starved is not None
+    assert starved.verdict == "warn", starved.text
+
+
+def test_of_a_loss_that_rises_for_other_reasons_nothing_is_said() -> None:
+    assert sign_of_cell(HONEST["gently random"]) is None  # its fallen samples stay
+    assert sign_of_cell(HONEST["tanh"], keep="last") is None
+    assert sign_of_cell(HONEST["tanh"], "apgd", steps=20) is None  # steps shrink by schedule
+    assert sign_of_cell(HONEST["tanh"], steps=4) is None
+
+
 def test_the_worst_sign_comes_first_and_makes_the_trust() -> None:
     good, bad = diagnostics.silent_success(0.0, 0.02), diagnostics.converged(0.5, 0.2, 0.02)
     assert diagnostics.trust([good, bad]) == "fail"
@@ -164,6 +195,9 @@ def test_the_worst_sign_comes_first_and_makes_the_trust() -> None:
 def test_verdicts_turn_where_the_thresholds_say() -> None:
     assert diagnostics.converged(0.50, 0.49, 0.02).verdict == "pass"
     assert diagnostics.converged(0.50, 0.47, 0.02).verdict == "warn"
+    assert diagnostics.still_rising([0.0, 1.0, 1.6, 1.8, 1.9, 1.95, 1.95, 2.0]).verdict == "pass"  # 0.05 of 2
+    assert diagnostics.still_rising([float(i) for i in range(8)]).verdict == "warn"
+    assert diagnostics.still_rising([5.0] * 4 + [1.0] * 3 + [4.0]).verdict == "pass"  # that fell
     curve = [(1.0, 0.5), (2.0, 0.6)]
     assert diagnostics.monotone(curve, None, 0.02, everything_moves=True).verdict == "fail"
     falling = [(1.0, 0.5), (2.0, 0.3)]

@@ -1,6 +1,7 @@
 """Tables and figures: pure functions of records."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,6 +119,46 @@ def test_every_figure_is_drawn_at_the_ends_of_the_scale_and_says_what_it_shows(t
     minimal = next(path for path in pictures if path.name.startswith("minimal")).with_suffix(".svg").read_text()
     assert minimal.count("median 0.7") == 1  # radii share one search, so one curve
     assert len([path for path in written if path.parent.name == "gallery"]) == len({r["spec"]["victim"]["model"] for r in store.records()})
+
+
+def crossed(robust: dict[tuple[int, int], float], **more: Any) -> list[Record]:
+    """Records of one modality and one task each, by their numbers."""
+    return [record(robust=r, eps=[0.1 * (m == 0), 0.1 * (m == 1)], tasks=(t,), **more) for (m, t), r in robust.items()]
+
+
+def test_a_cross_modal_run_leaves_its_heat_map_beside_its_table_and_no_stale_one(tmp_path: Path, monkeypatch) -> None:
+    pictures = lambda: sorted(path.name for path in tmp_path.glob("cross_modal*"))  # noqa: E731
+    measured = crossed({(0, 0): 0.1, (0, 1): 0.8, (1, 0): 0.7, (1, 1): 0.2})
+    store = fill(Store(tmp_path), record(), *measured)
+    shown = {}
+    monkeypatch.setattr(style, "save", lambda figure, path, save=style.save: (shown.update({path.name: figure}), save(figure, path)))
+    reports.write(tmp_path)
+    assert pictures() == ["cross_modal.csv", "cross_modal.png"]
+    (axis,) = shown["cross_modal.png"].axes
+    assert [text.get_text() for text in axis.texts] == ["0.10", "0.80", "0.70", "0.20"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["mri", "xray"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["lesion", "lung"]
+    first = (tmp_path / "cross_modal.png").read_bytes()
+
+    fill(store, *crossed({(0, 0): 0.9}, data="skin+heads"), *crossed({(0, 0): 0.05}, draws=64), *crossed({(0, 0): 0.0}, attack="noise"))
+    reports.write(tmp_path)
+    assert pictures() == [
+        "cross_modal-heads+chests-64-50-Linf-sound.png", "cross_modal-skin+heads-64-50-Linf-sound.png", "cross_modal.csv",
+    ]  # fmt: skip
+    strongest = shown["cross_modal-heads+chests-64-50-Linf-sound.png"].axes[0].texts[0]
+    assert strongest.get_text() == "0.05"  # of two settings of one attack
+
+    for path in (tmp_path / "records").iterdir():
+        path.unlink()
+    fill(store, *measured)
+    reports.write_all(tmp_path, page=False, pictures=False)
+    assert pictures() == ["cross_modal.csv", "cross_modal.png"]
+    assert (tmp_path / "cross_modal.png").read_bytes() == first
+    for path in (tmp_path / "records").iterdir():
+        path.unlink()
+    fill(store, record(), *crossed({(0, 0): 0.0}, attack="noise"))
+    reports.write(tmp_path)
+    assert pictures() == ["cross_modal.csv"]  # a control is no matrix
 
 
 def test_convergence_is_one_panel_an_objective_and_radius_with_the_mean_over_seeds() -> None:

@@ -65,6 +65,24 @@ def test_trust_is_the_worst_of_a_family_and_old_records_were_not_checked() -> No
     assert tables.leaderboard([record(trust="warn")]).trust.tolist() == ["warn"]
 
 
+def test_robust_figures_carry_trust_by_record_and_by_class(tmp_path) -> None:
+    made = [record(trust="warn", seed=0), record(trust="fail", seed=1), record("late", trust="pass")]
+    long = tables.long_form(made)
+    assert long.groupby("record").trust.unique().map(list).to_dict() == {r["hash"][:12]: [r["trust"]] for r in made}
+    classes = breakdowns.per_class(made, store_of(tmp_path, *made).arrays)
+    assert classes.groupby("model").trust.unique().map(list).to_dict() == {"late": ["pass"], "mail": ["fail"]}
+
+
+def test_the_median_smallest_perturbation_is_a_mean_over_seeds_and_empty_where_there_is_none() -> None:
+    found = [record(attack="cw", seed=s) for s in (0, 1)]
+    lost = record("late", attack="cw")
+    for one, median in zip([*found, lost], (0.5, 0.7, None), strict=True):
+        one["figures"]["minimal_norm"] = {"median": median, "curve": [[0.0, 0.9]]}
+    frame = tables.leaderboard([*found, lost, record("gmu")]).set_index("model")
+    assert frame.minimal_norm_median["mail"] == pytest.approx(0.6)
+    assert frame.minimal_norm_median[["late", "gmu"]].isna().all()
+
+
 def test_engines_are_rows_of_their_own_and_not_ranked_against_each_other() -> None:
     board = tables.leaderboard([record(robust=0.5), record(robust=0.4, engine="art")])
     assert sorted(zip(board.engine, board["rank"], strict=True)) == [("art", 1), ("native", 1)]
