@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from robustbench_med.reports.tables import TRUST, each, is_naive, is_trivial
+from robustbench_med.reports.tables import each, is_naive, is_trivial
 
 Better = Literal["high", "low"] | None
 SYNTHETIC = "†"
@@ -213,7 +213,7 @@ def per_class(frame: pd.DataFrame, board: pd.DataFrame) -> Iterator[Table]:
     """Robust accuracy of every class under the attack that does most harm at each setting's largest radius.
 
     Args:
-        board: the leaderboard of the same records, which says what is naive, trivial or doubted.
+        board: the leaderboard of the same records, which says what is naive or trivial.
     """
     if frame.empty:
         return
@@ -298,12 +298,10 @@ def _with_interval(row: Any, figure: str) -> Cell:
 
 
 def _judged(frame: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
-    """Rows by class with the columns `naive`, `trivial` and `trust` of their row of the leaderboard."""
+    """Rows by class with the columns `naive` and `trivial` of their row of the leaderboard."""
     keys = ["data", "size", "samples", "norm", "eps", "target", "attack", "engine", "protocol", "model", "checkpoint"]
     board = board.rename(columns={"n": "samples"}).assign(naive=lambda b: b.marks.map(is_naive), trivial=lambda b: b.marks.map(is_trivial))
-    worst = board.assign(place=board.trust.map(TRUST.index)).sort_values("place", kind="stable").groupby(keys)
-    found = worst.agg({"naive": "any", "trivial": "any", "trust": "first"}).reset_index()
-    return frame.merge(found, on=keys, how="left", validate="many_to_one")
+    return frame.merge(board.groupby(keys)[["naive", "trivial"]].any().reset_index(), on=keys, how="left", validate="many_to_one")
 
 
 def _honest_first(group: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
