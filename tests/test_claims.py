@@ -55,6 +55,11 @@ def test_standing_needs_both_halves_the_protocol_and_an_attack_that_did_not_fail
     assert (finding["robust-mail-sound"].verdict == "reproduced") == (protocol == "sound")
 
 
+def test_under_a_naive_attack_nothing_stands_soundly() -> None:
+    made = [record("robust-mail", 0.7, naive=True, **REAL), record("late", 0.2, **REAL)]
+    assert verdicts(tables.leaderboard(made), COSTS)["robust-mail-sound"].verdict == "not testable here"
+
+
 def test_synthetic_images_and_victims_no_better_than_chance_decide_nothing() -> None:
     for extra in ({"synthetic": True}, {"trivial": "constant"}, {"n": 50}, {"preset": "quick"}):
         made = [record("mail", clean=0.9, **(REAL | extra)), record("late", clean=0.6, **(REAL | extra))]
