@@ -409,7 +409,8 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
             front = front[front.worst > front.worst.cummax().shift(fill_value=-1)]
             axis.plot(front.clean, front.worst, color="#999999", linewidth=1, zorder=1, label="_front")
             for _, row in group.sort_values("gflops", ascending=False, kind="stable").iterrows():  # small points over large ones
-                arms, colour = [[row.worst - row.worst_low], [row.worst_high - row.worst]], COLOURS[models.index(row.model) % len(COLOURS)]
+                colour = COLOURS[models.index(row.model) % len(COLOURS)]
+                arms = [[max(row.worst - row.worst_low, 0)], [max(row.worst_high - row.worst, 0)]]  # rounding below 0 taken out
                 axis.errorbar(row.clean, row.worst, yerr=arms, color=colour, alpha=0.25, linewidth=1)
                 axis.scatter(
                     row.clean,

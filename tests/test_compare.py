@@ -175,6 +175,15 @@ def test_pairs_refuse_different_samples_and_skip_pairs_that_share_neither_model_
     assert compare.pairs([a, stranger]).empty
 
 
+def test_the_figure_takes_figures_at_the_very_ends(tmp_path) -> None:
+    rows = [row_of("none", np.zeros(8)), row_of("trades", np.ones(8))]
+    table = compare.relative(pd.DataFrame([r.figures for r in rows])).assign(
+        protocol="sound", worst_low=[1e-17, 0.9], worst_high=[0.1, 1 - 1e-16]
+    )
+    compare.pareto(table, tmp_path / "pareto.png")
+    assert (tmp_path / "pareto.svg").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize(
     ("shares", "expected"),
     [([0.87, 0.872], (0.771, 0.971)), ([0.998, 1.0], (0.83, 1.03)), ([0.0, 0.0], (-0.03, 0.17)),
