@@ -44,7 +44,7 @@ class Study:
     text: str
     commands: tuple[str, ...]
     figures: tuple[tuple[str, str], ...] = ()
-    """Of a study that ends in `medrobust report`: the start of a figure's name, and what it shows."""
+    """Of a study that ends in `medrobust report`: a pattern of a figure's name, and what it shows."""
 
 
 def studies() -> dict[str, Study]:
@@ -108,11 +108,11 @@ def studies() -> dict[str, Study]:
             "report",
         ),
         (
-            ("robust-accuracy-", "Robust accuracy against radius"),
-            ("cross-modal-", "Robust accuracy by attacked modality and task"),
-            ("per-class-", "Clean and robust accuracy of every class"),
-            ("minimal-norm-", "Robust accuracy against the size of the smallest perturbations"),
-            ("convergence-", "Attack loss by step"),
+            ("robust-accuracy-*-Linf-*", "Robust accuracy against radius"),
+            ("cross-modal-*", "Robust accuracy by attacked modality and task"),
+            ("per-class-*-Linf-*", "Clean and robust accuracy of every class"),
+            ("minimal-norm-*", "Robust accuracy against the size of the smallest perturbations"),
+            ("convergence-*", "Attack loss by step"),
         ),
     )
     found["claims"] = Study(
@@ -162,12 +162,12 @@ def section(name: str, study: Study, folder: Path) -> list[str]:
 
 
 def drawn(name: str, study: Study, folder: Path) -> list[str]:
-    """Figures of `medrobust report`, the first of each kind under the sound protocol, and the examples of the strongest attack."""
+    """Figures of `medrobust report`, the first that fits each pattern, and one victim's examples."""
     lines = []
-    for start, caption in study.figures:
-        chosen = min((folder / "figures").glob(f"{start}*.png"))
-        shutil.copy(chosen, DOCS / "figures" / f"results-{name}-{start.strip('-')}.png")
-        lines += [f"![{caption}](figures/results-{name}-{start.strip('-')}.png)", ""]
+    for pattern, caption in study.figures:
+        kept = f"results-{name}-{pattern.partition('-*')[0]}.png"
+        shutil.copy(min((folder / "figures").glob(f"{pattern}.png")), DOCS / "figures" / kept)
+        lines += [f"![{caption}](figures/{kept})", ""]
     shutil.copy(min((folder / "gallery").glob("*.png")), DOCS / "figures" / f"results-{name}-examples.png")
     return [*lines, f"![Images before and after the attack](figures/results-{name}-examples.png)", ""]
 
