@@ -9,6 +9,9 @@ import typer
 
 from robustbench_med.cli_options import WHAT, WHERE, Checkpoint, Device, ModelParams, Models, Out, Preset, Quiet, Size, listed, make_display
 
+SHOWN = ("cost", "per-class", "cross-modal")
+"""Tables of `report` that the terminal shows; the leaderboard has a command of its own."""
+
 
 def cost(
     model: Models = "mail,robust-mail,late,unimodal",
@@ -56,14 +59,18 @@ def report(
 ) -> None:
     """Write everything again that can be made of the records and certificates in a folder: tables, figures, examples, the page.
 
-    CSV tables go beside records/, Markdown and LaTeX ones into paper/, figures (PNG, SVG) into figures/, examples into gallery/.
+    CSV tables go beside records/, Markdown and LaTeX ones into paper/, figures (PNG, SVG) into figures/, examples into gallery/. Costs, the
+    accuracy of every class and the cross-modal matrix are shown too.
     docs/columns.md tells what the columns mean.
     """
     from robustbench_med import reports
 
     display = make_display(quiet)
-    for path in reports.write_all(out, page=html, pictures=figures):
+    written = reports.write_all(out, page=html, pictures=figures)
+    for path in written:
         display.say(str(path))
+        if path.parent.name == "paper" and path.stem in SHOWN and path.suffix == ".md" and not quiet:
+            display.show(reports.terminal.page(path.read_text(encoding="utf-8")))
 
 
 def card(

@@ -21,9 +21,9 @@ def radius_label(radii: Sequence[float], modalities: Sequence[str]) -> str:
 
 
 def number_label(radius: float) -> str:
-    """`k/255` where the radius is a whole number k of grey levels, else up to six significant digits."""
+    """`k/255` where the radius is a whole number k < 255 of grey levels, else up to six significant digits."""
     levels = radius * 255
-    if radius and abs(levels - round(levels)) < 1e-9 and levels < 256:
+    if radius and abs(levels - round(levels)) < 1e-9 and round(levels) < 255:
         return f"{round(levels)}/255"
     return f"{radius:.6g}"
 

@@ -300,6 +300,10 @@ def test_a_cross_modal_run_attacks_every_modality_and_task_alone_and_every_recor
     assert "cross_modal.csv, cross_modal.png, robust_accuracy.png" in said
     assert (out / "cross_modal.png").stat().st_size > 5_000
     assert len(pd.read_csv(out / "cross_modal.csv").query("attack == 'fgsm'")) == 2 * 2 * 2  # modalities x tasks x radii
+    shown = " ".join(medrobust("report", "--out", out, "--no-html", "--no-figures").stdout.split())
+    for part in ("Cost of one sample on", "Robust accuracy by class", "attacked modality"):
+        assert part in shown
+    assert medrobust("report", "--out", out, "--no-html", "--no-figures", "--quiet").stdout == ""
     records = [json.loads(path.read_text()) for path in (out / "records").glob("*.json")]
     seen = {(tuple(r > 0 for r in record["spec"]["threat"]["radii"]), tuple(record["spec"]["threat"]["tasks"])) for record in records}
     assert seen == {((m == 0, m == 1), (t,)) for m in (0, 1) for t in (0, 1)}
