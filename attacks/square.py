@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -47,22 +48,22 @@ def square(
     value, share = score(view, best, y, threat, loss, eot)
     random = view.draws > 1
     patch = patch_linf if threat.norm == "Linf" else patch_l2
-    query = torch.ones(len(x), dtype=torch.long)
-    while len(rows := open_rows(query, share, queries, random)):
+    query = [1] * len(x)
+    while rows := open_rows(query, share, queries, random):
         ahead = 1 if random else max(AHEAD // len(rows), 1)
-        candidates, generators = [], streams.take(rows).generators
-        after: list[list[Tensor]] = []  # of every row, the generator's state behind each of its candidates
-        for row, generator in zip(rows.tolist(), generators, strict=True):
-            after.append([])
-            for k in range(min(ahead, queries - int(query[row]))):
-                area = p * 0.5 ** sum(int(query[row] + k) / queries * 10_000 > knot for knot in SCHEDULE)
+        candidates = []
+        after: dict[int, list[Tensor]] = {}  # of every row, the generator's state behind each of its candidates
+        for row in rows:
+            generator, after[row] = streams.generators[row], []
+            for k in range(min(ahead, queries - query[row])):
+                area = p * 0.5 ** sum((query[row] + k) / queries * 10_000 > knot for knot in SCHEDULE)
                 segment, radius = segments[int(Streams([generator]).integers(0, [len(segments)]))]
                 part = slice(segment.start, segment.stop)
                 moved = best[row].clone()
                 moved[part] = patch(moved[part], x[row, part], segment, radius, area, generator)
                 candidates.append(moved)
-                after[-1].append(generator.get_state())
-        tried = torch.tensor([row for row, states in zip(rows.tolist(), after, strict=True) for _ in states], device=x.device)
+                after[row].append(generator.get_state())
+        tried = torch.tensor([row for row, states in after.items() for _ in states], device=x.device)
         candidate = view.project(torch.stack(candidates), x[tried], threat)
         now, stands = score(view, candidate, y[tried], threat, loss, eot)
         if random:
@@ -70,22 +71,23 @@ def square(
             better = now > value[tried]
         else:
             better = (stands < share[tried]) | ((stands == share[tried]) & (now > value[tried]))
-        first = 0
-        for row, states, generator in zip(rows.tolist(), after, generators, strict=True):
-            hits = better[first : first + len(states)].nonzero()
-            taken = int(hits[0]) if len(hits) else len(states) - 1
-            if len(hits):
-                best[row], value[row], share[row] = candidate[first + taken], now[first + taken], stands[first + taken]
-            generator.set_state(states[taken])  # what was tried beyond the first success was tried on a point that is no more
+        succeeds, kept, first = better.tolist(), [], 0
+        for row, states in after.items():
+            asked = succeeds[first : first + len(states)]
+            taken = asked.index(True) if True in asked else len(states) - 1
+            if asked[taken]:
+                kept.append(first + taken)
+            streams.generators[row].set_state(states[taken])  # what was tried beyond a success was tried on a point that is no more
             query[row] += (taken + 1) * (2 if random else 1)
             first += len(states)
+        moved_rows = tried[kept]
+        best[moved_rows], value[moved_rows], share[moved_rows] = candidate[kept], now[kept], stands[kept]
     return best
 
 
-def open_rows(query: Tensor, share: Tensor, queries: int, random: bool) -> Tensor:
+def open_rows(query: Sequence[int], share: Tensor, queries: int, random: bool) -> list[int]:
     """Rows with queries left; against a deterministic victim only those on which something stands."""
-    left = query < queries
-    return (left if random else left & (share.cpu() > 0)).nonzero().squeeze(1)
+    return [row for row, (asked, left) in enumerate(zip(query, share.tolist(), strict=True)) if asked < queries and (random or left > 0)]
 
 
 @torch.no_grad()

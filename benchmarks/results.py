@@ -22,7 +22,7 @@ import pandas as pd
 from robustbench_med import statistics
 from robustbench_med.reports import certified, paper, plots, style
 from robustbench_med.reports.compare import SIGNIFICANT, clusters
-from robustbench_med.reports.tables import attack_name, leaderboard, marks
+from robustbench_med.reports.tables import attack_name, is_trivial, leaderboard, marks
 from robustbench_med.store import CERTIFICATES, Record, Store
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -269,7 +269,7 @@ def crossed(folder: Path, name: str) -> list[str]:
         for defense in defences:
             cell = cells[model, defense]
             deviation = "" if pd.isna(cell.worst_std) else f" ± {cell.worst_std:.3f}"
-            shown.append(f"{cell.worst:.3f}{deviation} ({cell.clean:.3f})" + (" trivial" if "trivial" in cell.marks else ""))
+            shown.append(f"{cell.worst:.3f}{deviation} ({cell.clean:.3f})" + (" trivial" if is_trivial(str(cell.marks)) else ""))
         lines.append(f"| {model} | " + " | ".join(shown) + " |")
     lines.append("")
     for defense in defences[1:]:

@@ -62,7 +62,7 @@ def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Pa
         plots.robust_against_radius(records, out / FIGURE)
     if proved:
         certified.draw(certificates["certified"], out / certified.FIGURE)
-    written = write_paper(found, out / "paper") + compare.rebuild(out)
+    written = write_paper(found, out / "paper") + compare.rebuild(out, records)
     if pictures:
         written += figures.write(records, found, out / "figures")
         written += gallery.write(store, strongest(records), out / "gallery")

@@ -24,7 +24,7 @@ from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.paths import write_text
 from robustbench_med.reports import paper, style
 from robustbench_med.reports.style import COLOURS, MARKERS, STYLE, outlined
-from robustbench_med.reports.tables import TRUST, attack_name, marks, trust
+from robustbench_med.reports.tables import TRUST, attack_name, is_trivial, marks, trust
 from robustbench_med.store import Record, Store
 
 CONTROL = "noise"
@@ -75,21 +75,25 @@ def write(entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seco
     return text
 
 
-def rebuild(out: Path) -> list[Path]:
+def rebuild(out: Path, records: Sequence[Record]) -> list[Path]:
     """Writes the folder's last comparison again from its records; returns its page's path, nothing where there was no comparison.
+
+    Args:
+        records: all of the folder.
 
     Raises:
         UserError: compare.json cannot be read, or a record that it names is gone.
     """
-    file, store = out / NOTED, Store(out)
+    file, by_hash = out / NOTED, {record["hash"]: record for record in records}
     if not file.exists():
         return []
     try:
         noted = json.loads(file.read_text(encoding="utf-8"))
-        entries = [e | {kind: [store.find(h) for h in e[kind]] for kind in ("records", "naive")} for e in noted["entries"]]
-        write(entries, out, command=noted["command"], seconds=noted["seconds"])
+        entries = [e | {kind: [by_hash[h] for h in e[kind]] for kind in ("records", "naive")} for e in noted["entries"]]
+        how = {key: noted[key] for key in ("command", "seconds")}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is no comparison of this version ({error}); delete it, or run `medrobust compare` again") from error
+        raise UserError(f"{file} cannot be rebuilt ({error!r} is missing or wrong); delete it, or run `medrobust compare` again") from error
+    write(entries, out, **how)
     return [out / "compare.md"]
 
 
@@ -384,9 +388,11 @@ def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:
     heads += [paper.Column("worst case", "high"), paper.Column("naive"), paper.Column("training x", digits=1), paper.Column("GFLOPs")]
     rows = []
     for _, row in group.iterrows():
-        mark = paper.TRIVIAL if "trivial" in row.marks else paper.DOUBTED if row.trust == "fail" else ""
-        cells = [paper.Cell(row.model), paper.Cell(row.defense), *(paper.Cell(row[name], mark=mark) for name in ("clean", *real))]
-        cells += [paper.Cell(row.worst, (row.worst_high - row.worst_low) / 2, mark), paper.Cell(row.naive)]
+        trivial = is_trivial(row.marks)
+        judged = paper.judgement(row.trust, trivial=trivial)
+        cells = [paper.Cell(row.model, mark=paper.TRIVIAL if trivial else ""), paper.Cell(row.defense)]
+        cells += [paper.Cell(row.clean, ranked=not trivial), *(paper.Cell(row[name], **judged) for name in real)]
+        cells += [paper.Cell(row.worst, (row.worst_high - row.worst_low) / 2, **judged), paper.Cell(row.naive)]
         rows.append([*cells, paper.Cell(row.training_x), paper.Cell(row.gflops)])
     seeds = f", mean of {first.seeds} trainings" if first.seeds > 1 else ""
     caption = (

@@ -173,7 +173,7 @@ def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
                 if row is None:
                     cells.append(Cell(None))
                 else:
-                    cells.append(replace(_with_interval(row, "robust"), **_judgement(row)))
+                    cells.append(replace(_with_interval(row, "robust"), **judgement(row.trust, naive=row.naive, trivial=row.trivial)))
             rows.append(cells)
         caption = f"Robust accuracy on {data_name(first)}, {first['size']} px, {first.norm}, target {first.target}, "
         caption += f"protocol {first.protocol}, n = {first.n}{_several(strongest.seeds, 'mean', 'seeds')}"
@@ -236,7 +236,7 @@ def per_class(frame: pd.DataFrame, board: pd.DataFrame) -> Iterator[Table]:
                     cells.append(Cell(None))
                 else:
                     row: Any = found.iloc[0]
-                    cells.append(replace(_with_interval(row, "robust"), **_judgement(row)))
+                    cells.append(replace(_with_interval(row, "robust"), **judgement(row.trust, naive=row.naive, trivial=row.trivial)))
             rows.append(cells)
         caption = f"Robust accuracy by class, task {first.task}, {attack} {first.eps} on {data_name(first)}, {first['size']} px, "
         caption += f"{first.norm}, target {first.target}, protocol {first.protocol}, n = {first.samples}"
@@ -310,10 +310,10 @@ def _honest_first(group: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return sorted(found, key=lambda entry: bool(entry[1].naive.all()))
 
 
-def _judgement(row: Any) -> dict[str, Any]:
+def judgement(trust: str, *, trivial: bool, naive: bool = False) -> dict[str, Any]:
     """Marks of a robust accuracy, and whether it may be the best."""
-    mark = (DOUBTED if row.trust in ("fail", "warn") else "") + (NAIVE if row.naive else "")
-    return {"mark": mark, "ranked": not (row.trivial or row.naive or row.trust == "fail")}
+    mark = (DOUBTED if trust in ("fail", "warn") else "") + (NAIVE if naive else "")
+    return {"mark": mark, "ranked": not (trivial or naive or trust == "fail")}
 
 
 # --- printing ------------------------------------------------------------------------------------------------------------

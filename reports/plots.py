@@ -16,15 +16,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from robustbench_med.reports import style
-from robustbench_med.reports.paper import CONTROL, radius_of, victim_names
+from robustbench_med.reports.paper import CONTROL, UNAWARE, radius_of, victim_names
 from robustbench_med.reports.tables import each, is_cross_modal, leaderboard, ranked
 from robustbench_med.store import Record
 
 SETTING = ["data", "size", "n", "norm", "target", "protocol"]
 MODELS = 12
 """Victims a figure shows at most."""
-UNAWARE = "(unaware attack)"
-"""How the name of a victim ends whose attacker was kept from knowing of its defence."""
 Looks = Mapping[str, style.Look]
 
 

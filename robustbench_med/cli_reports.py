@@ -9,7 +9,7 @@ import typer
 
 from robustbench_med.cli_options import WHAT, WHERE, Checkpoint, Device, ModelParams, Models, Out, Preset, Quiet, Size, listed, make_display
 
-SHOWN = ("cost", "per-class", "cross-modal")
+SHOWN = ("cost.md", "per-class.md", "cross-modal.md")
 """Tables of `report` that the terminal shows; the leaderboard has a command of its own."""
 
 
@@ -66,10 +66,9 @@ def report(
     from robustbench_med import reports
 
     display = make_display(quiet)
-    written = reports.write_all(out, page=html, pictures=figures)
-    for path in written:
+    for path in reports.write_all(out, page=html, pictures=figures):
         display.say(str(path))
-        if path.parent.name == "paper" and path.stem in SHOWN and path.suffix == ".md" and not quiet:
+        if path.name in SHOWN and not quiet:
             display.show(reports.terminal.page(path.read_text(encoding="utf-8")))
 
 

@@ -219,8 +219,7 @@ def tells_convergence(clean: Clean, method: Method) -> bool:
 
     APGD halves its steps by a schedule of its budget and climbs at the end of any; samples that stay after their fall climb for nothing.
     """
-    given = method.parameters
-    return "step_size" in given and given["keep"] == "best" and not clean.stochastic
+    return method.parameters.get("keep") == "best" and not clean.stochastic
 
 
 def start_gradient(victim: nn.Module, samples: Samples, rows: Any, threat: Threat, draws: int, setting: Setting) -> Tensor:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from test_cli import medrobust
 
+from robustbench_med.errors import UserError
 from robustbench_med.reports import columns, compare
 from robustbench_med.reports.compare import Row
 from robustbench_med.reports.tables import TRUST
@@ -191,3 +192,28 @@ def test_the_figure_takes_figures_at_the_very_ends(tmp_path) -> None:
 )  # fmt: skip
 def test_axes_of_accuracies_span_a_fifth_and_leave_room_at_zero_and_one(shares, expected) -> None:
     assert compare.span(pd.Series(shares)) == pytest.approx(expected)
+
+
+def test_in_print_what_failed_or_is_trivial_is_never_the_best() -> None:
+    rows = [
+        row_of("none", np.full(8, 0.1)),
+        row_of("pgd-at", np.full(8, 0.4)),
+        row_of("jpeg", np.full(8, 0.8), trust="fail"),
+        row_of("man", np.full(8, 0.9), marks="trivial on lung"),
+    ]
+    table = compare.relative(pd.DataFrame([r.figures for r in rows])).assign(protocol="sound")
+    tex = compare.latex(table)
+    assert r"\textbf{0.400} $\pm$" in tex
+    assert r"\underline{0.100} $\pm$" in tex
+    for best in (r"\textbf{0.800}", r"\textbf{0.900}", r"\underline{0.800}"):
+        assert best not in tex
+    assert r"0.800\textdaggerdbl{}" in tex
+    assert r"man" in tex
+    assert r"late\S{}" in tex
+
+
+def test_a_comparison_whose_records_are_gone_is_not_rebuilt(tmp_path) -> None:
+    assert compare.rebuild(tmp_path, []) == []
+    (tmp_path / "compare.json").write_text('{"command": "c", "seconds": 1, "entries": [{"records": ["abc"], "naive": []}]}')
+    with pytest.raises(UserError, match=r"KeyError\('abc'\) is missing or wrong"):
+        compare.rebuild(tmp_path, [])
