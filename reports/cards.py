@@ -230,7 +230,7 @@ def _table(victim: Victim, *, per_task: bool) -> list[str]:
     head += ["robust, every task", "trust", "marks"] if per_task else ["trust", "marks"]
     rows = []
     for row in tables.each(_board(victim)):
-        attack = row.attack if row.engine == "native" else f"{row.attack} ({row.engine})"
+        attack = tables.by_engine(row.attack, row.engine)
         rows.append(
             [
                 row.data,

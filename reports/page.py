@@ -20,7 +20,7 @@ from robustbench_med.naming import radius_label
 from robustbench_med.reports import gallery
 from robustbench_med.reports.paper import CONTROL, radius_of
 from robustbench_med.reports.plots import describe
-from robustbench_med.reports.tables import is_naive, ranked
+from robustbench_med.reports.tables import by_engine, is_naive, ranked
 from robustbench_med.store import Record, Store
 
 MAX_BYTES = 7_500_000
@@ -109,7 +109,7 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
             "naive": is_naive(row.marks),
             "n": int(row.n),
             "threat": f"{row.norm} {row.eps}, {row.target}",
-            "attack": row.attack if row.engine == "native" else f"{row.attack} ({row.engine})",
+            "attack": by_engine(row.attack, row.engine),
             **{key: float(row[key]) for key in ("clean", "clean_low", "clean_high", "robust", "robust_low", "robust_high", "gflops")},
             "low": float(row.robust_low),
             "high": float(row.robust_high),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from robustbench_med.reports.tables import each, is_naive, is_trivial
+from robustbench_med.reports.tables import by_engine, each, is_naive, is_trivial
 
 Better = Literal["high", "low"] | None
 SYNTHETIC = "†"
@@ -160,8 +160,7 @@ def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
         strongest = group.sort_values("robust", kind="stable").groupby(["victim", "eps", "attack", "engine"]).head(1)
         columns, rows = [Column("victim"), Column("clean", "high")], []
         for c in each(conditions):
-            engine = "" if c.engine == "native" else f" ({c.engine})"
-            columns.append(Column(f"{c.attack}{engine} {c.eps}", None if c.attack == CONTROL else "high"))
+            columns.append(Column(f"{by_engine(c.attack, c.engine)} {c.eps}", None if c.attack == CONTROL else "high"))
         for victim, mine in _honest_first(strongest):
             by_condition = {(r.eps, r.attack, r.engine): r for r in each(mine)}
             clean: Any = mine.iloc[0]

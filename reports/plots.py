@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from robustbench_med.reports import style
 from robustbench_med.reports.paper import CONTROL, UNAWARE, radius_of, victim_names
-from robustbench_med.reports.tables import each, is_cross_modal, leaderboard, ranked
+from robustbench_med.reports.tables import by_engine, each, is_cross_modal, leaderboard, ranked
 from robustbench_med.store import Record
 
 SETTING = ["data", "size", "n", "norm", "target", "protocol"]
@@ -113,7 +113,7 @@ def _points(board: pd.DataFrame) -> pd.DataFrame:
         trusted = [part.removesuffix("=0") for part in row.eps.split(",") if part.endswith("=0")]
         titles.append(describe(row, f", {'+'.join(trusted)} trusted" if trusted else "").replace(", ", "\n", 1))
         radii.append(radius_of(row.eps) * (255 if row.norm == "Linf" else 1))
-        attacks.append(row.attack if row.engine == "native" else f"{row.attack} ({row.engine})")
+        attacks.append(by_engine(row.attack, row.engine))
     return board.assign(panel=titles, radius=radii, attack=attacks, low=board.robust_low, high=board.robust_high)
 
 
@@ -154,7 +154,7 @@ def heat_map(group: pd.DataFrame) -> Figure:
     """Robust accuracy, all victims down, attacks and radii across, written into the cells."""
     group = group.assign(victim=victim_names(group), radius=group.eps.map(radius_of), control=group.attack != CONTROL)
     group = group.sort_values(["radius", "eps", "control", "attack", "engine", "robust"], kind="stable")
-    group = group.assign(column=[f"{r.attack}{'' if r.engine == 'native' else f' ({r.engine})'}\n{r.eps}" for r in each(group)])
+    group = group.assign(column=[f"{by_engine(r.attack, r.engine)}\n{r.eps}" for r in each(group)])
     columns, victims = list(dict.fromkeys(group.column)), sorted(group.victim.unique())
     values = group.drop_duplicates(["victim", "column"]).pivot(index="victim", columns="column", values="robust").loc[victims, columns]
     clean = group.drop_duplicates("victim").set_index("victim").clean.loc[victims]
@@ -230,9 +230,8 @@ def per_class(group: pd.DataFrame, look: Looks) -> Figure:
         axis.set(ylim=(0, 1.08), title=f"task {task}")
     for axis in axes[::across]:
         axis.set_ylabel("accuracy")
-    attack = first.attack if first.engine == "native" else f"{first.attack} ({first.engine})"
     setting = describe(first.rename({"samples": "n", "n": "class_n"}))
-    style.finish(figure, axes, _lines(f"accuracy by class, {attack} {first.eps}", setting, kept))
+    style.finish(figure, axes, _lines(f"accuracy by class, {by_engine(first.attack, first.engine)} {first.eps}", setting, kept))
     return figure
 
 
@@ -268,8 +267,7 @@ def eot(group: pd.DataFrame, look: Looks) -> Figure | None:
         axis.set_xscale("log", base=2)
         axis.set_xticks(draws, draws)
         axis.minorticks_off()
-        name = attack if engine == "native" else f"{attack} ({engine})"
-        axis.set(ylim=(0, 1.03), xlabel="EOT draws per gradient", title=f"{name} {eps}")
+        axis.set(ylim=(0, 1.03), xlabel="EOT draws per gradient", title=f"{by_engine(str(attack), str(engine))} {eps}")
     for axis in axes[::3]:
         axis.set_ylabel("robust accuracy")
     style.finish(figure, axes, _lines(describe(group.iloc[0]), kept))

@@ -167,6 +167,11 @@ def engine(record: Record) -> str:
     return str(record["spec"].get("engine") or "native")
 
 
+def by_engine(attack: str, engine: str) -> str:
+    """An attack's name, with the engine that computed it where that is another library."""
+    return attack if engine == "native" else f"{attack} ({engine})"
+
+
 def is_cross_modal(record: Record) -> bool:
     """Whether exactly one of several modalities has a radius and exactly one task is the target."""
     threat = record["spec"]["threat"]

@@ -17,7 +17,7 @@ from robustbench_med.merge import Merged
 from robustbench_med.naming import radius_label
 from robustbench_med.reports.claims import Finding
 from robustbench_med.reports.paper import radius_of
-from robustbench_med.reports.tables import marks, trust
+from robustbench_med.reports.tables import by_engine, marks, trust
 from robustbench_med.store import Record
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
             if last not in (None, (row.eps, row.attack)):
                 table.add_section()
             last = (row.eps, row.attack)
-            attack = row.attack if row.engine == "native" else f"{row.attack} ({row.engine})"
+            attack = by_engine(row.attack, row.engine)
             spread = "" if pd.isna(row.robust_std) else f" ± {row.robust_std:.3f}"
             cells = [row.eps, attack, row.model, _number(row.clean), _number(row.robust) + spread]
             cells += [f"{row.robust_low:.3f} - {row.robust_high:.3f}", _number(row.asr), _number(row.balanced_accuracy), _number(row.auc)]
