@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from robustbench_med.naming import radius_label
 from robustbench_med.paths import write_atomically
 from robustbench_med.reports.style import wrapped
-from robustbench_med.reports.tables import attack_name, data_name, engine
+from robustbench_med.reports.tables import attack_name, by_engine, data_name, engine
 from robustbench_med.store import Record, Store
 
 SIDE, GAP, LINE, FONT = 248, 14, 30, 23
@@ -113,12 +113,11 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
 def title(record: Record) -> str:
     """Victim, attack, engine, threat model and what it aims at; data, protocol, n and the record's hash."""
     names, spec = record["names"], record["spec"]
-    by = "" if engine(record) == "native" else f" ({engine(record)})"
     threat = f"{spec['threat']['norm']} {radius_label(spec['threat']['radii'], names['modalities'])}"
     aim = " + ".join(names["tasks"][t] for t in spec["threat"]["tasks"])
     synthetic = " (synthetic)" if record["synthetic"] else ""
     return (
-        f"{spec['victim']['model']}, {attack_name(record)}{by} {threat}, target {aim}\n{data_name(record)}{synthetic}, "
+        f"{spec['victim']['model']}, {by_engine(attack_name(record), engine(record))} {threat}, target {aim}\n{data_name(record)}{synthetic}, "
         f"{spec['data']['size']} px, protocol {spec['protocol']['name']}, n = {spec['data']['n']}, record {record['hash'][:12]}"
     )
 
