@@ -113,11 +113,12 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
 def title(record: Record) -> str:
     """Victim, attack, engine, threat model and what it aims at; data, protocol, n and the record's hash."""
     names, spec = record["names"], record["spec"]
+    attack = by_engine(attack_name(record), engine(record))
     threat = f"{spec['threat']['norm']} {radius_label(spec['threat']['radii'], names['modalities'])}"
     aim = " + ".join(names["tasks"][t] for t in spec["threat"]["tasks"])
     synthetic = " (synthetic)" if record["synthetic"] else ""
     return (
-        f"{spec['victim']['model']}, {by_engine(attack_name(record), engine(record))} {threat}, target {aim}\n{data_name(record)}{synthetic}, "
+        f"{spec['victim']['model']}, {attack} {threat}, target {aim}\n{data_name(record)}{synthetic}, "
         f"{spec['data']['size']} px, protocol {spec['protocol']['name']}, n = {spec['data']['n']}, record {record['hash'][:12]}"
     )
 
