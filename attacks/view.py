@@ -173,23 +173,28 @@ class View:
         gradient = torch.zeros_like(x)
         value, stands = x.new_zeros(len(x)), x.new_zeros(len(x))
         for first in range(0, eot, self.batch_draws):
-            n = min(self.batch_draws, eot - first)
-            leaf = x.detach().requires_grad_()
-            labels = y.repeat(n, 1)
-            with torch.enable_grad():
-                logits = self.logits(leaf.repeat(n, 1) if n > 1 else leaf)
-                losses = objective(logits, labels)
-                # a victim that cuts its graph has no gradient at all; that counts as zero, and `diagnose` says so
-                (drawn,) = torch.autograd.grad(losses.sum(), leaf, allow_unused=True) if losses.requires_grad else (None,)
-            self.passes.backward += n * len(x)
-            gradient += drawn if drawn is not None else 0
-            value += losses.detach().view(n, -1).sum(0)
-            stands += standing(logits, labels, threat).view(n, -1).sum(0)
+            drawn = self._drawn(x, y, threat, objective, min(self.batch_draws, eot - first))
+            gradient, value, stands = gradient + drawn.direction, value + drawn.loss, stands + drawn.standing
         finite = gradient.isfinite()
         if not finite.all():
             self.nonfinite_gradients += int((~finite.all(1)).sum())
             gradient = torch.where(finite, gradient, 0.0)
         return Gradient(gradient / eot, value / eot, stands / eot)
+
+    def _drawn(self, x: Tensor, y: Tensor, threat: Threat, objective: Objective, n: int) -> Gradient:
+        """Sums over n draws in one batch. A function of its own, so that nothing of a draw is left when the next one begins."""
+        leaf, labels = x.detach().requires_grad_(), y.repeat(n, 1)
+        with torch.enable_grad():
+            logits = self.logits(leaf.repeat(n, 1) if n > 1 else leaf)
+            losses = objective(logits, labels)
+            # a victim that cuts its graph has no gradient at all; that counts as zero, and `diagnose` says so
+            (gradient,) = torch.autograd.grad(losses.sum(), leaf, allow_unused=True) if losses.requires_grad else (None,)
+        self.passes.backward += n * len(x)
+        return Gradient(
+            torch.zeros_like(x) if gradient is None else gradient,
+            losses.detach().view(n, -1).sum(0),
+            standing(logits, labels, threat).view(n, -1).sum(0),
+        )
 
     def trace(self, losses: Tensor) -> None:
         """Notes in `losses` the attack losses (steps, B) of a run, NaN where a sample had left the batch; a caller reads and clears them.

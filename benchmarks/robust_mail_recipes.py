@@ -20,7 +20,7 @@ import torch
 from robustbench_med import training
 from robustbench_med.data import load
 
-FROM_THE_START = {"warm_up": None, "freeze_bn": None, "schedule": "one-cycle", "steps": 300}
+FROM_THE_START = {"warm_up": None, "freeze_bn": None, "settle_bn": False, "schedule": "one-cycle", "steps": 300}
 RECIPES = {
     "released formula from the start": ("robust-mail", {}, FROM_THE_START),
     "gates and noise warmed up, then BatchNorm frozen (quick)": ("robust-mail", {}, {}),

@@ -65,12 +65,24 @@ class Recipe(_Strict):
     """Shares of the training between which the model's own `warm_up` goes from 0 to 1; only later weights are kept."""
     freeze_bn: float | None = Field(None, gt=0, lt=1)
     """Share of the training after which BatchNorm uses its running statistics, as in inference; a trapezoid then goes on more slowly."""
+    settle_bn: bool = False
+    """Those statistics are then taken anew, over a random victim's draws as inference sees them, and follow the training
+    (`batch_norm.Settled`). Left out at its default: older hashes stay."""
 
     @model_validator(mode="after")
-    def _one_length(self) -> Recipe:
+    def _consistent(self) -> Recipe:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs")
+        if self.settle_bn and self.freeze_bn is None:
+            raise ValueError("settle_bn needs freeze_bn, the share of the training after which it begins")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        if not self.settle_bn:
+            plain.pop("settle_bn")
+        return plain
 
 
 class Layer(_Strict):

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbench_med import checkpoints, defense, statistics
+from robustbench_med import batch_norm, checkpoints, defense, statistics
 from robustbench_med.augmentation import augment
 from robustbench_med.checkpoints import Checkpoint
 from robustbench_med.data import Dataset, Samples
@@ -200,6 +200,8 @@ def train(
     partial = final.with_name(f"{final.stem}.partial.safetensors")
     warm_up = getattr(victim, "warm_up", None)
     objective = defense.objective(spec.defense, dataset.shapes, dataset.modalities, spec.seed)
+    freeze_at = total if recipe.freeze_bn is None else next(s for s in range(total + 1) if s / total >= recipe.freeze_bn)
+    settled = batch_norm.Settled(victim) if recipe.settle_bn else None
     history: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
     best_score, best_step, since_best, step, running, seconds = (math.inf, math.inf), 0, 0, 0, 0.0, 0.0
@@ -217,17 +219,23 @@ def train(
         say(f"continuing the interrupted training of {spec.name} at step {step} of {total}")
 
     started = time.perf_counter() - seconds
+
+    def prepared(batch: int) -> tuple[list[Tensor], Tensor]:
+        x, y, _ = sample(batch)
+        return [augment(m, recipe.augmentation, spec.seed, batch).to(device) for m in x], y.to(device)
+
     while step < total and not (recipe.early_stop and since_best >= recipe.early_stop):
         progress = step / total
         if recipe.warm_up and warm_up is not None:
             start, end = recipe.warm_up
             warm_up(min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0))
+        if settled is not None and step == freeze_at:
+            settled.settle(lambda number: prepared(total + number)[0], device, spec.seed)
         victim.train()
-        if recipe.freeze_bn is not None and progress >= recipe.freeze_bn:
-            freeze_batch_norm(victim)
+        if step >= freeze_at:
+            batch_norm.freeze(victim)
         batch = objective.replay(step)
-        x, y, _ = sample(batch)
-        x, y = [augment(m, recipe.augmentation, spec.seed, batch).to(device) for m in x], y.to(device)
+        x, y = prepared(batch)
         optimizer.zero_grad()
         with seeded(device, spec.seed, "train", step):
             loss = objective.backward(victim, x, y, step)
@@ -250,8 +258,8 @@ def train(
         if recipe.schedule == "plateau":
             scheduler.step(val_loss)
         complete = recipe.warm_up is None or progress >= recipe.warm_up[1]
-        settled = recipe.freeze_bn is None or progress >= recipe.freeze_bn
-        if complete and settled and (score < best_score or not best):
+        frozen = recipe.freeze_bn is None or progress >= recipe.freeze_bn
+        if complete and frozen and (score < best_score or not best):
             best_score, best_step, since_best = score, step, 0
             best = {name: tensor.detach().cpu().clone() for name, tensor in victim.state_dict().items()}
         else:
@@ -342,13 +350,6 @@ def validation_figures(victim: nn.Module, dataset: Dataset, device: torch.device
             }
         )
     return figures
-
-
-def freeze_batch_norm(victim: nn.Module) -> None:
-    """BatchNorm layers use and keep their running statistics, as in inference."""
-    for module in victim.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
 
 
 def command_of(spec: TrainSpec) -> str:

@@ -50,7 +50,9 @@ def kill_at(step: int):
     [
         ("late", {"schedule": "one-cycle"}),
         ("late", {"schedule": "plateau", "optimizer": "adam", "augmentation": "release"}),
-        ("robust-mail", {"schedule": "trapezoid", "warm_up": (0.1, 0.5), "freeze_bn": 0.6}),
+        ("robust-mail", {"schedule": "trapezoid", "warm_up": (0.1, 0.5), "freeze_bn": 0.6, "settle_bn": True}),
+        ("robust-mail", {"schedule": "trapezoid", "warm_up": (0.1, 0.3), "freeze_bn": 0.4, "settle_bn": True}),
+        ("robust-mail", {"schedule": "trapezoid", "warm_up": (0.1, 0.3), "freeze_bn": 0.4, "settle_bn": False}),
     ],
 )
 def test_a_killed_training_goes_on_to_the_weights_of_an_uninterrupted_one(pair, model, recipe, monkeypatch, tmp_path) -> None:
@@ -165,7 +167,9 @@ def test_the_sidecars_command_names_what_differs_from_the_preset(pair) -> None:
     assert "lr" not in training.command_of(spec)
 
 
-@pytest.mark.parametrize("recipe", [{"steps": 0}, {"lr": -1}, {"speed": 3}, {"steps": 5, "epochs": 2}, {"schedule": "none"}])
+@pytest.mark.parametrize(
+    "recipe", [{"steps": 0}, {"lr": -1}, {"speed": 3}, {"steps": 5, "epochs": 2}, {"schedule": "none"}, {"settle_bn": True}]
+)
 def test_a_faulty_recipe_is_refused_before_any_work(pair, recipe) -> None:
     with pytest.raises(UserError, match="recipe of late"):
         spec_of(pair, **recipe)
