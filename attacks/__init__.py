@@ -18,7 +18,7 @@ from robustbench_med.attacks.autoattack import VERSIONS, autoattack, chosen, mem
 from robustbench_med.attacks.bim import bim
 from robustbench_med.attacks.cw import cw, cw_minimal
 from robustbench_med.attacks.fab import fab, fab_minimal
-from robustbench_med.attacks.fgsm import fgsm
+from robustbench_med.attacks.fgsm import Ray, fgsm, fgsm_ray
 from robustbench_med.attacks.hopskipjump import hopskipjump, hopskipjump_minimal
 from robustbench_med.attacks.losses import DLR_TARGETED, LOSSES, effective
 from robustbench_med.attacks.mim import mim
@@ -27,7 +27,7 @@ from robustbench_med.attacks.noise import noise
 from robustbench_med.attacks.pgd import pgd
 from robustbench_med.attacks.square import square
 from robustbench_med.attacks.transfer import transfer
-from robustbench_med.attacks.view import RefusedError, Streams, Threat, View, derive_seed
+from robustbench_med.attacks.view import Passes, RefusedError, Streams, Threat, View, derive_seed
 
 Attack = Callable[..., Tensor]
 ATTACKS: dict[str, Attack] = {
@@ -47,11 +47,13 @@ ATTACKS: dict[str, Attack] = {
 }
 MINIMAL: dict[str, Callable[..., Minimal]] = {"cw": cw_minimal, "fab": fab_minimal, "hopskipjump": hopskipjump_minimal}
 """Attacks that seek the smallest perturbation, whatever the radius."""
+UNSCALED: dict[str, Callable[..., Minimal | Ray]] = {"fgsm": fgsm_ray, **MINIMAL}
+"""What comes before the radius in an attack that asks for it only at its end: `(...) -> found`, then `found.within(view, x, threat)`."""
 
 
 def radius_free(name: str, norm: str) -> bool:
-    """Whether the smallest perturbations do not depend on the radius, but for the proportions of several: one search serves a sweep."""
-    return name in MINIMAL and not (name == "cw" and norm == "Linf")  # its boxes start at the radius
+    """Whether what is found does not depend on the radius, but for the proportions of several: one search serves a sweep."""
+    return name in UNSCALED and not (name == "cw" and norm == "Linf")  # its boxes start at the radius
 
 
 UNTARGETED = ("noise", "apgd-t", "autoattack")
@@ -145,9 +147,12 @@ __all__ = [
     "ENGINES",
     "LOSSES",
     "MINIMAL",
+    "UNSCALED",
     "UNTARGETED",
     "Attack",
     "Minimal",
+    "Passes",
+    "Ray",
     "RefusedError",
     "Streams",
     "Threat",

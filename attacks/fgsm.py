@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 
 from robustbench_med.attacks.view import Streams, Threat, View
+
+
+@dataclass(frozen=True)
+class Ray:
+    """The gradients (B, D) that one step follows, however long it is: they serve every radius of a sweep."""
+
+    gradient: Tensor
+
+    def within(self, view: View, x0: Tensor, threat: Threat) -> Tensor:
+        """(B, D): one step of the full radius."""
+        return view.project(x0 + view.steepest(self.gradient, threat), x0, threat)
+
+    def of(self, i: int) -> Ray:
+        """Sample i alone, on the CPU."""
+        return Ray(self.gradient[i : i + 1].cpu())
+
+    @staticmethod
+    def join(parts: Sequence[Ray], like: Tensor) -> Ray:
+        """A batch of samples again, where `like` is."""
+        return Ray(torch.cat([part.gradient for part in parts]).to(like))
 
 
 def fgsm(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, loss: str = "ce", eot: int = 1) -> Tensor:
@@ -14,5 +38,9 @@ def fgsm(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, 
         loss: "ce", "margin" or "dlr".
         eot: draws per gradient (arXiv 1802.00420).
     """
-    gradient = view.gradient(x, y, threat, loss=loss, eot=eot).direction
-    return view.project(x + view.steepest(gradient, threat), x, threat)
+    return fgsm_ray(view, x, y, threat, streams, loss=loss, eot=eot).within(view, x, threat)
+
+
+def fgsm_ray(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, loss: str, eot: int) -> Ray:
+    """What `fgsm` steps along; it asks the threat model for its tasks alone."""
+    return Ray(view.gradient(x, y, threat, loss=loss, eot=eot).direction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,15 @@ class Minimal:
             inside = size <= radius
             chosen[inside] = x[inside]
         return view.project(chosen, x0, threat)
+
+    def of(self, i: int) -> Minimal:
+        """Sample i alone, on the CPU."""
+        return Minimal(self.x[:, i : i + 1].cpu(), self.size[:, i : i + 1].cpu())
+
+    @staticmethod
+    def join(parts: Sequence[Minimal], like: Tensor) -> Minimal:
+        """A batch of samples again, where `like` is."""
+        return Minimal(torch.cat([part.x for part in parts], 1).to(like), torch.cat([part.size for part in parts], 1).to(like))
 
 
 def proportions(view: View, threat: Threat, like: Tensor) -> Tensor:

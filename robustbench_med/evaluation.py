@@ -12,7 +12,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_med import examples, statistics
-from robustbench_med.attacks import ENGINES, MINIMAL, Minimal, Streams, Threat, View, derive_seed
+from robustbench_med.attacks import ENGINES, MINIMAL, UNSCALED, Minimal, Passes, Ray, Streams, Threat, View, derive_seed
 from robustbench_med.data import Samples
 
 ProtocolName = Literal["sound", "release"]
@@ -54,8 +54,9 @@ class Method:
     """Victims that `transfer` makes its adversarials on."""
     goals: Tensor | None = None
     """(n, T) classes a targeted attack aims at; -1 where there is nothing to aim at."""
-    found: dict[int, tuple[Tensor, Tensor]] | None = None
-    """Smallest perturbations (T, D) and sizes (T,) by sample, shared between the radii of one sweep; filled and read."""
+    found: dict[int, tuple[Any, float, float]] | None = None
+    """By sample what an attack of `UNSCALED` found, and its forward and backward passes: shared between the radii of a sweep; filled and
+    read."""
 
 
 @dataclass
@@ -129,6 +130,7 @@ def attack_pass(
         tick(len(samples) - len(targets))
     size, l2 = np.zeros((2, len(samples), len(view.segments)), np.float32)
     smallest = np.zeros((len(samples), len(tasks)), np.float32) if attack in MINIMAL and method.engine == "native" else None
+    reused = np.zeros(2)
     adversarials: dict[int, Tensor] = {}
     losses: list[NDArray[Any]] = []
     for rows in batches(targets, setting.batch_size):
@@ -137,20 +139,23 @@ def attack_pass(
         view.losses = None
         with seeded(setting.device, setting.seed, attack, ids[rows[0]]):
             y = aims[rows].to(setting.device)
-            if smallest is None:
-                x_adv = compute(view, x, y, threat, streams).detach()
-            else:
-                found = recall(method, rows, x) or compute(view, x, y, threat, streams)
-                smallest[rows] = found.size.T.cpu().numpy()
-                remember(method, rows, found)
-                x_adv = found.within(view, x, threat)
+            found, spent = recall(method, rows, x)
+            reused += spent
+            if found is None:
+                so_far = replace(view.passes)
+                found = compute(view, x, y, threat, streams)
+                remember(method, rows, found, view.passes, so_far)
+        x_adv = found.detach() if isinstance(found, Tensor) else found.within(view, x, threat)
+        if smallest is not None:
+            smallest[rows] = found.size.T.cpu().numpy()
         view.check(x_adv, x, threat)
         size[rows], l2[rows] = view.distances(x_adv, x, "Linf").cpu().numpy(), view.distances(x_adv, x, "L2").cpu().numpy()
         adversarials.update(zip(rows.tolist(), x_adv.cpu(), strict=True))
         if view.losses is not None:
             losses.append(view.losses.cpu().numpy())
         tick(len(rows))
-    attack_passes = (view.passes.forward, view.passes.backward)
+    searched = astuple(view.passes)
+    attack_passes = np.rint(reused + searched).astype(int).tolist()
 
     parts = []
     for rows in batches(np.arange(len(samples)), setting.batch_size):
@@ -207,7 +212,7 @@ def attack_pass(
         "attack_backward": attack_passes[1],
         "attack_forward_per_sample": attack_passes[0] / max(len(targets), 1),
         "attack_backward_per_sample": attack_passes[1] / max(len(targets), 1),
-        "evaluation_forward": clean.passes[0] + view.passes.forward - attack_passes[0],
+        "evaluation_forward": clean.passes[0] + view.passes.forward - searched[0],
         "attacked_samples": len(targets),
         "nonfinite_gradients": view.nonfinite_gradients,
         "seconds": time.perf_counter() - start,
@@ -217,29 +222,29 @@ def attack_pass(
 
 
 def computation(method: Method, threat: Threat, shapes: Sequence[Any], clean: Clean, setting: Setting) -> Callable[..., Any]:
-    """The attack with its arguments bound: `(view, x, y, threat, streams)` -> adversarials, or `Minimal` perturbations."""
+    """The attack with its arguments bound: `(view, x, y, threat, streams)` -> adversarials, or what `UNSCALED` attacks find."""
     bound = dict(method.parameters)
     if method.sources:
         draws = setting.draws if setting.protocol == "sound" else 1
         bound["sources"] = [View(source, shapes, draws=draws if getattr(source, "stochastic", False) else 1) for source in method.sources]
-    table = MINIMAL if method.engine == "native" and method.name in MINIMAL else ENGINES[method.engine]
+    table = UNSCALED if method.engine == "native" and method.name in UNSCALED else ENGINES[method.engine]
     attack: Callable[..., Any] = table[method.name]
     return functools.partial(attack, **bound)
 
 
-def recall(method: Method, rows: NDArray[np.int64], x: Tensor) -> Minimal | None:
-    """What an earlier radius of the sweep found for these samples."""
+def recall(method: Method, rows: NDArray[np.int64], x: Tensor) -> tuple[Any, NDArray[np.float64]]:
+    """What an earlier radius of the sweep found for these samples, None if there was none, and the forward and backward passes it took."""
     if method.found is None or not all(int(row) in method.found for row in rows):
-        return None
-    pairs = [method.found[int(row)] for row in rows]
-    return Minimal(torch.stack([p for p, _ in pairs], 1).to(x), torch.stack([s for _, s in pairs], 1).to(x))
+        return None, np.zeros(2)
+    parts, forward, backward = zip(*(method.found[int(row)] for row in rows), strict=True)
+    return parts[0].join(parts, x), np.array([sum(forward), sum(backward)])
 
 
-def remember(method: Method, rows: NDArray[np.int64], found: Minimal) -> None:
-    """Keeps what was found for the other radii of the sweep, on the CPU."""
+def remember(method: Method, rows: NDArray[np.int64], found: Minimal | Ray, after: Passes, before: Passes) -> None:
+    """Keeps what was found for the other radii of the sweep, on the CPU, with each sample's share of the passes."""
     if method.found is not None:
-        for i, row in enumerate(rows.tolist()):
-            method.found[row] = (found.x[:, i].cpu(), found.size[:, i].cpu())
+        forward, backward = ((b - a) / len(rows) for a, b in zip(astuple(before), astuple(after), strict=True))
+        method.found.update({row: (found.of(i), forward, backward) for i, row in enumerate(rows.tolist())})
 
 
 def minimal_norm(smallest: NDArray[np.float32], clean: NDArray[np.float32], threat: Threat) -> dict[str, Any]:

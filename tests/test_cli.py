@@ -313,17 +313,21 @@ def test_a_cross_modal_run_attacks_every_modality_and_task_alone_and_every_recor
         assert ("no better than noise" in {sign["sign"] for sign in record["diagnostics"]}) == (record["spec"]["attack"]["name"] == "fgsm")
 
 
-def test_one_search_of_a_minimal_norm_attack_serves_all_radii_and_gives_what_each_radius_alone_gives(drawn_root, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("attack", "given"), [("fab", ["--attack-param", "steps=3", "--attack-param", "targets=1"]), ("fgsm", ["--attack-param", "eot=2"])]
+)
+def test_one_search_serves_all_radii_and_gives_what_each_radius_alone_gives(attack, given, drawn_root, tmp_path) -> None:
     data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
-    base = ["run", "--model", "late", "--attack", "fab", "--data", data, "--data-root", drawn_root, *SMALL, "--attack-param", "steps=3",
-            "--attack-param", "targets=1", "--limit", 6, "--no-control"]  # fmt: skip
+    base = ["run", "--model", "late", "--attack", attack, "--data", data, "--data-root", drawn_root, *SMALL, *given, "--limit", 6,
+            "--no-control"]  # fmt: skip
     medrobust(*base, "--eps", "1/255,32/255", "--out", tmp_path / "sweep")
     medrobust(*base, "--eps", "32/255", "--out", tmp_path / "alone")
-    alone = next((tmp_path / "alone" / "records").glob("*.json"))
-    swept = json.loads((tmp_path / "sweep" / "records" / alone.name).read_text())
-    assert swept["cost"]["attack_backward"] == 0  # the first radius paid
-    assert swept["figures"] == json.loads(alone.read_text())["figures"]
-    assert swept["figures"]["minimal_norm"]["curve"]
+    path = next((tmp_path / "alone" / "records").glob("*.json"))
+    swept, alone = (json.loads(file.read_text()) for file in (tmp_path / "sweep" / "records" / path.name, path))
+    assert swept["figures"] == alone["figures"]
+    assert ("minimal_norm" in swept["figures"]) == (attack == "fab")
+    for key in ("attack_forward", "attack_backward", "evaluation_forward"):
+        assert swept["cost"][key] == alone["cost"][key] > 0
 
 
 def test_a_record_says_which_autoattack_ran_and_which_loss_a_task_got(drawn_root, tmp_path) -> None:

@@ -151,6 +151,20 @@ def test_passes_per_sample_are_what_the_attack_costs() -> None:
     assert outcome.cost["attack_forward_per_sample"] == 11
 
 
+@pytest.mark.parametrize(("name", "given"), [("fab", {"steps": 2, "targets": 1}), ("fgsm", {})])
+def test_a_second_radius_asks_the_victim_for_nothing_but_its_fresh_draws_and_costs_what_the_first_did(name, given) -> None:
+    samples, victim, how = two_head_samples(), TwoHeads().eval(), setting(batch_size=16)
+    clean = clean_pass(victim, samples, how, lambda n: None, stochastic=False)
+    method, passed, costs = Method(name, complete(name, given), found={}), [], []
+    victim.register_forward_hook(lambda module, given, logits: passed.append(len(given[0])))
+    for eps in (0.1, 0.02):
+        passed.clear()
+        costs.append(attack_pass(victim, samples, clean, Threat("Linf", (eps, eps), (0, 1)), method, how, lambda n: None).cost)
+    assert sum(passed) == len(samples)
+    for key in ("attack_forward", "attack_backward", "attack_forward_per_sample", "evaluation_forward"):
+        assert costs[0][key] == costs[1][key] > 0
+
+
 @pytest.mark.parametrize("name", ["fab", "cw"])
 def test_the_curve_of_perturbation_sizes_starts_at_clean_accuracy_and_falls(name) -> None:
     samples = two_head_samples()  # a fifth is wrong at one of two tasks to begin with
