@@ -121,6 +121,11 @@ def _setting(record: Record) -> str:
     return canonical_hash({"data": record["spec"]["data"], "threat": record["spec"]["threat"]})
 
 
+def _data(data: Mapping[str, Any]) -> str:
+    """The data set, with the one fold of a cross-validation that was compared on."""
+    return str(data["name"]) + (" (fold {number} of {of})".format(**data["fold"]) if "fold" in data else "")
+
+
 def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Record], store: Store) -> Row:
     first = records[0]
     spec, names, victim = first["spec"], first["names"], first["victim"]
@@ -150,7 +155,7 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Re
         "model": entry["model"],
         "defense": entry["defense"],
         "victim": spec["victim"]["model"],
-        "data": spec["data"]["name"],
+        "data": _data(spec["data"]),
         "synthetic": first["synthetic"],
         "size": spec["data"]["size"],
         "norm": spec["threat"]["norm"],

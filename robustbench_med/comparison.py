@@ -40,8 +40,8 @@ def compare(spec: RunSpec, job: Job) -> list[Entry]:
     """
     if spec.protocol != "sound":
         raise UserError("a comparison uses the sound protocol; the release protocol's figures stand beside it as the naive ones")
-    if spec.folds is not None:
-        raise UserError("a comparison pairs victims on the same test samples: it uses the usual split, not folds")
+    if len(spec.partitions) > 1:
+        raise UserError("a comparison pairs victims on the same test samples: name one fold, e.g. --fold 0")
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")
     check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}}))

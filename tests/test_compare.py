@@ -75,6 +75,7 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(drawn_r
         (["--defense", "man"], "this model has none"),
         (["--defense", "jpeg", "--defense-param", "beta=3"], "has a parameter 'beta'"),
         (["--defense", "pgd"], "did you mean pgd-at"),
+        (["--folds", 3], "name one fold"),
     ],
 )
 def test_a_faulty_comparison_is_one_line(more, message, drawn_root, tmp_path) -> None:
@@ -140,6 +141,13 @@ def test_a_transfer_attack_is_compared_with_its_source_named(drawn_root, tmp_pat
 def sentence_of(*rows: Row) -> str:
     table = compare.relative(pd.DataFrame([row.figures for row in rows]))
     return compare.verdict(table, compare.pairs(rows))[0]
+
+
+def test_a_comparison_on_one_fold_says_which(drawn_root, tmp_path) -> None:
+    medrobust("compare", "--model", "early", "--defense", "jpeg", "--attack", "fgsm", "--limit", 4, *RECIPE, "--data",
+              drawn_root / "heads.yaml", "--folds", 3, "--fold", 1, "--data-root", drawn_root, "--out", tmp_path)  # fmt: skip
+    assert set(pd.read_csv(tmp_path / "compare.csv").data) == {"heads (fold 1 of 3)"}
+    assert {record["spec"]["data"]["fold"]["number"] for record in Store(tmp_path).records()} == {1}
 
 
 def test_a_clear_gain_is_said_with_its_interval_and_its_cost() -> None:
