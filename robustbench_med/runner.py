@@ -246,13 +246,14 @@ def evaluate_cell(
     clean = victim.clean[cell.seed]
     if not victim.facts:
         victim.facts.update(cost.measure(victim.module, dataset.shapes), training=training.cost_of(victim.spec, victim.checkpoint))
+    swept = engine == "native" and len(spec.eps) > 1 and radius_free(cell.attack, threat.norm)
     method = Method(
         cell.attack,
         params,
         engine,
         [teacher.module for teacher in teachers],
         choose_goals(str(spec.target), clean, samples, cell.seed) if threat.targeted else None,
-        victim.found.setdefault(sweep_key(resolved), {}) if engine == "native" and radius_free(cell.attack, threat.norm) else None,
+        victim.found.setdefault(sweep_key(resolved), {}) if swept else None,
     )
     noise = None if cell.attack == "noise" else batch.fit(lambda: noise_control(victim, samples, clean, threat, setting()))
     started = time.time()
