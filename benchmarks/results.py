@@ -30,6 +30,7 @@ FINISHED = ("compare.md", "certified.png", "claims.md", "figures")
 """What a study's last command leaves."""
 START, END = "<!-- study: {} -->", "<!-- end of study -->"
 MODELS = "early,late,gmu,mmtm,lmf,cross-attention"
+CROSSED = {"breast-chest": MODELS, "brain-breast": "early,late,gmu"}
 PAIRINGS = {"breast-chest": "breastmnist+pneumoniamnist", "brain-breast": "sartaj-mri+breastmnist"}
 LEARNT = "sartaj-mri+pneumoniamnist"
 """Tasks that MAIL and its defences learn, so that it shows what they add; of breast lesions they tell little more than chance."""
@@ -65,13 +66,13 @@ def studies() -> dict[str, Study]:
         crossed = f"--attack pgd --attack-param steps=20 --recipe steps=200 {narrow} --data {data} --size 32"
         found[f"cross-{place}"] = Study(
             f"Models with every quick defence on {data}",
-            "Each of the models with the defences that cost no adversarial training, trained three times each, for 200 steps.",
-            (f"compare --model {MODELS} --defense none,rpf,pni,smoothing,jpeg,median,bit-depth --train-seed 0,1,2 {crossed}",),
+            "Models with the defences that cost no adversarial training, trained three times each, for 200 steps.",
+            (f"compare --model {CROSSED[place]} --defense none,rpf,pni,smoothing,jpeg,median,bit-depth --train-seed 0,1,2 {crossed}",),
         )
         found[f"adversarial-{place}"] = Study(
-            f"Models trained adversarially on {data}",
+            f"Two models trained adversarially on {data}",
             "By PGD-AT and by TRADES, once each, for 200 steps too.",
-            (f"compare --model {MODELS} --defense none,pgd-at,trades {crossed}",),
+            (f"compare --model early,late --defense none,pgd-at,trades {crossed}",),
         )
         found[f"defences-{place}"] = Study(
             f"Defences of late fusion on {data}",
@@ -90,6 +91,7 @@ def studies() -> dict[str, Study]:
             "compare --model mail --defense none,rpf,man,robust-mail --attack fgsm,pgd,square --attack-param queries=300 "
             f"--attack-param steps=10 {on}",
             *(f"run --model {','.join(FAMILY)} --attack pgd --attack-param eot={n} --attack-param steps=10 {on}" for n in DRAWS),
+            f"run --model robust-mail --attack pgd --attack-param eot={DRAWS[-1]} --attack-param steps=40 {on}",
             f"run --model {','.join(FAMILY[1:])} --attack transfer --source mail --attack-param steps=10 {on}",
         ),
     )
@@ -189,13 +191,15 @@ def evidence(folder: Path) -> list[str]:
     """How much of Robust-MAIL's robustness is real: the release protocol's figure beside those of sound attacks, and what remains."""
     store = Store(folder)
     records = store.records()
-    columns = {"release protocol": ("pgd", "release", None)} | {f"pgd, EOT {n}": ("pgd", "sound", n) for n in DRAWS}
-    columns |= {"transfer from mail": ("transfer", "sound", None), "square": ("square", "sound", None)}
+    columns: dict[str, tuple[str, str, dict[str, int]]] = {"release protocol": ("pgd", "release", {})}
+    columns |= {f"pgd, EOT {n}": ("pgd", "sound", {"eot": n, "steps": 10}) for n in DRAWS}
+    columns |= {f"pgd, EOT {DRAWS[-1]}, 40 steps": ("pgd", "sound", {"eot": DRAWS[-1], "steps": 40})}
+    columns |= {"transfer from mail": ("transfer", "sound", {}), "square": ("square", "sound", {})}
     cells: dict[tuple[str, str], Record] = {}
     for record in records:
         attack, protocol = record["spec"]["attack"], record["spec"]["protocol"]["name"]
-        for name, (wanted, under, draws) in columns.items():
-            if (attack["name"], protocol) == (wanted, under) and draws in (None, attack["params"].get("eot")):
+        for name, (wanted, under, params) in columns.items():
+            if (attack["name"], protocol) == (wanted, under) and params.items() <= attack["params"].items():
                 cells[record["spec"]["victim"]["model"], name] = record
     lines = ["| victim | clean | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     for model in FAMILY:
@@ -208,7 +212,8 @@ def evidence(folder: Path) -> list[str]:
     for model in FAMILY[1:]:
         apparent = advantage(store, cells[model, "release protocol"], cells["mail", "release protocol"])
         real = advantage(store, strongest[model], strongest["mail"])
-        left = f"{100 * max(real[0], 0) / apparent[0]:.0f} % of it is left" if apparent[0] > 0 else "there was none to lose"
+        share = 100 * max(real[0], 0) / apparent[0] if apparent[0] > 0 else None
+        left = "there was none to lose" if share is None else "all of it is left" if share > 100 else f"{share:.0f} % of it is left"
         sure = "" if real[1] > 0 else ", which may be chance"
         few, many = (cells[model, f"pgd, EOT {n}"]["figures"]["robust"] for n in DRAWS[-2:])
         lines.append(
@@ -217,7 +222,7 @@ def evidence(folder: Path) -> list[str]:
             + (f" It still falls from {DRAWS[-2]} to {DRAWS[-1]} draws: more may take more." if many < few - 0.01 else "")
             + "".join(f" Mind: it is {mark}." for mark in marks([strongest[model]]) if mark.startswith("trivial"))
         )
-    attacks = leaderboard([r for r in records if attack_name(r) == "pgd" and r["spec"]["protocol"]["name"] == "sound"])
+    attacks = leaderboard([record for (_, name), record in cells.items() if name in {f"pgd, EOT {n}" for n in DRAWS}])
     with style.plt.rc_context(style.STYLE):
         figure = plots.eot(attacks, style.looks(FAMILY))
         assert figure is not None
@@ -226,8 +231,8 @@ def evidence(folder: Path) -> list[str]:
 
 
 def how(record: Record) -> str:
-    eot = record["spec"]["attack"]["params"].get("eot")
-    return f"{attack_name(record)}, EOT {eot}" if eot else attack_name(record)
+    params = record["spec"]["attack"]["params"]
+    return f"{attack_name(record)}, EOT {params['eot']}, {params['steps']} steps" if "eot" in params else attack_name(record)
 
 
 def advantage(store: Store, a: Record, b: Record) -> tuple[float, float, float]:

@@ -24,8 +24,8 @@ from robustbench_med.data import load
 FROM_THE_START = {"warm_up": None, "freeze_bn": None, "settle_bn": False, "schedule": "one-cycle", "steps": 300}
 RECIPES = {
     "released formula from the start": ("robust-mail", {}, FROM_THE_START),
-    "gates and noise warmed up, then BatchNorm frozen as it is": ("robust-mail", {}, {"settle_bn": False}),
-    "gates and noise warmed up, then BatchNorm frozen and settled (quick)": ("robust-mail", {}, {}),
+    "warmed up, BatchNorm frozen as it is": ("robust-mail", {}, {"settle_bn": False}),
+    "warmed up, BatchNorm settled (quick)": ("robust-mail", {}, {}),
     "MAIL, for comparison (quick)": ("mail", {}, {}),
 }
 
