@@ -359,4 +359,5 @@ def validate(kind: type[Spec], values: Mapping[str, Any], what: str) -> Spec:
         name = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             raise UserError(f"{what}: unknown field {name!r}; known: {', '.join(kind.model_fields)}") from error
-        raise UserError(f"{what}: {name + ': ' if name else ''}{first['msg']} (got {first['input']!r})") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{what}: {name}: {said} (got {first['input']!r})" if name else f"{what}: {said}") from error

@@ -175,6 +175,11 @@ def test_a_faulty_recipe_is_refused_before_any_work(pair, recipe) -> None:
         spec_of(pair, **recipe)
 
 
+def test_what_two_settings_of_a_recipe_ask_of_each_other_is_said_plainly(pair) -> None:
+    with pytest.raises(UserError, match=r"^recipe of late: settle_bn needs freeze_bn, the share of the training after which it begins$"):
+        spec_of(pair, settle_bn=True)
+
+
 def test_a_checkpoint_of_another_architecture_width_or_class_count_is_refused(pair, drawn_root) -> None:
     checkpoint = train(spec_of(pair), pair)
     swapped = load(f"{drawn_root / 'chests.yaml'}+{drawn_root / 'heads.yaml'}", size=32, files=Files(data_root=drawn_root))
