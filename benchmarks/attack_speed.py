@@ -114,7 +114,7 @@ class Bench:
         self, engine: str, name: str, eps: float, tasks: tuple[int, ...], given: dict[str, Any], frozen: bool = True
     ) -> tuple[float, float]:
         """Seconds, and the robust accuracy that is left. `frozen`: parameters without a graph, as medrobust hands victims over."""
-        self.victim.requires_grad_(frozen is False)
+        self.victim.requires_grad_(not frozen)
         took, moved = seconds(lambda: self.attack(engine, name, eps, tasks, given), self.repeats if name == "pgd" else 1)
         self.victim.requires_grad_(False)
         return took, float(self.view.standing(moved, self.y, self.threat(1, tasks)).mean())
@@ -146,15 +146,15 @@ def pgd(options: argparse.Namespace) -> list[str]:
         for engine in ("torchattacks", "art"):
             theirs, robust = bench.timed(engine, "pgd", eps, (0, 1), budget(steps))
             alone, _ = bench.timed(engine, "pgd", eps, (0, 1), budget(steps), frozen=False)
-            same, quick = "more | -", float("nan")
+            found = None
             for fewer, length in ((k, length) for k in LADDER if k <= steps for length in LENGTHS):
                 quick, reached = bench.timed("native", "pgd", eps, (0, 1), budget(fewer, length))
                 if reached <= robust + 1 / len(bench.x):
-                    same = f"{fewer} of {length} / {fewer} |"
+                    found = f"{fewer} of {length} / {fewer}", quick
                     break
             for name, took in ((f"{engine} in medrobust", theirs), (f"{engine} by itself", alone)):
-                sooner = "" if same.endswith("-") else f" {took / quick:.1f} x"
-                rows.append(f"| | {name} | {robust:.3f} | {took:.2f} | {took / ours:.1f} x | {same}{sooner} |")
+                same = f"{found[0]} | {took / found[1]:.1f} x" if found else "more | -"
+                rows.append(f"| | {name} | {robust:.3f} | {took:.2f} | {took / ours:.1f} x | {same} |")
             print("\n".join(rows[-2:]), flush=True)
     return rows
 

@@ -258,7 +258,7 @@ def train(
         if recipe.schedule == "plateau":
             scheduler.step(val_loss)
         complete = recipe.warm_up is None or progress >= recipe.warm_up[1]
-        frozen = recipe.freeze_bn is None or progress >= recipe.freeze_bn
+        frozen = recipe.freeze_bn is None or step > freeze_at
         if complete and frozen and (score < best_score or not best):
             best_score, best_step, since_best = score, step, 0
             best = {name: tensor.detach().cpu().clone() for name, tensor in victim.state_dict().items()}
