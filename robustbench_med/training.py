@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbench_med import batch_norm, checkpoints, defense, statistics
+from robustbench_med import batch_norm, checkpoints, defense, optimisation, statistics
 from robustbench_med.augmentation import augment
 from robustbench_med.checkpoints import Checkpoint
 from robustbench_med.data import Dataset, Samples
@@ -24,9 +24,6 @@ from robustbench_med.models import own, registry
 from robustbench_med.objectives import Objective, multitask_loss
 from robustbench_med.spec import Layer, Recipe, TrainSpec, validate
 from robustbench_med.versions import versions
-
-FROZEN_LR = 0.15
-"""Factor on a trapezoid's learning rate once BatchNorm is frozen: without its normalisation the full rate diverges."""
 
 ROBUST_VALIDATION = 128
 """Validation samples that an adversarial training attacks at every validation."""
@@ -194,13 +191,13 @@ def train(
     total = recipe.steps or (recipe.epochs or 0) * epoch
     every = min(recipe.eval_every or epoch, total)
     sample = BalancedBatches(dataset.splits["train"], recipe.batch_size, spec.seed)
-    optimizer = _optimizer(victim, recipe)
-    scheduler = _scheduler(optimizer, recipe, total)
+    freeze_at = total if recipe.freeze_bn is None else next(s for s in range(total + 1) if s / total >= recipe.freeze_bn)
+    optimizer = optimisation.optimizer(victim, recipe)
+    scheduler = optimisation.scheduler(optimizer, recipe, total, freeze_at)
     final = checkpoints.cached_path(spec)
     partial = final.with_name(f"{final.stem}.partial.safetensors")
     warm_up = getattr(victim, "warm_up", None)
     objective = defense.objective(spec.defense, dataset.shapes, dataset.modalities, spec.seed)
-    freeze_at = total if recipe.freeze_bn is None else next(s for s in range(total + 1) if s / total >= recipe.freeze_bn)
     settled = batch_norm.Settled(victim) if recipe.settle_bn else None
     history: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
@@ -211,7 +208,7 @@ def train(
         tensors, facts = resumed
         victim.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
         best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
-        _load_optimizer(optimizer, tensors)
+        optimisation.restore(optimizer, tensors)
         scheduler.load_state_dict(scheduler.state_dict() | facts["scheduler"])
         objective.restore({k[10:]: v for k, v in tensors.items() if k.startswith("objective/")})
         history, best_score, best_step = facts["history"], tuple(facts["best_score"]), facts["best_step"]
@@ -270,12 +267,12 @@ def train(
             "best_score": best_score if best else (1e30, 1e30),
             "best_step": best_step,
             "since_best": since_best,
-            "scheduler": _plain(scheduler.state_dict()),
+            "scheduler": optimisation.plain(scheduler),
             "seconds": time.perf_counter() - started,
         }
         tensors = {f"model/{k}": v for k, v in victim.state_dict().items()} | {f"best/{k}": v for k, v in best.items()}
         tensors |= {f"objective/{k}": v for k, v in objective.tensors().items()}
-        checkpoints.save_progress(partial, tensors | _optimizer_tensors(optimizer), facts)
+        checkpoints.save_progress(partial, tensors | optimisation.tensors(optimizer), facts)
 
     victim.load_state_dict(best)
     details = {
@@ -397,47 +394,3 @@ def cost_of(spec: TrainSpec, checkpoint: Checkpoint) -> dict[str, Any] | None:
         "backward": backward,
         "seconds": checkpoint.sidecar.get("seconds"),
     }
-
-
-def _optimizer(victim: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(victim.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, total: int) -> Any:
-    if recipe.schedule == "one-cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=total + 1)
-    if recipe.schedule == "trapezoid":
-        ramp = min(50, max(total // 10, 1))
-        frozen = math.inf if recipe.freeze_bn is None else recipe.freeze_bn * total
-
-        def factor(t: int) -> float:
-            shape = min((t + 1) / ramp, 1.0, max(0.02, (total - t) / (0.4 * total)))
-            return shape * (FROZEN_LR if t >= frozen else 1.0)
-
-        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=70, min_lr=1e-5)
-
-
-def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """A scheduler's state without its functions."""
-    return {k: v for k, v in state.items() if isinstance(v, (int, float, str, list, bool, type(None))) and k != "lr_lambdas"}
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state = optimizer.state_dict()["state"]
-    tensors = {f"optimizer/{i}/{k}": v for i, values in state.items() for k, v in values.items()}
-    schedule = [[group["lr"], *group["betas"]] for group in optimizer.param_groups]  # one-cycle moves the first beta too
-    return tensors | {"schedule": torch.tensor(schedule, dtype=torch.float64)}
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer/"):
-            _, i, key = name.split("/")
-            state.setdefault(int(i), {})[key] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    for group, (lr, *betas) in zip(groups, tensors["schedule"].tolist(), strict=True):
-        group["lr"], group["betas"] = lr, tuple(betas)
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
