@@ -21,7 +21,7 @@ import pandas as pd
 
 from robustbench_med import statistics
 from robustbench_med.reports import certified, paper, plots, style
-from robustbench_med.reports.compare import SIGNIFICANT, clusters
+from robustbench_med.reports.paired import SIGNIFICANT, clusters
 from robustbench_med.reports.tables import attack_name, is_trivial, leaderboard, marks
 from robustbench_med.store import CERTIFICATES, Record, Store
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +11,22 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
-from robustbench_med import statistics
 from robustbench_med.errors import UserError
-from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.paths import write_text
 from robustbench_med.reports import paper, style
+from robustbench_med.reports.paired import CONTROL, SIGNIFICANT, pairs, relative, rows_of
 from robustbench_med.reports.style import COLOURS, MARKERS, STYLE, outlined
-from robustbench_med.reports.tables import TRUST, attack_name, is_trivial, marks, trust
+from robustbench_med.reports.tables import is_trivial
 from robustbench_med.store import Record, Store
 
-CONTROL = "noise"
 FIGURE = "pareto.png"
 NOTED = "compare.json"
-SIGNIFICANT = 0.05
 NARROWEST = 0.2
 """Least span of an axis of accuracies."""
 MARGIN = 0.03
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model with one defence on one data set under one threat: figures, and per unit what the paired statistics need."""
-
-    figures: dict[str, Any]
-    worst: NDArray[np.float64]
-    """(units,) worst-case fraction right of every labelled (sample, attacked task), mean over seeds."""
-    first: NDArray[np.float64]
-    """The same of the first seed alone: McNemar's test takes each sample once, with one victim."""
-    units: tuple[str, ...]
-    clusters: tuple[str, ...]
-    """The least varied image behind each unit: units that share it are resampled together."""
 
 
 def write(entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seconds: float) -> str:
@@ -104,153 +83,6 @@ def judge(entries: Sequence[Mapping[str, Any]], out: Path) -> tuple[pd.DataFrame
     table = relative(pd.DataFrame([row.figures for row in rows]))
     paired = pairs(rows)
     return table, paired, verdict(table, paired)
-
-
-def rows_of(entry: Mapping[str, Any], store: Store) -> list[Row]:
-    """One row a data set and threat model of an entry."""
-    groups: dict[str, list[Record]] = {}
-    for record in entry["records"]:
-        groups.setdefault(_setting(record), []).append(record)
-    naive: dict[str, list[Record]] = {}
-    for record in entry["naive"]:
-        naive.setdefault(_setting(record), []).append(record)
-    return [_row(entry, records, naive.get(key, []), store) for key, records in groups.items()]
-
-
-def _setting(record: Record) -> str:
-    return canonical_hash({"data": record["spec"]["data"], "threat": record["spec"]["threat"]})
-
-
-def _data(data: Mapping[str, Any]) -> str:
-    """The data set, with the one fold of a cross-validation that was compared on."""
-    return str(data["name"]) + (" (fold {number} of {of})".format(**data["fold"]) if "fold" in data else "")
-
-
-def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Record], store: Store) -> Row:
-    first = records[0]
-    spec, names, victim = first["spec"], first["names"], first["victim"]
-    tasks = spec["threat"]["tasks"]
-    attacks = list(dict.fromkeys(map(attack_name, records)))
-    real = [attack for attack in attacks if attack != CONTROL]
-    by_seed: dict[tuple[int, int], dict[str, Record]] = {}
-    for record in records:
-        key = (record["spec"]["victim"]["train_seed"], record["spec"]["seed"])
-        by_seed.setdefault(key, {})[attack_name(record)] = record
-    measured = [record for record in records if attack_name(record) in real]
-    arrays = store.arrays(first)
-    known = arrays["labels"][:, tasks] >= 0
-    worst = []
-    for of_seed in by_seed.values():
-        rights = [store.arrays(of_seed[attack])["robust_right"][:, tasks] for attack in real]
-        worst.append(statistics.worst_case(rights, known, first["draws"]))
-    mean = np.mean(worst, 0)
-    per_task = [float(mean[known[:, i], i].mean()) for i in range(len(tasks))]
-    n = min(first["figures"]["tasks"][t]["n_distinct"] for t in tasks)
-    rate = float(np.mean(per_task))
-    low, high = statistics.wilson(rate, n)
-    training = victim.get("training")
-    sample, task = np.nonzero(known)
-    images = clusters(arrays["ids"])
-    figures = {
-        "model": entry["model"],
-        "defense": entry["defense"],
-        "victim": spec["victim"]["model"],
-        "data": _data(spec["data"]),
-        "synthetic": first["synthetic"],
-        "size": spec["data"]["size"],
-        "norm": spec["threat"]["norm"],
-        "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
-        "protocol": spec["protocol"]["name"],
-        "n": spec["data"]["n"],
-        "n_distinct": n,
-        "seeds": len(by_seed),
-        "clean": float(np.mean([r["figures"]["clean"] for r in records])),
-        **{a: float(np.mean([r["figures"]["robust"] for r in records if attack_name(r) == a])) for a in attacks},
-        "worst": rate,
-        "worst_low": low,
-        "worst_high": high,
-        "worst_std": float(np.std([w[known].mean() for w in worst], ddof=1)) if len(worst) > 1 else None,
-        "naive": float(np.mean([r["figures"]["robust"] for r in naive])) if naive else None,
-        "naive_attack": attack_name(naive[0]) if naive else None,
-        "naive_how": _how(naive[0]) if naive else None,
-        "draws": first["draws"],
-        "eot": next((r["spec"]["attack"]["params"].get("eot") for r in records if attack_name(r) in real), None),
-        "gflops": victim["gflops"],
-        "latency_ms": victim["latency_ms"],
-        "parameters": victim["parameters"],
-        "training_gflops": training
-        and training["steps"] * training["batch_size"] * (training["forward"] + 2 * training["backward"]) * victim["gflops"],
-        "training_seconds": training and training["seconds"],
-        "trust": trust(measured),
-        "worst_sign": _worst_sign(measured),
-        "marks": "; ".join(mark for mark in marks(records) if mark != "synthetic data"),
-    }
-    return Row(
-        figures,
-        mean[known],
-        np.asarray(worst[0][known]),
-        tuple(f"{arrays['ids'][s]}/{t}" for s, t in zip(sample, task, strict=True)),
-        tuple(images[s] for s in sample),
-    )
-
-
-def clusters(ids: Sequence[str] | NDArray[np.str_]) -> list[str]:
-    """Of every sample of a pairing, the image of its shortest set: samples that share one are resampled together."""
-    parts = [str(i).split("+") for i in ids]
-    scarce = min(range(len(parts[0])), key=lambda k: len({p[k] for p in parts}))
-    return [p[scarce] for p in parts]
-
-
-def _how(record: Record) -> str:
-    """What is naive about an attack: the authors' release protocol on a random victim, or not knowing of an input transform."""
-    return "release" if record["spec"]["protocol"]["name"] == "release" else "unaware"
-
-
-def _worst_sign(records: Sequence[Record]) -> str:
-    """The sign behind the worst trust verdict; empty where all is well or nothing was checked."""
-    signs = [sign for record in records for sign in record.get("diagnostics", ()) if sign["verdict"] != "pass"]
-    return str(min(signs, key=lambda sign: TRUST.index(sign["verdict"]))["sign"]) if signs else ""
-
-
-def relative(table: pd.DataFrame) -> pd.DataFrame:
-    """Adds costs relative to the undefended model: `training_x`, `inference_x` (FLOPs) and `latency_x` (a clock's)."""
-    keys = ["model", "data", "size", "norm", "eps"]
-    base = table[table.defense == "none"].set_index(keys)[["training_gflops", "gflops", "latency_ms"]]
-    plain = table[keys].merge(base, left_on=keys, right_index=True, how="left", validate="m:1")
-    pairs_of = (("training_x", "training_gflops"), ("inference_x", "gflops"), ("latency_x", "latency_ms"))
-    return table.assign(**{name: pd.to_numeric(table[key]) / pd.to_numeric(plain[key]) for name, key in pairs_of})
-
-
-def pairs(rows: Sequence[Row]) -> pd.DataFrame:
-    """Victims of one model, or under one defence, two by two on the same samples: McNemar with Holm's correction, bootstrap interval.
-
-    A unit is one task of one sample; for McNemar (the first seed alone) it is right when its worst-case fraction is above one half.
-    `difference` is a minus b in worst-case robust accuracy, its interval a bootstrap over distinct images.
-    """
-    found = []
-    for a, b in itertools.combinations(rows, 2):
-        same = all(a.figures[key] == b.figures[key] for key in ("data", "size", "norm", "eps", "n"))
-        if not same or (a.figures["model"] != b.figures["model"] and a.figures["defense"] != b.figures["defense"]):
-            continue
-        if a.units != b.units:
-            raise AssertionError("paired victims were measured on different samples")
-        difference = a.worst - b.worst
-        low, high = statistics.bootstrap_difference(difference, a.clusters)
-        found.append(
-            {
-                **{key: a.figures[key] for key in ("data", "norm", "eps")},
-                **{f"{key}_{side}": row.figures[key] for side, row in (("a", a), ("b", b)) for key in ("model", "defense")},
-                "difference": float(difference.mean()),
-                "low": low,
-                "high": high,
-                "p": statistics.mcnemar(a.first > 0.5, b.first > 0.5),
-                "n": len(difference),
-            }
-        )
-    frame = pd.DataFrame(found)
-    if not frame.empty:
-        frame["p_holm"] = statistics.holm(list(frame.p))
-    return frame
 
 
 def verdict(table: pd.DataFrame, paired: pd.DataFrame) -> list[str]:

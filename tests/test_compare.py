@@ -7,7 +7,7 @@ from test_cli import medrobust
 
 from robustbench_med.errors import UserError
 from robustbench_med.reports import columns, compare
-from robustbench_med.reports.compare import Row
+from robustbench_med.reports.paired import Row, pairs, relative
 from robustbench_med.reports.tables import TRUST
 from robustbench_med.store import Store
 
@@ -110,11 +110,11 @@ def row_of(name: str, worst: np.ndarray, **figures) -> Row:
 def test_the_trust_column_names_the_worst_sign() -> None:
     one = np.array([1.0, 0.0, 0.0, 0.0])
     rows = [row_of("none", one), row_of("jpeg", one, trust="fail", worst_sign="zero gradient")]
-    table = compare.relative(pd.DataFrame([row.figures for row in rows]))
-    text = compare.markdown(table, compare.pairs(rows), [], "medrobust compare", 1.0)
+    table = relative(pd.DataFrame([row.figures for row in rows]))
+    text = compare.markdown(table, pairs(rows), [], "medrobust compare", 1.0)
     assert "| fail: zero gradient |" in text
     assert "| pass |" in text
-    first, best = compare.verdict(table, compare.pairs(rows))
+    first, best = compare.verdict(table, pairs(rows))
     assert "+0.0 points [+0.0, +0.0]" in first
     assert first.endswith("Do not quote it, trust failed (jpeg: zero gradient).")
     assert "trust failed" not in best  # that is none
@@ -122,8 +122,8 @@ def test_the_trust_column_names_the_worst_sign() -> None:
 
 def test_where_every_sample_falls_nobody_is_called_the_best_and_seeds_have_a_spread() -> None:
     rows = [row_of("none", np.zeros(4), seeds=3, worst_std=0.0), row_of("jpeg", np.zeros(4), seeds=3, worst_std=0.0123)]
-    table = compare.relative(pd.DataFrame([row.figures for row in rows]))
-    assert compare.verdict(table, compare.pairs(rows))[-1].startswith("On d (Linf, 4/255) nothing withstands")
+    table = relative(pd.DataFrame([row.figures for row in rows]))
+    assert compare.verdict(table, pairs(rows))[-1].startswith("On d (Linf, 4/255) nothing withstands")
     assert list(compare.display(table)["sd over seeds"]) == ["0.000", "0.012"]
     assert "sd over seeds" not in compare.display(table.assign(seeds=1))
 
@@ -139,8 +139,8 @@ def test_a_transfer_attack_is_compared_with_its_source_named(drawn_root, tmp_pat
 
 
 def sentence_of(*rows: Row) -> str:
-    table = compare.relative(pd.DataFrame([row.figures for row in rows]))
-    return compare.verdict(table, compare.pairs(rows))[0]
+    table = relative(pd.DataFrame([row.figures for row in rows]))
+    return compare.verdict(table, pairs(rows))[0]
 
 
 def test_a_comparison_on_one_fold_says_which(drawn_root, tmp_path) -> None:
@@ -179,16 +179,14 @@ def test_pairs_refuse_different_samples_and_skip_pairs_that_share_neither_model_
     a = row_of("none", np.zeros(4))
     other = Row(a.figures | {"defense": "trades"}, a.worst, a.first, ("x",) * 4, a.clusters)
     with pytest.raises(AssertionError, match="different samples"):
-        compare.pairs([a, other])
+        pairs([a, other])
     stranger = Row(a.figures | {"model": "early", "defense": "trades"}, a.worst, a.first, a.units, a.clusters)
-    assert compare.pairs([a, stranger]).empty
+    assert pairs([a, stranger]).empty
 
 
 def test_the_figure_takes_figures_at_the_very_ends(tmp_path) -> None:
     rows = [row_of("none", np.zeros(8)), row_of("trades", np.ones(8))]
-    table = compare.relative(pd.DataFrame([r.figures for r in rows])).assign(
-        protocol="sound", worst_low=[1e-17, 0.9], worst_high=[0.1, 1 - 1e-16]
-    )
+    table = relative(pd.DataFrame([r.figures for r in rows])).assign(protocol="sound", worst_low=[1e-17, 0.9], worst_high=[0.1, 1 - 1e-16])
     compare.pareto(table, tmp_path / "pareto.png")
     assert (tmp_path / "pareto.svg").stat().st_size > 10_000
 
@@ -209,7 +207,7 @@ def test_in_print_what_failed_or_is_trivial_is_never_the_best() -> None:
         row_of("jpeg", np.full(8, 0.8), trust="fail"),
         row_of("man", np.full(8, 0.9), marks="trivial on lung"),
     ]
-    table = compare.relative(pd.DataFrame([r.figures for r in rows])).assign(protocol="sound")
+    table = relative(pd.DataFrame([r.figures for r in rows])).assign(protocol="sound")
     tex = compare.latex(table)
     assert r"\textbf{0.400} $\pm$" in tex
     assert r"\underline{0.100} $\pm$" in tex
