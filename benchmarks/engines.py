@@ -19,8 +19,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 from test_engines_strength import CASES, MATCHED, SIZE, VICTIM, N, matched_ensembles  # noqa: E402
 
 from robustbench_med.attacks import ENGINES  # noqa: E402
+from robustbench_med.job import Job  # noqa: E402
 from robustbench_med.progress import Display  # noqa: E402
-from robustbench_med.runner import Job, run  # noqa: E402
+from robustbench_med.runner import run  # noqa: E402
 from robustbench_med.spec import RunSpec  # noqa: E402
 
 PAGE = ROOT / "docs" / "engines.md"

@@ -15,6 +15,7 @@ from robustbench_med.data import Dataset
 from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.device import choose_device
 from robustbench_med.errors import UserError
+from robustbench_med.job import Job, load_one
 from robustbench_med.progress import Display
 from robustbench_med.reports import compare as comparing
 from robustbench_med.reports import tables
@@ -110,7 +111,7 @@ def load_data(
         UserError: an unknown name, missing or unreadable files.
     """
     job = _job(None, "cpu", data_root, accept_unverified, quiet=True)
-    return runner.load_data(name, preset, size, Preprocessing(), job, fold=fold)
+    return load_one(name, preset, size, Preprocessing(), job, fold=fold)
 
 
 def load_model(
@@ -231,10 +232,6 @@ def leaderboard(out: Path | str = "reports") -> Results:
     return Results(tuple(records), Path(out))
 
 
-def _job(
-    out: Path | None, device: str, data_root: Path | str | None, accept_unverified: bool, *, force: bool = False, quiet: bool
-) -> runner.Job:
+def _job(out: Path | None, device: str, data_root: Path | str | None, accept_unverified: bool, *, force: bool = False, quiet: bool) -> Job:
     root = None if data_root is None else Path(data_root)
-    return runner.Job(
-        out=out, device=device, data_root=root, accept_unverified=accept_unverified, force=force, display=Display(quiet=quiet)
-    )
+    return Job(out=out, device=device, data_root=root, accept_unverified=accept_unverified, force=force, display=Display(quiet=quiet))

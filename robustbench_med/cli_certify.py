@@ -82,6 +82,7 @@ def certify(
     """
     from robustbench_med import certification, runner, spec
     from robustbench_med.errors import UserError
+    from robustbench_med.job import Job
     from robustbench_med.reports import certified, terminal
 
     if not 0 < alpha < 1:
@@ -104,7 +105,7 @@ def certify(
         "recipe": spec.assignments(recipe),
     }
     display = make_display(quiet)
-    job = runner.Job(
+    job = Job(
         out=out,
         device=device,
         batch_size=batch_size,

@@ -80,7 +80,8 @@ def compare(
     import shlex
     import time
 
-    from robustbench_med import comparison, runner, spec
+    from robustbench_med import comparison, spec
+    from robustbench_med.job import Job
     from robustbench_med.reports import terminal
     from robustbench_med.reports.compare import write
 
@@ -107,7 +108,7 @@ def compare(
         "checkpoint": checkpoint,
     }
     display = make_display(quiet)
-    job = runner.Job(
+    job = Job(
         out=out,
         device=device,
         batch_size=batch_size,

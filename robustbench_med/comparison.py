@@ -9,9 +9,9 @@ from robustbench_med import defense, runner, training
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
+from robustbench_med.job import Job, load_all, on_disk
 from robustbench_med.models.own import label
 from robustbench_med.plan import check_names
-from robustbench_med.runner import Job
 from robustbench_med.spec import RunSpec
 from robustbench_med.store import Record
 
@@ -45,8 +45,8 @@ def compare(spec: RunSpec, job: Job) -> list[Entry]:
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")
     check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}}))
-    spec = spec.model_copy(update={"data": runner.on_disk(spec.data, job)})
-    datasets = list(runner.load_all(spec, spec.data, job).values())
+    spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
+    datasets = list(load_all(spec, spec.data, job).values())
     entries = []
     pairs = _pairs(spec, datasets, job)
     for model, name in pairs:

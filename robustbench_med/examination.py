@@ -12,10 +12,11 @@ from robustbench_med.attacks import Threat
 from robustbench_med.data import Dataset
 from robustbench_med.device import BatchSize, choose_device
 from robustbench_med.evaluation import Setting, clean_pass
+from robustbench_med.job import Job, load_all, on_disk
 from robustbench_med.naming import radius_label
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.plan import check_names, make_threat, sample_limit
-from robustbench_med.runner import Job, Victims, load_all, on_disk
+from robustbench_med.runner import Victims
 from robustbench_med.spec import Cell, RunSpec, cells
 
 

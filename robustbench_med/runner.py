@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,42 +14,21 @@ from torch import nn
 from robustbench_med import cost, defense, diagnostics, training
 from robustbench_med.attacks import RefusedError, Threat, engines, radius_free, ran
 from robustbench_med.checkpoints import Checkpoint, export, model_parameters, open_checkpoint
-from robustbench_med.data import Dataset, Files, Preprocessing, Samples, load
+from robustbench_med.data import Dataset, Samples
 from robustbench_med.data.splits import Fold, fold_label
-from robustbench_med.data.suites import expand
 from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_stochastic, single_draw
+from robustbench_med.job import Job, announce_limit, load_all, on_disk
 from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.paths import writable_folder
 from robustbench_med.plan import check_names, command_of, engine_of, make_threat, parameters_of, sample_limit
 from robustbench_med.progress import Display, LazyBar
-from robustbench_med.spec import (
-    Cell,
-    RunSpec,
-    TrainOptions,
-    TrainSpec,
-    cells,
-    cross_modal,
-)
+from robustbench_med.spec import Cell, RunSpec, TrainOptions, TrainSpec, cells, cross_modal
 from robustbench_med.store import Record, Store
 from robustbench_med.versions import versions
 
 SYNTHETIC = "phantoms are synthetic drawings: these figures compare attacks and models, they say nothing about a clinic."
-
-
-@dataclass
-class Job:
-    """Where and how to run: nothing here changes what is measured, but for the rounding of float32 kernels."""
-
-    out: Path | None = None
-    device: str = "auto"
-    batch_size: str = "auto"
-    data_root: Path | None = None
-    accept_unverified: bool = False
-    strict: bool = False
-    force: bool = False
-    display: Display = field(default_factory=lambda: Display(quiet=True))
 
 
 @dataclass
@@ -95,49 +74,6 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
         evaluate_cell(cell, spec, datasets[cell.data, cell.fold], victims, store, device, batch, job, f"{number}/{len(grid)}")
         for number, cell in enumerate(grid, 1)
     ]
-
-
-def announce_limit(spec: RunSpec, datasets: Mapping[tuple[str, Fold | None], Dataset], job: Job) -> None:
-    """Says of which data sets only the first test samples are taken."""
-    for (name, fold), dataset in datasets.items():
-        n, of = len(dataset.splits["test"].head(sample_limit(spec))), len(dataset.splits["test"])
-        if n < of:
-            job.display.say(f"{name}{fold_label(fold)}: the first {n} of {of} test samples (--limit 0 takes all)")
-
-
-def on_disk(data: list[str], job: Job) -> list[str]:
-    """What `--data` names, suites taken apart, a warning for every pairing left out."""
-    chosen, skipped = expand(data, job.data_root)
-    for line in skipped:
-        job.display.warn(line)
-    return chosen
-
-
-def load_all(spec: RunSpec | TrainOptions, data: list[str], job: Job) -> dict[tuple[str, Fold | None], Dataset]:
-    """Every data set of a run by its name and fold, warnings shown once."""
-    found = {}
-    for name in dict.fromkeys(data):
-        for i, fold in enumerate(spec.partitions):
-            found[name, fold] = load_data(name, spec.preset, spec.size, spec.preprocessing, job, fold=fold, warn=i == 0)
-    return found
-
-
-def load_data(
-    name: str, preset: str, size: int | None, preprocessing: Preprocessing, job: Job, *, fold: Fold | None = None, warn: bool = True
-) -> Dataset:
-    """One data set or pairing at the preset's size and channels, its warnings shown if `warn`."""
-    chosen = training.preset(preset)
-    dataset = load(
-        name,
-        size=size or chosen["size"],
-        channels=None if chosen["channels"] == "native" else chosen["channels"],
-        fold=fold,
-        preprocessing=preprocessing,
-        files=Files(job.data_root, job.accept_unverified, job.strict, job.display.say, job.display.lazy_bar),
-    )
-    for note in dataset.notes if warn else ():
-        job.display.warn(note)
-    return dataset
 
 
 class Victims:
