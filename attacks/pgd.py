@@ -27,7 +27,7 @@ def pgd(
 
     Args:
         steps: gradient steps.
-        step_size: length of a step as a share of each modality's radius (2.5 / steps in the paper's CIFAR-10 code).
+        step_size: length of a step as a share of each modality's radius; by `complete` 2.5 / steps, as in the paper's CIFAR-10 code.
         random_start: start from a uniform point of the ball.
         restarts: independent runs; each sample keeps the candidate with the lowest share standing over the view's draws.
         loss: "ce", "margin" or "dlr".

@@ -146,6 +146,9 @@ def test_unknown_and_mistyped_parameters_are_refused_with_the_known_ones() -> No
         with pytest.raises(ValueError, match="pgd"):
             complete("pgd", wrong)
     assert complete("pgd", {"step_size": 1})["step_size"] == 1.0
+    assert [complete("pgd", {"steps": n})["step_size"] for n in (10, 20, 50)] == [0.25, 0.125, 0.05]
+    assert complete("transfer", {"steps": 10}) == complete("transfer", {"steps": 10, "step_size": 0.25})
+    assert complete("pgd", {"steps": 100, "step_size": 0.1})["step_size"] == 0.1
 
 
 def test_every_attack_names_its_paper_and_its_defaults() -> None:
