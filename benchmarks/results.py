@@ -91,7 +91,7 @@ def studies() -> dict[str, Study]:
             f"--attack-param steps=10 {on}",
             *(f"run --model {','.join(FAMILY)} --attack pgd --attack-param eot={n} --attack-param steps=10 {on}" for n in DRAWS),
             f"run --model {','.join(FAMILY)} --attack pgd --attack-param eot={DRAWS[-1]} --attack-param steps=40 {on}",
-            f"run --model {','.join(FAMILY[1:])} --attack transfer --source mail --attack-param steps=10 {on}",
+            f"run --model {','.join(FAMILY[1:])} --attack transfer --source mail {on}",
         ),
     )
     on = f"--limit 64 --data {PAIRINGS['breast-chest']} --size 32"

@@ -179,7 +179,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "gflops": _COST["gflops"],
         "latency_ms": "median milliseconds of one forward pass of one sample",
         "parameters": _COST["parameters"],
-        "training_gflops": "10^9 floating-point operations of the training, a backward pass counted as two forward ones",
+        "training_gflops": "10^9 operations of the training: a backward pass counts as two forward ones, to the input alone as one",
         "training_seconds": "wall clock of the training",
         "trust": "worst verdict of the signs that an attack failed, over the attacks of the row",
         "worst_sign": "the sign behind it",

@@ -106,8 +106,7 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Re
         "gflops": victim["gflops"],
         "latency_ms": victim["latency_ms"],
         "parameters": victim["parameters"],
-        "training_gflops": training
-        and training["steps"] * training["batch_size"] * (training["forward"] + 2 * training["backward"]) * victim["gflops"],
+        "training_gflops": training and training["steps"] * training["batch_size"] * _passes(training) * victim["gflops"],
         "training_seconds": training and training["seconds"],
         "trust": trust(measured),
         "worst_sign": _worst_sign(measured),
@@ -127,6 +126,11 @@ def clusters(ids: Sequence[str] | NDArray[np.str_]) -> list[str]:
     parts = [str(i).split("+") for i in ids]
     scarce = min(range(len(parts[0])), key=lambda k: len({p[k] for p in parts}))
     return [p[scarce] for p in parts]
+
+
+def _passes(training: Mapping[str, Any]) -> int:
+    """In forward ones: a backward pass to the input costs one, to the weights too two. Older records count both kinds as the latter."""
+    return int(training["forward"] + training.get("inner", 0) + 2 * training["backward"])
 
 
 def _how(record: Record) -> str:

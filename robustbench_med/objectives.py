@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,11 +31,18 @@ def multitask_loss(logits: Logits, y: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
+class Passes(NamedTuple):
+    """Passes a sample and step of a training: forward; inner backward ones, which stop at the input; backward ones to the weights too."""
+
+    forward: int
+    inner: int
+    backward: int
+
+
 class Standard:
     """Cross-entropy on the images as they are. The other objectives differ in `perturb` and `loss`."""
 
-    passes = (1, 1)
-    """Forward and backward passes a sample and step."""
+    passes = Passes(forward=1, inner=0, backward=1)
 
     def replay(self, step: int) -> int:
         """Which batch a step takes."""
@@ -94,8 +101,8 @@ class PGDAT(Standard):
     seed: int = 0
 
     @property
-    def passes(self) -> tuple[int, int]:  # type: ignore[override]
-        return self.steps + 1, self.steps + 1
+    def passes(self) -> Passes:  # type: ignore[override]
+        return Passes(self.steps + 1, self.steps, 1)
 
     def threat(self, step: int, tasks: int) -> Threat:
         """The threat of one batch."""
@@ -133,8 +140,8 @@ class Trades(PGDAT):
     beta: float = 6.0
 
     @property
-    def passes(self) -> tuple[int, int]:  # type: ignore[override]
-        return self.steps + 3, self.steps + 2
+    def passes(self) -> Passes:  # type: ignore[override]
+        return Passes(self.steps + 3, self.steps, 2)
 
     def adversarial(self, view: View, x: Tensor, y: Tensor, threat: Threat, step: int) -> Tensor:
         with torch.no_grad():
@@ -160,8 +167,8 @@ class Mart(PGDAT):
     beta: float = 5.0
 
     @property
-    def passes(self) -> tuple[int, int]:  # type: ignore[override]
-        return self.steps + 2, self.steps + 2
+    def passes(self) -> Passes:  # type: ignore[override]
+        return Passes(self.steps + 2, self.steps, 2)
 
     def loss(self, victim: nn.Module, x: Sequence[Tensor], perturbed: Sequence[Tensor], y: Tensor) -> Tensor:
         total = []
@@ -193,7 +200,7 @@ class FreeAT(PGDAT):
 
     replays: int = 4
     delta: Tensor | None = field(default=None, repr=False)
-    passes = (1, 1)
+    passes = Passes(forward=1, inner=0, backward=1)
 
     def replay(self, step: int) -> int:
         return step // self.replays
@@ -231,10 +238,9 @@ class AWP:
         self.tensors, self.restore = self.base.tensors, self.base.restore
 
     @property
-    def passes(self) -> tuple[int, int]:
-        forward, backward = self.base.passes
-        loss_passes = backward - self.base.steps  # those of the loss itself, once more
-        return forward + loss_passes, backward + loss_passes
+    def passes(self) -> Passes:
+        forward, inner, backward = self.base.passes
+        return Passes(forward + backward, inner, 2 * backward)  # the loss once more
 
     def backward(self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int) -> Tensor:
         perturbed = self.base.perturb(victim, x, y, step)

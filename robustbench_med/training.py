@@ -378,7 +378,7 @@ def command_of(spec: TrainSpec) -> str:
 
 
 def cost_of(spec: TrainSpec, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Steps, batch size, forward and backward passes a sample and step, and seconds of a training; None for foreign weights."""
+    """Steps, batch size, passes a sample and step (`objectives.Passes`), and seconds of a training; None for foreign weights."""
     if not checkpoint.sidecar:
         return None
     shapes = [(c, spec.size, spec.size) for c in spec.channels]
@@ -386,11 +386,10 @@ def cost_of(spec: TrainSpec, checkpoint: Checkpoint) -> dict[str, Any] | None:
     uniform = [
         layer.model_copy(update={"params": {**layer.params, "eps": "0"}}) if "eps" in layer.params else layer for layer in spec.defense
     ]
-    forward, backward = defense.objective(uniform, shapes, names, spec.seed).passes  # whatever the radii
+    passes = defense.objective(uniform, shapes, names, spec.seed).passes  # whatever the radii
     return {
         "steps": checkpoint.sidecar["history"][-1]["step"],
         "batch_size": spec.recipe.batch_size,
-        "forward": forward,
-        "backward": backward,
+        **passes._asdict(),
         "seconds": checkpoint.sidecar.get("seconds"),
     }

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from conftest import TwoHeads
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from robustbench_med import checkpoints, defense, training
 from robustbench_med.attacks import Streams, Threat, View
@@ -168,6 +169,21 @@ def test_weights_perturbed_by_awp_come_back_and_the_gradient_is_that_of_the_pert
     assert torch.allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_step_costs_the_passes_that_its_objective_says(name: str) -> None:
+    shapes, network = [(1, 32, 32), (1, 32, 32)], training.untrained("late", "quick", (1, 1), (4, 3), 32, {"width": 8}).train()
+    x, y = [torch.rand(4, *shape) for shape in shapes], torch.zeros(4, 2, dtype=torch.int64)
+    objective = OBJECTIVES[name]()
+    getattr(objective, "base", objective).shapes = shapes
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        network(*x)
+    with FlopCounterMode(display=False) as step:
+        objective.backward(network, x, y, 0)
+    passes = objective.passes
+    counted = step.get_total_flops() / forward.get_total_flops()
+    assert counted == pytest.approx(passes.forward + passes.inner + 2 * passes.backward, rel=0.02)
+
+
 def test_running_statistics_do_not_learn_from_adversarial_iterates() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
@@ -205,7 +221,7 @@ def test_robust_validation_picks_the_checkpoint(pair) -> None:
     assert checkpoint.sidecar["best_step"] == best["step"]
     assert len({h["robust_val_loss"] for h in history}) == len(history) == 6
     cost = training.cost_of(spec_of(pair, "pgd-at", steps=12, lr=0.02), checkpoint)
-    assert (cost["steps"], cost["batch_size"], cost["forward"], cost["backward"]) == (12, 8, 3, 3)
+    assert (cost["steps"], cost["batch_size"], cost["forward"], cost["inner"], cost["backward"]) == (12, 8, 3, 2, 1)
     assert cost["seconds"] > 0
 
 
