@@ -117,7 +117,8 @@ class GMU(LateFusion):
         self.project = nn.ModuleList(nn.Linear(d, d, bias=False) for _ in range(m))
         if m > 1:
             self.gate = nn.Linear(m * d, (m - 1) * d, bias=False)
-        self.sigmoid = Gate()
+        if m == 2:
+            self.sigmoid = Gate()
         return d
 
     def gates(self, features: Sequence[Tensor]) -> Tensor:

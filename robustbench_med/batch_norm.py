@@ -49,8 +49,8 @@ class Settled:
 
     @torch.no_grad()
     def _take(self, layer: Any, given: tuple[Tensor, ...]) -> None:
-        """Before a layer normalises (B, C, H, W): its statistics move towards these inputs; only in training, once frozen."""
-        if layer.training or not self.victim.training:
+        """Before a layer normalises (B, C, H, W): its statistics move towards these inputs; only in training, once frozen, if not held."""
+        if layer.training or not self.victim.training or layer.momentum == 0:
             return
         (x,) = given
         square = (layer.running_var + layer.running_mean.square()).lerp(x.square().mean((0, 2, 3)), self.momentum)

@@ -36,8 +36,13 @@ from robustbench_med.cli_options import (
 def compare(
     model: Models = "mail",
     defense: Annotated[
-        str, typer.Option(help="Defences to compare with none, comma-separated; `medrobust defenses` lists them.", rich_help_panel=WHAT)
-    ] = "none,pgd-at,trades,rpf,man,robust-mail,jpeg,smoothing",
+        str | None,
+        typer.Option(
+            help="Defences to compare with none, comma-separated; `medrobust defenses` lists them. Default: pgd-at, trades, jpeg, "
+            "smoothing, and of rpf, man and robust-mail those that suit the models.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     attack: Annotated[str, typer.Option("--attack", "-a", help="Attacks, comma-separated.", rich_help_panel=HOW)] = "pgd",
     data: Data = "phantoms",
     eps: Annotated[list[str], typer.Option(help="Radii, as in `run` (default 4/255).", rich_help_panel=HOW)] = [],
@@ -88,7 +93,7 @@ def compare(
     started = time.perf_counter()
     given = {
         "model": listed(model),
-        "defense": listed(defense),
+        **({"defense": listed(defense)} if defense is not None else {}),
         "defense_params": spec.assignments(defense_param),
         "attack": listed(attack),
         "data": listed(data),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from robustbench_med import defense, runner, training
 from robustbench_med.attacks import parameters as attack_parameters
+from robustbench_med.checkpoints import model_parameters, open_checkpoint
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
 from robustbench_med.job import Job, load_all, on_disk
@@ -16,6 +17,8 @@ from robustbench_med.spec import RunSpec
 from robustbench_med.store import Record
 
 CONTROL = "noise"
+USUAL = ("pgd-at", "trades", "rpf", "man", "robust-mail", "jpeg", "smoothing")
+"""Defences where none are asked for, those left out that suit none of the models."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,16 @@ def compare(spec: RunSpec, job: Job) -> list[Entry]:
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")
     check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}}))
+    asked = "defense" in spec.model_fields_set
+    if not asked:
+        spec = spec.model_copy(update={"defense": list(USUAL)})
     spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
+    if spec.checkpoint is not None:  # the victims trained beside it are of its size
+        params = model_parameters(open_checkpoint(spec.checkpoint), spec.model[0], spec.model_params)
+        spec = spec.model_copy(update={"model_params": params})
     datasets = list(load_all(spec, spec.data, job).values())
     entries = []
-    pairs = _pairs(spec, datasets, job)
+    pairs = _pairs(spec, datasets, job, asked=asked)
     for model, name in pairs:
         plan = defense.plan(model, name, _parameters(model, name, spec), training.preset(spec.preset))
         checkpoint = spec.checkpoint if plan.model == model and not plan.training else None  # the others are trained
@@ -60,8 +69,8 @@ def compare(spec: RunSpec, job: Job) -> list[Entry]:
     return [_under_release(model, entry, entries, spec, job) for (model, _), entry in zip(pairs, entries, strict=True)]
 
 
-def _pairs(spec: RunSpec, datasets: Sequence[Dataset], job: Job) -> list[tuple[str, str]]:
-    """The combinations that make sense, undefended first."""
+def _pairs(spec: RunSpec, datasets: Sequence[Dataset], job: Job, *, asked: bool) -> list[tuple[str, str]]:
+    """The combinations that make sense, undefended first; a defence that was `asked` for has to suit a model."""
     names = dict.fromkeys(("none", *spec.defense))
     pairs, refused = [], []
     for model in dict.fromkeys(spec.model):
@@ -70,15 +79,14 @@ def _pairs(spec: RunSpec, datasets: Sequence[Dataset], job: Job) -> list[tuple[s
                 plan = defense.plan(model, name, _parameters(model, name, spec), training.preset(spec.preset))
                 defense.transforms(plan.inference)
                 for dataset in datasets:
-                    training.make_spec(
-                        plan.model, dataset, spec.preset, params=spec.model_params, recipe=spec.recipe, seed=0, layers=plan.training
-                    )
+                    params = {**plan.params, **spec.model_params}
+                    training.make_spec(plan.model, dataset, spec.preset, params=params, recipe=spec.recipe, seed=0, layers=plan.training)
             except UserError as error:
                 refused.append((model, name, error))
             else:
                 pairs.append((model, name))
     for model, name, reason in refused:
-        if all(name != other for _, other in pairs):
+        if asked and all(name != other for _, other in pairs):
             raise reason
         job.display.warn(f"left out: {name} on {model} ({reason})")
     every = [key for key in spec.defense_params if not any(key in _parameters(m, n, spec) for m, n in pairs)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -23,6 +23,8 @@ from robustbench_med.spec import Layer, parse_radii
 
 OF_MAIL = {"rpf": "mail+rpf", "man": "mail+man", "robust-mail": "robust-mail"}
 """For MAIL these defences are the paper's own networks."""
+OF_MAIL_PARAMETERS = {"rpf": {"ratio": "rpf_ratio"}, "man": {"noise": "noise"}, "robust-mail": {}}
+"""What their parameters are called there."""
 
 NAMES = ("none", *SCHEMES, "awp", *NETWORK, "robust-mail", *INFERENCE)
 HARNESS_FIELDS = ("shapes", "radii", "seed", "delta", "base")
@@ -30,11 +32,15 @@ HARNESS_FIELDS = ("shapes", "radii", "seed", "delta", "base")
 
 @dataclass(frozen=True)
 class Plan:
-    """A defended model: the network to train, what changes its training, and the transforms in front of it at inference."""
+    """A defended model: the network to train, what changes its training, and the transforms in front of it at inference.
+
+    `params`: constructor parameters of the network, where the defence is a network of its own.
+    """
 
     model: str
     training: tuple[Layer, ...] = ()
     inference: tuple[Layer, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -59,7 +65,7 @@ def parameters(name: str) -> dict[str, Any]:
         return {}
     if name in SCHEMES or name == "awp":
         kind: Any = AWP if name == "awp" else SCHEMES[name]
-        fixed = ("steps", "step_size") if name == "free-at" else ()
+        fixed = {"free-at": ("steps", "step_size"), "fast-at": ("steps",)}.get(name, ())
         own = {f.name: f.default for f in dataclasses.fields(kind) if f.name not in (*HARNESS_FIELDS, *fixed)}
         return own if name == "awp" else {"eps": "4/255", **own}
     signature = inspect.signature({**NETWORK, **INFERENCE}[name])
@@ -104,12 +110,14 @@ def plan(model: str, text: str, given: Mapping[str, Any], preset: Mapping[str, A
     for name, own in known.items():
         for key in own.keys() & given.keys():
             own[key] = _typed(name, key, given[key], own[key])
-    return _combine(model, text, names, known)
+    return _combine(model, text, names, known, given)
 
 
-def _combine(model: str, text: str, names: Sequence[str], known: Mapping[str, dict[str, Any]]) -> Plan:
+def _combine(model: str, text: str, names: Sequence[str], known: Mapping[str, dict[str, Any]], given: Mapping[str, Any]) -> Plan:
     networks = [name for name in names if name in OF_MAIL]
+    params: dict[str, Any] = {}
     if model == "mail" and networks:
+        params = {called: known[name][key] for name in networks for key, called in OF_MAIL_PARAMETERS[name].items() if key in given}
         if len(networks) > 1:
             networks = ["robust-mail"]  # rpf and man together
         model, names = OF_MAIL[networks[0]], [name for name in names if name not in OF_MAIL]
@@ -130,6 +138,7 @@ def _combine(model: str, text: str, names: Sequence[str], known: Mapping[str, di
         model,
         tuple(layers[name] for name in order if name in layers),
         tuple(layers[name] for name in names if name in INFERENCE),
+        params,
     )
 
 
@@ -138,9 +147,11 @@ def objective(layers: Sequence[Layer], shapes: Sequence[tuple[int, int, int]], m
     found: Objective = Standard()
     for layer in layers:
         given = dict(layer.params)
+        _check(layer)
         if layer.name in SCHEMES:
             radii = parse_radii(str(given.pop("eps")), modalities)
-            _check(layer)
+            if not any(radii):
+                raise UserError(f"{layer.name}: eps is 0 in every modality: nothing is attacked")
             found = SCHEMES[layer.name](shapes=shapes, radii=radii, seed=seed, **given)
         elif layer.name == "awp":
             assert isinstance(found, PGDAT)
@@ -152,13 +163,15 @@ def objective(layers: Sequence[Layer], shapes: Sequence[tuple[int, int, int]], m
 
 def _check(layer: Layer) -> None:
     given = layer.params
-    if given["norm"] not in ("Linf", "L2"):
+    if given.get("norm", "Linf") not in ("Linf", "L2"):
         raise UserError(f"{layer.name}: norm must be Linf or L2, got {given['norm']!r}")
-    if given["attacked"] not in ("all", "random"):
+    if given.get("attacked", "all") not in ("all", "random"):
         raise UserError(f"{layer.name}: attacked must be all or random (a choice of modalities a batch), got {given['attacked']!r}")
-    for key in ("steps", "replays", "step_size"):
+    for key in ("steps", "replays", "step_size", "gamma", "sigma"):
         if given.get(key, 1) <= 0:
             raise UserError(f"{layer.name}: {key} must be positive, got {given[key]!r}")
+    if given.get("beta", 0) < 0:
+        raise UserError(f"{layer.name}: beta must not be negative, got {given['beta']!r}")
 
 
 def wrap(network: nn.Module, layers: Sequence[Layer]) -> nn.Module:

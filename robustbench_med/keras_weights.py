@@ -218,6 +218,8 @@ def _mapping(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read the mapping {path}: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict) or not isinstance(loaded.get("weights"), dict) or loaded.keys() - {"weights", "unused"}:
         raise UserError(f"{path} must hold `weights:` (our name: their name) and may hold `unused:` (a list); see docs/keras.md")
+    if others := [name for name in loaded["weights"] if not isinstance(name, str)]:
+        raise UserError(f"{path}: {others[0]!r} under `weights:` is no name; names are text")
     return loaded
 
 

@@ -11,6 +11,7 @@ from robustbench_med.attacks import ENGINES, UNTARGETED, Threat, complete
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation import GOALS
+from robustbench_med.models.own import label
 from robustbench_med.spec import EOT_AUTOATTACK, EOT_DEFAULT, Cell, RunSpec, parse_radii
 
 
@@ -18,6 +19,9 @@ def check_names(spec: RunSpec) -> None:
     """Refuses unknown models, attacks and presets, and parameters no attack of the run has."""
     for model in spec.model + spec.source:
         training.check_model(model)
+    for i, model in enumerate(spec.model):
+        if twin := [other for other in spec.model[:i] if other != model and label(other) == label(model)]:
+            raise UserError(f"{twin[0]} and {model} would both be called {label(model)} in the tables; rename one of the files")
     known = ENGINES[spec.engine]
     for attack in spec.attack:
         if attack not in known and attack != "noise":
@@ -70,13 +74,17 @@ def engine_of(attack: str, spec: RunSpec) -> str:
     return "native" if attack == "noise" else spec.engine
 
 
-def parameters_of(attack: str, spec: RunSpec, *, stochastic: bool, given: bool = True) -> dict[str, Any]:
-    """An attack's complete parameters: its defaults, the protocol's, then the user's (unless not `given`)."""
+def parameters_of(attack: str, spec: RunSpec, *, stochastic: bool, unaware: bool = False, given: bool = True) -> dict[str, Any]:
+    """An attack's complete parameters: its defaults, the protocol's, then the user's (unless not `given`).
+
+    Args:
+        unaware: the attack does not see an input transform of the victim: it would stop where the bare network falls.
+    """
     engine = engine_of(attack, spec)
     known = complete(attack, {}, engine)
     # a random victim's iterates are not picked by the draw they happened to fail at, whatever the number of draws
     eot = EOT_AUTOATTACK if attack == "autoattack" else EOT_DEFAULT
-    protocol: dict[str, Any] = {"eot": eot, "keep": "last"} if stochastic else {"eot": 1}
+    protocol: dict[str, Any] = {"eot": eot if stochastic else 1, **({"keep": "last"} if stochastic or unaware else {})}
     if spec.protocol == "release":  # the authors' notebook: 10 steps of eps/4 from the clean image, no EOT
         protocol = {"steps": 10, "step_size": 0.25, "random_start": False, "eot": 1, "keep": "last"}
     wanted = {**protocol, **(spec.attack_params if given else {})}

@@ -105,7 +105,7 @@ def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.dev
     """Loads the victim of a cell, training it first when there is no checkpoint."""
     checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
     plan = defense.plan(cell.model, cell.defense, spec.defense_params, training.preset(spec.preset))
-    params = model_parameters(checkpoint, plan.model, spec.model_params)
+    params = model_parameters(checkpoint, plan.model, {**plan.params, **spec.model_params})
     train_spec = training.make_spec(
         plan.model, dataset, spec.preset, params=params, recipe=spec.recipe, seed=cell.train_seed, layers=plan.training
     )
@@ -155,7 +155,7 @@ def evaluate_cell(
     victim = victims.of(cell, dataset)
     samples = dataset.splits["test"].head(sample_limit(spec))
     threat = make_threat(cell, spec, dataset)
-    params = parameters_of(cell.attack, spec, stochastic=victim.stochastic)
+    params = parameters_of(cell.attack, spec, stochastic=victim.stochastic, unaware=victim.plan.unaware)
     teachers = victims.sources(cell, dataset) if cell.attack == "transfer" else []
     resolved = resolve(cell, spec, dataset, victim, threat, params, len(samples), teachers)
     spec_hash = canonical_hash(resolved)
@@ -328,12 +328,14 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
     for dataset in load_all(options, on_disk(data, job), job).values():
         chosen = training.preset(options.preset)
         plans = [defense.plan(model, options.defense, options.defense_params, chosen) for model in models]
+        for plan in plans:
+            defense.transforms(plan.inference)
         specs = [
             training.make_spec(
                 plan.model,
                 dataset,
                 options.preset,
-                params=options.params,
+                params={**plan.params, **options.params},
                 recipe=options.recipe,
                 seed=options.seed,
                 half=options.half,

@@ -256,10 +256,11 @@ def train(
             scheduler.step(val_loss)
         complete = recipe.warm_up is None or progress >= recipe.warm_up[1]
         frozen = recipe.freeze_bn is None or step > freeze_at
-        if complete and frozen and (score < best_score or not best):
+        eligible = (complete and frozen) or step == total  # where no validation is late enough, the last one counts
+        if eligible and (score < best_score or not best):
             best_score, best_step, since_best = score, step, 0
             best = {name: tensor.detach().cpu().clone() for name, tensor in victim.state_dict().items()}
-        else:
+        elif best:
             since_best += 1
         facts = {
             "step": step,
@@ -384,7 +385,7 @@ def cost_of(spec: TrainSpec, checkpoint: Checkpoint) -> dict[str, Any] | None:
     shapes = [(c, spec.size, spec.size) for c in spec.channels]
     names = [str(m) for m in range(len(shapes))]
     uniform = [
-        layer.model_copy(update={"params": {**layer.params, "eps": "0"}}) if "eps" in layer.params else layer for layer in spec.defense
+        layer.model_copy(update={"params": {**layer.params, "eps": "1"}}) if "eps" in layer.params else layer for layer in spec.defense
     ]
     passes = defense.objective(uniform, shapes, names, spec.seed).passes  # whatever the radii
     return {

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from robustbench_med import batch_norm
+from robustbench_med.objectives import statistics_held
 
 CPU = torch.device("cpu")
 
@@ -47,6 +48,9 @@ def test_statistics_follow_the_training_and_no_evaluation_moves_them() -> None:
     victim, _ = settled()
     before = {name: tensor.clone() for name, tensor in victim.state_dict().items()}
     victim.eval()(*images(0))
+    batch_norm.freeze(victim.train())
+    with statistics_held(victim):  # adversarial iterates
+        victim(*images(0))
     assert all(torch.equal(tensor, before[name]) for name, tensor in victim.state_dict().items())
     victim.factor = 4.0
     for number in range(400):

@@ -37,6 +37,7 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(drawn_r
             (row,) = [row for _, row in naive.iterrows() if (row.model, row.defense) == ("early", "jpeg")]
             assert row.naive == pytest.approx(record["figures"]["robust"], abs=1e-5)
             assert record["spec"]["attack"]["name"] == row.naive_attack == "pgd"
+            assert record["spec"]["attack"]["params"]["keep"] == "last"
             break
     else:
         raise AssertionError("no record of an unaware attack on early+jpeg")
@@ -96,6 +97,24 @@ def test_a_faulty_comparison_is_one_line(more, message, drawn_root, tmp_path) ->
         check=2,
     )
     assert message in done.stderr.splitlines()[-1]
+
+
+def test_without_names_the_usual_defences_that_suit_are_compared(drawn_root, tmp_path) -> None:
+    done = medrobust("compare", "--model", "early", *RECIPE, "--recipe", "steps=2", "--limit", 4, "--attack", "fgsm", "--data",
+                     drawn_root / "heads.yaml", "--data-root", drawn_root, "--out", tmp_path)  # fmt: skip
+    assert [line.split()[3] for line in (done.stdout + done.stderr).splitlines() if "left out:" in line] == ["man", "robust-mail"]
+    suit = ["none", "pgd-at", "trades", "rpf", "jpeg", "smoothing"]
+    assert pd.read_csv(tmp_path / "compare.csv", keep_default_na=False).defense.tolist() == suit
+
+
+def test_victims_trained_beside_a_checkpoint_are_of_its_size(drawn_root, tmp_path) -> None:
+    data = [*RECIPE[:2], *RECIPE[4:], "--data", drawn_root / "heads.yaml", "--data-root", drawn_root]
+    medrobust("train", "--model", "early", "--model-param", "width=4", *data, "--out", tmp_path / "t")
+    (weights,) = (tmp_path / "t").glob("*.safetensors")
+    medrobust("compare", "--model", "early", "--checkpoint", weights, "--defense", "fast-at", "--attack", "fgsm", "--limit", 4, *data,
+              "--out", tmp_path)  # fmt: skip
+    victims = {r["spec"]["victim"]["model"]: r["spec"]["victim"]["params"]["width"] for r in Store(tmp_path).records()}
+    assert victims == {"early": 4, "early+fast-at": 4}
 
 
 def row_of(name: str, worst: np.ndarray, **figures) -> Row:

@@ -6,11 +6,15 @@ import torch
 from torch import nn
 
 from robustbench_med import cost, defense
+from robustbench_med.attacks import Streams, Threat, View
+from robustbench_med.attacks.pgd import pgd
 from robustbench_med.errors import UserError
 from robustbench_med.models import registry
 from robustbench_med.models.defenses import INFERENCE, Defended
 from robustbench_med.models.defenses.randomised import NoisyWeight, ResizePad, first_convolutions
 from robustbench_med.models.defenses.transforms import BitDepth, Jpeg, Median, TotalVariation
+from robustbench_med.plan import parameters_of
+from robustbench_med.spec import RunSpec
 
 SHAPES = [(1, 32, 32), (1, 32, 32)]
 
@@ -63,6 +67,32 @@ def test_an_unaware_attacker_differentiates_the_bare_network_and_is_judged_by_th
     leaves = [m.clone().requires_grad_() for m in x]
     assert torch.equal(unaware(*leaves)[0].detach(), network(*x)[0])
     assert torch.equal(aware(*leaves)[0].detach(), aware(*x)[0])
+
+
+class LinearVictim(nn.Module):
+    n_modalities, class_counts, stochastic = 2, (2,), False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(18, 2)
+
+    def forward(self, *modalities: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (self.head(torch.cat([m.flatten(1) for m in modalities], 1)),)
+
+
+def test_an_unaware_attack_does_not_stop_where_the_bare_network_falls() -> None:
+    """Where both attackers see the same gradients they do the same: on a linear network, step by step."""
+    chosen = {"model": ["late"], "attack": ["pgd"], "attack_params": {}}
+    assert parameters_of("pgd", RunSpec(**chosen), stochastic=False, unaware=True)["keep"] == "last"
+    assert parameters_of("pgd", RunSpec(**chosen), stochastic=False)["keep"] == "best"
+    network = LinearVictim().requires_grad_(False)
+    threat, start = Threat("Linf", (0.1, 0.1), (0,)), torch.rand(6, 18, generator=torch.Generator().manual_seed(0))
+    y, views = torch.zeros(6, 1, dtype=torch.int64), []
+    for attack in ("bpda", "unaware"):
+        view = View(Defended(network, [BitDepth(bits=3, attack=attack)]), [(1, 3, 3), (1, 3, 3)])
+        streams = Streams([torch.Generator().manual_seed(i) for i in range(6)])
+        views.append(pgd(view, start, y, threat, streams, keep="last"))
+    assert torch.equal(*views)
 
 
 def test_numpys_global_randomness_is_left_alone_by_a_transform_that_draws() -> None:
@@ -133,6 +163,9 @@ def test_network_defences_make_the_victim_random_and_load_their_weights_again(mo
 def test_attention_noise_needs_gates() -> None:
     with pytest.raises(ValueError, match="this model has none; mail, drifa-net, gmu and mmtm do"):
         defense.harden(small("late"), plan("late", "man").training, SHAPES)
+    alone = registry.build("gmu", (1,), (2, 3), {"width": 4}, image_size=32)  # its gates are one
+    with pytest.raises(ValueError, match="this model has none"):
+        defense.harden(alone, plan("gmu", "man").training, SHAPES[:1])
 
 
 def test_a_wrapped_victim_keeps_the_contract() -> None:
@@ -149,6 +182,9 @@ def test_a_wrapped_victim_keeps_the_contract() -> None:
 def test_defences_of_mail_are_the_papers_networks_and_chains_keep_one_order() -> None:
     assert plan("mail", "rpf") == defense.Plan("mail+rpf")
     assert plan("mail", "rpf+man") == plan("mail", "robust-mail") == defense.Plan("robust-mail")
+    assert plan("mail", "rpf+man", ratio=0.5, noise=0.1) == defense.Plan("robust-mail", params={"rpf_ratio": 0.5, "noise": 0.1})
+    assert plan("mail", "man+pgd-at", noise=1).params == {"noise": 1.0}
+    assert plan("late", "rpf", ratio=0.5).params == {}  # a layer's there
     assert plan("mail", "man+pgd-at").name == "mail+man+pgd-at"
     assert plan("late", "rpf").model == "late"
     assert plan("late", "pgd-at+pni") == plan("late", "pni+pgd-at")
@@ -184,6 +220,14 @@ def test_a_faulty_defence_is_one_line(model, text, given, message) -> None:
 def test_bad_parameters_are_refused_before_any_work() -> None:
     with pytest.raises(UserError, match=r"quality must lie in 1\.\.95"):
         defense.transforms(plan("late", "jpeg", quality=100).inference)
-    for given, message in (({"attacked": "some"}, "attacked must be"), ({"norm": "L1"}, "norm must be"), ({"eps": "x"}, "eps must be")):
+    for text, given, message in (
+        ("pgd-at", {"attacked": "some"}, "attacked must be"),
+        ("pgd-at", {"norm": "L1"}, "norm must be"),
+        ("pgd-at", {"eps": "x"}, "eps must be"),
+        ("pgd-at", {"eps": "a=0,b=0"}, "eps is 0 in every modality"),
+        ("trades", {"beta": -6}, "beta must not be negative"),
+        ("pgd-at+awp", {"gamma": -1}, "gamma must be positive"),
+        ("smoothing", {"sigma": 0}, "sigma must be positive"),
+    ):
         with pytest.raises(UserError, match=message):
-            defense.objective(plan("late", "pgd-at", **given).training, SHAPES, ("a", "b"), 0)
+            defense.objective(plan("late", text, **given).training, SHAPES, ("a", "b"), 0)

@@ -217,6 +217,7 @@ def test_a_mapping_serves_files_with_other_names_and_must_be_complete(tmp_path) 
     fewer = {name: theirs for name, theirs in weights.items() if name != some}
     assert f"nothing is assigned to {some}" in refused(run({"weights": fewer, "unused": ["net:ext*", weights[some]]}))
     assert "must hold `weights:`" in refused(run({"weight": {}}))
+    assert "3 under `weights:` is no name" in refused(run({"weights": {**weights, 3: "net:extra"}}))
     assert not out.exists()
     run({}, check=0)
     loaded = safetensors.torch.load_file(out)

@@ -27,7 +27,7 @@ def pair(drawn_root: Path) -> Dataset:
 
 def spec_of(dataset: Dataset, text: str, model: str = "early", **recipe):
     given = {"steps": 6, "eval_every": 2, "batch_size": 8} | recipe
-    plan = defense.plan(model, text, {"steps": 2} if text not in ("free-at", "smoothing", "rpf") else {}, {})
+    plan = defense.plan(model, text, {"steps": 2} if text not in ("fast-at", "free-at", "smoothing", "rpf") else {}, {})
     params = {"width": 4} if model == "early" else {}
     return training.make_spec(plan.model, dataset, "quick", params=params, recipe=given, seed=0, layers=plan.training)
 

@@ -155,6 +155,11 @@ def test_a_file_that_cannot_be_used_is_one_line_and_exit_code_2(tmp_path) -> Non
     (tmp_path / "a.py").write_text("def build(:")
     assert "SyntaxError: invalid syntax (line 1)" in refused(medrobust(*run, "--model", f"{tmp_path / 'a.py'}:build", check=2))
     (tmp_path / "b.py").write_text("\nimport no_such_package")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "c.py").write_text(BROKEN)
+    (tmp_path / "other" / "c.py").write_text(BROKEN)
+    twins = ",".join(f"{folder / 'c.py'}:other_classes" for folder in (tmp_path, tmp_path / "other"))
+    assert "would both be called c.py:other_classes" in refused(medrobust(*run, "--model", twins, check=2))
     assert "No module named 'no_such_package' (line 2)" in refused(medrobust(*run, "--model", f"{tmp_path / 'b.py'}:build", check=2))
 
 

@@ -90,6 +90,12 @@ def test_warm_up_keeps_no_weights_from_before_its_end(pair) -> None:
     assert checkpoint.sidecar["best_step"] == 6
 
 
+@pytest.mark.parametrize("recipe", [{"freeze_bn": 0.99}, {"early_stop": 1, "warm_up": (0.0, 0.7)}, {"warm_up": (0.5, 1.0)}])
+def test_a_training_ends_with_weights_however_late_they_may_be_kept(pair, recipe) -> None:
+    checkpoint = train(spec_of(pair, "robust-mail", steps=6, schedule="trapezoid", **recipe), pair)
+    assert checkpoint.sidecar["best_step"] == checkpoint.sidecar["history"][-1]["step"] == 6
+
+
 def test_early_stopping_ends_a_training_that_no_longer_improves(pair) -> None:
     checkpoint = train(spec_of(pair, steps=40, lr=1e-9, early_stop=3), pair)
     assert checkpoint.sidecar["history"][-1]["step"] < 40

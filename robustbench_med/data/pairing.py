@@ -49,8 +49,8 @@ class Samples:
 
     @property
     def ids(self) -> list[str]:
-        """Stable sample ids: the parts' ids joined by "+"."""
-        return ["+".join(c.ids[row] for c, row in zip(self.components, rows, strict=True)) for rows in self.index]
+        """Stable sample ids: the parts' ids joined by "+" (a "+" of their own is written %2B)."""
+        return ["+".join(c.ids[row].replace("+", "%2B") for c, row in zip(self.components, rows, strict=True)) for rows in self.index]
 
     @functools.cached_property
     def labels(self) -> Tensor:
