@@ -15,6 +15,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ FINISHED = ("compare.md", "certified.png", "claims.md", "figures")
 """What a study's last command leaves."""
 START, END = "<!-- study: {} -->", "<!-- end of study -->"
 MODELS = "early,late,gmu,mmtm,lmf,cross-attention"
+QUICK = "none,rpf,pni,smoothing,input-noise,resize-pad,jpeg,median,bit-depth"
 PAIRINGS = {"breast-chest": "breastmnist+pneumoniamnist", "brain-breast": "sartaj-mri+breastmnist"}
 LEARNT = "sartaj-mri+pneumoniamnist"
 """Tasks that MAIL and its defences learn, so that it shows what they add; of breast lesions they tell little more than chance."""
@@ -65,8 +67,8 @@ def studies() -> dict[str, Study]:
         crossed = f"--attack pgd --attack-param steps=20 --recipe steps=200 {narrow} --data {data} --size 32"
         found[f"cross-{place}"] = Study(
             f"Models with every quick defence on {data}",
-            "Six models with the defences that cost no adversarial training, trained three times each, for 200 steps.",
-            (f"compare --model {MODELS} --defense none,rpf,pni,smoothing,jpeg,median,bit-depth --train-seed 0,1,2 {crossed}",),
+            "Six models with the eight defences that cost no adversarial training, trained three times each, for 200 steps.",
+            (f"compare --model {MODELS} --defense {QUICK} --train-seed 0,1,2 {crossed}",),
         )
         found[f"adversarial-{place}"] = Study(
             f"Models trained adversarially on {data}",
@@ -281,18 +283,30 @@ def crossed(folder: Path, name: str) -> list[str]:
         for defense in defences:
             cell = cells[model, defense]
             deviation = "" if pd.isna(cell.worst_std) else f" ± {cell.worst_std:.3f}"
-            shown.append(f"{cell.worst:.3f}{deviation} ({cell.clean:.3f})" + (" trivial" if is_trivial(str(cell.marks)) else ""))
+            doubt = " trivial" if is_trivial(str(cell.marks)) else f" trust: {cell.trust}" if cell.trust != "pass" else ""
+            shown.append(f"{cell.worst:.3f}{deviation} ({cell.clean:.3f}){doubt}")
         lines.append(f"| {model} | " + " | ".join(shown) + " |")
     lines.append("")
     for defense in defences[1:]:
         beaten = pairs[(pairs.defense_a == "none") & (pairs.defense_b == defense) & (pairs.model_a == pairs.model_b)]
+        judged = [not any(doubted(cells[model, name]) for name in ("none", defense)) for model in beaten.model_a]
+        left = f" ({len(judged) - sum(judged)} not judged: trivial, or their attack failed)" if not all(judged) else ""
+        if not any(judged):
+            lines.append(f"- **{defense}**: trivial on every model, or attacks on it failed: not judged.")
+            continue
+        beaten, kept = beaten[judged], list(beaten.model_a[judged])
         gains, sure = -100 * beaten.difference, (beaten.p_holm < SIGNIFICANT) & (beaten.high < 0)
-        cost, training = 100 * (clean[defense] - clean["none"]), table[table.defense == defense].training_x.median()
+        cost, training = 100 * (clean[defense] - clean["none"])[kept], table[table.defense == defense].training_x.median()
         lines.append(
-            f"- **{defense}** beats none beyond doubt on {sure.sum()} of {len(beaten)} models: {gains.min():+.1f} to {gains.max():+.1f} "
-            f"points robust, {cost.min():+.1f} to {cost.max():+.1f} points clean, {training:.1f} x training."
+            f"- **{defense}** beats none beyond doubt on {sure.sum()} of {len(beaten)} models{left}: {gains.min():+.1f} to "
+            f"{gains.max():+.1f} points robust, {cost.min():+.1f} to {cost.max():+.1f} points clean, {training:.1f} x training."
         )
     return lines
+
+
+def doubted(cell: Any) -> bool:
+    """Whether nothing can be said of a victim of a comparison's table."""
+    return is_trivial(str(cell.marks)) or cell.trust == "fail"
 
 
 HEAD = f"""# Results

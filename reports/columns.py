@@ -198,7 +198,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "difference": "worst-case robust accuracy of a minus that of b over the same labelled tasks of the same samples",
         "low": "lower end of its 95 % bootstrap interval over distinct images",
         "high": "upper end",
-        "p": "exact McNemar test of the first seed, right meaning more than half of the draws",
+        "p": "exact McNemar test of the first seed over distinct images, right meaning more than half of the draws",
         "n": "pairs: labelled attacked tasks of the samples",
         "p_holm": "`p` corrected for all pairs of the table (Holm)",
     },

@@ -27,6 +27,8 @@ NOTED = "compare.json"
 NARROWEST = 0.2
 """Least span of an axis of accuracies."""
 MARGIN = 0.03
+CLEARLY = 0.02
+"""Differences of accuracies below this are not talked about."""
 
 
 def write(entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seconds: float) -> str:
@@ -101,14 +103,18 @@ def verdict(table: pd.DataFrame, paired: pd.DataFrame) -> list[str]:
             sentences.append(_sentence(row, plain, -pair.difference, -pair.high, -pair.low, pair.p_holm))
     for keys, group in table.groupby(["data", "norm", "eps"], sort=False):
         if len(group) > 1:
-            best = group.iloc[int(group.worst.argmax())]
             where = f"On {keys[0]} ({keys[1]}, {keys[2]})"
+            quotable = group[(group.trust != "fail") & ~group.marks.map(is_trivial)]
+            if quotable.empty:
+                sentences.append(f"{where} no victim can be called the best: all are trivial, or their attacks failed.")
+                continue
+            best = quotable.iloc[int(quotable.worst.argmax())]
             if best.worst == 0:
                 sentences.append(f"{where} nothing withstands: for every sample of every victim some attack succeeds.")
                 continue
             sentences.append(
                 f"{where} {best.model} with {best.defense} has the highest worst-case robust accuracy, "
-                f"{best.worst:.3f} [{best.worst_low:.3f}, {best.worst_high:.3f}], at a clean accuracy of {best.clean:.3f}." + _doubt(best)
+                f"{best.worst:.3f} [{best.worst_low:.3f}, {best.worst_high:.3f}], at a clean accuracy of {best.clean:.3f}."
             )
     return sentences
 
@@ -116,7 +122,8 @@ def verdict(table: pd.DataFrame, paired: pd.DataFrame) -> list[str]:
 def _doubt(*rows: Any) -> str:
     """A sentence on those of these rows whose attack failed or whose victim is trivial, if any."""
     doubted = [f"{row.defense}: {row.worst_sign}" for row in rows if row.trust == "fail"]
-    return f" Do not quote it, trust failed ({'; '.join(doubted)})." if doubted else ""
+    doubted += [f"{row.defense}: no better than chance on a task" for row in rows if is_trivial(row.marks)]
+    return f" Do not quote it ({'; '.join(doubted)})." if doubted else ""
 
 
 def _sentence(row: Any, plain: Any, gain: float, low: float, high: float, p: float) -> str:
@@ -133,11 +140,13 @@ def _sentence(row: Any, plain: Any, gain: float, low: float, high: float, p: flo
         f"{row[key]:.1f} x {what}" for key, what in (("training_x", "training"), ("inference_x", "inference FLOPs")) if pd.notna(row[key])
     ]
     said += f"; cost: {', '.join(costs)}."
-    if pd.notna(row.naive):
+    if pd.notna(row.naive) and row.worst > row.naive + CLEARLY:
+        said += " The naive attack did more harm than those of the comparison: give them more steps before you conclude."
+    elif pd.notna(row.naive):
         release = row.naive_how == "release"
         apparent = row.naive - (plain.naive if release else plain[row.naive_attack])
-        if apparent > 0.02:
-            if_sure = "shrinks" if gain < apparent - 0.02 else "holds"
+        if apparent > CLEARLY:
+            if_sure = "shrinks" if gain < apparent - CLEARLY else "holds"
             fate = if_sure if low > 0 else "vanishes" if gain < apparent / 2 else "is uncertain"
             naive, sound = ("the release protocol", "EOT") if release else ("an attack unaware of the transform", "BPDA")
             said += f" Its advantage under {naive}, {100 * apparent:.1f} points, {fate} under {sound}."

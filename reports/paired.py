@@ -28,7 +28,7 @@ class Row:
     worst: NDArray[np.float64]
     """(units,) worst-case fraction right of every labelled (sample, attacked task), mean over seeds."""
     first: NDArray[np.float64]
-    """The same of the first seed alone: McNemar's test takes each sample once, with one victim."""
+    """The same of the first seed alone: McNemar's test takes each image once, with one victim."""
     units: tuple[str, ...]
     clusters: tuple[str, ...]
     """The least varied image behind each unit: units that share it are resampled together."""
@@ -156,7 +156,8 @@ def relative(table: pd.DataFrame) -> pd.DataFrame:
 def pairs(rows: Sequence[Row]) -> pd.DataFrame:
     """Victims of one model, or under one defence, two by two on the same samples: McNemar with Holm's correction, bootstrap interval.
 
-    A unit is one task of one sample; for McNemar (the first seed alone) it is right when its worst-case fraction is above one half.
+    A unit is one task of one sample; for McNemar (the first seed alone) it is right when its worst-case fraction is above one half,
+    and an image counts once, for the victim that is right on more of its units.
     `difference` is a minus b in worst-case robust accuracy, its interval a bootstrap over distinct images.
     """
     found = []
@@ -175,7 +176,7 @@ def pairs(rows: Sequence[Row]) -> pd.DataFrame:
                 "difference": float(difference.mean()),
                 "low": low,
                 "high": high,
-                "p": statistics.mcnemar(a.first > 0.5, b.first > 0.5),
+                "p": statistics.mcnemar(a.first > 0.5, b.first > 0.5, a.clusters),
                 "n": len(difference),
             }
         )

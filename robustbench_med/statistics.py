@@ -108,11 +108,16 @@ def worst_case(rights: Sequence[Floats], known: NDArray[np.bool_], draws: int, s
     return min((total / splits, *stacked), key=lambda right: float((right * weights).sum()))
 
 
-def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Exact two-sided p-value that a and b are right equally often on the same units (McNemar 1947, binomial form)."""
+def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_], clusters: Sequence[object]) -> float:
+    """Exact two-sided p-value that a and b are right equally often on the same units (n,) (McNemar 1947, binomial form).
+
+    Units of one cluster share an image and are no independent evidence: a cluster counts once, for the side that is right on more of it.
+    """
     from scipy.stats import binomtest  # as above
 
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    ahead = np.bincount(index, a.astype(np.int64) - b.astype(np.int64))
+    only_a, only_b = int((ahead > 0).sum()), int((ahead < 0).sum())
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 

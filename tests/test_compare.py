@@ -137,8 +137,8 @@ def test_the_trust_column_names_the_worst_sign() -> None:
     assert "| pass |" in text
     first, best = compare.verdict(table, pairs(rows))
     assert "+0.0 points [+0.0, +0.0]" in first
-    assert first.endswith("Do not quote it, trust failed (jpeg: zero gradient).")
-    assert "trust failed" not in best  # that is none
+    assert first.endswith("Do not quote it (jpeg: zero gradient).")
+    assert "Do not quote" not in best  # that is none
 
 
 def test_where_every_sample_falls_nobody_is_called_the_best_and_seeds_have_a_spread() -> None:
@@ -192,8 +192,20 @@ def test_an_advantage_that_only_a_naive_attack_shows_is_called_so() -> None:
     few = np.array([1.0, 1.0, 0.0, 0.0])
     said = sentence_of(row_of("none", few, naive=0.5, **release), row_of("man", np.array([1.0, 1.0, 1.0, 0.0]), naive=0.75, **release))
     assert "25.0 points, is uncertain under EOT." in said  # +25 points on four samples: neither gone nor proved
+    said = sentence_of(row_of("none", plain, naive=0.4, **release), row_of("man", plain, naive=0.4, **release))
+    assert said.endswith("The naive attack did more harm than those of the comparison: give them more steps before you conclude.")
     worse = sentence_of(row_of("none", plain), row_of("man", np.zeros(200)))
     assert "man is worse than none by -50.0 points" in worse
+
+
+def test_a_trivial_victim_is_not_the_best_and_not_to_be_quoted() -> None:
+    plain, constant = np.repeat([1.0, 0.0], 100), row_of("trades", np.ones(200), marks="trivial on a; synthetic data")
+    rows = [row_of("none", plain), constant]
+    table = relative(pd.DataFrame([row.figures for row in rows]))
+    said, best = compare.verdict(table, pairs(rows))
+    assert said.endswith("Do not quote it (trades: no better than chance on a task).")
+    assert best.startswith("On d (Linf, 4/255) late with none has the highest")
+    assert "no victim can be called the best" in compare.verdict(table.assign(trust="fail"), pairs(rows))[-1]
 
 
 def test_pairs_refuse_different_samples_and_skip_pairs_that_share_neither_model_nor_defence() -> None:

@@ -9,9 +9,18 @@ from robustbench_med.statistics import bootstrap_difference, holm, mcnemar, wors
 def test_mcnemar_is_the_exact_binomial_test_on_discordant_pairs() -> None:
     a = np.array([True] * 9 + [False] * 1 + [True] * 20)
     b = np.array([False] * 9 + [True] * 1 + [True] * 20)
-    assert mcnemar(a, b) == pytest.approx(2 * (1 + 10) / 2**10)  # P(<= 1 of 10 fair coins), both sides
-    assert mcnemar(a, b) == mcnemar(b, a)
-    assert mcnemar(a, a) == 1
+    one_each = range(len(a))
+    assert mcnemar(a, b, one_each) == pytest.approx(2 * (1 + 10) / 2**10)  # P(<= 1 of 10 fair coins), both sides
+    assert mcnemar(a, b, one_each) == mcnemar(b, a, one_each)
+    assert mcnemar(a, a, one_each) == 1
+
+
+def test_images_shown_several_times_are_no_more_evidence() -> None:
+    a, b = np.array([True] * 9 + [False] * 3 + [True] * 8), np.array([False] * 9 + [True] * 3 + [True] * 8)
+    once = mcnemar(a, b, range(20))
+    assert once == pytest.approx(0.146, abs=1e-3)
+    assert mcnemar(np.tile(a, 4), np.tile(b, 4), [*range(20)] * 4) == once
+    assert mcnemar(np.array([True, False]), np.array([False, True]), ["x", "x"]) == 1  # an image on which both are right once
 
 
 def test_holms_correction_of_a_textbook_family() -> None:
