@@ -70,29 +70,24 @@ def studies() -> dict[str, Study]:
             "Six models with the eight defences that cost no adversarial training, trained three times each, for 200 steps.",
             (f"compare --model {MODELS} --defense {QUICK} --train-seed 0,1,2 {crossed}",),
         )
-        found[f"adversarial-{place}"] = Study(
-            f"Models trained adversarially on {data}",
-            "Six models by PGD-AT and by TRADES, once each, for 200 steps too.",
-            (f"compare --model {MODELS} --defense none,pgd-at,trades {crossed}",),
-        )
         found[f"defences-{place}"] = Study(
             f"Defences of late fusion on {data}",
-            "Eight defences of one model, each attacked by the attack that fits it.",
+            "Eight defences of one model, encoders of width 8, each attacked by the attack that fits it.",
             (
                 "compare --model late --defense none,pgd-at,trades,rpf,pni,smoothing,jpeg,median,bit-depth --attack fgsm,pgd,apgd "
-                f"--attack-param steps=20 {on}" + (f" {narrow}" if place == "brain-breast" else ""),
+                f"--attack-param steps=20 {narrow} {on}",
             ),
         )
     on = f"--limit 64 --data {LEARNT} --folds 5 --fold 0 --size 64"
     found["robust-mail"] = Study(
         f"Robust-MAIL, taken apart, on {LEARNT}",
-        "MAIL, random projection filters alone, modulated attention noise alone, and both. On one fold of a cross-validation: on the "
-        "published test images of the MRI set, unlike its training images, the noisy networks are no better than chance.",
+        "MAIL, random projection filters alone, modulated attention noise alone, and both. On one fold of a cross-validation, because the "
+        "published test images of the MRI set are unlike its training images.",
         (
             "compare --model mail --defense none,rpf,man,robust-mail --attack fgsm,pgd,square --attack-param queries=300 "
             f"--attack-param steps=10 {on}",
             *(f"run --model {','.join(FAMILY)} --attack pgd --attack-param eot={n} --attack-param steps=10 {on}" for n in DRAWS),
-            f"run --model {','.join(FAMILY)} --attack pgd --attack-param eot={DRAWS[-1]} --attack-param steps=40 {on}",
+            f"run --model {FAMILY[0]},{FAMILY[-1]} --attack pgd --attack-param eot={DRAWS[-1]} --attack-param steps=40 {on}",
             f"run --model {','.join(FAMILY[1:])} --attack transfer --source mail {on}",
         ),
     )
@@ -146,7 +141,7 @@ def section(name: str, study: Study, folder: Path) -> list[str]:
         return [*lines, cost(Store(folder).records()), "", *drawn(name, study, folder)]
     if name == "claims":
         return [*lines, (folder / "claims.md").read_text(encoding="utf-8").partition("\n\n")[2].strip().replace("## ", "### ")]
-    certificates, cross = name == "certified", name.startswith(("cross-", "adversarial-"))
+    certificates, cross = name == "certified", name.startswith("cross-")
     if not cross:
         shutil.copy(folder / ("certified.png" if certificates else "pareto.png"), DOCS / "figures" / f"results-{name}.png")
     if certificates:
