@@ -18,7 +18,7 @@ def standardise(x: Tensor) -> Tensor:
 
 
 class LateFusion(nn.Module):
-    """One encoder a modality, features concatenated, one linear head per task (Baltrusaitis et al., arXiv 1705.09406, section 3.5).
+    """One encoder a modality, features concatenated, one linear head per task (Baltrusaitis et al., arXiv 1705.09406, section 6.1).
 
     The other baselines are made of the same encoders and heads and differ in `fuse`.
 
@@ -90,7 +90,7 @@ class Unimodal(LateFusion):
 
 
 class EarlyFusion(LateFusion):
-    """Modalities concatenated on channels, one encoder for all (Baltrusaitis et al., arXiv 1705.09406, section 3.5).
+    """Modalities concatenated on channels, one encoder for all (Baltrusaitis et al., arXiv 1705.09406, section 6.1).
 
     Arguments as in `LateFusion`; the modalities share height and width.
     """

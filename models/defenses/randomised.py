@@ -78,7 +78,7 @@ def gate_noise(victim: nn.Module, shapes: Shapes, *, noise: float = 0.6) -> None
 
 
 def weight_noise(victim: nn.Module, shapes: Shapes) -> None:
-    """Parametric noise injection (He et al., CVPR 2019, arXiv 1811.09310): noise of learned size on every weight of two or more axes.
+    """Parametric noise injection (He et al., CVPR 2019, arXiv 1811.09310): noise of learned size on convolutions and linear layers.
 
     Its authors train it adversarially (`pni+pgd-at`); without that the learned size falls towards zero.
     """
