@@ -11,6 +11,7 @@ from conftest import write_folder_set
 from PIL import Image
 
 from robustbench_med.data import Files, card, catalogue, facts, ids, load, phantoms
+from robustbench_med.data.pairing import Component, Samples
 from robustbench_med.data.preprocessing import fit, to_uint8
 from robustbench_med.data.source import read
 from robustbench_med.data.splits import make_manifest
@@ -169,6 +170,11 @@ def test_corrupt_images_are_counted_or_with_strict_refused(tmp_path: Path) -> No
     assert any("78 images, published 80" in note for note in dataset.notes)
     with pytest.raises(UserError, match="cannot be read"):
         load(str(path), size=32, files=Files(data_root=tmp_path, strict=True))
+
+
+def test_samples_of_a_pairing_have_as_many_parts_as_it_has_sets_whatever_their_names() -> None:
+    components = tuple(Component((), np.zeros((1, 1), np.int64), (name,)) for name in ("left+right.png", "b.png"))
+    assert Samples(components, np.zeros((1, 2), np.int64), ()).ids == ["left%2Bright.png+b.png"]
 
 
 def test_a_pairing_joins_by_a_seeded_permutation_and_counts_distinct_images(drawn_root: Path) -> None:
