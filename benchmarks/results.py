@@ -270,14 +270,16 @@ def crossed(folder: Path, name: str) -> list[str]:
     table, pairs = (pd.read_csv(folder / file, keep_default_na=False, na_values=[""]) for file in ("compare.csv", "compare_pairs.csv"))
     models, defences = list(dict.fromkeys(table.model)), list(dict.fromkeys(table.defense))
     robust, clean = (table.pivot(index="model", columns="defense", values=v).loc[models, defences] for v in ("worst", "clean"))
+    cells = {(row.model, row.defense): row for row in table.itertuples()}
     first = table.iloc[0]
     setting = f"{first.data}, {first['size']} px, {first.norm} {first.eps}, n = {first.n}"
+    hidden = pd.DataFrame([[doubted(cells[m, d]) for d in defences] for m in models], models, defences)
     with style.plt.rc_context(style.STYLE):
-        style.save(plots.matrix(robust, f"worst-case robust accuracy\n{setting}"), DOCS / "figures" / f"results-{name}.png")
+        title = f"worst-case robust accuracy (-: trivial, or the attack failed)\n{setting}"
+        style.save(plots.matrix(robust.mask(hidden), title), DOCS / "figures" / f"results-{name}.png")
     seeds = "" if first.seeds == 1 else f", ± standard deviation over {first.seeds} trainings"
     lines = [f"**Worst-case robust accuracy (clean accuracy){seeds}; {setting}**", ""]
     lines += ["| model | " + " | ".join(defences) + " |", "|---" * (len(defences) + 1) + "|"]
-    cells = {(row.model, row.defense): row for row in table.itertuples()}
     for model in models:
         shown = []
         for defense in defences:
@@ -295,11 +297,16 @@ def crossed(folder: Path, name: str) -> list[str]:
             lines.append(f"- **{defense}**: trivial on every model, or attacks on it failed: not judged.")
             continue
         beaten, kept = beaten[judged], list(beaten.model_a[judged])
+        there = table[(table.defense == defense) & table.model.isin(kept) & table.naive.notna()]
+        ignored = "" if there.empty else (
+            f" Attacks that ignore it report {there.naive.min():.3f} to {there.naive.max():.3f} robust, those that fit it "
+            f"{there.worst.min():.3f} to {there.worst.max():.3f}."
+        )  # fmt: skip
         gains, sure = -100 * beaten.difference, (beaten.p_holm < SIGNIFICANT) & (beaten.high < 0)
         cost, training = 100 * (clean[defense] - clean["none"])[kept], table[table.defense == defense].training_x.median()
         lines.append(
             f"- **{defense}** beats none beyond doubt on {sure.sum()} of {len(beaten)} models{left}: {gains.min():+.1f} to "
-            f"{gains.max():+.1f} points robust, {cost.min():+.1f} to {cost.max():+.1f} points clean, {training:.1f} x training."
+            f"{gains.max():+.1f} points robust, {cost.min():+.1f} to {cost.max():+.1f} points clean, {training:.1f} x training.{ignored}"
         )
     return lines
 
