@@ -1,4 +1,4 @@
-"""How long trainings of a preset take on this machine: a few steps and a validation of each are measured, the rest is multiplied.
+"""How long trainings of a preset take on this machine: a few steps and validations of each are measured, the rest is multiplied.
 
     python benchmarks/training_time.py [--model mail,late] [--defense none,pgd-at] [--preset quick] [--data phantoms]
 
@@ -18,15 +18,15 @@ from robustbench_med import defense, training
 from robustbench_med.data import Dataset, load
 from robustbench_med.models.registry import MODELS
 
-FEW, MORE = 2, 8
+FEW, MORE = 2, 10
 
 
 def minutes(model: str, layers: str, preset: str, dataset: Dataset) -> float:
     """Projected length of a whole training."""
     plan = defense.plan(model, layers, {}, training.preset(preset))
 
-    def seconds(steps: int) -> float:
-        recipe = {"steps": steps, "eval_every": steps, "freeze_bn": None, "settle_bn": False}
+    def seconds(steps: int, validations: int = 1) -> float:
+        recipe = {"steps": steps, "eval_every": steps // validations, "freeze_bn": None, "settle_bn": False}
         spec = training.make_spec(plan.model, dataset, preset, params={}, recipe=recipe, seed=0, layers=plan.training)
         checkpoint = training.train(spec, dataset, torch.device("cpu"), tick=lambda *_: None, say=lambda _: None)
         return float(checkpoint.sidecar["seconds"])
@@ -34,9 +34,9 @@ def minutes(model: str, layers: str, preset: str, dataset: Dataset) -> float:
     whole = training.make_spec(plan.model, dataset, preset, params={}, recipe={}, seed=0, layers=plan.training).recipe
     if whole.steps is None or whole.eval_every is None:
         raise SystemExit(f"{preset}: only recipes in steps, with validations every so many, are projected")
-    few, more = seconds(FEW), seconds(MORE)
-    step = (more - few) / (MORE - FEW)
-    return (whole.steps * step + whole.steps / whole.eval_every * (few - FEW * step)) / 60
+    few, more, often = seconds(FEW), seconds(MORE), seconds(MORE, validations=MORE)
+    step, validation = (more - few) / (MORE - FEW), (often - more) / (MORE - 1)
+    return (whole.steps * step + whole.steps / whole.eval_every * validation) / 60
 
 
 def main() -> None:
