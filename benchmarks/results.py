@@ -15,7 +15,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,7 @@ import pandas as pd
 from robustbench_med import statistics
 from robustbench_med.reports import certified, paper, plots, style
 from robustbench_med.reports.paired import SIGNIFICANT, clusters
-from robustbench_med.reports.tables import attack_name, is_trivial, leaderboard, marks
+from robustbench_med.reports.tables import attack_name, is_trivial, leaderboard, marks, quotable
 from robustbench_med.store import CERTIFICATES, Record, Store
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -271,12 +270,13 @@ def crossed(folder: Path, name: str) -> list[str]:
     models, defences = list(dict.fromkeys(table.model)), list(dict.fromkeys(table.defense))
     robust, clean = (table.pivot(index="model", columns="defense", values=v).loc[models, defences] for v in ("worst", "clean"))
     cells = {(row.model, row.defense): row for row in table.itertuples()}
+    judged = {key: quotable(cell.trust, str(cell.marks)) for key, cell in cells.items()}
     first = table.iloc[0]
     setting = f"{first.data}, {first['size']} px, {first.norm} {first.eps}, n = {first.n}"
-    hidden = pd.DataFrame([[doubted(cells[m, d]) for d in defences] for m in models], models, defences)
+    shown_there = pd.DataFrame([[judged[m, d] for d in defences] for m in models], models, defences)
     with style.plt.rc_context(style.STYLE):
         title = f"worst-case robust accuracy (-: trivial, or the attack failed)\n{setting}"
-        style.save(plots.matrix(robust.mask(hidden), title), DOCS / "figures" / f"results-{name}.png")
+        style.save(plots.matrix(robust.where(shown_there), title), DOCS / "figures" / f"results-{name}.png")
     seeds = "" if first.seeds == 1 else f", ± standard deviation over {first.seeds} trainings"
     lines = [f"**Worst-case robust accuracy (clean accuracy){seeds}; {setting}**", ""]
     lines += ["| model | " + " | ".join(defences) + " |", "|---" * (len(defences) + 1) + "|"]
@@ -291,12 +291,12 @@ def crossed(folder: Path, name: str) -> list[str]:
     lines.append("")
     for defense in defences[1:]:
         beaten = pairs[(pairs.defense_a == "none") & (pairs.defense_b == defense) & (pairs.model_a == pairs.model_b)]
-        judged = [not any(doubted(cells[model, name]) for name in ("none", defense)) for model in beaten.model_a]
-        left = f" ({len(judged) - sum(judged)} not judged: trivial, or their attack failed)" if not all(judged) else ""
-        if not any(judged):
+        both = [judged[model, "none"] and judged[model, defense] for model in beaten.model_a]
+        left = f" ({len(both) - sum(both)} not judged: trivial, or their attack failed)" if not all(both) else ""
+        if not any(both):
             lines.append(f"- **{defense}**: trivial on every model, or attacks on it failed: not judged.")
             continue
-        beaten, kept = beaten[judged], list(beaten.model_a[judged])
+        beaten, kept = beaten[both], list(beaten.model_a[both])
         there = table[(table.defense == defense) & table.model.isin(kept) & table.naive.notna()]
         ignored = "" if there.empty else (
             f" Attacks that ignore it report {there.naive.min():.3f} to {there.naive.max():.3f} robust, those that fit it "
@@ -309,11 +309,6 @@ def crossed(folder: Path, name: str) -> list[str]:
             f"{gains.max():+.1f} points robust, {cost.min():+.1f} to {cost.max():+.1f} points clean, {training:.1f} x training.{ignored}"
         )
     return lines
-
-
-def doubted(cell: Any) -> bool:
-    """Whether nothing can be said of a victim of a comparison's table."""
-    return is_trivial(str(cell.marks)) or cell.trust == "fail"
 
 
 HEAD = f"""# Results

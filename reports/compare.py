@@ -17,9 +17,9 @@ from matplotlib.lines import Line2D
 from robustbench_med.errors import UserError
 from robustbench_med.paths import write_text
 from robustbench_med.reports import paper, style
-from robustbench_med.reports.paired import CONTROL, SIGNIFICANT, pairs, relative, rows_of
+from robustbench_med.reports.paired import SIGNIFICANT, pairs, relative, rows_of
 from robustbench_med.reports.style import COLOURS, MARKERS, STYLE, outlined
-from robustbench_med.reports.tables import is_trivial
+from robustbench_med.reports.tables import is_trivial, quotable
 from robustbench_med.store import Record, Store
 
 FIGURE = "pareto.png"
@@ -104,11 +104,11 @@ def verdict(table: pd.DataFrame, paired: pd.DataFrame) -> list[str]:
     for keys, group in table.groupby(["data", "norm", "eps"], sort=False):
         if len(group) > 1:
             where = f"On {keys[0]} ({keys[1]}, {keys[2]})"
-            quotable = group[(group.trust != "fail") & ~group.marks.map(is_trivial)]
-            if quotable.empty:
+            judged = group[list(map(quotable, group.trust, group.marks))]
+            if judged.empty:
                 sentences.append(f"{where} no victim can be called the best: all are trivial, or their attacks failed.")
                 continue
-            best = quotable.iloc[int(quotable.worst.argmax())]
+            best = judged.iloc[int(judged.worst.argmax())]
             if best.worst == 0:
                 sentences.append(f"{where} nothing withstands: for every sample of every victim some attack succeeds.")
                 continue
@@ -229,7 +229,7 @@ def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:
     first = group.iloc[0]
     names = list(group.columns)
     attacks = names[names.index("clean") + 1 : names.index("worst")]
-    real = [attack for attack in attacks if attack != CONTROL and group[attack].notna().any()]
+    real = [attack for attack in attacks if attack != paper.CONTROL and group[attack].notna().any()]
     heads = [paper.Column(name) for name in ("model", "defence")] + [paper.Column(name, "high") for name in ("clean", *real)]
     heads += [paper.Column("worst case", "high"), paper.Column("naive"), paper.Column("training x", digits=1), paper.Column("GFLOPs")]
     rows = []

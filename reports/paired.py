@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from robustbench_med import statistics
 from robustbench_med.naming import canonical_hash, radius_label
+from robustbench_med.reports.paper import CONTROL
 from robustbench_med.reports.tables import TRUST, attack_name, marks, trust
 from robustbench_med.store import Record, Store
 
-CONTROL = "noise"
 SIGNIFICANT = 0.05
 
 

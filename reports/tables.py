@@ -207,6 +207,11 @@ def is_trivial(marks: str) -> bool:
     return any(mark.startswith("trivial on ") for mark in marks.split("; "))
 
 
+def quotable(trust: str, marks: str) -> bool:
+    """Whether anything can be said of a row: its victim is not trivial, and no sign says that an attack on it failed."""
+    return trust != "fail" and not is_trivial(marks)
+
+
 def long_form(records: Sequence[Record]) -> pd.DataFrame:
     """One row a record x task x metric, with the record's hash: everything measured, for statistics software."""
     rows = []
