@@ -26,8 +26,9 @@ from robustbench_med.attacks.minimal import Minimal, scaled_size
 from robustbench_med.attacks.noise import noise
 from robustbench_med.attacks.pgd import pgd
 from robustbench_med.attacks.square import square
+from robustbench_med.attacks.streams import SCHEME, Draws, Streams, derive_seed, seeded, takes_generators
 from robustbench_med.attacks.transfer import transfer
-from robustbench_med.attacks.view import Passes, RefusedError, Streams, Threat, View, derive_seed
+from robustbench_med.attacks.view import Passes, RefusedError, Threat, View
 
 Attack = Callable[..., Tensor]
 ATTACKS: dict[str, Attack] = {
@@ -152,9 +153,11 @@ __all__ = [
     "ENGINES",
     "LOSSES",
     "MINIMAL",
+    "SCHEME",
     "UNSCALED",
     "UNTARGETED",
     "Attack",
+    "Draws",
     "Minimal",
     "Passes",
     "Ray",
@@ -170,4 +173,6 @@ __all__ = [
     "radius_free",
     "ran",
     "scaled_size",
+    "seeded",
+    "takes_generators",
 ]

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from robustbench_med.attacks.losses import dlr_towards, over_tasks
 from robustbench_med.attacks.pgd import Contest
-from robustbench_med.attacks.view import Objective, RefusedError, Streams, Threat, View, named, of_standing
+from robustbench_med.attacks.streams import Streams
+from robustbench_med.attacks.view import Objective, RefusedError, Threat, View, named, of_standing
 
 MOMENTUM = 0.75  # alpha of eq. 3
 
@@ -42,7 +43,9 @@ def apgd(
         if len(rows) == 0:
             break
         start = view.random_point(x[rows], threat, streams.take(rows))
-        contest.enter(rows, climb(view, start, x[rows], y[rows], threat, steps=steps, loss=loss, rho=rho, eot=eot))
+        with view.only(rows):
+            candidate = climb(view, start, x[rows], y[rows], threat, steps=steps, loss=loss, rho=rho, eot=eot)
+        contest.enter(rows, candidate)
     return contest.best
 
 
@@ -79,7 +82,9 @@ def apgd_t(
             break
         start = view.random_point(x[rows], threat, streams.take(rows))
         towards = torch.cat((y, other), 1)[rows]
-        contest.enter(rows, climb(view, start, x[rows], towards, threat, steps=steps, loss=objective, rho=rho, eot=eot))
+        with view.only(rows):
+            candidate = climb(view, start, x[rows], towards, threat, steps=steps, loss=objective, rho=rho, eot=eot)
+        contest.enter(rows, candidate)
     return contest.best
 
 
@@ -103,11 +108,12 @@ def climb(
     x_prev, x_max, grad_max, f_max, f_check = x, x.clone(), grad.clone(), value.clone(), value.clone()
     size, rises, halved, since = x.new_full((len(x), 1), 2.0), torch.zeros_like(value), torch.ones_like(value, dtype=torch.bool), 0
     for i in range(steps):
-        if deterministic and not (stands := fewest[rows] > 0).all():
+        stands = fewest[rows] > 0
+        if deterministic and not stands.any():
+            break
+        if deterministic and not view.random and not stands.all():
             state = (rows, x, x_prev, x0, y, grad, value, x_max, grad_max, f_max, f_check, size, rises, halved)
             rows, x, x_prev, x0, y, grad, value, x_max, grad_max, f_max, f_check, size, rises, halved = (kept[stands] for kept in state)
-            if len(rows) == 0:
-                break
         a = MOMENTUM if i else 1.0
         z = view.project(x + size * view.steepest(grad, threat), x0, threat)
         x, x_prev = view.project(x + a * (z - x) + (1 - a) * (x - x_prev), x0, threat), x
@@ -117,7 +123,7 @@ def climb(
         losses[i + 1, rows] = value
         higher = value > f_max
         x_max[higher], grad_max[higher], f_max[higher] = x[higher], grad[higher], value[higher]
-        better = (gradient.standing < fewest[rows]) | ((gradient.standing == fewest[rows]) & higher)
+        better = ((gradient.standing < fewest[rows]) | ((gradient.standing == fewest[rows]) & higher)) & (fewest[rows] > 0)
         result[rows[better]], fewest[rows[better]] = x[better], gradient.standing[better]
         since += 1
         if since == window:  # a checkpoint of the paper: conditions 1 and 2 of section 3.2

@@ -12,7 +12,8 @@ from robustbench_med.attacks.fab import fab
 from robustbench_med.attacks.losses import DLR_TARGETED, FEWEST_CLASSES
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.square import square
-from robustbench_med.attacks.view import RefusedError, Streams, Threat, View
+from robustbench_med.attacks.streams import Streams
+from robustbench_med.attacks.view import RefusedError, Threat, View
 
 VERSIONS = ("auto", "standard", "rand", "few-class")
 MEMBERS: dict[str, Callable[..., Tensor]] = {"apgd": apgd, "apgd-t": apgd_t, "fab": fab, "square": square}
@@ -49,7 +50,9 @@ def autoattack(
     for name, given in members(version, steps=steps, targets=targets, queries=queries, eot=eot):
         rows = contest.open()
         if len(rows):
-            contest.enter(rows, MEMBERS[name](view, x[rows], y[rows], threat, streams.take(rows), **given))
+            with view.only(rows):
+                candidate = MEMBERS[name](view, x[rows], y[rows], threat, streams.take(rows), **given)
+            contest.enter(rows, candidate)
     return contest.best
 
 

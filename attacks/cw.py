@@ -7,7 +7,8 @@ from torch import Tensor
 
 from robustbench_med.attacks.losses import margin, over_tasks
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
-from robustbench_med.attacks.view import Objective, Streams, Threat, View
+from robustbench_med.attacks.streams import Streams
+from robustbench_med.attacks.view import Objective, Threat, View
 
 B1, B2 = 0.9, 0.999  # Adam
 FINAL_PACE = 0.01  # of lr, at the last step: one step of 0.01 in every pixel of a large image is longer than many a perturbation
@@ -55,11 +56,12 @@ def cw_minimal(
     linf = threat.norm == "Linf"
     lower, upper = x.new_zeros(len(x)), x.new_full((len(x),), 1.0 if linf else torch.inf)
     value = x.new_full((len(x),), max(threat.radii) if linf else c)  # tau, or c
-    rows = smallest.size[-1].nonzero().squeeze(1)
+    rows = smallest.open()
     for _ in range(search):
         if len(rows) == 0:
             break
-        success = descend(view, x, y, threat, rows, value[rows], smallest, steps=steps, lr=lr, eot=eot)
+        with view.only(rows):
+            success = descend(view, x, y, threat, rows, value[rows], smallest, steps=steps, lr=lr, eot=eot)
         now = value[rows]
         if linf:  # success: a smaller box
             upper[rows] = torch.where(success, torch.minimum(now, smallest.size[-1, rows]), upper[rows])
@@ -90,7 +92,7 @@ def descend(
         at = (x0 + p * u).clamp(0, 1)
         gradient = view.gradient(at, y, threat, loss=objective, eot=eot)
         broken |= smallest.offer(rows, at, gradient.standing)
-        if linf and view.draws == 1 and bool(broken.all()):
+        if linf and not view.random and bool(broken.all()):
             return broken
         down = -p * gradient.direction if linf else 2 * u - weight[:, None] * p * gradient.direction
         first, second = B1 * first + (1 - B1) * down, B2 * second + (1 - B2) * down**2

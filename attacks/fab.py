@@ -10,7 +10,8 @@ from torch import Tensor
 
 from robustbench_med.attacks.losses import margin, margin_towards
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
-from robustbench_med.attacks.view import Norm, Objective, Streams, Threat, View, standing
+from robustbench_med.attacks.streams import Streams
+from robustbench_med.attacks.view import Norm, Objective, Threat, View, standing
 
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
 
@@ -32,7 +33,7 @@ def fab(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, s
 def fab_minimal(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int, targets: int, eot: int) -> Minimal:
     """`fab`, whatever the size of what it finds."""
     smallest = Smallest(view, x, y, threat)
-    rows = smallest.size[-1].nonzero().squeeze(1)  # those not wrong already
+    rows = smallest.open()
     if max(threat.radii) == 0 or len(rows) == 0:
         return smallest.found()
     goals = [threat.tasks] + ([(t,) for t in threat.tasks] if len(threat.tasks) > 1 else [])
@@ -40,7 +41,8 @@ def fab_minimal(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Strea
     for tasks in goals:
         for aim in aims:
             towards = torch.cat((y, aim), 1)
-            search(view, x, towards, threat, replace(threat, tasks=tasks), rows, smallest, steps=steps, eot=eot)
+            with view.only(rows):
+                search(view, x, towards, threat, replace(threat, tasks=tasks), rows, smallest, steps=steps, eot=eot)
     return smallest.found()
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.view import Streams, Threat, View
+from robustbench_med.attacks.streams import Streams
+from robustbench_med.attacks.view import Threat, View
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks.engines.art import NORMS, classifier, load, numpy_seeded
 from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
-from robustbench_med.attacks.view import RefusedError, Streams, Threat, View, standing
+from robustbench_med.attacks.streams import Streams
+from robustbench_med.attacks.view import RefusedError, Threat, View, standing
 
 
 class Decision(nn.Module):
@@ -64,27 +65,36 @@ def hopskipjump_minimal(
     smallest = Smallest(view, x, y, threat)
     if max(threat.radii) == 0:
         return smallest.found()
-    evasion = load()
     for i in smallest.size[-1].nonzero().squeeze(1).tolist():
         row = torch.tensor([i], device=x.device)
-        model = Decision(view, x[row], y[row], threat, eot).eval()
-        start = first_adversarial(model, streams.take(row), initial)
-        if start is None:
-            continue
-        with numpy_seeded(int(torch.randint(2**31 - 1, (), generator=streams.generators[i]))):
-            attack = evasion.HopSkipJump(
-                classifier(model, x[row], 2),
-                norm=NORMS[threat.norm],
-                max_iter=steps,
-                max_eval=evaluations,
-                init_eval=initial,
-                verbose=False,
-            )
-            image = attack.generate(x[row].cpu().numpy(), y=np.zeros(1, dtype=np.int64), x_adv_init=start.cpu().numpy())
-        found = model.place(torch.from_numpy(image).to(x))
-        smallest.offer(row, found, view.standing(found, y[row], threat))
-        smallest.last(row, found)
+        with view.only(row):
+            found = boundary_point(view, x[row], y[row], threat, streams.take(row), steps, evaluations, initial, eot)
+            if found is None:
+                continue
+            smallest.offer(row, found, view.standing(found, y[row], threat))
+            smallest.last(row, found)
     return smallest.found()
+
+
+def boundary_point(
+    view: View, x: Tensor, y: Tensor, threat: Threat, stream: Streams, steps: int, evaluations: int, initial: int, eot: int
+) -> Tensor | None:
+    """Where ART ends from a random adversarial of one sample x (1, D), or None where there is none to start from."""
+    evasion, model = load(), Decision(view, x, y, threat, eot).eval()
+    start = first_adversarial(model, stream, initial)
+    if start is None:
+        return None
+    with numpy_seeded(int(torch.randint(2**31 - 1, (), generator=stream.generators[0]))):
+        attack = evasion.HopSkipJump(
+            classifier(model, x, 2),
+            norm=NORMS[threat.norm],
+            max_iter=steps,
+            max_eval=evaluations,
+            init_eval=initial,
+            verbose=False,
+        )
+        image = attack.generate(x.cpu().numpy(), y=np.zeros(1, dtype=np.int64), x_adv_init=start.cpu().numpy())
+    return model.place(torch.from_numpy(image).to(x))
 
 
 def first_adversarial(model: Decision, stream: Streams, tries: int) -> Tensor | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from robustbench_med.attacks.pgd import ascend
-from robustbench_med.attacks.view import Streams, Threat, View
+from robustbench_med.attacks.streams import Streams
+from robustbench_med.attacks.view import Threat, View
 
 
 def mim(

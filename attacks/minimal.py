@@ -73,6 +73,11 @@ class Smallest:
         self.size = x0.new_full((self.n_tasks, len(x0)), torch.inf)
         self.offer(torch.arange(len(x0), device=x0.device), x0, view.standing(x0, y, threat))
 
+    def open(self) -> Tensor:
+        """Rows of the samples that are not wrong already; all of them where the batch must stay together."""
+        left = self.size[-1] > 0
+        return (left | left.any() if self.view.whole else left).nonzero().squeeze(1)
+
     def offer(self, rows: Tensor, x: Tensor, share: Tensor) -> Tensor:
         """Offers x (len(rows), D) with the `share` still standing; returns which of them break every task."""
         size = scaled_size(self.view, x, self.x0[rows], self.threat)

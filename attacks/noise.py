@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from robustbench_med.attacks.view import Streams, Threat, View
+from robustbench_med.attacks.streams import Streams
+from robustbench_med.attacks.view import Threat, View
 
 
 def noise(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams) -> Tensor:

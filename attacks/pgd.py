@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.view import Objective, Streams, Threat, View, named
+from robustbench_med.attacks.streams import Streams
+from robustbench_med.attacks.view import Objective, Threat, View, named
 
 
 def pgd(
@@ -48,7 +49,9 @@ def pgd(
         rows = contest.open()
         if len(rows) == 0:
             break
-        contest.enter(rows, one_run(rows))
+        with view.only(rows):
+            candidate = one_run(rows)
+        contest.enter(rows, candidate)
     return contest.best
 
 
@@ -63,13 +66,15 @@ class Contest:
         self.best, self.lowest = x.clone(), x.new_full((len(x),), torch.inf)
 
     def open(self) -> Tensor:
-        """Rows of the samples on which something still stands."""
-        return (self.lowest > 0).nonzero().squeeze(1).cpu()
+        """Rows of the samples on which something still stands; all of them where the batch must stay together."""
+        stands = self.lowest > 0
+        return (stands | stands.any() if self.view.whole else stands).nonzero().squeeze(1).cpu()
 
     def enter(self, rows: Tensor, candidate: Tensor) -> None:
         """Measures candidates (len(rows), D) on fresh draws and keeps the better ones."""
         rows = rows.to(self.best.device)
-        share = self.view.standing(candidate, self.y[rows], self.threat)
+        with self.view.only(rows):
+            share = self.view.standing(candidate, self.y[rows], self.threat)
         better = share < self.lowest[rows]
         self.best[rows[better]], self.lowest[rows[better]] = candidate[better], share[better]
 
@@ -88,7 +93,7 @@ def ascend(
     keep: str,
     momentum: float = 0.0,
 ) -> Tensor:
-    """Projected steps from x. The batch shrinks as samples fall; a stochastic victim's noisy iterates are not compared.
+    """Projected steps from x. The batch shrinks as samples fall, unless the victim is random, whose noisy iterates are not compared.
 
     `momentum` mu replaces the gradient by g <- mu g + grad / |grad|_1 (arXiv 1710.06081, eq. 6).
     """
@@ -100,8 +105,8 @@ def ascend(
     view.trace(losses)
 
     def record(x: Tensor, share: Tensor) -> None:
-        """Later iterates win ties: their loss is usually higher."""
-        improved = share <= fewest[alive]
+        """Later iterates win ties: their loss is usually higher. A sample that fell keeps what felled it."""
+        improved = (share <= fewest[alive]) & (fewest[alive] > 0)
         best[alive[improved]], fewest[alive[improved]] = x[improved], share[improved]
 
     for i in range(steps):
@@ -113,10 +118,10 @@ def ascend(
         if compare:
             record(x, gradient.standing)
             stands = gradient.standing > 0
-            if not stands.all():
+            if not stands.any():
+                return best
+            if not stands.all() and not view.random:
                 alive, x, x0, y, direction, gathered = (kept[stands] for kept in (alive, x, x0, y, direction, gathered))
-                if len(alive) == 0:
-                    return best
         x = view.project(x + step_size * view.steepest(direction, threat), x0, threat)
     if not compare:
         return x

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.view import Segment, Streams, Threat, View, named, standing
+from robustbench_med.attacks.streams import Streams
+from robustbench_med.attacks.view import Segment, Threat, View, named, standing
 
 AHEAD = 16
 """Candidates scored at once while fewer samples than that are left: a small batch costs little more than one sample."""
@@ -46,7 +47,7 @@ def square(
         return x.clone()
     best = stripes(view, x, threat, streams)
     value, share = score(view, best, y, threat, loss, eot)
-    random = view.draws > 1
+    random = view.random
     patch = patch_linf if threat.norm == "Linf" else patch_l2
     query = [1] * len(x)
     while rows := open_rows(query, share, queries, random):

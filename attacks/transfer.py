@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from robustbench_med.attacks.pgd import Contest, pgd
-from robustbench_med.attacks.view import Streams, Threat, View
+from robustbench_med.attacks.streams import Streams
+from robustbench_med.attacks.view import Threat, View
 
 
 def transfer(
@@ -36,9 +38,12 @@ def transfer(
         rows = contest.open()
         if len(rows) == 0:
             break
-        candidate = pgd(
-            source, x[rows], y[rows], threat, streams.take(rows), steps=steps, step_size=step_size, loss=loss, eot=eot, keep="last"
-        )
+        if source.whole:
+            rows = torch.arange(len(x))
+        with source.only(rows):
+            candidate = pgd(
+                source, x[rows], y[rows], threat, streams.take(rows), steps=steps, step_size=step_size, loss=loss, eot=eot, keep="last"
+            )
         view.passes.forward += source.passes.forward
         view.passes.backward += source.passes.backward
         source.passes.forward = source.passes.backward = 0

@@ -6,7 +6,7 @@ projection on it, and a loss.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_med.attacks.losses import LOSSES, over_tasks
+from robustbench_med.attacks.streams import Draws, Streams
 
 Norm = Literal["Linf", "L2"]
 Objective = Callable[[Sequence[Tensor], Tensor], Tensor]
@@ -52,40 +53,6 @@ class Segment:
     stop: int
 
 
-class Streams:
-    """Random numbers of a batch: one generator per sample, so that what a sample gets depends on nothing but itself."""
-
-    def __init__(self, generators: Sequence[torch.Generator]) -> None:
-        self.generators = list(generators)
-
-    @classmethod
-    def seeded(cls, seed: int, sample_ids: Sequence[str], purpose: str) -> Streams:
-        """Generators seeded from (run seed, sample id, purpose), the purpose being the attack's name."""
-        return cls([torch.Generator().manual_seed(derive_seed(seed, purpose, sample)) for sample in sample_ids])
-
-    def uniform(self, dim: int) -> Tensor:
-        """(B, dim) from U[0, 1), on the CPU."""
-        return torch.stack([torch.rand(dim, generator=g) for g in self.generators])
-
-    def normal(self, dim: int) -> Tensor:
-        """(B, dim) from N(0, 1), on the CPU."""
-        return torch.stack([torch.randn(dim, generator=g) for g in self.generators])
-
-    def integers(self, low: int, high: Sequence[int]) -> Tensor:
-        """(B, len(high)): column j uniform on low ... high[j] - 1, on the CPU."""
-        return low + (self.uniform(len(high)).double() * (torch.tensor(high, dtype=torch.double) - low)).long()
-
-    def take(self, rows: Tensor) -> Streams:
-        """The streams of some samples: the same generators, not copies."""
-        return Streams([self.generators[i] for i in rows.tolist()])
-
-
-def derive_seed(*parts: object) -> int:
-    """A 63-bit seed from any printable parts, the same on every machine."""
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
 @dataclass
 class Passes:
     """Forward and backward passes, counted in samples."""
@@ -109,6 +76,8 @@ class View:
         self.victim = victim
         self.draws = draws
         self.batch_draws = batch_draws
+        self.own: Draws | None = None
+        """The seeds of a random victim's own numbers; None for a deterministic one, and where global generators are left as they are."""
         self.passes = Passes()
         self.nonfinite_gradients = 0
         self.losses: Tensor | None = None
@@ -131,15 +100,30 @@ class View:
         return torch.cat([modality.flatten(1) for modality in modalities], 1)
 
     def unpack(self, x: Tensor) -> list[Tensor]:
-        """(B, D) -> M tensors (B, C_m, H_m, W_m)."""
-        return [x[:, s.start : s.stop].unflatten(1, s.shape) for s in self.segments]
+        """(B, D) -> M contiguous tensors (B, C_m, H_m, W_m)."""
+        return [x[:, s.start : s.stop].contiguous().unflatten(1, s.shape) for s in self.segments]
 
     # --- the victim ------------------------------------------------------------------------------------------------------
 
     def logits(self, x: Tensor) -> tuple[Tensor, ...]:
         """One forward pass: a (B, classes) tensor per task."""
         self.passes.forward += len(x)
-        return tuple(self.victim(*self.unpack(x)))
+        modalities = self.unpack(x)
+        return tuple(self.victim(*modalities)) if self.own is None else self.own.run(self.victim, modalities)
+
+    @property
+    def random(self) -> bool:
+        """Whether two passes may differ: a lucky draw is then no success, and no sample leaves the batch by itself."""
+        return self.draws > 1 or self.own is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the batch must stay together to the end: the victim draws for it as a whole, or its samples look at each other."""
+        return self.own is not None and self.own.whole
+
+    def only(self, rows: Tensor) -> contextlib.AbstractContextManager[None]:
+        """Inside, passes are over these rows of the batch alone: a victim that draws for each sample has to know whose numbers."""
+        return contextlib.nullcontext() if self.own is None else self.own.only(rows)
 
     @torch.no_grad()
     def predictions(self, x: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustbench_med.evaluation import seeded
+from robustbench_med.attacks import seeded
 
 SETTLING_PASSES, SETTLING_MOMENTUM, FOLLOWING_MOMENTUM = 100, 0.05, 0.01
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Sequence
@@ -11,17 +12,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from robustbench_med import cost, defense, smoothing, statistics, training
+from robustbench_med import cost, defense, probes, smoothing, statistics, training
+from robustbench_med.attacks import SCHEME, Threat
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.device import BatchSize, choose_device
 from robustbench_med.errors import UserError
+from robustbench_med.evaluation import Setting
 from robustbench_med.job import Job, announce_limit, load_all, on_disk
 from robustbench_med.models.defenses import Defended
 from robustbench_med.models.defenses.randomised import InputNoise
 from robustbench_med.naming import canonical_hash
 from robustbench_med.paths import writable_folder
 from robustbench_med.plan import check_names, sample_limit
-from robustbench_med.runner import Victim, Victims, identity
+from robustbench_med.runner import Victim, Victims, identity, one_gradient
 from robustbench_med.spec import Cell, RunSpec, cells
 from robustbench_med.store import CERTIFICATES, Record, Store
 from robustbench_med.versions import versions
@@ -61,12 +64,14 @@ def certify(spec: RunSpec, job: Job, *, sigmas: Sequence[float] = (), n0: int, n
             samples = dataset.splits["test"].head(sample_limit(level))
             every = tuple(range(len(dataset.modalities)))
             for noised in [every, *((m,) for m in every if per_modality and len(every) > 1)]:
-                records.append(_certificate(cell, dataset, victim, samples, noised, store, device, batch, job, n0=n0, n=n, alpha=alpha))
+                draws = {"n0": n0, "n": n, "alpha": alpha}
+                records.append(_certificate(cell, level, dataset, victim, samples, noised, store, device, batch, job, draws))
     return records
 
 
 def _certificate(
     cell: Cell,
+    spec: RunSpec,
     dataset: Dataset,
     victim: Victim,
     samples: Samples,
@@ -75,17 +80,18 @@ def _certificate(
     device: torch.device,
     batch: BatchSize,
     job: Job,
-    *,
-    n0: int,
-    n: int,
-    alpha: float,
+    draws: dict[str, Any],
 ) -> Record:
     """The record of one victim with noise on these modalities, from the store or certified now."""
     base, sigma = unsmoothed(victim.module)
+    drawing = probes.examine(base, samples, device, cell.seed).drawing
+    whole = drawing == "batch"
+    together = {"chunk": spec.chunk} if whole else {}
     resolved = {
-        **identity(cell, dataset, victim, len(samples)),
-        "certificate": {"sigma": sigma, "noised": list(noised), "n0": n0, "n": n, "alpha": alpha},
+        **identity(victim, dataset, samples),
+        "certificate": {"sigma": sigma, "noised": list(noised), **draws, **together},
         "seed": cell.seed,
+        "randomness": SCHEME,
     }
     spec_hash = canonical_hash(resolved)
     name = JOINT if len(noised) == len(dataset.modalities) else dataset.modalities[noised[0]] + " alone"
@@ -102,16 +108,15 @@ def _certificate(
                 samples,
                 sigma=sigma,
                 noised=noised,
-                n0=n0,
-                n=n,
-                alpha=alpha,
-                seed=cell.seed,
-                device=device,
-                batch_size=batch.size,
+                **draws,
+                drawing=drawing,
+                setting=Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, chunk=spec.chunk),
                 tick=lambda done: advance(done, ""),
             )
 
-    found = batch.fit(work)
+    threat = Threat("L2", tuple(1.0 for _ in dataset.modalities), tuple(range(len(dataset.tasks))))
+    fits = functools.partial(one_gradient, base, samples, threat, device)
+    found = batch.hold(work, spec.chunk, fits) if whole else batch.fit(work)
     record = {"hash": spec_hash, "spec": resolved, **described(cell, dataset, samples, found), "noised": name}
     record["environment"] = {"device": device_name, "versions": versions(), "started": started, "seconds": time.time() - started}
     arrays = {"ids": np.array(samples.ids), "labels": samples.labels.numpy(), "predicted": found.predicted}

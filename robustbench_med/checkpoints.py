@@ -19,7 +19,7 @@ from torch import nn
 from robustbench_med.errors import UserError
 from robustbench_med.models.own import label
 from robustbench_med.models.registry import ZOO
-from robustbench_med.naming import canonical_hash
+from robustbench_med.naming import training_hash
 from robustbench_med.paths import home, write_atomically, write_text
 from robustbench_med.spec import TrainSpec
 
@@ -47,7 +47,7 @@ def name_of(spec: TrainSpec) -> str:
     """File name (no suffix) of the checkpoint a spec leads to."""
     victim = "+".join((spec.name.replace(":", "-"), *(layer.name for layer in spec.defense)))
     fold = "" if spec.fold is None else f"-fold{spec.fold[0]}of{spec.fold[1]}"
-    return f"{victim}-{spec.data}{fold}-{spec.preset}-s{spec.seed}-{canonical_hash(spec)[:12]}"
+    return f"{victim}-{spec.data}{fold}-{spec.preset}-s{spec.seed}-{training_hash(spec)[:12]}"
 
 
 def cached_path(spec: TrainSpec) -> Path:
@@ -60,7 +60,7 @@ def find(spec: TrainSpec) -> Checkpoint | None:
     path = cached_path(spec)
     if path.with_suffix(".json").exists() and path.exists():
         return open_checkpoint(path)
-    wanted = {canonical_hash(spec), canonical_hash(spec.model_copy(update={"half": True}))}
+    wanted = {training_hash(spec), training_hash(spec.model_copy(update={"half": True}))}
     for sidecar in ZOO.iterdir():
         if sidecar.name.endswith(".json") and json.loads(sidecar.read_text())["training_hash"] in wanted:
             with as_file(ZOO / sidecar.name.replace(".json", ".safetensors")) as weights:
@@ -143,7 +143,7 @@ def save(path: Path, state: dict[str, torch.Tensor], spec: TrainSpec, details: d
     write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary))
     sidecar = {
         "training": spec.model_dump(mode="json"),
-        "training_hash": canonical_hash(spec),
+        "training_hash": training_hash(spec),
         "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         **details,
     }

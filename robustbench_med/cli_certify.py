@@ -12,6 +12,8 @@ from robustbench_med.cli_options import (
     WHAT,
     WHERE,
     Accept,
+    AllowBatchDependent,
+    Chunk,
     Data,
     DataRoot,
     DefenseParams,
@@ -55,6 +57,8 @@ def certify(
     seed: Annotated[str, typer.Option(help="Seeds of the draws, comma-separated.", rich_help_panel=HOW)] = "0",
     train_seed: Annotated[str, typer.Option(help="Seeds of the training, comma-separated.", rich_help_panel=WHAT)] = "0",
     limit: Annotated[int | None, typer.Option(help="First n test samples, 0 = all (default: the preset's).", rich_help_panel=WHAT)] = None,
+    chunk: Chunk = None,
+    allow_batch_dependent: AllowBatchDependent = False,
     preset: Preset = "quick",
     size: Size = None,
     preprocess: Preprocess = [],
@@ -98,6 +102,8 @@ def certify(
         "seed": listed(seed),
         "train_seed": listed(train_seed),
         "limit": limit,
+        "chunk": chunk,
+        "allow_batch_dependent": allow_batch_dependent or None,
         "preset": preset,
         "size": size,
         "preprocessing": spec.assignments(preprocess),
@@ -115,7 +121,7 @@ def certify(
         force=force,
         display=display,
     )
-    wanted = spec.validate(spec.RunSpec, given, "certify")
+    wanted = spec.validate(spec.RunSpec, {key: value for key, value in given.items() if value is not None}, "certify")
     sigmas = [] if sigma is None else spec.positive_numbers(sigma, "--sigma")
     records = certification.certify(wanted, job, sigmas=sigmas, n0=n0, n=n, alpha=alpha, per_modality=per_modality)
     certified.write(out)

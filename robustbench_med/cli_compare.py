@@ -13,7 +13,9 @@ from robustbench_med.cli_options import (
     WHAT,
     WHERE,
     Accept,
+    AllowBatchDependent,
     Checkpoint,
+    Chunk,
     Data,
     DataRoot,
     DefenseParams,
@@ -56,6 +58,8 @@ def compare(
     seed: Annotated[str, typer.Option(help="Seeds of the evaluation, comma-separated.", rich_help_panel=HOW)] = "0",
     train_seed: Annotated[str, typer.Option(help="Seeds of the training, comma-separated.", rich_help_panel=WHAT)] = "0",
     limit: Annotated[int | None, typer.Option(help="First n test samples, 0 = all (default: the preset's).", rich_help_panel=WHAT)] = None,
+    chunk: Chunk = None,
+    allow_batch_dependent: AllowBatchDependent = False,
     preset: Preset = "quick",
     size: Size = None,
     folds: Folds = None,
@@ -104,6 +108,8 @@ def compare(
         "seed": listed(seed),
         "train_seed": listed(train_seed),
         "limit": limit,
+        "chunk": chunk,
+        "allow_batch_dependent": allow_batch_dependent or None,
         "preset": preset,
         "size": size,
         "folds": folds,
@@ -123,7 +129,9 @@ def compare(
         force=force,
         display=display,
     )
-    entries = comparison.compare(spec.validate(spec.RunSpec, given, "compare"), job)
+    entries = comparison.compare(
+        spec.validate(spec.RunSpec, {key: value for key, value in given.items() if value is not None}, "compare"), job
+    )
     command = shlex.join(["medrobust", *sys.argv[1:]])
     text = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started)
     display.show(terminal.page(text.rpartition("\n![")[0]))

@@ -59,6 +59,23 @@ TrainSeeds = Annotated[
 Draws = Annotated[
     int | None, typer.Option("--draws", help="Forward passes per prediction of a random model (default 16).", rich_help_panel=HOW)
 ]
+Chunk = Annotated[
+    int | None,
+    typer.Option(
+        "--chunk",
+        help="Samples that stay together where predictions depend on the batch, as of random models that draw for it as a whole; part of a "
+        "record's identity, which --batch-size is not (default 32).",
+        rich_help_panel=HOW,
+    ),
+]
+AllowBatchDependent = Annotated[
+    bool,
+    typer.Option(
+        "--allow-batch-dependent",
+        help="Evaluate a model whose prediction for an image depends on its neighbours in the batch; marked, its trust fails.",
+        rich_help_panel=HOW,
+    ),
+]
 DefenseParams = Annotated[
     list[str],
     typer.Option(

@@ -47,6 +47,24 @@ class BatchSize:
         self.size = FIRST_BATCH_SIZE if self.auto else int(text)
         self.display = display
 
+    def hold(self, work: Callable[[], T], chunk: int, fits: Callable[[int], object]) -> T:
+        """Calls `work`, which keeps `chunk` samples together whatever the batch size; too little memory is a UserError with what fits.
+
+        `fits(n)` makes the passes of n samples that need most memory.
+        """
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            size = largest(chunk // 2, fits)
+            advice = f"--chunk {size} fits, and gives another record" if size else "not even one sample fits"
+            raise UserError(
+                f"out of memory with chunks of {chunk} samples, which stay together since predictions depend on the batch; {advice}"
+            ) from error
+
     def fit(self, work: Callable[[], T]) -> T:
         """Calls `work` until it fits into memory."""
         while True:
@@ -61,6 +79,20 @@ class BatchSize:
                 self.display.warn(f"out of memory; going on with {self.size} samples a batch")
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
+
+
+def largest(size: int, fits: Callable[[int], object]) -> int:
+    """The largest of size, size / 2, size / 4 ... for which `fits` does not run out of memory; 0 where none is."""
+    while size:
+        try:
+            fits(size)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            size //= 2
+        else:
+            break
+    return size
 
 
 def out_of_memory(error: BaseException) -> bool:

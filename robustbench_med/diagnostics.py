@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from robustbench_med import statistics
 from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import Clean, Method, Outcome, Setting, batches, seeded, single_draw
+from robustbench_med.evaluation import Clean, Drawing, Method, Outcome, Setting, drawn, single_draw, source_view, together
 
 Verdict = Literal["pass", "warn", "fail"]
 ORDER: tuple[Verdict, ...] = ("pass", "warn", "fail")
@@ -135,6 +136,11 @@ def still_rising(losses: Sequence[float]) -> Sign:
     return Sign("not converged", verdict(share, RISING, math.inf), share, text, "Raise steps, or step_size, until the loss stands still.")
 
 
+def depends_on_batch(reason: str) -> Sign:
+    """A prediction that depends on the neighbours in the batch is none of the image."""
+    return Sign("depends on its batch", "fail", None, reason, "Mend the victim: use running statistics at inference, one image at a time.")
+
+
 def silent_success(lost: float, tolerance: float) -> Sign:
     """Samples that some iterate broke and the last one does not: an attack that returns its last iterate loses them."""
     text = f"an attack that returned its last iterate would lose {100 * lost:.1f} points; keep=best does not"
@@ -202,7 +208,7 @@ def of_cell(
         if method.name != "noise":
             right = np.flatnonzero(clean.right[:, tasks].max(1) > 0)[:GRADIENT_SAMPLES]
             if len(right):
-                signs.append(zero_gradient(start_gradient(victim, samples, right, threat, clean.draws, setting)))
+                signs.append(zero_gradient(start_gradient(victim, samples, right, threat, clean, setting)))
             if noise is not None:
                 signs.append(beats_noise(noise, outcome.figures["robust"], tolerance))
     losses = outcome.figures.get("attack_loss") or []
@@ -222,15 +228,15 @@ def tells_convergence(clean: Clean, method: Method) -> bool:
     return method.parameters.get("keep") == "best" and not clean.stochastic
 
 
-def start_gradient(victim: nn.Module, samples: Samples, rows: Any, threat: Threat, draws: int, setting: Setting) -> Tensor:
+def start_gradient(victim: nn.Module, samples: Samples, rows: Any, threat: Threat, clean: Clean, setting: Setting) -> Tensor:
     """Gradient of cross-entropy at the clean images of `rows`, with respect to what may move."""
-    view = View(victim, [tuple(m.shape[1:]) for m in samples.batch([0])], draws=draws)  # type: ignore[misc]
+    view = View(victim, [tuple(m.shape[1:]) for m in samples.batch([0])], draws=clean.draws)  # type: ignore[misc]
     parts = []
-    with seeded(setting.device, setting.seed, "diagnostics"):
-        for part in batches(rows, setting.batch_size):
-            x = view.pack(samples.batch(part)).to(setting.device)
+    for part in together(rows, len(samples), setting, whole=clean.drawing == "batch"):
+        x = view.pack(samples.batch(part)).to(setting.device)
+        with drawn(view, clean.drawing, setting, samples.ids, part, "diagnostics"):
             gradient = view.gradient(x, samples.labels[part].to(setting.device), replace(threat, targeted=False)).direction
-            parts.append(gradient[:, view.radius(threat, x) > 0])
+        parts.append(gradient[np.isin(part, rows)][:, view.radius(threat, x) > 0])
     return torch.cat(parts)
 
 
@@ -252,6 +258,7 @@ class Trial:
     ids: list[str]
     threat: Threat
     setting: Setting
+    drawing: Drawing
 
     def attack(self, name: str, threat: Threat | None = None, **given: Any) -> Tensor:
         """Adversarials of a native attack; parameters it does not have are left out."""
@@ -259,21 +266,29 @@ class Trial:
         extra = {"sources": given.pop("sources")} if "sources" in given else {}
         given = complete(name, {key: value for key, value in given.items() if key in known})
         parts = []
-        with seeded(self.setting.device, self.setting.seed, "diagnose", name):
-            for rows in self.batches():
-                streams = Streams.seeded(self.setting.seed, [self.ids[i] for i in rows], name)
+        for rows in self.batches():
+            streams = Streams.seeded(self.setting.seed, [self.ids[i] for i in rows], name)
+            with self.drawn(rows, "diagnose", name, sources=extra.get("sources", ())):
                 moved = ATTACKS[name](self.view, self.x[rows], self.y[rows], threat or self.threat, streams, **given, **extra)
-                parts.append(moved.detach())
+            parts.append(moved.detach())
         return torch.cat(parts)
 
     def robust(self, x: Tensor, threat: Threat | None = None) -> float:
         """Robust accuracy on fresh draws, mean over samples and attacked tasks."""
-        with seeded(self.setting.device, self.setting.seed, "fresh"):
-            return float(torch.cat([self.view.standing(x[rows], self.y[rows], threat or self.threat) for rows in self.batches()]).mean())
+        parts = []
+        for rows in self.batches():
+            with self.drawn(rows, "diagnose", "fresh"):
+                parts.append(self.view.standing(x[rows], self.y[rows], threat or self.threat))
+        return float(torch.cat(parts).mean())
 
     def batches(self) -> Iterator[Any]:
         """Rows, a batch at a time."""
-        return batches(np.arange(len(self.x)), self.setting.batch_size)
+        n = len(self.x)
+        return together(np.arange(n), n, self.setting, whole=self.drawing == "batch")
+
+    def drawn(self, rows: Any, *purpose: object, sources: Sequence[View] = ()) -> AbstractContextManager[None]:
+        """`evaluation.drawn` of these rows."""
+        return drawn(self.view, self.drawing, self.setting, self.ids, rows, *purpose, sources=sources)
 
 
 def diagnose(
@@ -304,7 +319,7 @@ def diagnose(
     view = View(victim, shapes, draws=clean.draws, batch_draws=setting.batch_draws)  # type: ignore[arg-type]
     labels = samples.labels
     x, y = view.pack(samples.batch(range(len(samples)))).to(setting.device), labels.to(setting.device)
-    trial = Trial(view, x, y, samples.ids, threat, setting)
+    trial = Trial(view, x, y, samples.ids, threat, setting, clean.drawing)
     tolerance = tolerance_of(len(samples))
     random = clean.stochastic
     settings: dict[str, Any] = {"steps": steps, "step_size": 2.5 / steps, "eot": eot if random else 1, "keep": "last" if random else "best"}
@@ -313,7 +328,7 @@ def diagnose(
     classes = [p.shape[1] for p in clean.probabilities]
     signs = [
         trivial([statistics.trivial(clean.right[:, t], clean.vote[:, t], labels[:, t].numpy(), classes[t]) for t in tasks]),
-        zero_gradient(start_gradient(victim, samples, np.arange(min(len(samples), GRADIENT_SAMPLES)), threat, clean.draws, setting)),
+        zero_gradient(start_gradient(victim, samples, np.arange(min(len(samples), GRADIENT_SAMPLES)), threat, clean, setting)),
     ]
     tick("noise")
     noise = trial.robust(trial.attack("noise"))
@@ -337,7 +352,7 @@ def diagnose(
     signs.append(beaten("black box beats white box", "square", white, square, tolerance))
     if sources:
         tick("transfer")
-        views = [View(source, shapes, draws=setting.draws if getattr(source, "stochastic", False) else 1) for source in sources]  # type: ignore[arg-type]
+        views = [source_view(source, shapes, setting) for source in sources]
         moved = trial.robust(trial.attack("transfer", sources=views, steps=steps, step_size=2.5 / steps, eot=settings["eot"]))
         signs.append(beaten("transfer beats white box", "transfer", white, moved, tolerance))
     if random:
@@ -375,10 +390,10 @@ def bounds_sign(trial: Trial, adversarial: Tensor, white: float, tolerance: floa
 
 def cosine(trial: Trial) -> float:
     """Mean cosine between the gradients of two draws at the clean images."""
-    with seeded(trial.setting.device, trial.setting.seed, "cosine"):
-        first, second = (
-            torch.cat([trial.view.gradient(trial.x[rows], trial.y[rows], trial.threat).direction for rows in trial.batches()])
-            for _ in range(2)
-        )
+    pairs = []
+    for rows in trial.batches():
+        with trial.drawn(rows, "diagnose", "cosine"):
+            pairs.append([trial.view.gradient(trial.x[rows], trial.y[rows], trial.threat).direction for _ in range(2)])
+    first, second = (torch.cat(draw) for draw in zip(*pairs, strict=True))
     value = float(torch.nn.functional.cosine_similarity(first, second, dim=1).mean())
     return value if math.isfinite(value) else 0.0

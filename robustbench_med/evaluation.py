@@ -21,10 +21,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_med import examples, statistics
-from robustbench_med.attacks import ENGINES, MINIMAL, UNSCALED, Minimal, Passes, Ray, Streams, Threat, View, derive_seed
+from robustbench_med.attacks import (
+    ENGINES,
+    MINIMAL,
+    UNSCALED,
+    Draws,
+    Minimal,
+    Passes,
+    Ray,
+    Streams,
+    Threat,
+    View,
+    derive_seed,
+    seeded,
+    takes_generators,
+)
 from robustbench_med.data import Samples
 
 ProtocolName = Literal["sound", "release"]
+Drawing = Literal["none", "sample", "batch"]
+"""What a prediction depends on besides its sample: nothing; numbers drawn for that sample alone (the victim takes `generators`); or the
+batch it stands in, because the victim draws for it as a whole or because its samples look at each other."""
 Arrays = dict[str, NDArray[Any]]
 Tick = Callable[[int], None]
 """Called with the number of samples that one stage (clean pass, attack, fresh draws) has finished."""
@@ -41,6 +58,8 @@ class Setting:
     batch_size: int
     batch_draws: int = 1
     """Draws of one EOT gradient that share a batch."""
+    chunk: int = 32
+    """Samples that stay together from start to end where predictions depend on the batch; `batch_size` is of no effect there."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,7 @@ class Clean:
     """The clean pass over all samples: shared by every attack on one victim under one setting."""
 
     stochastic: bool
+    drawing: Drawing
     right: NDArray[np.float32]
     """(n, T) fraction of draws that are right; 0 where a task is not labelled."""
     vote: NDArray[np.int64]
@@ -84,27 +104,82 @@ class Outcome:
     cost: dict[str, Any] = field(default_factory=dict)
 
 
-def is_stochastic(victim: nn.Module, samples: Samples, setting: Setting) -> bool:
-    """Whether two evaluation-mode passes on the same input differ: found by trying, on the first batch."""
-    x = [m.to(setting.device) for m in samples.batch(range(min(len(samples), setting.batch_size)))]
-    with seeded(setting.device, setting.seed, "stochastic?"), torch.no_grad():
-        first, second = victim(*x), victim(*x)
-    return any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
+def clean_pass(
+    victim: nn.Module, samples: Samples, setting: Setting, tick: Tick, *, stochastic: bool, drawing: Drawing | None = None
+) -> Clean:
+    """Predictions on unperturbed samples.
 
-
-def clean_pass(victim: nn.Module, samples: Samples, setting: Setting, tick: Tick, *, stochastic: bool) -> Clean:
-    """Predictions on unperturbed samples; `stochastic` as `is_stochastic` found or the victim declares."""
+    Args:
+        stochastic: whether two passes may differ (`probes.examine`).
+        drawing: what a prediction depends on besides its sample; None: as the victim's signature says.
+    """
     start = time.perf_counter()
+    drawing = drawing or drawing_of(victim, stochastic=stochastic)
     draws = setting.draws if stochastic and setting.protocol == "sound" else 1
     view = View(victim, [tuple(m.shape[1:]) for m in samples.batch([0])], draws=draws)  # type: ignore[misc]
     parts, ids = [], samples.ids
-    for rows in batches(np.arange(len(samples)), setting.batch_size):
+    for rows in together(np.arange(len(samples)), len(samples), setting, whole=drawing == "batch"):
         x = view.pack(samples.batch(rows)).to(setting.device)
-        with seeded(setting.device, setting.seed, "clean", ids[rows[0]]):
+        with drawn(view, drawing, setting, ids, rows, "clean"):
             parts.append(predict(view, x, samples.labels[rows]))
         tick(len(rows))
     right, vote, probabilities = join(parts)
-    return Clean(stochastic, right, vote, probabilities, draws, (view.passes.forward, 0), time.perf_counter() - start)
+    return Clean(stochastic, drawing, right, vote, probabilities, draws, (view.passes.forward, 0), time.perf_counter() - start)
+
+
+def together(targets: NDArray[np.int64], n: int, setting: Setting, *, whole: bool) -> Iterator[NDArray[np.int64]]:
+    """The samples in the batches they are computed in.
+
+    Args:
+        targets: rows to compute, ascending.
+        n: number of samples.
+        whole: chunks of `setting.chunk` in the order of the split, each with all its samples as long as one of them is a target.
+    """
+    if not whole:
+        yield from batches(targets, setting.batch_size)
+        return
+    for chunk in batches(np.arange(n), setting.chunk):
+        if np.isin(chunk, targets).any():
+            yield chunk
+
+
+@contextlib.contextmanager
+def drawn(
+    view: View,
+    drawing: Drawing,
+    setting: Setting,
+    ids: Sequence[str],
+    rows: NDArray[np.int64],
+    *purpose: object,
+    sources: Sequence[View] = (),
+) -> Iterator[None]:
+    """Inside, what is random in this batch is seeded: a victim's own draws by sample or by chunk, whatever else draws by its first sample.
+
+    Args:
+        sources: views of the victims that `transfer` asks in the same batch.
+    """
+    for each, how in ((view, drawing), *((source, declared_drawing(source.victim)) for source in sources)):
+        if how == "sample":
+            each.own = Draws(setting.seed, *purpose, ids=[ids[row] for row in rows])
+        elif how == "batch":
+            each.own = Draws(setting.seed, *purpose, "chunk", int(rows[0]) // setting.chunk)
+    try:
+        with seeded(setting.device, setting.seed, *purpose, ids[rows[0]]):
+            yield
+    finally:
+        view.own = None
+
+
+def drawing_of(victim: nn.Module, *, stochastic: bool) -> Drawing:
+    """How a victim draws: for each sample where its signature says so, else for the batch."""
+    if not stochastic:
+        return "none"
+    return "sample" if takes_generators(victim) else "batch"
+
+
+def declared_drawing(victim: nn.Module) -> Drawing:
+    """How a victim draws by what it says of itself."""
+    return drawing_of(victim, stochastic=bool(getattr(victim, "stochastic", False)))
 
 
 def attack_pass(
@@ -118,11 +193,12 @@ def attack_pass(
 ) -> Outcome:
     """Attacks every sample that is ever right and measures it on fresh draws. `clean` is the clean pass under the same setting."""
     start = time.perf_counter()
-    labels, ids, attack = samples.labels, np.array(samples.ids), method.name
+    labels, ids, attack = samples.labels, samples.ids, method.name
     aims = labels if method.goals is None else method.goals
     shapes = [tuple(m.shape[1:]) for m in samples.batch([0])]
     view = View(victim, shapes, draws=clean.draws, batch_draws=setting.batch_draws)  # type: ignore[arg-type]
-    compute = computation(method, threat, shapes, clean, setting)
+    sources = [source_view(source, shapes, setting) for source in method.sources]
+    compute = computation(method, threat, sources)
     tasks = list(threat.tasks)
     targets = np.arange(len(samples))
     if setting.protocol == "sound":
@@ -130,14 +206,16 @@ def attack_pass(
         tick(len(samples) - len(targets))
     size, l2 = np.zeros((2, len(samples), len(view.segments)), np.float32)
     smallest = np.zeros((len(samples), len(tasks)), np.float32) if attack in MINIMAL and method.engine == "native" else None
-    reused = np.zeros(2)
+    reused, attacked = np.zeros(2), 0
     adversarials: dict[int, Tensor] = {}
     losses: list[NDArray[Any]] = []
-    for rows in batches(targets, setting.batch_size):
+    whole = is_whole(clean.drawing, method)
+    how: Drawing = "batch" if whole and clean.drawing == "sample" else clean.drawing  # engines pass no generators on
+    for rows in together(targets, len(samples), setting, whole=whole):
         x = view.pack(samples.batch(rows)).to(setting.device)
-        streams = Streams.seeded(setting.seed, list(ids[rows]), attack)
+        streams = Streams.seeded(setting.seed, [ids[row] for row in rows], attack)
         view.losses = None
-        with seeded(setting.device, setting.seed, attack, ids[rows[0]]):
+        with drawn(view, how, setting, ids, rows, attack, sources=sources):
             y = aims[rows].to(setting.device)
             found, spent = recall(method, rows, x)
             reused += spent
@@ -146,22 +224,26 @@ def attack_pass(
                 found = compute(view, x, y, threat, streams)
                 remember(method, rows, found, view.passes, so_far)
         x_adv = found.detach() if isinstance(found, Tensor) else found.within(view, x, threat)
-        if smallest is not None:
-            smallest[rows] = found.size.T.cpu().numpy()
         view.check(x_adv, x, threat)
-        size[rows], l2[rows] = view.distances(x_adv, x, "Linf").cpu().numpy(), view.distances(x_adv, x, "L2").cpu().numpy()
-        adversarials.update(zip(rows.tolist(), x_adv.cpu(), strict=True))
+        aimed = np.isin(rows, targets)  # of a chunk that stays together the others are passengers
+        hit = torch.from_numpy(aimed).to(x.device)
+        if smallest is not None:
+            smallest[rows[aimed]] = found.size.T[hit].cpu().numpy()
+        for kind, distance in (("Linf", size), ("L2", l2)):
+            distance[rows[aimed]] = view.distances(x_adv, x, kind)[hit].cpu().numpy()  # type: ignore[arg-type]
+        adversarials.update(zip(rows[aimed].tolist(), x_adv[hit].cpu(), strict=True))
         if view.losses is not None:
-            losses.append(view.losses.cpu().numpy())
-        tick(len(rows))
+            losses.append(view.losses[:, hit].cpu().numpy())
+        attacked += len(rows)
+        tick(int(aimed.sum()))
     searched = astuple(view.passes)
     attack_passes = np.rint(reused + searched).astype(int).tolist()
 
     parts = []
-    for rows in batches(np.arange(len(samples)), setting.batch_size):
+    for rows in together(np.arange(len(samples)), len(samples), setting, whole=clean.drawing == "batch"):
         x = view.pack(samples.batch(rows))
         x = torch.stack([adversarials.get(int(row), x[i]) for i, row in enumerate(rows)]).to(setting.device)
-        with seeded(setting.device, setting.seed, attack, "fresh", ids[rows[0]]):
+        with drawn(view, clean.drawing, setting, ids, rows, attack, "fresh"):
             parts.append(predict(view, x, labels[rows]))
         tick(len(rows))
     right, vote, probabilities = join(parts)
@@ -191,7 +273,7 @@ def attack_pass(
     for name in ("clean", "robust"):
         figures[f"{name}_interval"] = list(statistics.wilson(figures[name], n))
     arrays: Arrays = {
-        "ids": ids,
+        "ids": np.array(ids),
         "labels": labels.numpy(),
         "clean_right": clean.right,
         "clean_vote": clean.vote,
@@ -210,8 +292,8 @@ def attack_pass(
     cost = {
         "attack_forward": attack_passes[0],
         "attack_backward": attack_passes[1],
-        "attack_forward_per_sample": attack_passes[0] / max(len(targets), 1),
-        "attack_backward_per_sample": attack_passes[1] / max(len(targets), 1),
+        "attack_forward_per_sample": attack_passes[0] / max(attacked, 1),
+        "attack_backward_per_sample": attack_passes[1] / max(attacked, 1),
         "evaluation_forward": clean.passes[0] + view.passes.forward - searched[0],
         "attacked_samples": len(targets),
         "nonfinite_gradients": view.nonfinite_gradients,
@@ -221,12 +303,20 @@ def attack_pass(
     return Outcome(figures, arrays, cost)
 
 
-def computation(method: Method, threat: Threat, shapes: Sequence[Any], clean: Clean, setting: Setting) -> Callable[..., Any]:
+def is_whole(drawing: Drawing, method: Method) -> bool:
+    """Whether an attack sees fixed chunks: predictions depend on the batch, or another library or a source draws for it as a whole."""
+    return drawing == "batch" or method.engine != "native" or any(declared_drawing(s) == "batch" for s in method.sources)
+
+
+def source_view(source: nn.Module, shapes: Sequence[Any], setting: Setting) -> View:
+    """A victim that `transfer` makes its adversarials on."""
+    random = getattr(source, "stochastic", False) and setting.protocol == "sound"
+    return View(source, shapes, draws=setting.draws if random else 1)
+
+
+def computation(method: Method, threat: Threat, sources: Sequence[View]) -> Callable[..., Any]:
     """The attack with its arguments bound: `(view, x, y, threat, streams)` -> adversarials, or what `UNSCALED` attacks find."""
-    bound = dict(method.parameters)
-    if method.sources:
-        draws = setting.draws if setting.protocol == "sound" else 1
-        bound["sources"] = [View(source, shapes, draws=draws if getattr(source, "stochastic", False) else 1) for source in method.sources]
+    bound = dict(method.parameters) | ({"sources": sources} if sources else {})
     table = UNSCALED if method.engine == "native" and method.name in UNSCALED else ENGINES[method.engine]
     attack: Callable[..., Any] = table[method.name]
     return functools.partial(attack, **bound)
@@ -380,12 +470,3 @@ def batches(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     """Consecutive chunks of at most `size` rows."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
-
-
-@contextlib.contextmanager
-def seeded(device: torch.device, *parts: object) -> Iterator[None]:
-    """Seeds the victim's own randomness (dropout, noise) from the parts, and restores the global state afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive_seed(*parts))
-        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -16,7 +17,7 @@ from robustbench_med.job import Job, load_all, on_disk
 from robustbench_med.naming import radius_label
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.plan import check_names, make_threat, sample_limit
-from robustbench_med.runner import Victims
+from robustbench_med.runner import Victims, one_gradient
 from robustbench_med.spec import Cell, RunSpec, cells
 
 
@@ -64,10 +65,17 @@ def diagnose_cell(
     siblings = [source for source in victims.sources(cell, dataset) if (source.checkpoint.sha256, source.plan) != own]
 
     def signs() -> list[diagnostics.Sign]:
-        setting = Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws)
+        setting = Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws, spec.chunk)
         if cell.seed not in victim.clean:
-            victim.clean[cell.seed] = clean_pass(victim.module, samples, setting, lambda n: None, stochastic=victim.stochastic)
-        return diagnostics.diagnose(
+            victim.clean[cell.seed] = clean_pass(
+                victim.module,
+                samples,
+                setting,
+                lambda n: None,
+                stochastic=victim.nature.stochastic,
+                drawing=victim.nature.drawing,
+            )
+        signs = diagnostics.diagnose(
             victim.module,
             samples,
             victim.clean[cell.seed],
@@ -79,8 +87,11 @@ def diagnose_cell(
             eot=eot,
             tick=lambda stage: job.display.say(f"{label}: {stage}"),
         )
+        return signs + ([diagnostics.depends_on_batch(victim.nature.neighbours)] if victim.nature.neighbours else [])
 
-    found = batch.fit(signs)
+    whole = victim.nature.drawing == "batch"
+    fits = functools.partial(one_gradient, victim.module, samples, threat, device)
+    found = batch.hold(signs, spec.chunk, fits) if whole else batch.fit(signs)
     return {
         "model": victim.plan.name,
         "train_seed": cell.train_seed,

@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-SCHEMA = 1
-"""Version of the meaning of a record; a change of protocol raises it, and with it every hash."""
+SCHEMA = 2
+"""Version of what identifies a record: raised when an input joins the specification that its hash is taken over (docs/records.md)."""
+TRAINING_SCHEMA = 1
+"""The same of a training, whose hash names its checkpoint."""
 
 
 def radius_label(radii: Sequence[float], modalities: Sequence[str]) -> str:
@@ -28,8 +30,13 @@ def number_label(radius: float) -> str:
     return f"{radius:.6g}"
 
 
-def canonical_hash(value: BaseModel | Mapping[str, Any]) -> str:
+def training_hash(training: BaseModel | Mapping[str, Any]) -> str:
+    """The hash of a training's specification."""
+    return canonical_hash(training, TRAINING_SCHEMA)
+
+
+def canonical_hash(value: BaseModel | Mapping[str, Any], schema: int = SCHEMA) -> str:
     """sha256 of the canonical JSON (sorted keys, no spaces) with the schema's version."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    text = json.dumps({"schema": SCHEMA, **plain}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps({"schema": schema, **plain}, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

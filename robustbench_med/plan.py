@@ -123,6 +123,8 @@ def command_of(cell: Cell, spec: RunSpec, n: int, *, unverified: bool = False) -
         "preset": spec.preset,
         "size": spec.size,
         "limit": n,
+        "chunk": spec.chunk if spec.chunk != RunSpec.model_fields["chunk"].default else None,
+        "batch-draws": spec.batch_draws if spec.batch_draws > 1 else None,
         "checkpoint": spec.checkpoint,
     }
     for name, value in options.items():
@@ -140,4 +142,5 @@ def command_of(cell: Cell, spec: RunSpec, n: int, *, unverified: bool = False) -
         for name, value in given.items():
             if name in known:
                 parts += [f"--{option}", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join([*parts, *(["--accept-unverified"] if unverified else []), "--no-control"])
+    flags = {"--accept-unverified": unverified, "--allow-batch-dependent": spec.allow_batch_dependent, "--no-control": True}
+    return shlex.join([*parts, *(flag for flag, wanted in flags.items() if wanted)])

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from robustbench_med import cost, defense, diagnostics, training
-from robustbench_med.attacks import RefusedError, Threat, engines, radius_free, ran
+from robustbench_med import cost, defense, diagnostics, probes, training
+from robustbench_med.attacks import SCHEME, RefusedError, Threat, View, engines, radius_free, ran
 from robustbench_med.checkpoints import Checkpoint, export, model_parameters, open_checkpoint
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.data.splits import Fold, fold_label
 from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
 from robustbench_med.errors import UserError
-from robustbench_med.evaluation import Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_stochastic, single_draw
+from robustbench_med.evaluation import Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_whole, single_draw
 from robustbench_med.job import Job, announce_limit, load_all, on_disk
-from robustbench_med.naming import canonical_hash, radius_label
+from robustbench_med.naming import canonical_hash, radius_label, training_hash
 from robustbench_med.paths import writable_folder
 from robustbench_med.plan import check_names, command_of, engine_of, make_threat, parameters_of, sample_limit
 from robustbench_med.progress import Display, LazyBar
@@ -28,6 +30,8 @@ from robustbench_med.spec import Cell, RunSpec, TrainOptions, TrainSpec, cells, 
 from robustbench_med.store import Record, Store
 from robustbench_med.versions import versions
 
+T = TypeVar("T")
+UNREPEATABLE = "not repeatable: the victim draws numbers that no seed repeats"
 SYNTHETIC = "phantoms are synthetic drawings: these figures compare attacks and models, they say nothing about a clinic."
 
 
@@ -38,7 +42,7 @@ class Victim:
     spec: TrainSpec
     checkpoint: Checkpoint
     module: nn.Module
-    stochastic: bool
+    nature: probes.Nature
     plan: defense.Plan
     facts: dict[str, Any] = field(default_factory=dict)
     clean: dict[int, Clean] = field(default_factory=dict)
@@ -113,12 +117,26 @@ def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.dev
         checkpoint = obtain_checkpoint(train_spec, dataset, device, job)
     module = defense.wrap(training.load(train_spec, checkpoint, device), plan.inference).to(device)
     announce_trivial(checkpoint, train_spec, job.display)
-    declared = bool(getattr(module, "stochastic", False))
-    setting = Setting(spec.protocol, spec.draws, cell.seed, device, 32)
-    stochastic = declared or is_stochastic(module, dataset.splits["test"], setting)
-    if stochastic and not declared:
-        job.display.warn(f"{plan.name} says it is deterministic, but two passes on one input differ; it is evaluated as a random victim")
-    return Victim(train_spec, checkpoint, module, stochastic, plan)
+    nature = probes.examine(module, dataset.splits["test"], device, cell.seed)
+    announce_nature(plan.name, module, nature, spec, job)
+    return Victim(train_spec, checkpoint, module, nature, plan)
+
+
+def announce_nature(name: str, module: nn.Module, nature: probes.Nature, spec: RunSpec, job: Job) -> None:
+    """Warns of what trying a victim found; refuses (UserError) one whose predictions depend on their batch, unless that is allowed."""
+    if nature.neighbours:
+        if not spec.allow_batch_dependent:
+            raise UserError(
+                f"{name} cannot be judged image by image: {nature.neighbours} (batch statistics at inference?); mend the model, or pass "
+                f"--allow-batch-dependent to evaluate it in chunks of {spec.chunk}, marked and not to be trusted"
+            )
+        job.display.warn(f"{name}: {nature.neighbours}; evaluated in chunks of {spec.chunk}, its figures hold for these chunks alone")
+    if nature.stochastic and not getattr(module, "stochastic", False):
+        job.display.warn(f"{name} says it is deterministic, but two passes on one input differ; it is evaluated as a random victim")
+    if not nature.repeatable:
+        job.display.warn(f"{name} draws numbers that no seed of PyTorch, NumPy or random repeats: another run gives other figures")
+    if nature.drawing == "batch" and job.batch_size != "auto":
+        job.display.say(f"{name} is evaluated in chunks of {spec.chunk} whatever --batch-size says: its predictions depend on the batch")
 
 
 def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) -> None:
@@ -155,9 +173,9 @@ def evaluate_cell(
     victim = victims.of(cell, dataset)
     samples = dataset.splits["test"].head(sample_limit(spec))
     threat = make_threat(cell, spec, dataset)
-    params = parameters_of(cell.attack, spec, stochastic=victim.stochastic, unaware=victim.plan.unaware)
+    params = parameters_of(cell.attack, spec, stochastic=victim.nature.stochastic, unaware=victim.plan.unaware)
     teachers = victims.sources(cell, dataset) if cell.attack == "transfer" else []
-    resolved = resolve(cell, spec, dataset, victim, threat, params, len(samples), teachers)
+    resolved = resolve(cell, spec, dataset, victim, threat, params, samples, teachers)
     spec_hash = canonical_hash(resolved)
     label = f"{victim.plan.name} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on {dataset.label}"
     if spec_hash in store and not job.force:
@@ -165,10 +183,16 @@ def evaluate_cell(
         return store.find(spec_hash)
 
     def setting() -> Setting:
-        return Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws)
+        return Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws, spec.chunk)
+
+    def fitted(work: Callable[[], T], *, whole: bool = victim.nature.drawing == "batch") -> T:
+        """What `work` gives in batches that memory holds."""
+        if not whole:
+            return batch.fit(work)
+        return batch.hold(work, spec.chunk, functools.partial(one_gradient, victim.module, samples, threat, device))
 
     engine = engine_of(cell.attack, spec)
-    if engine != "native" and (reason := engines.refusal(engine, cell.attack, threat, stochastic=victim.stochastic)):
+    if engine != "native" and (reason := engines.refusal(engine, cell.attack, threat, stochastic=victim.nature.stochastic)):
         raise UserError(f"{label}: the engine {engine} refuses: {reason}")
     if spec.batch_draws > 1 and getattr(victim.module, "shares_noise", False):
         raise UserError(
@@ -176,8 +200,15 @@ def evaluate_cell(
         )
     if cell.seed not in victim.clean:
         with job.display.bar(f"[{position}] clean pass of {victim.plan.name} on {dataset.label}", len(samples)) as advance:
-            victim.clean[cell.seed] = batch.fit(
-                lambda: clean_pass(victim.module, samples, setting(), lambda n: advance(n, ""), stochastic=victim.stochastic)
+            victim.clean[cell.seed] = fitted(
+                lambda: clean_pass(
+                    victim.module,
+                    samples,
+                    setting(),
+                    lambda n: advance(n, ""),
+                    stochastic=victim.nature.stochastic,
+                    drawing=victim.nature.drawing,
+                )
             )
     clean = victim.clean[cell.seed]
     if not victim.facts:
@@ -191,7 +222,7 @@ def evaluate_cell(
         choose_goals(str(spec.target), clean, samples, cell.seed) if threat.targeted else None,
         victim.found.setdefault(sweep_key(resolved), {}) if swept else None,
     )
-    noise = None if cell.attack == "noise" else batch.fit(lambda: noise_control(victim, samples, clean, threat, setting()))
+    noise = None if cell.attack == "noise" else fitted(lambda: noise_control(victim, samples, clean, threat, setting()))
     started = time.time()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -201,12 +232,14 @@ def evaluate_cell(
             return attack_pass(victim.module, samples, clean, threat, method, setting(), lambda n: advance(n, ""))
 
     try:
-        outcome = batch.fit(attacked)
+        outcome = fitted(attacked, whole=is_whole(victim.nature.drawing, method))
     except RefusedError as error:
         raise UserError(f"{label}: {error}") from error
     if cell.attack == "noise":
         victim.noise[cell.seed, threat] = outcome.figures["robust"]
     signs = diagnostics.of_cell(victim.module, samples, clean, threat, method, outcome, setting(), noise)
+    if victim.nature.neighbours:
+        signs.append(diagnostics.depends_on_batch(victim.nature.neighbours))
     class_counts = {dataset.tasks[t]: len(dataset.classes[t]) for t in threat.tasks}
     made = ran(cell.attack, params, class_counts, stochastic=clean.draws > 1) if engine == "native" else {}
     record: Record = {
@@ -219,10 +252,11 @@ def evaluate_cell(
         "trust": diagnostics.trust(signs),
         "diagnostics": diagnostics.plain(signs),
         "stochastic": clean.stochastic,
+        **({"batch_dependent": victim.nature.neighbours} if victim.nature.neighbours else {}),
         "draws": clean.draws,
         "naive": single_draw(clean, method) or victim.plan.unaware,
         "synthetic": dataset.synthetic,
-        "notes": list(dataset.notes),
+        "notes": [*dataset.notes, *([] if victim.nature.repeatable else [UNREPEATABLE])],
         "distinct_images": dict(zip(dataset.modalities, samples.distinct, strict=True)),
         "victim": {**victim.facts, "checkpoint": str(victim.checkpoint.path.name), "origin": victim.checkpoint.origin},
         "cost": {**outcome.cost, "batch_size": batch.size, "peak_memory_mib": peak_memory_mib(device)},
@@ -230,6 +264,14 @@ def evaluate_cell(
     }
     store.write(record, outcome.arrays)
     return record
+
+
+def one_gradient(victim: nn.Module, samples: Samples, threat: Threat, device: torch.device, n: int) -> None:
+    """The pass that needs most memory: forward and backward of the first n samples at once."""
+    some = samples.head(n)
+    x = some.batch(range(len(some)))
+    view = View(victim, [tuple(m.shape[1:]) for m in x])  # type: ignore[misc]
+    view.gradient(view.pack(x).to(device), some.labels.to(device), replace(threat, targeted=False))
 
 
 def noise_control(victim: Victim, samples: Samples, clean: Clean, threat: Threat, setting: Setting) -> float:
@@ -249,30 +291,45 @@ def sweep_key(resolved: dict[str, Any]) -> str:
 
 
 def resolve(
-    cell: Cell, spec: RunSpec, dataset: Dataset, victim: Victim, threat: Threat, params: dict[str, Any], n: int, sources: list[Victim]
+    cell: Cell,
+    spec: RunSpec,
+    dataset: Dataset,
+    victim: Victim,
+    threat: Threat,
+    params: dict[str, Any],
+    samples: Samples,
+    sources: list[Victim],
 ) -> dict[str, Any]:
     """The full spec of a cell: what its hash is taken over. What is at its usual value (native, untargeted) is left out."""
     engine = engine_of(cell.attack, spec)
+    method = Method(cell.attack, params, engine, [source.module for source in sources])
+    together = {"chunk": spec.chunk} if is_whole(victim.nature.drawing, method) else {}
+    if spec.batch_draws > 1 and victim.nature.drawing == "batch":  # such draws are one draw of a larger batch
+        together["batch_draws"] = spec.batch_draws
     return {
-        **identity(cell, dataset, victim, n),
+        **identity(victim, dataset, samples),
         "threat": {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
         | ({"target": spec.target} if threat.targeted else {}),
         "attack": {"name": cell.attack, "params": params}
         | ({"sources": [{"model": s.spec.name, "weights_sha256": s.checkpoint.sha256} for s in sources]} if sources else {}),
         **({"engine": engine} if engine != "native" else {}),
-        "protocol": {"name": spec.protocol, "draws": spec.draws},
+        "protocol": {"name": spec.protocol, "draws": spec.draws, **together},
         "seed": cell.seed,
+        "randomness": SCHEME,
     }
 
 
-def identity(cell: Cell, dataset: Dataset, victim: Victim, n: int) -> dict[str, Any]:
+def identity(victim: Victim, dataset: Dataset, samples: Samples) -> dict[str, Any]:
     """Which victim on which samples: the part of a spec that does not depend on an attack."""
+    trained = victim.checkpoint.sidecar.get("training")
     return {
         "victim": {
             "model": victim.plan.name,
             "params": victim.spec.params,
             "preset": victim.spec.preset,
-            "train_seed": cell.train_seed,
+            "recipe": trained and trained["recipe"],
+            "training": trained and training_hash({key: trained[key] for key in trained.keys() - {"seed", "data", "manifest", "fold"}}),
+            "train_seed": trained and trained["seed"],
             "weights_sha256": victim.checkpoint.sha256,
             **({"defense": victim.plan.layers} if victim.plan.layers else {}),
             **({"source_sha256": victim.spec.source_sha256} if victim.spec.source_sha256 else {}),
@@ -280,7 +337,8 @@ def identity(cell: Cell, dataset: Dataset, victim: Victim, n: int) -> dict[str, 
         "data": {
             "name": dataset.name,
             "split": "test",
-            "n": n,
+            "n": len(samples),
+            "samples": hashlib.sha256("\n".join(samples.ids).encode("utf-8", "surrogateescape")).hexdigest(),
             "size": dataset.size,
             "channels": list(dataset.channels),
             "preprocessing": dataset.preprocessing.model_dump(),

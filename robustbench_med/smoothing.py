@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from scipy.stats import beta, norm
 from torch import nn
 
+from robustbench_med.attacks import Streams, View
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import batches, seeded
+from robustbench_med.evaluation import Drawing, Setting, drawn, together
 
 ABSTAIN = -1
 
@@ -56,9 +57,8 @@ def certify(
     n0: int,
     n: int,
     alpha: float,
-    seed: int,
-    device: torch.device,
-    batch_size: int,
+    setting: Setting,
+    drawing: Drawing = "none",
     tick: Callable[[int], None] = lambda done: None,
 ) -> Certificates:
     """CERTIFY for every sample and task: n0 draws choose a class, n fresh ones bound its probability.
@@ -69,14 +69,21 @@ def certify(
     Args:
         base: the network without the smoothing noise.
         noised: numbers of the modalities that carry noise and may be perturbed.
+        drawing: what a prediction of the base network depends on besides its sample.
+        setting: seed, device and batches; the noise is each sample's own, so that no batch size changes a certificate.
         tick: called with the number of samples done.
     """
     predicted, bounds = [], []
-    for rows in batches(np.arange(len(samples)), batch_size):
-        x = [m.to(device) for m in samples.batch(rows)]
-        with seeded(device, seed, "certify", *noised, samples.ids[int(rows[0])]), torch.no_grad():
-            chosen = [count.argmax(1) for count in _counts(base, x, sigma, noised, n0)]
-            hits = [count[np.arange(len(rows)), top] for count, top in zip(_counts(base, x, sigma, noised, n), chosen, strict=True)]
+    view, ids = View(base, [tuple(m.shape[1:]) for m in samples.batch([0])]), samples.ids  # type: ignore[misc]
+    sizes = torch.cat([torch.full((s.stop - s.start,), sigma if m in noised else 0.0) for m, s in enumerate(view.segments)])
+    for rows in together(np.arange(len(samples)), len(samples), setting, whole=drawing == "batch"):
+        x = view.pack(samples.batch(rows))
+        purpose = ("certify", *noised)
+        streams = Streams.seeded(setting.seed, [ids[row] for row in rows], "/".join(map(str, purpose)))
+        with drawn(view, drawing, setting, ids, rows, *purpose), torch.no_grad():
+            chosen = [count.argmax(1) for count in _counts(view, x, sizes, streams, setting.device, n0)]
+            again = _counts(view, x, sizes, streams, setting.device, n)
+            hits = [count[np.arange(len(rows)), top] for count, top in zip(again, chosen, strict=True)]
         predicted.append(np.stack(chosen, 1))
         bounds.append(lower_bound(np.stack(hits, 1), n, alpha))
         tick(len(rows))
@@ -84,11 +91,11 @@ def certify(
     return Certificates(np.where(p_lower > 0.5, np.concatenate(predicted), ABSTAIN), radii(p_lower, sigma), p_lower)
 
 
-def _counts(base: nn.Module, x: Sequence[torch.Tensor], sigma: float, noised: Sequence[int], draws: int) -> list[NDArray[Any]]:
-    """How often each class was predicted, per task (B, C)."""
+def _counts(view: View, x: torch.Tensor, sizes: torch.Tensor, streams: Streams, device: torch.device, draws: int) -> list[NDArray[Any]]:
+    """How often each class was predicted, per task (B, C); `sizes` (D,): the noise's standard deviation."""
     counts: list[torch.Tensor] = []
     for _ in range(draws):
-        logits = base(*(m + sigma * torch.randn_like(m) if i in noised else m for i, m in enumerate(x)))
+        logits = view.logits((x + sizes * streams.normal(view.dim)).to(device))
         hits = [torch.zeros_like(z, dtype=torch.int64).scatter_(1, z.argmax(1, keepdim=True), 1) for z in logits]
         counts = [a + b for a, b in zip(counts, hits, strict=True)] if counts else hits
     return [count.cpu().numpy() for count in counts]

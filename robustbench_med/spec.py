@@ -201,6 +201,10 @@ class RunSpec(CrossValidation):
     """Every attacked modality x task by itself."""
     batch_draws: int = Field(1, ge=1)
     """Draws of one EOT gradient that share a batch."""
+    chunk: int = Field(32, ge=1)
+    """Samples that stay together where predictions depend on the batch: random victims that draw for it as a whole."""
+    allow_batch_dependent: bool = False
+    """Evaluates a victim whose prediction for an image depends on its neighbours in the batch, with a sign that fails its trust."""
 
     @field_validator("eps", mode="before")
     @classmethod

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from robustbench_med import diagnostics
 from robustbench_med.attacks import Threat, complete
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import Clean, Method, Setting, attack_pass, clean_pass, is_stochastic
+from robustbench_med.evaluation import Clean, Method, Setting, attack_pass, clean_pass
+from robustbench_med.probes import examine
 
 SIDE, N = 12, 48
 SETTING = Setting("sound", 8, 0, torch.device("cpu"), 64)
@@ -117,8 +118,8 @@ def examined(victim: nn.Module) -> tuple[Samples, Clean]:
         own = torch.stack([victim(torch.from_numpy(images).float() / 255)[0] for _ in range(16)]).mean(0).argmax(1).numpy()
     labels = labels if isinstance(victim, Constant) else own
     samples = samples_of(images[:N], labels=labels[:N, None])
-    stochastic = is_stochastic(victim, samples, SETTING)
-    return samples, clean_pass(victim, samples, SETTING, lambda n: None, stochastic=stochastic)
+    nature = examine(victim, samples, SETTING.device, SETTING.seed)
+    return samples, clean_pass(victim, samples, SETTING, lambda n: None, stochastic=nature.stochastic, drawing=nature.drawing)
 
 
 def signs_of(victim: nn.Module, eps: float = 0.08) -> dict[str, diagnostics.Sign]:

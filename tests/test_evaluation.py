@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import ATTACKS, Threat, View, complete
 from robustbench_med.data import Component, Samples
-from robustbench_med.evaluation import Method, Setting, attack_pass, clean_pass, is_stochastic, mean_losses
+from robustbench_med.evaluation import Method, Setting, attack_pass, clean_pass, mean_losses
 from robustbench_med.models.mail import MAIL
+from robustbench_med.probes import examine
 
 CPU = torch.device("cpu")
 
@@ -35,8 +36,9 @@ def setting(batch_size: int = 16, protocol: str = "sound", draws: int = 16) -> S
 
 
 def evaluate(victim: nn.Module, samples: Samples, threat: Threat, name: str, how: Setting, **given):
-    stochastic = is_stochastic(victim, samples, how)
-    clean = clean_pass(victim, samples, how, lambda n: None, stochastic=stochastic)
+    nature = examine(victim, samples, CPU, 0)
+    stochastic = nature.stochastic
+    clean = clean_pass(victim, samples, how, lambda n: None, stochastic=stochastic, drawing=nature.drawing)
     given = ({"eot": 4} if stochastic and name != "noise" and how.protocol == "sound" else {}) | given
     known = complete(name, {})
     given = {key: value for key, value in given.items() if key in known}
@@ -67,8 +69,8 @@ def test_a_victim_that_hides_its_randomness_is_found_by_trying() -> None:
         def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
             return tuple(z + 1e-3 * torch.randn_like(z) for z in super().forward(a, b))
 
-    assert is_stochastic(Liar().eval(), two_head_samples(), setting())
-    assert not is_stochastic(TwoHeads().eval(), two_head_samples(), setting())
+    assert examine(Liar().eval(), two_head_samples(), CPU, 0).stochastic
+    assert not examine(TwoHeads().eval(), two_head_samples(), CPU, 0).stochastic
 
 
 def test_samples_never_right_are_not_attacked_and_count_as_wrong() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustbench_med.attacks import Streams, Threat, View
-from robustbench_med.attacks.view import derive_seed
+from robustbench_med.attacks.streams import derive_seed
 
 
 def make_view(draws: int = 1) -> View:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_med.attacks.engines.one_tensor import OneTensor, Run, through
-from robustbench_med.attacks.view import RefusedError, Streams, Threat, View
+from robustbench_med.attacks.streams import Streams
+from robustbench_med.attacks.view import RefusedError, Threat, View
 
 NORMS = {"Linf": np.inf, "L2": 2}
 
