@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from robustbench_med import reports, smoothing
 from robustbench_med.errors import UserError
+from robustbench_med.evaluation import Setting
 from robustbench_med.merge import merge
 from robustbench_med.naming import canonical_hash
 from robustbench_med.reports import certified, paper, terminal
@@ -26,7 +27,7 @@ from robustbench_med.smoothing import ABSTAIN
 from robustbench_med.store import CERTIFICATES, Store
 
 CPU = torch.device("cpu")
-USUAL = {"sigma": 0.25, "noised": (0, 1), "n0": 50, "n": 400, "alpha": 0.001, "seed": 0, "device": CPU, "batch_size": 64}
+USUAL = {"sigma": 0.25, "noised": (0, 1), "n0": 50, "n": 400, "alpha": 0.001, "setting": Setting("sound", 1, 0, CPU, 64)}
 
 
 @dataclass
@@ -86,7 +87,7 @@ def test_a_half_spaces_radius_is_below_the_true_distance_and_close_to_it(noised)
     z = base.margin(samples.x)
     norms = torch.cat([base.w[m] for m in noised], 1).norm(dim=1)  # an attacker of these modalities alone
     distance = (z.abs() / norms).numpy()
-    assert (found.radius <= distance + 1e-6).all()
+    assert (found.radius > distance + 1e-6).sum() <= 3  # each is wrong with a chance of 0.001; more than 3 of 400 in 0.1 % of runs
     certified = found.predicted != ABSTAIN
     assert certified.mean() > 0.5
     assert (found.predicted == (z > 0).numpy())[certified].all()
@@ -108,7 +109,7 @@ def test_a_constant_classifier_reaches_the_largest_radius_that_n_draws_allow() -
 
 
 def test_a_coin_is_not_certified() -> None:
-    found = smoothing.certify(Coin(), Points(20), **USUAL | {"batch_size": 1})  # at most alpha of them would be
+    found = smoothing.certify(Coin(), Points(20), **USUAL | {"setting": Setting("sound", 1, 0, CPU, 1)})  # at most alpha of them would be
     assert (found.predicted == ABSTAIN).all()
     assert (found.radius == 0).all()
     assert (found.p_lower < 0.5).all()
@@ -126,7 +127,11 @@ def test_the_same_seed_gives_the_same_certificates_and_leaves_the_global_state_a
     torch.manual_seed(5)
     expected = torch.rand(2)
     torch.manual_seed(5)
-    first, again, other = (smoothing.certify(base, samples, **USUAL | {"seed": seed}) for seed in (0, 0, 1))
+    first, again, other = (
+        smoothing.certify(base, samples, **USUAL | {"setting": Setting("sound", 1, seed, CPU, 64)}) for seed in (0, 0, 1)
+    )
+    smaller = smoothing.certify(base, samples, **USUAL | {"setting": Setting("sound", 1, 0, CPU, 3)})
+    assert np.array_equal(first.p_lower, smaller.p_lower)
     assert torch.equal(torch.rand(2), expected)
     assert np.array_equal(first.p_lower, again.p_lower)
     assert not np.array_equal(first.p_lower, other.p_lower)
