@@ -192,6 +192,10 @@ def marks(family: Sequence[Record]) -> list[str]:
     found += sorted(trivial)
     if first["naive"]:
         found.append(NAIVE[0] if first["stochastic"] else NAIVE[1])
+    if first.get("batch_dependent"):
+        found.append("depends on its batch")
+    if any(note.startswith("not repeatable") for note in first["notes"]):
+        found.append("not repeatable")
     if any(note.startswith("unverified") for note in first["notes"]):
         found.append("unverified data")
     return found

@@ -40,7 +40,9 @@ class VictimSpec(_Open):
     model: str
     params: dict[str, Any]
     preset: str
-    train_seed: int
+    recipe: dict[str, Any] | None = Field(None, description="of the training that its sidecar tells of; null for foreign weights")
+    training: Hash | None = Field(None, description="of that training's specification without its seed and data")
+    train_seed: int | None
     weights_sha256: Hash
     source_sha256: Hash | None = Field(None, description="of the file that builds a model of the user's own")
 
@@ -59,6 +61,7 @@ class DataSpec(_Open):
     name: str
     split: str
     n: int = Field(ge=1)
+    samples: Hash = Field(description="of their ids in order")
     size: int = Field(ge=1)
     channels: list[int]
     manifest: str
@@ -85,6 +88,8 @@ class ProtocolSpec(_Open):
 
     name: str
     draws: int = Field(ge=1)
+    chunk: int | None = Field(None, ge=1, description="samples that stayed together, where predictions or draws depend on the batch")
+    batch_draws: int | None = Field(None, ge=1, description="draws of one gradient that shared such a batch, where more than one")
 
 
 class Spec(_Open):
@@ -96,6 +101,7 @@ class Spec(_Open):
     attack: AttackSpec
     protocol: ProtocolSpec
     seed: int
+    randomness: int = Field(ge=1, description="revision of the scheme of random numbers")
     engine: str = "native"
 
 
@@ -212,6 +218,7 @@ class RecordModel(_Open):
     figures: Figures
     stochastic: bool
     draws: int = Field(ge=1)
+    batch_dependent: str | None = Field(None, description="how predictions for an image depend on its neighbours in the batch")
     naive: bool = Field(description="a random victim attacked without EOT")
     synthetic: bool
     notes: list[str]

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from robustbench_med.attacks import SCHEME
 from robustbench_med.naming import canonical_hash
 from robustbench_med.store import Record, Store
 
@@ -28,12 +29,21 @@ def record(
     weights = canonical_hash({"weights": [model, train_seed, data, preset]})
     radii = eps if isinstance(eps, list) else [eps, eps]
     spec = {
-        "victim": {"model": model, "params": {}, "preset": preset, "train_seed": train_seed, "weights_sha256": weights},
-        "data": {"name": data, "split": "test", "n": n, "size": size, "channels": [1, 1], "manifest": "a" * 64},
+        "victim": {
+            "model": model,
+            "params": {},
+            "preset": preset,
+            "recipe": {"steps": 100},
+            "training": "b" * 64,
+            "train_seed": train_seed,
+            "weights_sha256": weights,
+        },
+        "data": {"name": data, "split": "test", "n": n, "samples": "c" * 64, "size": size, "channels": [1, 1], "manifest": "a" * 64},
         "threat": {"norm": norm, "radii": radii, "tasks": list(tasks)},
         "attack": {"name": attack, "params": {"steps": 20, "eot": eot} if attack != "noise" else {}},
         "protocol": {"name": protocol, "draws": 16},
         "seed": seed,
+        "randomness": SCHEME,
     } | more
     return {
         "hash": canonical_hash(spec),
