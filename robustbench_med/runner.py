@@ -22,6 +22,7 @@ from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_whole, single_draw
 from robustbench_med.job import Job, announce_limit, load_all, on_disk
+from robustbench_med.models import own
 from robustbench_med.naming import canonical_hash, radius_label, training_hash
 from robustbench_med.paths import writable_folder
 from robustbench_med.plan import check_names, command_of, engine_of, make_threat, parameters_of, sample_limit
@@ -113,23 +114,32 @@ def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.dev
     train_spec = training.make_spec(
         plan.model, dataset, spec.preset, params=params, recipe=spec.recipe, seed=cell.train_seed, layers=plan.training
     )
+    test = dataset.splits["test"]
     if checkpoint is None:
+        if own.is_own(plan.model):  # a fault is said before the training, not after it
+            fresh = defense.wrap(training.build(train_spec).eval(), plan.inference)
+            refuse_neighbours(plan.name, probes.examine(fresh, test, torch.device("cpu"), cell.seed), spec)
         checkpoint = obtain_checkpoint(train_spec, dataset, device, job)
     module = defense.wrap(training.load(train_spec, checkpoint, device), plan.inference).to(device)
     announce_trivial(checkpoint, train_spec, job.display)
-    nature = probes.examine(module, dataset.splits["test"], device, cell.seed)
+    nature = probes.examine(module, test, device, cell.seed)
+    refuse_neighbours(plan.name, nature, spec)
     announce_nature(plan.name, module, nature, spec, job)
     return Victim(train_spec, checkpoint, module, nature, plan)
 
 
+def refuse_neighbours(name: str, nature: probes.Nature, spec: RunSpec) -> None:
+    """Refuses (UserError) a victim whose predictions depend on their batch, unless that is allowed."""
+    if nature.neighbours and not spec.allow_batch_dependent:
+        raise UserError(
+            f"{name} cannot be judged image by image: {nature.neighbours} (batch statistics at inference?); mend the model, or pass "
+            f"--allow-batch-dependent to evaluate it in chunks of {spec.chunk}, marked and not to be trusted"
+        )
+
+
 def announce_nature(name: str, module: nn.Module, nature: probes.Nature, spec: RunSpec, job: Job) -> None:
-    """Warns of what trying a victim found; refuses (UserError) one whose predictions depend on their batch, unless that is allowed."""
+    """Warns of what trying a victim found."""
     if nature.neighbours:
-        if not spec.allow_batch_dependent:
-            raise UserError(
-                f"{name} cannot be judged image by image: {nature.neighbours} (batch statistics at inference?); mend the model, or pass "
-                f"--allow-batch-dependent to evaluate it in chunks of {spec.chunk}, marked and not to be trusted"
-            )
         job.display.warn(f"{name}: {nature.neighbours}; evaluated in chunks of {spec.chunk}, its figures hold for these chunks alone")
     if nature.stochastic and not getattr(module, "stochastic", False):
         job.display.warn(f"{name} says it is deterministic, but two passes on one input differ; it is evaluated as a random victim")
