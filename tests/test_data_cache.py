@@ -109,7 +109,7 @@ read(card(sys.argv[1]), size=16, files=Files(data_root=Path(sys.argv[1]).parent)
 def test_two_builders_do_not_meet_and_a_killed_one_does_no_harm(heads: Path, home: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(heads)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
-        assert other.stdout.readline() == "decoding\n"
+        assert other.stdout.readline().startswith("decoding")  # two threads print at once
         found: list[np.ndarray] = []
         waiting = threading.Thread(target=lambda: found.append(pixels_of(heads)))
         waiting.start()
