@@ -115,7 +115,7 @@ def key_of(listing: Listing, digests: NDArray[np.uint8] | None, size: int, chose
         "decoder": REVISION,
         "ids": listing.ids,
         "content": listing.content if digests is None else hashlib.sha256(digests.tobytes()).hexdigest(),
-        "channels": [modality.channels for modality in listing.card.modalities],
+        "modalities": [modality.model_dump(exclude={"name"}, exclude_defaults=True) for modality in listing.card.modalities],
         "size": size,
         **chosen.model_dump(),
     }

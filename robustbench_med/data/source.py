@@ -57,8 +57,8 @@ class Source:
         The order in which samples were read plays no part.
         """
         facts = {
-            "modalities": [[modality.name, modality.channels] for modality in self.card.modalities],
-            "tasks": [[task.name, task.classes] for task in self.card.tasks],
+            "modalities": [modality.model_dump(exclude_defaults=True) for modality in self.card.modalities],
+            "tasks": [task.model_dump() for task in self.card.tasks],
             "label_rule": label_rule(self.card),
             "made": self.made,
             "samples": sorted(zip(self.ids, self.labels.tolist(), self.groups, self.digests or self.ids, strict=True)),
