@@ -61,9 +61,12 @@ class Source:
             "tasks": [task.model_dump() for task in self.card.tasks],
             "label_rule": label_rule(self.card),
             "made": self.made,
-            "samples": sorted(zip(self.ids, self.labels.tolist(), self.groups, self.digests or self.ids, strict=True)),
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        content = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        for row in sorted(range(len(self.ids)), key=self.ids.__getitem__):  # one by one: there may be a quarter of a million
+            sample = [self.ids[row], self.groups[row], self.labels[row].tolist(), self.digests[row] if self.digests else None]
+            content.update(json.dumps(sample).encode())
+        return content.hexdigest()
 
 
 def read(card: Card, *, size: int, files: Files, preprocessing: Preprocessing | None = None) -> Source:
