@@ -101,6 +101,11 @@ def test_a_download_is_whole_checked_and_not_repeated(server: Server, tmp_path: 
     assert server.requests == [None]
 
 
+def test_the_md5_of_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read"):
+        fetch.md5_of(tmp_path)
+
+
 def test_a_cut_connection_is_resumed_where_it_was_cut(server: Server, tmp_path: Path) -> None:
     server.cuts = [1 << 20, 1 << 20]
     target = fetch.download(server.url, tmp_path / "set.npz", MD5, Files())

@@ -8,8 +8,9 @@ from conftest import SHARED_DATA, needs_real_data
 from test_cli import medrobust, refused
 
 from robustbench_med.attacks import ATTACKS
-from robustbench_med.data import Files, load
-from robustbench_med.data.splits import shipped
+from robustbench_med.data import Files, card, load
+from robustbench_med.data.source import read
+from robustbench_med.data.splits import make_manifest, shipped
 from robustbench_med.store import Store
 
 pytestmark = needs_real_data
@@ -33,6 +34,7 @@ def test_mri_folders_are_read_with_their_published_split() -> None:
     manifest = shipped("sartaj-mri")
     assert manifest is not None
     assert ids == {"train": set(manifest.train), "val": set(manifest.val), "test": set(manifest.test)}
+    assert make_manifest(read(card("sartaj-mri"), size=32, files=Files(data_root=SHARED_DATA)), 0) == manifest
     x = mri.splits["test"].batch(range(64))[0]
     assert (x == 0).float().mean() > 0.1  # black background, which attacks must be able to move
 

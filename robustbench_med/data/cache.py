@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -11,21 +12,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from robustbench_med.data.hashes import hashes_of, read_sealed, write_sealed
 from robustbench_med.data.images import Mapped, Pixels
-from robustbench_med.data.preprocessing import ImageFile, Preprocessing, Raw, prepare
+from robustbench_med.data.preprocessing import REVISION, ImageFile, Preprocessing, Raw, prepare
 from robustbench_med.data.readers.listing import Files, Listing
 from robustbench_med.errors import UserError
-from robustbench_med.paths import home, write_text
+from robustbench_med.paths import home
 
-VERSION = 1
-"""Raised with every change of decoding or layout."""
+VERSION = 2
+"""Raised with every change of the layout; `preprocessing.REVISION` with every change of decoding."""
 
 CHUNK = 64
 """Samples decoded between two writes."""
@@ -37,7 +38,8 @@ class Decoded:
 
     Attributes:
         images: one array of all listed samples for each modality; rows of unreadable samples are black.
-        digests: (M, n, 32) uint8, sha256 of each image's bytes on disk (of its pixels where it lies in an archive).
+        digests: (M, n, 32) uint8, sha256 of each image's bytes on disk (of its pixels where it lies in an archive), and of the
+            position of a slice.
         unreadable: reason by row.
     """
 
@@ -49,10 +51,13 @@ class Decoded:
 def decoded(listing: Listing, size: int, chosen: Preprocessing, files: Files) -> Decoded:
     """The decoded images of a listing, from the cache or made now, in parallel.
 
-    Two processes that need the same entry do not both make it: one waits. What a killed process left is removed by the next.
+    An entry belongs to the bytes it was made of: files are hashed, as far as they are not the ones hashed before, and so are the
+    arrays of the entry. Two processes that need the same entry do not both make it: one waits. What a killed process left, or what
+    is damaged, is removed by the next.
     """
+    digests = None if listing.content else file_digests(listing, files)
     folder = home() / "cache" / f"{listing.card.id}-{size}px"
-    path = folder / key_of(listing, size, chosen)[:16]
+    path = folder / key_of(listing, digests, size, chosen)[:16]
     found = _open(path, listing)
     if found is not None:
         return found
@@ -62,12 +67,14 @@ def decoded(listing: Listing, size: int, chosen: Preprocessing, files: Files) ->
             found = _open(path, listing)  # another process may have made it meanwhile
             if found is not None:
                 return found
+            if path.exists():
+                files.say(f"{listing.card.id}: the decoded images in {path} are damaged and are made again")
             temporary = folder / f"{path.name}.tmp"
             for stale in (temporary, path):
                 shutil.rmtree(stale, ignore_errors=True)
             temporary.mkdir()
             try:
-                _build(temporary, listing, size, chosen, files)
+                _build(temporary, listing, digests, size, chosen, files)
                 temporary.rename(path)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -80,53 +87,83 @@ def decoded(listing: Listing, size: int, chosen: Preprocessing, files: Files) ->
     return found
 
 
-def key_of(listing: Listing, size: int, chosen: Preprocessing) -> str:
-    """Hash of everything the arrays depend on."""
+def file_digests(listing: Listing, files: Files) -> NDArray[np.uint8]:
+    """(M, n, 32), the digest of every listed file as it is on disk now; zeros where it cannot be read."""
+    samples = [[raw for raw in raws if isinstance(raw, ImageFile)] for raws in listing.images()]
+    paths = list({raw.path: None for raws in samples for raw in raws})
+    base = hashlib.sha256(os.fsencode(listing.base.resolve())).hexdigest()[:16]
+    with files.progress(f"checking {listing.card.id}") as tick:
+        hashes = hashes_of(paths, home() / "cache" / "hashes" / f"{listing.card.id}-{base}.json", tick=tick)
+    known = {path: bytes.fromhex(sha) for path, sha in zip(paths, hashes, strict=True)}
+    joined = b"".join(digest_of(raws[m], known[raws[m].path]) for m in range(len(listing.card.modalities)) for raws in samples)
+    return np.frombuffer(joined, np.uint8).reshape(len(listing.card.modalities), len(samples), 32)
+
+
+def digest_of(raw: Raw, sha: bytes) -> bytes:
+    """The digest of an image by the sha256 of its bytes: slices of one volume differ by their position. Zeros where there is none."""
+    if not sha:
+        return bytes(32)
+    if not isinstance(raw, ImageFile) or raw.position is None:
+        return sha
+    return hashlib.sha256(sha + str(raw.position).encode()).digest()
+
+
+def key_of(listing: Listing, digests: NDArray[np.uint8] | None, size: int, chosen: Preprocessing) -> str:
+    """Hash of everything the arrays depend on; `digests` of the files, None where the listing knows its content."""
     facts = {
         "version": VERSION,
-        "ids": hashlib.sha256("\n".join(listing.ids).encode("utf-8", "surrogateescape")).hexdigest(),
-        "state": listing.state,
-        "channels": [modality.channels for modality in listing.card.modalities],
+        "decoder": REVISION,
+        "ids": listing.ids,
+        "content": listing.content if digests is None else hashlib.sha256(digests.tobytes()).hexdigest(),
+        "modalities": [modality.model_dump(exclude={"name"}, exclude_defaults=True) for modality in listing.card.modalities],
         "size": size,
         **chosen.model_dump(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _build(folder: Path, listing: Listing, size: int, chosen: Preprocessing, files: Files) -> None:
+def _build(folder: Path, listing: Listing, known: NDArray[np.uint8] | None, size: int, chosen: Preprocessing, files: Files) -> None:
     channels = [modality.channels for modality in listing.card.modalities]
     n = len(listing.ids)
-    digests = np.zeros((len(channels), n, 32), np.uint8)
+    digests = np.zeros((len(channels), n, 32), np.uint8) if known is None else known.copy()
     unreadable: dict[int, str] = {}
 
-    def work(raws: tuple[Raw, ...]) -> tuple[list[Pixels], list[bytes]] | str:
+    def work(raws: tuple[Raw, ...], row: int) -> tuple[list[Pixels], list[bytes]] | str:
         pixels, hashes = [], []
         try:
-            for raw, c in zip(raws, channels, strict=True):
+            for m, (raw, c) in enumerate(zip(raws, channels, strict=True)):
                 data = raw.path.read_bytes() if isinstance(raw, ImageFile) else raw.tobytes()
-                mark = b"" if not isinstance(raw, ImageFile) or raw.position is None else str(raw.position).encode()
+                digest = digest_of(raw, hashlib.sha256(data).digest())
+                if known is not None and digest != known[m, row].tobytes():
+                    raise UserError(f"{listing.ids[row]} changed while it was read; run the command again when its file is complete")
                 pixels.append(prepare(raw, data, c, size, chosen))
-                hashes.append(hashlib.sha256(data + mark).digest())
+                hashes.append(digest)
         except UserError:
             raise
         except Exception as error:  # Pillow, pydicom and nibabel have no common ancestor for a faulty file
             return f"{type(error).__name__}: {' '.join(str(error).split())}"
         return pixels, hashes
 
-    outputs = [(folder / f"images-{m}.npy").open("wb") for m in range(len(channels))]
+    names = [f"images-{m}.npy" for m in range(len(channels))]
+    hashed = [hashlib.sha256() for _ in names]
+    outputs = [(folder / name).open("wb") for name in names]
     workers = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
     try:
-        for output, c in zip(outputs, channels, strict=True):
-            npy.write_array_header_1_0(output, {"descr": "|u1", "fortran_order": False, "shape": (n, c, size, size)})
+        for output, sha, c in zip(outputs, hashed, channels, strict=True):
+            header = io.BytesIO()
+            npy.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (n, c, size, size)})
+            output.write(header.getvalue())
+            sha.update(header.getvalue())
         with ThreadPoolExecutor(workers) as pool, files.progress(f"decoding {listing.card.id} at {size} px") as tick:
             row = 0
             for chunk in _chunks(listing.images()):
-                for result in pool.map(work, chunk):
+                for result in pool.map(work, chunk, range(row, row + len(chunk))):
                     if isinstance(result, str):
                         unreadable[row] = result
-                        result = [np.zeros((c, size, size), np.uint8) for c in channels], [bytes(32)] * len(channels)
-                    for m, (output, pixels, digest) in enumerate(zip(outputs, *result, strict=True)):
+                        result = [np.zeros((c, size, size), np.uint8) for c in channels], list(map(bytes, digests[:, row]))
+                    for m, (output, sha, pixels, digest) in enumerate(zip(outputs, hashed, *result, strict=True)):
                         output.write(pixels.tobytes())
+                        sha.update(pixels.tobytes())
                         digests[m, row] = np.frombuffer(digest, np.uint8)
                     row += 1
                 tick(row, n, f"{len(unreadable)} unreadable" if unreadable else "")
@@ -137,7 +174,9 @@ def _build(folder: Path, listing: Listing, size: int, chosen: Preprocessing, fil
         for output in outputs:
             output.close()
     np.save(folder / "digests.npy", digests)
-    write_text(folder / "index.json", json.dumps({"samples": n, "unreadable": {str(row): why for row, why in unreadable.items()}}))
+    written = {name: sha.hexdigest() for name, sha in zip(names, hashed, strict=True)}
+    written["digests.npy"] = hashlib.sha256((folder / "digests.npy").read_bytes()).hexdigest()
+    write_sealed(folder / "index.json", {"sha256": written, "unreadable": {str(row): why for row, why in unreadable.items()}})
 
 
 def _chunks(images: Iterator[tuple[Raw, ...]]) -> Iterator[list[tuple[Raw, ...]]]:
@@ -146,14 +185,12 @@ def _chunks(images: Iterator[tuple[Raw, ...]]) -> Iterator[list[tuple[Raw, ...]]
 
 
 def _open(path: Path, listing: Listing) -> Decoded | None:
-    """A finished entry; None where there is none or it is damaged."""
-    n = len(listing.ids)
-    try:
-        index: dict[str, Any] = json.loads((path / "index.json").read_text(encoding="utf-8"))
-        arrays = [path / f"images-{m}.npy" for m in range(len(listing.card.modalities))]
-        if index["samples"] != n or any(len(np.load(array, mmap_mode="r")) != n for array in arrays):
-            return None
-        digests = np.load(path / "digests.npy")
-    except (OSError, ValueError, KeyError):
+    """A finished entry; None where there is none or a file of it is not as it was written."""
+    index = read_sealed(path / "index.json")
+    if index is None:
         return None
-    return Decoded(tuple(Mapped(array, n) for array in arrays), digests, {int(row): why for row, why in index["unreadable"].items()})
+    written: dict[str, str] = index["sha256"]
+    if hashes_of([path / name for name in written], path / "checked.json") != list(written.values()):
+        return None
+    images = tuple(Mapped(path / f"images-{m}.npy", len(listing.ids)) for m in range(len(listing.card.modalities)))
+    return Decoded(images, np.load(path / "digests.npy"), {int(row): why for row, why in index["unreadable"].items()})

@@ -9,9 +9,10 @@ import shutil
 import time
 from pathlib import Path
 
+from robustbench_med.data.hashes import hashes_of
 from robustbench_med.data.readers.listing import Files, Tick
 from robustbench_med.errors import UserError
-from robustbench_med.paths import home, write_text
+from robustbench_med.paths import home
 
 ATTEMPTS = 5
 PIECE = 1 << 16
@@ -105,15 +106,11 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def md5_of(path: Path) -> str:
-    """md5 of a file; remembered for as long as its size and time stay the same."""
-    stat = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}\t{stat.st_size}\t{stat.st_mtime_ns}".encode()).hexdigest()
-    memory = home() / "cache" / "md5" / key[:32]
-    if memory.exists():
-        return memory.read_text(encoding="utf-8")
-    with path.open("rb") as file:
-        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    write_text(memory, md5)
+    """md5 of a file, remembered while the file is the same; one that cannot be read is a UserError."""
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+    (md5,) = hashes_of([path], home() / "cache" / "md5" / f"{name}.json", algorithm="md5")
+    if not md5:
+        raise UserError(f"cannot read {path}; give yourself the right to, or delete it to download it again")
     return md5
 
 

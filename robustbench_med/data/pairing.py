@@ -49,8 +49,8 @@ class Samples:
 
     @property
     def ids(self) -> list[str]:
-        """Stable sample ids: the parts' ids joined by "+" (a "+" of their own is written %2B)."""
-        return ["+".join(c.ids[row].replace("+", "%2B") for c, row in zip(self.components, rows, strict=True)) for rows in self.index]
+        """Stable sample ids: the parts' ids, escaped, joined by "+"."""
+        return ["+".join(escaped(c.ids[row]) for c, row in zip(self.components, rows, strict=True)) for rows in self.index]
 
     @functools.cached_property
     def labels(self) -> Tensor:
@@ -103,7 +103,7 @@ class Dataset:
     preprocessing: Preprocessing
     notes: tuple[str, ...]
     content: str
-    """Hash of what the files are and of the split's seed: the same for all folds of a cross-validation."""
+    """Hash of images, labels and what they mean, and of the split's seed: the same for all folds of a cross-validation."""
     fold: Fold | None = None
 
     @property
@@ -185,6 +185,11 @@ def load(
         content=hashlib.sha256("+".join(m.content for m in manifests).encode() + f"/{split_seed}".encode()).hexdigest(),
         fold=fold,
     )
+
+
+def escaped(part: str) -> str:
+    """An id as a part of a pairing's: "%" is written %25 and "+" %2B, so that other ids stay other ids and "+" parts them."""
+    return part.replace("%", "%25").replace("+", "%2B")
 
 
 def _unique(names: Sequence[tuple[str, str]]) -> tuple[str, ...]:

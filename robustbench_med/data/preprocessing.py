@@ -25,6 +25,9 @@ from pydantic import BaseModel, ConfigDict
 from robustbench_med.data.images import Pixels
 from robustbench_med.errors import UserError
 
+REVISION = 1
+"""Raised with every change of the pixels that are made of a file: other pixels are other data, and are decoded anew."""
+
 
 class Preprocessing(BaseModel):
     """Choices between file and model, part of every record.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +16,9 @@ from numpy.typing import NDArray
 from robustbench_med.data import phantoms
 from robustbench_med.data.cache import decoded
 from robustbench_med.data.images import Images, Selected
-from robustbench_med.data.preprocessing import Preprocessing
+from robustbench_med.data.preprocessing import REVISION, Preprocessing
 from robustbench_med.data.readers.files import roots
-from robustbench_med.data.readers.folders import find_folder, list_folders, top_folders
+from robustbench_med.data.readers.folders import class_folders, find_folder, list_folders, top_folders
 from robustbench_med.data.readers.listing import SPLITS, Files, Listing
 from robustbench_med.data.readers.medmnist import fetch_medmnist, find_medmnist, list_medmnist, preferred
 from robustbench_med.data.readers.tables import find_tables, list_table
@@ -30,7 +33,7 @@ class Source:
     Attributes:
         ids, labels, groups, published: as in `Listing`.
         images: of each modality, n images (C_m, size, size).
-        content: what the files are, so that a manifest tells two versions of a set apart.
+        made: how the pixels are made: the revision of the drawing or of the decoder, with the md5 of an archive.
         digests: one hash a sample of its bytes on disk; equal hashes are the same image twice. Empty for drawn images.
         unreadable: reason by id.
         notes: what a reader of the results must know (unverified file, unreadable images, counts that differ).
@@ -42,10 +45,28 @@ class Source:
     labels: NDArray[np.int64]
     groups: tuple[str, ...]
     published: tuple[str, ...]
-    content: str
+    made: str
     digests: tuple[str, ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def content(self) -> str:
+        """sha256 over all that a result can depend on but the split: images, labels, groups, and what the card says the labels mean.
+
+        The order in which samples were read plays no part.
+        """
+        facts = {
+            "modalities": [modality.model_dump(exclude_defaults=True) for modality in self.card.modalities],
+            "tasks": [task.model_dump() for task in self.card.tasks],
+            "label_rule": label_rule(self.card),
+            "made": self.made,
+        }
+        content = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        for row in sorted(range(len(self.ids)), key=self.ids.__getitem__):  # one by one: there may be a quarter of a million
+            sample = [self.ids[row], self.groups[row], self.labels[row].tolist(), self.digests[row] if self.digests else None]
+            content.update(json.dumps(sample).encode())
+        return content.hexdigest()
 
 
 def read(card: Card, *, size: int, files: Files, preprocessing: Preprocessing | None = None) -> Source:
@@ -64,7 +85,6 @@ def read(card: Card, *, size: int, files: Files, preprocessing: Preprocessing | 
         raise UserError(f"{listing.base} holds no readable image of {card.id}")
     everything = len(kept) == len(listing.ids)
     published = _select(listing.published, kept)
-    content = hashlib.sha256(np.moveaxis(found.digests[:, kept], 0, 1).tobytes()).hexdigest()
     notes = [*listing.notes, *count_notes(card, published)]
     if unreadable:
         names = ", ".join(name.removeprefix(f"{card.id}/") for name, _ in unreadable[:5])
@@ -76,11 +96,21 @@ def read(card: Card, *, size: int, files: Files, preprocessing: Preprocessing | 
         listing.labels[kept],
         _select(listing.groups, kept),
         published,
-        listing.content or content,
+        f"{listing.content or 'files'}, decoder {REVISION}",
         tuple(found.digests[:, row].tobytes().hex() for row in kept),
         unreadable,
         tuple(notes),
     )
+
+
+def label_rule(card: Card) -> Any:
+    """Where a card says the labels are: columns and what their values mean, or patterns of folders and file names; else None."""
+    reader = card.reader
+    if isinstance(reader, TableReader):
+        return [reader.labels, reader.values]
+    if isinstance(reader, FolderReader):
+        return [[class_folders(reader, name), reader.names.get(name, "*")] for name in card.tasks[0].classes]
+    return None
 
 
 def list_samples(card: Card, size: int, files: Files) -> Listing:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,12 +70,6 @@ def pattern(text: str) -> str:
 def natural(name: str) -> list[tuple[int, str]]:
     """Sort key with numbers by value: image(2) before image(10)."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
-
-
-def state_of(files: Iterable[Found]) -> str:
-    """Names, sizes and times as one hash."""
-    text = "\n".join(f"{file.name}\t{file.size}\t{file.changed}" for file in files)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def missing(card: Card, data_root: Path | None, expected: str) -> UserError:

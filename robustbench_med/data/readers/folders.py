@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from robustbench_med.data.preprocessing import ImageFile
-from robustbench_med.data.readers.files import Found, candidates, is_image, missing, natural, pattern, state_of, walk
+from robustbench_med.data.readers.files import Found, candidates, is_image, missing, natural, pattern, walk
 from robustbench_med.data.readers.listing import Listing
 from robustbench_med.data.registry import Card, FolderReader
 from robustbench_med.errors import UserError
@@ -41,7 +41,6 @@ def list_folders(card: Card, reader: FolderReader, data_root: Path | None) -> Li
         tuple(group_of(reader, sample, name) for sample, name in zip(ids, names, strict=True)),
         published,
         images,
-        state_of(file for _, _, file in samples),
     )
 
 

@@ -33,7 +33,7 @@ class Files:
         data_root: folder that holds the data sets on disk, None for medrobust's own.
         accept_unverified: use a file whose md5 is not the published one.
         strict: refuse (UserError) an unreadable image instead of skipping and counting it.
-        say: called with one line about a download.
+        say: called with one line about a download, or about decoded images that must be made again.
         progress: opens a progress bar with a title.
     """
 
@@ -55,8 +55,7 @@ class Listing:
         groups: the unit that must not straddle splits (patient, lesion); the id itself where the set has none.
         published: "train", "val" or "test" of the published split, "" where there is none.
         images: yields the M undecoded images of each sample, in the order of `ids`.
-        state: names the present state of the files (sizes and times, or an md5); another state is decoded anew.
-        content: what the files are, where that is known without decoding; else taken from their bytes while decoding.
+        content: the md5 of the one file they all come from; None where `images` yields files, which are hashed one by one.
         notes: what a reader of the results must know (unverified file, rows without a file).
     """
 
@@ -67,6 +66,5 @@ class Listing:
     groups: tuple[str, ...]
     published: tuple[str, ...]
     images: Callable[[], Iterator[tuple[Raw, ...]]]
-    state: str
     content: str | None = None
     notes: tuple[str, ...] = ()

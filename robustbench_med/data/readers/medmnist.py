@@ -51,7 +51,6 @@ def list_medmnist(card: Card, reader: MedMNISTReader, size: int, files: Files) -
         tuple(split for split in SPLITS for _ in range(counts[split])),
         lambda: _images(path),
         f"md5 {md5}",
-        f"md5 {md5}",
         tuple(notes),
     )
 

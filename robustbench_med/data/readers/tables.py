@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from robustbench_med.data.preprocessing import ImageFile
-from robustbench_med.data.readers.files import Found, candidates, is_image, missing, pattern, state_of, walk
+from robustbench_med.data.readers.files import Found, candidates, is_image, missing, pattern, walk
 from robustbench_med.data.readers.listing import Listing
 from robustbench_med.data.registry import Card, TableReader
 from robustbench_med.errors import UserError
@@ -24,12 +24,10 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
     files = walk(base)
     search = Search(files)
     samples: dict[str, tuple[list[int], str, str, tuple[ImageFile, ...]]] = {}
-    used: dict[str, Found] = {}
     absent: list[str] = []
     for table in reader.tables:
         source = table_file(files, table.file)
         assert source is not None
-        used[source.name] = source
         for line, row in enumerate(rows(base / source.name), 2):
             where = f"{source.name} line {line}"
             found = [search.first(filled(t, row, where) for t in reader.images[m.name]) for m in card.modalities]
@@ -38,7 +36,6 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
             if len(present) < len(found):
                 absent.append(key)
                 continue
-            used |= {file.name: file for file in present}
             group = filled(reader.group, row, where) if reader.group else key
             labels = [label_of(card, reader, t, row, where) for t in range(len(card.tasks))]
             for position in reader.slices or (None,):
@@ -62,7 +59,6 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
         tuple(f"{card.id}/{samples[sample][1]}" for sample in ids),
         tuple(samples[sample][2] for sample in ids),
         images,
-        state_of(used[name] for name in sorted(used)),
         notes=notes if absent else (),
     )
 

@@ -1,0 +1,96 @@
+"""Hashes of files, remembered for as long as a file is the one that was hashed: an unchanged file costs one stat.
+
+It is the same one while its device, inode, size and times are. Name, size and time of writing would not do: reproducible archives,
+`cp -p`, `rsync -t` and `touch -d` give them to other bytes. The time at which an inode changed (ctime) none of them can set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from robustbench_med.data.readers.listing import Tick
+from robustbench_med.paths import write_text
+
+SETTLED = 2.0
+"""Seconds: the hash of a file that changed later than that is not remembered, since one more change might bear the same time."""
+
+
+CHUNK = 256
+"""Files handed to the threads at once."""
+
+
+def hashes_of(paths: Sequence[Path], memory: Path, *, algorithm: str = "sha256", tick: Tick | None = None) -> list[str]:
+    """Hash of each file's bytes in hexadecimal, "" where a file cannot be read.
+
+    Args:
+        memory: the file in which the hashes of these very paths are remembered.
+        tick: told how many of the files that had to be read are done.
+    """
+    known: dict[str, str] = read_sealed(memory) or {}
+    signatures = [_signature_of(path) for path in paths]
+    found = [known.get(signature, "") for signature in signatures]
+    new = [i for i, sha in enumerate(found) if not sha]
+    settled = time.time() - SETTLED
+
+    def work(i: int) -> tuple[str, str, bool]:
+        return _read(paths[i], algorithm, settled)
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(new), CHUNK):
+            some = new[start : start + CHUNK]
+            for i, (signature, sha, old) in zip(some, pool.map(work, some), strict=True):
+                found[i], signatures[i] = sha, signature if old else ""
+            if tick is not None:
+                tick(start + len(some), len(new), "")
+    kept = {signature: sha for signature, sha in zip(signatures, found, strict=True) if signature and sha}
+    if not kept.items() <= known.items():
+        write_sealed(memory, kept)
+    return found
+
+
+def write_sealed(path: Path, value: Any) -> None:
+    """Writes JSON with its own sha256, so that damage is noticed."""
+    text = json.dumps(value)
+    write_text(path, f'{{"sha256": "{_sha256(text)}", "value":\n{text}\n}}')
+
+
+def read_sealed(path: Path) -> Any:
+    """What `write_sealed` wrote; None where there is no such file or it is damaged."""
+    try:
+        head, text, _ = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError):
+        return None
+    return json.loads(text) if _sha256(text) in head else None
+
+
+def _read(path: Path, algorithm: str, settled: float) -> tuple[str, str, bool]:
+    """Signature, hash and whether the file has not changed since a time; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            sha = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+            return _signature(stat), sha, max(stat.st_ctime, stat.st_mtime) < settled
+    except OSError:
+        return "", "", False
+
+
+def _signature_of(path: Path) -> str:
+    try:
+        return _signature(os.stat(path))
+    except OSError:
+        return ""
+
+
+def _signature(stat: os.stat_result) -> str:
+    return f"{stat.st_dev}-{stat.st_ino}-{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
