@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,6 +43,7 @@ from robustbench_med.cli_options import (
     make_display,
 )
 from robustbench_med.cli_reports import COMMANDS
+from robustbench_med.cli_store import rerun, verify
 from robustbench_med.cli_weights import import_keras
 from robustbench_med.errors import UserError, gathered
 
@@ -155,7 +156,7 @@ def run(
     mlflow: MLflow = None,
     tensorboard: TensorBoard = None,
     quiet: Quiet = False,
-) -> None:
+) -> list[dict[str, Any]]:
     """Attack models and write the leaderboard: clean and robust accuracy with intervals, cost, and one figure.
 
     Every combination of the lists is one cell. Finished cells are kept, so a run that was interrupted goes on where it stopped.
@@ -222,6 +223,7 @@ def run(
     export.write(export.of_run(records, out), mlflow=mlflow, tensorboard=tensorboard)
     for line in runner.finished(records, out):
         display.say(line)
+    return records
 
 
 @app.command()
@@ -301,7 +303,7 @@ def train(
     export.write(runs, mlflow=mlflow, tensorboard=tensorboard)
 
 
-for command in (diagnose, compare, certify, *COMMANDS, import_keras):
+for command in (diagnose, compare, certify, *COMMANDS, verify, rerun, import_keras):
     app.command()(command)
 
 

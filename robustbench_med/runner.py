@@ -160,9 +160,9 @@ def evaluate_cell(
     resolved = resolve(cell, spec, dataset, victim, threat, params, len(samples), teachers)
     spec_hash = canonical_hash(resolved)
     label = f"{victim.plan.name} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on {dataset.label}"
-    if spec_hash in store and not job.force:
+    if not job.force and (kept := store.kept(spec_hash, job.display.warn)) is not None:
         job.display.say(f"[{position}] {label}: done before, record {spec_hash[:12]}")
-        return store.find(spec_hash)
+        return kept
 
     def setting() -> Setting:
         return Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws)
@@ -228,8 +228,7 @@ def evaluate_cell(
         "cost": {**outcome.cost, "batch_size": batch.size, "peak_memory_mib": peak_memory_mib(device)},
         "environment": {"device": cost.device_name(device), "versions": versions(), "started": started},
     }
-    store.write(record, outcome.arrays)
-    return record
+    return store.write(record, outcome.arrays)
 
 
 def noise_control(victim: Victim, samples: Samples, clean: Clean, threat: Threat, setting: Setting) -> float:

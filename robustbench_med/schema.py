@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SHAPE = 2
+"""Version of the layout of records and certificates; the store lifts older ones to it on reading."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -202,10 +205,25 @@ class Environment(_Open):
     started: float
 
 
-class RecordModel(_Open):
-    """One evaluated cell."""
+class Digests(_Open):
+    """What a reader checks before it believes: sha256 of the outcomes' npz, and of everything else here as canonical JSON."""
+
+    outcomes: Hash
+    record: Hash
+
+
+class _Kept(_Open):
+    """What records and certificates share."""
 
     hash: Hash
+    schema_: int = Field(1, alias="schema", ge=1, description="version of what the hash means")
+    shape: int = Field(1, ge=1, description="version of the layout")
+    digests: Digests | None = Field(None, description="absent in what was written before there were any (shape 1)")
+
+
+class RecordModel(_Kept):
+    """One evaluated cell."""
+
     spec: Spec
     command: str
     names: Names
@@ -222,6 +240,20 @@ class RecordModel(_Open):
     attack_ran: AttackRan | None = Field(None, description="of native attacks whose parameters leave something open")
     trust: Literal["pass", "warn", "fail"] | None = None
     diagnostics: list[Sign] = []
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> Self:
+        """Every list that goes by modality or by task has the length of their names."""
+        modalities, tasks, threat = len(self.names.modalities), len(self.names.tasks), self.spec.threat
+        by_modality = {"spec.data.channels": self.spec.data.channels, "spec.threat.radii": threat.radii}
+        by_task = {"names.classes": self.names.classes, "figures.tasks": self.figures.tasks}
+        for n, kind, lists in ((modalities, "modalities", by_modality), (tasks, "tasks", by_task)):
+            for name, values in lists.items():
+                if len(values) != n:
+                    raise ValueError(f"{name} has {len(values)} entries for {n} {kind}")
+        if not all(0 <= task < tasks for task in threat.tasks):
+            raise ValueError(f"spec.threat.tasks names a task that is none of the {tasks}")
+        return self
 
 
 class SmoothingSpec(_Open):
@@ -256,10 +288,9 @@ class CertifiedTask(_Open):
     trivial: str | None = Field(None, description="why the smoothed victim is no better than a constant at this task, or null")
 
 
-class CertificateModel(_Open):
+class CertificateModel(_Kept):
     """What was proved about one victim with noise on some of its modalities; the radius of every sample lies beside it as npz."""
 
-    hash: Hash
     spec: CertificateSpec
     names: InputsAndTasks
     defense: str
