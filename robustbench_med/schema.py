@@ -175,6 +175,17 @@ class Sign(_Open):
     advice: str
 
 
+class TrainingFacts(_Open):
+    """What the training took: steps, samples a step, forward and backward passes a sample and step."""
+
+    steps: int
+    batch_size: int
+    forward: float
+    backward: float
+    inner: float = Field(0, description="passes of an attack in the training, which need no gradient of the weights")
+    seconds: float | None = None
+
+
 class VictimFacts(_Open):
     """What the victim costs, and where its weights came from."""
 
@@ -185,6 +196,7 @@ class VictimFacts(_Open):
     peak_memory_mib: float
     checkpoint: str
     origin: str
+    training: TrainingFacts | None = Field(None, description="null for foreign weights")
 
 
 class CostFacts(_Open):
@@ -299,6 +311,15 @@ class CertificateModel(_Kept):
     synthetic: bool
     notes: list[str]
     environment: Environment
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> Self:
+        """Figures go by task, noised modalities by number."""
+        if [figures.task for figures in self.figures] != self.names.tasks:
+            raise ValueError("figures are not those of the tasks named")
+        if max(self.spec.certificate.noised) >= len(self.names.modalities):
+            raise ValueError("spec.certificate.noised names a modality that is none")
+        return self
 
 
 SCHEMAS: dict[str, type[_Open]] = {"record": RecordModel, "certificate": CertificateModel}
