@@ -43,12 +43,9 @@ from robustbench_med.cli_options import (
     make_display,
 )
 from robustbench_med.cli_reports import COMMANDS
-from robustbench_med.cli_store import rerun, verify
+from robustbench_med.cli_store import INTERRUPTED, rerun, verify
 from robustbench_med.cli_weights import import_keras
 from robustbench_med.errors import UserError, gathered
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, typer's own."""
 
 app = typer.Typer(
     add_completion=False,

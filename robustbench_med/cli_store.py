@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from robustbench_med.cli_options import WHERE, DataRoot, Device, Out, Quiet, make_display
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, typer's own."""
+USAGE: Any = typer.BadParameter.__base__
+"""What typer raises at an option that there is not, or that cannot be read."""
 
 
 def verify(
@@ -56,9 +61,20 @@ def rerun(
 
     if not stale:
         raise UserError("say which records: medrobust rerun --stale makes those of an older identity again")
-    more = ["--device", device, *([] if data_root is None else ["--data-root", str(data_root)]), *(["--quiet"] if quiet else [])]
-    display = make_display(quiet)
-    done = renewal.renew(out, more, context.find_root().command, display)
+    more = ["--out", str(out), "--device", device]
+    more += [*([] if data_root is None else ["--data-root", str(data_root)]), *(["--quiet"] if quiet else [])]
+    medrobust, display = context.find_root().command, make_display(quiet)
+
+    def run(arguments: list[str]) -> object:
+        try:
+            made = medrobust.main([*arguments, *more], prog_name="medrobust", standalone_mode=False)
+        except USAGE as error:
+            raise UserError(error.format_message()) from error
+        if made == INTERRUPTED:
+            raise KeyboardInterrupt
+        return made
+
+    done = renewal.renew(out, run, display)
     for line in done.failed:
         left_out(line)
     display.say(f"{done.made} of {done.stale} records of an older identity made again")

@@ -6,11 +6,9 @@ import contextlib
 import io
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import click
 
 from robustbench_med.belief import Misfit, MisfitError, Record, read
 from robustbench_med.errors import LeftOutWarning, UserError
@@ -18,8 +16,8 @@ from robustbench_med.progress import Display
 from robustbench_med.store import CERTIFICATES, RECORDS, Store, nothing_left
 
 COMMAND = ["medrobust", "run"]
-INTERRUPTED = 130
-"""What typer gives back after Ctrl-C."""
+Run = Callable[[list[str]], object]
+"""`medrobust` in this process: takes its arguments, gives the records of a run; bad ones are a UserError."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,11 @@ class Renewed:
     failed: tuple[str, ...]
 
 
-def renew(out: Path, more: Sequence[str], medrobust: click.Command, display: Display) -> Renewed:
+def renew(out: Path, medrobust: Run, display: Display) -> Renewed:
     """Runs the command of every stale record of a folder; takes the old record away once the new one is there.
 
     Args:
-        more: options that every command gets, besides `--out`.
-        medrobust: the command line, whose `run` returns its records.
+        medrobust: runs a command line, its output in `out`.
 
     Raises:
         UserError: the folder holds nothing.
@@ -51,22 +48,19 @@ def renew(out: Path, more: Sequence[str], medrobust: click.Command, display: Dis
     for number, misfit in enumerate(stale, 1):
         display.say(f"[{number}/{len(stale)}] {misfit.path.stem}: {misfit.stale and misfit.stale.get('command')}")
         try:
-            _renew(misfit, store, out, more, medrobust)
+            _renew(misfit, store, medrobust)
             made += 1
-        except (UserError, click.ClickException) as error:
-            reason = error.format_message() if isinstance(error, click.ClickException) else str(error)
-            failed.append(f"{misfit.path} was not made again: {reason}")
+        except UserError as error:
+            failed.append(f"{misfit.path} was not made again: {error}")
     return Renewed(len(stale) + len(proofs), made, tuple(failed))
 
 
-def _renew(misfit: Misfit, store: Store, out: Path, more: Sequence[str], medrobust: click.Command) -> None:
+def _renew(misfit: Misfit, store: Store, medrobust: Run) -> None:
     old = misfit.stale or {}
-    arguments = _arguments(old.get("command"))
+    arguments = _arguments(old)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # the tables are shown once, when all is done
         warnings.simplefilter("ignore", LeftOutWarning)
-        records = medrobust.main([*arguments, "--out", str(out), *more], prog_name=COMMAND[0], standalone_mode=False)
-    if records == INTERRUPTED:
-        raise KeyboardInterrupt
+        records = medrobust(arguments)
     if not isinstance(records, list) or len(records) != 1:
         raise UserError(f"its command makes {len(records) if isinstance(records, list) else 'no'} records, not one")
     (new,) = records
@@ -78,15 +72,16 @@ def _renew(misfit: Misfit, store: Store, out: Path, more: Sequence[str], medrobu
     store.remove(old["hash"])
 
 
-def _arguments(command: object) -> list[str]:
-    """What stands behind `medrobust` in a record's command; anything but a run is a UserError."""
+def _arguments(record: Record) -> list[str]:
+    """What stands behind `medrobust` in a record's command, and the size that it may leave to the preset; only a run is taken."""
+    command = record.get("command")
     try:
         words = shlex.split(command) if isinstance(command, str) else []
     except ValueError as error:
         raise UserError(f"its command cannot be read ({error})") from error
     if words[:2] != COMMAND:
         raise UserError("it holds no `medrobust run` command")
-    return words[1:]
+    return words[1:] if "--size" in words else [*words[1:], "--size", str(record["spec"]["data"]["size"])]
 
 
 def _same_cell(old: Record, new: Record) -> None:

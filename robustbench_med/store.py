@@ -206,10 +206,11 @@ class Store:
 
     def _sweep(self) -> None:
         """Takes away what killed writers left, or finishes what they began; only for who is alone."""
-        for path in list(self.folder.iterdir()):
-            if TEMPORARY.fullmatch(path.name):
+        for name in os.listdir(self.folder):
+            path = self.folder / name if name.count(".") > 1 else None  # most are records and outcomes
+            if path and TEMPORARY.fullmatch(name):
                 path.unlink(missing_ok=True)
-            elif named := PENDING.fullmatch(path.name):
+            elif path and (named := PENDING.fullmatch(name)):
                 if self._needed(path, self.path(named[1])):
                     _move(path, path.with_name(f"{named[1]}.npz"))
                 else:
