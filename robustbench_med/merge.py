@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustbench_med.belief import Record
 from robustbench_med.errors import UserError
 from robustbench_med.paths import writable_folder
-from robustbench_med.store import CERTIFICATES, RECORDS, Store
+from robustbench_med.store import CERTIFICATES, RECORDS, Record, Store
 
 SHARES = {RECORDS: ("clean", "robust"), CERTIFICATES: ("certified_accuracy", "abstained")}
 """Kinds of what a store holds, and the shares of samples by which two of one specification are told apart."""

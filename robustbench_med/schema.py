@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -257,8 +258,8 @@ class RecordModel(_Kept):
     def _fits_itself(self) -> Self:
         """Every list that goes by modality or by task has the length of their names."""
         modalities, tasks, threat = len(self.names.modalities), len(self.names.tasks), self.spec.threat
-        by_modality = {"spec.data.channels": self.spec.data.channels, "spec.threat.radii": threat.radii}
-        by_task = {"names.classes": self.names.classes, "figures.tasks": self.figures.tasks}
+        by_modality: dict[str, Sequence[object]] = {"spec.data.channels": self.spec.data.channels, "spec.threat.radii": threat.radii}
+        by_task: dict[str, Sequence[object]] = {"names.classes": self.names.classes, "figures.tasks": self.figures.tasks}
         for n, kind, lists in ((modalities, "modalities", by_modality), (tasks, "tasks", by_task)):
             for name, values in lists.items():
                 if len(values) != n:

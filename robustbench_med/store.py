@@ -26,10 +26,11 @@ from robustbench_med.belief import HASH_LENGTH, Memory, Misfit, MisfitError, Rec
 from robustbench_med.errors import IncompleteError, UserError, left_out
 from robustbench_med.paths import write_atomically, write_text
 
+__all__ = ["CERTIFICATES", "RECORDS", "Record", "Store", "nothing_left"]
+
 RECORDS = "records"
 CERTIFICATES = "certificates"
 """The folder of what `certify` proved: immutable and addressed like records, but not measured under an attack."""
-LOCK = ".lock"
 PENDING = re.compile(r"([0-9a-f]{16})\.[0-9a-f]{8}\.npz")
 """Outcomes on their way to replace others: they count once the record names them."""
 TEMPORARY = re.compile(r"\..*\.tmp")
@@ -198,7 +199,7 @@ class Store:
         with contextlib.ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(self.folder / LOCK))
+                stack.enter_context(FileLock(self.folder.with_name(f".{self.kind}.lock")))
             except (OSError, NotImplementedError):
                 yield False
             else:
