@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 from rich.console import RenderableType
 
-from robustbench_med.errors import UserError, unknown
+from robustbench_med.errors import UserError, left_out, unknown
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.reports import breakdowns, certified, figures, paper, plots, tables, terminal
-from robustbench_med.store import CERTIFICATES, Record, Store
+from robustbench_med.store import CERTIFICATES, Record, Store, nothing_left
 
 FIGURE = "robust_accuracy.png"
 PAGE = "leaderboard.html"
+NONE = "{out} holds no records; `medrobust run --out {out}` makes some"
 
 
 def write(out: Path, *, only: Sequence[Record] | None = None) -> RenderableType:
@@ -53,16 +54,22 @@ def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Pa
     from robustbench_med.reports import compare, gallery
     from robustbench_med.reports import page as html
 
-    store, certificates = Store(out), certified.frames(Store(out, CERTIFICATES))
+    store, proofs = Store(out), Store(out, CERTIFICATES)
+    certificates, records = certified.frames(proofs), store.records()
     proved = len(certificates["certified"]) > 0
-    records = store.records() if proved else read(out)
+    if not records and not proved:
+        raise nothing_left(NONE.format(out=out), store, proofs)
     found = frames(store, records) | certificates
     _write_basics(out, found)
     if records:
         plots.robust_against_radius(records, out / FIGURE)
     if proved:
         certified.draw(certificates["certified"], out / certified.FIGURE)
-    written = write_paper(found, out / "paper") + compare.rebuild(out, records)
+    written = write_paper(found, out / "paper")
+    try:
+        written += compare.rebuild(out, records)
+    except UserError as error:
+        left_out(str(error))
     if pictures:
         written += figures.write(records, found, out / "figures")
         written += gallery.write(store, strongest(records), out / "gallery")
@@ -73,10 +80,11 @@ def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Pa
 
 
 def read(out: Path) -> list[Record]:
-    """All records below a folder; none is a UserError."""
-    records = Store(out).records()
+    """All records below a folder that fit; none is a UserError."""
+    store = Store(out)
+    records = store.records()
     if not records:
-        raise UserError(f"{out} holds no records; `medrobust run --out {out}` makes some")
+        raise nothing_left(NONE.format(out=out), store)
     return records
 
 
@@ -142,10 +150,12 @@ def write_claims(out: Path, claims_files: Sequence[Path]) -> RenderableType:
     chosen = claims.load()
     for path in claims_files:
         chosen += claims.load(path)
-    records = Store(out).records()
+    store = Store(out)
+    records = store.records()
     costs = claims.costs(tables.victims(records), out / "model_cost.csv")
     if not records and costs.empty:
-        raise UserError(f"{out} holds neither records nor model_cost.csv; `medrobust run` and `medrobust cost --out {out}` make them")
+        neither = f"{out} holds neither records nor model_cost.csv; `medrobust run` and `medrobust cost --out {out}` make them"
+        raise nothing_left(neither, store)
     board = tables.leaderboard(records)
     findings = [claims.judge(claim, board, costs) for claim in chosen]
     write_text(writable_folder(out) / "claims.csv", csv(claims.table(findings)))

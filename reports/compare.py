@@ -63,16 +63,19 @@ def rebuild(out: Path, records: Sequence[Record]) -> list[Path]:
         records: all of the folder.
 
     Raises:
-        UserError: compare.json cannot be read, or a record that it names is gone.
+        UserError: compare.json cannot be read, or a record that it names is gone or left out.
     """
     file, by_hash = out / NOTED, {record["hash"]: record for record in records}
     if not file.exists():
         return []
     try:
         noted = json.loads(file.read_text(encoding="utf-8"))
-        entries = [e | {kind: [by_hash[h] for h in e[kind]] for kind in ("records", "naive")} for e in noted["entries"]]
-        how = {key: noted[key] for key in ("command", "seconds")}
-    except (ValueError, KeyError, TypeError) as error:
+        entries = [
+            {"model": str(e["model"]), "defense": str(e["defense"])} | {k: [by_hash[h] for h in e[k]] for k in ("records", "naive")}
+            for e in noted["entries"]
+        ]
+        how: dict[str, Any] = {"command": str(noted["command"]), "seconds": float(noted["seconds"])}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file} cannot be rebuilt ({error!r} is missing or wrong); delete it, or run `medrobust compare` again") from error
     write(entries, out, **how)
     return [out / "compare.md"]

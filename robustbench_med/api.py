@@ -14,12 +14,11 @@ from robustbench_med import comparison, runner, spec, training
 from robustbench_med.data import Dataset
 from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.device import choose_device
-from robustbench_med.errors import UserError
 from robustbench_med.job import Job, load_one
 from robustbench_med.progress import Display
 from robustbench_med.reports import compare as comparing
 from robustbench_med.reports import tables
-from robustbench_med.store import Record, Store
+from robustbench_med.store import Record, Store, nothing_left
 
 if TYPE_CHECKING:
     from torch import nn
@@ -221,14 +220,15 @@ def compare(
 
 
 def leaderboard(out: Path | str = "reports") -> Results:
-    """All records in a folder.
+    """All records in a folder that fit; a `LeftOutWarning` names the others.
 
     Raises:
         UserError: there are none.
     """
-    records = Store(Path(out)).records()
+    store = Store(Path(out))
+    records = store.records()
     if not records:
-        raise UserError(f"{out} holds no records; evaluate(..., out={str(out)!r}) makes some")
+        raise nothing_left(f"{out} holds no records; evaluate(..., out={str(out)!r}) makes some", store)
     return Results(tuple(records), Path(out))
 
 

@@ -96,9 +96,9 @@ def _certificate(
     spec_hash = canonical_hash(resolved)
     name = JOINT if len(noised) == len(dataset.modalities) else dataset.modalities[noised[0]] + " alone"
     label = f"certificates of {victim.plan.name} on {dataset.name}, sigma {sigma:g}, noise on {name}"
-    if spec_hash in store and not job.force:
+    if not job.force and (kept := store.kept(spec_hash, job.display.warn)) is not None:
         job.display.say(f"{label}: done before, {spec_hash[:12]}")
-        return store.find(spec_hash)
+        return kept
     started, device_name = time.time(), cost.device_name(device)
 
     def work() -> smoothing.Certificates:
@@ -120,8 +120,7 @@ def _certificate(
     record = {"hash": spec_hash, "spec": resolved, **described(cell, dataset, samples, found), "noised": name}
     record["environment"] = {"device": device_name, "versions": versions(), "started": started, "seconds": time.time() - started}
     arrays = {"ids": np.array(samples.ids), "labels": samples.labels.numpy(), "predicted": found.predicted}
-    store.write(record, {**arrays, "radius": found.radius, "p_lower": found.p_lower})
-    return record
+    return store.write(record, {**arrays, "radius": found.radius, "p_lower": found.p_lower})
 
 
 def check_noise(plan: defense.Plan) -> None:

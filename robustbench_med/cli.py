@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,8 +45,9 @@ from robustbench_med.cli_options import (
     make_display,
 )
 from robustbench_med.cli_reports import COMMANDS
+from robustbench_med.cli_store import INTERRUPTED, rerun, verify
 from robustbench_med.cli_weights import import_keras
-from robustbench_med.errors import UserError
+from robustbench_med.errors import UserError, gathered
 
 app = typer.Typer(
     add_completion=False,
@@ -156,7 +157,7 @@ def run(
     mlflow: MLflow = None,
     tensorboard: TensorBoard = None,
     quiet: Quiet = False,
-) -> None:
+) -> list[dict[str, Any]]:
     """Attack models and write the leaderboard: clean and robust accuracy with intervals, cost, and one figure.
 
     Every combination of the lists is one cell. Finished cells are kept, so a run that was interrupted goes on where it stopped.
@@ -225,6 +226,7 @@ def run(
     export.write(export.of_run(records, out), mlflow=mlflow, tensorboard=tensorboard)
     for line in runner.finished(records, out):
         display.say(line)
+    return records
 
 
 @app.command()
@@ -304,7 +306,7 @@ def train(
     export.write(runs, mlflow=mlflow, tensorboard=tensorboard)
 
 
-for command in (diagnose, compare, certify, *COMMANDS, import_keras):
+for command in (diagnose, compare, certify, *COMMANDS, verify, rerun, import_keras):
     app.command()(command)
 
 
@@ -318,15 +320,28 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Show the v
 
 
 def main() -> None:
-    """The console script: bad input is one line and exit code 2; errors of ours keep their traceback."""
+    """The console script: exit codes as docs/exit-codes.md lists them; errors of ours keep their traceback."""
+    with gathered() as left_out:
+        code, last = _ended()
+    for line in (*(f"warning: {text}" for text in left_out), *last):
+        print(f"medrobust: {line}", file=sys.stderr)
+    sys.exit(code or int(bool(left_out)))
+
+
+def _ended() -> tuple[int, list[str]]:
+    """Runs the command; its exit code, and the line to end with."""
     try:
         app()
     except UserError as error:
-        print(f"medrobust: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return error.exit_code, [f"error: {error}"]
     except KeyboardInterrupt:
-        print("medrobust: interrupted; finished cells and training steps are kept, the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        code = INTERRUPTED
+    except SystemExit as end:
+        code = int(end.code or 0)
+    else:
+        code = 0
+    kept = "interrupted; finished cells and training steps are kept, the same command goes on from there"
+    return code, [kept] if code == INTERRUPTED else []
 
 
 if __name__ == "__main__":

@@ -112,7 +112,8 @@ def merge(
 ) -> None:
     """Join the records and certificates of several machines in one folder and report conflicts; exit code 1 when there are any.
 
-    None is ever changed: where two folders hold the same one with different figures, that of --out stays.
+    None is ever changed: where two folders hold the same one with different figures, that of --out stays. A source that holds a file
+    that cannot be believed is refused before anything is copied (exit code 2; `medrobust verify --out SOURCE` lists what is wrong).
     """
     from robustbench_med.merge import merge as join
     from robustbench_med.reports import terminal
@@ -138,7 +139,9 @@ def show(
     from robustbench_med.reports import terminal
     from robustbench_med.store import Store
 
-    found = Store(out).find(record)
+    store = Store(out)
+    found = store.find(record)
+    store.records()  # names what else lies there and does not fit
     if gallery is not None:
         reports.write_gallery(out, found, gallery)
     if as_json:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from robustbench_med.errors import UserError
-from robustbench_med.naming import canonical_hash
-from robustbench_med.paths import writable_folder, write_atomically, write_text
-from robustbench_med.schema import SCHEMAS
+from robustbench_med.paths import writable_folder
 from robustbench_med.store import CERTIFICATES, RECORDS, Record, Store
 
 SHARES = {RECORDS: ("clean", "robust"), CERTIFICATES: ("certified_accuracy", "abstained")}
@@ -45,51 +39,44 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
 
     Two of one specification conflict when a share differs by half a sample or more; less is the rounding of other hardware.
 
+    A file of `out` that does not fit is replaced where a source has one that does, else named in a `LeftOutWarning`.
+
     Raises:
-        UserError: a source without any, or one that is damaged, altered, or without its outcomes; before anything is copied.
+        UserError: a source without any, or one that holds a file that does not fit; before anything is copied.
     """
-    found: list[tuple[Path, str, Store, list[Record]]] = []
+    found = [(folder, kind, Store(folder, kind)) for folder in sources for kind in SHARES]
+    held = [(folder, kind, store, _sound(store)) for folder, kind, store in found]
     for folder in sources:
-        held = [(folder, kind, store := Store(folder, kind), store.records()) for kind in SHARES]
-        if not any(records for *_, records in held):
+        if not any(records for source, _, _, records in held if source == folder):
             raise UserError(f"{folder} holds no records or certificates")
-        for _, kind, store, records in held:
-            for record in records:
-                check(record, store.path(record["hash"]), kind)
-        found += held
     writable_folder(out)
+    targets = {kind: Store(out, kind) for kind in SHARES}
+    ours = {kind: {record["hash"]: record for record in store.look()[0]} for kind, store in targets.items()}
     copied, same, conflicts = 0, 0, []
-    for folder, kind, store, records in found:
-        target = Store(out, kind)
+    for folder, kind, store, records in held:
         for record in records:
-            path = target.path(record["hash"])
-            if record["hash"] not in target:
-                outcomes = store.path(record["hash"]).with_suffix(".npz")
-                write_atomically(path.with_suffix(".npz"), lambda temporary, source=outcomes: shutil.copyfile(source, temporary))  # type: ignore[misc]
-                write_text(path, json.dumps(record, indent=1, allow_nan=False))
+            mine = ours[kind].get(record["hash"])
+            if mine is None:
+                ours[kind][record["hash"]] = targets[kind].add(record, store.outcomes(record).read_bytes())
                 copied += 1
                 continue
-            difference = _difference(target.find(record["hash"]), record, SHARES[kind])
+            difference = _difference(mine, record, SHARES[kind])
             if difference is None:
                 same += 1
             else:
                 conflicts.append(Conflict(record["hash"], folder, *difference))
+    for target in targets.values():
+        target.records()
     return Merged(copied, same, tuple(conflicts))
 
 
-def check(record: Record, path: Path, kind: str = RECORDS) -> None:
-    """Refuses (UserError) a record that breaks the schema, whose hash is not its spec's, or whose outcomes are missing."""
-    try:
-        SCHEMAS[kind.removesuffix("s")].model_validate(record)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{path} is no {kind.removesuffix('s')} of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from error
-    if canonical_hash(record["spec"]) != record["hash"]:
-        raise UserError(f"{path}: its hash is not that of its specification; it was altered, or made by a version with another protocol")
-    if not path.with_suffix(".npz").is_file():
-        raise UserError(f"{path} lacks its outcomes {path.with_suffix('.npz').name}")
+def _sound(store: Store) -> list[Record]:
+    """Everything in a source; a file that does not fit is a UserError."""
+    records, misfits = store.look()
+    if misfits:
+        more = f" (and {len(misfits) - 1} more; `medrobust verify --out {store.folder.parent}` lists them)" if len(misfits) > 1 else ""
+        raise UserError(f"nothing was merged: {misfits[0]}{more}")
+    return records
 
 
 def _difference(ours: Record, theirs: Record, shares: Sequence[str]) -> tuple[str, float, float] | None:

@@ -188,9 +188,9 @@ def evaluate_cell(
     resolved = resolve(cell, spec, dataset, victim, threat, params, samples, teachers)
     spec_hash = canonical_hash(resolved)
     label = f"{victim.plan.name} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on {dataset.label}"
-    if spec_hash in store and not job.force:
+    if not job.force and (kept := store.kept(spec_hash, job.display.warn)) is not None:
         job.display.say(f"[{position}] {label}: done before, record {spec_hash[:12]}")
-        return store.find(spec_hash)
+        return kept
 
     def setting() -> Setting:
         return Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws, spec.chunk)
@@ -272,8 +272,7 @@ def evaluate_cell(
         "cost": {**outcome.cost, "batch_size": batch.size, "peak_memory_mib": peak_memory_mib(device)},
         "environment": {"device": cost.device_name(device), "versions": versions(), "started": started},
     }
-    store.write(record, outcome.arrays)
-    return record
+    return store.write(record, outcome.arrays)
 
 
 def one_gradient(victim: nn.Module, samples: Samples, threat: Threat, device: torch.device, n: int) -> None:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SHAPE = 2
+"""Version of the layout of records and certificates; the store lifts older ones to it on reading."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -178,6 +182,17 @@ class Sign(_Open):
     advice: str
 
 
+class TrainingFacts(_Open):
+    """What the training took: steps, samples a step, forward and backward passes a sample and step."""
+
+    steps: int
+    batch_size: int
+    forward: float
+    backward: float
+    inner: float = Field(0, description="passes of an attack in the training, which need no gradient of the weights")
+    seconds: float | None = None
+
+
 class VictimFacts(_Open):
     """What the victim costs, and where its weights came from."""
 
@@ -188,6 +203,7 @@ class VictimFacts(_Open):
     peak_memory_mib: float
     checkpoint: str
     origin: str
+    training: TrainingFacts | None = Field(None, description="null for foreign weights")
 
 
 class CostFacts(_Open):
@@ -208,10 +224,25 @@ class Environment(_Open):
     started: float
 
 
-class RecordModel(_Open):
-    """One evaluated cell."""
+class Digests(_Open):
+    """What a reader checks before it believes: sha256 of the outcomes' npz, and of everything else here as canonical JSON."""
+
+    outcomes: Hash
+    record: Hash
+
+
+class _Kept(_Open):
+    """What records and certificates share."""
 
     hash: Hash
+    schema_: int = Field(1, alias="schema", ge=1, description="version of what the hash means")
+    shape: int = Field(1, ge=1, description="version of the layout")
+    digests: Digests | None = Field(None, description="absent in what was written before there were any (shape 1)")
+
+
+class RecordModel(_Kept):
+    """One evaluated cell."""
+
     spec: Spec
     command: str
     names: Names
@@ -229,6 +260,20 @@ class RecordModel(_Open):
     attack_ran: AttackRan | None = Field(None, description="of native attacks whose parameters leave something open")
     trust: Literal["pass", "warn", "fail"] | None = None
     diagnostics: list[Sign] = []
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> Self:
+        """Every list that goes by modality or by task has the length of their names."""
+        modalities, tasks, threat = len(self.names.modalities), len(self.names.tasks), self.spec.threat
+        by_modality: dict[str, Sequence[object]] = {"spec.data.channels": self.spec.data.channels, "spec.threat.radii": threat.radii}
+        by_task: dict[str, Sequence[object]] = {"names.classes": self.names.classes, "figures.tasks": self.figures.tasks}
+        for n, kind, lists in ((modalities, "modalities", by_modality), (tasks, "tasks", by_task)):
+            for name, values in lists.items():
+                if len(values) != n:
+                    raise ValueError(f"{name} has {len(values)} entries for {n} {kind}")
+        if not all(0 <= task < tasks for task in threat.tasks):
+            raise ValueError(f"spec.threat.tasks names a task that is none of the {tasks}")
+        return self
 
 
 class SmoothingSpec(_Open):
@@ -263,10 +308,9 @@ class CertifiedTask(_Open):
     trivial: str | None = Field(None, description="why the smoothed victim is no better than a constant at this task, or null")
 
 
-class CertificateModel(_Open):
+class CertificateModel(_Kept):
     """What was proved about one victim with noise on some of its modalities; the radius of every sample lies beside it as npz."""
 
-    hash: Hash
     spec: CertificateSpec
     names: InputsAndTasks
     defense: str
@@ -275,6 +319,15 @@ class CertificateModel(_Open):
     synthetic: bool
     notes: list[str]
     environment: Environment
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> Self:
+        """Figures go by task, noised modalities by number."""
+        if [figures.task for figures in self.figures] != self.names.tasks:
+            raise ValueError("figures are not those of the tasks named")
+        if max(self.spec.certificate.noised) >= len(self.names.modalities):
+            raise ValueError("spec.certificate.noised names a modality that is none")
+        return self
 
 
 SCHEMAS: dict[str, type[_Open]] = {"record": RecordModel, "certificate": CertificateModel}

@@ -265,11 +265,15 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.name != "home"] == ["leaderboard.csv"]
 
 
-def test_a_record_that_is_missing_or_damaged_is_refused(drawn_root, tmp_path) -> None:
+def test_a_record_that_is_missing_is_refused_and_a_damaged_one_left_out(drawn_root, tmp_path) -> None:
     medrobust(*small_run(drawn_root, tmp_path, model="late", attack="fgsm"))
     assert "no record" in refused(medrobust("show", "ffffffff0000", "--out", tmp_path, check=2))
-    next((tmp_path / "records").glob("*.json")).write_text("{")
-    assert "not a readable record" in refused(medrobust("leaderboard", "--out", tmp_path, check=2))
+    path = next((tmp_path / "records").glob("*.json"))
+    path.write_text("{")
+    done = medrobust("leaderboard", "--out", tmp_path, check=1)
+    assert f"1 of 4 files in {tmp_path / 'records'} left out" in done.stderr
+    assert f"{path}: it is not a readable record" in done.stderr
+    assert len(pd.read_csv(tmp_path / "leaderboard.csv")) == 3
     assert "holds no records" in refused(medrobust("leaderboard", "--out", tmp_path / "empty", check=2))
 
 

@@ -1,5 +1,7 @@
 """`medrobust compare`: the grid it runs, the naive figures beside, and what its tables and sentences say."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -253,6 +255,7 @@ def test_in_print_what_failed_or_is_trivial_is_never_the_best() -> None:
 
 def test_a_comparison_whose_records_are_gone_is_not_rebuilt(tmp_path) -> None:
     assert compare.rebuild(tmp_path, []) == []
-    (tmp_path / "compare.json").write_text('{"command": "c", "seconds": 1, "entries": [{"records": ["abc"], "naive": []}]}')
+    entries = [{"model": "m", "defense": "d", "records": ["abc"], "naive": []}]
+    (tmp_path / "compare.json").write_text(json.dumps({"command": "c", "seconds": 1, "entries": entries}))
     with pytest.raises(UserError, match=r"KeyError\('abc'\) is missing or wrong"):
         compare.rebuild(tmp_path, [])
