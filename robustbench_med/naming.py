@@ -35,8 +35,8 @@ def training_hash(training: BaseModel | Mapping[str, Any]) -> str:
     return canonical_hash(training, TRAINING_SCHEMA)
 
 
-def canonical_hash(value: BaseModel | Mapping[str, Any], schema: int = SCHEMA) -> str:
+def canonical_hash(value: BaseModel | Mapping[str, Any], schema: int | None = None) -> str:
     """sha256 of the canonical JSON (sorted keys, no spaces) with the schema's version."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    text = json.dumps({"schema": schema, **plain}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps({"schema": SCHEMA if schema is None else schema, **plain}, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from test_cli import medrobust, refused
-from test_store import SHAPE_1, edited
+from test_store import SHAPE_1
 
 from robustbench_med import naming
 from robustbench_med.store import Store
@@ -89,7 +89,6 @@ def test_a_record_of_the_first_shape_is_made_again(tmp_path, monkeypatch) -> Non
         ("rm -rf /", "it holds no `medrobust run` command"),
         ("medrobust train --model late", "it holds no `medrobust run` command"),
         ("medrobust run --model 'late", "its command cannot be read"),
-        (7, "it holds no `medrobust run` command"),
         ("medrobust run --no-such-option", "No such option"),
         ("medrobust run --model lat", "did you mean late"),
         (shlex.join(map(str, ["medrobust", "run", *TINY])), "its command makes 2 records, not one"),
@@ -102,16 +101,21 @@ def test_what_cannot_be_made_again_is_named_and_kept(command, reason, out, monke
     for other in Store(out).paths():
         if other != path:
             other.unlink()
-    if isinstance(command, str):
-        Store(out).write(record | {"command": command}, Store(out).arrays(record))
-    else:  # as no version ever wrote it
-        edited(lambda r: [r.pop("digests"), r.pop("schema"), r.pop("shape"), r.update(command=command)])(path)
+    Store(out).write(record | {"command": command}, Store(out).arrays(record))
     monkeypatch.setattr(naming, "SCHEMA", naming.SCHEMA + 1)
     done = medrobust("rerun", "--stale", "--out", out, check=1)
     assert reason in next(line for line in done.stderr.splitlines() if line.startswith(f"medrobust: warning: {path} was not made again"))
     assert "0 of 1 records of an older identity made again" in done.stderr
     assert path.exists()
     assert path.with_suffix(".npz").exists()
+
+
+def test_a_command_that_is_no_text_is_named_and_kept(tmp_path) -> None:
+    shutil.copytree(SHAPE_1, tmp_path / "records")
+    (path,) = (tmp_path / "records").glob("*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"command": 7}))  # the first shape had no digests
+    assert "it holds no `medrobust run` command" in medrobust("rerun", "--stale", "--out", tmp_path, check=1).stderr
+    assert path.exists()
 
 
 def test_rerun_wants_to_know_what_and_where(tmp_path) -> None:
