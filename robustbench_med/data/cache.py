@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,11 +40,13 @@ class Decoded:
         images: one array of all listed samples for each modality; rows of unreadable samples are black.
         digests: (M, n, 32) uint8, sha256 of each image's bytes on disk (of its pixels where it lies in an archive).
         unreadable: reason by row.
+        remarks: what must be known of how images were read, with the number of images.
     """
 
     images: tuple[Mapped, ...]
     digests: NDArray[np.uint8]
     unreadable: dict[int, str]
+    remarks: dict[str, int]
 
 
 def decoded(listing: Listing, size: int, chosen: Preprocessing, files: Files) -> Decoded:
@@ -86,7 +89,7 @@ def key_of(listing: Listing, size: int, chosen: Preprocessing) -> str:
         "version": VERSION,
         "ids": hashlib.sha256("\n".join(listing.ids).encode("utf-8", "surrogateescape")).hexdigest(),
         "state": listing.state,
-        "channels": [modality.channels for modality in listing.card.modalities],
+        "modalities": [modality.model_dump(exclude={"name"}) for modality in listing.card.modalities],
         "size": size,
         **chosen.model_dump(),
     }
@@ -98,6 +101,7 @@ def _build(folder: Path, listing: Listing, size: int, chosen: Preprocessing, fil
     n = len(listing.ids)
     digests = np.zeros((len(channels), n, 32), np.uint8)
     unreadable: dict[int, str] = {}
+    remarks: list[str] = []
 
     def work(raws: tuple[Raw, ...]) -> tuple[list[Pixels], list[bytes]] | str:
         pixels, hashes = [], []
@@ -105,7 +109,7 @@ def _build(folder: Path, listing: Listing, size: int, chosen: Preprocessing, fil
             for raw, c in zip(raws, channels, strict=True):
                 data = raw.path.read_bytes() if isinstance(raw, ImageFile) else raw.tobytes()
                 mark = b"" if not isinstance(raw, ImageFile) or raw.position is None else str(raw.position).encode()
-                pixels.append(prepare(raw, data, c, size, chosen))
+                pixels.append(prepare(raw, data, c, size, chosen, remarks.append))
                 hashes.append(hashlib.sha256(data + mark).digest())
         except UserError:
             raise
@@ -137,7 +141,8 @@ def _build(folder: Path, listing: Listing, size: int, chosen: Preprocessing, fil
         for output in outputs:
             output.close()
     np.save(folder / "digests.npy", digests)
-    write_text(folder / "index.json", json.dumps({"samples": n, "unreadable": {str(row): why for row, why in unreadable.items()}}))
+    index = {"samples": n, "unreadable": {str(row): why for row, why in unreadable.items()}, "remarks": Counter(remarks)}
+    write_text(folder / "index.json", json.dumps(index))
 
 
 def _chunks(images: Iterator[tuple[Raw, ...]]) -> Iterator[list[tuple[Raw, ...]]]:
@@ -153,7 +158,8 @@ def _open(path: Path, listing: Listing) -> Decoded | None:
         arrays = [path / f"images-{m}.npy" for m in range(len(listing.card.modalities))]
         if index["samples"] != n or any(len(np.load(array, mmap_mode="r")) != n for array in arrays):
             return None
-        digests = np.load(path / "digests.npy")
+        digests, remarks = np.load(path / "digests.npy"), index["remarks"]
     except (OSError, ValueError, KeyError):
         return None
-    return Decoded(tuple(Mapped(array, n) for array in arrays), digests, {int(row): why for row, why in index["unreadable"].items()})
+    unreadable = {int(row): why for row, why in index["unreadable"].items()}
+    return Decoded(tuple(Mapped(array, n) for array in arrays), digests, unreadable, remarks)
