@@ -29,6 +29,8 @@ def write_dicom(path: Path, pixels: np.ndarray, **elements: object) -> Path:
     file.BitsAllocated, file.BitsStored, file.HighBit = 16, 12, 11
     file.PhotometricInterpretation = "MONOCHROME2"
     file.PixelData = pixels.astype("<u2").tobytes()
+    if "FloatPixelData" in elements:
+        del file.PixelData
     for name, value in elements.items():
         setattr(file, name, value)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,19 +20,20 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 from pydantic import BaseModel, ConfigDict
 
 from robustbench_med.data.images import Pixels
 from robustbench_med.data.registry import Window
-from robustbench_med.data.scans import Picture, finite_range, is_dicom, read_dicom, read_nifti, scaled
+from robustbench_med.data.scans import Picture, is_dicom, numbers, read_dicom, read_nifti, stretched
 
 REVISION = 2
 """Raised with every change of what a file's pixels become."""
 
-WHITE_IS_ZERO = 0
-"""TIFF's photometric interpretation of an image stored as a negative."""
-PHOTOMETRIC_TAG = 262
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""TIFF's tag and its value of an image stored as a negative."""
+TiffImagePlugin.OPEN_INFO.setdefault((TiffImagePlugin.MM, WHITE_IS_ZERO, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
+# Pillow knows such negatives in little-endian files only
 
 
 class Preprocessing(BaseModel):
@@ -108,24 +109,24 @@ def to_uint8(image: Image.Image | NDArray[np.float64], channels: int, *, minmax:
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith(("I", "F")):
             values = np.asarray(image, np.float64)
-            values = scaled(values, *((0.0, 65535.0) if image.mode.startswith("I;16") else finite_range(values)))
+            values = values / 65535 if image.mode.startswith("I;16") else stretched(numbers(values))
             image = 1 - values if negative else values
     if not isinstance(image, Image.Image):
-        image = _stretched(image) if minmax else image
+        image = stretched(image) if minmax else image
         levels = np.round(np.nan_to_num(np.clip(image, 0, 1)) * 255).astype(np.uint8)
         return Image.fromarray(levels).convert("L" if channels == 1 else "RGB")
     if image.mode in ("P", "PA", "LA", "CMYK"):
         image = image.convert("RGB" if image.mode != "LA" else "L")
     image = image.convert("L" if channels == 1 else "RGB")
     if minmax:
-        image = Image.fromarray(np.round(_stretched(np.asarray(image, np.float64)) * 255).astype(np.uint8))
+        image = Image.fromarray(np.round(stretched(np.asarray(image, np.float64)) * 255).astype(np.uint8))
     return image
 
 
 def is_negative(image: Image.Image) -> bool:
     """Whether white is stored as zero and Pillow, which inverts up to 8 bits, left it so."""
     tags = getattr(image, "tag_v2", {})
-    return image.mode.startswith(("I", "F")) and tags.get(PHOTOMETRIC_TAG) == WHITE_IS_ZERO
+    return image.mode.startswith(("I", "F")) and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
 
 
 def fit(image: Image.Image, size: int, how: str = "stretch", aspect: float = 1.0) -> Pixels:
@@ -147,9 +148,3 @@ def fit(image: Image.Image, size: int, how: str = "stretch", aspect: float = 1.0
             image = image.resize((size, size), bilinear)
     array = np.asarray(image, np.uint8)
     return array[None] if array.ndim == 2 else np.moveaxis(array, 2, 0)
-
-
-def _stretched(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The extremes of the finite values, over all channels, to 0 and 1; a constant image to 0."""
-    low, high = finite_range(values)
-    return (values - low) / (high - low) if high > low else np.zeros_like(values)

@@ -52,12 +52,17 @@ def is_dicom(head: bytes) -> bool:
     return head[128:132] == b"DICM"
 
 
-def finite_range(values: Values) -> tuple[float, float]:
-    """The least and the largest of the finite values; ValueError where there are none."""
-    finite = values[np.isfinite(values)]
-    if not len(finite):
+def numbers(values: Values) -> Values:
+    """The values with NaN for all that is no finite number; ValueError where nothing is one."""
+    finite = np.isfinite(values)
+    if not finite.any():
         raise ValueError("it holds no finite value")
-    return float(finite.min()), float(finite.max())
+    return np.where(finite, values, np.nan)
+
+
+def stretched(values: Values) -> Values:
+    """The extremes, over all channels, to 0 and 1; a constant image to 0, NaN left as it is."""
+    return scaled(values, float(np.nanmin(values)), float(np.nanmax(values)))
 
 
 def scaled(values: Values, low: float, high: float) -> Values:
@@ -111,7 +116,7 @@ def _grey(file: Any, stored: NDArray[Any], window: Window | None) -> Values:
     modality, voi = file.get("ModalityLUTSequence"), file.get("VOILUTSequence")
     slope, intercept = _first(file, "RescaleSlope"), _first(file, "RescaleIntercept")
     rescale = (1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
-    values = _entries(stored, modality[0].LUTDescriptor, modality[0].LUTData) if modality else stored * rescale[0] + rescale[1]
+    values = _entries(stored, modality[0].LUTDescriptor, modality[0].LUTData) if modality else numbers(stored * rescale[0] + rescale[1])
     center, width = _first(file, "WindowCenter"), _first(file, "WindowWidth")
     if window is not None:
         shown = windowed(values, window)
@@ -122,7 +127,7 @@ def _grey(file: Any, stored: NDArray[Any], window: Window | None) -> Values:
     elif modality:
         shown = values / _full(modality[0].LUTDescriptor[2])
     elif stored.dtype.kind == "f":
-        shown = scaled(values, *finite_range(values))
+        shown = stretched(values)
     else:
         signed, bits = int(file.PixelRepresentation), int(file.BitsStored)
         ends = [-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1] if signed else [0.0, _full(bits)]
@@ -229,8 +234,7 @@ def read_nifti(path: Path, position: float, window: Window | None = None) -> Pic
         raise OSError(str(error)) from error
     if volume.ndim == 4:
         volume = volume[..., 0]
-    plane = np.rot90(volume[:, :, round(position * (volume.shape[2] - 1))])[:, ::-1]
-    finite_range(plane)  # a slice without a number is unreadable, whatever the rest of the volume holds
+    plane = numbers(np.rot90(volume[:, :, round(position * (volume.shape[2] - 1))])[:, ::-1])
     width, height = image.header.get_zooms()[:2]
     aspect = _ratio(float(height), float(width))
     if window is not None:
