@@ -58,9 +58,10 @@ def list_folders(card: Card, reader: FolderReader, data_root: Path | None) -> Li
 def _check_classes(card: Card, reader: FolderReader, base: Path, samples: list[tuple[int, int, Found]], notes: list[str]) -> None:
     """Every published part holds images of every class, else a UserError."""
     classes = card.tasks[0].classes
-    for split, name in enumerate(list(reader.splits) or [""]):
+    parts: list[tuple[str, str]] = [*reader.splits.items()] or [("", ".")]
+    for split, (name, inner) in enumerate(parts):
         found = {label for s, label, _ in samples if s == split}
-        folder = base / reader.splits[name] if name else base
+        folder = base / inner
         if name and not found:
             raise UserError("; ".join([f"{card.id}: the published {name} part is empty, {folder} holds no image of any class", *notes]))
         for label in sorted(set(range(len(classes))) - found):
