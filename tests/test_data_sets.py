@@ -193,7 +193,8 @@ def test_a_paired_tree_of_volumes_gives_slices_of_every_sequence(tmp_path: Path)
     paired = load(str(tmp_path / "brats.yaml"), size=16, files=Files(data_root=tmp_path))
     assert (paired.modalities, paired.tasks) == (("flair", "t1ce"), ("grade", "survival"))
     assert sum(len(split) for split in paired.splits.values()) == 48
-    assert "brats: 1 rows without their files: BraTS20_Training_007" in paired.notes
+    said = "brats: 1 rows without their files: BraTS20_Training_007; name_mapping.csv line 8 looks for 'BraTS20_Training_007_t1ce.nii*'"
+    assert said in paired.notes
     for split in paired.splits.values():
         patients = {sample.split("/")[1] for sample in split.ids}
         assert len(split) == 2 * len(patients)  # both slices of a patient stay together

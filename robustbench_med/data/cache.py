@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,11 +42,13 @@ class Decoded:
         digests: (M, n, 32) uint8, sha256 of each image's bytes on disk (of its pixels where it lies in an archive), and of the
             position of a slice.
         unreadable: reason by row.
+        remarks: what must be known of how images were read, with the number of images.
     """
 
     images: tuple[Mapped, ...]
     digests: NDArray[np.uint8]
     unreadable: dict[int, str]
+    remarks: dict[str, int]
 
 
 def decoded(listing: Listing, size: int, chosen: Preprocessing, files: Files) -> Decoded:
@@ -127,6 +130,7 @@ def _build(folder: Path, listing: Listing, known: NDArray[np.uint8] | None, size
     n = len(listing.ids)
     digests = np.zeros((len(channels), n, 32), np.uint8) if known is None else known.copy()
     unreadable: dict[int, str] = {}
+    remarks: list[str] = []
 
     def work(raws: tuple[Raw, ...], row: int) -> tuple[list[Pixels], list[bytes]] | str:
         pixels, hashes = [], []
@@ -136,7 +140,7 @@ def _build(folder: Path, listing: Listing, known: NDArray[np.uint8] | None, size
                 digest = digest_of(raw, hashlib.sha256(data).digest())
                 if known is not None and digest != known[m, row].tobytes():
                     raise UserError(f"{listing.ids[row]} changed while it was read; run the command again when its file is complete")
-                pixels.append(prepare(raw, data, c, size, chosen))
+                pixels.append(prepare(raw, data, c, size, chosen, remarks.append))
                 hashes.append(digest)
         except UserError:
             raise
@@ -176,7 +180,8 @@ def _build(folder: Path, listing: Listing, known: NDArray[np.uint8] | None, size
     np.save(folder / "digests.npy", digests)
     written = {name: sha.hexdigest() for name, sha in zip(names, hashed, strict=True)}
     written["digests.npy"] = hashlib.sha256((folder / "digests.npy").read_bytes()).hexdigest()
-    write_sealed(folder / "index.json", {"sha256": written, "unreadable": {str(row): why for row, why in unreadable.items()}})
+    index = {"sha256": written, "unreadable": {str(row): why for row, why in unreadable.items()}, "remarks": Counter(remarks)}
+    write_sealed(folder / "index.json", index)
 
 
 def _chunks(images: Iterator[tuple[Raw, ...]]) -> Iterator[list[tuple[Raw, ...]]]:
@@ -193,4 +198,5 @@ def _open(path: Path, listing: Listing) -> Decoded | None:
     if hashes_of([path / name for name in written], path / "checked.json") != list(written.values()):
         return None
     images = tuple(Mapped(path / f"images-{m}.npy", len(listing.ids)) for m in range(len(listing.card.modalities)))
-    return Decoded(images, np.load(path / "digests.npy"), {int(row): why for row, why in index["unreadable"].items()})
+    unreadable = {int(row): why for row, why in index["unreadable"].items()}
+    return Decoded(images, np.load(path / "digests.npy"), unreadable, index["remarks"])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from robustbench_med.errors import UserError, unknown
 
@@ -19,10 +20,21 @@ Split = Literal["train", "val", "test"]
 
 def _regular_expression(text: str) -> str:
     try:
-        re.compile(text)
+        brackets = re.compile(text).groups
     except re.error as error:
         raise ValueError(f"not a regular expression: {error}") from error
+    if not brackets:
+        raise ValueError(f"{text!r} brackets nothing; put the part that names the group in (...)")
     return text
+
+
+def _number(text: object) -> object:
+    return int(text) if isinstance(text, str) and text.isdecimal() else text
+
+
+def _nothing(text: object) -> object:
+    """None for the ways YAML has to write it."""
+    return None if isinstance(text, str) and text in ("", "~", "null", "Null", "NULL") else text
 
 
 Regex = Annotated[str, AfterValidator(_regular_expression)]
@@ -32,11 +44,20 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Window(_Strict):
+    """The values shown, in the unit of the files after rescaling (CT: Hounsfield units): center - width / 2 is black, + white."""
+
+    center: float = Field(validation_alias=AliasChoices("center", "centre"), allow_inf_nan=False)
+    width: float = Field(gt=0, allow_inf_nan=False)
+
+
 class Modality(_Strict):
     """One kind of image: a short name (`mri`, `xray`, `ultrasound`) and the channels a reader makes of its files."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    channels: Literal[1, 3]
+    channels: Annotated[Literal[1, 3], BeforeValidator(_number)]
+    window: Annotated[Window | None, BeforeValidator(_nothing)] = None
+    """Of NIfTI volumes, which have none of their own, and of grey DICOM, where it goes before the file's."""
 
 
 class Task(_Strict):
@@ -76,8 +97,8 @@ class FolderReader(_Strict):
     """Pattern of a class's file names where the name tells the class."""
     exclude: tuple[str, ...] = ()
     """Patterns of file names that are no samples."""
-    group: Regex | None = None
-    """Searched in the path below the split folders; its bracketed parts name the group. No match: the image is its own group."""
+    group: Annotated[Regex | None, BeforeValidator(_nothing)] = None
+    """Searched in the path below the split folder; its bracketed parts name the group. No match: the image is its own group."""
 
 
 class Table(_Strict):
@@ -103,8 +124,8 @@ class TableReader(_Strict):
     """Class of a cell's value where the two differ."""
     id: str
     """Template of a sample's id within the set; must be unique."""
-    group: str | None = None
-    """Template of the group."""
+    group: Annotated[str | None, BeforeValidator(_nothing)] = None
+    """Template of the group; a row with an empty cell in it is its own group."""
     slices: tuple[float, ...] = ()
     """For volumes: positions of the axial slices to take, as shares of the height; each slice is a sample."""
 
@@ -189,7 +210,7 @@ def card(name: str) -> Card:
     else:
         raise unknown("data set", name, ids())
     try:
-        return Card.model_validate(yaml.safe_load(text))
+        return Card.model_validate(yaml.load(unicodedata.normalize("NFC", text), yaml.BaseLoader))  # text as written: no, 1, null
     except yaml.YAMLError as error:
         raise UserError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:

@@ -85,7 +85,9 @@ def read(card: Card, *, size: int, files: Files, preprocessing: Preprocessing | 
         raise UserError(f"{listing.base} holds no readable image of {card.id}")
     everything = len(kept) == len(listing.ids)
     published = _select(listing.published, kept)
-    notes = [*listing.notes, *count_notes(card, published)]
+    for split in sorted(set(listing.published) - set(published)):
+        raise UserError(f"{card.id}: no image of the published {split} part can be read; {unreadable[0][0]}: {unreadable[0][1]}")
+    notes = [*listing.notes, *count_notes(card, published), *(f"{card.id}: {n} images: {text}" for text, n in found.remarks.items())]
     if unreadable:
         names = ", ".join(name.removeprefix(f"{card.id}/") for name, _ in unreadable[:5])
         notes.append(f"{len(unreadable)} unreadable images skipped: {names}{', ...' if len(unreadable) > 5 else ''}")

@@ -96,10 +96,12 @@ def _labels(card: Card, path: Path) -> tuple[NDArray[np.int64], dict[str, int]]:
         shape, dtype = _opened(path, f"{split}_images", lambda file, shape, dtype: (shape, dtype))
         if dtype != np.uint8 or len(shape) not in (3, 4) or len(targets) != shape[0]:
             raise UserError(f"{path}: {split}_images must be uint8 (n, h, w[, 3]) with as many {split}_labels, got {shape}")
+        if not shape[0]:
+            raise UserError(f"{path}: the published {split} part is empty, {split}_images holds no image")
         targets = targets.reshape(len(targets), -1)
         if targets.shape[1] != 1 or not np.issubdtype(targets.dtype, np.integer):
             raise UserError(f"{path}: {split}_labels must be one whole number an image, got shape {targets.shape} of {targets.dtype}")
-        if len(targets) and (int(targets.min()) < 0 or int(targets.max()) >= classes):
+        if int(targets.min()) < 0 or int(targets.max()) >= classes:
             raise UserError(f"{path}: {split}_labels hold {targets.min()}..{targets.max()}, {card.id} has classes 0..{classes - 1}")
         arrays.append(targets.astype(np.int64))
         counts[split] = shape[0]

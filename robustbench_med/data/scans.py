@@ -1,0 +1,252 @@
+"""Files of scanners, DICOM and NIfTI, to values in [0, 1] and the shape of a pixel.
+
+pydicom and nibabel are used directly: MONAI's readers apply neither windows nor MONOCHROME1.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_med.data.registry import Window
+from robustbench_med.errors import UserError
+
+GZIP = b"\x1f\x8b"
+NIFTI_2 = (540).to_bytes(4, "little")
+"""How a header of NIfTI-2 begins; the first version's says 348."""
+
+Values = NDArray[np.float64]
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+FRAME_SEQUENCES = ("PixelMeasuresSequence", "FrameVOILUTSequence", "PixelValueTransformationSequence")
+"""Where an enhanced multi-frame DICOM keeps what a single frame has at its top."""
+
+BELOW_ZERO = 0.01
+"""Share of the voxels of a volume below which negative values are taken for noise around zero."""
+NOISE = 0.05
+"""How far below zero, as a share of the largest magnitude, a voxel is no noise."""
+NO_WINDOW = (
+    "NIfTI with values below zero and no window: the percentiles 0.5 and 99.5 of all its voxels become black and white; "
+    "name a window in the card, for instance modalities: [{name: ct, channels: 1, window: {center: 40, width: 400}}]"
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image.
+
+    Attributes:
+        values: (h, w) or (h, w, 3) in [0, 1]; NaN where the file holds no number.
+        aspect: height over width of a pixel.
+        note: what a reader of the results must know about how it was read.
+    """
+
+    values: Values
+    aspect: float = 1.0
+    note: str = ""
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether the first 132 bytes of a file are those of DICOM (PS3.10 section 7.1)."""
+    return head[128:132] == b"DICM"
+
+
+def numbers(values: Values) -> Values:
+    """The values with NaN for all that is no finite number; ValueError where nothing is one."""
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise ValueError("it holds no finite value")
+    return np.where(finite, values, np.nan)
+
+
+def stretched(values: Values) -> Values:
+    """The extremes, over all channels, to 0 and 1; a constant image to 0, NaN left as it is."""
+    return scaled(values, float(np.nanmin(values)), float(np.nanmax(values)))
+
+
+def scaled(values: Values, low: float, high: float) -> Values:
+    """`low` to 0 and `high` to 1."""
+    return (values - low) / max(high - low, 1e-12)
+
+
+def windowed(values: Values, window: Window) -> Values:
+    """The window's own scaling: its ends to 0 and 1."""
+    return np.clip(scaled(values, window.center - window.width / 2, window.center + window.width / 2), 0, 1)
+
+
+def read_dicom(data: bytes, window: Window | None = None) -> Picture:
+    """The only or middle frame of a DICOM file; a window given here goes before the file's own.
+
+    Raises:
+        Exception: not a readable image, or colours that are not handled.
+        UserError: pydicom is missing.
+    """
+    try:
+        import pydicom
+        from pydicom.pixels import get_decoder
+    except ImportError as error:
+        raise UserError("reading DICOM needs pydicom: pip install 'medrobust[clinical]'") from error
+    file = pydicom.dcmread(io.BytesIO(data))
+    frame = int(file.get("NumberOfFrames") or 1) // 2
+    stored, facts = get_decoder(file.file_meta.TransferSyntaxUID).as_array(file, index=frame, raw=True)
+    _lift(file, frame)
+    photometric = str(facts["photometric_interpretation"])
+    if photometric in GREY and stored.ndim == 2:
+        values = _grey(file, stored, window)
+    elif photometric == "PALETTE COLOR" and stored.ndim == 2:
+        values = _palette(file, stored)
+    elif photometric in ("RGB", "YBR_FULL", "YBR_FULL_422") and stored.ndim == 3:
+        values = _colour(stored, int(file.BitsStored), photometric)
+    else:
+        raise ValueError(f"the photometric interpretation {photometric} with pixels of shape {stored.shape} is not handled")
+    return Picture(values, _aspect(file))
+
+
+def _lift(file: Any, frame: int) -> None:
+    """What an enhanced DICOM says of one frame, or of all of them, comes to its top."""
+    shared, own = file.get("SharedFunctionalGroupsSequence"), file.get("PerFrameFunctionalGroupsSequence")
+    for group in [*(shared or [])[:1], *(own or [])[frame : frame + 1]]:
+        for name in FRAME_SEQUENCES:
+            for element in (group.get(name) or [[]])[0]:
+                file[element.tag] = element
+
+
+def _grey(file: Any, stored: NDArray[Any], window: Window | None) -> Values:
+    modality, voi = file.get("ModalityLUTSequence"), file.get("VOILUTSequence")
+    slope, intercept = _first(file, "RescaleSlope"), _first(file, "RescaleIntercept")
+    rescale = (1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
+    values = _entries(stored, modality[0].LUTDescriptor, modality[0].LUTData) if modality else numbers(stored * rescale[0] + rescale[1])
+    center, width = _first(file, "WindowCenter"), _first(file, "WindowWidth")
+    if window is not None:
+        shown = windowed(values, window)
+    elif voi:
+        shown = _looked_up(values, voi[0].LUTDescriptor, voi[0].LUTData)
+    elif center is not None and width is not None:
+        shown = _voi(values, center, width, str(file.get("VOILUTFunction") or "LINEAR").upper())
+    elif modality:
+        shown = values / _full(modality[0].LUTDescriptor[2])
+    elif stored.dtype.kind == "f":
+        shown = stretched(values)
+    else:
+        signed, bits = int(file.PixelRepresentation), int(file.BitsStored)
+        ends = [-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1] if signed else [0.0, _full(bits)]
+        shown = scaled(values, *sorted(end * rescale[0] + rescale[1] for end in ends))
+    return 1 - shown if file.PhotometricInterpretation == "MONOCHROME1" else shown
+
+
+def _voi(values: Values, center: float, width: float, function: str) -> Values:
+    """A window of a file to [0, 1], as PS3.3 C.11.2.1.2 and C.11.2.1.3 have it."""
+    if function == "LINEAR" and width >= 1:
+        center, width = center - 0.5, width - 1
+    elif function not in ("LINEAR_EXACT", "SIGMOID") or width <= 0:
+        raise ValueError(f"the window of width {width:g} with the VOI LUT function {function} is not allowed")
+    if function == "SIGMOID":
+        with np.errstate(over="ignore"):
+            return 1 / (1 + np.exp(-4 * (values - center) / width))
+    if width == 0:  # a threshold
+        return (values > center).astype(np.float64)
+    return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def _palette(file: Any, stored: NDArray[Any]) -> Values:
+    if "SegmentedRedPaletteColorLookupTableData" in file:
+        from pydicom.pixels import apply_color_lut
+
+        entries, _, bits = file.RedPaletteColorLookupTableDescriptor
+        if bits == 8 and not 0 < entries <= 256:  # pydicom keeps an index in the type of the entries
+            raise ValueError(f"a segmented palette of {entries or 65536} entries of 8 bits is not handled")
+        return apply_color_lut(stored, file)[..., :3] / _full(bits)
+    tables = [(file[f"{c}PaletteColorLookupTableDescriptor"], file[f"{c}PaletteColorLookupTableData"]) for c in ("Red", "Green", "Blue")]
+    return np.stack([_looked_up(stored, descriptor.value, data.value) for descriptor, data in tables], -1)
+
+
+def _looked_up(values: NDArray[Any], descriptor: Any, data: Any) -> Values:
+    """A look-up table of DICOM (PS3.3 C.11.1.1.1), its entries scaled to [0, 1] by their bits."""
+    return np.clip(_entries(values, descriptor, data) / _full(descriptor[2]), 0, 1)
+
+
+def _entries(values: NDArray[Any], descriptor: Any, data: Any) -> Values:
+    """The entry of each value; what lies outside of the table takes its first or last entry."""
+    number, first = descriptor[0] or 2**16, descriptor[1]
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, "<u2" if len(data) >= 2 * number else np.uint8)
+    table = np.asarray(data, np.float64)[:number]
+    return table[np.clip(np.round(values).astype(np.int64) - first, 0, len(table) - 1)]
+
+
+def _full(bits: int) -> float:
+    """The largest number of some bits."""
+    return 2.0**bits - 1
+
+
+def _colour(stored: NDArray[Any], bits: int, photometric: str) -> Values:
+    """RGB in [0, 1]; YBR as in PS3.3 C.7.6.3.1.2, with chroma around half of the range."""
+    values = stored / _full(bits)
+    if photometric == "RGB":
+        return values
+    zero = 2.0 ** (bits - 1) / _full(bits)
+    y, b, r = values[..., 0], values[..., 1] - zero, values[..., 2] - zero
+    return np.clip(np.stack((y + 1.402 * r, y - (0.114 * 1.772 * b + 0.299 * 1.402 * r) / 0.587, y + 1.772 * b), -1), 0, 1)
+
+
+def _first(file: Any, name: str) -> float | None:
+    """The first value of an element; None where it is absent or empty."""
+    value = file.get(name)
+    if value is None or value == "":
+        return None
+    values = [value] if isinstance(value, (int, float, str)) else list(value)
+    return float(values[0]) if values else None
+
+
+def _aspect(file: Any) -> float:
+    """Height over width of a pixel, as spacing or as a ratio."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
+        value = file.get(name)
+        if value is not None and len(value) == 2:
+            return _ratio(float(value[0]), float(value[1]))
+    return 1.0
+
+
+def _ratio(height: float, width: float) -> float:
+    """1 where either is no length."""
+    return height / width if np.isfinite([height, width]).all() and min(height, width) > 0 else 1.0
+
+
+def read_nifti(data: bytes, position: float, window: Window | None = None) -> Picture:
+    """An axial slice at a share of a volume's height, as in radiology: anterior up, the patient's left on the right.
+
+    Without a window the percentiles 0.5 and 99.5 become 0 and 1: of the voxels above zero, or of all where a volume has a
+    part well below zero (Hounsfield units).
+
+    Raises:
+        Exception: not a readable volume.
+        UserError: nibabel is missing.
+    """
+    try:
+        import nibabel
+    except ImportError as error:
+        raise UserError("reading NIfTI needs nibabel: pip install 'medrobust[clinical]'") from error
+    try:
+        plain = gzip.decompress(data) if data.startswith(GZIP) else data
+        kind = nibabel.Nifti2Image if NIFTI_2 in (plain[:4], plain[3::-1]) else nibabel.Nifti1Image
+        image = nibabel.as_closest_canonical(kind.from_bytes(plain))
+        volume: Values = image.get_fdata(dtype=np.float64)
+    except nibabel.filebasedimages.ImageFileError as error:
+        raise OSError(str(error)) from error
+    if volume.ndim == 4:
+        volume = volume[..., 0]
+    plane = numbers(np.rot90(volume[:, :, round(position * (volume.shape[2] - 1))])[:, ::-1])
+    width, height = image.header.get_zooms()[:2]
+    aspect = _ratio(float(height), float(width))
+    if window is not None:
+        return Picture(windowed(plane, window), aspect)
+    finite = volume[np.isfinite(volume)]
+    negative = bool(np.mean(finite < -NOISE * np.percentile(np.abs(finite), 99.5)) > BELOW_ZERO)
+    counted = finite if negative else finite[finite > 0]
+    low, high = np.percentile(counted, [0.5, 99.5]) if len(counted) else (0.0, 1.0)
+    return Picture(np.clip(scaled(plane, low, high), 0, 1), aspect, NO_WINDOW if negative else "")
