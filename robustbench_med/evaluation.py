@@ -335,7 +335,7 @@ def task_figures(
     y, before, after = labels[known, t], clean.right[known, t], right[known, t]
     n_classes = probabilities[t].shape[1]
     clean_rate, robust_rate = float(before.mean()), float(after.mean())
-    n_clean, n_robust = (min(statistics.effective_n(right, groups[known]), distinct) for right in (before, after))
+    n_clean, n_robust = (min(statistics.effective_n(share, groups[known]), distinct) for share in (before, after))
     return {
         "n": int(known.sum()),
         "n_distinct": distinct,

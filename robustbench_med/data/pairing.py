@@ -69,7 +69,7 @@ class Samples:
         """(n, T), which row of its component each task's label belongs to: equal rows are the same image again."""
         return np.stack([self.index[:, k] for k, c in enumerate(self.components) for _ in range(c.labels.shape[1])], 1)
 
-    @property
+    @functools.cached_property
     def label_groups(self) -> NDArray[np.int64]:
         """(n, T), a number for the group that each task's labelled image belongs to: repeats of an image share one."""
         codes = [np.unique(np.array(c.groups), return_inverse=True)[1] for c in self.components]
