@@ -68,7 +68,7 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Re
     measured = [record for record in records if attack_name(record) in real]
     arrays = store.arrays(first)
     known = arrays["labels"][:, tasks] >= 0
-    of_training: dict[int | None, list[NDArray[np.float64]]] = {}
+    of_training: dict[int | None, list[statistics.Floats]] = {}
     for (train_seed, _), of_seed in by_seed.items():
         rights = [store.arrays(of_seed[attack])["robust_right"][:, tasks] for attack in real]
         of_training.setdefault(train_seed, []).append(statistics.worst_case(rights, known, first["draws"]))

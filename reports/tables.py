@@ -288,9 +288,10 @@ def victims(records: Sequence[Record], names: Mapping[str, str] | None = None) -
     found: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in records:
         spec = record["spec"]
-        found[data_name(record), spec["data"]["size"], spec["victim"]["model"], spec["victim"]["weights_sha256"]].append(record)
+        victim = spec["victim"]["model"], names[record["hash"]], spec["victim"]["weights_sha256"]
+        found[data_name(record), spec["data"]["size"], *victim].append(record)
     rows = []
-    for (data, size, model, weights), group in sorted(found.items()):
+    for (data, size, model, variant, weights), group in sorted(found.items()):
         first = group[0]
         facts = [record["victim"] for record in group]
         on_gpu = [
@@ -304,7 +305,7 @@ def victims(records: Sequence[Record], names: Mapping[str, str] | None = None) -
                 "size": size,
                 "preset": first["spec"]["victim"]["preset"],
                 "checkpoint": weights[:SHORT],
-                "variant": names[first["hash"]],
+                "variant": variant,
                 **{key: facts[0][key] for key in ("parameters", "gflops", "gmacs")},
                 "latency_cpu_ms": _median([f["latency_ms"] for f, gpu in zip(facts, on_gpu, strict=True) if not gpu]),
                 "latency_gpu_ms": _median([f["latency_ms"] for f, gpu in zip(facts, on_gpu, strict=True) if gpu]),
