@@ -326,10 +326,7 @@ def task_figures(
     images: NDArray[np.int64],
     groups: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """Figures of task t over its labelled samples.
-
-    Intervals count neither repeats of the shorter set's `images` (n,) nor several images of one of the `groups` (n,) as independent.
-    """
+    """Figures of task t over its labelled samples; repeated `images` (n,) and those of one of the `groups` (n,) are not independent."""
     known = labels[:, t] >= 0
     distinct = len(np.unique(images[known]))
     y, before, after = labels[known, t], clean.right[known, t], right[known, t]
