@@ -242,14 +242,14 @@ def how(record: Record) -> str:
 
 
 def advantage(store: Store, a: Record, b: Record) -> tuple[float, float, float]:
-    """Difference of two victims' robust accuracy on the same samples, in points, with a bootstrap interval over distinct images."""
+    """Difference of two victims' robust accuracy on the same samples, in points, with a bootstrap interval over patients or images."""
     first, second = store.arrays(a), store.arrays(b)
     if not np.array_equal(first["ids"], second["ids"]):
         raise AssertionError("paired victims were measured on different samples")
     known = first["labels"] >= 0
-    images = clusters(first["ids"])
+    together = clusters(first)
     difference = (first["robust_right"] - second["robust_right"])[known]
-    low, high = statistics.bootstrap_difference(difference, [images[sample] for sample in np.nonzero(known)[0]])
+    low, high = statistics.bootstrap_difference(difference, together[np.nonzero(known)[0]].tolist())
     return 100 * float(difference.mean()), 100 * low, 100 * high
 
 
@@ -277,8 +277,8 @@ def crossed(folder: Path, name: str) -> list[str]:
     with style.plt.rc_context(style.STYLE):
         title = f"worst-case robust accuracy (-: trivial, or the attack failed)\n{setting}"
         style.save(plots.matrix(robust.where(shown_there), title), DOCS / "figures" / f"results-{name}.png")
-    seeds = "" if first.seeds == 1 else f", ± standard deviation over {first.seeds} trainings"
-    lines = [f"**Worst-case robust accuracy (clean accuracy){seeds}; {setting}**", ""]
+    spread = "" if first.trainings == 1 else f", ± standard deviation over {first.trainings} trainings"
+    lines = [f"**Worst-case robust accuracy (clean accuracy){spread}; {setting}**", ""]
     lines += ["| model | " + " | ".join(defences) + " |", "|---" * (len(defences) + 1) + "|"]
     for model in models:
         shown = []

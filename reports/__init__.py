@@ -11,8 +11,8 @@ from rich.console import RenderableType
 
 from robustbench_med.errors import UserError, left_out, unknown
 from robustbench_med.paths import writable_folder, write_text
-from robustbench_med.reports import breakdowns, certified, figures, paper, plots, tables, terminal
-from robustbench_med.store import CERTIFICATES, Record, Store, nothing_left
+from robustbench_med.reports import breakdowns, certified, families, figures, paper, plots, tables, terminal
+from robustbench_med.store import CERTIFICATES, RECORDS, Record, Store, nothing_left
 
 FIGURE = "robust_accuracy.png"
 PAGE = "leaderboard.html"
@@ -29,7 +29,13 @@ def write(out: Path, *, only: Sequence[Record] | None = None) -> RenderableType:
     found = frames(Store(out), records)
     _write_basics(out, found)
     plots.robust_against_radius(records, out / FIGURE)
-    return terminal.leaderboard(found["leaderboard"] if only is None else tables.leaderboard(only))
+    shown = found["leaderboard"] if only is None else tables.leaderboard(only, families.variants(records))
+    return terminal.warned(terminal.leaderboard(shown), families.warnings(records))
+
+
+def warnings(out: Path) -> list[str]:
+    """What is odd about the records and certificates below `out`: weights that share their training seed with others."""
+    return [text for kind in (RECORDS, CERTIFICATES) for text in families.warnings(Store(out, kind).records())]
 
 
 def _write_basics(out: Path, found: Mapping[str, pd.DataFrame]) -> None:
@@ -99,13 +105,14 @@ def strongest(records: Sequence[Record]) -> list[Record]:
 
 def frames(store: Store, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     """The tables by name, as columns.py describes them."""
+    names = families.variants(records)
     return {
-        "leaderboard": tables.leaderboard(records),
+        "leaderboard": tables.leaderboard(records, names),
         "records": tables.long_form(records),
         "cost": tables.cost(records),
-        "victims": tables.victims(records),
-        "per_class": breakdowns.per_class(records, store.arrays),
-        "cross_modal": breakdowns.cross_modal(records),
+        "victims": tables.victims(records, names),
+        "per_class": breakdowns.per_class(records, store.arrays, names),
+        "cross_modal": breakdowns.cross_modal(records, names),
     }
 
 
@@ -224,6 +231,7 @@ __all__ = [
     "strongest",
     "tables",
     "terminal",
+    "warnings",
     "write",
     "write_all",
     "write_cards",

@@ -2,76 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from robustbench_med import statistics
 from robustbench_med.naming import number_label, radius_label
-from robustbench_med.reports.tables import attack_name, by_fold, data_name, engine, families, is_cross_modal, leaderboard, trust
-from robustbench_med.statistics import wilson
+from robustbench_med.reports.families import (
+    SHORT,
+    by_fold,
+    by_training,
+    data_name,
+    effective_n,
+    evaluation_seeds,
+    families,
+    over_trainings,
+    variants,
+)
+from robustbench_med.reports.tables import attack_name, each, engine, is_cross_modal, ranked, trust
 from robustbench_med.store import Record
 
 Arrays = Callable[[Record, Sequence[str]], dict[str, NDArray[Any]]]
 """Reads the named per-sample arrays of a record, those it has."""
 
 
-def per_class(records: Sequence[Record], arrays: Arrays) -> pd.DataFrame:
+def per_class(records: Sequence[Record], arrays: Arrays, names: Mapping[str, str] | None = None) -> pd.DataFrame:
     """One row a leaderboard row x attacked task x class that occurs: clean and robust accuracy, the class that loses most first.
 
-    Intervals are Wilson 95 % over the class's distinct images; empty in records that do not say which images repeat.
+    Intervals are Wilson 95 % on the effective number of the class's samples; empty in records that do not say which images repeat.
+
+    Args:
+        names: `families.variants` of the records.
     """
+    names = variants(records) if names is None else names
     rows: list[dict[str, Any]] = []
     for family in families(records):
-        first = family[0]
-        spec, names = first["spec"], first["names"]
-        images = [f"image_{t}" for t in spec["threat"]["tasks"]]
-        outcomes = [arrays(record, ["labels", "clean_right", "robust_right", *images]) for record in family]
-        key = {
-            "model": spec["victim"]["model"],
-            "data": data_name(first),
-            "synthetic": first["synthetic"],
-            "size": spec["data"]["size"],
-            "norm": spec["threat"]["norm"],
-            "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
-            "target": _target(first),
-            "attack": attack_name(first),
-            "engine": engine(first),
-            "protocol": spec["protocol"]["name"],
-            "trust": trust(family),
-            "samples": sum(record["spec"]["data"]["n"] for record in by_fold(family)),
-            "checkpoint": spec["victim"]["weights_sha256"][:12],
-        }
-        once = [family.index(record) for record in by_fold(family)]
-        for t in spec["threat"]["tasks"]:
-            found = []
-            for c, name in enumerate(names["classes"][t]):
-                members = [o["labels"][:, t] == c for o in outcomes]
-                known = [(o, m) for o, m in zip(outcomes, members, strict=True) if m.any()]  # a fold may lack a rare class
-                if not known:
-                    continue
-                clean, robust = (float(np.mean([o[what][m, t].mean() for o, m in known])) for what in ("clean_right", "robust_right"))
-                repeats = all(f"image_{t}" in o for o in outcomes)
-                distinct = sum(len(np.unique(outcomes[i][f"image_{t}"][members[i]])) for i in once) if repeats else None
-                low, high = (None, None) if distinct is None else wilson(robust, distinct)
-                found.append(
-                    {
-                        **key,
-                        "task": names["tasks"][t],
-                        "class": name,
-                        "n": sum(int(members[i].sum()) for i in once),
-                        "n_distinct": distinct,
-                        "clean": clean,
-                        "robust": robust,
-                        "robust_low": low,
-                        "robust_high": high,
-                        "lost": clean - robust,
-                        "seeds": len(family) // len(once),
-                    }
-                )
-            rows += sorted(found, key=lambda row: -row["lost"])
+        rows += _of_family(family, arrays, names[family[0]["hash"]])
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
@@ -79,26 +48,98 @@ def per_class(records: Sequence[Record], arrays: Arrays) -> pd.DataFrame:
     return frame.sort_values(order, kind="stable", ignore_index=True)
 
 
-def cross_modal(records: Sequence[Record]) -> pd.DataFrame:
+def _of_family(family: Sequence[Record], arrays: Arrays, variant: str) -> list[dict[str, Any]]:
+    first = family[0]
+    spec, names = first["spec"], first["names"]
+    units = [f"{what}_{t}" for what in ("image", "group") for t in spec["threat"]["tasks"]]
+    outcomes = {record["hash"]: arrays(record, ["labels", "clean_right", "robust_right", *units]) for record in family}
+    key = {
+        "model": spec["victim"]["model"],
+        "data": data_name(first),
+        "synthetic": first["synthetic"],
+        "size": spec["data"]["size"],
+        "norm": spec["threat"]["norm"],
+        "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
+        "target": _target(first),
+        "attack": attack_name(first),
+        "engine": engine(first),
+        "protocol": spec["protocol"]["name"],
+        "trust": trust(family),
+        "samples": sum(record["spec"]["data"]["n"] for record in by_fold(family)),
+        "checkpoint": spec["victim"]["weights_sha256"][:SHORT],
+    }
+    last = {"trainings": len(by_training(family)), "evaluation_seeds": evaluation_seeds(family), "variant": variant}
+    rows: list[dict[str, Any]] = []
+    for t in spec["threat"]["tasks"]:
+        found = [
+            {**key, "task": names["tasks"][t], "class": name, **figures, **last}
+            for c, name in enumerate(names["classes"][t])
+            if (figures := _of_class(family, outcomes, t, c))
+        ]
+        rows += sorted(found, key=lambda row: -row["lost"])
+    return rows
+
+
+def _of_class(family: Sequence[Record], outcomes: Mapping[str, dict[str, NDArray[Any]]], t: int, c: int) -> dict[str, Any]:
+    """Figures of class c of task t; empty where it does not occur. A fold may lack a rare class."""
+    members = {name: outcome["labels"][:, t] == c for name, outcome in outcomes.items()}
+    family = [record for record in family if members[record["hash"]].any()]
+    if not family:
+        return {}
+
+    def mine(record: Record, name: str) -> NDArray[Any]:
+        found = outcomes[record["hash"]][name]
+        chosen: NDArray[Any] = (found if found.ndim == 1 else found[:, t])[members[record["hash"]]]
+        return chosen
+
+    def distinct(record: Record) -> int:
+        return len(np.unique(mine(record, f"image_{t}")))
+
+    def independent(record: Record) -> float:
+        outcome = outcomes[record["hash"]]
+        groups = f"group_{t}" if f"group_{t}" in outcome else f"image_{t}"
+        return min(statistics.effective_n(mine(record, "robust_right"), mine(record, groups)), distinct(record))
+
+    clean = float(np.mean(over_trainings(family, lambda record: float(mine(record, "clean_right").mean()))))
+    robust = float(np.mean(over_trainings(family, lambda record: float(mine(record, "robust_right").mean()))))
+    repeats = all(f"image_{t}" in outcomes[record["hash"]] for record in family)
+    low, high = statistics.wilson(robust, effective_n(family, independent)) if repeats else (None, None)
+    return {
+        "n": sum(int(members[record["hash"]].sum()) for record in by_fold(family)),
+        "n_distinct": sum(map(distinct, by_fold(family))) if repeats else None,
+        "clean": clean,
+        "robust": robust,
+        "robust_low": low,
+        "robust_high": high,
+        "lost": clean - robust,
+    }
+
+
+def cross_modal(records: Sequence[Record], names: Mapping[str, str] | None = None) -> pd.DataFrame:
     """One row a model x attacked modality x task: what a perturbation of one modality alone does to one task.
 
     Made of the records whose threat gives exactly one of several modalities a radius and aims at exactly one task.
+
+    Args:
+        names: `families.variants` of the records.
     """
     rows = []
-    for family in families([record for record in records if is_cross_modal(record)]):
-        row, names = leaderboard(family).iloc[0], family[0]["names"]
-        radii = family[0]["spec"]["threat"]["radii"]
+    board, members = ranked(list(filter(is_cross_modal, records)), variants(records) if names is None else names)
+    for row, family in zip(each(board), members, strict=True):
+        first = family[0]
+        radii = first["spec"]["threat"]["radii"]
         m = int(np.argmax(radii))
         same = ("model", "data", "synthetic", "size", "norm", "attack", "engine", "protocol", "n", "n_distinct")
         figures = ("clean", "robust", "robust_low", "robust_high", "asr", "trust", "checkpoint")
         rows.append(
             {
-                **{key: row[key] for key in same},
-                "modality": names["modalities"][m],
+                **{key: getattr(row, key) for key in same},
+                "modality": first["names"]["modalities"][m],
                 "eps": number_label(radii[m]),
-                "task": names["tasks"][family[0]["spec"]["threat"]["tasks"][0]],
-                **{key: row[key] for key in figures},
+                "task": first["names"]["tasks"][first["spec"]["threat"]["tasks"][0]],
+                **{key: getattr(row, key) for key in figures},
                 "lost": row.clean - row.robust,
+                "variant": row.variant,
             }
         )
     frame = pd.DataFrame(rows)

@@ -126,7 +126,7 @@ def robustness_card(victim: Victim) -> str:
         "otherwise (square and hopskipjump: only what the victim answers; transfer: only other victims)",
         "radii": "`Linf`: most that a pixel in 0..1 may change; `L2`: one ball per modality",
         "robust": "share of the samples still right after the attack (a random victim: mean over fresh draws), Wilson 95 % interval over "
-        "distinct images",
+        "patients (images where the data name none)",
         "protocols": "; ".join(_protocols(victim.records)),
     }
     lines = [f"# Robustness of {escaped(victim.name)}", "", *([synthetic, ""] if synthetic else [])]

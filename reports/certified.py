@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from scipy.special import ndtri
 
 from robustbench_med.paths import write_text
 from robustbench_med.reports import style
+from robustbench_med.reports.families import SHORT, effective, groups_of, variants, victim_name
 from robustbench_med.reports.paper import TRIVIAL, Cell, Column, Table, data_name
 from robustbench_med.reports.tables import each
-from robustbench_med.statistics import wilson
+from robustbench_med.statistics import effective_n, wilson
 from robustbench_med.store import CERTIFICATES, Record, Store
 
 STEP = 0.01
@@ -26,6 +27,9 @@ SHOWN = 5
 """Radii a printed table has columns for, besides 0."""
 CASE = ["data", "size", "task", "n", "n0", "draws", "alpha"]
 """Curves that agree in these stand in one table."""
+COUNTS = ("task", "n", "n_distinct", "n_groups", "n_effective")
+PROVED = ("abstained", "certified_accuracy", "average_radius", "largest_radius", "trivial")
+"""Figures of a task that the tables repeat: how many, and what of them."""
 FIGURE = "certified.png"
 
 
@@ -46,9 +50,10 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
 def frames(store: Store) -> dict[str, pd.DataFrame]:
     """The tables by name, as columns.py describes them: joint certificates first, then those of one modality alone."""
     records = sorted(store.records(), key=_place)
+    names = variants(records)
     return {
-        "certified_tasks": pd.DataFrame([row for record in records for row in by_task(record)]),
-        "certified": pd.DataFrame([row for record in records for row in curve(record, store)]),
+        "certified_tasks": pd.DataFrame(by_task(records)),
+        "certified": pd.DataFrame([row for record in records for row in curve(record, store, names[record["hash"]])]),
     }
 
 
@@ -56,10 +61,11 @@ def _place(record: Record) -> tuple[Any, ...]:
     spec = record["spec"]
     noised = spec["certificate"]["noised"]
     where = (spec["data"]["name"], spec["data"]["size"], -len(noised), noised, spec["victim"]["model"], spec["certificate"]["sigma"])
-    return (*where, spec["victim"]["train_seed"], spec["seed"], record["hash"])
+    seed = spec["victim"]["train_seed"]
+    return (*where, -1 if seed is None else seed, spec["seed"], record["hash"])
 
 
-def _key(record: Record) -> dict[str, Any]:
+def _key(record: Record, variant: str) -> dict[str, Any]:
     spec, certificate = record["spec"], record["spec"]["certificate"]
     return {
         "model": spec["victim"]["model"],
@@ -73,22 +79,24 @@ def _key(record: Record) -> dict[str, Any]:
         "alpha": certificate["alpha"],
         "train_seed": spec["victim"]["train_seed"],
         "seed": spec["seed"],
-        "checkpoint": spec["victim"]["weights_sha256"][:12],
+        "checkpoint": spec["victim"]["weights_sha256"][:SHORT],
+        "variant": variant,
     }
 
 
-def by_task(record: Record) -> list[dict[str, Any]]:
-    """One row a task: share abstained, certified accuracy at radius 0, average certified radius (0 where wrong or abstained)."""
-    rows = []
-    for figures in record["figures"]:
-        low, high = wilson(figures["certified_accuracy"], figures["n_distinct"])
-        why = figures.get("trivial")  # older certificates do not say
-        rows.append({**_key(record), **figures, "trivial": why, "certified_low": low, "certified_high": high})
+def by_task(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """One row a certificate and task: share abstained, certified accuracy at radius 0, average radius (0 where wrong or abstained)."""
+    names, rows = variants(records), []
+    for record in records:
+        for figures in record["figures"]:
+            low, high = wilson(figures["certified_accuracy"], effective(figures, "n_effective"))
+            told = {name: figures.get(name) for name in COUNTS + PROVED}  # older certificates do not say all
+            rows.append({**_key(record, names[record["hash"]]), **told, "certified_low": low, "certified_high": high})
     return rows
 
 
-def curve(record: Record, store: Store) -> list[dict[str, Any]]:
-    """One row a task and radius: share of samples certified right at this L2 radius, with Wilson's interval over distinct images.
+def curve(record: Record, store: Store, variant: str) -> list[dict[str, Any]]:
+    """One row a task and radius: share of samples certified right at this L2 radius, with Wilson's interval on the effective number.
 
     Radii go up to the first that n draws cannot certify, whatever they say.
     """
@@ -99,18 +107,20 @@ def curve(record: Record, store: Store) -> list[dict[str, Any]]:
     for t, figures in enumerate(record["figures"]):
         known = arrays["labels"][:, t] >= 0
         right = (arrays["predicted"][:, t] == arrays["labels"][:, t])[known]
+        groups = groups_of(arrays, t)
         for radius in np.round(np.arange(math.ceil(largest / STEP) + 1) * STEP, 6):
-            share = float((right & (arrays["radius"][known, t] > radius)).mean())
-            low, high = wilson(share, figures["n_distinct"])
-            rows.append({**_key(record), "task": figures["task"], "n": figures["n"], "radius": float(radius), "certified": share}
+            certified = (right & (arrays["radius"][known, t] > radius)).astype(float)
+            share = float(certified.mean())
+            n = figures["n_distinct"] if groups is None else min(effective_n(certified, groups[known]), figures["n_distinct"])
+            low, high = wilson(share, n)
+            rows.append({**_key(record, variant), "task": figures["task"], "n": figures["n"], "radius": float(radius), "certified": share}
                         | {"certified_low": low, "certified_high": high})  # fmt: skip
     return rows
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
-    """With a column `victim`: the model, and its checkpoint where several of one training seed share name and noise."""
-    several = frame.groupby(["data", "size", "model", "sigma", "train_seed"]).checkpoint.transform("nunique") > 1
-    return frame.assign(victim=frame.model.where(~several, frame.model + " " + frame.checkpoint))
+    """With a column `victim`: the model, and what tells it from others of its name and noise."""
+    return frame.assign(victim=[victim_name(model, variant) for model, variant in zip(frame.model, frame.variant, strict=True)])
 
 
 def figure(curves: pd.DataFrame) -> Figure:

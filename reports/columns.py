@@ -19,11 +19,16 @@ _ATTACK = {
 }
 _ROBUST = {
     "robust": "share right after the attack; for a random victim the mean over fresh draws",
-    "robust_low": "lower end of its Wilson 95 % interval over distinct images",
+    "robust_low": "lower end of its Wilson 95 % interval on the effective number of samples: patients, not images, are independent",
     "robust_high": "upper end",
 }
 _TRUST = {"trust": "worst verdict of the signs that the attack failed: `fail`, `warn`, `pass`, or `not checked`"}
-_CHECKPOINT = {"checkpoint": "first 12 digits of the weights' sha256 (the first seed's)"}
+_CHECKPOINT = {"checkpoint": "first 12 digits of the weights' sha256 (the first training's)"}
+_SEEDS = {
+    "trainings": "trained victims behind the row: training seeds, of all folds together; 1 for weights of your own",
+    "evaluation_seeds": "evaluation seeds pooled within each training, the fewest",
+}
+_VARIANT = {"variant": "what tells the victim from others of its name on the same data, as `recipe steps=20`; else empty"}
 _COST = {
     "parameters": "weights a training would change",
     "gflops": "10^9 floating-point operations of one sample by PyTorch's counter, 2 a multiply-accumulate",
@@ -38,9 +43,10 @@ _CERTIFICATE = {
     "n0": "draws that choose the class",
     "draws": "draws that bound its probability",
     "alpha": "chance that a certificate is wrong, each for itself",
-    "train_seed": "seed of the training",
+    "train_seed": "seed of the training; empty for weights of your own",
     "seed": "seed of the draws",
     "checkpoint": "first 12 digits of the weights' sha256",
+    **_VARIANT,
     "task": "task the figures belong to",
 }
 
@@ -54,12 +60,15 @@ COLUMNS: dict[str, dict[str, str]] = {
         "n": "test samples evaluated, of all folds together",
         "n_distinct": "distinct images behind them, the smallest over the attacked tasks: a shorter set of a pairing cycles",
         "clean": "share right before the attack, mean over the attacked tasks",
-        "clean_low": "lower end of its Wilson 95 % interval over distinct images",
+        "clean_low": "lower end of its Wilson 95 % interval, as `robust_low`",
         "clean_high": "upper end",
         **_ROBUST,
-        "robust_std": "standard deviation of `robust` over seeds and folds; empty for one record",
-        "seeds": "records a fold behind the row: seeds of training and evaluation",
+        "robust_std": "standard deviation of `robust` over trainings, of each the mean over its evaluation seeds; empty for one training",
+        **_SEEDS,
         "folds": "folds of a cross-validation behind the row; 1: the usual split",
+        "n_effective": "independent samples that `robust` is worth, on which its interval stands: `n` over the design effect of the "
+        "patients (or what else the card groups by), never more than `n_distinct`; the number of groups where all samples are right, or "
+        "none is",
         "asr": "attack success rate: chance that a prediction that was right is wrong after the attack",
         "balanced_accuracy": "after the attack: mean over the classes of the share right",
         "auc": "after the attack: area under the ROC curve, macro one-vs-rest above two classes",
@@ -70,12 +79,14 @@ COLUMNS: dict[str, dict[str, str]] = {
         "draws": "forward passes per prediction",
         "eot": "draws per gradient of the attack; empty for attacks without gradients",
         **_TRUST,
-        "marks": "synthetic data, victims no better than chance, naive attacks on random models, unverified files",
+        "marks": "synthetic data, victims no better than chance, naive attacks on random models, unverified files, weights that share "
+        "their training seed with others",
         **_COST,
         "preset": "sizes and training recipe",
         "size": _SAMPLE["size"],
         "attack_params": "all parameters of the attack",
         **_CHECKPOINT,
+        **_VARIANT,
         "task_T": "name of task T (a group of three columns per task, T from 0)",
         "clean_T": "clean accuracy at task T, attacked or not",
         "robust_T": "robust accuracy at task T, attacked or not",
@@ -89,7 +100,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_ATTACK,
         **_TRUST,
         "seed": "seed of the evaluation",
-        "train_seed": "seed of the training",
+        "train_seed": "seed of the training; empty for weights of your own",
         "task": "task the figure belongs to",
         "attacked": "True where the attacker aimed at this task",
         "metric": "name of the figure; `_low` and `_high` are the ends of Wilson 95 % intervals",
@@ -114,6 +125,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_SAMPLE,
         "preset": "sizes and training recipe",
         "checkpoint": "first 12 digits of the weights' sha256",
+        **_VARIANT,
         **_COST,
         "latency_cpu_ms": "median milliseconds of one forward pass of one sample on a CPU; empty where no record ran there",
         "latency_gpu_ms": "the same on a GPU",
@@ -136,7 +148,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "clean": "share right before the attack (recall)",
         **_ROBUST,
         "lost": "`clean` - `robust`; within a task the class that lost most comes first",
-        "seeds": "records a fold behind the row",
+        **_SEEDS,
+        **_VARIANT,
     },
     "cross_modal": {
         **_SAMPLE,
@@ -153,6 +166,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_TRUST,
         **_CHECKPOINT,
         "lost": "`clean` - `robust`",
+        **_VARIANT,
     },
     "compare": {
         "model": "name of the model",
@@ -163,14 +177,14 @@ COLUMNS: dict[str, dict[str, str]] = {
         "protocol": _ATTACK["protocol"],
         "n": "test samples evaluated",
         "n_distinct": "distinct images behind them, the smallest over the attacked tasks",
-        "seeds": "pairs of a training and an evaluation seed behind the row",
+        **_SEEDS,
         "clean": "share right before the attack, mean over the attacked tasks",
         "ATTACK": "robust accuracy under each attack, a column an attack; `noise` is the control",
         "worst": "worst case: share right when every sample meets the attack that harms it most; for random victims chosen on half of the "
         "draws and measured on the other half, or one attack on every sample where that harms more: never above an attack's column",
-        "worst_low": "lower end of its Wilson 95 % interval over distinct images",
+        "worst_low": "lower end of its Wilson 95 % interval on the effective number of samples: patients, not images, are independent",
         "worst_high": "upper end",
-        "worst_std": "standard deviation over seeds; empty for one",
+        "worst_std": "standard deviation over trainings, of each the mean over its evaluation seeds; empty for one training",
         "naive": "robust accuracy that an attack which ignores the defence would have reported; empty where there is no such attack",
         "naive_attack": "that attack",
         "naive_how": "`release`: no EOT and one draw on a random victim; `unaware`: of the input transform",
@@ -196,9 +210,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "model_b": "model of the second victim",
         "defense_b": "its defence",
         "difference": "worst-case robust accuracy of a minus that of b over the same labelled tasks of the same samples",
-        "low": "lower end of its 95 % bootstrap interval over distinct images",
+        "low": "lower end of its 95 % bootstrap interval over patients (images where the data name none)",
         "high": "upper end",
-        "p": "exact McNemar test of the first seed over distinct images, right meaning more than half of the draws",
+        "p": "exact McNemar test of the first seed over patients or images, right meaning more than half of the draws",
         "n": "pairs: labelled attacked tasks of the samples",
         "p_holm": "`p` corrected for all pairs of the table (Holm)",
     },
@@ -206,12 +220,14 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_CERTIFICATE,
         "n": "labelled test samples",
         "n_distinct": "distinct images behind them",
+        "n_groups": "patients, or what else the card groups by; empty in older certificates",
+        "n_effective": "independent samples that `certified_accuracy` is worth: its interval stands on these; empty in older certificates",
         "abstained": "share without a certificate: no class is proved to have more than half of the probability",
         "certified_accuracy": "share certified right, at whatever radius",
         "average_radius": "mean L2 radius, pixels in 0..1; 0 where wrong or abstained",
         "largest_radius": "largest L2 radius of a sample, right or wrong",
         "trivial": "why the smoothed victim is no better than a constant, abstentions counted as wrong; empty where it is better",
-        "certified_low": "lower end of the Wilson 95 % interval of `certified_accuracy` over distinct images",
+        "certified_low": "lower end of the Wilson 95 % interval of `certified_accuracy`",
         "certified_high": "upper end",
     },
     "certified": {
@@ -219,19 +235,19 @@ COLUMNS: dict[str, dict[str, str]] = {
         "n": "labelled test samples",
         "radius": "L2 radius, pixels in 0..1",
         "certified": "share certified right at a larger radius than this: no attack of this size can take it",
-        "certified_low": "lower end of its Wilson 95 % interval over distinct images",
+        "certified_low": "lower end of its Wilson 95 % interval on the effective number of samples",
         "certified_high": "upper end",
     },
 }
 
 TITLES = {
-    "leaderboard": "One row a model x data x threat model x attack x protocol, mean over seeds and folds, best robust accuracy first.",
+    "leaderboard": "One row a model x data x threat model x attack x protocol, mean over trainings, best robust accuracy first.",
     "records": "One row a record x task x figure: everything measured, in long form for statistics software.",
     "cost": "One row a record: passes, seconds, memory. A clock measured some of these.",
     "victims": "One row a trained victim: what it costs. A clock measured the latencies and the training.",
     "per_class": "One row a leaderboard row x attacked task x class: which disease breaks first.",
     "cross_modal": "One row a model x attacked modality x task, from runs that perturb one modality and aim at one task.",
-    "compare": "One row a model x defence x data x threat model, from `medrobust compare`, mean over seeds.",
+    "compare": "One row a model x defence x data x threat model, from `medrobust compare`, mean over trainings.",
     "compare_pairs": "One row a pair of victims of one model or one defence, on the same samples.",
     "certified_tasks": "One row a victim x noise x noised modalities x task, from `medrobust certify`: what is certified at all.",
     "certified": "One row more a radius: the certified accuracy curve, up to the first radius that the draws cannot certify.",

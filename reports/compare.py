@@ -173,8 +173,8 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
     shown["worst case [95 %]"] = [
         f"{w:.3f} [{low:.3f}, {high:.3f}]" for w, low, high in zip(table.worst, table.worst_low, table.worst_high, strict=True)
     ]
-    if (table.seeds > 1).any():
-        shown["sd over seeds"] = pd.to_numeric(table.worst_std).map(_number)
+    if (table.trainings > 1).any():
+        shown["sd over trainings"] = pd.to_numeric(table.worst_std).map(_number)
     shown["naive"] = table.naive.map(_number)
     shown["GFLOPs"] = table.gflops.map("{:.3g}".format)
     for name, key in (("training x", "training_x"), ("FLOPs x", "inference_x"), ("latency x", "latency_x")):
@@ -190,7 +190,7 @@ def markdown(table: pd.DataFrame, paired: pd.DataFrame, sentences: Sequence[str]
     for keys, group in table.groupby(["data", "size", "norm", "eps"], sort=False):
         first = group.iloc[0]
         synthetic = ", synthetic" if first.synthetic else ""
-        lines += [f"## {keys[0]} ({keys[1]} px{synthetic}), {keys[2]} {keys[3]}, n = {first.n}, seeds: {first.seeds}", ""]
+        lines += [f"## {keys[0]} ({keys[1]} px{synthetic}), {keys[2]} {keys[3]}, n = {first.n}, {_behind(first)}", ""]
         lines += [*_markdown_table(display(group)), ""]
     lines += ["## Verdict", "", *(f"- {sentence}" for sentence in sentences), ""]
     lines += [
@@ -215,6 +215,11 @@ def markdown(table: pd.DataFrame, paired: pd.DataFrame, sentences: Sequence[str]
         lines += ["## Pairs on the same samples, worst case, points of a minus b", ""]
         lines += [*_markdown_table(shown[["data", "eps", "a", "b", "difference", "p", "corrected"]]), ""]
     return "\n".join([*lines, f"![Robust against clean accuracy]({FIGURE})", ""])
+
+
+def _behind(row: Any) -> str:
+    """How many trainings and evaluation seeds stand behind a row."""
+    return f"trainings: {row.trainings}" + (f", evaluation seeds of each: {row.evaluation_seeds}" if row.evaluation_seeds > 1 else "")
 
 
 def _markdown_table(frame: pd.DataFrame) -> list[str]:
@@ -243,9 +248,9 @@ def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:
         cells += [paper.Cell(row.clean, ranked=not trivial), *(paper.Cell(row[name], **judged) for name in real)]
         cells += [paper.Cell(row.worst, (row.worst_high - row.worst_low) / 2, **judged), paper.Cell(row.naive)]
         rows.append([*cells, paper.Cell(row.training_x), paper.Cell(row.gflops)])
-    seeds = f", mean of {first.seeds} trainings" if first.seeds > 1 else ""
+    behind = f", mean of {first.trainings} trainings" if first.trainings > 1 else ""
     caption = (
-        f"Defences on {paper.data_name(first)}, {keys[1]} px, {keys[2]} {keys[3]}, protocol {first.protocol}, n = {first.n}{seeds}; worst "
+        f"Defences on {paper.data_name(first)}, {keys[1]} px, {keys[2]} {keys[3]}, protocol {first.protocol}, n = {first.n}{behind}; worst "
         "case: per sample the attack that hurts most; naive: an attack that ignores the defence"
     )
     return paper.Table("compare", caption, heads, rows)

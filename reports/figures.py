@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 
 from robustbench_med.paths import writable_folder
 from robustbench_med.reports import certified, plots, style
+from robustbench_med.reports.families import variants
 from robustbench_med.reports.paper import CONTROL
+from robustbench_med.reports.tables import named
 from robustbench_med.store import Record
 
 
@@ -42,7 +44,7 @@ def draw(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterat
 
 def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
     """Figures of what attacks did."""
-    board, classes, crossed = found["leaderboard"], found["per_class"], found["cross_modal"]
+    board, classes, crossed, names = named(found["leaderboard"]), named(found["per_class"]), found["cross_modal"], variants(records)
     look = style.looks(board.model)
     one_modality = board.eps.str.contains("=0") & (board.target != "joint")
     for key, group in board[~one_modality].groupby(plots.SETTING, sort=True):
@@ -58,9 +60,9 @@ def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> I
             yield f"per-class-{plots.slug(key)}", plots.per_class(group, look)
     for name, figure in cross_modal(crossed):
         yield f"cross-modal-{name}", figure
-    for name, figure in plots.minimal_norms(records, look):
+    for name, figure in plots.minimal_norms(records, look, names):
         yield f"minimal-norm-{name}", figure
-    for name, figure in plots.convergence(records, look):
+    for name, figure in plots.convergence(records, look, names):
         yield f"convergence-{name}", figure
 
 
@@ -82,6 +84,7 @@ def cross_modal(crossed: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     if crossed.empty:
         return
     cell = ["data", "size", "n", "norm", "protocol", "model", "checkpoint", "attack", "engine", "eps", "modality", "task"]
+    crossed = named(crossed)
     strongest = crossed[crossed.attack != CONTROL].sort_values("robust", kind="stable").drop_duplicates(cell).sort_index()
     for key, group in strongest.groupby(cell[:5], sort=True):
         yield plots.slug(key), plots.cross_modal(group)

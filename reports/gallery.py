@@ -17,8 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from robustbench_med.naming import radius_label
 from robustbench_med.paths import write_atomically
+from robustbench_med.reports.families import data_name
 from robustbench_med.reports.style import wrapped
-from robustbench_med.reports.tables import attack_name, by_engine, data_name, engine
+from robustbench_med.reports.tables import attack_name, by_engine, engine
 from robustbench_med.store import Record, Store
 
 SIDE, GAP, LINE, FONT = 248, 14, 30, 23

@@ -20,7 +20,7 @@ from robustbench_med.naming import radius_label
 from robustbench_med.reports import gallery
 from robustbench_med.reports.paper import CONTROL, radius_of
 from robustbench_med.reports.plots import describe
-from robustbench_med.reports.tables import by_engine, is_naive, ranked
+from robustbench_med.reports.tables import by_engine, is_naive, named, ranked
 from robustbench_med.store import Record, Store
 
 MAX_BYTES = 7_500_000
@@ -97,6 +97,7 @@ def render(store: Store, records: Sequence[Record], title: str = "medrobust lead
 def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
     """The leaderboard's rows with what the page shows and filters by, in the leaderboard's order."""
     board, members = ranked(records)
+    board = named(board)
     for (_, row), family in zip(board.iterrows(), members, strict=True):
         hashes = [record["hash"] for record in family]
         trusted = [part.removesuffix("=0") for part in row.eps.split(",") if part.endswith("=0")]
@@ -123,8 +124,9 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
 
 def _overall(row: Any) -> list[tuple[str, str]]:
     """The figures of a row of the leaderboard, as its record's page begins."""
-    spread = "" if pd.isna(row.robust_std) else f", standard deviation {row.robust_std:.3f}"
-    behind = f"{row.seeds} seed(s)" + (f" of {row.folds} folds" if row.folds > 1 else "")
+    spread = "" if pd.isna(row.robust_std) else f", standard deviation {row.robust_std:.3f} over {row.trainings} trainings"
+    behind = f"{row.trainings} training(s)" + (f" on {row.folds} folds" if row.folds > 1 else "")
+    behind += f", {row.evaluation_seeds} evaluation seed(s) each"
     return [
         ("clean accuracy", f"{row.clean:.3f} [{row.clean_low:.3f}, {row.clean_high:.3f}]"),
         ("robust accuracy", f"{row.robust:.3f} [{row.robust_low:.3f}, {row.robust_high:.3f}]{spread}"),
@@ -146,7 +148,7 @@ def _record(record: Record) -> dict[str, Any]:
         + " + ".join(record["names"]["tasks"][t] for t in spec["threat"]["tasks"]),
         "victim": f"{spec['victim']['model']}, {record['victim']['parameters']:,} parameters, {record['victim']['gflops']:.3g} GFLOPs, "
         f"{'random' if record['stochastic'] else 'deterministic'}, {record['draws']} draw(s) a prediction",
-        "seeds": f"evaluation {spec['seed']}, training {spec['victim']['train_seed']}",
+        "seeds": f"evaluation {spec['seed']}, training {_seed(spec['victim']['train_seed'])}",
         "passes": f"{cost['attack_forward_per_sample']:.0f} forward, {cost['attack_backward_per_sample']:.0f} backward per attacked sample",
         "seconds": f"{cost['seconds']:.1f} on {record['environment']['device']}",
         "versions": ", ".join(f"{name} {version}" for name, version in record["environment"]["versions"].items()),
@@ -163,6 +165,10 @@ def _record(record: Record) -> dict[str, Any]:
         "no_gallery": f"No examples here: none were kept, or this page had no room left. `medrobust show {record['hash'][:12]} "
         "--gallery FILE.png` draws what there is.",
     }
+
+
+def _seed(seed: int | None) -> str:
+    return "unknown (foreign weights)" if seed is None else str(seed)
 
 
 def _sign(sign: Mapping[str, Any]) -> dict[str, str]:

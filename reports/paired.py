@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from robustbench_med import statistics
 from robustbench_med.naming import canonical_hash, radius_label
+from robustbench_med.reports.families import groups_of
 from robustbench_med.reports.paper import CONTROL
 from robustbench_med.reports.tables import TRUST, attack_name, marks, trust
 from robustbench_med.store import Record, Store
@@ -26,12 +27,12 @@ class Row:
 
     figures: dict[str, Any]
     worst: NDArray[np.float64]
-    """(units,) worst-case fraction right of every labelled (sample, attacked task), mean over seeds."""
+    """(units,) worst-case fraction right of every labelled (sample, attacked task), mean over trainings."""
     first: NDArray[np.float64]
-    """The same of the first seed alone: McNemar's test takes each image once, with one victim."""
+    """The same of the first seed alone: McNemar's test takes each patient once, with one victim."""
     units: tuple[str, ...]
-    clusters: tuple[str, ...]
-    """The least varied image behind each unit: units that share it are resampled together."""
+    clusters: tuple[int, ...]
+    """The patient or image behind each unit (`clusters`): units that share it are resampled together."""
 
 
 def rows_of(entry: Mapping[str, Any], store: Store) -> list[Row]:
@@ -60,25 +61,27 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Re
     tasks = spec["threat"]["tasks"]
     attacks = list(dict.fromkeys(map(attack_name, records)))
     real = [attack for attack in attacks if attack != CONTROL]
-    by_seed: dict[tuple[int, int], dict[str, Record]] = {}
+    by_seed: dict[tuple[int | None, int], dict[str, Record]] = {}
     for record in records:
         key = (record["spec"]["victim"]["train_seed"], record["spec"]["seed"])
         by_seed.setdefault(key, {})[attack_name(record)] = record
     measured = [record for record in records if attack_name(record) in real]
     arrays = store.arrays(first)
     known = arrays["labels"][:, tasks] >= 0
-    worst = []
-    for of_seed in by_seed.values():
+    of_training: dict[int | None, list[statistics.Floats]] = {}
+    for (train_seed, _), of_seed in by_seed.items():
         rights = [store.arrays(of_seed[attack])["robust_right"][:, tasks] for attack in real]
-        worst.append(statistics.worst_case(rights, known, first["draws"]))
+        of_training.setdefault(train_seed, []).append(statistics.worst_case(rights, known, first["draws"]))
+    worst = [np.mean(of_seeds, 0) for of_seeds in of_training.values()]
     mean = np.mean(worst, 0)
     per_task = [float(mean[known[:, i], i].mean()) for i in range(len(tasks))]
-    n = min(first["figures"]["tasks"][t]["n_distinct"] for t in tasks)
+    distinct = [first["figures"]["tasks"][t]["n_distinct"] for t in tasks]
+    n = min(_independent(mean[known[:, i], i], known[:, i], arrays, t, distinct[i]) for i, t in enumerate(tasks))
     rate = float(np.mean(per_task))
     low, high = statistics.wilson(rate, n)
     training = victim.get("training")
     sample, task = np.nonzero(known)
-    images = clusters(arrays["ids"])
+    together = clusters(arrays)
     figures = {
         "model": entry["model"],
         "defense": entry["defense"],
@@ -90,8 +93,9 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Re
         "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
         "protocol": spec["protocol"]["name"],
         "n": spec["data"]["n"],
-        "n_distinct": n,
-        "seeds": len(by_seed),
+        "n_distinct": min(distinct),
+        "trainings": len(of_training),
+        "evaluation_seeds": min(map(len, of_training.values())),
         "clean": float(np.mean([r["figures"]["clean"] for r in records])),
         **{a: float(np.mean([r["figures"]["robust"] for r in records if attack_name(r) == a])) for a in attacks},
         "worst": rate,
@@ -115,17 +119,27 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Re
     return Row(
         figures,
         mean[known],
-        np.asarray(worst[0][known]),
+        np.asarray(next(iter(of_training.values()))[0][known]),
         tuple(f"{arrays['ids'][s]}/{t}" for s, t in zip(sample, task, strict=True)),
-        tuple(images[s] for s in sample),
+        tuple(together[sample].tolist()),
     )
 
 
-def clusters(ids: Sequence[str] | NDArray[np.str_]) -> list[str]:
-    """Of every sample of a pairing, the image of its shortest set: samples that share one are resampled together."""
-    parts = [str(i).split("+") for i in ids]
-    scarce = min(range(len(parts[0])), key=lambda k: len({p[k] for p in parts}))
-    return [p[scarce] for p in parts]
+def _independent(right: NDArray[Any], known: NDArray[np.bool_], arrays: Mapping[str, NDArray[Any]], t: int, distinct: int) -> float:
+    """Independent samples that the labelled ones of task t are worth."""
+    groups = groups_of(arrays, t)
+    return distinct if groups is None else min(statistics.effective_n(right, groups[known]), distinct)
+
+
+def clusters(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+    """Of every sample, the patient (or image, where the card names none) in the set of the pairing that has fewest.
+
+    Samples that share one are resampled together. Older outcomes know their images by id alone.
+    """
+    by_task = [groups for t in range(arrays["labels"].shape[1]) if (groups := groups_of(arrays, t)) is not None]
+    parts = by_task or list(np.array([str(i).split("+") for i in arrays["ids"]]).T)
+    index = [np.unique(part, return_inverse=True)[1] for part in parts]
+    return min(index, key=lambda codes: int(codes.max()))
 
 
 def _passes(training: Mapping[str, Any]) -> int:
@@ -157,8 +171,8 @@ def pairs(rows: Sequence[Row]) -> pd.DataFrame:
     """Victims of one model, or under one defence, two by two on the same samples: McNemar with Holm's correction, bootstrap interval.
 
     A unit is one task of one sample; for McNemar (the first seed alone) it is right when its worst-case fraction is above one half,
-    and an image counts once, for the victim that is right on more of its units.
-    `difference` is a minus b in worst-case robust accuracy, its interval a bootstrap over distinct images.
+    and a patient or image counts once, for the victim that is right on more of its units.
+    `difference` is a minus b in worst-case robust accuracy, its interval a bootstrap over patients or images.
     """
     found = []
     for a, b in itertools.combinations(rows, 2):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from robustbench_med.reports.tables import by_engine, each, is_naive, is_trivial
+from robustbench_med.reports.tables import by_engine, each, is_naive, is_trivial, named
 
 Better = Literal["high", "low"] | None
 SYNTHETIC = "†"
@@ -151,7 +151,7 @@ def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
     Of several settings of one attack the strongest on that victim stands there (lowest robust accuracy). Victims attacked by naive
     attacks alone come last.
     """
-    setting = ["data", "size", "n", "norm", "target", "protocol"]
+    setting, board = ["data", "size", "n", "norm", "target", "protocol"], named(board)
     for _, group in board.groupby(setting, sort=True):
         first: Any = group.iloc[0]
         group = group.assign(radius=group.eps.map(radius_of), control=group.attack != CONTROL, victim=victim_names(group))
@@ -175,12 +175,13 @@ def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
                     cells.append(replace(_with_interval(row, "robust"), **judgement(row.trust, naive=row.naive, trivial=row.trivial)))
             rows.append(cells)
         caption = f"Robust accuracy on {data_name(first)}, {first['size']} px, {first.norm}, target {first.target}, "
-        caption += f"protocol {first.protocol}, n = {first.n}{_several(strongest.seeds, 'mean', 'seeds')}"
+        caption += f"protocol {first.protocol}, n = {first.n}{_several(strongest.trainings, 'mean', 'trainings')}"
+        caption += _several(strongest.evaluation_seeds, "mean", "evaluation seeds")
         yield Table("leaderboard", caption, columns, rows)
 
 
 def victims(frame: pd.DataFrame) -> Iterator[Table]:
-    """What the victims of each data set cost: a row a victim and preset, the median over its trainings.
+    """What the victims of each data set cost: a row a victim, the median over its trainings.
 
     Rows of attacks that are unaware of a defence are left out: the same victims stand there without that.
     """
@@ -193,17 +194,16 @@ def victims(frame: pd.DataFrame) -> Iterator[Table]:
         ("peak_memory_mib", "memory, MiB", 1, 1),
         ("training_seconds", "training, s", 1, 0),
     ]
-    for _, group in frame[~frame.model.str.endswith(UNAWARE)].groupby(["data", "size"], sort=True):
+    for _, group in named(frame[~is_unaware(frame)]).groupby(["data", "size"], sort=True):
         first: Any = group.iloc[0]
         shown = [w for w in wanted if group[w[0]].notna().any()]
         columns = [Column("victim"), *(Column(heading, "low", digits) for _, heading, _, digits in shown)]
-        presets = group.groupby("model").preset.nunique().to_dict()
         rows = []
-        for (model, preset), mine in group.groupby(["model", "preset"], sort=True):
+        for model, mine in group.groupby("model", sort=True):
             medians = mine[[key for key, *_ in shown]].astype(float).median()  # of known figures
             cells = [Cell(None if pd.isna(medians[key]) else medians[key] / unit) for key, _, unit, _ in shown]
-            rows.append([Cell(f"{model} ({preset})" if presets[model] > 1 else str(model)), *cells])
-        trainings = group.groupby(["model", "preset"]).size()
+            rows.append([Cell(str(model)), *cells])
+        trainings = group.groupby("model").size()
         caption = f"Cost of one sample on {data_name(first)}, {first['size']} px{_several(trainings, 'median', 'trainings')}"
         yield Table("cost", caption, columns, rows)
 
@@ -216,7 +216,7 @@ def per_class(frame: pd.DataFrame, board: pd.DataFrame) -> Iterator[Table]:
     """
     if frame.empty:
         return
-    frame = _judged(frame[frame.attack != CONTROL].assign(radius=lambda f: f.eps.map(radius_of)), board)
+    frame = _judged(named(frame[frame.attack != CONTROL]).assign(radius=lambda f: f.eps.map(radius_of)), named(board))
     for _, group in frame.groupby(["data", "size", "samples", "norm", "target", "protocol", "task"], sort=True):
         group = group[group.radius == group.radius.max()]
         group = group.assign(victim=victim_names(group))
@@ -246,7 +246,8 @@ def cross_modal(frame: pd.DataFrame) -> Iterator[Table]:
     """A matrix a victim and setting: attacked modality down, task across, robust accuracy in the cells."""
     if frame.empty:
         return
-    for _, group in frame.groupby(["data", "size", "norm", "protocol", "attack", "engine", "eps", "n", "model", "checkpoint"], sort=True):
+    setting = ["data", "size", "norm", "protocol", "attack", "engine", "eps", "n", "model", "checkpoint"]
+    for _, group in named(frame).groupby(setting, sort=True):
         first: Any = group.iloc[0]
         tasks = list(dict.fromkeys(group.task))
         rows = []
@@ -265,7 +266,12 @@ def cross_modal(frame: pd.DataFrame) -> Iterator[Table]:
 
 CONTROL = "noise"
 UNAWARE = " (unaware attack)"
-"""What a victim's name ends with where the attack does not know of its defence."""
+"""What a model's name ends with where the attack does not know of its defence."""
+
+
+def is_unaware(frame: pd.DataFrame) -> pd.Series:
+    """Which rows are of attacks that do not know of the victim's defence."""
+    return frame.model.str.contains(UNAWARE, regex=False)
 
 
 def victim_names(group: pd.DataFrame) -> list[str]:
@@ -324,7 +330,7 @@ def _legend(table: Table) -> str:
         sentences.append("Bold: best of its column; underlined: second best.")
     cells = [cell for row in table.rows for cell in row]
     if any(cell.half is not None for cell in cells):
-        sentences.append("± is half the width of the Wilson 95 % interval over distinct images.")
+        sentences.append("± is half the width of the Wilson 95 % interval over patients (images where the data name none).")
     if SYNTHETIC in table.caption:
         sentences.append(f"{SYNTHETIC} Synthetic images.")
     if any(DOUBTED in cell.mark for cell in cells):

@@ -16,8 +16,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from robustbench_med.reports import style
-from robustbench_med.reports.paper import CONTROL, UNAWARE, radius_of, victim_names
-from robustbench_med.reports.tables import by_engine, each, is_cross_modal, leaderboard, ranked
+from robustbench_med.reports.families import variants
+from robustbench_med.reports.paper import CONTROL, is_unaware, radius_of, victim_names
+from robustbench_med.reports.tables import by_engine, each, is_cross_modal, leaderboard, named, ranked
 from robustbench_med.store import Record
 
 SETTING = ["data", "size", "n", "norm", "target", "protocol"]
@@ -29,8 +30,9 @@ Looks = Mapping[str, style.Look]
 def robust_against_radius(records: Sequence[Record], path: Path) -> None:
     """`radius_figure` of all records as a file."""
     joint = [record for record in records if not is_cross_modal(record)] or records  # those have a figure of their own
+    board = named(leaderboard(joint, variants(records)))
     with plt.rc_context(style.STYLE):
-        style.save(radius_figure(leaderboard(joint), style.looks(r["spec"]["victim"]["model"] for r in records)), path)
+        style.save(radius_figure(board, style.looks(named(leaderboard(records)).model)), path)
 
 
 def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -41,7 +43,7 @@ def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     Victims whose attack was unaware of their defence would take the places of those attacked in earnest: they are left out, unless there
     are no others.
     """
-    unaware = rows.model.str.endswith(UNAWARE)
+    unaware = is_unaware(rows)
     sentences = []
     if unaware.any() and not unaware.all():
         names = rows.model[unaware].nunique()
@@ -51,8 +53,8 @@ def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     means, sound = (frame.groupby("model").robust.mean() for frame in (attacked, attacked[attacked.protocol != "release"]))
     models = list(sound.combine_first(means).sort_values(ascending=False, kind="stable").index)
     if len(models) > MODELS:
-        plain = [model for model in models if "+" not in model]
-        shown = (plain + [model for model in models if "+" in model])[:MODELS]
+        plain = [model for model in models if "+" not in model.partition(" (")[0]]
+        shown = (plain + [model for model in models if model not in plain])[:MODELS]
         which = "most robust undefended" if len(plain) >= MODELS else "undefended and most robust" if plain else "most robust"
         sentences.insert(0, f"{MODELS} of {len(models)} victims: the {which} (mean over attacks and radii)")
         rows = rows[rows.model.isin(shown)]
@@ -274,9 +276,9 @@ def eot(group: pd.DataFrame, look: Looks) -> Figure | None:
     return figure
 
 
-def minimal_norms(records: Sequence[Record], look: Looks) -> Iterator[tuple[str, Figure]]:
+def minimal_norms(records: Sequence[Record], look: Looks, names: Mapping[str, str] | None = None) -> Iterator[tuple[str, Figure]]:
     """Robust accuracy against the size of the smallest perturbation found, a figure a setting, from minimal-norm attacks."""
-    for key, members in by_setting([r for r in records if r["figures"].get("minimal_norm")]):
+    for key, members in by_setting([r for r in records if r["figures"].get("minimal_norm")], names):
         shown, kept = leading(pd.DataFrame([row for _, row in members]))
         members = [(family, row) for family, row in members if row.model in set(shown.model)]
         figure, (axis,) = style.grid(1, height=4.6)
@@ -294,14 +296,14 @@ def minimal_norms(records: Sequence[Record], look: Looks) -> Iterator[tuple[str,
         yield slug(key), figure
 
 
-def convergence(records: Sequence[Record], look: Looks) -> Iterator[tuple[str, Figure]]:
+def convergence(records: Sequence[Record], look: Looks, names: Mapping[str, str] | None = None) -> Iterator[tuple[str, Figure]]:
     """Attack loss before each step, a figure a setting, a panel an objective and radius, one line a model and attack.
 
     A curve that still rises at its end belongs to an attack that needs more steps. Means over seeds and folds; of several settings of
     an attack the strongest.
     """
     stepped = [record for record in records if record["figures"].get("attack_loss") and not is_cross_modal(record)]
-    for key, members in by_setting(stepped):
+    for key, members in by_setting(stepped, names):
         rows, kept = leading(pd.DataFrame([row for _, row in members]))
         shown = set(rows.model)
         lines: dict[tuple[Any, ...], list[Record]] = {}
@@ -338,9 +340,12 @@ def objective(record: Record) -> str:
     return f"{loss}{' towards the target' if target else ''}"
 
 
-def by_setting(records: Sequence[Record]) -> list[tuple[tuple[Any, ...], list[tuple[list[Record], pd.Series]]]]:
+def by_setting(
+    records: Sequence[Record], names: Mapping[str, str] | None
+) -> list[tuple[tuple[Any, ...], list[tuple[list[Record], pd.Series]]]]:
     """Families of records and their rows of the leaderboard, best first, by what a figure must not mix."""
-    board, members = ranked(records)
+    board, members = ranked(records, names)
+    board = named(board)
     found: dict[tuple[Any, ...], list[tuple[list[Record], pd.Series]]] = {}
     for (_, row), family in zip(board.iterrows(), members, strict=True):
         found.setdefault(tuple(row[SETTING]), []).append((family, row))

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from robustbench_med.naming import canonical_hash, radius_label
+from robustbench_med.naming import radius_label
+from robustbench_med.reports.families import (
+    OTHER_WEIGHTS,
+    SHORT,
+    by_fold,
+    by_training,
+    data_name,
+    effective,
+    effective_n,
+    evaluation_seeds,
+    families,
+    other_weights,
+    over_trainings,
+    variants,
+    victim_name,
+)
 from robustbench_med.statistics import wilson
 from robustbench_med.store import Record
 
@@ -25,49 +40,26 @@ COMPARABLE = ["data", "size", "n", "norm", "eps", "target", "attack", "engine", 
 """Columns in which rows must agree to be ranked against each other: not the attack's parameters, as random victims need EOT."""
 
 
-def families(records: Sequence[Record]) -> list[list[Record]]:
-    """Records that differ in their seeds and folds (and so in their weights) alone, each family ordered by fold and seeds."""
-    found: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        spec = {**record["spec"], "seed": None}
-        spec["victim"] = {k: v for k, v in spec["victim"].items() if k not in ("train_seed", "weights_sha256")}
-        if "fold" in spec["data"]:
-            spec["data"] = {k: v for k, v in spec["data"].items() if k not in ("manifest", "n")}
-            spec["data"]["fold"] = {**spec["data"]["fold"], "number": None}
-        found[canonical_hash(spec)].append(record)
-    order = sorted(found.items())
-    return [sorted(family, key=_place) for _, family in order]
-
-
-def _place(record: Record) -> tuple[Any, ...]:
-    spec = record["spec"]
-    return spec["data"].get("fold", {}).get("number", 0), spec["victim"]["train_seed"], spec["seed"], record["hash"]
-
-
-def by_fold(family: Sequence[Record]) -> list[Record]:
-    """The first record of every fold: together they hold each test sample once."""
-    found: dict[int | None, Record] = {}
-    for record in family:
-        found.setdefault(record["spec"]["data"].get("fold", {}).get("number"), record)
-    return list(found.values())
-
-
-def leaderboard(records: Sequence[Record]) -> pd.DataFrame:
+def leaderboard(records: Sequence[Record], names: Mapping[str, str] | None = None) -> pd.DataFrame:
     """One row a model x data x threat model x attack, best robust accuracy first; no figure here was measured by a clock.
 
     Rows of naive attacks come after all others.
 
-    Figures are means over seeds and folds, `robust_std` is over them (empty for one record), intervals are Wilson 95 % over distinct
-    test images, of all folds together.
+    Figures are means over trainings, those of each pooled over its evaluation seeds; `robust_std` is over trainings (empty for one).
+    Intervals are Wilson 95 % on the effective number of samples (`statistics.effective_n`), of all folds together.
     `rank` counts within the rows of the same data, threat, attack and protocol; rows of naive attacks have none and count for none.
+
+    Args:
+        names: `families.variants` of all records where these are some of them.
     """
-    return ranked(records)[0]
+    return ranked(records, names)[0]
 
 
-def ranked(records: Sequence[Record]) -> tuple[pd.DataFrame, list[list[Record]]]:
+def ranked(records: Sequence[Record], names: Mapping[str, str] | None = None) -> tuple[pd.DataFrame, list[list[Record]]]:
     """The leaderboard, and the records behind each of its rows in the same order."""
     found = families(records)
-    frame = pd.DataFrame([_row(family) for family in found])
+    names, apart = variants(records) if names is None else names, other_weights(records)
+    frame = pd.DataFrame([_row(family, names[family[0]["hash"]], apart) for family in found])
     if frame.empty:
         return frame, []
     keys = ["robust", "clean", "data", "attack", "norm", "eps", "target", "model", "attack_params", "checkpoint"]
@@ -79,17 +71,18 @@ def ranked(records: Sequence[Record]) -> tuple[pd.DataFrame, list[list[Record]]]
     return frame.reset_index(drop=True), members
 
 
-def _row(family: Sequence[Record]) -> dict[str, Any]:
+def _row(family: Sequence[Record], variant: str, apart: Set[str]) -> dict[str, Any]:
     first = family[0]
     spec, names, victim = first["spec"], first["names"], first["victim"]
     folds = by_fold(family)
     of = spec["data"].get("fold", {}).get("of", 1)
     missing = [f"{of - len(folds)} of {of} folds missing"] if len(folds) < of else []
     attacked = [names["tasks"][t] for t in spec["threat"]["tasks"]]
-    mean = {key: _mean([r["figures"][key] for r in family]) for key in AVERAGED}
-    n = min(sum(r["figures"]["tasks"][t]["n_distinct"] for r in folds) for t in spec["threat"]["tasks"])
-    intervals = {key: wilson(mean[key] or 0.0, n) for key in ("clean", "robust")}
-    robust = [r["figures"]["robust"] for r in family]
+    other = [f"{OTHER_WEIGHTS}: {spec['victim']['weights_sha256'][:SHORT]}"] if first["hash"] in apart else []
+    mean = {key: _mean(over_trainings(family, _figure(key))) for key in AVERAGED}
+    n = {key: min(effective_n(family, _effective(t, f"n_effective_{key}")) for t in spec["threat"]["tasks"]) for key in ("clean", "robust")}
+    intervals = {key: wilson(mean[key] or 0.0, n[key]) for key in n}
+    robust = over_trainings(family, _figure("robust"))
     row = {
         "model": spec["victim"]["model"],
         "data": data_name(first),
@@ -101,7 +94,7 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
         "engine": engine(first),
         "protocol": spec["protocol"]["name"],
         "n": sum(r["spec"]["data"]["n"] for r in folds),
-        "n_distinct": n,
+        "n_distinct": min(sum(r["figures"]["tasks"][t]["n_distinct"] for r in folds) for t in spec["threat"]["tasks"]),
         "clean": mean["clean"],
         "clean_low": intervals["clean"][0],
         "clean_high": intervals["clean"][1],
@@ -109,44 +102,53 @@ def _row(family: Sequence[Record]) -> dict[str, Any]:
         "robust_low": intervals["robust"][0],
         "robust_high": intervals["robust"][1],
         "robust_std": float(np.std(robust, ddof=1)) if len(robust) > 1 else None,
-        "seeds": len(family) // len(folds),
+        "trainings": len(by_training(family)),
+        "evaluation_seeds": evaluation_seeds(family),
         "folds": len(folds),
+        "n_effective": n["robust"],
         "asr": mean["asr"],
         "balanced_accuracy": mean["balanced_accuracy"],
         "auc": mean["auc"],
         "clean_vote": mean["clean_vote"],
         "robust_vote": mean["robust_vote"],
-        "minimal_norm_median": _mean([(r["figures"].get("minimal_norm") or {}).get("median") for r in family]),
+        "minimal_norm_median": _mean(over_trainings(family, lambda r: (r["figures"].get("minimal_norm") or {}).get("median"))),
         "draws": first["draws"],
         "eot": spec["attack"]["params"].get("eot"),
         "trust": trust(family),
-        "marks": "; ".join([*marks(family), *missing]),
+        "marks": "; ".join([*marks(family), *missing, *other]),
         "parameters": victim["parameters"],
         "gflops": victim["gflops"],
         "gmacs": victim["gmacs"],
         "preset": spec["victim"]["preset"],
         "size": spec["data"]["size"],
         "attack_params": " ".join(f"{k}={v}" for k, v in sorted(spec["attack"]["params"].items())),
-        "checkpoint": spec["victim"]["weights_sha256"][:12],
+        "checkpoint": spec["victim"]["weights_sha256"][:SHORT],
+        "variant": variant,
     }
     for t, name in enumerate(names["tasks"]):
         row |= {
             f"task_{t}": name,
-            f"clean_{t}": _mean([r["figures"]["tasks"][t]["clean"] for r in family]),
-            f"robust_{t}": _mean([r["figures"]["tasks"][t]["robust"] for r in family]),
+            f"clean_{t}": _mean(over_trainings(family, _of_task(t, "clean"))),
+            f"robust_{t}": _mean(over_trainings(family, _of_task(t, "robust"))),
         }
     return row
+
+
+def _figure(name: str) -> Callable[[Record], float | None]:
+    return lambda record: record["figures"][name]
+
+
+def _of_task(t: int, name: str) -> Callable[[Record], float | None]:
+    return lambda record: record["figures"]["tasks"][t][name]
+
+
+def _effective(t: int, name: str) -> Callable[[Record], float]:
+    return lambda record: effective(record["figures"]["tasks"][t], name)
 
 
 def trust(family: Sequence[Record]) -> str:
     """The worst verdict of a family's diagnostics: fail, warn, pass, or "not checked"."""
     return min((record.get("trust") or "not checked" for record in family), key=TRUST.index)
-
-
-def data_name(record: Record) -> str:
-    """The data set, with the number of folds where it is a cross-validation: other test samples than those of the usual split."""
-    data = record["spec"]["data"]
-    return str(data["name"]) + (f" ({data['fold']['of']}-fold)" if "fold" in data else "")
 
 
 def attack_name(record: Record) -> str:
@@ -155,6 +157,14 @@ def attack_name(record: Record) -> str:
     sources = [source["model"] for source in spec["attack"].get("sources", ())]
     target = spec["threat"].get("target")
     return str(spec["attack"]["name"]) + (f" from {'+'.join(sources)}" if sources else "") + (f" to {target}" if target else "")
+
+
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table for readers: victims that share a name are told apart in its column `model`, by what `variant` holds."""
+    if frame.empty:
+        return frame
+    shown = [victim_name(model, variant) for model, variant in zip(frame.model, frame.variant, strict=True)]
+    return frame.assign(model=shown, variant="")
 
 
 def each(frame: pd.DataFrame) -> Iterator[Any]:
@@ -273,17 +283,19 @@ def cost(records: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def victims(records: Sequence[Record]) -> pd.DataFrame:
+def victims(records: Sequence[Record], names: Mapping[str, str] | None = None) -> pd.DataFrame:
     """One row a trained victim: parameters, operations and memory of one sample, latency on CPU and GPU, training time.
 
     What a clock measured is the median over the victim's records; a device none of them ran on leaves its column empty.
     """
+    names = variants(records) if names is None else names
     found: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in records:
         spec = record["spec"]
-        found[data_name(record), spec["data"]["size"], spec["victim"]["model"], spec["victim"]["weights_sha256"]].append(record)
+        victim = spec["victim"]["model"], names[record["hash"]], spec["victim"]["weights_sha256"]
+        found[data_name(record), spec["data"]["size"], *victim].append(record)
     rows = []
-    for (data, size, model, weights), group in sorted(found.items()):
+    for (data, size, model, variant, weights), group in sorted(found.items()):
         first = group[0]
         facts = [record["victim"] for record in group]
         on_gpu = [
@@ -296,7 +308,8 @@ def victims(records: Sequence[Record]) -> pd.DataFrame:
                 "synthetic": first["synthetic"],
                 "size": size,
                 "preset": first["spec"]["victim"]["preset"],
-                "checkpoint": weights[:12],
+                "checkpoint": weights[:SHORT],
+                "variant": variant,
                 **{key: facts[0][key] for key in ("parameters", "gflops", "gmacs")},
                 "latency_cpu_ms": _median([f["latency_ms"] for f, gpu in zip(facts, on_gpu, strict=True) if not gpu]),
                 "latency_gpu_ms": _median([f["latency_ms"] for f, gpu in zip(facts, on_gpu, strict=True) if gpu]),
@@ -312,6 +325,5 @@ def _median(values: Sequence[float]) -> float | None:
     return float(np.median(values)) if values else None
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if len(known) == len(values) else None
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None

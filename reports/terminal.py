@@ -16,8 +16,9 @@ from rich.text import Text
 from robustbench_med.merge import Merged
 from robustbench_med.naming import radius_label
 from robustbench_med.reports.claims import Finding
+from robustbench_med.reports.families import victim_name
 from robustbench_med.reports.paper import radius_of
-from robustbench_med.reports.tables import by_engine, marks, trust
+from robustbench_med.reports.tables import by_engine, marks, named, trust
 from robustbench_med.store import Record
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 def leaderboard(frame: pd.DataFrame) -> RenderableType:
     """One table a data set, threat and protocol; best first within each radius and attack."""
     tables: list[RenderableType] = []
+    frame = named(frame)
     for (data, size, n, norm, target, protocol), group in frame.groupby(["data", "size", "n", "norm", "target", "protocol"], sort=True):
         synthetic = " (synthetic)" if group.synthetic.any() else ""
         table = Table(title=f"{data}{synthetic}, {size} px, {norm}, target {target}, protocol {protocol}, n = {n}", title_justify="left")
@@ -44,13 +46,18 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
                 table.add_section()
             last = (row.eps, row.attack)
             attack = by_engine(row.attack, row.engine)
-            spread = "" if pd.isna(row.robust_std) else f" ± {row.robust_std:.3f}"
+            spread = "" if pd.isna(row.robust_std) else f" ± {row.robust_std:.3f} ({row.trainings} trainings)"
             cells = [row.eps, attack, row.model, _number(row.clean), _number(row.robust) + spread]
             cells += [f"{row.robust_low:.3f} - {row.robust_high:.3f}", _number(row.asr), _number(row.balanced_accuracy), _number(row.auc)]
             cells += [str(row.draws), f"{row.gflops:.3f}", row.trust, row.marks]
             table.add_row(*map(escape, cells), style="dim" if row.attack == "noise" else _TRUST_STYLE.get(row.trust))
         tables.append(table)
     return Group(*tables)
+
+
+def warned(shown: RenderableType, warnings: Sequence[str]) -> RenderableType:
+    """What is shown, with warnings below."""
+    return Group(shown, *(Text(f"warning: {warning}", "yellow") for warning in warnings))
 
 
 def record(found: Record) -> RenderableType:
@@ -195,7 +202,7 @@ def certificates(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for name in ("model", "data", "sigma", "noise on", "task", "samples", "abstained", "certified right", "mean radius", "largest"):
         table.add_column(name, justify="left" if name in ("model", "data", "noise on", "task") else "right")
     for row in rows:
-        texts = (row["model"], row["data"], f"{row['sigma']:g}", row["noised"], row["task"])
+        texts = (victim_name(row["model"], row["variant"]), row["data"], f"{row['sigma']:g}", row["noised"], row["task"])
         numbers = [f"{row[key]:.3f}" for key in ("abstained", "certified_accuracy", "average_radius", "largest_radius")]
         table.add_row(*map(escape, texts), str(row["n"]), *numbers)
     doubts = [f"{row['model']}, sigma {row['sigma']:g}, {row['noised']}, {row['task']}: {row['trivial']}" for row in rows if row["trivial"]]

@@ -120,6 +120,8 @@ def _certificate(
     record = {"hash": spec_hash, "spec": resolved, **described(cell, dataset, samples, found), "noised": name}
     record["environment"] = {"device": device_name, "versions": versions(), "started": started, "seconds": time.time() - started}
     arrays = {"ids": np.array(samples.ids), "labels": samples.labels.numpy(), "predicted": found.predicted}
+    for t in range(len(dataset.tasks)):
+        arrays[f"image_{t}"], arrays[f"group_{t}"] = samples.label_rows[:, t], samples.label_groups[:, t]
     return store.write(record, {**arrays, "radius": found.radius, "p_lower": found.p_lower})
 
 
@@ -150,6 +152,7 @@ def described(cell: Cell, dataset: Dataset, samples: Samples, found: smoothing.C
         right = found.predicted[known, t] == labels[known, t]
         radius = found.radius[known, t]
         given = found.predicted[known, t] != smoothing.ABSTAIN
+        groups, distinct = samples.label_groups[known, t], samples.distinct_labels[t]
         why = (
             statistics.trivial(right.astype(float), found.predicted[known, t][given], labels[known, t], len(classes))
             if given.any()
@@ -159,7 +162,9 @@ def described(cell: Cell, dataset: Dataset, samples: Samples, found: smoothing.C
             {
                 "task": name,
                 "n": int(known.sum()),
-                "n_distinct": samples.distinct_labels[t],
+                "n_distinct": distinct,
+                "n_groups": len(np.unique(groups)),
+                "n_effective": min(statistics.effective_n(right.astype(float), groups), distinct),
                 "abstained": float((found.predicted[known, t] == smoothing.ABSTAIN).mean()),
                 "certified_accuracy": float(right.mean()),
                 "average_radius": float((radius * right).mean()),

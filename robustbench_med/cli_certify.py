@@ -125,7 +125,7 @@ def certify(
     sigmas = [] if sigma is None else spec.positive_numbers(sigma, "--sigma")
     records = certification.certify(wanted, job, sigmas=sigmas, n0=n0, n=n, alpha=alpha, per_modality=per_modality)
     certified.write(out)
-    display.show(terminal.certificates([row for record in records for row in certified.by_task(record)]))
+    display.show(terminal.certificates(certified.by_task(records)))
     if any(record["synthetic"] for record in records):
         display.say(runner.SYNTHETIC)
     display.say(

@@ -70,6 +70,8 @@ def report(
         display.say(str(path))
         if path.name in SHOWN and not quiet:
             display.show(reports.terminal.page(path.read_text(encoding="utf-8")))
+    for text in reports.warnings(out):
+        display.warn(text)
 
 
 def card(

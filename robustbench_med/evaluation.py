@@ -254,9 +254,10 @@ def attack_pass(
             right[lucky, t] = 0
             vote_right[lucky, t] = False
 
+    groups = samples.label_groups
     figures: dict[str, Any] = {
         "tasks": [
-            task_figures(t, clean, right, vote_right, vote, probabilities, labels.numpy(), samples.distinct_labels[t])
+            task_figures(t, clean, right, vote_right, vote, probabilities, labels.numpy(), samples.label_rows[:, t], groups[:, t])
             for t in range(labels.shape[1])
         ]
     }
@@ -266,11 +267,11 @@ def attack_pass(
         figures["attack_loss"] = mean_losses(np.concatenate(losses, 1))
     if method.goals is not None:
         figures["target_rate"] = target_rate(method.goals.numpy(), vote, tasks)
-    n = min(samples.distinct_labels[t] for t in tasks)
     for name in ("clean", "clean_vote", "robust", "robust_vote", "asr", "balanced_accuracy", "auc"):
         values = [figures["tasks"][t][name] for t in tasks]
         figures[name] = None if any(v is None for v in values) else float(np.mean(values))
     for name in ("clean", "robust"):
+        n = min(figures["tasks"][t][f"n_effective_{name}"] for t in tasks)
         figures[f"{name}_interval"] = list(statistics.wilson(figures[name], n))
     arrays: Arrays = {
         "ids": np.array(ids),
@@ -287,7 +288,7 @@ def attack_pass(
     for t, (before, after) in enumerate(zip(clean.probabilities, probabilities, strict=True)):
         arrays[f"clean_probabilities_{t}"], arrays[f"robust_probabilities_{t}"] = before, after
     for t in range(labels.shape[1]):
-        arrays[f"image_{t}"] = samples.label_rows[:, t]
+        arrays[f"image_{t}"], arrays[f"group_{t}"] = samples.label_rows[:, t], groups[:, t]
     arrays |= examples.keep(samples, adversarials, view, examples.rows(arrays, tasks))
     cost = {
         "attack_forward": attack_passes[0],
@@ -412,24 +413,30 @@ def task_figures(
     vote: NDArray[np.int64],
     probabilities: Sequence[NDArray[np.float32]],
     labels: NDArray[np.int64],
-    distinct: int,
+    images: NDArray[np.int64],
+    groups: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """Figures of task t over its labelled samples; intervals count distinct images, not repeats of the shorter set."""
+    """Figures of task t over its labelled samples; repeated `images` (n,) and those of one of the `groups` (n,) are not independent."""
     known = labels[:, t] >= 0
+    distinct = len(np.unique(images[known]))
     y, before, after = labels[known, t], clean.right[known, t], right[known, t]
     n_classes = probabilities[t].shape[1]
     clean_rate, robust_rate = float(before.mean()), float(after.mean())
+    n_clean, n_robust = (min(statistics.effective_n(share, groups[known]), distinct) for share in (before, after))
     return {
         "n": int(known.sum()),
         "n_distinct": distinct,
+        "n_groups": len(np.unique(groups[known])),
+        "n_effective_clean": n_clean,
+        "n_effective_robust": n_robust,
         "clean": clean_rate,
-        "clean_interval": list(statistics.wilson(clean_rate, distinct)),
+        "clean_interval": list(statistics.wilson(clean_rate, n_clean)),
         "clean_vote": float((clean.vote[known, t] == y).mean()),
         "clean_balanced_accuracy": statistics.balanced_accuracy(before, y, n_classes),
         "clean_auc": statistics.auc(clean.probabilities[t][known], y),
         "trivial": statistics.trivial(before, clean.vote[known, t], y, n_classes),
         "robust": robust_rate,
-        "robust_interval": list(statistics.wilson(robust_rate, distinct)),
+        "robust_interval": list(statistics.wilson(robust_rate, n_robust)),
         "robust_vote": float(vote_right[known, t].mean()),
         # chance that a prediction which was right is wrong after the attack, draws before and after being independent
         "asr": float((before * (1 - after)).sum() / before.sum()) if before.sum() > 0 else None,

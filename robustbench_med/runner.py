@@ -366,7 +366,7 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
     )
     yield (
         "robust accuracy: the share of test samples still predicted right after the attack (mean over the attacked tasks; "
-        f"a random model is judged by {judged}); brackets are Wilson 95 % intervals over distinct images."
+        f"a random model is judged by {judged}); brackets are Wilson 95 % intervals over patients (images where the card names none)."
     )
     if any(record["synthetic"] for record in records):
         yield SYNTHETIC

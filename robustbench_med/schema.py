@@ -114,6 +114,9 @@ class TaskFigures(_Open):
 
     n: int
     n_distinct: int
+    n_groups: int | None = Field(None, description="patients, or what else the card groups by; images where it names nothing")
+    n_effective_clean: float | None = Field(None, description="independent samples that `clean` is worth: its interval counts these")
+    n_effective_robust: float | None = Field(None, description="the same of `robust`")
     clean: Share
     clean_interval: Interval
     clean_vote: Share
@@ -301,6 +304,8 @@ class CertifiedTask(_Open):
     task: str
     n: int
     n_distinct: int
+    n_groups: int | None = Field(None, description="patients, or what else the card groups by; images where it names nothing")
+    n_effective: float | None = Field(None, description="independent samples that `certified_accuracy` is worth: its interval counts these")
     abstained: Share
     certified_accuracy: Share = Field(description="share certified right, at whatever radius")
     average_radius: Annotated[float, Field(ge=0)] = Field(description="mean radius, 0 where wrong or abstained")

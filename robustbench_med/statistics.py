@@ -9,23 +9,52 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 Floats = NDArray[np.floating[Any]]
 
 
-def wilson(rate: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927); `rate` may be a mean of per-sample fractions.
+def wilson(rate: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927); `rate` in [0, 1] may be a mean of per-sample fractions.
 
-    scipy's own takes whole counts only. For fractions in [0, 1] the binomial variance is an upper bound, so the interval is
-    conservative.
+    `n` is the number of independent samples, or the effective one (`effective_n`): Wilson's interval with the latter covers well in
+    clustered samples (Dean and Pagano 2015, doi 10.1093/jssam/smv024). scipy's own takes whole counts only. For fractions in [0, 1] the
+    binomial variance is an upper bound, so the interval is conservative. It contains the rate exactly: rounding is taken out.
     """
     if n == 0:
         return 0.0, 1.0
     z = normal_quantile(0.5 + confidence / 2)
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(max(rate * (1 - rate), 0) / n + z * z / (4 * n * n))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    return min(max(centre - half, 0.0), rate), max(min(centre + half, 1.0), rate)
+
+
+def effective_n(fraction_right: Floats, groups: NDArray[Any]) -> float:
+    """How many independent samples tell as much about the mean as these, of which those of one group (patient) are alike.
+
+    n over the design effect (Kish 1965), the variance of the mean with whole groups as the units over its variance if all samples were
+    independent; adjusted for the groups' degrees of freedom as Korn and Graubard do (Survey Methodology 24, 1998). Never more than n, and
+    never less than Kish's bound for groups whose samples all agree: n^2 over the sum of squared sizes, the number of groups where they
+    have one size. Where every sample is as right as the others nothing can be estimated, and the number of groups counts.
+
+    Args:
+        fraction_right: (n,) in [0, 1].
+        groups: (n,) equal for samples of one group.
+    """
+    n = len(fraction_right)
+    _, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    g = len(sizes)
+    if g == n:
+        return float(n)
+    error = np.asarray(fraction_right, np.float64)
+    error = error - error.mean()
+    total = float((error**2).sum())
+    if g == 1 or np.ptp(fraction_right) == 0:
+        return float(g)
+    between = float((np.bincount(index, error) ** 2).sum())
+    design_effect = max(g / (g - 1) * (n - 1) / n * between / total, 1.0)
+    freedom = float(stdtrit(n - 1, 0.975) / stdtrit(g - 1, 0.975)) ** 2
+    return max(n / design_effect * freedom, n**2 / float((sizes**2).sum()))
 
 
 @functools.cache
@@ -111,7 +140,8 @@ def worst_case(rights: Sequence[Floats], known: NDArray[np.bool_], draws: int, s
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_], clusters: Sequence[object]) -> float:
     """Exact two-sided p-value that a and b are right equally often on the same units (n,) (McNemar 1947, binomial form).
 
-    Units of one cluster share an image and are no independent evidence: a cluster counts once, for the side that is right on more of it.
+    Units of one cluster share a patient or an image and are no independent evidence: a cluster counts once, for the side that is right on
+    more of it.
     """
     from scipy.stats import binomtest  # as above
 
@@ -133,7 +163,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def bootstrap_difference(
     difference: Floats, clusters: Sequence[object], *, resamples: int = 4000, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile interval of a mean paired difference (n,); samples of one cluster share an image, and are resampled together."""
+    """Percentile interval of a mean paired difference (n,); samples of one cluster share a patient or an image: resampled together."""
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
     sums, sizes = np.bincount(index, difference), np.bincount(index)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))

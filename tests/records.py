@@ -17,9 +17,10 @@ def record(
     train_seed: int = 0,
     trivial: str | None = None, naive: bool = False, modality: str = "mri", tasks: tuple[int, ...] = (0, 1), trust: str | None = None,
     clean: float = 0.9, gflops: float = 0.1, parameters: int = 10, eot: int = 4, protocol: str = "sound", data: str = "heads+chests",
-    synthetic: bool = True, preset: str = "quick", n: int = N, size: int = 64, norm: str = "Linf", **more: Any,
+    synthetic: bool = True, preset: str = "quick", n: int = N, size: int = 64, norm: str = "Linf", victim: dict[str, Any] | None = None,
+    **more: Any,
 ) -> Record:  # fmt: skip
-    """A record with these figures; `more` goes into its spec."""
+    """A record with these figures; `victim` goes into its spec's victim, `more` into its spec."""
     task = {
         "n": n, "n_distinct": DISTINCT, "clean": clean, "clean_interval": [0.8, 0.95], "robust": robust, "robust_interval": [0.4, 0.6],
         "clean_vote": clean, "robust_vote": robust, "asr": 0.4, "balanced_accuracy": 0.5, "clean_balanced_accuracy": clean, "auc": None,
@@ -37,7 +38,8 @@ def record(
             "training": "b" * 64,
             "train_seed": train_seed,
             "weights_sha256": weights,
-        },
+        }
+        | (victim or {}),
         "data": {"name": data, "split": "test", "n": n, "samples": "c" * 64, "size": size, "channels": [1, 1], "manifest": "a" * 64},
         "threat": {"norm": norm, "radii": radii, "tasks": list(tasks)},
         "attack": {"name": attack, "params": {"steps": 20, "eot": eot} if attack != "noise" else {}},

@@ -226,7 +226,7 @@ def test_certificates_of_a_trivial_victim_are_marked(tmp_path) -> None:
         assert "| late+smoothing§ | 0.5 |" in text
         assert "its certificates mean nothing" in text
         assert r"late+smoothing\S{}" in paper.latex(table)
-    rows = [row for record in made for row in certified.by_task(record)]
+    rows = certified.by_task(made)
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(terminal.certificates(rows))
     assert console.export_text().count(why) == 2  # both tasks

@@ -144,10 +144,10 @@ def test_a_naive_attack_on_a_random_model_is_announced_and_marked(drawn_root, tm
     assert set(board.draws) == {1}
 
 
-def test_seeds_are_averaged_with_their_spread(drawn_root, tmp_path) -> None:
+def test_evaluation_seeds_are_pooled_and_the_spread_is_over_trainings(drawn_root, tmp_path) -> None:
     medrobust(*small_run(drawn_root, tmp_path, "--seed", "0,1", "--train-seed", "0,1", model="late", attack="fgsm"))
     board = pd.read_csv(tmp_path / "leaderboard.csv")
-    assert set(board.seeds) == {4}
+    assert set(zip(board.trainings, board.evaluation_seeds, strict=True)) == {(2, 2)}
     assert board.robust_std.notna().all()
 
 
@@ -155,7 +155,7 @@ def test_folds_train_a_victim_each_and_test_every_sample_once(drawn_root, tmp_pa
     run = small_run(drawn_root, tmp_path, "--folds", 2, model="late", attack="fgsm")
     medrobust(*run, "--limit", 0)
     board = pd.read_csv(tmp_path / "leaderboard.csv")
-    assert set(zip(board.folds, board.seeds, board.n, strict=True)) == {(2, 1, 80)}
+    assert set(zip(board.folds, board.trainings, board.n, strict=True)) == {(2, 2, 80)}
     assert set(pd.read_csv(tmp_path / "per_class.csv").samples) == {80}
     paths = sorted((tmp_path / "records").glob("*.json"))
     found = {

@@ -122,12 +122,13 @@ def test_victims_trained_beside_a_checkpoint_are_of_its_size(drawn_root, tmp_pat
 def row_of(name: str, worst: np.ndarray, **figures) -> Row:
     n = len(worst)
     usual = {
-        "model": "late", "defense": name, "data": "d", "size": 64, "norm": "Linf", "eps": "4/255", "n": n, "n_distinct": n, "seeds": 1,
+        "model": "late", "defense": name, "data": "d", "size": 64, "norm": "Linf", "eps": "4/255", "n": n, "n_distinct": n,
+        "trainings": 1, "evaluation_seeds": 1,
         "synthetic": False, "clean": 0.9, "pgd": worst.mean(), "worst": worst.mean(), "worst_low": 0.0, "worst_high": 1.0, "naive": None,
         "naive_attack": None, "naive_how": None, "trust": "pass", "worst_sign": "",
         "gflops": 1.0, "latency_ms": 5.0, "training_gflops": 10.0, "marks": "",
     }  # fmt: skip
-    return Row(usual | figures, worst, worst, tuple(map(str, range(n))), tuple(map(str, range(n))))
+    return Row(usual | figures, worst, worst, tuple(map(str, range(n))), tuple(range(n)))
 
 
 def test_the_trust_column_names_the_worst_sign() -> None:
@@ -143,12 +144,12 @@ def test_the_trust_column_names_the_worst_sign() -> None:
     assert "Do not quote" not in best  # that is none
 
 
-def test_where_every_sample_falls_nobody_is_called_the_best_and_seeds_have_a_spread() -> None:
-    rows = [row_of("none", np.zeros(4), seeds=3, worst_std=0.0), row_of("jpeg", np.zeros(4), seeds=3, worst_std=0.0123)]
+def test_where_every_sample_falls_nobody_is_called_the_best_and_trainings_have_a_spread() -> None:
+    rows = [row_of("none", np.zeros(4), trainings=3, worst_std=0.0), row_of("jpeg", np.zeros(4), trainings=3, worst_std=0.0123)]
     table = relative(pd.DataFrame([row.figures for row in rows]))
     assert compare.verdict(table, pairs(rows))[-1].startswith("On d (Linf, 4/255) nothing withstands")
-    assert list(compare.display(table)["sd over seeds"]) == ["0.000", "0.012"]
-    assert "sd over seeds" not in compare.display(table.assign(seeds=1))
+    assert list(compare.display(table)["sd over trainings"]) == ["0.000", "0.012"]
+    assert "sd over trainings" not in compare.display(table.assign(trainings=1))
 
 
 def test_a_transfer_attack_is_compared_with_its_source_named(drawn_root, tmp_path) -> None:

@@ -173,7 +173,7 @@ def test_corrupt_images_are_counted_or_with_strict_refused(tmp_path: Path) -> No
 
 
 def test_samples_of_a_pairing_have_as_many_parts_as_it_has_sets_whatever_their_names() -> None:
-    components = tuple(Component((), np.zeros((1, 1), np.int64), (name,)) for name in ("left+right.png", "b.png"))
+    components = tuple(Component((), np.zeros((1, 1), np.int64), (name,), (name,)) for name in ("left+right.png", "b.png"))
     assert Samples(components, np.zeros((1, 2), np.int64), ()).ids == ["left%2Bright.png+b.png"]
 
 

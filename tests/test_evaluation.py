@@ -17,7 +17,8 @@ CPU = torch.device("cpu")
 
 def samples_of(*images: np.ndarray, labels: np.ndarray) -> Samples:
     n = len(labels)
-    component = Component(images, labels, tuple(f"s{i:03d}" for i in range(n)))
+    ids = tuple(f"s{i:03d}" for i in range(n))
+    component = Component(images, labels, ids, ids)
     return Samples((component,), np.arange(n)[:, None], tuple(i.shape[1] for i in images))
 
 

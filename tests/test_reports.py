@@ -26,12 +26,12 @@ def test_the_leaderboard_is_sorted_and_ranks_within_comparable_rows() -> None:
     assert tables.leaderboard(records[::-1]).equals(board)
 
 
-def test_seeds_are_one_row_with_mean_spread_and_an_interval_over_distinct_images() -> None:
+def test_training_seeds_are_one_row_with_mean_spread_and_an_interval_over_distinct_images() -> None:
     robust = [0.4, 0.5, 0.6]
     board = tables.leaderboard([record(robust=r, seed=i, train_seed=i) for i, r in enumerate(robust)])
     assert len(board) == 1
     row = board.iloc[0]
-    assert (row.seeds, row.robust) == (3, pytest.approx(0.5))
+    assert (row.trainings, row.evaluation_seeds, row.robust) == (3, 1, pytest.approx(0.5))
     assert row.robust_std == pytest.approx(np.std(robust, ddof=1))
     assert (row.robust_low, row.robust_high) == pytest.approx(wilson(0.5, 40))
 
@@ -45,13 +45,14 @@ def of_fold(k: int, robust: float, *, n: int = 50, seed: int = 0) -> Record:
 def test_folds_are_one_row_over_all_test_samples() -> None:
     folds = [of_fold(k, r, n=50 + k) for k, r in enumerate([0.4, 0.5, 0.6])]
     board = tables.leaderboard([*folds[::-1], record(data="heads")])
-    assert sorted(zip(board.data, board.folds, board.seeds, board.n, strict=True)) == [("heads", 1, 1, 50), ("heads (3-fold)", 3, 1, 153)]
+    found = sorted(zip(board.data, board.folds, board.trainings, board.n, strict=True))
+    assert found == [("heads", 1, 1, 50), ("heads (3-fold)", 3, 3, 153)]
     row = board[board.folds == 3].iloc[0]
     assert (row.robust, row.robust_std) == (pytest.approx(0.5), pytest.approx(0.1))
     assert (row.robust_low, row.robust_high) == pytest.approx(wilson(0.5, 3 * 40))
     assert list(board["rank"]) == [1, 1]  # other samples: not ranked against each other
     again = [of_fold(k, 0.5, seed=1) for k in range(3)]
-    assert tables.leaderboard([*folds, *again])[["seeds", "folds"]].values.tolist() == [[2, 3]]
+    assert tables.leaderboard([*folds, *again])[["trainings", "evaluation_seeds", "folds"]].values.tolist() == [[3, 2, 3]]
     assert "1 of 3 folds missing" in tables.leaderboard(folds[:2]).marks[0]
     assert sorted(set(tables.long_form(folds).fold)) == [0, 1, 2]
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from robustbench_med.statistics import auc, balanced_accuracy, trivial, wilson
+from robustbench_med.statistics import auc, balanced_accuracy, effective_n, trivial, wilson
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (77, 128)])
@@ -16,6 +16,78 @@ def test_wilson_is_scipys_for_whole_counts(k: int, n: int) -> None:
 
 def test_wilson_of_nothing_is_everything() -> None:
     assert wilson(0.0, 0) == (0.0, 1.0)
+
+
+def test_wilson_contains_its_rate_and_ends_exactly_at_zero_and_one_whatever_n() -> None:
+    """Whole n up to 2,000, effective ones between them, rates k/n; all k of the smaller n."""
+    rng = np.random.default_rng(0)
+    for n in range(1, 2001):
+        for k in range(n + 1) if n <= 150 else {0, 1, n // 3, n // 2, n - 1, n}:
+            for size in (n, n - rng.random()):
+                low, high = wilson(k / n, size)
+                assert 0 <= low <= k / n <= high <= 1, (k, n, size)
+        assert wilson(0.0, n)[0] == 0.0 < wilson(0.0, n)[1]
+        assert wilson(1.0, n)[1] == 1.0 > wilson(1.0, n)[0]
+
+
+def test_without_groups_every_sample_counts() -> None:
+    right = np.random.default_rng(0).random(50)
+    assert effective_n(right, np.arange(50)) == 50
+    assert effective_n(np.ones(50), np.arange(50)) == 50
+
+
+@pytest.mark.parametrize("rate", [0, 1])
+def test_where_all_samples_are_right_or_none_is_the_groups_count(rate: int) -> None:
+    assert effective_n(np.full(60, float(rate)), np.repeat(np.arange(15), 4)) == 15
+    assert effective_n(np.full(60, float(rate)), np.zeros(60)) == 1
+
+
+def test_images_of_one_patient_that_agree_are_one_image_each() -> None:
+    once = np.random.default_rng(0).integers(2, size=40).astype(float)
+    assert effective_n(np.tile(once, 3), np.tile(np.arange(40), 3)) == 40
+    assert effective_n(np.array([1.0, 0.0, 1.0]), np.zeros(3)) == 1
+
+
+def test_the_effective_number_is_n_over_the_design_effect() -> None:
+    """Ten groups of four; the formula by hand: between-group variance of the mean over that of independent samples, times t squared."""
+    right = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]] * 2, float)
+    variance_of_groups = right.mean(1).var(ddof=1) / 10
+    variance_of_samples = right.var(ddof=1) / 40
+    t = 2.022691 / 2.262157  # 97.5 % of Student's t with 39 and 9 degrees of freedom
+    expected = 40 * variance_of_samples / variance_of_groups * t**2
+    assert 10 < expected < 40
+    assert effective_n(right.ravel(), np.repeat(np.arange(10), 4)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_effective_number_lies_between_one_and_n_in_whatever_order_and_by_whatever_names() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        n = int(rng.integers(1, 60))
+        groups = rng.integers(0, rng.integers(1, n + 1), n)
+        right = np.round(rng.random(n) * (draws := int(rng.integers(1, 5)))) / draws
+        found = effective_n(right, groups)
+        assert 1 <= found <= n
+        order = rng.permutation(n)
+        assert effective_n(right[order], np.array([f"p{g}" for g in groups])[order]) == pytest.approx(found)
+
+
+@pytest.mark.parametrize("draws", [1, 8])
+@pytest.mark.parametrize(("rate", "alike"), [(0.5, 0.5), (0.7, 0.9), (0.8, 0.3)])
+def test_intervals_on_patients_cover_where_those_on_images_do_not(draws: int, rate: float, alike: float) -> None:
+    """40 patients with 1 to 8 images, a patient's share right beta-distributed with intraclass correlation `alike`."""
+    rng = np.random.default_rng(0)
+    covered = np.zeros(2)
+    for _ in range(600):
+        sizes = rng.integers(1, 9, 40)
+        groups = np.repeat(np.arange(40), sizes)
+        of_patient = rng.beta(rate * (1 / alike - 1), (1 - rate) * (1 / alike - 1), 40)
+        right = rng.binomial(draws, of_patient[groups]) / draws
+        for i, n in enumerate((effective_n(right, groups), len(right))):
+            low, high = wilson(float(right.mean()), n)
+            covered[i] += low <= rate <= high
+    by_patient, by_image = covered / 600
+    assert by_patient >= 0.93
+    assert by_image < 0.9
 
 
 def test_balanced_accuracy_is_scikit_learns() -> None:

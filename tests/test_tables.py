@@ -206,22 +206,26 @@ def test_nothing_is_best_where_all_tie() -> None:
     assert table.rankings() == [[None] * 3] * 2
 
 
-def test_the_cost_table_has_a_row_a_victim_and_preset_with_the_median_of_its_trainings() -> None:
+def test_the_cost_table_has_a_row_a_victim_with_the_median_of_its_trainings() -> None:
     seconds = {0: 10.0, 1: 30.0, 2: 11.0}
     made = [record("late", train_seed=seed) for seed in seconds]
     for one, seed in zip(made, seconds, strict=True):
         one["victim"]["training"] = {"steps": 4, "batch_size": 8, "forward": 1, "backward": 1, "seconds": seconds[seed]}
     made += [record("late", preset="paper", gflops=2.0), record("mail"), record("late+jpeg (unaware attack)", naive=True)]
     (table,) = paper.victims(tables.victims(made))
-    assert [row[0].value for row in table.rows] == ["late (paper)", "late (quick)", "mail"]
+    assert [row[0].value for row in table.rows] == ["late (preset paper)", "late (preset quick)", "mail"]
     assert [row[-1].value for row in table.rows] == [None, 11.0, None]
     assert "median of 1 to 3 trainings" in table.caption
 
 
-def test_captions_tell_of_how_many_seeds_a_figure_is_the_mean() -> None:
-    captions = [table.caption for table in paper.leaderboards(tables.leaderboard([record(seed=0), record(seed=1)]))]
-    assert [caption.endswith("n = 50, mean of 2 seeds") for caption in captions] == [True]
-    assert "seeds" not in next(paper.leaderboards(tables.leaderboard([record()]))).caption
+@pytest.mark.parametrize(
+    ("seeds", "train_seeds", "end"),
+    [((0,), (0,), "n = 50"), ((0, 1), (0,), "n = 50, mean of 2 evaluation seeds"), ((0,), (0, 1, 2), "n = 50, mean of 3 trainings")],
+)
+def test_captions_tell_of_how_many_trainings_and_evaluations_a_figure_is_the_mean(seeds, train_seeds, end) -> None:
+    made = [record(seed=seed, train_seed=train_seed) for seed in seeds for train_seed in train_seeds]
+    (table,) = paper.leaderboards(tables.leaderboard(made))
+    assert table.caption.endswith(end)
 
 
 def test_tables_share_pages_and_only_wide_ones_lie_on_their_side() -> None:

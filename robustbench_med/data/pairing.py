@@ -23,11 +23,13 @@ from robustbench_med.errors import UserError
 
 @dataclass(frozen=True)
 class Component:
-    """One split of one data set inside a pairing: `images` of each of its modalities, `labels` (n, T'), `ids` (n)."""
+    """One split of one data set inside a pairing: `images` of each of its modalities, `labels` (n, T'), `ids` and `groups` (n)."""
 
     images: tuple[Images, ...]
     labels: NDArray[np.int64]
     ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    """The patient (or lesion, volume) of each; the id itself where the card names none."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,16 @@ class Samples:
         """(n, T), which row of its component each task's label belongs to: equal rows are the same image again."""
         return np.stack([self.index[:, k] for k, c in enumerate(self.components) for _ in range(c.labels.shape[1])], 1)
 
+    @functools.cached_property
+    def label_groups(self) -> NDArray[np.int64]:
+        """(n, T), a number for the group that each task's labelled image belongs to: repeats of an image share one."""
+        codes = [np.unique(np.array(c.groups), return_inverse=True)[1] for c in self.components]
+        return np.stack([codes[k][self.index[:, k]] for k, c in enumerate(self.components) for _ in range(c.labels.shape[1])], 1)
+
     @property
     def distinct_labels(self) -> list[int]:
         """Number of distinct labelled images behind each task."""
-        return [len(np.unique(rows)) for rows in self.label_rows.T]
+        return [len(np.unique(rows[known])) for rows, known in zip(self.label_rows.T, self.labels.numpy().T >= 0, strict=True)]
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Tensor]:
         """The modalities of some samples: M float32 tensors (len(rows), C_m, S, S) in [0, 1]."""
@@ -202,7 +210,8 @@ def _part(source: Source, manifest: Manifest, split: str) -> Component:
     row_of = {sample: row for row, sample in enumerate(source.ids)}
     members: tuple[str, ...] = getattr(manifest, split)
     rows = np.array([row_of[sample] for sample in members])
-    return Component(tuple(Selected(images, rows) for images in source.images), source.labels[rows], members)
+    groups = tuple(source.groups[row] for row in rows)
+    return Component(tuple(Selected(images, rows) for images in source.images), source.labels[rows], members, groups)
 
 
 def _pair(parts: Sequence[Component], split: str, seed: int, channels: tuple[int, ...]) -> Samples:
