@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,7 +47,7 @@ from robustbench_med.cli_options import (
 )
 from robustbench_med.cli_reports import COMMANDS
 from robustbench_med.cli_weights import import_keras
-from robustbench_med.errors import UserError
+from robustbench_med.errors import Notice, UserError
 
 app = typer.Typer(
     add_completion=False,
@@ -312,15 +315,41 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Show the v
 
 
 def main() -> None:
-    """The console script: bad input is one line and exit code 2; errors of ours keep their traceback."""
+    """The console script: bad input is one line and exit code 2, and so is what a user's own file raises; errors of ours keep their
+    traceback."""
     try:
-        app()
+        with notices():
+            app()
     except UserError as error:
         print(f"medrobust: error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("medrobust: interrupted; finished cells and training steps are kept, the same command goes on from there", file=sys.stderr)
         sys.exit(130)
+    except BaseException as error:  # `sys.exit` too, in code of the user's
+        own = sys.modules.get("robustbench_med.models.own")
+        line = own.mishap(error) if own else None
+        if line is None:
+            raise
+        print(f"medrobust: error: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+@contextlib.contextmanager
+def notices() -> Iterator[None]:
+    """Shows a `Notice` as one line, without the place in the code that Python names beside it."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, Notice):
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                usual(message, category, *place)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", Notice)
+        yield
 
 
 if __name__ == "__main__":

@@ -10,6 +10,10 @@ class UserError(Exception):
     """Bad input. The message says what was wrong, what was expected and what to do."""
 
 
+class Notice(UserWarning):
+    """Something the user must know that stops nothing; the command line shows it as one line."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """An unknown name, with the nearest known ones."""
     names = list(known)
