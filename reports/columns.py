@@ -70,7 +70,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "draws": "forward passes per prediction",
         "eot": "draws per gradient of the attack; empty for attacks without gradients",
         **_TRUST,
-        "marks": "synthetic data, victims no better than chance, naive attacks on random models, unverified files",
+        "marks": "synthetic data, victims no better than chance, samples whose logits are not finite (never right), naive attacks on "
+        "random models, unverified files",
         **_COST,
         "preset": "sizes and training recipe",
         "size": _SAMPLE["size"],

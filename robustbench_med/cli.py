@@ -347,7 +347,7 @@ def notices() -> Iterator[None]:
             else:
                 usual(message, category, *place)
 
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]
         warnings.simplefilter("always", Notice)
         yield
 

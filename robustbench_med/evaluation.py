@@ -89,7 +89,7 @@ def is_stochastic(victim: nn.Module, samples: Samples, setting: Setting) -> bool
     x = [m.to(setting.device) for m in samples.batch(range(min(len(samples), setting.batch_size)))]
     with seeded(setting.device, setting.seed, "stochastic?"), torch.no_grad():
         first, second = victim(*x), victim(*x)
-    return any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    return any(not torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in zip(first, second, strict=True))
 
 
 def clean_pass(victim: nn.Module, samples: Samples, setting: Setting, tick: Tick, *, stochastic: bool) -> Clean:
@@ -184,6 +184,8 @@ def attack_pass(
         figures["attack_loss"] = mean_losses(np.concatenate(losses, 1))
     if method.goals is not None:
         figures["target_rate"] = target_rate(method.goals.numpy(), vote, tasks)
+    broken = [(not_finite(clean.probabilities[t]) | not_finite(probabilities[t])) & (labels[:, t] >= 0).numpy() for t in tasks]
+    figures["not_finite"] = int(np.any(broken, 0).sum())
     n = min(samples.distinct_labels[t] for t in tasks)
     for name in ("clean", "clean_vote", "robust", "robust_vote", "asr", "balanced_accuracy", "auc"):
         values = [figures["tasks"][t][name] for t in tasks]
@@ -345,17 +347,29 @@ def task_figures(
         "asr": float((before * (1 - after)).sum() / before.sum()) if before.sum() > 0 else None,
         "balanced_accuracy": statistics.balanced_accuracy(after, y, n_classes),
         "auc": statistics.auc(probabilities[t][known], y),
-        "most_predicted_share": float(np.bincount(vote[known, t], minlength=n_classes).max() / known.sum()),
+        "most_predicted_share": statistics.most_predicted_share(vote[known, t], n_classes),
+        "not_finite": int((not_finite(clean.probabilities[t]) | not_finite(probabilities[t]))[known].sum()),
     }
 
 
+def not_finite(probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The samples (n,) of which a draw's logits were not finite (see `predict`)."""
+    return ~np.isfinite(probabilities).all(1)
+
+
 def predict(view: View, x: Tensor, labels: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64], list[NDArray[np.float32]]]:
-    """Fraction right (B, T), majority vote (B, T) and mean softmax per task (B, C), over the view's draws."""
+    """Fraction right (B, T), majority vote (B, T) and mean softmax per task (B, C), over the view's draws.
+
+    Logits of a task that are not finite predict no class: such a draw is never right and has no vote (-1 where no draw has one), and the
+    sample's probabilities at that task are NaN.
+    """
     counts: list[Tensor] = []
     sums: list[Tensor] = []
     for drawn in view.predictions(x):
         for t, logits in enumerate(drawn):
-            hit, probability = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1), logits.softmax(1)
+            finite = logits.isfinite().all(1, keepdim=True)
+            hit = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), finite.to(logits.dtype))
+            probability = torch.where(finite, logits, torch.nan).softmax(1)
             if len(counts) <= t:
                 counts.append(hit)
                 sums.append(probability)
@@ -364,7 +378,7 @@ def predict(view: View, x: Tensor, labels: Tensor) -> tuple[NDArray[np.float32],
                 sums[t] += probability
     y = labels.to(x.device)
     right = [count.gather(1, y[:, t : t + 1].clamp_min(0)).squeeze(1) * (y[:, t] >= 0) / view.draws for t, count in enumerate(counts)]
-    vote = [count.argmax(1) for count in counts]
+    vote = [torch.where(count.any(1), count.argmax(1), -1) for count in counts]
     return torch.stack(right, 1).cpu().numpy(), torch.stack(vote, 1).cpu().numpy(), [(s / view.draws).cpu().numpy() for s in sums]
 
 

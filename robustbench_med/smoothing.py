@@ -85,10 +85,13 @@ def certify(
 
 
 def _counts(base: nn.Module, x: Sequence[torch.Tensor], sigma: float, noised: Sequence[int], draws: int) -> list[NDArray[Any]]:
-    """How often each class was predicted, per task (B, C)."""
+    """How often each class was predicted, per task (B, C); logits that are not finite predict none."""
     counts: list[torch.Tensor] = []
     for _ in range(draws):
         logits = base(*(m + sigma * torch.randn_like(m) if i in noised else m for i, m in enumerate(x)))
-        hits = [torch.zeros_like(z, dtype=torch.int64).scatter_(1, z.argmax(1, keepdim=True), 1) for z in logits]
+        hits = [
+            torch.zeros_like(z, dtype=torch.int64).scatter_(1, z.argmax(1, keepdim=True), z.isfinite().all(1, keepdim=True).long())
+            for z in logits
+        ]
         counts = [a + b for a, b in zip(counts, hits, strict=True)] if counts else hits
     return [count.cpu().numpy() for count in counts]

@@ -343,7 +343,7 @@ def validation_figures(victim: nn.Module, dataset: Dataset, device: torch.device
                 "task": name,
                 "accuracy": float(right.mean()),
                 "balanced_accuracy": statistics.balanced_accuracy(right, y[known], len(classes)),
-                "most_predicted_share": float(np.bincount(vote).max() / len(vote)),
+                "most_predicted_share": statistics.most_predicted_share(vote, len(classes)),
                 "trivial": statistics.trivial(right, vote, y[known], len(classes)),
             }
         )
