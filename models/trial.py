@@ -24,7 +24,7 @@ Kind = Literal["logits", "probabilities", "sigmoid"]
 """What a task's outputs are: rows of any numbers, rows in [0, 1] that sum to 1, or any numbers in [0, 1]."""
 BATCHES = (2, 1, 3)
 REDRAWS = 6
-"""Weights drawn anew, under which probabilities stay probabilities and logits leave [0, 1]."""
+"""Weights drawn anew, under which a sigmoid stays in [0, 1] and logits do not."""
 SLACK = 1e-3
 SMALLEST = torch.finfo(torch.float32).tiny
 SMALLEST_REST = 2.0**-25
@@ -70,16 +70,17 @@ def logits_of(z: Tensor, kind: Kind) -> Tensor:
     return log_p if kind == "probabilities" else log_p - (1 - z).clamp_min(SMALLEST_REST).log()
 
 
-def kinds_of(victim: nn.Module) -> tuple[Kind, ...] | None:
-    """What the outputs of each task are, of a victim that was tried; None for others, whose outputs are logits."""
-    return next((hook.kinds for hook in victim._forward_hooks.values() if isinstance(hook, Outputs)), None)
+def hands_out_probabilities(victim: nn.Module) -> bool:
+    """Whether the outputs of a task are read as probabilities, in evaluation mode, of a victim that may stand behind input transforms."""
+    hooks = (hook for module in victim.modules() for hook in module._forward_hooks.values())
+    return any(isinstance(hook, Outputs) and set(hook.kinds) != {"logits"} for hook in hooks)
 
 
 def fit(victim: nn.Module, name: str, path: Path, channels: Sequence[int], class_counts: Sequence[int], image_size: int) -> None:
     """Tries a victim (evaluation mode) and attaches `Inputs` and `Outputs`; ValueError in one line where it breaks the contract.
 
-    Batches of 2, 1 and 3 random samples, with and without gradient. Probabilities are found by their values, under weights drawn anew
-    too, unless the module's `outputs` says what they are.
+    Batches of 2, 1 and 3 random samples, with and without gradient. Probabilities are found by their values, unless the module's
+    `outputs` says what they are.
     """
     for hooks in (victim._forward_pre_hooks, victim._forward_hooks):  # a function may hand out the same module again
         for key in [key for key, hook in hooks.items() if isinstance(hook, (Inputs, Outputs))]:
@@ -87,21 +88,22 @@ def fit(victim: nn.Module, name: str, path: Path, channels: Sequence[int], class
     victim.register_forward_pre_hook(Inputs())
     generator = torch.Generator().manual_seed(0)
     images = [torch.rand(max(BATCHES), c, image_size, image_size, generator=generator) for c in channels]
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         for n in BATCHES:
             batch = [m[:n] for m in images]
             with torch.no_grad():
                 pass_through(victim, batch, path, class_counts)
             check_gradient(victim, batch, path, class_counts, name)
         kinds = found_kinds(victim, images, len(class_counts))
-        declared = getattr(victim, "outputs", None)
-        if declared is not None:
-            kinds = declared_kinds(declared, kinds)
-        with training_mode(victim):
-            training = found_kinds(victim, images, len(class_counts)) if set(kinds) != {"logits"} else kinds
+        if declared := declared_kinds(victim, kinds):
+            kinds = declared
+        training = kinds
+        if set(kinds) != {"logits"}:
+            with training_mode(victim):
+                training = found_kinds(victim, images, len(class_counts))
     victim.register_forward_hook(Outputs(kinds, [k if k == t else "logits" for k, t in zip(kinds, training, strict=True)]))
     for t, kind in enumerate(kinds):
-        if kind != "logits" and declared is None:
+        if kind != "logits" and not declared:
             tell(
                 f"{name}: its outputs of task {t} are no logits but {SEEN[kind]}: it is trained and attacked on {READ[kind]}; "
                 "set `outputs = 'logits'` on the module if that is wrong"
@@ -145,13 +147,14 @@ def check_gradient(victim: nn.Module, batch: Sequence[Tensor], path: Path, class
 
 
 def found_kinds(victim: nn.Module, images: Sequence[Tensor], tasks: int) -> tuple[Kind, ...]:
-    """What the outputs of each task are by their values, under the victim's weights and, where those leave it open, under others."""
+    """What the outputs of each task are by their values: rows that sum to 1 are no chance; numbers in [0, 1] must stay there whatever
+    the weights, as those of a fresh network often lie there."""
     seen: list[Sequence[Tensor]] = []
     with torch.no_grad(), contextlib.suppress(Exception):  # a mode or weights that do not work say nothing
         seen.append(victim(*images))
-        if any(kind_of([seen[0][t]]) != "logits" for t in range(tasks)):
+        if any(kind_of([seen[0][t]]) == "sigmoid" for t in range(tasks)):
             seen.extend(victim(*images) for _ in redrawn(victim))
-    return tuple(kind_of([outputs[t] for outputs in seen]) for t in range(tasks))
+    return tuple(kind if (kind := kind_of([z[t] for z in seen[:1]])) != "sigmoid" else kind_of([z[t] for z in seen]) for t in range(tasks))
 
 
 def kind_of(outputs: Sequence[Tensor]) -> Kind:
@@ -164,15 +167,18 @@ def kind_of(outputs: Sequence[Tensor]) -> Kind:
     return "probabilities" if (rows.sum(1) - 1).abs().max() <= off else "sigmoid"
 
 
-def declared_kinds(declared: Any, found: Sequence[Kind]) -> tuple[Kind, ...]:
-    """What the module's `outputs` says: one word for all tasks, or one a task; ValueError where that is not so."""
-    kinds = (declared,) * len(found) if isinstance(declared, str) else tuple(declared)
-    if len(kinds) != len(found) or not all(kind in get_args(Kind) for kind in kinds):
-        raise ValueError(f"its `outputs` is {declared!r}; it must be one of {', '.join(get_args(Kind))}, or a tuple of them, one a task")
-    for t, (said, seen) in enumerate(zip(kinds, found, strict=True)):
-        if said != "logits" and seen == "logits":
-            raise ValueError(f"its `outputs` says {said}, but those of task {t} leave [0, 1]")
-    return kinds
+def declared_kinds(victim: nn.Module, found: Sequence[Kind]) -> tuple[Kind, ...] | None:
+    """What the module's `outputs` says, a word for all tasks or one a task; None where it says nothing, ValueError where it is wrong."""
+    said = getattr(victim, "outputs", None)
+    words = (said,) * len(found) if isinstance(said, str) else tuple(said) if isinstance(said, (tuple, list)) else ()
+    if not words or not all(isinstance(word, str) for word in words):
+        return None
+    if len(words) != len(found) or not set(words) <= set(get_args(Kind)):
+        raise ValueError(f"its `outputs` is {said!r}; it must be one of {', '.join(get_args(Kind))}, or a tuple of them, one a task")
+    for t, (word, seen) in enumerate(zip(words, found, strict=True)):
+        if word != "logits" and seen == "logits":
+            raise ValueError(f"its `outputs` says {word}, but those of task {t} leave [0, 1]")
+    return words
 
 
 @contextlib.contextmanager

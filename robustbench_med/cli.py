@@ -241,7 +241,10 @@ def train(
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Start from these weights (safetensors) of the one model named.", rich_help_panel=WHAT)
+        Path | None,
+        typer.Option(
+            help="Start from these weights of the one model named: safetensors, or a state_dict as .pt or .pth.", rich_help_panel=WHAT
+        ),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.", rich_help_panel=WHAT)] = False,
     out: Annotated[

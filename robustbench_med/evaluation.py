@@ -184,8 +184,8 @@ def attack_pass(
         figures["attack_loss"] = mean_losses(np.concatenate(losses, 1))
     if method.goals is not None:
         figures["target_rate"] = target_rate(method.goals.numpy(), vote, tasks)
-    broken = [(not_finite(clean.probabilities[t]) | not_finite(probabilities[t])) & (labels[:, t] >= 0).numpy() for t in tasks]
-    figures["not_finite"] = int(np.any(broken, 0).sum())
+    lost = [statistics.not_finite(clean.probabilities[t], probabilities[t]) & (labels[:, t] >= 0).numpy() for t in tasks]
+    figures["not_finite"] = int(np.any(lost, 0).sum())
     n = min(samples.distinct_labels[t] for t in tasks)
     for name in ("clean", "clean_vote", "robust", "robust_vote", "asr", "balanced_accuracy", "auc"):
         values = [figures["tasks"][t][name] for t in tasks]
@@ -348,20 +348,14 @@ def task_figures(
         "balanced_accuracy": statistics.balanced_accuracy(after, y, n_classes),
         "auc": statistics.auc(probabilities[t][known], y),
         "most_predicted_share": statistics.most_predicted_share(vote[known, t], n_classes),
-        "not_finite": int((not_finite(clean.probabilities[t]) | not_finite(probabilities[t]))[known].sum()),
+        "not_finite": int(statistics.not_finite(clean.probabilities[t][known], probabilities[t][known]).sum()),
     }
-
-
-def not_finite(probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """The samples (n,) of which a draw's logits were not finite (see `predict`)."""
-    return ~np.isfinite(probabilities).all(1)
 
 
 def predict(view: View, x: Tensor, labels: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64], list[NDArray[np.float32]]]:
     """Fraction right (B, T), majority vote (B, T) and mean softmax per task (B, C), over the view's draws.
 
-    Logits of a task that are not finite predict no class: such a draw is never right and has no vote (-1 where no draw has one), and the
-    sample's probabilities at that task are NaN.
+    A draw whose logits are not finite predicts no class (vote -1 where none does), and makes the sample's probabilities NaN.
     """
     counts: list[Tensor] = []
     sums: list[Tensor] = []

@@ -85,6 +85,11 @@ def most_predicted_share(predicted: NDArray[np.int64], n_classes: int) -> float:
     return float(np.bincount(predicted[predicted >= 0], minlength=n_classes).max() / len(predicted))
 
 
+def not_finite(*probabilities: Floats) -> NDArray[np.bool_]:
+    """Which samples (n,) are not finite in one of several arrays (n, C): a draw's logits were not."""
+    return ~np.all([np.isfinite(p).all(1) for p in probabilities], 0)
+
+
 # --- pairs of victims on the same samples --------------------------------------------------------------------------------------
 
 
