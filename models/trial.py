@@ -61,9 +61,10 @@ def logits_of(z: Tensor, kind: Kind) -> Tensor:
     """log p, or log p - log(1 - p), of outputs (B, C); clamped where float32 ends: there the victim is saturated and has no gradient."""
     if kind == "logits":
         return z
-    if bool(((z < -SLACK) | (z > 1 + SLACK)).any()):
+    outside = z.detach()[(z < -SLACK) | (z > 1 + SLACK)]
+    if len(outside):
         raise UserError(
-            f"the model's outputs were taken for {kind}, but one is {float(z.min()):.4g} or {float(z.max()):.4g}; "
+            f"the model's outputs were taken for {kind}, but one is {float(outside[0]):.4g}; "
             "set `outputs = 'logits'` on the module if that is what they are"
         )
     log_p = z.clamp_min(SMALLEST).log()
@@ -102,12 +103,12 @@ def fit(victim: nn.Module, name: str, path: Path, channels: Sequence[int], class
             with training_mode(victim):
                 training = found_kinds(victim, images, len(class_counts))
     victim.register_forward_hook(Outputs(kinds, [k if k == t else "logits" for k, t in zip(kinds, training, strict=True)]))
-    for t, kind in enumerate(kinds):
-        if kind != "logits" and not declared:
-            tell(
-                f"{name}: its outputs of task {t} are no logits but {SEEN[kind]}: it is trained and attacked on {READ[kind]}; "
-                "set `outputs = 'logits'` on the module if that is wrong"
-            )
+    for kind in () if declared else SEEN.keys() & set(kinds):
+        tasks = ", ".join(str(t) for t, of in enumerate(kinds) if of == kind)
+        tell(
+            f"{name}: its outputs (task {tasks}) are no logits but {SEEN[kind]}: it is trained and attacked on {READ[kind]}; "
+            "set `outputs = 'logits'` on the module if that is wrong"
+        )
 
 
 SEEN: dict[str, str] = {"probabilities": "probabilities (rows in [0, 1] that sum to 1)", "sigmoid": "numbers in [0, 1], as a sigmoid's"}
@@ -158,8 +159,8 @@ def found_kinds(victim: nn.Module, images: Sequence[Tensor], tasks: int) -> tupl
 
 
 def kind_of(outputs: Sequence[Tensor]) -> Kind:
-    """What outputs (B, C) of one task are, rows that are not finite left out; without any, logits."""
-    rows = torch.cat([z[z.isfinite().all(1)].float() for z in outputs]) if outputs else torch.empty(0, 0)
+    """What outputs (B, C) of one task are, rows with NaN left out; without any, logits."""
+    rows = torch.cat([z[~z.isnan().any(1)].float() for z in outputs]) if outputs else torch.empty(0, 0)
     # the sum of C numbers of half precision is off by that many roundings
     off = max((torch.finfo(z.dtype).eps * z.shape[1] for z in outputs), default=0.0) + 1e-5
     if not len(rows) or rows.min() < 0 or rows.max() > 1 + off:
@@ -197,13 +198,13 @@ def training_mode(victim: nn.Module) -> Iterator[None]:
 
 
 def redrawn(victim: nn.Module) -> Iterator[None]:
-    """Draws the victim's weights anew at every step (matrices as He et al. do, vectors wider), and puts them back at the end."""
+    """Draws the victim's weights anew at every step (matrices as He et al. do, vectors far wider), and puts them back at the end."""
     weights = [p for p in victim.parameters() if p.dim() and p.is_floating_point()]
     kept = [p.detach().clone() for p in weights]
     try:
-        for _ in range(REDRAWS):
+        for i in range(REDRAWS):
             for p in weights:
-                p.normal_(0, 10.0 if p.dim() == 1 else (2 / max(p[0].numel(), 1)) ** 0.5)
+                p.normal_(0, 10.0 ** (1 + i % 3) if p.dim() == 1 else (2 / max(p[0].numel(), 1)) ** 0.5)
             yield
     finally:
         for p, before in zip(weights, kept, strict=True):
