@@ -103,7 +103,7 @@ def fit(victim: nn.Module, name: str, path: Path, channels: Sequence[int], class
             with training_mode(victim):
                 training = found_kinds(victim, images, len(class_counts))
     victim.register_forward_hook(Outputs(kinds, [k if k == t else "logits" for k, t in zip(kinds, training, strict=True)]))
-    for kind in () if declared else SEEN.keys() & set(kinds):
+    for kind in () if declared else (kind for kind in SEEN if kind in kinds):
         tasks = ", ".join(str(t) for t, of in enumerate(kinds) if of == kind)
         tell(
             f"{name}: its outputs (task {tasks}) are no logits but {SEEN[kind]}: it is trained and attacked on {READ[kind]}; "

@@ -91,7 +91,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     except OSError as error:
         raise UserError(f"cannot read the checkpoint {path}: {error}") from error
     sidecar_path = path.with_suffix(".json")
-    if path.suffix in PICKLED or not sidecar_path.exists():
+    if path.suffix.lower() in PICKLED or not sidecar_path.exists():
         return Checkpoint(path, sha256, {})
     sidecar = read_sidecar(sidecar_path)
     if sidecar["weights_sha256"] != sha256:
@@ -200,7 +200,7 @@ def read_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         raise UserError(f"cannot read the checkpoint {path}: {error}") from error
     if hashlib.sha256(data).hexdigest() != checkpoint.sha256:
         raise UserError(f"{path} has changed since it was opened; start again")
-    if path.suffix in PICKLED:
+    if path.suffix.lower() in PICKLED:
         return unpickled(path, data)
     try:
         return safetensors.torch.load(data)

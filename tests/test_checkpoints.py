@@ -36,7 +36,7 @@ def late() -> nn.Module:
 # --- what PyTorch saves -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".bin"])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".bin", ".PT"])
 @pytest.mark.parametrize("form", ["plain", "state_dict", "model_state_dict", "legacy", "half"])
 def test_a_state_dict_is_read_and_its_hash_kept(suffix: str, form: str, tmp_path) -> None:
     victim, path = late(), tmp_path / f"mine{suffix}"
@@ -108,7 +108,7 @@ def damaged(path: Path, kind: str) -> None:
         ("a list", "holds a list, not a state_dict"),
         ("a tensor", "holds a Tensor, not a state_dict"),
         ("other things", "weights, epoch are no tensors"),
-        *((kind, str("mine")) for kind in ("cut", "half", "empty", "text", "zip", "zeros")),
+        *((kind, "mine") for kind in ("cut", "half", "empty", "text", "zip", "zeros")),
     ],
 )
 @pytest.mark.parametrize("suffix", [".pt", ".bin"])
