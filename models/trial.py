@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -179,7 +179,7 @@ def declared_kinds(victim: nn.Module, found: Sequence[Kind]) -> tuple[Kind, ...]
     for t, (word, seen) in enumerate(zip(words, found, strict=True)):
         if word != "logits" and seen == "logits":
             raise ValueError(f"its `outputs` says {word}, but those of task {t} leave [0, 1]")
-    return words
+    return cast(tuple[Kind, ...], words)
 
 
 @contextlib.contextmanager

@@ -69,8 +69,6 @@ def images(n: int, channels: tuple[int, ...] = (1, 1)) -> list[Tensor]:
     return [torch.rand(n, c, 32, 32, generator=generator) for c in channels]
 
 
-# --- precision, copies, contiguous inputs ------------------------------------------------------------------------------------
-
 PRECISIONS = {
     "float64": "return tuple(z.double() for z in self.logits(*m))",
     "float16": "return tuple(z.half() for z in self.logits(*m))",
@@ -399,5 +397,4 @@ def test_a_training_that_diverges_is_one_line_and_leaves_nothing(kind: str, tmp_
     line = refused(run(written(tmp_path, forward), tmp_path / "o", check=2))
     assert "has diverged" in line
     assert message in line
-    assert not list(home.rglob("*.safetensors"))
-    assert not list(home.rglob("*.json")) or not list((home / "checkpoints").glob("*"))
+    assert not list((home / "checkpoints").glob("*"))
