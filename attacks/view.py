@@ -285,8 +285,8 @@ def of_standing(losses: Sequence[Tensor], logits: Sequence[Tensor], y: Tensor, t
 
 
 def won(logits: Tensor, y: Tensor, threat: Threat) -> Tensor:
-    """Whether the attacker has what it wants of one task: logits (B, C), y (B,) -> (B,)."""
-    return (logits.argmax(1) == y) == threat.targeted
+    """Whether the attacker has what it wants of one task: logits (B, C), y (B,) -> (B,). Logits that are not finite predict no class."""
+    return ((logits.argmax(1) == y) & logits.isfinite().all(1)) == threat.targeted
 
 
 @torch.no_grad()

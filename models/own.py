@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
+
+from robustbench_med.models import trial
+
+PREFIX = "medrobust_own_"
+"""What the modules of users' files are called among Python's."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +69,21 @@ def load(name: str) -> Own:
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     sha256 = hashlib.sha256(source).hexdigest()
-    module_name = f"medrobust_own_{hashlib.sha256(f'{path.resolve()} {sha256}'.encode()).hexdigest()[:16]}"
+    module_name = f"{PREFIX}{hashlib.sha256(f'{path.resolve()} {sha256}'.encode()).hexdigest()[:16]}"
     module = sys.modules.get(module_name)
     if module is None:
         module = types.ModuleType(module_name)
         module.__file__ = str(path)
         sys.modules[module_name] = module  # dataclasses look their module up
+        trial.tell(f"running the code in {path} (sha256 {sha256[:12]}), as you: it may do whatever you may")
         try:
             exec(compile(source, str(path), "exec"), module.__dict__)  # the very bytes that were hashed
-        except Exception as error:
+        except KeyboardInterrupt:
             del sys.modules[module_name]
-            raise ValueError(f"{path} cannot be imported: {_told(error, path)}") from error
+            raise
+        except BaseException as error:  # `sys.exit()` in a file is no end of the run
+            del sys.modules[module_name]
+            raise ValueError(f"{path} cannot be imported: {trial.told(error, path)}") from error
     found = getattr(module, function, None)
     if not callable(found):
         own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module_name]
@@ -86,13 +94,10 @@ def load(name: str) -> Own:
 def build(own: Own, channels: Sequence[int], class_counts: Sequence[int], parameters: dict[str, Any], *, image_size: int) -> nn.Module:
     """A fresh victim in evaluation mode that keeps the contract of `robustbench_med.models`; ValueError where it does not.
 
-    `n_modalities`, `class_counts` and `stochastic` (False) are filled in where the module lacks them. One pass over two random samples
-    checks the logits.
+    `n_modalities`, `class_counts` and `stochastic` (False) are filled in where the module lacks them; `trial.fit` tries it.
     """
-    try:
+    with trial.blamed("it", own.path, ""):
         victim = own.build(tuple(channels), tuple(class_counts), **parameters)
-    except Exception as error:
-        raise ValueError(f"it raised {_told(error, own.path)}") from error
     if not isinstance(victim, nn.Module):
         raise ValueError(f"it returned {type(victim).__name__}, expected a torch.nn.Module")
     facts: dict[str, Any] = {"n_modalities": len(channels), "class_counts": tuple(class_counts), "stochastic": False}
@@ -102,29 +107,15 @@ def build(own: Own, channels: Sequence[int], class_counts: Sequence[int], parame
         if said != value and name != "stochastic":
             raise ValueError(f"its {name} is {said}, but this data has {value}")
         setattr(victim, name, said)
-    victim.eval()
-    generator = torch.Generator().manual_seed(0)
-    x = [torch.rand(2, c, image_size, image_size, generator=generator) for c in channels]
-    shapes = ", ".join(str(tuple(m.shape)) for m in x)
-    try:
-        with torch.no_grad():
-            logits = victim(*x)
-    except Exception as error:
-        raise ValueError(f"its forward raised {_told(error, own.path)} on modalities {shapes}") from error
-    if not isinstance(logits, tuple) or not all(isinstance(z, torch.Tensor) for z in logits):
-        raise ValueError(f"its forward must return a tuple of logits, one tensor a task ({len(class_counts)}), got {type(logits).__name__}")
-    got, wanted = [tuple(z.shape) for z in logits], [(2, n) for n in class_counts]
-    if got != wanted:
-        raise ValueError(f"its forward returned logits of shapes {got} on 2 samples, this data's tasks need {wanted}")
     if not any(True for _ in victim.parameters()):
         raise ValueError("it has no parameters")
+    victim.eval()
+    trial.fit(victim, own.label, own.path, channels, class_counts, image_size)
     return victim
 
 
-def _told(error: Exception, path: Path) -> str:
-    """An exception in one line, with the last line of the user's file that it came through."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    where = f" (line {line})" if line is not None else ""
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {' '.join(text.split())}{where}"
+def mishap(error: BaseException) -> str | None:
+    """An error that came through a user's file in one line, with the file; None where it did not."""
+    files = {m.__file__ for name, m in list(sys.modules.items()) if name.startswith(PREFIX)}
+    through = [frame.filename for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    return f"{through[-1]} raised {trial.told(error, Path(through[-1]))}" if through else None

@@ -79,8 +79,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "draws": "forward passes per prediction",
         "eot": "draws per gradient of the attack; empty for attacks without gradients",
         **_TRUST,
-        "marks": "synthetic data, victims no better than chance, naive attacks on random models, unverified files, weights that share "
-        "their training seed with others",
+        "marks": "synthetic data, victims no better than chance, samples whose logits are not finite (never right), naive attacks on "
+        "random models, predictions that depend on their batch or that no seed repeats, unverified files, weights that share their "
+        "training seed with others",
         **_COST,
         "preset": "sizes and training recipe",
         "size": _SAMPLE["size"],

@@ -160,6 +160,8 @@ def pixels(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _guess(probabilities: NDArray[Any], classes: list[str]) -> str:
+    if not np.isfinite(probabilities).all():
+        return "not finite"
     best = int(probabilities.argmax())
     return f"{_quoted(classes[best])} {probabilities[best]:.0%}"
 

@@ -200,6 +200,8 @@ def marks(family: Sequence[Record]) -> list[str]:
         if figures["trivial"]
     }
     found += sorted(trivial)
+    if broken := max(record["figures"].get("not_finite", 0) for record in family):
+        found.append(f"not finite for {broken} samples")
     if first["naive"]:
         found.append(NAIVE[0] if first["stochastic"] else NAIVE[1])
     if first.get("batch_dependent"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +50,7 @@ from robustbench_med.cli_options import (
 from robustbench_med.cli_reports import COMMANDS
 from robustbench_med.cli_store import INTERRUPTED, rerun, verify
 from robustbench_med.cli_weights import import_keras
-from robustbench_med.errors import UserError, gathered
+from robustbench_med.errors import Notice, UserError, gathered
 
 app = typer.Typer(
     add_completion=False,
@@ -246,7 +249,10 @@ def train(
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Start from these weights (safetensors) of the one model named.", rich_help_panel=WHAT)
+        Path | None,
+        typer.Option(
+            help="Start from these weights of the one model named: safetensors, or a state_dict as .pt or .pth.", rich_help_panel=WHAT
+        ),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.", rich_help_panel=WHAT)] = False,
     out: Annotated[
@@ -320,7 +326,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Show the v
 
 
 def main() -> None:
-    """The console script: exit codes as docs/exit-codes.md lists them; errors of ours keep their traceback."""
+    """The console script: exit codes as docs/exit-codes.md lists them; errors of ours keep their traceback, a user's own file's do not."""
     with gathered() as left_out:
         code, last = _ended()
     for line in (*(f"warning: {text}" for text in left_out), *last):
@@ -331,17 +337,41 @@ def main() -> None:
 def _ended() -> tuple[int, list[str]]:
     """Runs the command; its exit code, and the line to end with."""
     try:
-        app()
+        with notices():
+            app()
     except UserError as error:
         return error.exit_code, [f"error: {error}"]
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except SystemExit as end:
-        code = int(end.code or 0)
+    except BaseException as error:  # `sys.exit` too, in code of the user's
+        own = sys.modules.get("robustbench_med.models.own")
+        line = own.mishap(error) if own else None
+        if line is not None:
+            return 2, [f"error: {line}"]
+        if not isinstance(error, SystemExit):
+            raise
+        code = int(error.code or 0)
     else:
         code = 0
     kept = "interrupted; finished cells and training steps are kept, the same command goes on from there"
     return code, [kept] if code == INTERRUPTED else []
+
+
+@contextlib.contextmanager
+def notices() -> Iterator[None]:
+    """Shows a `Notice` as one line, without the place in the code that Python names beside it."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, Notice):
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                usual(message, category, *place)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.simplefilter("always", Notice)
+        yield
 
 
 if __name__ == "__main__":

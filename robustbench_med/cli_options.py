@@ -12,7 +12,8 @@ WHERE, WHAT, HOW = "Where and how to run", "Victims and data", "Threat model and
 MODELS = "Models, comma-separated: a name (`medrobust models` lists them) or your own, path/to/file.py:function."
 Models = Annotated[str, typer.Option("--model", "-m", help=MODELS, rich_help_panel=WHAT)]
 Checkpoint = Annotated[
-    Path | None, typer.Option("--checkpoint", help="Weights (safetensors) of the one model named.", rich_help_panel=WHAT)
+    Path | None,
+    typer.Option("--checkpoint", help="Weights of the one model named: safetensors, or a state_dict as .pt or .pth.", rich_help_panel=WHAT),
 ]
 Data = Annotated[
     str,

@@ -21,6 +21,7 @@ from robustbench_med import statistics
 from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import Clean, Drawing, Method, Outcome, Setting, drawn, single_draw, source_view, together
+from robustbench_med.models.trial import hands_out_probabilities
 
 Verdict = Literal["pass", "warn", "fail"]
 ORDER: tuple[Verdict, ...] = ("pass", "warn", "fail")
@@ -98,8 +99,13 @@ def zero_gradient(gradient: Tensor) -> Sign:
     return Sign("zero gradient", verdict(share, ZERO_WARN, ZERO_FAIL), share, text, advice)
 
 
-def logit_scale(largest: Sequence[np.ndarray[Any, Any]], lost: float | None = None, tolerance: float = POINTS) -> Sign:
-    """A softmax that is exactly one-hot in float32 has no gradient; `lost`: robust accuracy on ce less that on the margin."""
+def logit_scale(
+    largest: Sequence[np.ndarray[Any, Any]], lost: float | None = None, tolerance: float = POINTS, *, clamped: bool = False
+) -> Sign:
+    """A softmax that is exactly one-hot in float32 has no gradient; `lost`: robust accuracy on ce less that on the margin.
+
+    `clamped`: the victim hands out probabilities, whose logarithm ends there for every loss.
+    """
     share = max(float((p == 1).mean()) for p in largest)
     seen = verdict(share, SATURATED_WARN, SATURATED_FAIL if lost is None else 2.0)
     text = f"{share:.0%} of predictions are exactly one-hot in float32"
@@ -107,7 +113,11 @@ def logit_scale(largest: Sequence[np.ndarray[Any, Any]], lost: float | None = No
         text += f"; the margin loss breaks {100 * lost:.1f} points more than cross-entropy"
         if lost > tolerance:
             seen = "fail" if share > SATURATED_WARN else "warn"
-    return Sign("logit scale", seen, share, text, "Attack with loss=margin or loss=dlr, which do not depend on the logits' scale.")
+    advice = "Attack with loss=margin or loss=dlr, which do not depend on the logits' scale."
+    if clamped:
+        text += "; the victim hands out probabilities: their logarithm is clamped there, and no loss has a gradient"
+        advice = "Let the model return its logits, or attack with square and transfer."
+    return Sign("logit scale", seen, share, text, advice)
 
 
 def bounds(ratio: float, low: float, high: float, survives: float | None = None, tolerance: float = POINTS) -> Sign:
@@ -199,7 +209,7 @@ def of_cell(
     tolerance = tolerance_of(n)
     signs = [
         trivial([outcome.figures["tasks"][t]["trivial"] for t in tasks]),
-        logit_scale([clean.probabilities[t].max(1) for t in tasks]),
+        logit_scale([clean.probabilities[t].max(1) for t in tasks], clamped=hands_out_probabilities(victim)),
     ]
     radii = np.array(threat.radii)
     if radii.max() > 0:
@@ -341,7 +351,8 @@ def diagnose(
     signs.append(converged(white, longer, tolerance))
     tick("margin loss")
     margin = trial.robust(trial.attack("pgd", **settings, loss="margin"))
-    signs.append(logit_scale([clean.probabilities[t].max(1) for t in tasks], white - margin, tolerance))
+    largest = [clean.probabilities[t].max(1) for t in tasks]
+    signs.append(logit_scale(largest, white - margin, tolerance, clamped=hands_out_probabilities(victim)))
     if not random:
         tick("last iterate")
         signs.append(silent_success(trial.robust(trial.attack("pgd", **{**settings, "keep": "last"})) - white, tolerance))

@@ -50,6 +50,10 @@ def gathered() -> Iterator[list[str]]:
         yield found
 
 
+class Notice(UserWarning):
+    """Something the user must know that stops nothing; the command line shows it as one line."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """An unknown name, with the nearest known ones."""
     names = list(known)

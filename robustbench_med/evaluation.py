@@ -267,6 +267,8 @@ def attack_pass(
         figures["attack_loss"] = mean_losses(np.concatenate(losses, 1))
     if method.goals is not None:
         figures["target_rate"] = target_rate(method.goals.numpy(), vote, tasks)
+    lost = [statistics.not_finite(clean.probabilities[t], probabilities[t]) & (labels[:, t] >= 0).numpy() for t in tasks]
+    figures["not_finite"] = int(np.any(lost, 0).sum())
     for name in ("clean", "clean_vote", "robust", "robust_vote", "asr", "balanced_accuracy", "auc"):
         values = [figures["tasks"][t][name] for t in tasks]
         figures[name] = None if any(v is None for v in values) else float(np.mean(values))
@@ -442,17 +444,23 @@ def task_figures(
         "asr": float((before * (1 - after)).sum() / before.sum()) if before.sum() > 0 else None,
         "balanced_accuracy": statistics.balanced_accuracy(after, y, n_classes),
         "auc": statistics.auc(probabilities[t][known], y),
-        "most_predicted_share": float(np.bincount(vote[known, t], minlength=n_classes).max() / known.sum()),
+        "most_predicted_share": statistics.most_predicted_share(vote[known, t], n_classes),
+        "not_finite": int(statistics.not_finite(clean.probabilities[t][known], probabilities[t][known]).sum()),
     }
 
 
 def predict(view: View, x: Tensor, labels: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64], list[NDArray[np.float32]]]:
-    """Fraction right (B, T), majority vote (B, T) and mean softmax per task (B, C), over the view's draws."""
+    """Fraction right (B, T), majority vote (B, T) and mean softmax per task (B, C), over the view's draws.
+
+    A draw whose logits are not finite predicts no class (vote -1 where none does), and makes the sample's probabilities NaN.
+    """
     counts: list[Tensor] = []
     sums: list[Tensor] = []
     for drawn in view.predictions(x):
         for t, logits in enumerate(drawn):
-            hit, probability = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1), logits.softmax(1)
+            finite = logits.isfinite().all(1, keepdim=True)
+            hit = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), finite.to(logits.dtype))
+            probability = torch.where(finite, logits, torch.nan).softmax(1)
             if len(counts) <= t:
                 counts.append(hit)
                 sums.append(probability)
@@ -461,7 +469,7 @@ def predict(view: View, x: Tensor, labels: Tensor) -> tuple[NDArray[np.float32],
                 sums[t] += probability
     y = labels.to(x.device)
     right = [count.gather(1, y[:, t : t + 1].clamp_min(0)).squeeze(1) * (y[:, t] >= 0) / view.draws for t, count in enumerate(counts)]
-    vote = [count.argmax(1) for count in counts]
+    vote = [torch.where(count.any(1), count.argmax(1), -1) for count in counts]
     return torch.stack(right, 1).cpu().numpy(), torch.stack(vote, 1).cpu().numpy(), [(s / view.draws).cpu().numpy() for s in sums]
 
 

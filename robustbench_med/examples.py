@@ -22,7 +22,7 @@ def rows(arrays: Mapping[str, NDArray[Any]], tasks: Sequence[int]) -> dict[str, 
     labels, lost = arrays["labels"], np.zeros(len(arrays["labels"]))
     for t in tasks:
         y = labels[:, t : t + 1].clip(0)
-        before, after = (np.take_along_axis(arrays[f"{when}_probabilities_{t}"], y, 1)[:, 0] for when in ("clean", "robust"))
+        before, after = (np.nan_to_num(np.take_along_axis(arrays[f"{when}_probabilities_{t}"], y, 1)[:, 0]) for when in ("clean", "robust"))
         lost += np.where(labels[:, t] >= 0, before - after, 0)
     order = np.argsort(-lost, kind="stable")
     return {"first": np.arange(min(PER_RULE, len(lost))), "worst": order[:PER_RULE]}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from robustbench_med.checkpoints import shortened
+from robustbench_med.errors import UserError
 from robustbench_med.spec import Recipe
 
 FROZEN_LR = 0.15
@@ -59,3 +64,17 @@ def restore(of: torch.optim.Optimizer, found: dict[str, Tensor]) -> None:
     for group, (lr, *betas) in zip(groups, found["schedule"].tolist(), strict=True):
         group["lr"], group["betas"] = lr, tuple(betas)
     of.load_state_dict({"state": state, "param_groups": groups})
+
+
+def check_finite(figures: Mapping[str, float], victim: nn.Module, name: str, step: int, partial: Path) -> None:
+    """Ends (UserError) a training whose figures are no longer finite, and leaves nothing of it to go on from."""
+    lost = [f"{key.replace('_', ' ')} is {value} at step {step}" for key, value in figures.items() if not math.isfinite(value)]
+    if not lost:
+        return
+    partial.unlink(missing_ok=True)
+    broken = [key for key, weights in victim.named_parameters() if not weights.isfinite().all()]
+    what = f", and weights are not finite: {shortened(broken)}" if broken else ""
+    raise UserError(
+        f"the training of {name} has diverged: its {lost[0]}{what}; lower the learning rate (--recipe lr=...), or look in the model for "
+        "a division by zero or a logarithm of zero"
+    )

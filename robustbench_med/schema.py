@@ -130,6 +130,7 @@ class TaskFigures(_Open):
     balanced_accuracy: Share
     auc: Share | None
     most_predicted_share: Share
+    not_finite: int = Field(0, ge=0, description="samples with NaN or infinite logits before or after the attack; such are never right")
 
 
 class MinimalNorm(_Open):
@@ -152,6 +153,7 @@ class Figures(_Open):
     asr: Share | None
     balanced_accuracy: Share
     auc: Share | None
+    not_finite: int = Field(0, ge=0, description="samples with NaN or infinite logits at an attacked task")
     minimal_norm: MinimalNorm | None = None
     attack_loss: list[float | None] | None = Field(
         None,

@@ -92,10 +92,13 @@ def certify(
 
 
 def _counts(view: View, x: torch.Tensor, sizes: torch.Tensor, streams: Streams, device: torch.device, draws: int) -> list[NDArray[Any]]:
-    """How often each class was predicted, per task (B, C); `sizes` (D,): the noise's standard deviation."""
+    """How often each class was predicted, per task (B, C), finite logits only; `sizes` (D,): the noise's standard deviation."""
     counts: list[torch.Tensor] = []
     for _ in range(draws):
         logits = view.logits((x + sizes * streams.normal(view.dim)).to(device))
-        hits = [torch.zeros_like(z, dtype=torch.int64).scatter_(1, z.argmax(1, keepdim=True), 1) for z in logits]
+        hits = [
+            torch.zeros_like(z, dtype=torch.int64).scatter_(1, z.argmax(1, keepdim=True), z.isfinite().all(1, keepdim=True).long())
+            for z in logits
+        ]
         counts = [a + b for a, b in zip(counts, hits, strict=True)] if counts else hits
     return [count.cpu().numpy() for count in counts]

@@ -101,12 +101,22 @@ def trivial(fraction_right: Floats, predicted: NDArray[np.int64], labels: NDArra
     counts = {c: int((labels == c).sum()) for c in found}
     balanced = float(np.mean(list(found.values())))
     error = math.sqrt(sum(r * (1 - r) / counts[c] for c, r in found.items())) / len(found)
-    share = float(np.bincount(predicted, minlength=n_classes).max() / len(predicted))
+    share = most_predicted_share(predicted, n_classes)
     if balanced - 1.96 * error <= 1 / len(found):
         return f"balanced accuracy {balanced:.3f} is not above chance ({1 / len(found):.3f})"
     if share > 0.95 >= max(counts.values()) / len(labels):
         return f"one class takes {share:.0%} of the predictions"
     return None
+
+
+def most_predicted_share(predicted: NDArray[np.int64], n_classes: int) -> float:
+    """Share of the class predicted most often; -1 in `predicted` is no class."""
+    return float(np.bincount(predicted[predicted >= 0], minlength=n_classes).max() / len(predicted))
+
+
+def not_finite(*probabilities: Floats) -> NDArray[np.bool_]:
+    """Which samples (n,) are not finite in one of several arrays (n, C): a draw's logits were not."""
+    return ~np.all([np.isfinite(p).all(1) for p in probabilities], 0)
 
 
 # --- pairs of victims on the same samples --------------------------------------------------------------------------------------

@@ -237,6 +237,7 @@ def train(
         optimizer.zero_grad()
         with seeded(device, spec.seed, "train", step):
             loss = objective.backward(victim, x, y, step)
+        optimisation.check_finite({"loss": float(loss)}, victim, spec.name, step, partial)
         if recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(victim.parameters(), recipe.clip_norm)
         optimizer.step()
@@ -253,6 +254,7 @@ def train(
         score = (0.0, val_loss) if robust is None else (1 - robust["robust_val_accuracy"], robust["robust_val_loss"])
         history[-1] |= robust or {}
         running = 0.0
+        optimisation.check_finite(history[-1], victim, spec.name, step, partial)
         if recipe.schedule == "plateau":
             scheduler.step(val_loss)
         complete = recipe.warm_up is None or progress >= recipe.warm_up[1]
@@ -344,7 +346,7 @@ def validation_figures(victim: nn.Module, dataset: Dataset, device: torch.device
                 "task": name,
                 "accuracy": float(right.mean()),
                 "balanced_accuracy": statistics.balanced_accuracy(right, y[known], len(classes)),
-                "most_predicted_share": float(np.bincount(vote).max() / len(vote)),
+                "most_predicted_share": statistics.most_predicted_share(vote, len(classes)),
                 "trivial": statistics.trivial(right, vote, y[known], len(classes)),
             }
         )

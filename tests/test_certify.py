@@ -288,3 +288,17 @@ def test_merging_carries_certificates_over_and_reports_those_that_differ(tmp_pat
 def test_what_cannot_be_certified_is_one_line(more, message, tmp_path) -> None:
     done = medrobust("certify", "--model", "late", "--limit", 2, "--out", tmp_path, *more, check=2)
     assert message in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_draws_that_are_not_finite_certify_no_class(value: float) -> None:
+    class Breaks(Constant):
+        """Class 0 on most draws, no number on the others."""
+
+        def forward(self, *x: Tensor) -> tuple[Tensor, ...]:
+            lost = torch.rand(len(x[0]), 1) < 0.7
+            return (torch.where(lost, value, torch.tensor([1.0, 0.0, 0.0])),)
+
+    found = smoothing.certify(Breaks(), Points(8), **USUAL)
+    assert (found.predicted == ABSTAIN).all()
+    assert (found.p_lower < 0.35).all()

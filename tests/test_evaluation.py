@@ -208,3 +208,61 @@ def test_a_sample_that_fell_keeps_its_last_finite_loss() -> None:
     nan, inf = np.nan, np.inf
     assert mean_losses(np.array([[1.0, nan, 3.0], [2.0, nan, nan], [inf, 8.0, nan]])) == [2.0, 2.5, pytest.approx(13 / 3, rel=1e-5)]
     assert mean_losses(np.array([[nan, inf], [1.0, nan]])) == [None, 1.0]
+
+
+class Breaking(TwoHeads):
+    """Logits that are not finite where the first modality is bright: of some samples from the start, of others within their ball."""
+
+    value = torch.nan
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        bright = (a.mean((1, 2, 3)) > 0.5)[:, None]
+        return tuple(torch.where(bright, self.value, z) if t == 0 else z for t, z in enumerate(super().forward(a, b)))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_logits_that_are_not_finite_are_never_right_are_counted_and_are_no_randomness(name: str, value: float) -> None:
+    samples, victim = two_head_samples(20), Breaking().eval()
+    samples.components[0].labels[:, 0] = 0  # class 0 is what a largest NaN would be taken for
+    victim.value = value
+    given = {"steps": 5, "restarts": 2, "queries": 10, "search": 1, "evaluations": 2, "initial": 2}
+    threat = Threat("Linf", (0.01, 0.01), (0,))
+    clean, outcome = evaluate(victim, samples, threat, name, setting(), **given)
+    assert not clean.stochastic
+    bright = samples.batch(range(20))[0].mean((1, 2, 3)).numpy() > 0.5
+    assert 0 < bright.sum() < 20
+    assert (clean.right[bright, 0] == 0).all()
+    assert (clean.vote[bright, 0] == -1).all()
+    assert (clean.vote[bright, 1] >= 0).all()  # the other task is judged as ever
+    broken = np.isnan(outcome.arrays["robust_probabilities_0"]).all(1)
+    assert broken[bright].all()
+    assert (outcome.arrays["robust_right"][broken, 0] == 0).all()
+    assert outcome.figures["not_finite"] == outcome.figures["tasks"][0]["not_finite"] == (broken | bright).sum()
+    assert outcome.figures["tasks"][1]["not_finite"] == 0
+    assert outcome.figures["auc"] is None
+    first = clean.right[:, 0].mean()
+    assert outcome.figures["robust"] <= outcome.figures["clean"] == pytest.approx(first)
+
+
+def test_a_sample_that_an_attack_makes_not_finite_is_broken() -> None:
+    samples, victim = two_head_samples(20), Breaking().eval()
+    x = View(victim, TwoHeads.shapes).pack(samples.batch(range(20)))
+    y, threat = samples.labels, Threat("Linf", (0.1, 0.1), (0,))
+    bright = samples.batch(range(20))[0].mean((1, 2, 3)) > 0.5
+    assert (View(victim, TwoHeads.shapes).standing(x, y, threat)[bright] == 0).all()
+
+
+def test_the_share_of_draws_that_are_finite_counts() -> None:
+    class Flickers(TwoHeads):
+        stochastic = True
+
+        def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+            lost = torch.rand(len(a), 1) < 0.5
+            return tuple(torch.where(lost, torch.nan, z) for z in super().forward(a, b))
+
+    samples = two_head_samples(60)
+    clean, outcome = evaluate(Flickers().eval(), samples, Threat("Linf", (0.0, 0.0), (1,)), "noise", setting(draws=32))
+    assert clean.right[:, 1].mean() == pytest.approx(0.5, abs=0.05)
+    assert (clean.vote[:, 1] == samples.labels[:, 1].numpy()).all()  # of the draws that predict anything
+    assert outcome.figures["not_finite"] == 60

@@ -163,7 +163,7 @@ def test_a_file_that_cannot_be_used_is_one_line_and_exit_code_2(tmp_path) -> Non
     assert "No module named 'no_such_package' (line 2)" in refused(medrobust(*run, "--model", f"{tmp_path / 'b.py'}:build", check=2))
 
 
-def test_weights_that_do_not_fit_or_could_run_code_are_refused(mine, tmp_path) -> None:
+def test_weights_that_do_not_fit_are_refused(mine, tmp_path) -> None:
     run = ["run", "--model", mine, "--limit", 2, "--out", tmp_path / "o"]
     victim = registry.build(mine, (1, 1), (4, 3), {}, image_size=64)
     weights = tmp_path / "mine.safetensors"
@@ -174,12 +174,6 @@ def test_weights_that_do_not_fit_or_could_run_code_are_refused(mine, tmp_path) -
     line = refused(medrobust(*run, "--checkpoint", weights, check=2))
     assert "lacks encoders.0.0.bias, encoders.0.0.weight" in line
     assert "and has besides other" in line
-    torch.save({"state_dict": victim.state_dict()}, tmp_path / "mine.pt")
-    line = refused(medrobust(*run, "--checkpoint", tmp_path / "mine.pt", check=2))
-    assert "can run code" in line
-    command = line.split('python -c "')[1].removesuffix('"')
-    exec(command)  # the line that the error gives does convert
-    torch.testing.assert_close(safetensors.torch.load_file(f"{tmp_path / 'mine.pt'}.safetensors"), dict(victim.state_dict()))
     assert "import-keras" in refused(medrobust(*run, "--checkpoint", tmp_path / "x.keras", check=2))
     for more in (["--defense", "none,pgd-at"], ["--train-seed", "0,1"]):
         assert "run them one by one" in refused(medrobust(*run, "--checkpoint", weights, *more, check=2))

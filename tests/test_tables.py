@@ -265,3 +265,11 @@ def test_outcomes_that_cannot_be_read_are_one_line(tmp_path) -> None:
     with pytest.raises(reports.UserError, match="--force"):
         store.arrays(made)
     assert np.isfinite(made["figures"]["robust"])
+
+
+def test_samples_that_are_not_finite_are_marked_by_the_most_of_a_row(tmp_path) -> None:
+    several = [record(seed=seed) for seed in (0, 1)]
+    several[1]["figures"]["not_finite"] = 7
+    assert "not finite for 7 samples" in tables.marks(several)
+    assert not any("finite" in mark for mark in tables.marks([record()]))
+    RecordModel.model_validate(several[1])
