@@ -44,7 +44,10 @@ from robustbench_med.cli_options import (
 )
 from robustbench_med.cli_reports import COMMANDS
 from robustbench_med.cli_weights import import_keras
-from robustbench_med.errors import UserError
+from robustbench_med.errors import UserError, gathered
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, typer's own."""
 
 app = typer.Typer(
     add_completion=False,
@@ -312,15 +315,28 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Show the v
 
 
 def main() -> None:
-    """The console script: bad input is one line and exit code 2; errors of ours keep their traceback."""
+    """The console script: exit codes as docs/exit-codes.md lists them; errors of ours keep their traceback."""
+    with gathered() as left_out:
+        code, last = _ended()
+    for line in (*(f"warning: {text}" for text in left_out), *last):
+        print(f"medrobust: {line}", file=sys.stderr)
+    sys.exit(code or int(bool(left_out)))
+
+
+def _ended() -> tuple[int, list[str]]:
+    """Runs the command; its exit code, and the line to end with."""
     try:
         app()
     except UserError as error:
-        print(f"medrobust: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return error.exit_code, [f"error: {error}"]
     except KeyboardInterrupt:
-        print("medrobust: interrupted; finished cells and training steps are kept, the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        code = INTERRUPTED
+    except SystemExit as end:
+        code = int(end.code or 0)
+    else:
+        code = 0
+    kept = "interrupted; finished cells and training steps are kept, the same command goes on from there"
+    return code, [kept] if code == INTERRUPTED else []
 
 
 if __name__ == "__main__":

@@ -1,13 +1,53 @@
-"""The one error that is the user's to mend: shown as a single line, exit code 2, no traceback."""
+"""Errors that are the user's to mend (one line, exit code 2, no traceback), and what was left out on the way (named, exit code 1)."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import TextIO
 
 
 class UserError(Exception):
     """Bad input. The message says what was wrong, what was expected and what to do."""
+
+    exit_code = 2
+
+
+class IncompleteError(UserError):
+    """What was asked for makes sense, but nothing is left of it to show: all of it failed or was left out."""
+
+    exit_code = 1
+
+
+class LeftOutWarning(UserWarning):
+    """Something was left out or failed, and the rest was done. The command line names it last and ends with exit code 1."""
+
+
+def left_out(message: str) -> None:
+    """Says that something was left out: a `LeftOutWarning` in Python, the last lines and exit code 1 of a command."""
+    warnings.warn(message, LeftOutWarning, stacklevel=3)
+
+
+@contextlib.contextmanager
+def gathered() -> Iterator[list[str]]:
+    """Everything that is left out while this lasts, each message once, instead of warnings."""
+    found: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LeftOutWarning)
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+        ) -> None:
+            if not issubclass(category, LeftOutWarning):
+                usual(message, category, filename, lineno, file, line)
+            elif str(message) not in found:
+                found.append(str(message))
+
+        warnings.showwarning = show
+        yield found
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
