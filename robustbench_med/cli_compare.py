@@ -13,6 +13,7 @@ from robustbench_med.cli_options import (
     WHAT,
     WHERE,
     Accept,
+    AttackParams,
     Checkpoint,
     Data,
     DataRoot,
@@ -28,6 +29,7 @@ from robustbench_med.cli_options import (
     RecipeParams,
     Size,
     Strict,
+    WholeRange,
     listed,
     make_display,
 )
@@ -46,9 +48,8 @@ def compare(
     attack: Annotated[str, typer.Option("--attack", "-a", help="Attacks, comma-separated.", rich_help_panel=HOW)] = "pgd",
     data: Data = "phantoms",
     eps: Annotated[list[str], typer.Option(help="Radii, as in `run` (default 4/255).", rich_help_panel=HOW)] = [],
-    attack_param: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE", help="A parameter of the attacks. Repeatable.", rich_help_panel=HOW)
-    ] = [],
+    whole_range: WholeRange = None,
+    attack_param: AttackParams = [],
     source: Annotated[
         str | None, typer.Option(help="For --attack transfer: models that adversarials are made on, comma-separated.", rich_help_panel=HOW)
     ] = None,
@@ -87,6 +88,7 @@ def compare(
 
     from robustbench_med import comparison, spec
     from robustbench_med.job import Job
+    from robustbench_med.radii import split_radii
     from robustbench_med.reports import terminal
     from robustbench_med.reports.compare import write
 
@@ -97,7 +99,8 @@ def compare(
         "defense_params": spec.assignments(defense_param),
         "attack": listed(attack),
         "data": listed(data),
-        "eps": spec.split_radii(eps) or ["4/255"],
+        "eps": split_radii(eps) or ["4/255"],
+        "whole_range": bool(whole_range),
         "attack_params": spec.assignments(attack_param),
         "source": listed(source) or [],
         "draws": draws,
@@ -123,8 +126,9 @@ def compare(
         force=force,
         display=display,
     )
-    entries = comparison.compare(spec.validate(spec.RunSpec, given, "compare"), job)
+    entries, left_out = comparison.compare(spec.validate(spec.RunSpec, given, "compare"), job)
     command = shlex.join(["medrobust", *sys.argv[1:]])
-    text = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started)
+    absent = [vars(each) for each in left_out]
+    text = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started, left_out=absent)
     display.show(terminal.page(text.rpartition("\n![")[0]))
     display.say(f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv, pareto.png, pareto.svg")
