@@ -34,17 +34,18 @@ def build(channels, class_counts, *, width=4):
 
 @pytest.mark.parametrize(
     ("text", "key"),
-    [("width=8", "width"), ("late.width=8", "late.width"), ("robust-mail.rpf-ratio=8", "robust-mail.rpf_ratio"),
+    [("late.width=8", "late.width"), ("robust-mail.rpf-ratio=8", "robust-mail.rpf_ratio"),
      ("mail+rpf.width=8", "mail+rpf.width"), ("apgd-t.n-restarts=8", "apgd-t.n_restarts"), ("pgd-at.eps=8", "pgd-at.eps"),
      ("my_model.py:build.width=8", "my_model.py:build.width"), ("/some.where/my_model.py:build.width=8", "my_model.py:build.width")],
 )  # fmt: skip
 def test_the_last_dot_parts_the_owner_from_the_name(text: str, key: str) -> None:
     assert assignments([text]) == {key: 8}
     owner, name = parameters.split(key)
-    assert parameters.of({name: 1, key: 8}, owner) == {name: 8}  # one's own wins, wherever it stands
-    assert parameters.of({key: 8, name: 1}, owner) == {name: 8}
-    assert parameters.of({name: 1, key: 8}, "another") == {name: 8 if not owner else 1}
-    assert parameters.only({"depth": 1, key: 8}, ["another"]).keys() == {"depth"} | ({key} if not owner else set())
+    assert owner
+    assert parameters.of({name: 1, key: 8}, owner) == parameters.of({key: 8, name: 1}, owner) == {name: 8}  # one's own wins
+    assert parameters.of({name: 1, key: 8}, "another") == {name: 1}
+    assert parameters.only({"depth": 1, key: 8}, ["another"]) == {"depth": 1}
+    assert parameters.owned({"depth": 1, key: 8}) == {key: 8}
 
 
 def test_run_files_may_nest_and_values_that_are_mappings_stay() -> None:
@@ -59,7 +60,7 @@ def test_run_files_may_nest_and_values_that_are_mappings_stay() -> None:
 @pytest.mark.parametrize("field", ["model_params", "attack_params", "defense_params", "recipe"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, [0.1, math.nan]])
 def test_no_number_that_is_none_reaches_a_hash(field: str, value: object) -> None:
-    with pytest.raises(UserError, match="late.rate must be a finite number"):
+    with pytest.raises(UserError, match=r"late\.rate must be a finite number"):
         validate(RunSpec, {"model": "late", field: {"late": {"rate": value}}}, "run")
     zero = validate(RunSpec, {"model": "late", field: {"rate": -0.0}}, "run").model_dump()[field]["rate"]
     assert math.copysign(1, zero) == 1
@@ -86,7 +87,7 @@ def test_a_number_that_no_float_holds_is_refused_where_it_is_typed(text: str) ->
         (["--recipe", "lat.steps=5"], "unknown model in the parameter 'lat.steps': 'lat'; did you mean late?"),
         (["--recipe", "late.stepz=5"], "recipe of late: unknown field 'stepz'"),
         (["--recipe", "late.steps=0"], "recipe of late: steps"),
-        (["--defense", "jpeg,pgd-at", "--defense-param", "jpg.quality=5"], "unknown defence in the parameter 'jpg.quality': 'jpg'; did you mean jpeg?"),
+        (["--defense", "jpeg,pgd-at", "--defense-param", "jpg.quality=5"], "unknown defence in the parameter 'jpg.quality': 'jpg'; did you"),
         (["--defense", "jpeg,pgd-at", "--defense-param", "jpeg.eps=0.1"], "defence 'jpeg' has no parameter 'eps'; it has: jpeg: quality"),
         (["--defense", "jpeg,pgd-at", "--defense-param", "eps=0.1"], "such as pgd-at.eps"),
     ],
@@ -121,8 +122,8 @@ def test_each_model_attack_and_defence_gets_its_own_and_its_command_makes_it_aga
 
 def test_a_source_of_a_transfer_attack_takes_what_is_its_own(drawn_root, tmp_path) -> None:
     there = ["--data-root", drawn_root, "--out", tmp_path]
-    medrobust("run", "--model", "early", "--source", "unimodal", "--attack", "transfer", "--no-control", "--data", drawn_root / "heads.yaml",
-              *SMALL, "--model-param", "width=8", "--model-param", "unimodal.width=4", "--recipe", "unimodal.steps=3", *there)  # fmt: skip
+    medrobust("run", "--model", "early", "--source", "unimodal", "--attack", "transfer", "--no-control",
+              "--data", drawn_root / "heads.yaml", *SMALL, "--model-param", "width=8", "--model-param", "unimodal.width=4", "--recipe", "unimodal.steps=3", *there)  # fmt: skip
     (record,) = Store(tmp_path).records()
     again = medrobust(*shlex.split(record["command"])[1:], *there)
     assert f"done before, record {record['hash'][:12]}" in again.stderr

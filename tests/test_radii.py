@@ -16,7 +16,8 @@ from robustbench_med.store import Store
 
 SMALL = ["--model", "early", "--model-param", "width=4", "--size", 32, "--limit", 4, "--recipe", "steps=2", "--recipe", "batch_size=8"]
 NO_RADII = ["", " ", ",", "4/255,", ",4/255", "nan", "inf", "1e400", "1e-400", "1e-50", "1/1e300", "٤/255", "1_0/255", "0x1", "1/2/3",
-            "4/-255", "-1", "1/0", "four", "mri=4/255,", "mri=", "=1", "mri", "mri=1/255,mri=2/255", "9" * 400, "1/" + "9" * 5000]  # fmt: skip
+            "4/-255", "-1", "1/0", "four", "mri=4/255,", "mri=", "=1", "mri", "mri=1/255,mri=2/255", "9" * 400,
+            "1/" + "9" * 5000]  # fmt: skip
 
 
 def radii_of(eps: object, **more: object) -> list[str]:
