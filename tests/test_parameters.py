@@ -87,7 +87,7 @@ def test_a_number_that_no_float_holds_is_refused_where_it_is_typed(text: str) ->
         (["--recipe", "lat.steps=5"], "unknown model in the parameter 'lat.steps': 'lat'; did you mean late?"),
         (["--recipe", "late.stepz=5"], "recipe of late: unknown field 'stepz'"),
         (["--recipe", "late.steps=0"], "recipe of late: steps"),
-        (["--defense", "jpeg,pgd-at", "--defense-param", "jpg.quality=5"], "unknown defence in the parameter 'jpg.quality': 'jpg'; did you"),
+        (["--defense", "jpeg,pgd-at", "--defense-param", "jpg.quality=5"], "unknown defence in the parameter 'jpg.quality': 'jpg'; d"),
         (["--defense", "jpeg,pgd-at", "--defense-param", "jpeg.eps=0.1"], "defence 'jpeg' has no parameter 'eps'; it has: jpeg: quality"),
         (["--defense", "jpeg,pgd-at", "--defense-param", "eps=0.1"], "such as pgd-at.eps"),
     ],
@@ -122,8 +122,9 @@ def test_each_model_attack_and_defence_gets_its_own_and_its_command_makes_it_aga
 
 def test_a_source_of_a_transfer_attack_takes_what_is_its_own(drawn_root, tmp_path) -> None:
     there = ["--data-root", drawn_root, "--out", tmp_path]
-    medrobust("run", "--model", "early", "--source", "unimodal", "--attack", "transfer", "--no-control",
-              "--data", drawn_root / "heads.yaml", *SMALL, "--model-param", "width=8", "--model-param", "unimodal.width=4", "--recipe", "unimodal.steps=3", *there)  # fmt: skip
+    medrobust("run", "--model", "early", "--source", "unimodal", "--attack", "transfer", "--no-control", *SMALL,
+              "--data", drawn_root / "heads.yaml", "--model-param", "width=8", "--model-param", "unimodal.width=4",
+              "--recipe", "unimodal.steps=3", *there)  # fmt: skip
     (record,) = Store(tmp_path).records()
     again = medrobust(*shlex.split(record["command"])[1:], *there)
     assert f"done before, record {record['hash'][:12]}" in again.stderr
