@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from robustbench_med.errors import UserError
 from robustbench_med.paths import write_text
 from robustbench_med.reports import paper, style
-from robustbench_med.reports.paired import SIGNIFICANT, pairs, relative, rows_of
+from robustbench_med.reports.paired import SIGNIFICANT, attacks, pairs, relative, rows_of
 from robustbench_med.reports.style import COLOURS, MARKERS, STYLE, outlined
 from robustbench_med.reports.tables import each, is_trivial, quotable
 from robustbench_med.store import Record, Store
@@ -36,8 +36,8 @@ CLEARLY = 0.02
 
 def write(
     entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seconds: float, left_out: Sequence[Mapping[str, Any]] = ()
-) -> str:
-    """Writes compare.csv, compare_pairs.csv, compare_left_out.csv, compare.md, compare.tex and pareto (PNG, SVG); returns the Markdown.
+) -> tuple[pd.DataFrame, str]:
+    """Writes compare.csv, compare_pairs.csv, compare_left_out.csv, compare.md, compare.tex, pareto (PNG, SVG); returns table and page.
 
     compare.json notes which records were compared, so that `rebuild` can do it again.
 
@@ -62,7 +62,7 @@ def write(
     ]
     facts = {"command": command, "seconds": seconds, "entries": noted, "left_out": [dict(entry) for entry in left_out]}
     write_text(out / NOTED, json.dumps(facts, indent=1))
-    return text
+    return table, text
 
 
 def rebuild(out: Path, records: Sequence[Record]) -> list[Path]:
@@ -211,10 +211,8 @@ def _points(share: float) -> str:
 
 def display(table: pd.DataFrame) -> pd.DataFrame:
     """The columns people read, as text."""
-    fixed = list(table.columns)
-    attacks = fixed[fixed.index("clean") + 1 : fixed.index("worst")]
     shown = pd.DataFrame({"model": table.model, "defence": table.defense, "data": table["data"], "threat": table.norm + " " + table.eps})
-    for name in ("clean", *attacks):
+    for name in ("clean", *attacks(table)):
         shown[name] = table[name].map(_number)
     shown["worst case [95 %]"] = [
         f"{w:.3f} [{low:.3f}, {high:.3f}]" for w, low, high in zip(table.worst, table.worst_low, table.worst_high, strict=True)
@@ -298,9 +296,7 @@ def latex(table: pd.DataFrame) -> str:
 def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:
     """One comparison as papers print it: the best figure bold, the second underlined; what failed or is trivial ranks nowhere."""
     first = group.iloc[0]
-    names = list(group.columns)
-    attacks = names[names.index("clean") + 1 : names.index("worst")]
-    real = [attack for attack in attacks if attack != paper.CONTROL and group[attack].notna().any()]
+    real = [attack for attack in attacks(group) if attack != paper.CONTROL and group[attack].notna().any()]
     heads = [paper.Column(name) for name in ("model", "defence")] + [paper.Column(name, "high") for name in ("clean", *real)]
     heads += [paper.Column("worst case", "high"), paper.Column("naive"), paper.Column("training x", digits=1), paper.Column("GFLOPs")]
     rows = []

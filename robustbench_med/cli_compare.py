@@ -129,6 +129,6 @@ def compare(
     entries, left_out = comparison.compare(spec.validate(spec.RunSpec, given, "compare"), job)
     command = shlex.join(["medrobust", *sys.argv[1:]])
     absent = [vars(each) for each in left_out]
-    text = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started, left_out=absent)
-    display.show(terminal.page(text.rpartition("\n![")[0]))
+    table, text = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started, left_out=absent)
+    display.show(terminal.comparison(table, text))
     display.say(f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv, pareto.png, pareto.svg")

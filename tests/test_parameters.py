@@ -177,4 +177,4 @@ def test_the_command_of_a_cell_holds_what_is_the_cells_own() -> None:
     assert "late" not in texts["gmu", "none", "pgd"]
     assert "steps=5" not in texts["late", "none", "fgsm"]
     assert "quality" not in texts["late", "pgd-at", "fgsm"]
-    assert (parameters_of("pgd", run, stochastic=False)["steps"], parameters_of("bim", run, stochastic=False)["steps"]) == (5, 10)
+    assert (parameters_of("pgd", run, stochastic=False)["steps"], parameters_of("bim", run, stochastic=False)["steps"]) == (5, 20)
