@@ -25,7 +25,7 @@ def flat(given: Mapping[str, Any], *, nested: Callable[[str], bool] = lambda key
     Raises:
         ValueError: an infinite number or NaN.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in given.items():
         if isinstance(value, Mapping) and nested(key):
             found |= {f"{label(key)}.{name}": _checked(f"{key}.{name}", inner) for name, inner in value.items()}
