@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -275,14 +276,23 @@ def _trust(records: Sequence[Record]) -> list[str]:
     meaning = {
         "fail": "do not quote these figures before the advice was followed.",
         "warn": "worth a look before a figure is quoted.",
-        "pass": "every sign of a failed attack was looked for and is absent. It is no proof.",
+        "pass": "the signs of a failed attack that were looked for are absent. It is no proof.",
         "not checked": "some records were made without diagnostics; `medrobust diagnose` makes up for it.",
     }
-    lines = [f"Worst verdict: **{worst}**: {meaning[worst]}", ""]
+    lines = [f"Worst verdict: **{worst}**: {meaning[worst]}", "", f"Signs looked for: {_looked_for(records)}.", ""]
     for (verdict, name, advice), cases in sorted(found.items()):
         lines.append(f"- **{verdict}: {escaped(name)}**. Advice: {escaped(advice)}")
         lines += [f"    - {escaped(text)}" for text in cases]
     return lines
+
+
+def _looked_for(records: Sequence[Record]) -> str:
+    """The names of the signs that were looked for, and in how many of the records: attacks differ in the signs they can show."""
+    found = Counter(name for record in records for name in {sign["sign"] for sign in record.get("diagnostics", [])})
+    signs = [
+        f"{escaped(name)} (in {n} of {len(records)} records)" for name, n in sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    return ", ".join(signs) or "none"
 
 
 def _versions(records: Sequence[Record]) -> str:

@@ -217,6 +217,12 @@ COLUMNS: dict[str, dict[str, str]] = {
         "n": "pairs: labelled attacked tasks of the samples",
         "p_holm": "`p` corrected for all pairs of the table (Holm)",
     },
+    "compare_left_out": {
+        "model": "name of a model that was asked for",
+        "defense": "its defence; empty: the model is missing with every defence",
+        "reason": "why it is in no table",
+        "unsuited": "whether the defence has no place in this model; else the shared parameters do not fit, and the exit code is 1",
+    },
     "certified_tasks": {
         **_CERTIFICATE,
         "n": "labelled test samples",
@@ -250,6 +256,7 @@ TITLES = {
     "cross_modal": "One row a model x attacked modality x task, from runs that perturb one modality and aim at one task.",
     "compare": "One row a model x defence x data x threat model, from `medrobust compare`, mean over trainings.",
     "compare_pairs": "One row a pair of victims of one model or one defence, on the same samples.",
+    "compare_left_out": "One row a victim that was asked for and is missing from a comparison; no rows: none is.",
     "certified_tasks": "One row a victim x noise x noised modalities x task, from `medrobust certify`: what is certified at all.",
     "certified": "One row more a radius: the certified accuracy curve, up to the first radius that the draws cannot certify.",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from matplotlib.lines import Line2D
 from robustbench_med.errors import UserError
 from robustbench_med.paths import write_text
 from robustbench_med.reports import paper, style
-from robustbench_med.reports.paired import SIGNIFICANT, pairs, relative, rows_of
+from robustbench_med.reports.paired import SIGNIFICANT, attacks, pairs, relative, rows_of
 from robustbench_med.reports.style import COLOURS, MARKERS, STYLE, outlined
-from robustbench_med.reports.tables import is_trivial, quotable
+from robustbench_med.reports.tables import each, is_trivial, quotable
 from robustbench_med.store import Record, Store
 
 FIGURE = "pareto.png"
@@ -27,12 +28,16 @@ NOTED = "compare.json"
 NARROWEST = 0.2
 """Least span of an axis of accuracies."""
 MARGIN = 0.03
+CLOSEST = 3
+"""Victims not told from the best that its sentence names."""
 CLEARLY = 0.02
 """Differences of accuracies below this are not talked about."""
 
 
-def write(entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seconds: float) -> str:
-    """Writes compare.csv, compare_pairs.csv, compare.md, compare.tex and pareto (PNG, SVG); returns the Markdown text.
+def write(
+    entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seconds: float, left_out: Sequence[Mapping[str, Any]] = ()
+) -> tuple[pd.DataFrame, str]:
+    """Writes compare.csv, compare_pairs.csv, compare_left_out.csv, compare.md, compare.tex, pareto (PNG, SVG); returns table and page.
 
     compare.json notes which records were compared, so that `rebuild` can do it again.
 
@@ -40,11 +45,14 @@ def write(entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seco
         entries: dictionaries with `model`, `defense`, `records` (all attacks, radii, data sets and seeds) and `naive`.
         out: folder of the store.
         command, seconds: what made the records, and how long it took this time.
+        left_out: what was asked for and is missing: dictionaries with `model`, `defense` (empty: all of the model's), `reason`, `unsuited`.
     """
     table, paired, sentences = judge(entries, out)
-    text = markdown(table, paired, sentences, command, seconds)
+    text = markdown(table, paired, sentences, command, seconds, left_out)
     write_text(out / "compare.csv", str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n")))
     write_text(out / "compare_pairs.csv", str(paired.to_csv(index=False, float_format="%.6g", lineterminator="\n")))
+    absent = pd.DataFrame(left_out, columns=["model", "defense", "reason", "unsuited"])
+    write_text(out / "compare_left_out.csv", str(absent.to_csv(index=False, lineterminator="\n")))
     write_text(out / "compare.md", text)
     write_text(out / "compare.tex", latex(table))
     pareto(table, out / FIGURE)
@@ -52,8 +60,9 @@ def write(entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seco
         {"model": e["model"], "defense": e["defense"], **{kind: [r["hash"] for r in e[kind]] for kind in ("records", "naive")}}
         for e in entries
     ]
-    write_text(out / NOTED, json.dumps({"command": command, "seconds": seconds, "entries": noted}, indent=1))
-    return text
+    facts = {"command": command, "seconds": seconds, "entries": noted, "left_out": [dict(entry) for entry in left_out]}
+    write_text(out / NOTED, json.dumps(facts, indent=1))
+    return table, text
 
 
 def rebuild(out: Path, records: Sequence[Record]) -> list[Path]:
@@ -74,7 +83,7 @@ def rebuild(out: Path, records: Sequence[Record]) -> list[Path]:
             {"model": str(e["model"]), "defense": str(e["defense"])} | {k: [by_hash[h] for h in e[k]] for k in ("records", "naive")}
             for e in noted["entries"]
         ]
-        how: dict[str, Any] = {"command": str(noted["command"]), "seconds": float(noted["seconds"])}
+        how: dict[str, Any] = {"command": str(noted["command"]), "seconds": float(noted["seconds"]), "left_out": noted.get("left_out", [])}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file} cannot be rebuilt ({error!r} is missing or wrong); delete it, or run `medrobust compare` again") from error
     write(entries, out, **how)
@@ -93,17 +102,12 @@ def judge(entries: Sequence[Mapping[str, Any]], out: Path) -> tuple[pd.DataFrame
 def verdict(table: pd.DataFrame, paired: pd.DataFrame) -> list[str]:
     """What the numbers say, one sentence a defended victim, then the best one."""
     sentences = []
-    for keys, group in table.groupby(["data", "norm", "eps", "model"], sort=False):
+    for _, group in table.groupby(["data", "norm", "eps", "model"], sort=False):
         plain = group[group.defense == "none"].iloc[0]
         for _, row in group[group.defense != "none"].iterrows():
-            pair = paired[
-                (paired[["data", "norm", "eps"]] == list(keys[:3])).all(axis=1)
-                & (paired.model_a == keys[3])
-                & (paired.model_b == keys[3])
-                & (paired.defense_a == "none")
-                & (paired.defense_b == row.defense)
-            ].iloc[0]
-            sentences.append(_sentence(row, plain, -pair.difference, -pair.high, -pair.low, pair.p_holm))
+            found = _difference(row, plain, paired)
+            assert found is not None  # victims of one model are always paired
+            sentences.append(_sentence(row, plain, found))
     for keys, group in table.groupby(["data", "norm", "eps"], sort=False):
         if len(group) > 1:
             where = f"On {keys[0]} ({keys[1]}, {keys[2]})"
@@ -118,8 +122,54 @@ def verdict(table: pd.DataFrame, paired: pd.DataFrame) -> list[str]:
             sentences.append(
                 f"{where} {best.model} with {best.defense} has the highest worst-case robust accuracy, "
                 f"{best.worst:.3f} [{best.worst_low:.3f}, {best.worst_high:.3f}], at a clean accuracy of {best.clean:.3f}."
+                + _undecided(best, judged.drop(index=best.name), paired)
             )
     return sentences
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Worst-case robust accuracy of one victim minus another's on the same samples, with its interval and Holm's p-value."""
+
+    gain: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is one beyond doubt: the interval is clear of zero and p, corrected for the number of pairs, is small."""
+        return self.p < SIGNIFICANT and not self.low <= 0 <= self.high
+
+    def __str__(self) -> str:
+        return f"{_points(self.gain)} points [{_points(self.low)}, {_points(self.high)}], McNemar-Holm p = {self.p:.2g}"
+
+
+def _difference(a: Any, b: Any, paired: pd.DataFrame) -> Difference | None:
+    """Of two rows of the table, a minus b; None where they were not paired."""
+    for _, pair in paired.iterrows():
+        sides = [(pair.model_a, pair.defense_a), (pair.model_b, pair.defense_b)]
+        if (pair["data"], pair.norm, pair.eps) != (a["data"], a.norm, a.eps):
+            continue
+        if sides == [(a.model, a.defense), (b.model, b.defense)]:
+            return Difference(pair.difference, pair.low, pair.high, pair.p_holm)
+        if sides == [(b.model, b.defense), (a.model, a.defense)]:
+            return Difference(-pair.difference, -pair.high, -pair.low, pair.p_holm)
+    return None
+
+
+def _undecided(best: Any, others: pd.DataFrame, paired: pd.DataFrame) -> str:
+    """From which others the victim with the highest figure cannot be told, and with how many it was not paired."""
+    close, apart = [], 0
+    for _, other in others.iterrows():
+        ahead = _difference(best, other, paired)
+        if ahead is None:
+            apart += 1
+        elif not ahead.shown:
+            close.append(f"{other.model} with {other.defense} ({ahead})")
+    more = f" and {len(close) - CLOSEST} more" if len(close) > CLOSEST else ""
+    said = f" No difference is shown from {'; '.join(close[:CLOSEST])}{more}." if close else ""
+    return said + (f" Not paired with it: {apart} of another model and another defence." if apart else "")
 
 
 def _doubt(*rows: Any) -> str:
@@ -129,15 +179,14 @@ def _doubt(*rows: Any) -> str:
     return f" Do not quote it ({'; '.join(doubted)})." if doubted else ""
 
 
-def _sentence(row: Any, plain: Any, gain: float, low: float, high: float, p: float) -> str:
+def _sentence(row: Any, plain: Any, found: Difference) -> str:
     who = f"{row.model} on {row.data} ({row.norm}, {row.eps}): {row.defense}"
-    interval = f"{_points(gain)} points [{_points(low)}, {_points(high)}], McNemar-Holm p = {p:.2g}"
-    if low > 0:
-        said = f"{who} beats none by {interval}"
-    elif high < 0:
-        said = f"{who} is worse than none by {interval}"
+    if not found.shown:
+        said = f"{who} cannot be told from none, no difference shown: {found}"
+    elif found.gain > 0:
+        said = f"{who} beats none by {found}"
     else:
-        said = f"{who} cannot be told from none: {interval}"
+        said = f"{who} is worse than none by {found}"
     costs = [f"{_points(row.clean - plain.clean)} points of clean accuracy"]
     costs += [
         f"{row[key]:.1f} x {what}" for key, what in (("training_x", "training"), ("inference_x", "inference FLOPs")) if pd.notna(row[key])
@@ -149,8 +198,8 @@ def _sentence(row: Any, plain: Any, gain: float, low: float, high: float, p: flo
         release = row.naive_how == "release"
         apparent = row.naive - (plain.naive if release else plain[row.naive_attack])
         if apparent > CLEARLY:
-            if_sure = "shrinks" if gain < apparent - CLEARLY else "holds"
-            fate = if_sure if low > 0 else "vanishes" if gain < apparent / 2 else "is uncertain"
+            if_sure = "shrinks" if found.gain < apparent - CLEARLY else "holds"
+            fate = if_sure if found.gain > 0 and found.shown else "vanishes" if found.gain < apparent / 2 else "is uncertain"
             naive, sound = ("the release protocol", "EOT") if release else ("an attack unaware of the transform", "BPDA")
             said += f" Its advantage under {naive}, {100 * apparent:.1f} points, {fate} under {sound}."
     return said + _doubt(plain, row)
@@ -165,10 +214,8 @@ def _points(share: float) -> str:
 
 def display(table: pd.DataFrame) -> pd.DataFrame:
     """The columns people read, as text."""
-    fixed = list(table.columns)
-    attacks = fixed[fixed.index("clean") + 1 : fixed.index("worst")]
-    shown = pd.DataFrame({"model": table.model, "defence": table.defense})
-    for name in ("clean", *attacks):
+    shown = pd.DataFrame({"model": table.model, "defence": table.defense, "data": table["data"], "threat": table.norm + " " + table.eps})
+    for name in ("clean", *attacks(table)):
         shown[name] = table[name].map(_number)
     shown["worst case [95 %]"] = [
         f"{w:.3f} [{low:.3f}, {high:.3f}]" for w, low, high in zip(table.worst, table.worst_low, table.worst_high, strict=True)
@@ -184,7 +231,14 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def markdown(table: pd.DataFrame, paired: pd.DataFrame, sentences: Sequence[str], command: str, seconds: float) -> str:
+def markdown(
+    table: pd.DataFrame,
+    paired: pd.DataFrame,
+    sentences: Sequence[str],
+    command: str,
+    seconds: float,
+    left_out: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """The whole comparison as a page."""
     lines = ["# Comparison of defences", "", f"`{command}`", "", f"{seconds / 60:.1f} minutes of this run; finished cells are kept.", ""]
     for keys, group in table.groupby(["data", "size", "norm", "eps"], sort=False):
@@ -210,16 +264,31 @@ def markdown(table: pd.DataFrame, paired: pd.DataFrame, sentences: Sequence[str]
                 for d, low, high in zip(paired.difference, paired.low, paired.high, strict=True)
             ],
             p=paired.p.map(lambda p: f"{p:.2g}"),
-            corrected=paired.p_holm.map(lambda p: f"{p:.2g}{' *' if p < SIGNIFICANT else ''}"),
+            corrected=[
+                f"{pair.p_holm:.2g}{' *' if Difference(pair.difference, pair.low, pair.high, pair.p_holm).shown else ''}"
+                for pair in each(paired)
+            ],
+            threat=paired.norm + " " + paired.eps,
         )
         lines += ["## Pairs on the same samples, worst case, points of a minus b", ""]
-        lines += [*_markdown_table(shown[["data", "eps", "a", "b", "difference", "p", "corrected"]]), ""]
+        lines += [*_markdown_table(shown[["data", "threat", "a", "b", "difference", "p", "corrected"]]), ""]
+    if left_out:
+        lines += ["## Left out", "", *(f"- {line}" for line in missing(left_out)), ""]
     return "\n".join([*lines, f"![Robust against clean accuracy]({FIGURE})", ""])
 
 
 def _behind(row: Any) -> str:
     """How many trainings and evaluation seeds stand behind a row."""
     return f"trainings: {row.trainings}" + (f", evaluation seeds of each: {row.evaluation_seeds}" if row.evaluation_seeds > 1 else "")
+
+
+def missing(left_out: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for everything that was asked for and is not in the tables."""
+    return [
+        f"{entry['model']}{' with ' + entry['defense'] if entry['defense'] else ''} is missing from this comparison: {entry['reason']}."
+        + (" The defence does not suit this model." if entry["unsuited"] else "")
+        for entry in left_out
+    ]
 
 
 def _markdown_table(frame: pd.DataFrame) -> list[str]:
@@ -235,9 +304,7 @@ def latex(table: pd.DataFrame) -> str:
 def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:
     """One comparison as papers print it: the best figure bold, the second underlined; what failed or is trivial ranks nowhere."""
     first = group.iloc[0]
-    names = list(group.columns)
-    attacks = names[names.index("clean") + 1 : names.index("worst")]
-    real = [attack for attack in attacks if attack != paper.CONTROL and group[attack].notna().any()]
+    real = [attack for attack in attacks(group) if attack != paper.CONTROL and group[attack].notna().any()]
     heads = [paper.Column(name) for name in ("model", "defence")] + [paper.Column(name, "high") for name in ("clean", *real)]
     heads += [paper.Column("worst case", "high"), paper.Column("naive"), paper.Column("training x", digits=1), paper.Column("GFLOPs")]
     rows = []

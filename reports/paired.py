@@ -167,6 +167,12 @@ def relative(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: pd.to_numeric(table[key]) / pd.to_numeric(plain[key]) for name, key in pairs_of})
 
 
+def attacks(table: pd.DataFrame) -> list[str]:
+    """The attacks of a comparison's table, a column each."""
+    names = list(table.columns)
+    return names[names.index("clean") + 1 : names.index("worst")]
+
+
 def pairs(rows: Sequence[Row]) -> pd.DataFrame:
     """Victims of one model, or under one defence, two by two on the same samples: McNemar with Holm's correction, bootstrap interval.
 

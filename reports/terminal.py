@@ -17,6 +17,7 @@ from robustbench_med.merge import Merged
 from robustbench_med.naming import radius_label
 from robustbench_med.reports.claims import Finding
 from robustbench_med.reports.families import victim_name
+from robustbench_med.reports.paired import attacks as attacks_of
 from robustbench_med.reports.paper import radius_of
 from robustbench_med.reports.tables import by_engine, marks, named, trust
 from robustbench_med.store import Record
@@ -222,6 +223,28 @@ def attacks(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 def page(text: str) -> RenderableType:
     """A page of Markdown."""
     return Markdown(text)
+
+
+def comparison(table: pd.DataFrame, text: str) -> RenderableType:
+    """A comparison in 80 columns: its table, a victim under one threat a row, then what its page says beside tables."""
+    shown = Table(show_lines=True)
+    for name in ("victim", "data, threat", "accuracy", "cost", "trust"):
+        shown.add_column(name, overflow="fold")
+    for _, row in table.iterrows():
+        figures = {"clean": _number(row.clean), **{name: _number(row[name]) for name in attacks_of(table)}}
+        figures |= {"worst": f"{row.worst:.3f} [{row.worst_low:.3f}, {row.worst_high:.3f}]", "naive": _number(row.naive)}
+        costs = [f"{row.gflops:.3g} GFLOPs"]
+        costs += [f"{row[key]:.1f} x {what}" for key, what in (("training_x", "training"), ("latency_x", "latency")) if pd.notna(row[key])]
+        cells = [
+            f"{row.model}\nwith {row.defense}",
+            f"{row['data']}\n{row.norm} {row.eps}\nn {row.n}, seeds {row.seeds}" + ("\nsynthetic" if row.synthetic else ""),
+            "\n".join(f"{name} {figure}" for name, figure in figures.items() if figure != "-"),
+            "\n".join(costs),
+            "\n".join(part for part in (row.trust, row.worst_sign, row.marks) if part),
+        ]
+        shown.add_row(*map(escape, cells), style=_TRUST_STYLE.get(row.trust))
+    head, rest = text.partition("\n## ")[0], text[text.index("## Verdict") :].rpartition("\n![")[0]
+    return Group(Markdown(head), shown, Markdown(rest))
 
 
 def defenses(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -65,6 +65,8 @@ class Comparison:
         verdict: what follows, in sentences.
         records: all records behind it, the naive attacks' among them.
         folder: where they lie.
+        left_out: what was asked for and is missing, with `model`, `defense` (empty: the model altogether), `reason` and `unsuited` (the
+            defence has no place in the model; else the parameters did not fit, and a `LeftOutWarning` said so).
     """
 
     table: pd.DataFrame
@@ -72,15 +74,20 @@ class Comparison:
     verdict: tuple[str, ...]
     records: tuple[Record, ...]
     folder: Path
+    left_out: tuple[comparison.LeftOut, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
 
+    @property
+    def _said(self) -> list[str]:
+        return [*self.verdict, *comparing.missing([vars(entry) for entry in self.left_out])]
+
     def __repr__(self) -> str:
-        return "\n".join([comparing.display(self.table).to_string(index=False), *self.verdict])
+        return "\n".join([comparing.display(self.table).to_string(index=False), *self._said])
 
     def _repr_html_(self) -> str:
-        sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.verdict)
+        sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in self._said)
         return f"{comparing.display(self.table).to_html(index=False, border=0)}<ul>{sentences}</ul>"
 
 
@@ -210,13 +217,13 @@ def compare(
         **options: any further field of a run file, as for `evaluate`.
 
     Raises:
-        UserError: an unknown name or option, a bad value, missing data, a defence that suits none of the models.
+        UserError: an unknown name or option, a bad value, missing data, parameters that fit no model, a defence that suits none.
     """
     wanted = spec.validate(spec.RunSpec, {"model": model, "defense": defense, "attack": attack, **options}, "compare")
-    entries = comparison.compare(wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet))
+    entries, left_out = comparison.compare(wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet))
     table, pairs, verdict = comparing.judge([vars(entry) for entry in entries], Path(out))
     records = tuple(record for entry in entries for record in (*entry.records, *entry.naive))
-    return Comparison(table, pairs, tuple(verdict), records, Path(out))
+    return Comparison(table, pairs, tuple(verdict), records, Path(out), tuple(left_out))
 
 
 def leaderboard(out: Path | str = "reports") -> Results:

@@ -22,6 +22,7 @@ from robustbench_med.cli_options import (
     WHERE,
     Accept,
     AllowBatchDependent,
+    AttackParams,
     Checkpoint,
     Chunk,
     Data,
@@ -44,6 +45,7 @@ from robustbench_med.cli_options import (
     Strict,
     TensorBoard,
     TrainSeeds,
+    WholeRange,
     listed,
     make_display,
 )
@@ -87,6 +89,7 @@ def run(
             rich_help_panel=HOW,
         ),
     ] = [],
+    whole_range: WholeRange = None,
     norm: Annotated[str | None, typer.Option(help="Linf, L2 or both, comma-separated (default Linf).", rich_help_panel=HOW)] = None,
     target_task: Annotated[
         str | None, typer.Option(help="Task to make wrong: joint (default), a task's name or number.", rich_help_panel=HOW)
@@ -115,9 +118,7 @@ def run(
         int | None,
         typer.Option(help="Draws of one EOT gradient that share a batch: faster on a GPU, more memory (default 1).", rich_help_panel=HOW),
     ] = None,
-    attack_param: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE", help="A parameter of the attacks, e.g. steps=50. Repeatable.", rich_help_panel=HOW)
-    ] = [],
+    attack_param: AttackParams = [],
     protocol: Annotated[
         str | None,
         typer.Option(
@@ -175,6 +176,7 @@ def run(
     """
     from robustbench_med import export, reports, runner, spec
     from robustbench_med.job import Job
+    from robustbench_med.radii import split_radii
 
     export.check(mlflow, tensorboard)
     given = {
@@ -183,7 +185,8 @@ def run(
         "defense_params": spec.assignments(defense_param) or None,
         "attack": listed(attack),
         "data": listed(data),
-        "eps": spec.split_radii(eps) or None,
+        "eps": split_radii(eps) or None,
+        "whole_range": whole_range,
         "norm": listed(norm),
         "target_task": target_task,
         "seed": listed(seed),
@@ -247,6 +250,7 @@ def train(
     fold: Fold = None,
     model_param: ModelParams = [],
     defense_param: DefenseParams = [],
+    whole_range: WholeRange = None,
     recipe: RecipeParams = [],
     checkpoint: Annotated[
         Path | None,
@@ -286,6 +290,7 @@ def train(
                 "preset": preset,
                 "defense": defense,
                 "defense_params": spec.assignments(defense_param),
+                "whole_range": bool(whole_range),
                 "seed": seed,
                 "size": size,
                 "preprocessing": spec.assignments(preprocess),

@@ -27,6 +27,7 @@ from robustbench_med.cli_options import (
     RecipeParams,
     Size,
     Strict,
+    WholeRange,
     listed,
     make_display,
 )
@@ -64,6 +65,7 @@ def certify(
     preprocess: Preprocess = [],
     model_param: ModelParams = [],
     defense_param: DefenseParams = [],
+    whole_range: WholeRange = None,
     recipe: RecipeParams = [],
     out: Out = Path("reports"),
     device: Device = "auto",
@@ -87,17 +89,19 @@ def certify(
     from robustbench_med import certification, runner, spec
     from robustbench_med.errors import UserError
     from robustbench_med.job import Job
+    from robustbench_med.parameters import split
     from robustbench_med.reports import certified, terminal
 
     if not 0 < alpha < 1:
         raise UserError(f"--alpha must lie in (0, 1), got {alpha:g}")
     defense_params = spec.assignments(defense_param)
-    if sigma is not None and "sigma" in defense_params:
+    if sigma is not None and any(split(key)[1] == "sigma" for key in defense_params):
         raise UserError("--sigma and --defense-param sigma=... say the same; give one of them")
     given = {
         "model": listed(model),
         "defense": listed(defense),
         "defense_params": defense_params,
+        "whole_range": bool(whole_range),
         "data": listed(data),
         "seed": listed(seed),
         "train_seed": listed(train_seed),

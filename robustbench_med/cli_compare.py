@@ -14,6 +14,7 @@ from robustbench_med.cli_options import (
     WHERE,
     Accept,
     AllowBatchDependent,
+    AttackParams,
     Checkpoint,
     Chunk,
     Data,
@@ -30,6 +31,7 @@ from robustbench_med.cli_options import (
     RecipeParams,
     Size,
     Strict,
+    WholeRange,
     listed,
     make_display,
 )
@@ -48,9 +50,8 @@ def compare(
     attack: Annotated[str, typer.Option("--attack", "-a", help="Attacks, comma-separated.", rich_help_panel=HOW)] = "pgd",
     data: Data = "phantoms",
     eps: Annotated[list[str], typer.Option(help="Radii, as in `run` (default 4/255).", rich_help_panel=HOW)] = [],
-    attack_param: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE", help="A parameter of the attacks. Repeatable.", rich_help_panel=HOW)
-    ] = [],
+    whole_range: WholeRange = None,
+    attack_param: AttackParams = [],
     source: Annotated[
         str | None, typer.Option(help="For --attack transfer: models that adversarials are made on, comma-separated.", rich_help_panel=HOW)
     ] = None,
@@ -91,6 +92,7 @@ def compare(
 
     from robustbench_med import comparison, spec
     from robustbench_med.job import Job
+    from robustbench_med.radii import split_radii
     from robustbench_med.reports import terminal
     from robustbench_med.reports.compare import write
 
@@ -101,7 +103,8 @@ def compare(
         "defense_params": spec.assignments(defense_param),
         "attack": listed(attack),
         "data": listed(data),
-        "eps": spec.split_radii(eps) or ["4/255"],
+        "eps": split_radii(eps) or ["4/255"],
+        "whole_range": bool(whole_range),
         "attack_params": spec.assignments(attack_param),
         "source": listed(source) or [],
         "draws": draws,
@@ -129,10 +132,10 @@ def compare(
         force=force,
         display=display,
     )
-    entries = comparison.compare(
-        spec.validate(spec.RunSpec, {key: value for key, value in given.items() if value is not None}, "compare"), job
-    )
+    wanted = spec.validate(spec.RunSpec, {key: value for key, value in given.items() if value is not None}, "compare")
+    entries, left_out = comparison.compare(wanted, job)
     command = shlex.join(["medrobust", *sys.argv[1:]])
-    text = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started)
-    display.show(terminal.page(text.rpartition("\n![")[0]))
+    absent = [vars(each) for each in left_out]
+    table, text = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started, left_out=absent)
+    display.show(terminal.comparison(table, text))
     display.say(f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv, pareto.png, pareto.svg")

@@ -31,6 +31,7 @@ from robustbench_med.cli_options import (
     RecipeParams,
     Size,
     TrainSeeds,
+    WholeRange,
     listed,
     make_display,
 )
@@ -43,6 +44,7 @@ def diagnose(
     eps: Annotated[
         list[str], typer.Option(help="Radius for pixels in 0..1 (default 4/255); or one a modality: mri=4/255,xray=0.", rich_help_panel=HOW)
     ] = [],
+    whole_range: WholeRange = None,
     norm: Annotated[str, typer.Option(help="Linf or L2.", rich_help_panel=HOW)] = "Linf",
     target_task: Annotated[str, typer.Option(help="Task to make wrong: joint, a task's name or number.", rich_help_panel=HOW)] = "joint",
     source: Annotated[
@@ -93,6 +95,7 @@ def diagnose(
     """
     from robustbench_med import examination, spec
     from robustbench_med.job import Job
+    from robustbench_med.radii import split_radii
     from robustbench_med.reports import terminal
 
     wanted = {
@@ -100,7 +103,8 @@ def diagnose(
         "defense": listed(defense),
         "defense_params": spec.assignments(defense_param) or None,
         "data": listed(data),
-        "eps": spec.split_radii(eps) or None,
+        "eps": split_radii(eps) or None,
+        "whole_range": whole_range,
         "norm": norm,
         "target_task": target_task,
         "source": listed(source),

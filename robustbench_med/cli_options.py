@@ -32,10 +32,36 @@ Folds = Annotated[
 Fold = Annotated[str | None, typer.Option(help="Which of the --folds, from 0, comma-separated (default: all).", rich_help_panel=WHAT)]
 ModelParams = Annotated[
     list[str],
-    typer.Option("--model-param", metavar="NAME=VALUE", help="A constructor argument, e.g. width=32. Repeatable.", rich_help_panel=WHAT),
+    typer.Option(
+        "--model-param",
+        metavar="NAME=VALUE",
+        help="A constructor argument, e.g. width=32; of one model alone: late.width=32. Repeatable.",
+        rich_help_panel=WHAT,
+    ),
 ]
 RecipeParams = Annotated[
-    list[str], typer.Option("--recipe", metavar="NAME=VALUE", help="A training setting, e.g. epochs=30. Repeatable.", rich_help_panel=WHAT)
+    list[str],
+    typer.Option(
+        "--recipe",
+        metavar="NAME=VALUE",
+        help="A training setting, e.g. epochs=30; of one model alone: late.epochs=30. Repeatable.",
+        rich_help_panel=WHAT,
+    ),
+]
+AttackParams = Annotated[
+    list[str],
+    typer.Option(
+        "--attack-param",
+        metavar="NAME=VALUE",
+        help="A parameter of the attacks that have it, e.g. steps=50; of one alone: pgd.steps=50. Repeatable.",
+        rich_help_panel=HOW,
+    ),
+]
+WholeRange = Annotated[
+    bool | None,
+    typer.Option(
+        "--whole-range", help="Take Linf radii above 1, more than the whole range of a pixel (8 is not 8/255).", rich_help_panel=HOW
+    ),
 ]
 Preprocess = Annotated[
     list[str],
@@ -80,7 +106,10 @@ AllowBatchDependent = Annotated[
 DefenseParams = Annotated[
     list[str],
     typer.Option(
-        "--defense-param", metavar="NAME=VALUE", help="A parameter of the defence, e.g. steps=7. Repeatable.", rich_help_panel=WHAT
+        "--defense-param",
+        metavar="NAME=VALUE",
+        help="A parameter of the defences, e.g. steps=7; of one alone: pgd-at.steps=7. Repeatable.",
+        rich_help_panel=WHAT,
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for records, tables and figures.", rich_help_panel=WHERE)]

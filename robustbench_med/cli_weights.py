@@ -31,8 +31,9 @@ def import_keras(
     """
     import shlex
 
-    from robustbench_med import keras_weights, spec
+    from robustbench_med import keras_weights, parameters, spec
     from robustbench_med.errors import UserError
+    from robustbench_med.models.own import label
 
     display = make_display(False)
     if show:
@@ -42,7 +43,8 @@ def import_keras(
     if out is None:
         raise UserError("name the file to write with --out weights.safetensors")
     given = spec.assignments(model_param)
-    done = keras_weights.convert(file, model, out, mapping=mapping, params=given)
+    parameters.check_owners(given, [label(model)], "model")
+    done = keras_weights.convert(file, model, out, mapping=mapping, params=parameters.of(given, label(model)))
     for reason, n in done.left.items():
         display.say(f"not taken: {n} arrays {reason}")
     display.say(f"{out}: {model}, channels {done.channels}, classes {done.class_counts}")

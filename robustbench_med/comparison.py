@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from robustbench_med import defense, runner, training
+from robustbench_med import defense, errors, runner, training
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.checkpoints import model_parameters, open_checkpoint
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
 from robustbench_med.job import Job, load_all, on_disk
 from robustbench_med.models.own import label
-from robustbench_med.plan import check_names
+from robustbench_med.parameters import of, only, owned, split
+from robustbench_med.plan import check_defense_owners, check_names
 from robustbench_med.spec import RunSpec
 from robustbench_med.store import Record
 
@@ -31,15 +32,31 @@ class Entry:
     naive: tuple[Record, ...] = ()
 
 
-def compare(spec: RunSpec, job: Job) -> list[Entry]:
-    """Runs the grid of a comparison; finished cells are read from the store.
+@dataclass(frozen=True)
+class LeftOut:
+    """What is missing from a comparison, and why."""
 
-    The naive attack, pgd or else the first of the run's, is what a paper without adaptive attacks would have published: on a random victim
-    the authors' release protocol (no EOT, one draw), on an input transform an attacker who does not know of it.
+    model: str
+    defense: str
+    """Empty: the model altogether, with every defence."""
+    reason: str
+    unsuited: bool
+    """The defence has no place in this model, whatever the parameters: nothing failed."""
+
+    def __str__(self) -> str:
+        return f"{self.defense} on {self.model} ({self.reason})" if self.defense else f"{self.model} altogether ({self.reason})"
+
+
+def compare(spec: RunSpec, job: Job) -> tuple[list[Entry], list[LeftOut]]:
+    """Runs the grid of a comparison, finished cells read from the store; returns it, and what was asked for and is missing from it.
+
+    A model that the parameters do not fit is left out (`errors.left_out`), and the comparison goes on with the others. The naive attack,
+    pgd or else the first of the run's, is what a paper without adaptive attacks would have published: on a random victim the authors'
+    release protocol (no EOT, one draw), on an input transform an attacker who does not know of it.
 
     Raises:
-        UserError: as `runner.run`; a defence that suits none of the models. One that suits some is left out for the others, and
-            announced.
+        UserError: as `runner.run`; parameters that fit no model; a defence that suits none of the models. One that suits some is left
+            out for the others, and announced.
     """
     if spec.protocol != "sound":
         raise UserError("a comparison uses the sound protocol; the release protocol's figures stand beside it as the naive ones")
@@ -47,63 +64,92 @@ def compare(spec: RunSpec, job: Job) -> list[Entry]:
         raise UserError("a comparison pairs victims on the same test samples: name one fold, e.g. --fold 0")
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")
-    check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}}))
+    alone = {"model_params": owned(spec.model_params), "recipe": owned(spec.recipe)}  # what all share need not fit all
+    check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}, **alone}))
     asked = "defense" in spec.model_fields_set
     if not asked:
         spec = spec.model_copy(update={"defense": list(USUAL)})
+    check_defense_owners(spec.defense_params, spec.defense)
     spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
     if spec.checkpoint is not None:  # the victims trained beside it are of its size
-        params = model_parameters(open_checkpoint(spec.checkpoint), spec.model[0], spec.model_params)
-        spec = spec.model_copy(update={"model_params": params})
+        params = model_parameters(open_checkpoint(spec.checkpoint), spec.model[0], of(spec.model_params, label(spec.model[0])))
+        spec = spec.model_copy(update={"model_params": {**spec.model_params, **params}})
     datasets = list(load_all(spec, spec.data, job).values())
     entries = []
-    pairs = _pairs(spec, datasets, job, asked=asked)
+    pairs, left_out = _pairs(spec, datasets, asked=asked)
+    for missing in left_out:
+        job.display.warn(f"left out: {missing}")
     for model, name in pairs:
-        plan = defense.plan(model, name, _parameters(model, name, spec), training.preset(spec.preset))
+        plan = defense.plan(model, name, _parameters(name, spec), training.preset(spec.preset))
         checkpoint = spec.checkpoint if plan.model == model and not plan.training else None  # the others are trained
-        own = spec.model_copy(
-            update={"model": [model], "defense": [name], "defense_params": _parameters(model, name, spec), "checkpoint": checkpoint}
+        own = _of_model(model, spec).model_copy(
+            update={"defense": [name], "defense_params": _parameters(name, spec), "checkpoint": checkpoint}
         )
         records = runner.run(own, job)
         entries.append(Entry(label(model), name, tuple(records), tuple(_naive(own, records, job))))
-    return [_under_release(model, entry, entries, spec, job) for (model, _), entry in zip(pairs, entries, strict=True)]
+    entries = [_under_release(model, entry, entries, spec, job) for (model, _), entry in zip(pairs, entries, strict=True)]
+    for missing in left_out:
+        if not missing.unsuited:
+            errors.left_out(f"left out of the comparison: {missing}")
+    return entries, [missing for missing in left_out if asked or not missing.unsuited]
 
 
-def _pairs(spec: RunSpec, datasets: Sequence[Dataset], job: Job, *, asked: bool) -> list[tuple[str, str]]:
-    """The combinations that make sense, undefended first; a defence that was `asked` for has to suit a model."""
-    names = dict.fromkeys(("none", *spec.defense))
-    pairs, refused = [], []
-    for model in dict.fromkeys(spec.model):
-        for name in names:
-            try:
-                plan = defense.plan(model, name, _parameters(model, name, spec), training.preset(spec.preset))
-                defense.transforms(plan.inference)
-                for dataset in datasets:
-                    params = {**plan.params, **spec.model_params}
-                    training.make_spec(plan.model, dataset, spec.preset, params=params, recipe=spec.recipe, seed=0, layers=plan.training)
-            except UserError as error:
-                refused.append((model, name, error))
-            else:
+def _pairs(spec: RunSpec, datasets: Sequence[Dataset], *, asked: bool) -> tuple[list[tuple[str, str]], list[LeftOut]]:
+    """The combinations that make sense, undefended first, and the others; a defence that was `asked` for has to suit a model."""
+    models = list(dict.fromkeys(spec.model))
+    pairs, left_out = [], []
+    for model in models:
+        for name in dict.fromkeys(("none", *spec.defense)):
+            reason = _refusal(model, name, spec, datasets)
+            if reason is None:
                 pairs.append((model, name))
-    for model, name, reason in refused:
-        if asked and all(name != other for _, other in pairs):
-            raise reason
-        job.display.warn(f"left out: {name} on {model} ({reason})")
-    every = [key for key in spec.defense_params if not any(key in _parameters(m, n, spec) for m, n in pairs)]
-    if every:
-        raise UserError(f"no defence of this comparison has a parameter {every[0]!r}")
-    return pairs
+            elif name == "none":  # its defences have nothing to be compared with
+                left_out.append(LeftOut(label(model), "", reason, unsuited=False))
+                break
+            else:
+                usual = spec.model_copy(update={"model_params": {}, "recipe": {}})
+                unsuited = _refusal(model, name, usual, datasets) is not None
+                left_out.append(LeftOut(label(model), name, reason, unsuited))
+    if not pairs:
+        raise UserError("; ".join(dict.fromkeys(missing.reason for missing in left_out)))
+    for missing in left_out:
+        if asked and sum(missing.defense == other.defense for other in left_out) == len(models):
+            raise UserError(missing.reason)
+    compared = {name for _, name in pairs} | {missing.defense for missing in left_out if missing.defense and not missing.unsuited}
+    unused = [key for key in spec.defense_params if not any(key in _parameters(name, spec) for name in compared)]
+    if unused:
+        raise UserError(f"no defence of this comparison has a parameter {unused[0]!r}")
+    return pairs, left_out
 
 
-def _parameters(model: str, name: str, spec: RunSpec) -> dict[str, object]:
+def _refusal(model: str, name: str, spec: RunSpec, datasets: Sequence[Dataset]) -> str | None:
+    """Why a model with this defence cannot be trained on these data with the parameters of the run; None where it can."""
+    own = label(model)
+    try:
+        plan = defense.plan(model, name, _parameters(name, spec), training.preset(spec.preset))
+        defense.transforms(plan.inference)
+        if not spec.whole_range:
+            defense.check_radii(plan)
+        for dataset in datasets:
+            params = {**plan.params, **of(spec.model_params, own)}
+            recipe = of(spec.recipe, own)
+            training.make_spec(plan.model, dataset, spec.preset, params=params, recipe=recipe, seed=0, layers=plan.training)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _parameters(name: str, spec: RunSpec) -> dict[str, object]:
     """Those of the run's defence parameters that this defence has."""
-    known = {key for part in name.split("+") if part.strip() in defense.NAMES for key in defense.parameters(part.strip())}
-    return {key: value for key, value in spec.defense_params.items() if key in known}
+    parts = [part.strip() for part in name.split("+") if part.strip() in defense.NAMES]
+    known = {key for part in parts for key in defense.parameters(part)}
+    return {key: value for key, value in only(spec.defense_params, parts).items() if split(key)[1] in known}
 
 
 def _naive(spec: RunSpec, records: Sequence[Record], job: Job) -> list[Record]:
     (name,), given = spec.defense, spec.defense_params
-    if any("attack" in defense.parameters(part.strip()) for part in name.split("+")) and "attack" not in given:
+    parts = [part.strip() for part in name.split("+")]
+    if any("attack" in defense.parameters(part) and "attack" not in of(given, part) for part in parts):
         plain = _one_attack(spec)
         return runner.run(plain.model_copy(update={"defense_params": {**given, "attack": "unaware"}}), job)
     if any(record["stochastic"] for record in records):
@@ -116,19 +162,27 @@ def _under_release(model: str, entry: Entry, entries: Sequence[Entry], spec: Run
     others = [record for other in entries if other.model == entry.model for record in other.naive]
     if entry.defense != "none" or entry.naive or not any(record["spec"]["protocol"]["name"] == "release" for record in others):
         return entry
-    own = spec.model_copy(update={"model": [model], "defense": ["none"], "defense_params": {}})
+    own = _of_model(model, spec).model_copy(update={"defense": ["none"], "defense_params": {}})
     return replace(entry, naive=tuple(_release(own, job)))
 
 
 def _release(spec: RunSpec, job: Job) -> list[Record]:
     plain = _one_attack(spec)
-    kept = {key: value for key, value in plain.attack_params.items() if key not in ("eot", "keep")}
+    kept = {key: value for key, value in plain.attack_params.items() if split(key)[1] not in ("eot", "keep")}
     return runner.run(plain.model_copy(update={"attack_params": kept, "protocol": "release"}), job)
 
 
 def _one_attack(spec: RunSpec) -> RunSpec:
     attacks = [attack for attack in spec.attack if attack != CONTROL]
     attack = "pgd" if "pgd" in attacks else attacks[0]
-    kept = {key: value for key, value in spec.attack_params.items() if key in attack_parameters(attack)}
+    kept = {key: value for key, value in only(spec.attack_params, [attack]).items() if split(key)[1] in attack_parameters(attack)}
     source = spec.source if attack == "transfer" else []
-    return spec.model_copy(update={"attack": [attack], "control": False, "attack_params": kept, "source": source})
+    one = spec.model_copy(update={"attack": [attack], "control": False, "attack_params": kept, "source": source})
+    return _of_model(spec.model[0], one)
+
+
+def _of_model(model: str, spec: RunSpec) -> RunSpec:
+    """The run of one model alone, without the parameters that are for others."""
+    victims = [label(name) for name in (model, *spec.source)]
+    kept = {"model_params": only(spec.model_params, victims), "recipe": only(spec.recipe, victims)}
+    return spec.model_copy(update={"model": [model], **kept})

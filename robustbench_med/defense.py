@@ -19,7 +19,9 @@ from robustbench_med.errors import UserError, unknown
 from robustbench_med.models.defenses import INFERENCE, NETWORK, Defended
 from robustbench_med.models.own import label
 from robustbench_med.objectives import AWP, PGDAT, SCHEMES, GaussianAugmentation, Objective, Standard
-from robustbench_med.spec import Layer, parse_radii
+from robustbench_med.parameters import of, split
+from robustbench_med.radii import as_text, canonical, check_range, parse_radii
+from robustbench_med.spec import Layer
 
 OF_MAIL = {"rpf": "mail+rpf", "man": "mail+man", "robust-mail": "robust-mail"}
 """For MAIL these defences are the paper's own networks."""
@@ -89,7 +91,7 @@ def plan(model: str, text: str, given: Mapping[str, Any], preset: Mapping[str, A
     """What a model with `--defense text` is.
 
     Args:
-        given: the user's parameters; each goes to every defence of the chain that has it.
+        given: the user's parameters; each goes to every defence of the chain that has it, `jpeg.quality` to jpeg alone.
         preset: may hold `defenses: {name: {params: ...}}`.
 
     Raises:
@@ -104,20 +106,31 @@ def plan(model: str, text: str, given: Mapping[str, Any], preset: Mapping[str, A
         raise UserError(f"defence {text!r} names one twice")
     known = {name: {**parameters(name), **preset.get("defenses", {}).get(name, {}).get("params", {})} for name in names}
     for key in given:
-        if names and not any(key in own for own in known.values()):
-            having = "; ".join(f"{name}: {', '.join(own) or 'none'}" for name, own in known.items())
-            raise UserError(f"defence {text!r} has no parameter {key!r}; it has: {having}")
+        owner, plain = split(key)
+        asked = [owner] if owner in names else [] if owner else names
+        if asked and not any(plain in known[name] for name in asked):
+            having = "; ".join(f"{name}: {', '.join(known[name]) or 'none'}" for name in asked)
+            alone = "" if owner else f"; a defence's name and a dot before it, such as pgd-at.{key}, give it to that one alone"
+            raise UserError(f"defence {owner or text!r} has no parameter {plain!r}; it has: {having}{alone}")
+    wanted = {name: of(given, name) for name in names}
     for name, own in known.items():
-        for key in own.keys() & given.keys():
-            own[key] = _typed(name, key, given[key], own[key])
-    return _combine(model, text, names, known, given)
+        for key in own.keys() & wanted[name].keys():
+            own[key] = _typed(name, key, wanted[name][key], own[key])
+    return _combine(model, text, names, known, wanted)
 
 
-def _combine(model: str, text: str, names: Sequence[str], known: Mapping[str, dict[str, Any]], given: Mapping[str, Any]) -> Plan:
+def check_radii(plan: Plan) -> None:
+    """Refuses (UserError) a training that attacks within a Linf radius above 1."""
+    for layer in plan.training:
+        if "eps" in layer.params and layer.params.get("norm", "Linf") == "Linf":
+            check_range(layer.params["eps"], f"{layer.name}: eps")
+
+
+def _combine(model: str, text: str, names: Sequence[str], known: Mapping[str, dict[str, Any]], wanted: Mapping[str, Any]) -> Plan:
     networks = [name for name in names if name in OF_MAIL]
     params: dict[str, Any] = {}
     if model == "mail" and networks:
-        params = {called: known[name][key] for name in networks for key, called in OF_MAIL_PARAMETERS[name].items() if key in given}
+        params = {called: known[name][key] for name in networks for key, called in OF_MAIL_PARAMETERS[name].items() if key in wanted[name]}
         if len(networks) > 1:
             networks = ["robust-mail"]  # rpf and man together
         model, names = OF_MAIL[networks[0]], [name for name in names if name not in OF_MAIL]
@@ -197,6 +210,8 @@ def harden(victim: nn.Module, layers: Sequence[Layer], shapes: Sequence[tuple[in
 
 
 def _typed(name: str, key: str, value: Any, default: Any) -> Any:
+    if key == "eps":
+        return canonical(as_text(value))
     if isinstance(default, str):
         return str(value)
     fits = isinstance(value, type(default)) or (isinstance(default, float) and type(value) is int)

@@ -13,7 +13,7 @@ from robustbench_med.attacks import Threat
 from robustbench_med.data import Dataset
 from robustbench_med.device import BatchSize, choose_device
 from robustbench_med.evaluation import Setting, clean_pass
-from robustbench_med.job import Job, load_all, on_disk
+from robustbench_med.job import Job, announce_whole_range, load_all, on_disk
 from robustbench_med.naming import radius_label
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.plan import check_names, make_threat, sample_limit
@@ -33,6 +33,7 @@ def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int, eot: int) -> 
         raise ValueError("diagnose needs an output folder")
     out, device, batch = writable_folder(job.out), choose_device(job.device), BatchSize(job.batch_size, job.display)
     datasets = load_all(spec, spec.data, job)
+    announce_whole_range(spec, job)
     grid = cells(spec)
     threats = [make_threat(cell, spec, datasets[cell.data, cell.fold]) for cell in grid]
     victims, rows = Victims(spec, device, job), []

@@ -11,6 +11,7 @@ from robustbench_med.device import choose_device
 from robustbench_med.errors import UserError
 from robustbench_med.models.own import label
 from robustbench_med.models.registry import MODELS
+from robustbench_med.parameters import check_owners, of
 
 
 def costs(
@@ -24,6 +25,7 @@ def costs(
     checkpoint: Path | None = None,
 ) -> list[dict[str, Any]]:
     """One row a model: what one sample costs on this device. Without `checkpoint` untrained: cost does not depend on weights."""
+    check_owners(params, list(map(label, models)), "model")
     weights = open_checkpoint(checkpoint) if checkpoint is not None else None
     if weights is not None and len(models) > 1:
         raise UserError("--checkpoint belongs to one model; measure them one by one")
@@ -32,7 +34,7 @@ def costs(
     channels = 1 if chosen["channels"] == "native" else chosen["channels"]
     rows = []
     for model in models:
-        own = model_parameters(weights, model, params)
+        own = model_parameters(weights, model, of(params, label(model)))
         victim = training.untrained(model, preset, (channels,) * modalities, tuple(classes), size, own)
         if weights is not None:
             load_weights(victim, weights)

@@ -12,6 +12,7 @@ from robustbench_med.data.splits import Fold, fold_label
 from robustbench_med.data.suites import expand
 from robustbench_med.plan import sample_limit
 from robustbench_med.progress import Display
+from robustbench_med.radii import whole_range
 from robustbench_med.spec import RunSpec, TrainOptions
 
 
@@ -35,6 +36,12 @@ def announce_limit(spec: RunSpec, datasets: Mapping[tuple[str, Fold | None], Dat
         n, of = len(dataset.splits["test"].head(sample_limit(spec))), len(dataset.splits["test"])
         if n < of:
             job.display.say(f"{name}{fold_label(fold)}: the first {n} of {of} test samples (--limit 0 takes all)")
+
+
+def announce_whole_range(spec: RunSpec, job: Job) -> None:
+    """Says which Linf radii are as large as the whole range of a pixel."""
+    for line in whole_range(spec.eps) if "Linf" in spec.norm else ():
+        job.display.warn(line)
 
 
 def on_disk(data: list[str], job: Job) -> list[str]:

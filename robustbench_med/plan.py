@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustbench_med import defense, training
 from robustbench_med.attacks import ENGINES, UNTARGETED, Threat, complete
 from robustbench_med.data import Dataset
-from robustbench_med.errors import UserError, unknown
+from robustbench_med.errors import UserError, nearest, unknown
 from robustbench_med.evaluation import GOALS
+from robustbench_med.models import own, registry
 from robustbench_med.models.own import label
-from robustbench_med.spec import EOT_AUTOATTACK, EOT_DEFAULT, Cell, RunSpec, parse_radii
+from robustbench_med.parameters import check_owners, of, only, split
+from robustbench_med.radii import parse_radii
+from robustbench_med.spec import EOT_AUTOATTACK, EOT_DEFAULT, Cell, RunSpec
 
 
 def check_names(spec: RunSpec) -> None:
-    """Refuses unknown models, attacks and presets, and parameters no attack of the run has."""
+    """Refuses unknown models, attacks and presets, and parameters that a model, or no attack or defence of the run, has."""
     for model in spec.model + spec.source:
         training.check_model(model)
     for i, model in enumerate(spec.model):
@@ -26,14 +30,8 @@ def check_names(spec: RunSpec) -> None:
     for attack in spec.attack:
         if attack not in known and attack != "noise":
             raise unknown("attack" if spec.engine == "native" else f"attack of the engine {spec.engine}", attack, known)
-    plans = [defense.plan(model, name, spec.defense_params, training.preset(spec.preset)) for model in spec.model for name in spec.defense]
-    for plan in plans:
-        defense.transforms(plan.inference)
-    for key in spec.attack_params:
-        if not any(key in parameters_of(attack, spec, stochastic=False, given=False) for attack in spec.attack):
-            raise UserError(f"no attack of this run ({', '.join(spec.attack)}) has a parameter {key!r}")
-    for attack in spec.attack:
-        parameters_of(attack, spec, stochastic=False)
+    plans = check_victims(spec)
+    check_attack_parameters(spec)
     if "transfer" in spec.attack and not spec.source:
         raise UserError("transfer makes its adversarials on other victims; name them with --source late or --source late,mail")
     if spec.source and "transfer" not in spec.attack:
@@ -52,6 +50,56 @@ def check_names(spec: RunSpec) -> None:
         raise UserError("--checkpoint does not go with --folds: every fold needs a victim that was not trained on it")
     if spec.checkpoint is not None and any((p.model, p.training) != (plans[0].model, plans[0].training) for p in plans):
         raise UserError("--checkpoint holds the weights of one training, but these defences are trained differently; run them one by one")
+
+
+def check_defense_owners(given: Mapping[str, Any], defenses: Sequence[str]) -> None:
+    """Refuses a parameter of a defence that is none of these or of their chains."""
+    check_owners(given, [part.strip() for name in defenses for part in name.split("+") if part.strip() != "none"], "defence")
+
+
+def check_victims(spec: RunSpec) -> list[defense.Plan]:
+    """Every model with every defence of the run; parameters and training settings that one of them does not have are refused."""
+    names = [label(model) for model in (*spec.model, *spec.source)]
+    check_owners(spec.model_params, names, "model")
+    check_owners(spec.recipe, names, "model")
+    check_defense_owners(spec.defense_params, spec.defense)
+    plans = []
+    for model in spec.model:
+        for name in spec.defense:
+            plan = defense.plan(model, name, spec.defense_params, training.preset(spec.preset))
+            defense.transforms(plan.inference)
+            if not spec.whole_range:
+                defense.check_radii(plan)
+            check_model_parameters(plan.model, label(model), spec)
+            training.choose_recipe(plan.model, spec.preset, plan.training, of(spec.recipe, label(model)))
+            plans.append(plan)
+    return plans
+
+
+def check_model_parameters(network: str, name: str, spec: RunSpec) -> None:
+    """Refuses parameters of the model `name` that its network (another one behind some defences) does not have."""
+    known = registry.parameters(network)
+    if own.is_own(network) and own.load(network).takes_any():
+        return
+    for key in of(spec.model_params, name):
+        if key not in known:
+            several = len(spec.model) > 1 and key in spec.model_params
+            alone = f" Give it to those that have it alone, as --model-param MODEL.{key}=..." if several else ""
+            raise UserError(f"model {label(network)!r} has no parameter {key!r}; {nearest(key, known)}{alone}")
+
+
+def check_attack_parameters(spec: RunSpec) -> None:
+    """Refuses parameters that no attack of the run has, or not the one they are for, and values an attack cannot take."""
+    check_owners(spec.attack_params, spec.attack, "attack")
+    for key in spec.attack_params:
+        owner, name = split(key)
+        asked = [owner] if owner else spec.attack
+        has = {attack: parameters_of(attack, spec, stochastic=False, given=False) for attack in asked}
+        if not any(name in own for own in has.values()):
+            known = list(dict.fromkeys(name for own in has.values() for name in own))
+            raise UserError(f"no attack of this run ({', '.join(asked)}) has a parameter {name!r}; {nearest(name, known)}")
+    for attack in spec.attack:
+        parameters_of(attack, spec, stochastic=False)
 
 
 def make_threat(cell: Cell, spec: RunSpec, dataset: Dataset) -> Threat:
@@ -87,7 +135,7 @@ def parameters_of(attack: str, spec: RunSpec, *, stochastic: bool, unaware: bool
     protocol: dict[str, Any] = {"eot": eot if stochastic else 1, **({"keep": "last"} if stochastic or unaware else {})}
     if spec.protocol == "release":  # the authors' notebook: 10 steps of eps/4 from the clean image, no EOT
         protocol = {"steps": 10, "step_size": 0.25, "random_start": False, "eot": 1, "keep": "last"}
-    wanted = {**protocol, **(spec.attack_params if given else {})}
+    wanted = {**protocol, **(of(spec.attack_params, attack) if given else {})}
     try:
         return complete(attack, {key: value for key, value in wanted.items() if key in known}, engine)
     except ValueError as error:
@@ -130,17 +178,21 @@ def command_of(cell: Cell, spec: RunSpec, n: int, *, unverified: bool = False) -
     for name, value in options.items():
         if value is not None:
             parts += [f"--{name}", str(value)]
-    chosen = spec.preprocessing.model_dump(exclude_defaults=True)
+    victims = [label(model) for model in (cell.model, *(spec.source if cell.attack == "transfer" else ()))]
+    known = parameters_of(cell.attack, spec, stochastic=False)
     for option, given in (
-        ("preprocess", chosen),
-        ("attack-param", spec.attack_params),
-        ("model-param", spec.model_params),
-        ("recipe", spec.recipe),
-        ("defense-param", spec.defense_params),
+        ("preprocess", spec.preprocessing.model_dump(exclude_defaults=True)),
+        ("attack-param", {key: value for key, value in only(spec.attack_params, [cell.attack]).items() if split(key)[1] in known}),
+        ("model-param", only(spec.model_params, victims)),
+        ("recipe", only(spec.recipe, victims)),
+        ("defense-param", only(spec.defense_params, [part.strip() for part in cell.defense.split("+")])),
     ):
-        known = parameters_of(cell.attack, spec, stochastic=False) if option == "attack-param" else given
         for name, value in given.items():
-            if name in known:
-                parts += [f"--{option}", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    flags = {"--accept-unverified": unverified, "--allow-batch-dependent": spec.allow_batch_dependent, "--no-control": True}
-    return shlex.join([*parts, *(flag for flag, wanted in flags.items() if wanted)])
+            parts += [f"--{option}", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    flags = {
+        "whole-range": spec.whole_range,
+        "accept-unverified": unverified,
+        "allow-batch-dependent": spec.allow_batch_dependent,
+        "no-control": True,
+    }
+    return shlex.join([*parts, *(f"--{name}" for name, wanted in flags.items() if wanted)])

@@ -21,11 +21,12 @@ from robustbench_med.data.splits import Fold, fold_label
 from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_whole, single_draw
-from robustbench_med.job import Job, announce_limit, load_all, on_disk
+from robustbench_med.job import Job, announce_limit, announce_whole_range, load_all, on_disk
 from robustbench_med.models import own
 from robustbench_med.naming import canonical_hash, radius_label, training_hash
+from robustbench_med.parameters import check_owners, of, owned
 from robustbench_med.paths import writable_folder
-from robustbench_med.plan import check_names, command_of, engine_of, make_threat, parameters_of, sample_limit
+from robustbench_med.plan import check_defense_owners, check_names, command_of, engine_of, make_threat, parameters_of, sample_limit
 from robustbench_med.progress import Display, LazyBar
 from robustbench_med.spec import Cell, RunSpec, TrainOptions, TrainSpec, cells, cross_modal
 from robustbench_med.store import Record, Store
@@ -70,6 +71,7 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     datasets = load_all(spec, spec.data, job)
     grid = cells(spec)
     announce_limit(spec, datasets, job)
+    announce_whole_range(spec, job)
     if spec.cross_modal:
         grid = cross_modal(grid, {name: (dataset.modalities, dataset.tasks) for (name, _), dataset in datasets.items()})
     for cell in grid:  # every radius and task is understood before the first training
@@ -98,7 +100,7 @@ class Victims:
 
     def sources(self, cell: Cell, dataset: Dataset) -> list[Victim]:
         """The undefended victims that `--source` names, on the data of a cell."""
-        plain = self.spec.model_copy(update={"checkpoint": None, "model_params": {}})
+        plain = self.spec.model_copy(update={"checkpoint": None, "model_params": owned(self.spec.model_params)})
         for model in self.spec.source:
             if (cell.data, cell.fold, model) not in self.loaded:
                 source = cell.model_copy(update={"model": model, "defense": "none", "train_seed": 0})
@@ -110,9 +112,10 @@ def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.dev
     """Loads the victim of a cell, training it first when there is no checkpoint."""
     checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
     plan = defense.plan(cell.model, cell.defense, spec.defense_params, training.preset(spec.preset))
-    params = model_parameters(checkpoint, plan.model, {**plan.params, **spec.model_params})
+    name = own.label(cell.model)
+    params = model_parameters(checkpoint, plan.model, {**plan.params, **of(spec.model_params, name)})
     train_spec = training.make_spec(
-        plan.model, dataset, spec.preset, params=params, recipe=spec.recipe, seed=cell.train_seed, layers=plan.training
+        plan.model, dataset, spec.preset, params=params, recipe=of(spec.recipe, name), seed=cell.train_seed, layers=plan.training
     )
     test = dataset.splits["test"]
     if checkpoint is None:
@@ -394,22 +397,27 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
     done = []
     for dataset in load_all(options, on_disk(data, job), job).values():
         chosen = training.preset(options.preset)
+        for given in (options.params, options.recipe):
+            check_owners(given, list(map(own.label, models)), "model")
+        check_defense_owners(options.defense_params, [options.defense])
         plans = [defense.plan(model, options.defense, options.defense_params, chosen) for model in models]
         for plan in plans:
             defense.transforms(plan.inference)
+            if not options.whole_range:
+                defense.check_radii(plan)
         specs = [
             training.make_spec(
                 plan.model,
                 dataset,
                 options.preset,
-                params={**plan.params, **options.params},
-                recipe=options.recipe,
+                params={**plan.params, **of(options.params, own.label(model))},
+                recipe=of(options.recipe, own.label(model)),
                 seed=options.seed,
                 half=options.half,
                 layers=plan.training,
                 start=start,
             )
-            for plan in plans
+            for model, plan in zip(models, plans, strict=True)
         ]
         for spec in specs:
             checkpoint = obtain_checkpoint(spec, dataset, device, job, fresh=job.force)

@@ -5,16 +5,14 @@ A run is a grid: models x data x attacks x radii x seeds. YAML and command line 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -31,6 +29,9 @@ from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.data.splits import Fold
 from robustbench_med.errors import UserError
 from robustbench_med.models.own import label
+from robustbench_med.models.registry import MODELS
+from robustbench_med.parameters import flat, split
+from robustbench_med.radii import DECIMAL, as_text, canonical, check_range, number, split_radii
 
 EOT_DEFAULT = 4
 """Draws per gradient against a stochastic victim under the sound protocol."""
@@ -139,6 +140,16 @@ class TrainSpec(_Strict):
         return plain
 
 
+def _flat_of_models(given: dict[str, Any]) -> dict[str, Any]:
+    """A mapping is a model's parameters where its key names one; else the value of a parameter of a model of the user's own."""
+    return flat(given, nested=lambda key: key in MODELS or not key.isidentifier())
+
+
+Parameters = Annotated[dict[str, Any], AfterValidator(flat)]
+"""`{"steps": 5}` for all that have them, `{"pgd.steps": 5}` or `{"pgd": {"steps": 5}}` for one."""
+ModelParameters = Annotated[dict[str, Any], AfterValidator(_flat_of_models)]
+
+
 class CrossValidation(_Strict):
     """Folds of a grouped cross-validation over all samples, in place of the usual split; each trains a victim of its own."""
 
@@ -171,7 +182,7 @@ class RunSpec(CrossValidation):
 
     model: list[str] = Field(min_length=1)
     defense: list[str] = ["none"]
-    defense_params: dict[str, Any] = {}
+    defense_params: Parameters = {}
     attack: list[str] = ["pgd"]
     data: list[str] = ["phantoms"]
     eps: list[str] = ["4/255"]
@@ -186,9 +197,9 @@ class RunSpec(CrossValidation):
     """First n test samples; 0 = all; None = what the preset says."""
     size: int | None = Field(None, ge=16, le=1024)
     preprocessing: Preprocessing = Preprocessing()
-    attack_params: dict[str, Any] = {}
-    model_params: dict[str, Any] = {}
-    recipe: dict[str, Any] = {}
+    attack_params: Parameters = {}
+    model_params: ModelParameters = {}
+    recipe: Parameters = {}
     checkpoint: Path | None = None
     control: bool = True
     """Adds the noise control at every radius."""
@@ -205,16 +216,26 @@ class RunSpec(CrossValidation):
     """Samples that stay together where predictions depend on the batch: random victims that draw for it as a whole."""
     allow_batch_dependent: bool = False
     """Evaluates a victim whose prediction for an image depends on its neighbours in the batch, with a sign that fails its trust."""
+    whole_range: bool = False
+    """Takes Linf radii above 1, more than a pixel's whole range."""
 
     @field_validator("eps", mode="before")
     @classmethod
-    def _as_text(cls, value: list[object]) -> list[object]:
-        return [v if isinstance(v, str) else ",".join(f"{k}={r}" for k, r in v.items()) if isinstance(v, dict) else str(v) for v in value]
+    def _as_text(cls, value: list[object]) -> list[str]:
+        if not value:
+            raise UserError("eps: an empty list of radii; expected some such as [1/255, 4/255]")
+        return list(dict.fromkeys(map(canonical, split_radii(list(map(as_text, value))))))
 
     @field_validator("model", "defense", "attack", "data", "eps", "norm", "seed", "train_seed", "source", mode="before")  # runs first
     @classmethod
     def _listed(cls, value: object) -> object:
         return value if isinstance(value, list) else [value]
+
+    @model_validator(mode="after")
+    def _radii_in_range(self) -> RunSpec:
+        for eps in self.eps if "Linf" in self.norm and not self.whole_range else ():
+            check_range(eps, "eps")
+        return self
 
 
 class TrainOptions(CrossValidation):
@@ -223,11 +244,13 @@ class TrainOptions(CrossValidation):
     preset: str = "quick"
     seed: int = 0
     defense: str = "none"
-    defense_params: dict[str, Any] = {}
+    defense_params: Parameters = {}
+    whole_range: bool = False
+    """Takes Linf radii of a defence above 1."""
     size: int | None = Field(None, ge=16, le=1024)
     preprocessing: Preprocessing = Preprocessing()
-    params: dict[str, Any] = {}
-    recipe: dict[str, Any] = {}
+    params: ModelParameters = {}
+    recipe: Parameters = {}
     half: bool = False
     checkpoint: Path | None = None
     """Weights to start from."""
@@ -277,13 +300,8 @@ def cross_modal(grid: Sequence[Cell], names: Mapping[str, tuple[Sequence[str], S
     ]
 
 
-def split_radii(options: Sequence[str]) -> list[str]:
-    """What `--eps` was given, as a list of radii: `1/255,2/255` are two, `mri=4/255,xray=0` is one."""
-    return [part.strip() for text in options for part in ([text] if "=" in text else text.split(",")) if part.strip()]
-
-
 def assignments(options: Sequence[str]) -> dict[str, Any]:
-    """`name=value` options as a dictionary; values as YAML reads them, and 1e-3 is a number too."""
+    """`name=value` options as a dictionary; values as YAML reads them, and 1e-3 is a number too. `late.width=8`: of one model alone."""
     found: dict[str, Any] = {}
     for text in options:
         name, equals, value = text.partition("=")
@@ -293,17 +311,29 @@ def assignments(options: Sequence[str]) -> dict[str, Any]:
             loaded = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UserError(f"cannot read the value in {text!r}: {' '.join(str(error).split())}") from error
-        if isinstance(loaded, str):
-            with contextlib.suppress(ValueError):
-                loaded = float(loaded)
-        found[name.strip().replace("-", "_")] = loaded
+        if isinstance(loaded, str) and DECIMAL.fullmatch(loaded):
+            loaded = finite(loaded, name.strip())
+        owner, plain = split(name.strip())
+        key = f"{owner}.{plain.replace('-', '_')}" if owner else plain.replace("-", "_")
+        try:
+            found |= flat({key: loaded}, nested=lambda key: False)
+        except ValueError as error:
+            raise UserError(str(error)) from error
     return found
+
+
+def finite(text: str, name: str) -> float:
+    """The value of a parameter that is a decimal number."""
+    try:
+        return number(text)
+    except ValueError as error:
+        raise UserError(f"{name}: {text} is {error}") from error
 
 
 def whole_numbers(text: str, option: str) -> list[int]:
     """Positive whole numbers, comma-separated."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
         raise UserError(f"{option} takes positive whole numbers, comma-separated, got {text!r}")
     return list(map(int, parts))
 
@@ -311,36 +341,12 @@ def whole_numbers(text: str, option: str) -> list[int]:
 def positive_numbers(text: str, option: str) -> list[float]:
     """Positive finite numbers, comma-separated."""
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = [number(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if not numbers or not all(0 < number < math.inf for number in numbers):
+    if not numbers or min(numbers) <= 0:
         raise UserError(f"{option} takes positive numbers, comma-separated, such as 0.12,0.25; got {text!r}")
     return numbers
-
-
-def parse_radii(text: str, modalities: Sequence[str]) -> tuple[float, ...]:
-    """Radius of each modality from `4/255`, `0.03` or `mri=4/255,xray=0` (modalities left out are trusted: radius 0)."""
-    if "=" not in text:
-        return (parse_number(text),) * len(modalities)
-    radii = dict.fromkeys(modalities, 0.0)
-    for part in text.split(","):
-        name, _, value = part.partition("=")
-        if name.strip() not in radii:
-            raise UserError(f"eps {text!r} names the modality {name.strip()!r}; this data has: {', '.join(modalities)}")
-        radii[name.strip()] = parse_number(value)
-    return tuple(radii[name] for name in modalities)
-
-
-def parse_number(text: str) -> float:
-    """A radius: a finite number >= 0, or a fraction such as 4/255."""
-    try:
-        value = float(Fraction(text)) if "/" in text else float(text)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise UserError(f"eps must be a number or fraction >= 0 such as 4/255 or 0.03, got {text.strip()!r}")
-    return value
 
 
 def load_config(path: Path) -> dict[str, Any]:

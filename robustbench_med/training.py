@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,10 +56,6 @@ def make_spec(
 
     `start`: weights that it begins with, instead of drawn ones.
     """
-    merged = usual_recipe(model, preset_name, layers) | recipe
-    for given, other in (("steps", "epochs"), ("epochs", "steps")):
-        if given in recipe:
-            merged.pop(other, None)
     spec = TrainSpec(
         model=model,
         params={**_own(model, preset_name).get("params", {}), **checkpoints.model_parameters(start, model, params)},
@@ -69,7 +65,7 @@ def make_spec(
         channels=dataset.channels,
         class_counts=dataset.class_counts,
         preset=preset_name,
-        recipe=validate(Recipe, merged, f"recipe of {model}"),
+        recipe=choose_recipe(model, preset_name, layers, recipe),
         seed=seed,
         half=half,
         preprocessing=dataset.preprocessing,
@@ -82,6 +78,13 @@ def make_spec(
     defense.objective(layers, dataset.shapes, dataset.modalities, seed)
     build(spec)  # refuses bad parameters before any work is done
     return spec
+
+
+def choose_recipe(model: str, preset_name: str, layers: Sequence[Layer], given: Mapping[str, Any]) -> Recipe:
+    """The usual recipe with the user's settings on top; an unknown one or a bad value is a UserError."""
+    length = {"steps", "epochs"} if {"steps", "epochs"} & given.keys() else set()
+    usual = {key: value for key, value in usual_recipe(model, preset_name, layers).items() if key not in length}
+    return validate(Recipe, usual | dict(given), f"recipe of {model}")
 
 
 def usual_recipe(model: str, preset_name: str, layers: Sequence[Layer]) -> dict[str, Any]:

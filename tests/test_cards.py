@@ -117,3 +117,13 @@ def test_cards_from_the_shell_and_their_faults(tmp_path) -> None:
     assert "is no folder" in medrobust("card", "--out", tmp_path, "--checkpoints", tmp_path / "none", check=2).stderr
     with pytest.raises(UserError, match="holds no records"):
         reports.write_cards(tmp_path / "empty")
+
+
+def test_the_robustness_card_names_the_signs_that_were_looked_for_and_in_how_many_records() -> None:
+    made = [record("mail", 0.5, trust="pass"), record("mail", 0.25, eps=8 / 255, trust="pass")]
+    made[1]["diagnostics"].append({"sign": "not converged", "verdict": "pass", "figure": 0.0, "text": "flat", "advice": "more steps"})
+    card = cards.robustness_card(cards.Victim(made, {}))
+    assert "Signs looked for: zero gradient (in 2 of 2 records), not converged (in 1 of 2 records)." in card
+    assert "every sign" not in card
+    assert "Worst verdict: **pass**: the signs of a failed attack that were looked for are absent. It is no proof." in card
+    assert "Signs looked for: none." in cards.robustness_card(cards.Victim([record("mail")], {}))

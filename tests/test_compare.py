@@ -1,14 +1,17 @@
 """`medrobust compare`: the grid it runs, the naive figures beside, and what its tables and sentences say."""
 
+import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_cli import medrobust
+from rich.console import Console
+from test_cli import medrobust, refused
 
-from robustbench_med.errors import UserError
-from robustbench_med.reports import columns, compare
+from robustbench_med import api
+from robustbench_med.errors import LeftOutWarning, UserError
+from robustbench_med.reports import columns, compare, terminal
 from robustbench_med.reports.paired import Row, pairs, relative
 from robustbench_med.reports.tables import TRUST
 from robustbench_med.store import Store
@@ -119,6 +122,47 @@ def test_victims_trained_beside_a_checkpoint_are_of_its_size(drawn_root, tmp_pat
     assert victims == {"early": 4, "early+fast-at": 4}
 
 
+def test_a_model_that_the_shared_parameters_do_not_fit_is_named_in_the_result(drawn_root, tmp_path) -> None:
+    given = ["compare", "--model", "early,lmf,unimodal", "--defense", "bit-depth", "--attack", "fgsm", "--limit", 4, *RECIPE,
+             "--model-param", "rank=2", "--data", drawn_root / "heads.yaml", "--data-root", drawn_root]  # fmt: skip
+    done = medrobust(*given, "--out", tmp_path, check=1)
+    assert set(pd.read_csv(tmp_path / "compare.csv").model) == {"lmf"}
+    lines = [line for line in done.stderr.splitlines() if line.startswith("medrobust: warning: left out of the comparison: ")]
+    assert lines == done.stderr.splitlines()[-len(lines) :]
+    shown = " ".join(done.stdout.split())
+    absent = pd.read_csv(tmp_path / "compare_left_out.csv", keep_default_na=False)
+    assert list(absent) == list(columns.COLUMNS["compare_left_out"])
+    for name in ("early", "unimodal"):
+        assert any(f": {name} altogether (model '{name}': it has no parameter 'rank'" in line for line in lines)
+        assert f"{name} is missing from this comparison: model '{name}': it has no parameter 'rank'" in shown
+        assert f"- {name} is missing from this comparison" in (tmp_path / "compare.md").read_text()
+        assert absent[absent.model == name][["defense", "unsuited"]].values.tolist() == [["", False]]
+    noted = json.loads((tmp_path / "compare.json").read_text())["left_out"]
+    assert [entry["model"] for entry in noted] == list(absent.model)
+    before = (tmp_path / "compare.md").read_text()
+    compare.rebuild(tmp_path, Store(tmp_path).records())
+    assert (tmp_path / "compare.md").read_text() == before
+
+
+def test_python_tells_what_a_comparison_left_out_and_a_parameter_of_ones_own_mends_it(drawn_root, tmp_path) -> None:
+    options = {"data": str(drawn_root / "heads.yaml"), "data_root": drawn_root, "limit": 4, "size": 32, "quiet": True,
+               "recipe": {"steps": 2, "batch_size": 8}, "out": tmp_path}  # fmt: skip
+    with pytest.warns(LeftOutWarning, match="early altogether"):
+        found = api.compare(["early", "lmf"], "bit-depth", "fgsm", model_params={"width": 4, "rank": 2}, **options)
+    assert [(each.model, each.defense, each.unsuited) for each in found.left_out] == [("early", "", False)]
+    assert "early is missing from this comparison" in repr(found)
+    assert "early is missing from this comparison" in found._repr_html_()
+    whole = api.compare(["early", "lmf"], "bit-depth", "fgsm", model_params={"width": 4, "lmf": {"rank": 2}}, **options)
+    assert whole.left_out == ()
+    assert set(whole.table.model) == {"early", "lmf"}
+
+
+def test_parameters_that_fit_no_model_are_refused(tmp_path) -> None:
+    for names in ("early", "early,unimodal"):
+        done = medrobust("compare", "--model", names, "--model-param", "rank=2", "--defense", "jpeg", "--out", tmp_path, check=2)
+        assert "it has no parameter 'rank'" in refused(done)
+
+
 def row_of(name: str, worst: np.ndarray, **figures) -> Row:
     n = len(worst)
     usual = {
@@ -181,6 +225,63 @@ def test_a_clear_gain_is_said_with_its_interval_and_its_cost() -> None:
     said = sentence_of(row_of("none", plain), row_of("trades", better, clean=0.85, **dear))
     assert "trades beats none by +50.0 points [+43" in said
     assert "-5.0 points of clean accuracy, 7.1 x training, 3.0 x inference FLOPs." in said  # counted: a clock says 1.8
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "said"),
+    [(0.01, 0.30, 1.0, "cannot be told from none"), (0.01, 0.30, 0.05, "cannot be told from none"), (0.01, 0.30, 0.049, "beats none by"),
+     (-0.01, 0.30, 0.001, "cannot be told from none"), (0.0, 0.30, 0.001, "cannot be told from none"),
+     (-0.30, -0.01, 1.0, "cannot be told from none"), (-0.30, -0.01, 0.01, "is worse than none by")],
+)  # fmt: skip
+def test_a_victim_beats_another_only_where_the_interval_and_the_corrected_p_both_say_so(low, high, p, said) -> None:
+    plain, defended = row_of("none", np.full(8, 0.25)), row_of("jpeg", np.full(8, 0.375 if high > 0.1 else 0.125))
+    table = relative(pd.DataFrame([plain.figures, defended.figures]))
+    paired = pairs([plain, defended]).assign(difference=-(low + high) / 2, low=-high, high=-low, p=p, p_holm=p)
+    sentence, best = compare.verdict(table, paired)
+    assert said in sentence
+    decided = "beats" in said or "worse" in said
+    assert ("no difference shown: " in sentence) != decided
+    assert ("No difference is shown from late with " in best) != decided
+    page = compare.markdown(table, paired, [], "medrobust compare", 1.0)
+    assert (f"{p:.2g} *" in page) == decided
+
+
+def test_a_gain_on_eight_images_is_not_called_one() -> None:
+    fewer, more = np.repeat([1.0, 0.0], [3, 5]), np.repeat([1.0, 0.0], [4, 4])
+    rows = [row_of("none", fewer), row_of("man", more)]
+    said, best = compare.verdict(relative(pd.DataFrame([row.figures for row in rows])), pairs(rows))
+    assert "beats" not in said
+    assert "+12.5 points [" in said
+    assert "p = 1" in said
+    assert "late with man has the highest" in best
+    assert "No difference is shown from late with none (+12.5 points [" in best
+
+
+def test_the_best_tells_which_it_was_not_paired_with() -> None:
+    zero, one = np.zeros(40), np.ones(40)
+    rows = [row_of("none", zero), row_of("jpeg", one), row_of("none", zero, model="early"), row_of("man", zero, model="early")]
+    table = relative(pd.DataFrame([row.figures for row in rows]))
+    best = compare.verdict(table, pairs(rows))[-1]
+    assert best.endswith("Not paired with it: 2 of another model and another defence.")
+    assert "No difference" not in best
+
+
+def test_every_printed_row_says_its_data_and_radius() -> None:
+    rows = [row_of(name, np.zeros(4), data=data, eps=eps) for data in ("d", "e") for eps in ("4/255", "8/255") for name in ("none", "jpeg")]
+    table = relative(pd.DataFrame([row.figures for row in rows]))
+    shown = compare.display(table)
+    assert list(zip(shown["data"], shown["threat"], strict=True)) == [(r.figures["data"], f"Linf {r.figures['eps']}") for r in rows]
+    page = compare.markdown(table, pairs(rows), [], "medrobust compare", 1.0)
+    assert [line.split(" | ")[2:4] for line in page.splitlines() if line.startswith("| late | ")] == [
+        [r.figures["data"], f"Linf {r.figures['eps']}"] for r in rows
+    ]
+    console = Console(width=80, file=io.StringIO())
+    console.print(terminal.comparison(table, page))
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    rows_shown = text.partition("Verdict")[0]
+    assert rows_shown.count("Linf 4/255") == rows_shown.count("Linf 8/255") == 4
+    assert rows_shown.count("0.900") == len(rows)  # no figure is cut
 
 
 def test_an_advantage_that_only_a_naive_attack_shows_is_called_so() -> None:

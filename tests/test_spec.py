@@ -7,18 +7,8 @@ from hypothesis import strategies as st
 from robustbench_med.data import Preprocessing
 from robustbench_med.errors import UserError
 from robustbench_med.naming import canonical_hash, number_label, radius_label
-from robustbench_med.spec import (
-    Recipe,
-    RunSpec,
-    TrainSpec,
-    assignments,
-    cells,
-    load_config,
-    parse_number,
-    parse_radii,
-    split_radii,
-    validate,
-)
+from robustbench_med.radii import parse_number, parse_radii, split_radii
+from robustbench_med.spec import Recipe, RunSpec, TrainSpec, assignments, cells, load_config, validate
 
 
 @pytest.mark.parametrize("text", ["4/0", "-1", "-1/255", "abc", "", "nan", "inf", "1e999", "1//2"])
