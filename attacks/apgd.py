@@ -11,6 +11,7 @@ from robustbench_med.attacks.losses import dlr_towards, over_tasks
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.view import Objective, RefusedError, Streams, Threat, View, named, of_standing
 
+REVISION = 1
 MOMENTUM = 0.75  # alpha of eq. 3
 
 

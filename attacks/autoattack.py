@@ -14,6 +14,7 @@ from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.square import square
 from robustbench_med.attacks.view import RefusedError, Streams, Threat, View
 
+REVISION = 1
 VERSIONS = ("auto", "standard", "rand", "few-class")
 MEMBERS: dict[str, Callable[..., Tensor]] = {"apgd": apgd, "apgd-t": apgd_t, "fab": fab, "square": square}
 

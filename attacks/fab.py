@@ -12,6 +12,7 @@ from robustbench_med.attacks.losses import margin, margin_towards
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
 from robustbench_med.attacks.view import Norm, Objective, Streams, Threat, View, standing
 
+REVISION = 1
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
 
 

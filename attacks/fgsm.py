@@ -10,6 +10,8 @@ from torch import Tensor
 
 from robustbench_med.attacks.view import Streams, Threat, View
 
+REVISION = 1
+
 
 @dataclass(frozen=True)
 class Ray:

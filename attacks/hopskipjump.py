@@ -10,6 +10,8 @@ from robustbench_med.attacks.engines.art import NORMS, classifier, load, numpy_s
 from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
 from robustbench_med.attacks.view import RefusedError, Streams, Threat, View, standing
 
+REVISION = 1
+
 
 class Decision(nn.Module):
     """(B, D) in u, the perturbed sample over the proportions of the radii -> two logits: still standing, broken."""

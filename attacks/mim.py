@@ -7,6 +7,8 @@ from torch import Tensor
 from robustbench_med.attacks.pgd import ascend
 from robustbench_med.attacks.view import Streams, Threat, View
 
+REVISION = 1
+
 
 def mim(
     view: View,

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from robustbench_med.attacks.view import Objective, Streams, Threat, View, named
 
+REVISION = 1
+
 
 def pgd(
     view: View,

@@ -9,6 +9,8 @@ from torch import Tensor
 from robustbench_med.attacks.pgd import Contest, pgd
 from robustbench_med.attacks.view import Streams, Threat, View
 
+REVISION = 1
+
 
 def transfer(
     view: View,

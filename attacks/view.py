@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks.losses import LOSSES, over_tasks
 
+REVISION = 1
 Norm = Literal["Linf", "L2"]
 Objective = Callable[[Sequence[Tensor], Tensor], Tensor]
 """(logits of all tasks, y (B, T)) -> what to ascend, (B,)."""

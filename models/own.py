@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import sys
 import traceback
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from robustbench_med import source_files
+
 
 @dataclass(frozen=True)
 class Own:
@@ -22,7 +23,8 @@ class Own:
 
     Attributes:
         label: file name and function, what tables call it; the folder does not matter.
-        source_sha256: hash of the file; part of every specification, so that an edited file is another victim.
+        source_sha256: hash of the file and of the user's files that it imports; part of every specification, so that an edited file
+            is another victim.
     """
 
     build: Callable[..., nn.Module]
@@ -61,20 +63,15 @@ def load(name: str) -> Own:
         raise ValueError(f"{name}: name the function too, as in {name.rstrip(':')}:build")
     path = Path(file)
     try:
-        source = path.read_bytes()
+        source, sha256 = path.read_bytes(), source_files.fingerprint(path)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    sha256 = hashlib.sha256(source).hexdigest()
     module_name = f"medrobust_own_{hashlib.sha256(f'{path.resolve()} {sha256}'.encode()).hexdigest()[:16]}"
     module = sys.modules.get(module_name)
     if module is None:
-        module = types.ModuleType(module_name)
-        module.__file__ = str(path)
-        sys.modules[module_name] = module  # dataclasses look their module up
         try:
-            exec(compile(source, str(path), "exec"), module.__dict__)  # the very bytes that were hashed
+            module = source_files.run(path, source, module_name)  # the very bytes that were hashed
         except Exception as error:
-            del sys.modules[module_name]
             raise ValueError(f"{path} cannot be imported: {_told(error, path)}") from error
     found = getattr(module, function, None)
     if not callable(found):

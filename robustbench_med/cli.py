@@ -27,6 +27,7 @@ from robustbench_med.cli_options import (
     Draws,
     Fold,
     Folds,
+    Include,
     MLflow,
     ModelParams,
     Models,
@@ -140,6 +141,7 @@ def run(
     config: Annotated[
         Path | None, typer.Option(help="YAML run file with these options as keys; options given here win.", rich_help_panel=WHERE)
     ] = None,
+    include: Include = [],
     out: Out = Path("reports"),
     device: Device = "auto",
     batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto: halves when memory runs out.", rich_help_panel=WHERE)] = "auto",
@@ -198,6 +200,7 @@ def run(
         "target": target,
         "cross_modal": cross_modal,
         "batch_draws": batch_draws,
+        "include": include or None,
     }
     chosen = spec.load_config(config) if config else {}
     chosen |= {key: value for key, value in given.items() if value is not None}
@@ -241,6 +244,7 @@ def train(
         Path | None, typer.Option(help="Start from these weights (safetensors) of the one model named.", rich_help_panel=WHAT)
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.", rich_help_panel=WHAT)] = False,
+    include: Include = [],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Also copy weights and sidecar into this folder.", rich_help_panel=WHERE)
     ] = None,
@@ -281,6 +285,7 @@ def train(
                 "recipe": spec.assignments(recipe),
                 "half": half,
                 "checkpoint": checkpoint,
+                "include": include,
             },
             "train",
         ),

@@ -16,6 +16,7 @@ from robustbench_med.cli_options import (
     DataRoot,
     DefenseParams,
     Device,
+    Include,
     ModelParams,
     Models,
     Out,
@@ -61,6 +62,7 @@ def certify(
     model_param: ModelParams = [],
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
+    include: Include = [],
     out: Out = Path("reports"),
     device: Device = "auto",
     batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto.", rich_help_panel=WHERE)] = "auto",
@@ -103,6 +105,7 @@ def certify(
         "preprocessing": spec.assignments(preprocess),
         "model_params": spec.assignments(model_param),
         "recipe": spec.assignments(recipe),
+        "include": include,
     }
     display = make_display(quiet)
     job = Job(

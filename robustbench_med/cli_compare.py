@@ -20,6 +20,7 @@ from robustbench_med.cli_options import (
     Device,
     Fold,
     Folds,
+    Include,
     ModelParams,
     Models,
     Out,
@@ -64,6 +65,7 @@ def compare(
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
     checkpoint: Checkpoint = None,
+    include: Include = [],
     out: Out = Path("reports"),
     device: Device = "auto",
     batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto.", rich_help_panel=WHERE)] = "auto",
@@ -111,6 +113,7 @@ def compare(
         "model_params": spec.assignments(model_param),
         "recipe": spec.assignments(recipe),
         "checkpoint": checkpoint,
+        "include": include,
     }
     display = make_display(quiet)
     job = Job(

@@ -13,6 +13,7 @@ from robustbench_med.errors import UserError
 from robustbench_med.job import Job, load_all, on_disk
 from robustbench_med.models.own import label
 from robustbench_med.plan import check_names
+from robustbench_med.registration import include
 from robustbench_med.spec import RunSpec
 from robustbench_med.store import Record
 
@@ -47,6 +48,7 @@ def compare(spec: RunSpec, job: Job) -> list[Entry]:
         raise UserError("a comparison pairs victims on the same test samples: name one fold, e.g. --fold 0")
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")
+    include(spec.include, job.display.say)
     check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}}))
     asked = "defense" in spec.model_fields_set
     if not asked:
@@ -97,7 +99,7 @@ def _pairs(spec: RunSpec, datasets: Sequence[Dataset], job: Job, *, asked: bool)
 
 def _parameters(model: str, name: str, spec: RunSpec) -> dict[str, object]:
     """Those of the run's defence parameters that this defence has."""
-    known = {key for part in name.split("+") if part.strip() in defense.NAMES for key in defense.parameters(part.strip())}
+    known = {key for part in name.split("+") if part.strip() in defense.names() for key in defense.parameters(part.strip())}
     return {key: value for key, value in spec.defense_params.items() if key in known}
 
 

@@ -7,9 +7,10 @@ import shlex
 from typing import Any
 
 from robustbench_med import defense, training
-from robustbench_med.attacks import ENGINES, UNTARGETED, Threat, complete
+from robustbench_med.attacks import ENGINES, UNTARGETED, Threat, attack_code, complete
+from robustbench_med.commands import data_option, includes, model_option, where
 from robustbench_med.data import Dataset
-from robustbench_med.errors import UserError, unknown
+from robustbench_med.errors import INCLUDE, UserError, unknown
 from robustbench_med.evaluation import GOALS
 from robustbench_med.models.own import label
 from robustbench_med.spec import EOT_AUTOATTACK, EOT_DEFAULT, Cell, RunSpec, parse_radii
@@ -25,15 +26,16 @@ def check_names(spec: RunSpec) -> None:
     known = ENGINES[spec.engine]
     for attack in spec.attack:
         if attack not in known and attack != "noise":
-            raise unknown("attack" if spec.engine == "native" else f"attack of the engine {spec.engine}", attack, known)
+            raise unknown("attack" if spec.engine == "native" else f"attack of the engine {spec.engine}", attack, known, INCLUDE)
     plans = [defense.plan(model, name, spec.defense_params, training.preset(spec.preset)) for model in spec.model for name in spec.defense]
     for plan in plans:
         defense.transforms(plan.inference)
+        defense.code_of_layers((*plan.training, *plan.inference))
     for key in spec.attack_params:
         if not any(key in parameters_of(attack, spec, stochastic=False, given=False) for attack in spec.attack):
             raise UserError(f"no attack of this run ({', '.join(spec.attack)}) has a parameter {key!r}")
     for attack in spec.attack:
-        parameters_of(attack, spec, stochastic=False)
+        attack_code(attack, parameters_of(attack, spec, stochastic=False), engine_of(attack, spec))
     if "transfer" in spec.attack and not spec.source:
         raise UserError("transfer makes its adversarials on other victims; name them with --source late or --source late,mail")
     if spec.source and "transfer" not in spec.attack:
@@ -100,20 +102,20 @@ def sample_limit(spec: RunSpec) -> int | None:
     return limit or None
 
 
-def command_of(cell: Cell, spec: RunSpec, n: int, *, unverified: bool = False) -> str:
-    """The command line that makes one cell's record again, but for `--data-root`; `unverified`: of files with another md5."""
+def command_of(cell: Cell, spec: RunSpec, n: int, dataset: Dataset) -> str:
+    """The command line that makes one cell's record again, from any folder."""
     parts = ["medrobust", "run"]
     options: dict[str, Any] = {
-        "model": cell.model,
+        "model": model_option(cell.model),
         "defense": None if cell.defense == "none" else cell.defense,
-        "data": cell.data,
+        "data": data_option(cell.data),
         "attack": cell.attack,
         "eps": cell.eps,
         "norm": cell.norm,
         "target-task": cell.target_task,
         "target": spec.target,
         "engine": spec.engine if spec.engine != "native" else None,
-        "source": ",".join(spec.source) if cell.attack == "transfer" else None,
+        "source": ",".join(map(model_option, spec.source)) if cell.attack == "transfer" else None,
         "protocol": spec.protocol,
         "draws": spec.draws,
         "seed": cell.seed,
@@ -123,7 +125,8 @@ def command_of(cell: Cell, spec: RunSpec, n: int, *, unverified: bool = False) -
         "preset": spec.preset,
         "size": spec.size,
         "limit": n,
-        "checkpoint": spec.checkpoint,
+        "checkpoint": spec.checkpoint.resolve() if spec.checkpoint is not None else None,
+        "batch-draws": spec.batch_draws if spec.batch_draws > 1 else None,
     }
     for name, value in options.items():
         if value is not None:
@@ -140,4 +143,5 @@ def command_of(cell: Cell, spec: RunSpec, n: int, *, unverified: bool = False) -
         for name, value in given.items():
             if name in known:
                 parts += [f"--{option}", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join([*parts, *(["--accept-unverified"] if unverified else []), "--no-control"])
+    own = {cell.model, *spec.source, cell.attack, str(spec.attack_params.get("loss")), *(name.strip() for name in cell.defense.split("+"))}
+    return shlex.join([*parts, *includes(own), *where(dataset), "--no-control"])

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from robustbench_med import cost, defense, diagnostics, training
-from robustbench_med.attacks import RefusedError, Threat, engines, radius_free, ran
+from robustbench_med.attacks import RefusedError, Threat, attack_code, engines, radius_free, ran, revision
 from robustbench_med.checkpoints import Checkpoint, export, model_parameters, open_checkpoint
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.data.splits import Fold, fold_label
@@ -24,6 +24,7 @@ from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.paths import writable_folder
 from robustbench_med.plan import check_names, command_of, engine_of, make_threat, parameters_of, sample_limit
 from robustbench_med.progress import Display, LazyBar
+from robustbench_med.registration import include
 from robustbench_med.spec import Cell, RunSpec, TrainOptions, TrainSpec, cells, cross_modal
 from robustbench_med.store import Record, Store
 from robustbench_med.versions import versions
@@ -55,6 +56,7 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     Raises:
         UserError: unknown names, bad parameters, missing data, an unwritable folder; before any attack starts where possible.
     """
+    include(spec.include, job.display.say)
     spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
     check_names(spec)
     if job.out is None:
@@ -212,7 +214,7 @@ def evaluate_cell(
     record: Record = {
         "hash": spec_hash,
         "spec": resolved,
-        "command": command_of(cell, spec, len(samples), unverified=dataset.unverified),
+        "command": command_of(cell, spec, len(samples), dataset),
         "names": {"modalities": list(dataset.modalities), "tasks": list(dataset.tasks), "classes": [list(c) for c in dataset.classes]},
         "figures": outcome.figures,
         **({"attack_ran": made} if made else {}),
@@ -257,16 +259,25 @@ def resolve(
         **identity(cell, dataset, victim, n),
         "threat": {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
         | ({"target": spec.target} if threat.targeted else {}),
-        "attack": {"name": cell.attack, "params": params}
-        | ({"sources": [{"model": s.spec.name, "weights_sha256": s.checkpoint.sha256} for s in sources]} if sources else {}),
+        "attack": {"name": cell.attack, "params": params, "revision": revision(cell.attack, engine)}
+        | ({"code": own} if (own := attack_code(cell.attack, params, engine)) else {})
+        | ({"sources": [source_identity(source) for source in sources]} if sources else {}),
         **({"engine": engine} if engine != "native" else {}),
         "protocol": {"name": spec.protocol, "draws": spec.draws},
         "seed": cell.seed,
     }
 
 
+def source_identity(source: Victim) -> dict[str, Any]:
+    """Which victim adversarials were made on."""
+    facts = {"model": source.spec.name, "weights_sha256": source.checkpoint.sha256, "revision": defense.revisions(source.spec.model, ())}
+    return facts | ({"source_sha256": source.spec.source_sha256} if source.spec.source_sha256 else {})
+
+
 def identity(cell: Cell, dataset: Dataset, victim: Victim, n: int) -> dict[str, Any]:
     """Which victim on which samples: the part of a spec that does not depend on an attack."""
+    layers = (*victim.plan.training, *victim.plan.inference)
+    own = defense.code_of_layers(layers)
     return {
         "victim": {
             "model": victim.plan.name,
@@ -276,6 +287,8 @@ def identity(cell: Cell, dataset: Dataset, victim: Victim, n: int) -> dict[str, 
             "weights_sha256": victim.checkpoint.sha256,
             **({"defense": victim.plan.layers} if victim.plan.layers else {}),
             **({"source_sha256": victim.spec.source_sha256} if victim.spec.source_sha256 else {}),
+            "revision": defense.revisions(victim.spec.model, layers),
+            **({"code": own} if own else {}),
         },
         "data": {
             "name": dataset.name,
@@ -318,6 +331,7 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
 
 def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -> list[Checkpoint]:
     """Trains every model on every data set, or finds that it was done before; copies the files to `job.out` when that is given."""
+    include(options.include, job.display.say)
     device = choose_device(job.device)
     if job.out is not None:
         writable_folder(job.out)

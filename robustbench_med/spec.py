@@ -114,6 +114,10 @@ class TrainSpec(_Strict):
     """Fold of a cross-validation that the victim is not trained on."""
     source_sha256: str = ""
     """Hash of the file that builds a model of the user's own; its folder is no part of the specification."""
+    code: dict[str, str] = {}
+    """Hashes of the user's own code in the defences, by their name."""
+    revisions: dict[str, int] = {}
+    """Revisions of medrobust's files behind network and defences, where they are above 1."""
     start: Path | None = None
     start_sha256: str = ""
     """Weights that the training begins with: where they lie (no part of the specification) and their hash."""
@@ -127,7 +131,7 @@ class TrainSpec(_Strict):
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self) | {"model": self.name}
         plain.pop("start", None)
-        for key in ("source_sha256", "start_sha256"):
+        for key in ("source_sha256", "code", "revisions", "start_sha256"):
             if not plain.get(key):
                 plain.pop(key, None)
         if self.preprocessing == Preprocessing():
@@ -201,13 +205,17 @@ class RunSpec(CrossValidation):
     """Every attacked modality x task by itself."""
     batch_draws: int = Field(1, ge=1)
     """Draws of one EOT gradient that share a batch."""
+    include: list[Path] = []
+    """Files of the user's that register attacks, losses and defences."""
 
     @field_validator("eps", mode="before")
     @classmethod
     def _as_text(cls, value: list[object]) -> list[object]:
         return [v if isinstance(v, str) else ",".join(f"{k}={r}" for k, r in v.items()) if isinstance(v, dict) else str(v) for v in value]
 
-    @field_validator("model", "defense", "attack", "data", "eps", "norm", "seed", "train_seed", "source", mode="before")  # runs first
+    @field_validator(
+        "model", "defense", "attack", "data", "eps", "norm", "seed", "train_seed", "source", "include", mode="before"
+    )  # runs first
     @classmethod
     def _listed(cls, value: object) -> object:
         return value if isinstance(value, list) else [value]
@@ -227,6 +235,8 @@ class TrainOptions(CrossValidation):
     half: bool = False
     checkpoint: Path | None = None
     """Weights to start from."""
+    include: list[Path] = []
+    """Files of the user's that register defences."""
 
 
 class Cell(_Strict):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robustbench_med.attacks.engines.one_tensor import OneTensor, Run, through
 from robustbench_med.attacks.view import RefusedError, Streams, Threat, View
 
+REVISION = 1
 NORMS = {"Linf": np.inf, "L2": 2}
 
 

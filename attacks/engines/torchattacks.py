@@ -10,6 +10,8 @@ from torch import Tensor
 from robustbench_med.attacks.engines.one_tensor import OneTensor, Run, through
 from robustbench_med.attacks.view import RefusedError, Streams, Threat, View
 
+REVISION = 1
+
 
 def load() -> Any:
     """The library, or a refusal that tells how to get it."""
