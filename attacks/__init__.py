@@ -51,13 +51,10 @@ MINIMAL: dict[str, Callable[..., Minimal]] = {"cw": cw_minimal, "fab": fab_minim
 """Attacks that seek the smallest perturbation, whatever the radius."""
 UNSCALED: dict[str, Callable[..., Minimal | Ray]] = {"fgsm": fgsm_ray, **MINIMAL}
 """What comes before the radius in an attack that asks for it only at its end: `(...) -> found`, then `found.within(view, x, threat)`."""
-SHIPPED = dict(ATTACKS)
 
 
 def radius_free(name: str, norm: str) -> bool:
     """Whether what is found does not depend on the radius, but for the proportions of several: one search serves a sweep."""
-    if ATTACKS.get(name) is not SHIPPED.get(name):
-        return False  # the user's own, under the name of one of these
     return name in UNSCALED and not (name == "cw" and norm == "Linf")  # its boxes start at the radius
 
 
@@ -116,7 +113,7 @@ def describe() -> list[dict[str, Any]]:
     """Name, first line of documentation (of its module, with the paper; of the user's own of the function), parameters of every attack."""
     rows = []
     for name, attack in ATTACKS.items():
-        told = inspect.getmodule(attack) if attack is SHIPPED.get(name) else attack
+        told = inspect.getmodule(attack) if attack.__module__.startswith(__name__) else attack
         summary = next(iter((inspect.getdoc(told) or "").splitlines()), "")
         rows.append({"name": name, "summary": summary, "parameters": parameters(name)})
     return rows

@@ -63,14 +63,15 @@ def load(name: str) -> Own:
         raise ValueError(f"{name}: name the function too, as in {name.rstrip(':')}:build")
     path = Path(file)
     try:
-        source, sha256 = path.read_bytes(), source_files.fingerprint(path)
+        files = source_files.imported(path.resolve())
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    sha256 = source_files.fingerprint(files)
     module_name = f"medrobust_own_{hashlib.sha256(f'{path.resolve()} {sha256}'.encode()).hexdigest()[:16]}"
     module = sys.modules.get(module_name)
     if module is None:
         try:
-            module = source_files.run(path, source, module_name)  # the very bytes that were hashed
+            module = source_files.run(path, files, module_name)  # the very bytes that were hashed
         except Exception as error:
             raise ValueError(f"{path} cannot be imported: {_told(error, path)}") from error
     found = getattr(module, function, None)

@@ -48,14 +48,14 @@ MODELS = {
 }
 
 
-_SHIPPED = dict(MODELS)
+_SHIPPED = frozenset(MODELS)
 
 
 def source_sha256(name: str) -> str:
     """Hash of the user's own code behind a model; empty where it is medrobust's (ValueError where a file cannot be used)."""
     if own.is_own(name):
         return own.load(name).source_sha256
-    return "" if MODELS[name] is _SHIPPED.get(name) else code.code_of(MODELS[name].build, f"model {name!r}") or ""
+    return "" if name in _SHIPPED else code.code_of(MODELS[name].build, f"model {name!r}") or ""
 
 
 def revisions(name: str) -> dict[str, int]:

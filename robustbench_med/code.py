@@ -16,6 +16,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
@@ -68,7 +69,7 @@ def revisions(thing: Any, what: str) -> dict[str, int]:
 def revisions_of_file(path: Path) -> dict[str, int]:
     """The same of a user's file and those it imports."""
     made = _Walk(str(path))
-    made.file(path.resolve(), None)
+    made.file(path.resolve(), {})
     return revised(made.ours)
 
 
@@ -192,11 +193,13 @@ class _Walk:
         ]
 
     def _module(self, module: ModuleType) -> list[str]:
-        if (path := source_files.own_file(module)) is not None:
-            self.file(path, module)
-        elif not hasattr(module, "__spec__") or module.__spec__ is None:
+        if (path := source_files.own_file(vars(module))) is not None:
+            self.file(path, vars(module))
+            return ["module", "" if path == self._first else module.__name__]
+        if not _shipped(vars(module)):
             raise self.refused(f"uses the module {module.__name__}, which was read from no file")
-        return ["module", "" if path == self._first else module.__name__]
+        self._note(module.__name__)
+        return ["module", module.__name__]
 
     def _function(self, function: FunctionType) -> list[str]:
         code, scope = function.__code__, function.__globals__
@@ -208,11 +211,11 @@ class _Walk:
         ]
         home = str(scope.get("__name__", ""))
         path = source_files.file_of_code(code, scope)
-        if _shipped(home) or (path is not None and not source_files.is_own(path)):
+        if _shipped(scope) or (path is not None and not source_files.is_own(path)):
             self._note(home)
             return ["shipped", home, code.co_qualname, *([] if _named(function) else held)]
         if path is not None:
-            self.file(path, sys.modules.get(home))
+            self.file(path, scope)
             rebound = source_files.parsed(path.read_bytes()).rebound
             return ["function", code.co_qualname, str(code.co_firstlineno), *held, *self._constants(code, scope, rebound)]
         try:
@@ -239,8 +242,8 @@ class _Walk:
             value = scope.get(name)
             if name.startswith("__") or name not in scope:
                 continue
-            if isinstance(value, ModuleType) and source_files.own_file(value) is not None:
-                set_there = source_files.parsed(Path(str(value.__file__)).read_bytes()).rebound
+            if isinstance(value, ModuleType) and (path := source_files.own_file(vars(value))) is not None:
+                set_there = source_files.parsed(path.read_bytes()).rebound
                 inside = _used(code, "LOAD_ATTR", "LOAD_METHOD") - set_there
                 found += [(f"{name}.{each}", getattr(value, each)) for each in sorted(inside) if hasattr(value, each)]
             else:
@@ -248,14 +251,13 @@ class _Walk:
         return [f"{name} {self.of(value)}" for name, value in found if _constant(value) or isinstance(value, FunctionType | type)]
 
     def _class(self, cls: type) -> list[str]:
-        if _shipped(cls.__module__) and _named(cls):
+        scope = _scope(cls)
+        if _shipped(scope) and _named(cls):
             self._note(cls.__module__)
             return ["shipped", cls.__module__, cls.__qualname__]
-        module = sys.modules.get(cls.__module__)
-        path = source_files.own_file(module)
-        if path is not None:
-            self.file(path, module)
-        members = [f"{name} {self.of(value)}" for name, value in sorted(self._members(cls, known=path is not None))]
+        if (path := source_files.own_file(scope)) is not None:
+            self.file(path, scope)
+        members = [f"{name} {self.of(value)}" for name, value in sorted(self._members(cls, known=path is not None), key=itemgetter(0))]
         return ["class", cls.__qualname__, *map(self.of, (type(cls), *cls.__bases__)), *members]
 
     def _members(self, cls: type, *, known: bool) -> Iterator[tuple[str, Any]]:
@@ -265,21 +267,18 @@ class _Walk:
             yield from ((f"{name} {each}", getattr(field, each)) for each in ("default", "default_factory"))
         for name, value in vars(cls).items():
             method = isinstance(value, FunctionType | staticmethod | classmethod | property)
-            generated = isinstance(value, FunctionType) and value.__code__.co_filename.startswith("<") and name.startswith("__")
-            if (method and not (generated and (dataclasses.is_dataclass(cls) or issubclass(cls, tuple)))) or (
-                not name.startswith(("__", "_abc_"))
-                and not isinstance(value, GetSetDescriptorType | MemberDescriptorType)
-                and (not known or _constant(value) or isinstance(value, type))
+            set_there = not name.startswith(("__", "_abc_")) and not isinstance(value, GetSetDescriptorType | MemberDescriptorType)
+            if (method and not _generated(cls, name, value)) or (
+                set_there and not method and (not known or _constant(value) or isinstance(value, type))
             ):
                 yield name, value
 
-    def file(self, path: Path, module: ModuleType | None) -> None:
-        """Notes a user's file and those that it imports; the folder they lie in does not matter."""
+    def file(self, path: Path, scope: source_files.Scope) -> None:
+        """Notes a user's file, of a module with these globals, and those that it imports; the folder they lie in does not matter."""
         self._first = self._first or path
-        own = path.stem if module is None or module.__spec__ is None else module.__name__
-        for name, other in source_files.imported(path, getattr(module, "__package__", None) or None).items():
-            shown = "" if other == self._first else name or own
-            self.files.add((shown, source_files.sha256_of(other, name or getattr(module, "__name__", ""))))
+        own = path.stem if scope.get("__spec__") is None else str(scope["__name__"])
+        for name, (other, sha256) in source_files.files_of(path, scope).items():
+            self.files.add(("" if other == self._first else name or own, sha256))
             if other.suffix == ".py":
                 self.ours |= _ours(source_files.dotted(other.read_bytes(), ""))
 
@@ -292,12 +291,25 @@ def _constant(value: Any) -> bool:
     return type(value) in PLAIN or (type(value) in (tuple, frozenset) and all(map(_constant, value)))
 
 
-def _shipped(module: str) -> bool:
-    """Whether a module comes with medrobust, Python or an installed package."""
-    loaded = sys.modules.get(module)
-    if loaded is None or module == "__main__" or getattr(loaded, "__spec__", None) is None:
+def _scope(cls: type) -> source_files.Scope:
+    """The globals of the module that a class was made in; of one beside a user's file its methods alone tell."""
+    scopes = [value.__globals__ for value in vars(cls).values() if isinstance(value, FunctionType)]
+    module = sys.modules.get(cls.__module__)
+    return next((scope for scope in scopes if scope.get("__name__") == cls.__module__), {} if module is None else vars(module))
+
+
+def _generated(cls: type, name: str, method: Any) -> bool:
+    """Whether Python wrote a method itself, of a data class or a named tuple: its fields tell all of it."""
+    made = dataclasses.is_dataclass(cls) or issubclass(cls, tuple)
+    return made and name.startswith("__") and isinstance(method, FunctionType) and inspect.unwrap(method).__code__.co_filename[0] == "<"
+
+
+def _shipped(scope: source_files.Scope) -> bool:
+    """Whether a module with these globals comes with medrobust, Python or an installed package."""
+    name = str(scope.get("__name__"))
+    if name == "__main__" or scope.get("__spec__") is None:
         return False
-    return module.partition(".")[0] == OURS or source_files.own_file(loaded) is None
+    return name.partition(".")[0] == OURS or source_files.own_file(scope) is None
 
 
 def _module_of(thing: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -103,7 +103,8 @@ def include(files: Sequence[Path], say: Callable[[str], None]) -> None:
         say: told in one line which file of code is run.
 
     Raises:
-        UserError: a file cannot be read or run, registers nothing, or registers what another of them did.
+        UserError: a file cannot be read or run, registers nothing, or what another of them did; or something stands under a name of
+            medrobust's, from here or elsewhere: its own parts ask for each other by name.
     """
     owners: dict[tuple[str, str], Path] = {}
     for file in dict.fromkeys(Path(file).resolve() for file in files):
@@ -112,38 +113,44 @@ def include(files: Sequence[Path], say: Callable[[str], None]) -> None:
             if key in owners:
                 raise UserError(f"{owners[key]} and {file} both register the {key[0]} {key[1]!r}; rename one of them")
             owners[key] = file
+    _check()
+
+
+def _check() -> None:
+    for kind, shipped in _SHIPPED.items():
+        if replaced := [name for name, thing in shipped.items() if _TABLES[kind].get(name) is not thing]:
+            raise UserError(f"the {kind} {replaced[0]!r} comes with medrobust and was replaced; give yours another name")
 
 
 def _include(path: Path, say: Callable[[str], None]) -> Made:
     try:
-        source, fingerprint = path.read_bytes(), source_files.fingerprint(path)
+        files = source_files.imported(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    known = _INCLUDED.get(path)
+    fingerprint, known = source_files.fingerprint(files), _INCLUDED.get(path)
     if known is not None and known.fingerprint == fingerprint and len(_standing(known)) == len(known.made):
         return known.made
     for kind, name in _standing(known) if known is not None else ():
-        if name in _SHIPPED[kind]:
-            _TABLES[kind][name] = _SHIPPED[kind][name]
-        else:
-            del _TABLES[kind][name]
+        del _TABLES[kind][name]
     say(f"running {path}: it is code, and runs with your rights")
-    before = dict(_registered())
+    before = {kind: dict(table) for kind, table in _TABLES.items()}
     try:
-        source_files.run(path, source, f"medrobust_include_{hashlib.sha256(f'{path} {fingerprint}'.encode()).hexdigest()[:16]}")
-    except KeyboardInterrupt:
-        raise
+        source_files.run(path, files, f"medrobust_include_{hashlib.sha256(f'{path} {fingerprint}'.encode()).hexdigest()[:16]}")
+        _check()
+        made = {
+            (kind, name): thing for kind, table in _TABLES.items() for name, thing in table.items() if before[kind].get(name) is not thing
+        }
+        if not made:
+            raise UserError("it registers no attack, loss or defence; see register_attack, register_loss and register_defense")
     except BaseException as error:
+        for kind, table in _TABLES.items():
+            table.clear()
+            table.update(before[kind])
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise UserError(f"{path} cannot be included: {_told(error, path)}") from error
-    made = {key: thing for key, thing in _registered() if before.get(key) is not thing}
-    if not made:
-        raise UserError(f"{path} registers no attack, loss or defence; see register_attack, register_loss and register_defense")
     _INCLUDED[path] = _Included(fingerprint, made)
     return made
-
-
-def _registered() -> Iterator[tuple[tuple[str, str], Any]]:
-    return (((kind, name), thing) for kind, table in _TABLES.items() for name, thing in table.items())
 
 
 def _standing(included: _Included) -> Collection[tuple[str, str]]:
@@ -161,4 +168,5 @@ def _told(error: BaseException, path: Path) -> str:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {' '.join(text.split())}" + (f" (line {line})" if line is not None else "")
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return f"{kind}{' '.join(text.split())}" + (f" (line {line})" if line is not None else "")

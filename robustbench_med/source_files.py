@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import contextlib
 import hashlib
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, ModuleSpec, SourceFileLoader
@@ -18,10 +20,17 @@ from typing import Any, NamedTuple
 OURS = "robustbench_med"
 _PACKAGE = [Path(__file__).resolve().parents[1] / name for name in (OURS, "attacks", "models", "reports")]
 _STANDARD = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
-_AS_RUN: dict[Path, str] = {}
-"""sha256 of what was run of each file that was run here."""
 _SEEN: dict[tuple[Path, int], tuple[object, str]] = {}
-"""The same of modules that Python imported, as first seen: by file and module (its spec, which a reload replaces)."""
+"""sha256 of modules that Python imported, as first seen: by file and module (its spec, which a reload replaces)."""
+Scope = Mapping[str, Any]
+"""The globals of a module."""
+
+
+class Source(NamedTuple):
+    """A file and what it held when it was read."""
+
+    path: Path
+    text: bytes
 
 
 class Parsed(NamedTuple):
@@ -75,24 +84,34 @@ def is_own(file: Path) -> bool:
     return next(root.glob("*.dist-info"), None) is None
 
 
-def imported(path: Path, package: str | None = None) -> dict[str, Path]:
+def imported(path: Path, package: str | None = None) -> dict[str, Source]:
     """The user's files that a file needs, by dotted name: itself as "", what it imports, what those import.
 
     Args:
+        path: absolute.
         package: of a module that Python imported as a part of a package; None: its imports are first looked for in its folder.
     """
     folder = path.parent if package is None else None
-    found, waiting = {"": path}, [(path, package or "")]
+    found = {"": Source(path, path.read_bytes())}
+    waiting = [("", package or "")]
     while waiting:
-        file, inside = waiting.pop()
-        if file.suffix not in SOURCE_SUFFIXES:
+        each, inside = waiting.pop()
+        if found[each].path.suffix not in SOURCE_SUFFIXES:
             continue
-        for name in dotted(file.read_bytes(), inside):
-            for each, other in _located(name, folder):
-                if each not in found and other != path:
-                    found[each] = other
-                    waiting.append((other, each if other.stem == "__init__" else each.rpartition(".")[0]))
+        for name in dotted(found[each].text, inside):
+            for other, file in _located(name, folder):
+                if other not in found and file != path:
+                    found[other] = Source(file, file.read_bytes())
+                    waiting.append((other, other if file.stem == "__init__" else other.rpartition(".")[0]))
     return found
+
+
+def fingerprint(files: Mapping[str, Source]) -> str:
+    """sha256 of a file; of one that imports others of the user's, of all their names and hashes."""
+    hashes = {name: hashlib.sha256(file.text).hexdigest() for name, file in files.items()}
+    if len(hashes) == 1:
+        return hashes[""]
+    return hashlib.sha256("\n".join(f"{name} {sha256}" for name, sha256 in sorted(hashes.items())).encode()).hexdigest()
 
 
 def _located(name: str, folder: Path | None) -> Iterator[tuple[str, Path]]:
@@ -139,41 +158,14 @@ def _in(folder: Path, name: str) -> tuple[Path | None, list[Path]]:
 # --- what was run ------------------------------------------------------------------------------------------------------------
 
 
-def sha256_of(file: Path, name: str = "") -> str:
-    """sha256 of a file as it was when it was run here (as module `name`), else as it is on disk."""
-    if file in _AS_RUN:
-        return _AS_RUN[file]
-    module = sys.modules.get(name)
-    if module is None or _file_of(module) != file:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    spec = getattr(module, "__spec__", None)
-    key = file, id(spec)
-    if key not in _SEEN:
-        _SEEN[key] = spec, hashlib.sha256(file.read_bytes()).hexdigest()
-    return _SEEN[key][1]
-
-
-def fingerprint(path: Path) -> str:
-    """sha256 of a file on disk; of a file that imports others of the user's, of all their names and hashes."""
-    files = imported(path.resolve())
-    hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
-    if len(hashes) == 1:
-        return hashes[""]
-    return hashlib.sha256("\n".join(f"{name} {sha256}" for name, sha256 in sorted(hashes.items())).encode()).hexdigest()
-
-
-def _file_of(module: ModuleType) -> Path | None:
-    file = getattr(module, "__file__", None)
-    return Path(file).resolve() if isinstance(file, str) else None
-
-
-def own_file(module: ModuleType | None) -> Path | None:
-    """The user's file that a module was read from; None where it is not the user's, or lies in no file."""
-    file = None if module is None else _file_of(module)
+def own_file(scope: Scope) -> Path | None:
+    """The user's file that a module with these globals was read from; None where it is not the user's, or lies in no file."""
+    told = scope.get("__file__")
+    file = Path(told).resolve() if isinstance(told, str) else None
     return file if file is not None and file.is_file() and is_own(file) else None
 
 
-def file_of_code(code: CodeType, scope: dict[str, Any]) -> Path | None:
+def file_of_code(code: CodeType, scope: Scope) -> Path | None:
     """The file that a code object with these globals was read from; None where there is none (a notebook, a prompt, `exec`)."""
     file, told = Path(code.co_filename), scope.get("__file__")
     if code.co_filename.startswith("<"):
@@ -183,62 +175,120 @@ def file_of_code(code: CodeType, scope: dict[str, Any]) -> Path | None:
     return file.resolve() if file.is_file() else None
 
 
+def files_of(path: Path, scope: Scope) -> dict[str, tuple[Path, str]]:
+    """The user's files behind a module with these globals, each with the sha256 of what was run of it: by dotted name, itself as ""."""
+    folder = _folder_of(scope)
+    found = {}
+    for name, (file, text) in imported(path, scope.get("__package__") or None).items():
+        if folder is not None and file in folder.texts:
+            text = folder.texts[file]
+        module = None if folder is not None else sys.modules.get(name or str(scope.get("__name__")))
+        sha256 = hashlib.sha256(text).hexdigest()
+        if module is not None and own_file(vars(module)) == file:
+            spec = getattr(module, "__spec__", None)
+            sha256 = _SEEN.setdefault((file, id(spec)), (spec, sha256))[1]
+        found[name] = file, sha256
+    return found
+
+
+def _folder_of(scope: Scope) -> _Folder | None:
+    theirs = scope.get("__builtins__")
+    owner = getattr(theirs.get("__import__"), "__self__", None) if isinstance(theirs, dict) else None
+    return owner if isinstance(owner, _Folder) else None
+
+
 # --- running -----------------------------------------------------------------------------------------------------------------
 
 
-class _Fresh(SourceFileLoader):
-    """Reads a source, never its bytecode: that knows times in seconds and sizes, and an edit may change neither."""
+class _Folder(MetaPathFinder):
+    """What a file of the user's imports from its folder: read when the file was, seen by nobody else, also when imported late."""
 
-    def get_code(self, fullname: str) -> CodeType:
-        source = self.get_data(self.path)
-        _AS_RUN[Path(self.path).resolve()] = hashlib.sha256(source).hexdigest()
-        return self.source_to_code(source, self.path)  # type: ignore[no-any-return]
+    def __init__(self, folder: Path, files: Mapping[str, Source]) -> None:
+        self.folder = folder
+        self.texts = {file.path: file.text for file in files.values() if file.path.is_relative_to(folder)}
+        names = [name for name, file in files.items() if name and file.path in self.texts]
+        self.names = {name[:end] for name in names for end in range(1, len(name) + 1) if f"{name}."[end] == "."}
+        self.modules: dict[str, ModuleType] = {}
+        self.opened = False
 
+    def builtins(self) -> dict[str, Any]:
+        """Builtins of a module that imports from here."""
+        return {**vars(builtins), "__import__": self.import_}
 
-class _Beside(MetaPathFinder):
-    """Finds modules in the folder of a file of the user's."""
+    def import_(self, name: str, *rest: Any, **more: Any) -> ModuleType:
+        """`__import__` in the folder's modules."""
+        with self.open():
+            return builtins.__import__(name, *rest, **more)
 
-    def __init__(self, folder: Path, *, namespaces: bool) -> None:
-        self.folder, self.namespaces = folder, namespaces
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """Its modules are what Python finds under their names, for as long as this lasts."""
+        if self.opened:
+            yield
+            return
+        others = {name: sys.modules.pop(name) for name in self.names if name in sys.modules}
+        sys.modules.update(self.modules)
+        sys.meta_path.insert(0, self)
+        self.opened = True
+        try:
+            yield
+        finally:
+            self.opened = False
+            sys.meta_path.remove(self)
+            self.modules = {name: sys.modules.pop(name) for name in self.names if name in sys.modules}
+            sys.modules.update(others)
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname.partition(".")[0] == OURS:
             return None
         for place in [str(self.folder)] if path is None else path:
-            if not Path(place).resolve().is_relative_to(self.folder):
-                continue
-            spec = FileFinder(place, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_Fresh, SOURCE_SUFFIXES)).find_spec(fullname)
-            if spec is None or (spec.origin is not None and not is_own(Path(spec.origin))):
-                continue
-            if spec.loader is not None or self.namespaces:
+            if Path(place).resolve().is_relative_to(self.folder) and (spec := self._spec(fullname, place)) is not None:
+                self.names.add(fullname)
                 return spec
         return None
 
+    def _spec(self, fullname: str, place: str) -> ModuleSpec | None:
+        finder = FileFinder(place, (ExtensionFileLoader, EXTENSION_SUFFIXES), (SourceFileLoader, SOURCE_SUFFIXES))
+        spec = finder.find_spec(fullname)
+        if spec is None or (spec.loader is None and fullname not in self.names):
+            return None  # a folder without modules of the file's: some package of this name is meant
+        if spec.origin is not None and not is_own(Path(spec.origin).resolve()):
+            return None
+        if isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Beside(fullname, spec.loader.path, self)
+        return spec
 
-def run(path: Path, source: bytes, name: str) -> ModuleType:
-    """Runs a user's file as the module `name`; what it imports from its folder is read anew. Whatever it raises goes through.
 
-    Later imports, inside its functions, find its folder too.
+class _Beside(SourceFileLoader):
+    """Runs a module as its folder read it, never its bytecode: that knows times in seconds and sizes, and an edit may change neither."""
+
+    def __init__(self, fullname: str, path: str, folder: _Folder) -> None:
+        super().__init__(fullname, path)
+        self.folder = folder
+
+    def get_code(self, fullname: str) -> CodeType:
+        file = Path(self.path).resolve()
+        return self.source_to_code(self.folder.texts.setdefault(file, file.read_bytes()), self.path)  # type: ignore[no-any-return]
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["__builtins__"] = self.folder.builtins()
+        super().exec_module(module)
+
+
+def run(path: Path, files: Mapping[str, Source], name: str) -> ModuleType:
+    """Runs a user's file as the module `name`, and what it imports from its folder, as `imported` read them.
+
+    Whatever the file raises goes through.
     """
     file = path.resolve()
+    folder = _Folder(file.parent, files)
     module = ModuleType(name)
-    module.__file__ = str(file)
-    beside = {name for name, other in imported(file).items() if name and other.is_relative_to(file.parent)}
-    beside |= {name[:end] for name in beside for end, letter in enumerate(name) if letter == "."}
-    kept = {each: sys.modules.pop(each) for each in beside if each in sys.modules}
-    finder = _Beside(file.parent, namespaces=False)
+    vars(module).update(__file__=str(file), __builtins__=folder.builtins())
     sys.modules[name] = module  # dataclasses look their module up
-    sys.meta_path.insert(0, finder)
-    if not any(isinstance(other, _Beside) and other.namespaces and other.folder == file.parent for other in sys.meta_path):
-        sys.meta_path.append(_Beside(file.parent, namespaces=True))
-    _AS_RUN[file] = hashlib.sha256(source).hexdigest()
     try:
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        with folder.open():
+            exec(compile(files[""].text, str(path), "exec"), vars(module))
     except BaseException:
         del sys.modules[name]
         raise
-    finally:
-        sys.meta_path.remove(finder)
-        theirs = {each: old for each, old in kept.items() if not isinstance(getattr(old.__spec__, "loader", None), _Fresh)}
-        sys.modules.update(theirs)  # what Python itself had imported stays what others see
     return module
