@@ -22,8 +22,28 @@ from robustbench_med.attacks import ATTACKS, LOSSES
 from robustbench_med.models.defenses import INFERENCE, NETWORK
 from robustbench_med.objectives import PGDAT, SCHEMES
 
-TINY = ["--model", "late", "--size", 32, "--model-param", "width=4", "--recipe", "steps=3", "--recipe", "batch_size=8"]
-SMALL = {"size": 32, "model_params": {"width": 4}, "recipe": {"steps": 3, "batch_size": 8}, "limit": 6, "eps": "64/255", "quiet": True}
+SHORT = ["--size", "32", "--recipe", "steps=3", "--recipe", "batch_size=8", "--recipe", "lr=0.05", "--limit", "6"]
+SMALL = {"size": 32, "recipe": {"steps": 3, "batch_size": 8, "lr": 0.05}, "limit": 6, "eps": "64/255", "quiet": True}
+MODEL = """
+import torch
+import helper
+
+class Net(torch.nn.Module):
+    def __init__(self, channels, class_counts):
+        super().__init__()
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(64 * sum(channels), n) for n in class_counts)
+    def forward(self, *xs):
+        return tuple(head(helper.features(xs)) for head in self.heads)
+
+def build(channels, class_counts):
+    return Net(channels, class_counts)
+"""
+HELPER = """
+import torch
+
+def features(xs):
+    return torch.cat([torch.nn.functional.adaptive_avg_pool2d(x, 8).flatten(1) for x in xs], 1)
+"""
 IDENTITY = "def mine(view, x, y, threat, streams):\n    return x\n"
 FGSM = (
     "def mine(view, x, y, threat, streams):\n"
@@ -75,6 +95,25 @@ def nothing_stays() -> Iterator[None]:
         for table in (ATTACKS, LOSSES, INFERENCE, NETWORK, SCHEMES, registration._INCLUDED):
             stack.enter_context(mock.patch.dict(table))  # type: ignore[arg-type]
         yield
+
+
+def write_own(folder: Path) -> None:
+    for name, text in (("attack", FGSM + REGISTER), ("defense", DEFENSE), ("objective", OBJECTIVE), ("model", MODEL), ("helper", HELPER)):
+        (folder / f"{name}.py").write_text(text)
+
+
+def tiny(folder: Path) -> list[object]:
+    """Options of a small quick victim: a linear model of the user's own, with a module beside it."""
+    write_own(folder)
+    return ["--model", f"{folder / 'model.py'}:build", *SHORT]
+
+
+def measured(folder: Path, attack: str, **given: Any) -> dict[str, Any]:
+    """The record of an attack on that victim."""
+    write_own(folder)
+    found = evaluate(f"{folder / 'model.py'}:build", attack, out=folder / "o", control=False, **{**SMALL, **given})
+    (record,) = found.records
+    return record
 
 
 def records(out: Path) -> dict[str, dict[str, Any]]:
@@ -129,36 +168,31 @@ def again(commands: list[str], tmp_path: Path, home: Path, *more: object) -> lis
 
 def test_an_attack_that_was_edited_is_computed_anew_and_one_that_was_not_is_not(tmp_path: Path) -> None:
     """The identity attack leaves robust accuracy at clean; as FGSM it must not keep that figure."""
-    mine, out = tmp_path / "mine.py", tmp_path / "o"
 
     def run(text: str) -> dict[str, Any]:
-        mine.write_text(text + REGISTER)
-        given = {**SMALL, "recipe": {"steps": 120, "batch_size": 8}, "limit": 24}
-        (record,) = evaluate("late", "mine", out=out, control=False, include=mine, **given).records
-        return record
+        (tmp_path / "mine.py").write_text(text + REGISTER)
+        return measured(tmp_path, "mine", include=tmp_path / "mine.py", recipe={"steps": 200, "batch_size": 32, "lr": 0.05}, limit=24)
 
     first = run(IDENTITY)
-    assert first["figures"]["robust"] == first["figures"]["clean"] > 0.5
+    assert first["figures"]["robust"] == first["figures"]["clean"] > 0.4
     assert re.fullmatch("[0-9a-f]{64}", first["spec"]["attack"]["code"])
     edited = run(FGSM)
     assert edited["figures"]["robust"] < first["figures"]["robust"] - 0.2
     assert run(IDENTITY) == first
-    assert len(of("mine", out)) == 2
+    assert len(of("mine", tmp_path / "o")) == 2
 
 
 def test_a_module_beside_an_attack_a_captured_value_and_a_version_are_in_its_identity(tmp_path: Path) -> None:
-    out = tmp_path / "o"
-    (tmp_path / "helper.py").write_text("SHARE = 0.1\n")
-    (tmp_path / "mine.py").write_text(f"import helper\n{FGSM.replace('view.steepest', 'helper.SHARE * view.steepest')}{REGISTER}")
+    (tmp_path / "shares.py").write_text("SHARE = 0.1\n")
+    (tmp_path / "mine.py").write_text(f"import shares\n{FGSM.replace('view.steepest', 'shares.SHARE * view.steepest')}{REGISTER}")
 
-    def hashes(**more: Any) -> set[str]:
-        found = evaluate("late", "mine", out=out, control=False, **{**SMALL, **more})
-        return {record["hash"] for record in found.records}
+    def hashed(**more: Any) -> str:
+        return str(measured(tmp_path, "mine", **more)["hash"])
 
-    first = hashes(include=tmp_path / "mine.py")
-    assert hashes(include=[str(tmp_path / "mine.py")]) == first
-    (tmp_path / "helper.py").write_text("SHARE = 0.9\n")
-    assert hashes(include=tmp_path / "mine.py") & first == set()
+    first = hashed(include=tmp_path / "mine.py")
+    assert hashed(include=[str(tmp_path / "mine.py")]) == first
+    (tmp_path / "shares.py").write_text("SHARE = 0.9\n")
+    assert hashed(include=tmp_path / "mine.py") != first
 
     def make(share: float) -> Any:
         def attack(view: Any, x: Any, y: Any, threat: Any, streams: Any) -> Any:
@@ -169,19 +203,19 @@ def test_a_module_beside_an_attack_a_captured_value_and_a_version_are_in_its_ide
     found = []
     for share in (0.1, 0.2, 0.1):
         ATTACKS["mine"] = make(share)
-        found.append(hashes())
+        found.append(hashed())
     assert found[0] == found[2] != found[1]
     for version in ("1", "2"):
         register_attack("mine", make(0.1), version=version)
-        found.append(hashes())
-    assert len({frozenset(each) for each in found}) == 4
+        found.append(hashed())
+    assert len(set(found)) == 4
 
 
 def test_an_own_loss_is_a_value_of_the_parameter_and_in_the_identity(tmp_path: Path) -> None:
     text = "def lead(z, y):\n    return -z.gather(1, y[:, None])[:, 0]\n"
     text += "from robustbench_med import register_loss\nregister_loss('lead', lead)\n"
     (tmp_path / "losses.py").write_text(text)
-    run = ["run", *TINY, "--limit", 8, "--attack", "fgsm", "--attack-param", "loss=lead", "--no-control", "--out", tmp_path / "o"]
+    run = ["run", *tiny(tmp_path), "--attack", "fgsm", "--attack-param", "loss=lead", "--no-control", "--out", tmp_path / "o"]
     assert "loss must be one of ce, margin, dlr" in refused(medrobust(*run, check=2))
     medrobust(*run, "--include", tmp_path / "losses.py")
     (first,) = records(tmp_path / "o").values()
@@ -196,10 +230,10 @@ def test_what_comes_with_medrobust_cannot_be_replaced(tmp_path: Path, monkeypatc
     """Its signs and ensembles ask for each other by name: they would be what nobody knows."""
     (tmp_path / "mine.py").write_text(f"{IDENTITY}from robustbench_med.attacks import ATTACKS\nATTACKS['fgsm'] = mine\n")
     with pytest.raises(UserError, match=r"mine\.py cannot be included: the attack 'fgsm' comes with medrobust and was replaced"):
-        evaluate("late", "fgsm", out=tmp_path / "o", include=tmp_path / "mine.py", **SMALL)
+        measured(tmp_path, "fgsm", include=tmp_path / "mine.py")
     monkeypatch.setitem(LOSSES, "ce", lambda z, y: z[:, 0])  # what the file did was undone; so only this stands in the way
     with pytest.raises(UserError, match="the loss 'ce' comes with medrobust"):
-        evaluate("late", "fgsm", out=tmp_path / "o", **SMALL)
+        measured(tmp_path, "fgsm")
 
 
 EDITED = [  # kind, name of the defence, what is edited, whether it is trained anew
@@ -212,30 +246,18 @@ EDITED = [  # kind, name of the defence, what is edited, whether it is trained a
 
 def test_a_defence_that_was_edited_is_another_victim_in_a_new_process(tmp_path: Path, home: Path) -> None:
     """Trained anew where it changes the training; one at inference keeps the checkpoint of the undefended victim."""
-    commands = []
+    commands, victim = [], tiny(tmp_path)
     for number, (text, name, _, _, _) in enumerate(EDITED):
         (tmp_path / f"mine{number}.py").write_text(text)
-        run = [
-            "run",
-            *TINY,
-            "--limit",
-            6,
-            "--attack",
-            "fgsm",
-            "--no-control",
-            "--defense",
-            name,
-            "--include",
-            tmp_path / f"mine{number}.py",
-        ]
-        commands.append(shlex.join(map(str, ["medrobust", *run, "--out", tmp_path / f"o{number}"])))
+        given = ["--attack", "fgsm", "--no-control", "--defense", name, "--include", tmp_path / f"mine{number}.py"]
+        commands.append(shlex.join(map(str, ["medrobust", "run", *victim, *given, "--out", tmp_path / f"o{number}"])))
     again(commands, tmp_path, home)
     assert all("done before" in said for said in again(commands, tmp_path, home))
     for number, (text, _, old, new, _) in enumerate(EDITED):
         (tmp_path / f"mine{number}.py").write_text(text.replace(old, new))
     for number, (said, (_, name, _, _, trained)) in enumerate(zip(again(commands, tmp_path, home), EDITED, strict=True)):
         assert "done before" not in said
-        assert ("training late" in said) == trained
+        assert ("training model.py" in said) == trained
         found = records(tmp_path / f"o{number}").values()
         assert len({record["spec"]["victim"]["code"][name] for record in found}) == 2
     sidecars = [json.loads(path.read_text())["training"] for path in (home / "checkpoints").glob("*.json")]
@@ -244,46 +266,19 @@ def test_a_defence_that_was_edited_is_another_victim_in_a_new_process(tmp_path: 
 
 # --- the command of a record runs again as it stands -------------------------------------------------------------------------
 
-MODEL = """
-import torch
-import helper
-
-class Net(torch.nn.Module):
-    def __init__(self, channels, class_counts):
-        super().__init__()
-        self.heads = torch.nn.ModuleList(torch.nn.Linear(2 * len(channels), n) for n in class_counts)
-    def forward(self, *xs):
-        return tuple(head(helper.features(xs)) for head in self.heads)
-
-def build(channels, class_counts):
-    return Net(channels, class_counts)
-"""
-HELPER = """
-import torch
-
-def features(xs):
-    return torch.cat([f for x in xs for f in (x.mean((1, 2, 3))[:, None], x.amax((1, 2, 3))[:, None])], 1)
-"""
-
-
-def write_own(folder: Path) -> None:
-    for name, text in (("attack", FGSM + REGISTER), ("defense", DEFENSE), ("objective", OBJECTIVE), ("model", MODEL), ("helper", HELPER)):
-        (folder / f"{name}.py").write_text(text)
-
-
-LATE = ["--model", "late", "--model-param", "width=4"]
-SHORT = ["--size", "32", "--recipe", "steps=3", "--recipe", "batch_size=8", "--limit", "6", "--no-control"]
+OWN = ["--model", "model.py:build"]
 GIVEN = {
-    "own attack": [*LATE, "--attack", "mine", "--include", "attack.py", "--include", "objective.py"],
-    "own defences": [*LATE, "--attack", "fgsm", "--defense", "halved+contrast", "--defense-param", "strength=0.3", "--include", "objective.py",
-                     "--include", "defense.py", "--include", "attack.py"],
-    "own model with a helper, pairing by path": ["--model", "model.py:build", "--attack", "fgsm", "--data", "heads.yaml+chests.yaml",
-                                                 "--data-root", ".", "--preprocess", "fit=pad", "--recipe", "clip_norm=null"],
-    "own source, fold of a card by path": [*LATE, "--attack", "transfer", "--attack-param", "steps=2", "--source", "model.py:build",
-                                           "--data", "heads.yaml", "--data-root", ".", "--folds", "2", "--fold", "1"],
-    "draws, seeds, radii": [*LATE, "--attack", "pgd", "--attack-param", "steps=2", "--batch-draws", "2", "--eps", "mri=8/255,xray=0", "--norm",
-                            "L2", "--train-seed", "1", "--seed", "2", "--draws", "3", "--target-task", "1"],
-    "own weights": [*LATE, "--attack", "fgsm", "--checkpoint", "weights.safetensors"],
+    "own attack": [*OWN, "--attack", "mine", "--include", "attack.py", "--include", "objective.py"],
+    "own defences": [*OWN, "--attack", "fgsm", "--defense", "halved+contrast", "--defense-param", "strength=0.3",
+                     "--include", "objective.py", "--include", "defense.py", "--include", "attack.py"],
+    "pairing by path": [*OWN, "--attack", "fgsm", "--data", "heads.yaml+chests.yaml", "--data-root", ".", "--preprocess", "fit=pad",
+                        "--recipe", "clip_norm=null"],
+    "own source, fold of a card by path": ["--model", "late", "--model-param", "width=4", "--attack", "transfer", "--attack-param",
+                                           "steps=2", "--source", "model.py:build", "--data", "heads.yaml", "--data-root", ".", "--folds",
+                                           "2", "--fold", "1"],
+    "draws, seeds, radii": [*OWN, "--attack", "pgd", "--attack-param", "steps=2", "--batch-draws", "2", "--eps", "mri=8/255,xray=0",
+                            "--norm", "L2", "--train-seed", "1", "--seed", "2", "--draws", "3", "--target-task", "1"],
+    "own weights": [*OWN, "--attack", "fgsm", "--checkpoint", "weights.safetensors"],
 }  # fmt: skip
 NEEDED = {"own attack": {"attack.py"}, "own defences": {"objective.py", "defense.py"}}
 
@@ -293,11 +288,11 @@ def test_a_records_command_makes_the_same_record_in_another_folder_and_process(d
     shutil.copytree(drawn_root, work)
     write_own(work)
     monkeypatch.chdir(work)
-    medrobust("train", *TINY, "--out", "trained")
+    medrobust("train", *OWN, *SHORT[:-2], "--out", "trained")
     shutil.copy(next(Path("trained").glob("*.safetensors")), "weights.safetensors")
     found = {}
     for number, (what, given) in enumerate(GIVEN.items()):
-        medrobust("run", *SHORT, *given, "--out", f"o{number}", "--quiet")
+        medrobust("run", *SHORT, *given, "--no-control", "--out", f"o{number}")
         (found[what],) = records(work / f"o{number}").values()
     merged = tmp_path / "all"
     for number in range(len(GIVEN)):
@@ -315,9 +310,9 @@ def test_a_sidecars_command_makes_the_same_training_in_another_folder_and_proces
     shutil.copytree(drawn_root, work)
     write_own(work)
     monkeypatch.chdir(work)
-    short = ["--size", "32", "--recipe", "steps=3", "--recipe", "batch_size=8"]
-    medrobust("train", *LATE, *short, "--defense", "halved", "--include", "objective.py", "--recipe", "clip_norm=null", "--out", "t")
-    medrobust("train", "--model", "model.py:build", *short, "--data", "heads.yaml+chests.yaml", "--data-root", ".", "--out", "t")
+    short = SHORT[:-2]
+    medrobust("train", *OWN, *short, "--defense", "halved", "--include", "objective.py", "--recipe", "clip_norm=null", "--out", "t")
+    medrobust("train", *OWN, *short, "--data", "heads.yaml+chests.yaml", "--data-root", ".", "--out", "t")
     sidecars = {path.name: json.loads(path.read_text()) for path in (work / "t").glob("*.json")}
     again([sidecar["command"] for sidecar in sidecars.values()], tmp_path, tmp_path / "another home", "--out", work / "again")
     assert len(sidecars) == 2
@@ -327,38 +322,36 @@ def test_a_sidecars_command_makes_the_same_training_in_another_folder_and_proces
 
 
 def test_a_helper_beside_an_own_model_is_part_of_the_victim(tmp_path: Path) -> None:
-    write_own(tmp_path)
-    run = ["run", "--model", f"{tmp_path / 'model.py'}:build", *TINY[2:4], *TINY[6:], "--limit", 6, "--attack", "fgsm", "--no-control",
-           "--out", tmp_path / "o"]  # fmt: skip
-    assert "training model.py:build" in medrobust(*run).stderr
-    assert "done before" in medrobust(*run).stderr
-    (tmp_path / "helper.py").write_text(HELPER.replace("amax", "amin"))
-    assert "training model.py:build" in medrobust(*run).stderr
-    assert len({r["spec"]["victim"]["source_sha256"] for r in records(tmp_path / "o").values()}) == 2
+    first = measured(tmp_path, "fgsm")
+    assert measured(tmp_path, "fgsm") == first
+    with mock.patch.dict(globals(), HELPER=HELPER.replace("avg_pool", "max_pool")):
+        other = measured(tmp_path, "fgsm")
+    assert len({record["spec"]["victim"]["source_sha256"] for record in (first, other)}) == 2
+    assert len({record["spec"]["victim"]["weights_sha256"] for record in (first, other)}) == 2
 
 
 # --- files, names, every command -------------------------------------------------------------------------------------------
 
 
 def test_every_command_takes_include_and_a_run_file_does(tmp_path: Path) -> None:
-    write_own(tmp_path)
-    include = ["--include", tmp_path / "defense.py"]
-    medrobust("compare", *TINY, "--limit", 4, "--attack", "fgsm", "--defense", "contrast", *include, "--out", tmp_path / "c")
+    victim, include = tiny(tmp_path), ["--include", tmp_path / "defense.py"]
+    said = medrobust("compare", *victim, "--attack", "fgsm", "--defense", "contrast", *include, "--out", tmp_path / "c").stderr
+    assert f"running {tmp_path / 'defense.py'}: it is code" in " ".join(said.split())
     assert "contrast" in (tmp_path / "c" / "compare.md").read_text()
-    medrobust("diagnose", *TINY, "--limit", 2, "--steps", 2, "--queries", 2, "--defense", "contrast", *include, "--out", tmp_path / "d")
-    assert json.loads((tmp_path / "d" / "diagnostics.json").read_text())[0]["model"] == "late+contrast"
-    medrobust("certify", *TINY, "--limit", 2, "--n0", 2, "--n", 4, "--defense", "input-noise+contrast", *include, "--out", tmp_path / "f")
+    medrobust("diagnose", *victim, "--steps", 2, "--queries", 2, "--defense", "contrast", *include, "--out", tmp_path / "d")
+    assert json.loads((tmp_path / "d" / "diagnostics.json").read_text())[0]["model"] == "model.py:build+contrast"
+    medrobust("certify", *victim, "--n0", 2, "--n", 4, "--defense", "input-noise+contrast", *include, "--out", tmp_path / "f")
     certificate = json.loads(next((tmp_path / "f" / "certificates").glob("*.json")).read_text())
     assert certificate["spec"]["victim"]["code"].keys() == {"contrast"}
-    run = {"model": "late", "attack": "mine", "size": 32, "model_params": {"width": 4}, "recipe": {"steps": 3, "batch_size": 8}, "limit": 4,
-           "include": [str(tmp_path / "attack.py")], "control": False}  # fmt: skip
+    run = {"model": victim[1], "attack": "mine", **SMALL, "include": str(tmp_path / "attack.py"), "control": False}
+    del run["quiet"]
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
     medrobust("run", "--config", tmp_path / "run.yaml", "--out", tmp_path / "r")
     assert len(of("mine", tmp_path / "r")) == 1
 
 
 def test_an_unknown_name_tells_of_include(tmp_path: Path) -> None:
-    run = ["run", *TINY, "--limit", 4, "--out", tmp_path / "o"]
+    run = ["run", "--model", "late", "--out", tmp_path / "o"]
     assert "unknown attack 'mine'" in (line := refused(medrobust(*run, "--attack", "mine", check=2)))
     assert "--include FILE.py" in line
     assert "--include FILE.py" in refused(medrobust(*run, "--defense", "contrast", check=2))
@@ -392,14 +385,14 @@ def test_a_file_that_cannot_be_included_is_one_line_and_exit_code_2(text, messag
     mine = tmp_path / "mine.py"
     if text is not None:
         mine.write_text(text)
-    line = refused(medrobust("run", *TINY, "--limit", 4, "--attack", "mine", "--include", mine, "--out", tmp_path / "o", check=2))
+    line = refused(medrobust("run", "--model", "late", "--attack", "mine", "--include", mine, "--out", tmp_path / "o", check=2))
     assert message in line
     assert not (tmp_path / "o" / "records").exists()
 
 
 def test_an_interrupt_in_an_included_file_is_an_interrupt(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("raise KeyboardInterrupt")
-    medrobust("run", *TINY, "--include", tmp_path / "mine.py", "--out", tmp_path / "o", check=130)
+    medrobust("run", "--model", "late", "--include", tmp_path / "mine.py", "--out", tmp_path / "o", check=130)
 
 
 def test_two_files_that_register_one_name_are_refused_and_a_renamed_attack_is_gone(tmp_path: Path) -> None:
