@@ -6,12 +6,14 @@ Nothing here knows of models, data sets or the harness. An attack is a function
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
+from robustbench_med import code
 from robustbench_med.attacks import engines
 from robustbench_med.attacks.apgd import apgd, apgd_t
 from robustbench_med.attacks.autoattack import VERSIONS, autoattack, chosen, members
@@ -59,8 +61,8 @@ def radius_free(name: str, norm: str) -> bool:
 
 UNTARGETED = ("noise", "apgd-t", "autoattack")
 """Attacks that cannot aim at a class of the user's."""
-CHOICES: dict[str, tuple[str, ...]] = {"loss": tuple(LOSSES), "keep": ("best", "last"), "version": VERSIONS}
-"""What parameters of the native attacks may be; each engine has its own."""
+CHOICES: dict[str, Mapping[str, Any] | tuple[str, ...]] = {"loss": LOSSES, "keep": ("best", "last"), "version": VERSIONS}
+"""What parameters of the native attacks may be, losses of the user's among them; each engine has its own."""
 POSITIVE = (
     "steps",
     "restarts",
@@ -88,12 +90,32 @@ def parameters(name: str, engine: str = "native") -> dict[str, Any]:
     return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY and p.name != "sources"}
 
 
+def revision(name: str, engine: str = "native") -> dict[str, int]:
+    """Revisions of an attack's file and of those that it is made of (`REVISION` in each), by the file's name.
+
+    Of an attack of the user's those of medrobust's files that it imports. Raise a `REVISION` whenever results may change.
+    """
+    return code.revisions(ENGINES[engine][name], f"attack {name!r}") | code.revisions(View, "the view")
+
+
+def attack_code(name: str, params: Mapping[str, Any], engine: str = "native") -> str | None:
+    """sha256 of the user's own code in an attack with these parameters: its function's and its loss's; None where all is medrobust's.
+
+    Raises:
+        UserError: code that cannot be told, see `robustbench_med.code`.
+    """
+    loss = LOSSES.get(params.get("loss", "")) if engine == "native" else None
+    own = code.code_of(ENGINES[engine][name], f"attack {name!r}")
+    of_loss = None if loss is None else code.code_of(loss, f"loss {params['loss']!r}")
+    return own if of_loss is None else hashlib.sha256(f"{own} {of_loss}".encode()).hexdigest()
+
+
 def describe() -> list[dict[str, Any]]:
-    """Name, first line of the docstring of its module (with the paper), and parameters of every attack."""
+    """Name, first line of documentation (of its module, with the paper; of the user's own of the function), parameters of every attack."""
     rows = []
     for name, attack in ATTACKS.items():
-        module = inspect.getmodule(attack)
-        summary = (inspect.getdoc(module) or "").splitlines()[0]
+        told = inspect.getmodule(attack) if attack.__module__.startswith(__name__) else attack
+        summary = next(iter((inspect.getdoc(told) or "").splitlines()), "")
         rows.append({"name": name, "summary": summary, "parameters": parameters(name)})
     return rows
 
@@ -165,6 +187,7 @@ __all__ = [
     "Streams",
     "Threat",
     "View",
+    "attack_code",
     "complete",
     "derive_seed",
     "describe",
@@ -172,6 +195,7 @@ __all__ = [
     "parameters",
     "radius_free",
     "ran",
+    "revision",
     "scaled_size",
     "seeded",
     "takes_generators",

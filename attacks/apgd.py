@@ -12,6 +12,7 @@ from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import Objective, RefusedError, Threat, View, named, of_standing
 
+REVISION = 1
 MOMENTUM = 0.75  # alpha of eq. 3
 
 

@@ -15,6 +15,7 @@ from robustbench_med.attacks.square import square
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import RefusedError, Threat, View
 
+REVISION = 1
 VERSIONS = ("auto", "standard", "rand", "few-class")
 MEMBERS: dict[str, Callable[..., Tensor]] = {"apgd": apgd, "apgd-t": apgd_t, "fab": fab, "square": square}
 

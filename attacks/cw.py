@@ -10,6 +10,7 @@ from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import Objective, Threat, View
 
+REVISION = 1
 B1, B2 = 0.9, 0.999  # Adam
 FINAL_PACE = 0.01  # of lr, at the last step: one step of 0.01 in every pixel of a large image is longer than many a perturbation
 

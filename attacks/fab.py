@@ -13,6 +13,7 @@ from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import Norm, Objective, Threat, View, standing
 
+REVISION = 1
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
 
 

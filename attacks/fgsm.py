@@ -11,6 +11,8 @@ from torch import Tensor
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import Threat, View
 
+REVISION = 1
+
 
 @dataclass(frozen=True)
 class Ray:

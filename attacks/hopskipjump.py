@@ -11,6 +11,8 @@ from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import RefusedError, Threat, View, standing
 
+REVISION = 1
+
 
 class Decision(nn.Module):
     """(B, D) in u, the perturbed sample over the proportions of the radii -> two logits: still standing, broken."""

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+REVISION = 1
 Loss = Callable[[Tensor, Tensor], Tensor]
 SMALLEST_GAP = 1e-12  # between the logits that DLR divides by
 DLR_TARGETED = "dlr-targeted"

@@ -8,6 +8,8 @@ from robustbench_med.attacks.pgd import ascend
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import Threat, View
 
+REVISION = 1
+
 
 def mim(
     view: View,

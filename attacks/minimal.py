@@ -10,6 +10,8 @@ from torch import Tensor
 
 from robustbench_med.attacks.view import Threat, View
 
+REVISION = 1
+
 
 @dataclass(frozen=True)
 class Minimal:

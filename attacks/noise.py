@@ -7,6 +7,8 @@ from torch import Tensor
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import Threat, View
 
+REVISION = 1
+
 
 def noise(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams) -> Tensor:
     """One point drawn uniformly from the ball around each sample; looks at neither the victim nor the labels."""

@@ -8,6 +8,8 @@ from torch import Tensor
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import Objective, Threat, View, named
 
+REVISION = 1
+
 
 def pgd(
     view: View,

@@ -11,6 +11,7 @@ from torch import Tensor
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import Segment, Threat, View, named, standing
 
+REVISION = 1
 AHEAD = 16
 """Candidates scored at once while fewer samples than that are left: a small batch costs little more than one sample."""
 SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: where the patch's area halves

@@ -11,6 +11,8 @@ from robustbench_med.attacks.pgd import Contest, pgd
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import Threat, View
 
+REVISION = 1
+
 
 def transfer(
     view: View,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from robustbench_med.attacks.losses import LOSSES, over_tasks
 from robustbench_med.attacks.streams import Draws, Streams
 
+REVISION = 1
 Norm = Literal["Linf", "L2"]
 Objective = Callable[[Sequence[Tensor], Tensor], Tensor]
 """(logits of all tasks, y (B, T)) -> what to ascend, (B,)."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from robustbench_med.models.mail import BN_EPS, DROPOUT, Gate, SameConv2d, dense, pad_same
 
+REVISION = 1
 POOLS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda x: x.amin((2, 3)),
     lambda x: x.mean((2, 3)),

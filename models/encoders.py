@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from monai.networks.nets import DenseNet, EfficientNet, ResNet, ViT
 from torch import Tensor, nn
 
+REVISION = 1
 SMALL = 32
 """Images of this many pixels and below get a stem that keeps their resolution: the usual one would leave one position at the end."""
 

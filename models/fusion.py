@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from robustbench_med.models import encoders
 from robustbench_med.models.mail import Gate
 
+REVISION = 1
+
 
 def standardise(x: Tensor) -> Tensor:
     """[0, 1] -> [-1, 1], inside the model, so that attacks work in pixel space."""

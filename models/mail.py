@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from scipy.fft import dct
 from torch import Tensor, nn
 
+REVISION = 1
 BN_EPS = 1e-3
 DROPOUT = 0.25
 

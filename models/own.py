@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import sys
 import traceback
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from robustbench_med import source_files
 from robustbench_med.models import trial
 
 PREFIX = "medrobust_own_"
@@ -26,7 +26,8 @@ class Own:
 
     Attributes:
         label: file name and function, what tables call it; the folder does not matter.
-        source_sha256: hash of the file; part of every specification, so that an edited file is another victim.
+        source_sha256: hash of the file and of the user's files that it imports; part of every specification, so that an edited file
+            is another victim.
     """
 
     build: Callable[..., nn.Module]
@@ -65,24 +66,19 @@ def load(name: str) -> Own:
         raise ValueError(f"{name}: name the function too, as in {name.rstrip(':')}:build")
     path = Path(file)
     try:
-        source = path.read_bytes()
+        files = source_files.imported(path.resolve())
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    sha256 = hashlib.sha256(source).hexdigest()
+    sha256 = source_files.fingerprint(files)
     module_name = f"{PREFIX}{hashlib.sha256(f'{path.resolve()} {sha256}'.encode()).hexdigest()[:16]}"
     module = sys.modules.get(module_name)
     if module is None:
-        module = types.ModuleType(module_name)
-        module.__file__ = str(path)
-        sys.modules[module_name] = module  # dataclasses look their module up
         trial.tell(f"running the code in {path} (sha256 {sha256[:12]}), as you: it may do whatever you may")
         try:
-            exec(compile(source, str(path), "exec"), module.__dict__)  # the very bytes that were hashed
+            module = source_files.run(path, files, module_name)  # the very bytes that were hashed
         except KeyboardInterrupt:
-            del sys.modules[module_name]
             raise
         except BaseException as error:  # `sys.exit()` in a file is no end of the run
-            del sys.modules[module_name]
             raise ValueError(f"{path} cannot be imported: {trial.told(error, path)}") from error
     found = getattr(module, function, None)
     if not callable(found):
@@ -117,5 +113,6 @@ def build(own: Own, channels: Sequence[int], class_counts: Sequence[int], parame
 def mishap(error: BaseException) -> str | None:
     """An error that came through a user's file in one line, with the file; None where it did not."""
     files = {m.__file__ for name, m in list(sys.modules.items()) if name.startswith(PREFIX)}
-    through = [frame.filename for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    frames = traceback.extract_tb(error.__traceback__)
+    through = [frame.filename for frame in frames if str(Path(frame.filename).resolve()) in files]
     return f"{through[-1]} raised {trial.told(error, Path(through[-1]))}" if through else None

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from torch import nn
 
+from robustbench_med import code
 from robustbench_med.models import own
 from robustbench_med.models.drifa_net import DRIFANet
 from robustbench_med.models.fusion import GMU, LMF, CrossAttention, EarlyFusion, LateFusion, MMTMFusion, Unimodal
@@ -45,6 +46,23 @@ MODELS = {
     "cross-attention": Entry(CrossAttention, "Token cross-attention", "arXiv 1906.00295"),
     "unimodal": Entry(Unimodal, "No fusion, the control", "arXiv 1512.03385"),
 }
+
+
+_SHIPPED = frozenset(MODELS)
+
+
+def source_sha256(name: str) -> str:
+    """Hash of the user's own code behind a model; empty where it is medrobust's (ValueError where a file cannot be used)."""
+    if own.is_own(name):
+        return own.load(name).source_sha256
+    return "" if name in _SHIPPED else code.code_of(MODELS[name].build, f"model {name!r}") or ""
+
+
+def revisions(name: str) -> dict[str, int]:
+    """Revisions of medrobust's files that a model is made of, by the file's name; of the user's own those that it imports."""
+    if own.is_own(name):
+        return code.revisions_of_file(own.load(name).path)
+    return code.revisions(MODELS[name].build, f"model {name!r}")
 
 
 def parameters(name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from robustbench_med.models.mail import BN_EPS, EMCAM, EMILA, ERLA, MAIL, SameConv2d, pad_same
 
+REVISION = 1
 RPF_L2 = 1e-4
 
 

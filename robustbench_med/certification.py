@@ -24,6 +24,7 @@ from robustbench_med.models.defenses.randomised import InputNoise
 from robustbench_med.naming import canonical_hash
 from robustbench_med.paths import writable_folder
 from robustbench_med.plan import check_names, sample_limit
+from robustbench_med.registration import include
 from robustbench_med.runner import Victim, Victims, identity, one_gradient
 from robustbench_med.spec import Cell, RunSpec, cells
 from robustbench_med.store import CERTIFICATES, Record, Store
@@ -43,6 +44,7 @@ def certify(spec: RunSpec, job: Job, *, sigmas: Sequence[float] = (), n0: int, n
     Raises:
         UserError: as `runner.run`; a defence without Gaussian noise directly on the input; before any training.
     """
+    include(spec.include, job.display.say)
     spec = spec.model_copy(update={"data": on_disk(spec.data, job), "attack": ["pgd"], "control": False})  # a cell a victim
     levels = [spec.model_copy(update={"defense_params": {**spec.defense_params, "sigma": sigma}}) for sigma in dict.fromkeys(sigmas)]
     for level in levels or [spec]:

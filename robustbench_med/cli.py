@@ -33,6 +33,7 @@ from robustbench_med.cli_options import (
     Draws,
     Fold,
     Folds,
+    Include,
     MLflow,
     ModelParams,
     Models,
@@ -149,6 +150,7 @@ def run(
     config: Annotated[
         Path | None, typer.Option(help="YAML run file with these options as keys; options given here win.", rich_help_panel=WHERE)
     ] = None,
+    include: Include = [],
     out: Out = Path("reports"),
     device: Device = "auto",
     batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto: halves when memory runs out.", rich_help_panel=WHERE)] = "auto",
@@ -211,6 +213,7 @@ def run(
         "target": target,
         "cross_modal": cross_modal,
         "batch_draws": batch_draws,
+        "include": include or None,
     }
     chosen = spec.load_config(config) if config else {}
     chosen |= {key: value for key, value in given.items() if value is not None}
@@ -259,6 +262,7 @@ def train(
         ),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.", rich_help_panel=WHAT)] = False,
+    include: Include = [],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Also copy weights and sidecar into this folder.", rich_help_panel=WHERE)
     ] = None,
@@ -300,6 +304,7 @@ def train(
                 "recipe": spec.assignments(recipe),
                 "half": half,
                 "checkpoint": checkpoint,
+                "include": include,
             },
             "train",
         ),

@@ -18,6 +18,7 @@ from robustbench_med.cli_options import (
     DataRoot,
     DefenseParams,
     Device,
+    Include,
     ModelParams,
     Models,
     Out,
@@ -67,6 +68,7 @@ def certify(
     defense_param: DefenseParams = [],
     whole_range: WholeRange = None,
     recipe: RecipeParams = [],
+    include: Include = [],
     out: Out = Path("reports"),
     device: Device = "auto",
     batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto.", rich_help_panel=WHERE)] = "auto",
@@ -113,6 +115,7 @@ def certify(
         "preprocessing": spec.assignments(preprocess),
         "model_params": spec.assignments(model_param),
         "recipe": spec.assignments(recipe),
+        "include": include,
     }
     display = make_display(quiet)
     job = Job(

@@ -23,6 +23,7 @@ from robustbench_med.cli_options import (
     Device,
     Fold,
     Folds,
+    Include,
     ModelParams,
     Models,
     Out,
@@ -69,6 +70,7 @@ def compare(
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
     checkpoint: Checkpoint = None,
+    include: Include = [],
     out: Out = Path("reports"),
     device: Device = "auto",
     batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto.", rich_help_panel=WHERE)] = "auto",
@@ -120,6 +122,7 @@ def compare(
         "model_params": spec.assignments(model_param),
         "recipe": spec.assignments(recipe),
         "checkpoint": checkpoint,
+        "include": include,
     }
     display = make_display(quiet)
     job = Job(

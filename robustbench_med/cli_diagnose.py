@@ -22,6 +22,7 @@ from robustbench_med.cli_options import (
     Draws,
     Fold,
     Folds,
+    Include,
     ModelParams,
     Models,
     Out,
@@ -73,6 +74,7 @@ def diagnose(
     defense_param: DefenseParams = [],
     recipe: RecipeParams = [],
     checkpoint: Checkpoint = None,
+    include: Include = [],
     out: Out = Path("reports"),
     device: Device = "auto",
     data_root: DataRoot = None,
@@ -121,6 +123,7 @@ def diagnose(
         "model_params": spec.assignments(model_param) or None,
         "recipe": spec.assignments(recipe) or None,
         "checkpoint": checkpoint,
+        "include": include or None,
     }
     display = make_display(quiet)
     rows = examination.diagnose(

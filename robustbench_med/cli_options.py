@@ -112,6 +112,15 @@ DefenseParams = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
+Include = Annotated[
+    list[Path],
+    typer.Option(
+        "--include",
+        metavar="FILE",
+        help="A Python file of yours that registers attacks, losses or defences; it is run. Repeatable.",
+        rich_help_panel=WHERE,
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for records, tables and figures.", rich_help_panel=WHERE)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=WHERE)]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the data sets on disk.", rich_help_panel=WHERE)]

@@ -14,6 +14,7 @@ from robustbench_med.job import Job, load_all, on_disk
 from robustbench_med.models.own import label
 from robustbench_med.parameters import of, only, owned, split
 from robustbench_med.plan import check_defense_owners, check_names
+from robustbench_med.registration import include
 from robustbench_med.spec import RunSpec
 from robustbench_med.store import Record
 
@@ -64,6 +65,7 @@ def compare(spec: RunSpec, job: Job) -> tuple[list[Entry], list[LeftOut]]:
         raise UserError("a comparison pairs victims on the same test samples: name one fold, e.g. --fold 0")
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")
+    include(spec.include, job.display.say)
     alone = {"model_params": owned(spec.model_params), "recipe": owned(spec.recipe)}  # what all share need not fit all
     check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}, **alone}))
     asked = "defense" in spec.model_fields_set
@@ -141,7 +143,7 @@ def _refusal(model: str, name: str, spec: RunSpec, datasets: Sequence[Dataset]) 
 
 def _parameters(name: str, spec: RunSpec) -> dict[str, object]:
     """Those of the run's defence parameters that this defence has."""
-    parts = [part.strip() for part in name.split("+") if part.strip() in defense.NAMES]
+    parts = [part.strip() for part in name.split("+") if part.strip() in defense.names()]
     known = {key for part in parts for key in defense.parameters(part)}
     return {key: value for key, value in only(spec.defense_params, parts).items() if split(key)[1] in known}
 

@@ -8,6 +8,7 @@ the victim without them.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,9 @@ from typing import Any
 
 from torch import nn
 
-from robustbench_med.errors import UserError, unknown
+from robustbench_med import code
+from robustbench_med.errors import INCLUDE, UserError, unknown
+from robustbench_med.models import registry
 from robustbench_med.models.defenses import INFERENCE, NETWORK, Defended
 from robustbench_med.models.own import label
 from robustbench_med.objectives import AWP, PGDAT, SCHEMES, GaussianAugmentation, Objective, Standard
@@ -28,7 +31,6 @@ OF_MAIL = {"rpf": "mail+rpf", "man": "mail+man", "robust-mail": "robust-mail"}
 OF_MAIL_PARAMETERS = {"rpf": {"ratio": "rpf_ratio"}, "man": {"noise": "noise"}, "robust-mail": {}}
 """What their parameters are called there."""
 
-NAMES = ("none", *SCHEMES, "awp", *NETWORK, "robust-mail", *INFERENCE)
 HARNESS_FIELDS = ("shapes", "radii", "seed", "delta", "base")
 
 
@@ -61,6 +63,11 @@ class Plan:
         return [layer.model_dump(mode="json") for layer in {layer.name: layer for layer in (*self.training, *self.inference)}.values()]
 
 
+def names() -> tuple[str, ...]:
+    """Every defence there is now, the user's own among them."""
+    return tuple(dict.fromkeys(("none", *SCHEMES, "awp", *NETWORK, "robust-mail", *INFERENCE)))
+
+
 def parameters(name: str) -> dict[str, Any]:
     """A defence's parameters with their defaults."""
     if name in ("none", "robust-mail"):
@@ -77,7 +84,7 @@ def parameters(name: str) -> dict[str, Any]:
 def describe() -> list[dict[str, Any]]:
     """Name, kind, first line of documentation and parameters of every defence."""
     rows = []
-    for name in NAMES[1:]:
+    for name in names()[1:]:
         source: Any = AWP if name == "awp" else {**SCHEMES, **NETWORK, **INFERENCE}.get(name)
         kind = "training" if name in (*SCHEMES, "awp", "smoothing") else "inference" if name in INFERENCE else "network"
         summary = (
@@ -97,26 +104,26 @@ def plan(model: str, text: str, given: Mapping[str, Any], preset: Mapping[str, A
     Raises:
         UserError: unknown names, parameters no defence of the chain has, combinations without meaning.
     """
-    names = [part.strip() for part in text.split("+")]
-    for name in names:
-        if name not in NAMES:
-            raise unknown("defence", name, NAMES)
-    names = [name for name in names if name != "none"]
-    if len(set(names)) < len(names):
+    parts = [part.strip() for part in text.split("+")]
+    for name in parts:
+        if name not in names():
+            raise unknown("defence", name, names(), INCLUDE)
+    chain = [name for name in parts if name != "none"]
+    if len(set(chain)) < len(chain):
         raise UserError(f"defence {text!r} names one twice")
-    known = {name: {**parameters(name), **preset.get("defenses", {}).get(name, {}).get("params", {})} for name in names}
+    known = {name: {**parameters(name), **preset.get("defenses", {}).get(name, {}).get("params", {})} for name in chain}
     for key in given:
         owner, plain = split(key)
-        asked = [owner] if owner in names else [] if owner else names
+        asked = [owner] if owner in chain else [] if owner else chain
         if asked and not any(plain in known[name] for name in asked):
             having = "; ".join(f"{name}: {', '.join(known[name]) or 'none'}" for name in asked)
             alone = "" if owner else f"; a defence's name and a dot before it, such as pgd-at.{key}, give it to that one alone"
             raise UserError(f"defence {owner or text!r} has no parameter {plain!r}; it has: {having}{alone}")
-    wanted = {name: of(given, name) for name in names}
+    wanted = {name: of(given, name) for name in chain}
     for name, own in known.items():
         for key in own.keys() & wanted[name].keys():
             own[key] = _typed(name, key, wanted[name][key], own[key])
-    return _combine(model, text, names, known, wanted)
+    return _combine(model, text, chain, known, wanted)
 
 
 def check_radii(plan: Plan) -> None:
@@ -153,6 +160,32 @@ def _combine(model: str, text: str, names: Sequence[str], known: Mapping[str, di
         tuple(layers[name] for name in names if name in INFERENCE),
         params,
     )
+
+
+def _made_of(name: str) -> list[Any]:
+    """The functions and classes behind a defence's name."""
+    ours = {"awp": AWP, "smoothing": GaussianAugmentation}
+    return [table[name] for table in (SCHEMES, NETWORK, INFERENCE, ours) if name in table]
+
+
+def code_of_layers(layers: Sequence[Layer]) -> dict[str, str]:
+    """sha256 of the user's own code in these defences, by name; those of medrobust are left out, their revisions speak.
+
+    Raises:
+        UserError: code that cannot be told, see `robustbench_med.code`.
+    """
+    found = {layer.name: [code.code_of(each, f"defence {layer.name!r}") for each in _made_of(layer.name)] for layer in layers}
+    own = {name: [sha256 for sha256 in each if sha256] for name, each in found.items()}
+    return {name: each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest() for name, each in own.items() if each}
+
+
+def revisions(model: str, layers: Sequence[Layer]) -> dict[str, int]:
+    """Revisions of medrobust's files that a model and its defences are made of (`REVISION` in each), by the file's name."""
+    found = registry.revisions(model)
+    for layer in layers:
+        for each in _made_of(layer.name):
+            found |= code.revisions(each, f"defence {layer.name!r}")
+    return found
 
 
 def objective(layers: Sequence[Layer], shapes: Sequence[tuple[int, int, int]], modalities: Sequence[str], seed: int) -> Objective:

@@ -8,6 +8,9 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
+INCLUDE = "one of your own comes with --include FILE.py"
+"""What an unknown name may lack."""
+
 
 class UserError(Exception):
     """Bad input. The message says what was wrong, what was expected and what to do."""
@@ -54,9 +57,9 @@ class Notice(UserWarning):
     """Something the user must know that stops nothing; the command line shows it as one line."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """An unknown name, with the nearest known ones."""
-    return UserError(f"unknown {kind} {name!r}; {nearest(name, known)}")
+def unknown(kind: str, name: str, known: Iterable[str], advice: str = "") -> UserError:
+    """An unknown name, with the nearest known ones and further advice."""
+    return UserError(f"unknown {kind} {name!r}; {nearest(name, known)}{f'; {advice}' if advice else ''}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

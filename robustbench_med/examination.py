@@ -17,6 +17,7 @@ from robustbench_med.job import Job, announce_whole_range, load_all, on_disk
 from robustbench_med.naming import radius_label
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.plan import check_names, make_threat, sample_limit
+from robustbench_med.registration import include
 from robustbench_med.runner import Victims, one_gradient
 from robustbench_med.spec import Cell, RunSpec, cells
 
@@ -26,6 +27,7 @@ def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int, eot: int) -> 
 
     Returns a row a case: `model` (with its defences), `train_seed`, `data`, `norm`, `eps`, `target`, `n`, `siblings`, `trust`, `signs`.
     """
+    include(spec.include, job.display.say)
     one_attack = ["transfer" if spec.source else "pgd"]  # a case is a cell of one attack
     spec = spec.model_copy(update={"data": on_disk(spec.data, job), "attack": one_attack, "control": False})
     check_names(spec)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from robustbench_med.attacks import Streams, Threat, View, derive_seed
 from robustbench_med.attacks.pgd import ascend, pgd
 
+REVISION = 1
 Logits = tuple[Tensor, ...]
 VALIDATION_STEPS = 10
 """PGD steps of a quarter radius by which a robust training is validated (arXiv 2002.11569)."""

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustbench_med import defense, training
-from robustbench_med.attacks import ENGINES, UNTARGETED, Threat, complete
+from robustbench_med.attacks import ENGINES, UNTARGETED, Threat, attack_code, complete
+from robustbench_med.commands import data_option, includes, model_option, where
 from robustbench_med.data import Dataset
-from robustbench_med.errors import UserError, nearest, unknown
+from robustbench_med.errors import INCLUDE, UserError, nearest, unknown
 from robustbench_med.evaluation import GOALS
 from robustbench_med.models import own, registry
 from robustbench_med.models.own import label
@@ -29,7 +30,7 @@ def check_names(spec: RunSpec) -> None:
     known = ENGINES[spec.engine]
     for attack in spec.attack:
         if attack not in known and attack != "noise":
-            raise unknown("attack" if spec.engine == "native" else f"attack of the engine {spec.engine}", attack, known)
+            raise unknown("attack" if spec.engine == "native" else f"attack of the engine {spec.engine}", attack, known, INCLUDE)
     plans = check_victims(spec)
     check_attack_parameters(spec)
     if "transfer" in spec.attack and not spec.source:
@@ -68,6 +69,7 @@ def check_victims(spec: RunSpec) -> list[defense.Plan]:
         for name in spec.defense:
             plan = defense.plan(model, name, spec.defense_params, training.preset(spec.preset))
             defense.transforms(plan.inference)
+            defense.code_of_layers((*plan.training, *plan.inference))
             if not spec.whole_range:
                 defense.check_radii(plan)
             check_model_parameters(plan.model, label(model), spec)
@@ -99,7 +101,7 @@ def check_attack_parameters(spec: RunSpec) -> None:
             known = list(dict.fromkeys(name for own in has.values() for name in own))
             raise UserError(f"no attack of this run ({', '.join(asked)}) has a parameter {name!r}; {nearest(name, known)}")
     for attack in spec.attack:
-        parameters_of(attack, spec, stochastic=False)
+        attack_code(attack, parameters_of(attack, spec, stochastic=False), engine_of(attack, spec))
 
 
 def make_threat(cell: Cell, spec: RunSpec, dataset: Dataset) -> Threat:
@@ -148,20 +150,20 @@ def sample_limit(spec: RunSpec) -> int | None:
     return limit or None
 
 
-def command_of(cell: Cell, spec: RunSpec, n: int, *, unverified: bool = False) -> str:
-    """The command line that makes one cell's record again, but for `--data-root`; `unverified`: of files with another md5."""
+def command_of(cell: Cell, spec: RunSpec, n: int, dataset: Dataset) -> str:
+    """The command line that makes one cell's record again, from any folder."""
     parts = ["medrobust", "run"]
     options: dict[str, Any] = {
-        "model": cell.model,
+        "model": model_option(cell.model),
         "defense": None if cell.defense == "none" else cell.defense,
-        "data": cell.data,
+        "data": data_option(cell.data),
         "attack": cell.attack,
         "eps": cell.eps,
         "norm": cell.norm,
         "target-task": cell.target_task,
         "target": spec.target,
         "engine": spec.engine if spec.engine != "native" else None,
-        "source": ",".join(spec.source) if cell.attack == "transfer" else None,
+        "source": ",".join(map(model_option, spec.source)) if cell.attack == "transfer" else None,
         "protocol": spec.protocol,
         "draws": spec.draws,
         "seed": cell.seed,
@@ -173,7 +175,7 @@ def command_of(cell: Cell, spec: RunSpec, n: int, *, unverified: bool = False) -
         "limit": n,
         "chunk": spec.chunk if spec.chunk != RunSpec.model_fields["chunk"].default else None,
         "batch-draws": spec.batch_draws if spec.batch_draws > 1 else None,
-        "checkpoint": spec.checkpoint,
+        "checkpoint": spec.checkpoint.resolve() if spec.checkpoint is not None else None,
     }
     for name, value in options.items():
         if value is not None:
@@ -189,10 +191,8 @@ def command_of(cell: Cell, spec: RunSpec, n: int, *, unverified: bool = False) -
     ):
         for name, value in given.items():
             parts += [f"--{option}", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    flags = {
-        "whole-range": spec.whole_range,
-        "accept-unverified": unverified,
-        "allow-batch-dependent": spec.allow_batch_dependent,
-        "no-control": True,
-    }
-    return shlex.join([*parts, *(f"--{name}" for name, wanted in flags.items() if wanted)])
+    loss = str(of(spec.attack_params, cell.attack).get("loss"))
+    own = {cell.model, *spec.source, cell.attack, loss, *(name.strip() for name in cell.defense.split("+"))}
+    flags = {"whole-range": spec.whole_range, "allow-batch-dependent": spec.allow_batch_dependent, "no-control": True}
+    wanted = [f"--{name}" for name, given in flags.items() if given]
+    return shlex.join([*parts, *includes(own), *where(dataset), *wanted])

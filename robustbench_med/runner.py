@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from robustbench_med import cost, defense, diagnostics, probes, training
-from robustbench_med.attacks import SCHEME, RefusedError, Threat, View, engines, radius_free, ran
+from robustbench_med.attacks import SCHEME, RefusedError, Threat, View, attack_code, engines, radius_free, ran, revision
 from robustbench_med.checkpoints import Checkpoint, export, model_parameters, open_checkpoint
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.data.splits import Fold, fold_label
@@ -28,6 +28,7 @@ from robustbench_med.parameters import check_owners, of, owned
 from robustbench_med.paths import writable_folder
 from robustbench_med.plan import check_defense_owners, check_names, command_of, engine_of, make_threat, parameters_of, sample_limit
 from robustbench_med.progress import Display, LazyBar
+from robustbench_med.registration import include
 from robustbench_med.spec import Cell, RunSpec, TrainOptions, TrainSpec, cells, cross_modal
 from robustbench_med.store import Record, Store
 from robustbench_med.versions import versions
@@ -61,6 +62,7 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     Raises:
         UserError: unknown names, bad parameters, missing data, an unwritable folder; before any attack starts where possible.
     """
+    include(spec.include, job.display.say)
     spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
     check_names(spec)
     if job.out is None:
@@ -258,7 +260,7 @@ def evaluate_cell(
     record: Record = {
         "hash": spec_hash,
         "spec": resolved,
-        "command": command_of(cell, spec, len(samples), unverified=dataset.unverified),
+        "command": command_of(cell, spec, len(samples), dataset),
         "names": {"modalities": list(dataset.modalities), "tasks": list(dataset.tasks), "classes": [list(c) for c in dataset.classes]},
         "figures": outcome.figures,
         **({"attack_ran": made} if made else {}),
@@ -322,8 +324,9 @@ def resolve(
         **identity(victim, dataset, samples),
         "threat": {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
         | ({"target": spec.target} if threat.targeted else {}),
-        "attack": {"name": cell.attack, "params": params}
-        | ({"sources": [{"model": s.spec.name, "weights_sha256": s.checkpoint.sha256} for s in sources]} if sources else {}),
+        "attack": {"name": cell.attack, "params": params, "revision": revision(cell.attack, engine)}
+        | ({"code": code} if (code := attack_code(cell.attack, params, engine)) else {})
+        | ({"sources": [source_identity(source) for source in sources]} if sources else {}),
         **({"engine": engine} if engine != "native" else {}),
         "protocol": {"name": spec.protocol, "draws": spec.draws, **together},
         "seed": cell.seed,
@@ -331,9 +334,17 @@ def resolve(
     }
 
 
+def source_identity(source: Victim) -> dict[str, Any]:
+    """Which victim adversarials were made on."""
+    facts = {"model": source.spec.name, "weights_sha256": source.checkpoint.sha256, "revision": defense.revisions(source.spec.model, ())}
+    return facts | ({"source_sha256": source.spec.source_sha256} if source.spec.source_sha256 else {})
+
+
 def identity(victim: Victim, dataset: Dataset, samples: Samples) -> dict[str, Any]:
     """Which victim on which samples: the part of a spec that does not depend on an attack."""
     trained = victim.checkpoint.sidecar.get("training")
+    layers = (*victim.plan.training, *victim.plan.inference)
+    code = defense.code_of_layers(layers)
     return {
         "victim": {
             "model": victim.plan.name,
@@ -345,6 +356,8 @@ def identity(victim: Victim, dataset: Dataset, samples: Samples) -> dict[str, An
             "weights_sha256": victim.checkpoint.sha256,
             **({"defense": victim.plan.layers} if victim.plan.layers else {}),
             **({"source_sha256": victim.spec.source_sha256} if victim.spec.source_sha256 else {}),
+            "revision": defense.revisions(victim.spec.model, layers),
+            **({"code": code} if code else {}),
         },
         "data": {
             "name": dataset.name,
@@ -388,6 +401,7 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
 
 def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -> list[Checkpoint]:
     """Trains every model on every data set, or finds that it was done before; copies the files to `job.out` when that is given."""
+    include(options.include, job.display.say)
     device = choose_device(job.device)
     if job.out is not None:
         writable_folder(job.out)

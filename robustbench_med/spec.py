@@ -115,6 +115,10 @@ class TrainSpec(_Strict):
     """Fold of a cross-validation that the victim is not trained on."""
     source_sha256: str = ""
     """Hash of the file that builds a model of the user's own; its folder is no part of the specification."""
+    code: dict[str, str] = {}
+    """Hashes of the user's own code in the defences, by their name."""
+    revisions: dict[str, int] = {}
+    """Revisions of medrobust's files behind network and defences, where they are above 1."""
     start: Path | None = None
     start_sha256: str = ""
     """Weights that the training begins with: where they lie (no part of the specification) and their hash."""
@@ -128,7 +132,7 @@ class TrainSpec(_Strict):
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self) | {"model": self.name}
         plain.pop("start", None)
-        for key in ("source_sha256", "start_sha256"):
+        for key in ("source_sha256", "code", "revisions", "start_sha256"):
             if not plain.get(key):
                 plain.pop(key, None)
         if self.preprocessing == Preprocessing():
@@ -218,6 +222,8 @@ class RunSpec(CrossValidation):
     """Evaluates a victim whose prediction for an image depends on its neighbours in the batch, with a sign that fails its trust."""
     whole_range: bool = False
     """Takes Linf radii above 1, more than a pixel's whole range."""
+    include: list[Path] = []
+    """Files of the user's that register attacks, losses and defences."""
 
     @field_validator("eps", mode="before")
     @classmethod
@@ -226,7 +232,9 @@ class RunSpec(CrossValidation):
             raise UserError("eps: an empty list of radii; expected some such as [1/255, 4/255]")
         return list(dict.fromkeys(map(canonical, split_radii(list(map(as_text, value))))))
 
-    @field_validator("model", "defense", "attack", "data", "eps", "norm", "seed", "train_seed", "source", mode="before")  # runs first
+    @field_validator(
+        "model", "defense", "attack", "data", "eps", "norm", "seed", "train_seed", "source", "include", mode="before"
+    )  # runs first
     @classmethod
     def _listed(cls, value: object) -> object:
         return value if isinstance(value, list) else [value]
@@ -254,6 +262,8 @@ class TrainOptions(CrossValidation):
     half: bool = False
     checkpoint: Path | None = None
     """Weights to start from."""
+    include: list[Path] = []
+    """Files of the user's that register defences."""
 
 
 class Cell(_Strict):

@@ -18,6 +18,7 @@ from robustbench_med import batch_norm, checkpoints, defense, optimisation, stat
 from robustbench_med.attacks import seeded
 from robustbench_med.augmentation import augment
 from robustbench_med.checkpoints import Checkpoint
+from robustbench_med.commands import data_option, includes, model_option, where
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation import Setting, batches, clean_pass
@@ -71,7 +72,9 @@ def make_spec(
         preprocessing=dataset.preprocessing,
         defense=tuple(layers),
         fold=dataset.fold,
-        source_sha256=own.load(model).source_sha256 if own.is_own(model) else "",
+        source_sha256=registry.source_sha256(model),
+        code=defense.code_of_layers(layers),
+        revisions={name: n for name, n in defense.revisions(model, layers).items() if n > 1},
         start=start.path if start else None,
         start_sha256=start.sha256 if start else "",
     )
@@ -178,9 +181,7 @@ class BalancedBatches:
         return self.samples.gather(index), torch.from_numpy(labels), index
 
 
-def train(
-    spec: TrainSpec, dataset: Dataset, device: torch.device, *, tick: Tick, say: Callable[[str], None], command: str | None = None
-) -> Checkpoint:
+def train(spec: TrainSpec, dataset: Dataset, device: torch.device, *, tick: Tick, say: Callable[[str], None]) -> Checkpoint:
     """Trains a victim and stores it below medrobust's home; continues an interrupted training of the same spec.
 
     Each step reseeds from (seed, step), so an interrupted training ends with the weights of an uninterrupted one.
@@ -288,7 +289,7 @@ def train(
         "seconds": time.perf_counter() - started,
         "validation": validation_figures(victim, dataset, device, spec.seed),
         "synthetic": dataset.synthetic,
-        "command": command or command_of(spec) + (" --accept-unverified" if dataset.unverified else ""),
+        "command": command_of(spec, dataset),
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
@@ -356,13 +357,14 @@ def validation_figures(victim: nn.Module, dataset: Dataset, device: torch.device
     return figures
 
 
-def command_of(spec: TrainSpec) -> str:
-    """The command line that trains this spec: the preset, and what differs from it."""
-    parts = ["medrobust", "train", "--model", spec.model, "--data", spec.data, "--preset", spec.preset, "--seed", str(spec.seed)]
+def command_of(spec: TrainSpec, dataset: Dataset) -> str:
+    """The command line that trains this spec, from any folder: the preset, and what differs from it."""
+    data = data_option(dataset.given or spec.data)
+    parts = ["medrobust", "train", "--model", model_option(spec.model), "--data", data, "--preset", spec.preset, "--seed", str(spec.seed)]
     chosen = preset(spec.preset)
     usual = Recipe.model_validate(usual_recipe(spec.model, spec.preset, spec.defense))
     if spec.start is not None:
-        parts += ["--checkpoint", str(spec.start)]
+        parts += ["--checkpoint", str(spec.start.resolve())]
     if spec.defense:
         parts += ["--defense", "+".join(layer.name for layer in spec.defense)]
     for layer in spec.defense:
@@ -379,9 +381,10 @@ def command_of(spec: TrainSpec) -> str:
     for name, value in spec.preprocessing.model_dump(exclude_defaults=True).items():
         parts += ["--preprocess", f"{name}={value}"]
     for name, value in spec.recipe:
-        if value is not None and value != getattr(usual, name):
+        if value != getattr(usual, name) and not (value is None and name in ("steps", "epochs")):
             parts += ["--recipe", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join([*parts, *(["--half"] if spec.half else []), "--force"])
+    own = includes({spec.model, *(layer.name for layer in spec.defense)})
+    return shlex.join([*parts, *own, *where(dataset), *(["--half"] if spec.half else []), "--force"])
 
 
 def cost_of(spec: TrainSpec, checkpoint: Checkpoint) -> dict[str, Any] | None:

@@ -120,7 +120,7 @@ def test_the_command_in_a_record_makes_the_record_again(drawn_root, tmp_path) ->
     command = shlex.split(record["command"])[1:]
     data = command.index("--data") + 1
     assert command[data] == f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
-    medrobust(*command, "--data-root", drawn_root, "--out", tmp_path / "b")
+    medrobust(*command, "--out", tmp_path / "b")
     again = json.loads((tmp_path / "b" / "records" / f"{record['hash'][:16]}.json").read_text())
     assert again["figures"] == record["figures"]
 
@@ -166,7 +166,7 @@ def test_folds_train_a_victim_each_and_test_every_sample_once(drawn_root, tmp_pa
     assert len(tested) == len(set(tested)) == 80
     assert len({record["spec"]["victim"]["weights_sha256"] for record, _ in found.values()}) == 2
     assert "--folds 2 --fold 1" in found[1][0]["command"]
-    assert "done before" in medrobust(*shlex.split(found[1][0]["command"])[1:], "--out", tmp_path, "--data-root", drawn_root).stderr
+    assert "done before" in medrobust(*shlex.split(found[1][0]["command"])[1:], "--out", tmp_path).stderr
     assert "not trained on it" in refused(medrobust(*run, "--checkpoint", tmp_path / "x", check=2))
 
 

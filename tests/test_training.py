@@ -169,8 +169,8 @@ def test_a_victim_at_chance_is_called_trivial_in_its_sidecar(pair) -> None:
 def test_the_sidecars_command_names_what_differs_from_the_preset(pair) -> None:
     spec = spec_of(pair, half=True)
     for part in ("--model late", "--size 32", "--model-param width=4", "--recipe steps=6", "--recipe eval_every=2", "--half"):
-        assert part in training.command_of(spec)
-    assert "lr" not in training.command_of(spec)
+        assert part in training.command_of(spec, pair)
+    assert "lr" not in training.command_of(spec, pair)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_victim_of_the_zoo_is_found_without_training_and_is_as_good_on_test_im
     found = checkpoints.find(spec)
     assert found is not None
     assert found.origin == "zoo"
-    assert found.sidecar["command"] == training.command_of(spec.model_copy(update={"half": True}))
+    assert found.sidecar["command"] == training.command_of(spec.model_copy(update={"half": True}), dataset)
     victim = training.load(spec, found, torch.device("cpu"))
     samples = dataset.splits["test"].head(128)
     clean = clean_pass(victim, samples, Setting("sound", 2, 0, torch.device("cpu"), 64), lambda n: None, stochastic=victim.stochastic)

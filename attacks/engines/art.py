@@ -14,6 +14,7 @@ from robustbench_med.attacks.engines.one_tensor import OneTensor, Run, through
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import RefusedError, Threat, View
 
+REVISION = 1
 NORMS = {"Linf": np.inf, "L2": 2}
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks.view import RefusedError, Threat, View
 
+REVISION = 1
 Run = Callable[["OneTensor", Tensor, Tensor], Tensor]
 """(model, image (B, C, H, W), label (B,)) -> adversarial image."""
 

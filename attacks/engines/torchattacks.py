@@ -11,6 +11,8 @@ from robustbench_med.attacks.engines.one_tensor import OneTensor, Run, through
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.view import RefusedError, Threat, View
 
+REVISION = 1
+
 
 def load() -> Any:
     """The library, or a refusal that tells how to get it."""

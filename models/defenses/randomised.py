@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from robustbench_med.models.mail import Gate
 from robustbench_med.models.robust_mail import modulate
 
+REVISION = 1
 Shapes = Sequence[tuple[int, int, int]]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+REVISION = 1
 ATTACKS = ("bpda", "unaware")
 
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -113,6 +114,10 @@ class Dataset:
     content: str
     """Hash of images, labels and what they mean, and of the split's seed: the same for all folds of a cross-validation."""
     fold: Fold | None = None
+    given: str = ""
+    """What `--data` was: card ids or paths, joined by "+"."""
+    data_root: Path | None = None
+    """Where its files were looked for first."""
 
     @property
     def label(self) -> str:
@@ -192,6 +197,8 @@ def load(
         + tuple(note for manifest in manifests if fold is None for note in shipped_notes(manifest)),
         content=hashlib.sha256("+".join(m.content for m in manifests).encode() + f"/{split_seed}".encode()).hexdigest(),
         fold=fold,
+        given=name,
+        data_root=files.data_root if files is not None else None,
     )
 
 
