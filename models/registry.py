@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 
 from robustbench_med import code
-from robustbench_med.models import own
+from robustbench_med.models import own, trial
 from robustbench_med.models.drifa_net import DRIFANet
 from robustbench_med.models.fusion import GMU, LMF, CrossAttention, EarlyFusion, LateFusion, MMTMFusion, Unimodal
 from robustbench_med.models.mail import MAIL
@@ -61,7 +61,7 @@ def source_sha256(name: str) -> str:
 def revisions(name: str) -> dict[str, int]:
     """Revisions of medrobust's files that a model is made of, by the file's name; of the user's own those that it imports."""
     if own.is_own(name):
-        return code.revisions_of_file(own.load(name).path)
+        return code.revisions_of_file(own.load(name).path) | code.revised({trial.__name__})
     return code.revisions(MODELS[name].build, f"model {name!r}")
 
 

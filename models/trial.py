@@ -20,6 +20,9 @@ from torch import Tensor, nn
 
 from robustbench_med.errors import Notice, UserError
 
+REVISION = 1
+"""Raised whenever what a victim of the user's hands out may be read as other logits."""
+
 Kind = Literal["logits", "probabilities", "sigmoid"]
 """What a task's outputs are: rows of any numbers, rows in [0, 1] that sum to 1, or any numbers in [0, 1]."""
 BATCHES = (2, 1, 3)
