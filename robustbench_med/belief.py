@@ -15,15 +15,14 @@ from pydantic import ValidationError
 
 from robustbench_med import naming
 from robustbench_med.errors import UserError
-from robustbench_med.paths import home, write_text
+from robustbench_med.hashes import SETTLED, last_change, read_sealed, signature, write_sealed
+from robustbench_med.paths import home
 from robustbench_med.schema import SCHEMAS, SHAPE
 
 Record = dict[str, Any]
 HASH_LENGTH = 16
 NAMED = 5
 """Files that a warning names; `medrobust verify` lists all."""
-RACY = 2.0
-"""Seconds after a change in which another may keep its time: what is as young is hashed again next time."""
 
 
 class MisfitError(Exception):
@@ -148,26 +147,19 @@ class Memory:
 
     def __init__(self, folder: Path) -> None:
         self.path = home() / "hashed" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:HASH_LENGTH]}.json"
-        self.known = self._load()
+        self.known: dict[str, str] = read_sealed(self.path) or {}
         self.changed = False
-
-    def _load(self) -> dict[str, Any]:
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            if isinstance(found, dict):
-                return found
-        return {}
 
     def fits(self, path: Path, sha256: str, *, fresh: bool = False) -> bool:
         """Whether a file has this sha256; `fresh`: hash it whatever is remembered."""
         about = path.stat()
-        key = [about.st_dev, about.st_ino, about.st_ctime_ns, about.st_mtime_ns, about.st_size, sha256]
+        key = f"{signature(about)} {sha256}"
         if not fresh and self.known.get(path.name) == key:
             return True
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                 return False
-        if time.time() - max(about.st_ctime, about.st_mtime) > RACY and self.known.get(path.name) != key:
+        if last_change(about) < time.time() - SETTLED and self.known.get(path.name) != key:
             self.known[path.name], self.changed = key, True
         return True
 
@@ -175,5 +167,5 @@ class Memory:
         """Writes what is remembered, where that is possible."""
         if self.changed:
             with contextlib.suppress(UserError):
-                write_text(self.path, json.dumps(self.known))
+                write_sealed(self.path, self.known)
             self.changed = False

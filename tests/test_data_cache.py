@@ -17,10 +17,11 @@ from PIL import Image, ImageOps
 from test_data import medmnist_arrays
 from test_data_fetch import disk_of
 
-from robustbench_med.data import Files, Preprocessing, cache, card, hashes, load
-from robustbench_med.data.hashes import hashes_of
+from robustbench_med import hashes
+from robustbench_med.data import Files, Preprocessing, cache, card, load
 from robustbench_med.data.source import read
 from robustbench_med.errors import UserError
+from robustbench_med.hashes import hashes_of
 
 
 @pytest.fixture

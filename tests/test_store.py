@@ -229,7 +229,7 @@ def test_verify_lists_everything_and_changes_nothing(out) -> None:
 
 def test_outcomes_are_hashed_once_and_again_when_they_change(out, monkeypatch) -> None:
     hashed = []
-    monkeypatch.setattr(belief, "RACY", -1.0)
+    monkeypatch.setattr(belief, "SETTLED", -1.0)
     monkeypatch.setattr(hashlib, "file_digest", lambda file, name, real=hashlib.file_digest: hashed.append(file.name) or real(file, name))
     for expected in (3, 3):
         assert len(Store(out).records()) == 3
@@ -247,7 +247,7 @@ def test_outcomes_are_hashed_once_and_again_when_they_change(out, monkeypatch) -
 
 @pytest.mark.parametrize("remembered", ["[", "[]", '{"x": 1}', "null", None], ids=str)
 def test_what_is_remembered_may_be_lost_damaged_or_impossible(remembered, out, home, monkeypatch) -> None:
-    monkeypatch.setattr(belief, "RACY", -1.0)
+    monkeypatch.setattr(belief, "SETTLED", -1.0)
     if remembered is None:
         monkeypatch.setenv("MEDROBUST_HOME", "/proc/medrobust")
     else:

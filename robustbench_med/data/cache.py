@@ -19,11 +19,11 @@ from filelock import FileLock
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from robustbench_med.data.hashes import hashes_of, read_sealed, write_sealed
 from robustbench_med.data.images import Mapped, Pixels
 from robustbench_med.data.preprocessing import REVISION, ImageFile, Preprocessing, Raw, prepare
 from robustbench_med.data.readers.listing import Files, Listing
 from robustbench_med.errors import UserError
+from robustbench_med.hashes import hashes_of, read_sealed, write_sealed
 from robustbench_med.paths import home
 
 VERSION = 2

@@ -9,9 +9,9 @@ import shutil
 import time
 from pathlib import Path
 
-from robustbench_med.data.hashes import hashes_of
 from robustbench_med.data.readers.listing import Files, Tick
 from robustbench_med.errors import UserError
+from robustbench_med.hashes import hashes_of
 from robustbench_med.paths import home
 
 ATTEMPTS = 5

@@ -10,12 +10,11 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from robustbench_med.data.readers.listing import Tick
 from robustbench_med.paths import write_text
 
 SETTLED = 2.0
@@ -26,7 +25,9 @@ CHUNK = 256
 """Files handed to the threads at once."""
 
 
-def hashes_of(paths: Sequence[Path], memory: Path, *, algorithm: str = "sha256", tick: Tick | None = None) -> list[str]:
+def hashes_of(
+    paths: Sequence[Path], memory: Path, *, algorithm: str = "sha256", tick: Callable[[int, int, str], None] | None = None
+) -> list[str]:
     """Hash of each file's bytes in hexadecimal, "" where a file cannot be read.
 
     Args:
@@ -76,20 +77,26 @@ def _read(path: Path, algorithm: str, settled: float) -> tuple[str, str, bool]:
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
             sha = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
-            return _signature(stat), sha, max(stat.st_ctime, stat.st_mtime) < settled
+            return signature(stat), sha, last_change(stat) < settled
     except OSError:
         return "", "", False
 
 
 def _signature_of(path: Path) -> str:
     try:
-        return _signature(os.stat(path))
+        return signature(os.stat(path))
     except OSError:
         return ""
 
 
-def _signature(stat: os.stat_result) -> str:
+def signature(stat: os.stat_result) -> str:
+    """What an unchanged file keeps."""
     return f"{stat.st_dev}-{stat.st_ino}-{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}"
+
+
+def last_change(stat: os.stat_result) -> float:
+    """When a file or its inode was last changed, in seconds."""
+    return max(stat.st_ctime, stat.st_mtime)
 
 
 def _sha256(text: str) -> str:
