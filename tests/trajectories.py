@@ -15,7 +15,7 @@ from conftest import TwoHeads
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete, parameters, revision
+from robustbench_med.attacks import ATTACKS, SCHEME, Draws, Streams, Threat, View, complete, parameters, revision
 
 GOLDEN = Path(__file__).parent / "golden"
 ATOL = 2e-5
@@ -64,7 +64,7 @@ def trajectory(name: str, threat: Threat, given: dict[str, object], *, random: b
     )
     sources = {"sources": [View(TwoHeads(seed=1).double().eval(), TwoHeads.shapes)]} if name == "transfer" else {}
     streams = Streams.seeded(0, [f"sample{i}" for i in range(4)], name)
-    torch.manual_seed(0)
+    view.own = Draws("golden", name) if random else None
     moved = ATTACKS[name](view, x, y, threat, streams, **complete(name, {**short, **given}), **sources)
     return moved.numpy().astype(np.float32)
 
@@ -78,6 +78,11 @@ def cases(*, random: bool) -> dict[str, tuple[str, Threat, dict[str, object]]]:
         for called, given in {name: {}, **({} if random else GIVEN.get(name, {}))}.items()
         for case, threat in threats.items()
     }
+
+
+def revisions_of(name: str, *, random: bool) -> dict[str, int]:
+    """What a trajectory was made under."""
+    return revision(name) | ({"scheme": SCHEME} if random else {})
 
 
 def file(*, random: bool) -> Path:
@@ -94,8 +99,8 @@ def remake(*, random: bool) -> None:
     """Makes a file of trajectories again."""
     wanted = cases(random=random)
     made = {called: trajectory(name, threat, given, random=random) for called, (name, threat, given) in wanted.items()}
-    revisions = {called: revision(name) for called, (name, _, _) in wanted.items()}
-    if file(random=random).exists() and not random:
+    revisions = {called: revisions_of(name, random=random) for called, (name, _, _) in wanted.items()}
+    if file(random=random).exists():
         old, under = kept(random=random)
         same = [called for called in made if called in old and under[called] == revisions[called]]
         if changed := [called for called in same if not np.allclose(made[called], old[called], atol=ATOL, rtol=0)]:
