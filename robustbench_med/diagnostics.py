@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from robustbench_med import statistics
 from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete
+from robustbench_med.batching import Drawing, Setting, drawn, together
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import Clean, Drawing, Method, Outcome, Setting, drawn, single_draw, source_view, together
+from robustbench_med.evaluation import Clean, Method, Outcome, single_draw, source_view
 from robustbench_med.models.trial import hands_out_probabilities
 
 Verdict = Literal["pass", "warn", "fail"]

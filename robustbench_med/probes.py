@@ -12,8 +12,8 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
 from robustbench_med.attacks import Draws, derive_seed, seeded
+from robustbench_med.batching import Drawing, drawing_of
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import Drawing, drawing_of
 
 BATCH = 8
 """Samples of a probe's batch."""

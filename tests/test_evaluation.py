@@ -7,8 +7,9 @@ from conftest import CoinFlip, TwoHeads
 from torch import Tensor, nn
 
 from robustbench_med.attacks import ATTACKS, Threat, View, complete
+from robustbench_med.batching import Setting
 from robustbench_med.data import Component, Samples
-from robustbench_med.evaluation import Method, Setting, attack_pass, clean_pass, mean_losses
+from robustbench_med.evaluation import Method, attack_pass, clean_pass, mean_losses
 from robustbench_med.models.mail import MAIL
 from robustbench_med.probes import examine
 

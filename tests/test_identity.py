@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import write_folder_set
 
-from robustbench_med import evaluate, register_attack, runner
+from robustbench_med import evaluate, identity, register_attack, runner
 from robustbench_med.attacks import ATTACKS
 from robustbench_med.data import cache, source
 from robustbench_med.job import Job
@@ -123,7 +123,7 @@ REVISIONS = {
     "of the attack": [(sys.modules["robustbench_med.attacks.pgd"], "REVISION")],
     "of what all attacks see": [(sys.modules["robustbench_med.attacks.view"], "REVISION")],
     "of the network": [(fusion, "REVISION")],
-    "of the scheme of random numbers": [(runner, "SCHEME")],
+    "of the scheme of random numbers": [(identity, "SCHEME")],
     "of the decoder": [(source, "REVISION"), (cache, "REVISION")],
 }
 

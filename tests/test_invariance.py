@@ -10,10 +10,11 @@ from test_evaluation import CPU, two_head_samples
 from torch import Tensor, nn
 
 from robustbench_med.attacks import ATTACKS, Threat, complete
+from robustbench_med.batching import Setting
 from robustbench_med.data import Samples
 from robustbench_med.device import BatchSize
 from robustbench_med.errors import UserError
-from robustbench_med.evaluation import Method, Outcome, Setting, attack_pass, clean_pass
+from robustbench_med.evaluation import Method, Outcome, attack_pass, clean_pass
 from robustbench_med.probes import Nature, examine
 from robustbench_med.progress import Display
 
