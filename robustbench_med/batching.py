@@ -65,14 +65,14 @@ def drawn(
     ids: Sequence[str],
     rows: NDArray[np.int64],
     *purpose: object,
-    sources: Sequence[View] = (),
+    sources: Sequence[tuple[View, Drawing]] = (),
 ) -> Iterator[None]:
     """Inside, what is random in this batch is seeded: a victim's own draws by sample or by chunk, whatever else draws by its first sample.
 
     Args:
-        sources: views of the victims that `transfer` asks in the same batch.
+        sources: the victims that `transfer` asks in the same batch, and what their predictions depend on.
     """
-    for each, how in ((view, drawing), *((source, declared_drawing(source.victim)) for source in sources)):
+    for each, how in ((view, drawing), *sources):
         if how == "sample":
             each.own = Draws(setting.seed, *purpose, ids=[ids[row] for row in rows])
         elif how == "batch":
@@ -89,8 +89,3 @@ def drawing_of(victim: nn.Module, *, stochastic: bool) -> Drawing:
     if not stochastic:
         return "none"
     return "sample" if takes_generators(victim) else "batch"
-
-
-def declared_drawing(victim: nn.Module) -> Drawing:
-    """How a victim draws by what it says of itself."""
-    return drawing_of(victim, stochastic=bool(getattr(victim, "stochastic", False)))

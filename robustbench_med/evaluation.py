@@ -30,14 +30,28 @@ from robustbench_med.attacks import (
     Streams,
     Threat,
     View,
+    attack_code,
     derive_seed,
 )
-from robustbench_med.batching import Drawing, Setting, declared_drawing, drawing_of, drawn, together
+from robustbench_med.batching import Drawing, Setting, drawing_of, drawn, together
 from robustbench_med.data import Samples
 
 Arrays = dict[str, NDArray[Any]]
 Tick = Callable[[int], None]
 """Called with the number of samples that one stage (clean pass, attack, fresh draws) has finished."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A victim that `transfer` makes its adversarials on, and what trying it found (`probes.examine`)."""
+
+    victim: nn.Module
+    stochastic: bool
+    drawing: Drawing
+
+    def view(self, shapes: Sequence[Any], setting: Setting) -> View:
+        """As the attack sees it."""
+        return View(self.victim, shapes, draws=setting.draws if self.stochastic and setting.protocol == "sound" else 1)
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class Method:
     name: str
     parameters: Mapping[str, Any]
     engine: str = "native"
-    sources: Sequence[nn.Module] = ()
+    sources: Sequence[Source] = ()
     """Victims that `transfer` makes its adversarials on."""
     goals: Tensor | None = None
     """(n, T) classes a targeted attack aims at; -1 where there is nothing to aim at."""
@@ -120,8 +134,8 @@ def attack_pass(
     aims = labels if method.goals is None else method.goals
     shapes = [tuple(m.shape[1:]) for m in samples.batch([0])]
     view = View(victim, shapes, draws=clean.draws, batch_draws=setting.batch_draws)  # type: ignore[arg-type]
-    sources = [source_view(source, shapes, setting) for source in method.sources]
-    compute = computation(method, threat, sources)
+    sources = [(source.view(shapes, setting), source.drawing) for source in method.sources]
+    compute = computation(method, threat, [view for view, _ in sources])
     tasks = list(threat.tasks)
     targets = np.arange(len(samples))
     if setting.protocol == "sound":
@@ -230,14 +244,12 @@ def attack_pass(
 
 
 def is_whole(drawing: Drawing, method: Method) -> bool:
-    """Whether an attack sees fixed chunks: predictions depend on the batch, or another library or a source draws for it as a whole."""
-    return drawing == "batch" or method.engine != "native" or any(declared_drawing(s) == "batch" for s in method.sources)
+    """Whether an attack sees fixed chunks: predictions depend on the batch, or somebody else may draw for it as a whole.
 
-
-def source_view(source: nn.Module, shapes: Sequence[Any], setting: Setting) -> View:
-    """A victim that `transfer` makes its adversarials on."""
-    random = getattr(source, "stochastic", False) and setting.protocol == "sound"
-    return View(source, shapes, draws=setting.draws if random else 1)
+    That is a source, another library, or an attack of the user's, which may ask global generators.
+    """
+    foreign = method.engine != "native" or attack_code(method.name, method.parameters) is not None
+    return drawing == "batch" or foreign or any(source.drawing == "batch" for source in method.sources)
 
 
 def computation(method: Method, threat: Threat, sources: Sequence[View]) -> Callable[..., Any]:

@@ -85,7 +85,7 @@ def diagnose_cell(
             victim.clean[cell.seed],
             threat,
             setting,
-            sources=[sibling.module for sibling in siblings],
+            sources=[sibling.as_source for sibling in siblings],
             steps=steps,
             queries=queries,
             eot=eot,

@@ -12,7 +12,7 @@ from robustbench_med import defense, probes
 from robustbench_med.attacks import SCHEME, Threat, attack_code, revision
 from robustbench_med.checkpoints import Checkpoint
 from robustbench_med.data import Dataset, Samples
-from robustbench_med.evaluation import Clean, Method, is_whole
+from robustbench_med.evaluation import Clean, Method, Source, is_whole
 from robustbench_med.naming import canonical_hash, training_hash
 from robustbench_med.plan import engine_of
 from robustbench_med.spec import Cell, RunSpec, TrainSpec
@@ -34,6 +34,11 @@ class Victim:
     """Robust accuracy under noise, by evaluation seed and threat."""
     found: dict[str, dict[int, Any]] = field(default_factory=dict)
     """Smallest perturbations of attacks that serve several radii, by everything else that they depend on."""
+
+    @property
+    def as_source(self) -> Source:
+        """What `transfer` makes adversarials on."""
+        return Source(self.module, self.nature.stochastic, self.nature.drawing)
 
 
 def identity(victim: Victim, dataset: Dataset, samples: Samples) -> dict[str, Any]:
@@ -81,7 +86,7 @@ def resolve(
 ) -> dict[str, Any]:
     """The full spec of a cell: what its hash is taken over. What is at its usual value (native, untargeted) is left out."""
     engine = engine_of(cell.attack, spec)
-    method = Method(cell.attack, params, engine, [source.module for source in sources])
+    method = Method(cell.attack, params, engine, [source.as_source for source in sources])
     together = {"chunk": spec.chunk} if is_whole(victim.nature.drawing, method) else {}
     if spec.batch_draws > 1 and victim.nature.drawing == "batch":  # such draws are one draw of a larger batch
         together["batch_draws"] = spec.batch_draws
@@ -101,7 +106,12 @@ def resolve(
 
 def source_identity(source: Victim) -> dict[str, Any]:
     """Which victim adversarials were made on."""
-    facts = {"model": source.spec.name, "weights_sha256": source.checkpoint.sha256, "revision": defense.revisions(source.spec.model, ())}
+    facts = {
+        "model": source.spec.name,
+        "params": source.spec.params,
+        "weights_sha256": source.checkpoint.sha256,
+        "revision": defense.revisions(source.spec.model, ()),
+    }
     return facts | ({"source_sha256": source.spec.source_sha256} if source.spec.source_sha256 else {})
 
 

@@ -216,7 +216,7 @@ def evaluate_cell(
         cell.attack,
         params,
         engine,
-        [teacher.module for teacher in teachers],
+        [teacher.as_source for teacher in teachers],
         choose_goals(str(spec.target), clean, samples, cell.seed) if threat.targeted else None,
         victim.found.setdefault(sweep_key(resolved), {}) if swept else None,
     )
@@ -236,8 +236,8 @@ def evaluate_cell(
     if cell.attack == "noise":
         victim.noise[cell.seed, threat] = outcome.figures["robust"]
     signs = diagnostics.of_cell(victim.module, samples, clean, threat, method, outcome, setting(), noise)
-    if victim.nature.neighbours:
-        signs.append(diagnostics.depends_on_batch(victim.nature.neighbours))
+    leaning = [each.nature.neighbours for each in (victim, *teachers) if each.nature.neighbours]
+    signs += [diagnostics.depends_on_batch(leaning[0])] if leaning else []
     class_counts = {dataset.tasks[t]: len(dataset.classes[t]) for t in threat.tasks}
     made = ran(cell.attack, params, class_counts, stochastic=clean.draws > 1) if engine == "native" else {}
     record: Record = {
@@ -250,7 +250,7 @@ def evaluate_cell(
         "trust": diagnostics.trust(signs),
         "diagnostics": diagnostics.plain(signs),
         "stochastic": clean.stochastic,
-        **({"batch_dependent": victim.nature.neighbours} if victim.nature.neighbours else {}),
+        **({"batch_dependent": leaning[0]} if leaning else {}),
         "draws": clean.draws,
         "naive": single_draw(clean, method) or victim.plan.unaware,
         "synthetic": dataset.synthetic,
