@@ -6,7 +6,8 @@ import hashlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,17 @@ def load(name: str) -> Own:
     if not callable(found):
         own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module_name]
         raise ValueError(f"{path} has no function {function!r}; it has: {', '.join(own) or 'none'}")
-    return Own(found, label(name), path, sha256)
+    return Own(found, label(name), path, source_files.fingerprint(files | loaded_otherwise(module, files)))
+
+
+def loaded_otherwise(module: types.ModuleType, files: Mapping[str, source_files.Source]) -> dict[str, source_files.Source]:
+    """The user's files behind modules that a module holds but no import statement names, as `importlib.util` loads them."""
+    known = {source.path for source in files.values()}
+    found = {}
+    for other in vars(module).values():
+        if isinstance(other, types.ModuleType) and (path := source_files.own_file(vars(other))) is not None and path not in known:
+            found[other.__name__] = source_files.Source(path, path.read_bytes())
+    return found
 
 
 def build(own: Own, channels: Sequence[int], class_counts: Sequence[int], parameters: dict[str, Any], *, image_size: int) -> nn.Module:

@@ -14,10 +14,11 @@ from torch import nn
 
 from robustbench_med import cost, defense, probes, smoothing, statistics, training
 from robustbench_med.attacks import SCHEME, Threat
+from robustbench_med.batching import Setting
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.device import BatchSize, choose_device
 from robustbench_med.errors import UserError
-from robustbench_med.evaluation import Setting
+from robustbench_med.identity import Victim, identity
 from robustbench_med.job import Job, announce_limit, load_all, on_disk
 from robustbench_med.models.defenses import Defended
 from robustbench_med.models.defenses.randomised import InputNoise
@@ -25,7 +26,7 @@ from robustbench_med.naming import canonical_hash
 from robustbench_med.paths import writable_folder
 from robustbench_med.plan import check_names, sample_limit
 from robustbench_med.registration import include
-from robustbench_med.runner import Victim, Victims, identity, one_gradient
+from robustbench_med.runner import UNREPEATABLE, Victims, one_gradient
 from robustbench_med.spec import Cell, RunSpec, cells
 from robustbench_med.store import CERTIFICATES, Record, Store
 from robustbench_med.versions import versions
@@ -120,6 +121,9 @@ def _certificate(
     fits = functools.partial(one_gradient, base, samples, threat, device)
     found = batch.hold(work, spec.chunk, fits) if whole else batch.fit(work)
     record = {"hash": spec_hash, "spec": resolved, **described(cell, dataset, samples, found), "noised": name}
+    record["notes"] = [*dataset.notes, *([] if victim.nature.repeatable else [UNREPEATABLE])]
+    if victim.nature.neighbours:
+        record["batch_dependent"] = victim.nature.neighbours
     record["environment"] = {"device": device_name, "versions": versions(), "started": started, "seconds": time.time() - started}
     arrays = {"ids": np.array(samples.ids), "labels": samples.labels.numpy(), "predicted": found.predicted}
     for t in range(len(dataset.tasks)):
@@ -178,6 +182,5 @@ def described(cell: Cell, dataset: Dataset, samples: Samples, found: smoothing.C
         "defense": cell.defense,
         "names": {"modalities": list(dataset.modalities), "tasks": list(dataset.tasks)},
         "synthetic": dataset.synthetic,
-        "notes": list(dataset.notes),
         "figures": tasks,
     }

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from robustbench_med import statistics
 from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete
+from robustbench_med.batching import Drawing, Setting, drawn, together
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import Clean, Drawing, Method, Outcome, Setting, drawn, single_draw, source_view, together
+from robustbench_med.evaluation import Clean, Method, Outcome, Source, single_draw
 from robustbench_med.models.trial import hands_out_probabilities
 
 Verdict = Literal["pass", "warn", "fail"]
@@ -270,15 +271,17 @@ class Trial:
     setting: Setting
     drawing: Drawing
 
-    def attack(self, name: str, threat: Threat | None = None, **given: Any) -> Tensor:
+    def attack(self, name: str, threat: Threat | None = None, *, sources: Sequence[Source] = (), **given: Any) -> Tensor:
         """Adversarials of a native attack; parameters it does not have are left out."""
         known = complete(name, {})
-        extra = {"sources": given.pop("sources")} if "sources" in given else {}
+        shapes = [s.shape for s in self.view.segments]
+        views = [(source.view(shapes, self.setting), source.drawing) for source in sources]
+        extra: dict[str, Any] = {"sources": [view for view, _ in views]} if views else {}
         given = complete(name, {key: value for key, value in given.items() if key in known})
         parts = []
-        for rows in self.batches():
+        for rows in self.batches(whole=any(drawing == "batch" for _, drawing in views)):
             streams = Streams.seeded(self.setting.seed, [self.ids[i] for i in rows], name)
-            with self.drawn(rows, "diagnose", name, sources=extra.get("sources", ())):
+            with self.drawn(rows, "diagnose", name, sources=views):
                 moved = ATTACKS[name](self.view, self.x[rows], self.y[rows], threat or self.threat, streams, **given, **extra)
             parts.append(moved.detach())
         return torch.cat(parts)
@@ -291,12 +294,12 @@ class Trial:
                 parts.append(self.view.standing(x[rows], self.y[rows], threat or self.threat))
         return float(torch.cat(parts).mean())
 
-    def batches(self) -> Iterator[Any]:
-        """Rows, a batch at a time."""
+    def batches(self, *, whole: bool = False) -> Iterator[Any]:
+        """Rows, a batch at a time; `whole`: in chunks though this victim does not ask for them."""
         n = len(self.x)
-        return together(np.arange(n), n, self.setting, whole=self.drawing == "batch")
+        return together(np.arange(n), n, self.setting, whole=whole or self.drawing == "batch")
 
-    def drawn(self, rows: Any, *purpose: object, sources: Sequence[View] = ()) -> AbstractContextManager[None]:
+    def drawn(self, rows: Any, *purpose: object, sources: Sequence[tuple[View, Drawing]] = ()) -> AbstractContextManager[None]:
         """`evaluation.drawn` of these rows."""
         return drawn(self.view, self.drawing, self.setting, self.ids, rows, *purpose, sources=sources)
 
@@ -308,7 +311,7 @@ def diagnose(
     threat: Threat,
     setting: Setting,
     *,
-    sources: Sequence[nn.Module] = (),
+    sources: Sequence[Source] = (),
     steps: int = 20,
     queries: int = 500,
     eot: int = 4,
@@ -363,8 +366,7 @@ def diagnose(
     signs.append(beaten("black box beats white box", "square", white, square, tolerance))
     if sources:
         tick("transfer")
-        views = [source_view(source, shapes, setting) for source in sources]
-        moved = trial.robust(trial.attack("transfer", sources=views, steps=steps, step_size=2.5 / steps, eot=settings["eot"]))
+        moved = trial.robust(trial.attack("transfer", sources=sources, steps=steps, step_size=2.5 / steps, eot=settings["eot"]))
         signs.append(beaten("transfer beats white box", "transfer", white, moved, tolerance))
     if random:
         tick("draws")

@@ -7,13 +7,12 @@ are never right are not attacked, and the draws an attacker optimised on are nev
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,41 +24,34 @@ from robustbench_med.attacks import (
     ENGINES,
     MINIMAL,
     UNSCALED,
-    Draws,
     Minimal,
     Passes,
     Ray,
     Streams,
     Threat,
     View,
+    attack_code,
     derive_seed,
-    seeded,
-    takes_generators,
 )
+from robustbench_med.batching import Drawing, Setting, drawing_of, drawn, together
 from robustbench_med.data import Samples
 
-ProtocolName = Literal["sound", "release"]
-Drawing = Literal["none", "sample", "batch"]
-"""What a prediction depends on besides its sample: nothing; numbers drawn for that sample alone (the victim takes `generators`); or the
-batch it stands in, because the victim draws for it as a whole or because its samples look at each other."""
 Arrays = dict[str, NDArray[Any]]
 Tick = Callable[[int], None]
 """Called with the number of samples that one stage (clean pass, attack, fresh draws) has finished."""
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How to evaluate: `draws` is K, passes per prediction of a stochastic victim."""
+class Source:
+    """A victim that `transfer` makes its adversarials on, and what trying it found (`probes.examine`)."""
 
-    protocol: ProtocolName
-    draws: int
-    seed: int
-    device: torch.device
-    batch_size: int
-    batch_draws: int = 1
-    """Draws of one EOT gradient that share a batch."""
-    chunk: int = 32
-    """Samples that stay together from start to end where predictions depend on the batch; `batch_size` is of no effect there."""
+    victim: nn.Module
+    stochastic: bool
+    drawing: Drawing
+
+    def view(self, shapes: Sequence[Any], setting: Setting) -> View:
+        """As the attack sees it."""
+        return View(self.victim, shapes, draws=setting.draws if self.stochastic and setting.protocol == "sound" else 1)
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ class Method:
     name: str
     parameters: Mapping[str, Any]
     engine: str = "native"
-    sources: Sequence[nn.Module] = ()
+    sources: Sequence[Source] = ()
     """Victims that `transfer` makes its adversarials on."""
     goals: Tensor | None = None
     """(n, T) classes a targeted attack aims at; -1 where there is nothing to aim at."""
@@ -127,61 +119,6 @@ def clean_pass(
     return Clean(stochastic, drawing, right, vote, probabilities, draws, (view.passes.forward, 0), time.perf_counter() - start)
 
 
-def together(targets: NDArray[np.int64], n: int, setting: Setting, *, whole: bool) -> Iterator[NDArray[np.int64]]:
-    """The samples in the batches they are computed in.
-
-    Args:
-        targets: rows to compute, ascending.
-        n: number of samples.
-        whole: chunks of `setting.chunk` in the order of the split, each with all its samples as long as one of them is a target.
-    """
-    if not whole:
-        yield from batches(targets, setting.batch_size)
-        return
-    for chunk in batches(np.arange(n), setting.chunk):
-        if np.isin(chunk, targets).any():
-            yield chunk
-
-
-@contextlib.contextmanager
-def drawn(
-    view: View,
-    drawing: Drawing,
-    setting: Setting,
-    ids: Sequence[str],
-    rows: NDArray[np.int64],
-    *purpose: object,
-    sources: Sequence[View] = (),
-) -> Iterator[None]:
-    """Inside, what is random in this batch is seeded: a victim's own draws by sample or by chunk, whatever else draws by its first sample.
-
-    Args:
-        sources: views of the victims that `transfer` asks in the same batch.
-    """
-    for each, how in ((view, drawing), *((source, declared_drawing(source.victim)) for source in sources)):
-        if how == "sample":
-            each.own = Draws(setting.seed, *purpose, ids=[ids[row] for row in rows])
-        elif how == "batch":
-            each.own = Draws(setting.seed, *purpose, "chunk", int(rows[0]) // setting.chunk)
-    try:
-        with seeded(setting.device, setting.seed, *purpose, ids[rows[0]]):
-            yield
-    finally:
-        view.own = None
-
-
-def drawing_of(victim: nn.Module, *, stochastic: bool) -> Drawing:
-    """How a victim draws: for each sample where its signature says so, else for the batch."""
-    if not stochastic:
-        return "none"
-    return "sample" if takes_generators(victim) else "batch"
-
-
-def declared_drawing(victim: nn.Module) -> Drawing:
-    """How a victim draws by what it says of itself."""
-    return drawing_of(victim, stochastic=bool(getattr(victim, "stochastic", False)))
-
-
 def attack_pass(
     victim: nn.Module,
     samples: Samples,
@@ -197,8 +134,8 @@ def attack_pass(
     aims = labels if method.goals is None else method.goals
     shapes = [tuple(m.shape[1:]) for m in samples.batch([0])]
     view = View(victim, shapes, draws=clean.draws, batch_draws=setting.batch_draws)  # type: ignore[arg-type]
-    sources = [source_view(source, shapes, setting) for source in method.sources]
-    compute = computation(method, threat, sources)
+    sources = [(source.view(shapes, setting), source.drawing) for source in method.sources]
+    compute = computation(method, threat, [view for view, _ in sources])
     tasks = list(threat.tasks)
     targets = np.arange(len(samples))
     if setting.protocol == "sound":
@@ -307,14 +244,12 @@ def attack_pass(
 
 
 def is_whole(drawing: Drawing, method: Method) -> bool:
-    """Whether an attack sees fixed chunks: predictions depend on the batch, or another library or a source draws for it as a whole."""
-    return drawing == "batch" or method.engine != "native" or any(declared_drawing(s) == "batch" for s in method.sources)
+    """Whether an attack sees fixed chunks: predictions depend on the batch, or somebody else may draw for it as a whole.
 
-
-def source_view(source: nn.Module, shapes: Sequence[Any], setting: Setting) -> View:
-    """A victim that `transfer` makes its adversarials on."""
-    random = getattr(source, "stochastic", False) and setting.protocol == "sound"
-    return View(source, shapes, draws=setting.draws if random else 1)
+    That is a source, another library, or an attack of the user's, which may ask global generators.
+    """
+    foreign = method.engine != "native" or attack_code(method.name, method.parameters) is not None
+    return drawing == "batch" or foreign or any(source.drawing == "batch" for source in method.sources)
 
 
 def computation(method: Method, threat: Threat, sources: Sequence[View]) -> Callable[..., Any]:
@@ -456,8 +391,8 @@ def predict(view: View, x: Tensor, labels: Tensor) -> tuple[NDArray[np.float32],
     """
     counts: list[Tensor] = []
     sums: list[Tensor] = []
-    for drawn in view.predictions(x):
-        for t, logits in enumerate(drawn):
+    for logits_of_tasks in view.predictions(x):
+        for t, logits in enumerate(logits_of_tasks):
             finite = logits.isfinite().all(1, keepdim=True)
             hit = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), finite.to(logits.dtype))
             probability = torch.where(finite, logits, torch.nan).softmax(1)
@@ -479,9 +414,3 @@ def join(
     """Batches of `predict` into one."""
     right, vote, probabilities = zip(*parts, strict=True)
     return np.concatenate(right), np.concatenate(vote), [np.concatenate(task) for task in zip(*probabilities, strict=True)]
-
-
-def batches(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """Consecutive chunks of at most `size` rows."""
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]

@@ -10,9 +10,10 @@ import torch
 
 from robustbench_med import diagnostics
 from robustbench_med.attacks import Threat
+from robustbench_med.batching import Setting
 from robustbench_med.data import Dataset
 from robustbench_med.device import BatchSize, choose_device
-from robustbench_med.evaluation import Setting, clean_pass
+from robustbench_med.evaluation import clean_pass
 from robustbench_med.job import Job, announce_whole_range, load_all, on_disk
 from robustbench_med.naming import radius_label
 from robustbench_med.paths import writable_folder, write_text
@@ -84,7 +85,7 @@ def diagnose_cell(
             victim.clean[cell.seed],
             threat,
             setting,
-            sources=[sibling.module for sibling in siblings],
+            sources=[sibling.as_source for sibling in siblings],
             steps=steps,
             queries=queries,
             eot=eot,

@@ -9,6 +9,7 @@ from typing import Any
 
 from robustbench_med import defense, training
 from robustbench_med.attacks import ENGINES, UNTARGETED, Threat, attack_code, complete
+from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.commands import data_option, includes, model_option, where
 from robustbench_med.data import Dataset
 from robustbench_med.errors import INCLUDE, UserError, nearest, unknown
@@ -131,7 +132,7 @@ def parameters_of(attack: str, spec: RunSpec, *, stochastic: bool, unaware: bool
         unaware: the attack does not see an input transform of the victim: it would stop where the bare network falls.
     """
     engine = engine_of(attack, spec)
-    known = complete(attack, {}, engine)
+    known = attack_parameters(attack, engine)
     # a random victim's iterates are not picked by the draw they happened to fail at, whatever the number of draws
     eot = EOT_AUTOATTACK if attack == "autoattack" else EOT_DEFAULT
     protocol: dict[str, Any] = {"eot": eot if stochastic else 1, **({"keep": "last"} if stochastic or unaware else {})}
@@ -191,7 +192,7 @@ def command_of(cell: Cell, spec: RunSpec, n: int, dataset: Dataset) -> str:
     ):
         for name, value in given.items():
             parts += [f"--{option}", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    loss = str(of(spec.attack_params, cell.attack).get("loss"))
+    loss = str(known.get("loss"))
     own = {cell.model, *spec.source, cell.attack, loss, *(name.strip() for name in cell.defense.split("+"))}
     flags = {"whole-range": spec.whole_range, "allow-batch-dependent": spec.allow_batch_dependent, "no-control": True}
     wanted = [f"--{name}" for name, given in flags.items() if given]

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from robustbench_med import cost, defense, diagnostics, probes, training
-from robustbench_med.attacks import SCHEME, RefusedError, Threat, View, attack_code, engines, radius_free, ran, revision
+from robustbench_med.attacks import RefusedError, Threat, View, engines, radius_free, ran
+from robustbench_med.batching import Setting
 from robustbench_med.checkpoints import Checkpoint, export, model_parameters, open_checkpoint
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.data.splits import Fold, fold_label
 from robustbench_med.device import BatchSize, choose_device, peak_memory_mib
 from robustbench_med.errors import UserError
-from robustbench_med.evaluation import Clean, Method, Outcome, Setting, attack_pass, choose_goals, clean_pass, is_whole, single_draw
+from robustbench_med.evaluation import Clean, Method, Outcome, attack_pass, choose_goals, clean_pass, is_whole, single_draw
+from robustbench_med.identity import Victim, resolve, sweep_key
 from robustbench_med.job import Job, announce_limit, announce_whole_range, load_all, on_disk
 from robustbench_med.models import own
-from robustbench_med.naming import canonical_hash, radius_label, training_hash
+from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.parameters import check_owners, of, owned
 from robustbench_med.paths import writable_folder
 from robustbench_med.plan import check_defense_owners, check_names, command_of, engine_of, make_threat, parameters_of, sample_limit
@@ -36,24 +37,6 @@ from robustbench_med.versions import versions
 T = TypeVar("T")
 UNREPEATABLE = "not repeatable: the victim draws numbers that no seed repeats"
 SYNTHETIC = "phantoms are synthetic drawings: these figures compare attacks and models, they say nothing about a clinic."
-
-
-@dataclass
-class Victim:
-    """A loaded victim with what its records say about it."""
-
-    spec: TrainSpec
-    checkpoint: Checkpoint
-    module: nn.Module
-    nature: probes.Nature
-    plan: defense.Plan
-    facts: dict[str, Any] = field(default_factory=dict)
-    clean: dict[int, Clean] = field(default_factory=dict)
-    """Clean pass by evaluation seed."""
-    noise: dict[tuple[int, Threat], float] = field(default_factory=dict)
-    """Robust accuracy under noise, by evaluation seed and threat."""
-    found: dict[str, dict[int, Any]] = field(default_factory=dict)
-    """Smallest perturbations of attacks that serve several radii, by everything else that they depend on."""
 
 
 def run(spec: RunSpec, job: Job) -> list[Record]:
@@ -233,7 +216,7 @@ def evaluate_cell(
         cell.attack,
         params,
         engine,
-        [teacher.module for teacher in teachers],
+        [teacher.as_source for teacher in teachers],
         choose_goals(str(spec.target), clean, samples, cell.seed) if threat.targeted else None,
         victim.found.setdefault(sweep_key(resolved), {}) if swept else None,
     )
@@ -253,8 +236,8 @@ def evaluate_cell(
     if cell.attack == "noise":
         victim.noise[cell.seed, threat] = outcome.figures["robust"]
     signs = diagnostics.of_cell(victim.module, samples, clean, threat, method, outcome, setting(), noise)
-    if victim.nature.neighbours:
-        signs.append(diagnostics.depends_on_batch(victim.nature.neighbours))
+    leaning = [each.nature.neighbours for each in (victim, *teachers) if each.nature.neighbours]
+    signs += [diagnostics.depends_on_batch(leaning[0])] if leaning else []
     class_counts = {dataset.tasks[t]: len(dataset.classes[t]) for t in threat.tasks}
     made = ran(cell.attack, params, class_counts, stochastic=clean.draws > 1) if engine == "native" else {}
     record: Record = {
@@ -267,7 +250,7 @@ def evaluate_cell(
         "trust": diagnostics.trust(signs),
         "diagnostics": diagnostics.plain(signs),
         "stochastic": clean.stochastic,
-        **({"batch_dependent": victim.nature.neighbours} if victim.nature.neighbours else {}),
+        **({"batch_dependent": leaning[0]} if leaning else {}),
         "draws": clean.draws,
         "naive": single_draw(clean, method) or victim.plan.unaware,
         "synthetic": dataset.synthetic,
@@ -295,82 +278,6 @@ def noise_control(victim: Victim, samples: Samples, clean: Clean, threat: Threat
         outcome = attack_pass(victim.module, samples, clean, key[1], Method("noise", {}), setting, lambda n: None)
         victim.noise[key] = outcome.figures["robust"]
     return victim.noise[key]
-
-
-def sweep_key(resolved: dict[str, Any]) -> str:
-    """Everything that smallest perturbations depend on: a cell's spec, but for the scale of its radii."""
-    threat = resolved["threat"]
-    largest = max(threat["radii"]) or 1.0
-    return canonical_hash({**resolved, "threat": {**threat, "radii": [round(r / largest, 9) for r in threat["radii"]]}})
-
-
-def resolve(
-    cell: Cell,
-    spec: RunSpec,
-    dataset: Dataset,
-    victim: Victim,
-    threat: Threat,
-    params: dict[str, Any],
-    samples: Samples,
-    sources: list[Victim],
-) -> dict[str, Any]:
-    """The full spec of a cell: what its hash is taken over. What is at its usual value (native, untargeted) is left out."""
-    engine = engine_of(cell.attack, spec)
-    method = Method(cell.attack, params, engine, [source.module for source in sources])
-    together = {"chunk": spec.chunk} if is_whole(victim.nature.drawing, method) else {}
-    if spec.batch_draws > 1 and victim.nature.drawing == "batch":  # such draws are one draw of a larger batch
-        together["batch_draws"] = spec.batch_draws
-    return {
-        **identity(victim, dataset, samples),
-        "threat": {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
-        | ({"target": spec.target} if threat.targeted else {}),
-        "attack": {"name": cell.attack, "params": params, "revision": revision(cell.attack, engine)}
-        | ({"code": code} if (code := attack_code(cell.attack, params, engine)) else {})
-        | ({"sources": [source_identity(source) for source in sources]} if sources else {}),
-        **({"engine": engine} if engine != "native" else {}),
-        "protocol": {"name": spec.protocol, "draws": spec.draws, **together},
-        "seed": cell.seed,
-        "randomness": SCHEME,
-    }
-
-
-def source_identity(source: Victim) -> dict[str, Any]:
-    """Which victim adversarials were made on."""
-    facts = {"model": source.spec.name, "weights_sha256": source.checkpoint.sha256, "revision": defense.revisions(source.spec.model, ())}
-    return facts | ({"source_sha256": source.spec.source_sha256} if source.spec.source_sha256 else {})
-
-
-def identity(victim: Victim, dataset: Dataset, samples: Samples) -> dict[str, Any]:
-    """Which victim on which samples: the part of a spec that does not depend on an attack."""
-    trained = victim.checkpoint.sidecar.get("training")
-    layers = (*victim.plan.training, *victim.plan.inference)
-    code = defense.code_of_layers(layers)
-    return {
-        "victim": {
-            "model": victim.plan.name,
-            "params": victim.spec.params,
-            "preset": victim.spec.preset,
-            "recipe": trained and trained["recipe"],
-            "training": trained and training_hash({key: trained[key] for key in trained.keys() - {"seed", "data", "manifest", "fold"}}),
-            "train_seed": trained and trained["seed"],
-            "weights_sha256": victim.checkpoint.sha256,
-            **({"defense": victim.plan.layers} if victim.plan.layers else {}),
-            **({"source_sha256": victim.spec.source_sha256} if victim.spec.source_sha256 else {}),
-            "revision": defense.revisions(victim.spec.model, layers),
-            **({"code": code} if code else {}),
-        },
-        "data": {
-            "name": dataset.name,
-            "split": "test",
-            "n": len(samples),
-            "samples": hashlib.sha256("\n".join(samples.ids).encode("utf-8", "surrogateescape")).hexdigest(),
-            "size": dataset.size,
-            "channels": list(dataset.channels),
-            "preprocessing": dataset.preprocessing.model_dump(),
-            "manifest": dataset.manifest_hash,
-            **({"fold": {"number": dataset.fold[0], "of": dataset.fold[1], "content": dataset.content}} if dataset.fold else {}),
-        },
-    }
 
 
 def finished(records: list[Record], out: Path) -> Iterator[str]:

@@ -323,6 +323,7 @@ class CertificateModel(_Kept):
     defense: str
     noised: str = Field(description="what the radius bounds: `all modalities` jointly, or one `alone`, the others trusted")
     figures: list[CertifiedTask] = Field(min_length=1)
+    batch_dependent: str | None = Field(None, description="how predictions for an image depend on its neighbours in the batch")
     synthetic: bool
     notes: list[str]
     environment: Environment

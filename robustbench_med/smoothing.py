@@ -22,8 +22,8 @@ from scipy.stats import beta, norm
 from torch import nn
 
 from robustbench_med.attacks import Streams, View
+from robustbench_med.batching import Drawing, Setting, drawn, together
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import Drawing, Setting, drawn, together
 
 ABSTAIN = -1
 

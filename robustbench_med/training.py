@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from robustbench_med import batch_norm, checkpoints, defense, optimisation, statistics
 from robustbench_med.attacks import seeded
 from robustbench_med.augmentation import augment
+from robustbench_med.batching import Setting, batches
 from robustbench_med.checkpoints import Checkpoint
 from robustbench_med.commands import data_option, includes, model_option, where
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.errors import UserError, unknown
-from robustbench_med.evaluation import Setting, batches, clean_pass
+from robustbench_med.evaluation import clean_pass
 from robustbench_med.models import own, registry
 from robustbench_med.objectives import Objective, multitask_loss
 from robustbench_med.spec import Layer, Recipe, TrainSpec, validate

@@ -17,8 +17,8 @@ from test_cli import medrobust
 from torch import Tensor, nn
 
 from robustbench_med import reports, smoothing
+from robustbench_med.batching import Setting
 from robustbench_med.errors import UserError
-from robustbench_med.evaluation import Setting
 from robustbench_med.merge import merge
 from robustbench_med.naming import canonical_hash
 from robustbench_med.reports import certified, paper, terminal

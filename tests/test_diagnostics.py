@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from robustbench_med import diagnostics
 from robustbench_med.attacks import Threat, complete
+from robustbench_med.batching import Setting
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import Clean, Method, Setting, attack_pass, clean_pass
+from robustbench_med.evaluation import Clean, Method, attack_pass, clean_pass
 from robustbench_med.probes import examine
 
 SIDE, N = 12, 48

@@ -7,8 +7,9 @@ from conftest import CoinFlip, TwoHeads
 from torch import Tensor, nn
 
 from robustbench_med.attacks import ATTACKS, Threat, View, complete
+from robustbench_med.batching import Setting
 from robustbench_med.data import Component, Samples
-from robustbench_med.evaluation import Method, Setting, attack_pass, clean_pass, mean_losses
+from robustbench_med.evaluation import Method, Source, attack_pass, clean_pass, mean_losses
 from robustbench_med.models.mail import MAIL
 from robustbench_med.probes import examine
 
@@ -43,7 +44,7 @@ def evaluate(victim: nn.Module, samples: Samples, threat: Threat, name: str, how
     given = ({"eot": 4} if stochastic and name != "noise" and how.protocol == "sound" else {}) | given
     known = complete(name, {})
     given = {key: value for key, value in given.items() if key in known}
-    sources = [victim] if name == "transfer" else []
+    sources = [Source(victim, nature.stochastic, nature.drawing)] if name == "transfer" else []
     return clean, attack_pass(victim, samples, clean, threat, Method(name, complete(name, given), sources=sources), how, lambda n: None)
 
 

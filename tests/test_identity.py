@@ -10,11 +10,11 @@ import pytest
 import yaml
 from conftest import write_folder_set
 
-from robustbench_med import evaluate, register_attack, runner
+from robustbench_med import evaluate, identity, register_attack, runner
 from robustbench_med.attacks import ATTACKS
 from robustbench_med.data import cache, source
 from robustbench_med.job import Job
-from robustbench_med.models import fusion
+from robustbench_med.models import fusion, own
 from robustbench_med.progress import Display
 from robustbench_med.spec import RunSpec
 
@@ -82,6 +82,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "parameters of the attack": {"attack_params": {"steps": 3}},
     "engine": {"engine": "torchattacks"},
     "source": {"attack": ["transfer"], "source": ["early"]},
+    "parameters of the source": {"attack": ["transfer"], "source": ["early"], "model_params": {"width": 4, "early.width": 6}},
     "protocol": {"protocol": "release"},
     "draws": {"draws": 3},
     "seed": {"seed": [1]},
@@ -123,7 +124,7 @@ REVISIONS = {
     "of the attack": [(sys.modules["robustbench_med.attacks.pgd"], "REVISION")],
     "of what all attacks see": [(sys.modules["robustbench_med.attacks.view"], "REVISION")],
     "of the network": [(fusion, "REVISION")],
-    "of the scheme of random numbers": [(runner, "SCHEME")],
+    "of the scheme of random numbers": [(identity, "SCHEME")],
     "of the decoder": [(source, "REVISION"), (cache, "REVISION")],
 }
 
@@ -180,3 +181,19 @@ def test_what_is_no_input_changes_nothing(card: Path, tmp_path: Path, monkeypatc
     same["version of the package"] = hash_of(moved / card.name)
     assert set(same.values()) == {usual}, same
     assert hash_of(moved / card.name, {"batch_size": "3"}, **RANDOM) == noisy
+
+
+def test_a_helper_that_no_import_names_is_the_users_code_too(card: Path, tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    helper, model = tmp_path / "lib" / "helper.py", tmp_path / "mine.py"
+    helper.write_text("SCALE = 1.0\n")
+    model.write_text(
+        "import importlib.util\n"
+        f"spec = importlib.util.spec_from_file_location('aside', {str(helper)!r})\n"
+        "aside = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(aside)\n"
+        "from robustbench_med.models.fusion import LateFusion as build\n"
+    )
+    before = own.load(f"{model}:build").source_sha256
+    helper.write_text("SCALE = 2.0\n")
+    assert own.load(f"{model}:build").source_sha256 != before

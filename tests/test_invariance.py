@@ -10,10 +10,11 @@ from test_evaluation import CPU, two_head_samples
 from torch import Tensor, nn
 
 from robustbench_med.attacks import ATTACKS, Threat, complete
+from robustbench_med.batching import Setting
 from robustbench_med.data import Samples
 from robustbench_med.device import BatchSize
 from robustbench_med.errors import UserError
-from robustbench_med.evaluation import Method, Outcome, Setting, attack_pass, clean_pass
+from robustbench_med.evaluation import Method, Outcome, Source, attack_pass, clean_pass
 from robustbench_med.probes import Nature, examine
 from robustbench_med.progress import Display
 
@@ -52,7 +53,7 @@ def outcome_of(
     clean = clean_pass(victim, samples, setting, lambda n: None, stochastic=nature.stochastic, drawing=nature.drawing)
     known = complete(attack, {}, engine)
     given = {key: value for key, value in ({"eot": 2 if nature.stochastic else 1} | QUICK).items() if key in known}
-    sources = [victim] if attack == "transfer" else []
+    sources = [Source(victim, nature.stochastic, nature.drawing)] if attack == "transfer" else []
     method = Method(attack, complete(attack, given, engine), engine, sources)
     return attack_pass(victim, samples, clean, THREAT, method, setting, lambda n: None)
 
@@ -183,13 +184,55 @@ class BatchStatistics(TwoHeads):
         return super().forward(self.norm(a), b)
 
 
+class Placed(TwoHeads):
+    """A positional code along the batch, meant for a sequence."""
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        return tuple(z + torch.arange(len(z))[:, None] * torch.eye(z.shape[1])[0] for z in super().forward(a, b))
+
+
+class Large(TwoHeads):
+    """Batch statistics in large batches only."""
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        return super().forward(a - a.mean() if len(a) > 8 else a, b)
+
+
+class Poisson(TwoHeads):
+    """Shot noise: how many numbers are drawn depends on the images, so that the seed hands later ones others."""
+
+    stochastic = True
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        return super().forward(torch.poisson(20 * a) / 20, b)
+
+
+class PoissonLeans(Poisson):
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        return tuple(z + 3 * a.mean() * torch.eye(z.shape[1])[0] for z in super().forward(a, b))
+
+
+class Ignores(TwoHeads):
+    """Takes generators, and draws from the global one."""
+
+    stochastic = True
+
+    def forward(self, a: Tensor, b: Tensor, generators: list[torch.Generator] | None = None) -> tuple[Tensor, ...]:
+        return super().forward(a + 0.1 * torch.randn_like(a), b)
+
+
 NOISES = ("none", "torch", "numpy", "unseeded")
 DEPENDENT = {
     "batch statistics": BatchStatistics,
     **{f"{of}, {how}": lambda of=of, how=how: Leans(1.0, of, how) for of in ("mean", "max", "neighbour") for how in NOISES},
     "a little": lambda: Leans(1e-2, "mean"),
+    "its place": Placed,
+    "the batch's size": Large,
+    "neighbours beside shot noise": PoissonLeans,
 }
 INDEPENDENT = {
+    "shot noise": Poisson,
+    "generators ignored": Ignores,
     "plain": TwoHeads,
     "per sample": PerSample,
     "per batch": PerBatch,
@@ -210,6 +253,37 @@ def test_a_victim_that_does_not_is_never_accused(name: str) -> None:
         nature = examine(INDEPENDENT[name]().eval(), two_head_samples(20), CPU, seed)
         assert nature.neighbours is None
         assert nature.repeatable == (name != "unseeded")
+
+
+def test_generators_that_are_taken_and_not_used_are_no_promise() -> None:
+    assert examine(Ignores().eval(), two_head_samples(20), CPU, 0).drawing == "batch"
+
+
+def transferred(samples: Samples, batch_size: int) -> Outcome:
+    """PGD's adversarials of a random victim, on one that is not."""
+    source, victim = PerBatch().eval(), TwoHeads().eval()
+    setting = Setting("sound", 4, 0, CPU, batch_size, chunk=16)
+    clean = clean_pass(victim, samples, setting, lambda n: None, stochastic=False)
+    nature = examine(source, samples, CPU, 0)
+    method = Method("transfer", complete("transfer", {"steps": 3}), sources=[Source(source, nature.stochastic, nature.drawing)])
+    return attack_pass(victim, samples, clean, THREAT, method, setting, lambda n: None)
+
+
+def test_a_source_that_draws_for_the_batch_is_asked_in_chunks() -> None:
+    samples = two_head_samples(20)
+    one, other = (transferred(samples, batch_size) for batch_size in (20, 3))
+    for t in (0, 1):
+        np.testing.assert_allclose(one.arrays[f"robust_probabilities_{t}"], other.arrays[f"robust_probabilities_{t}"], atol=1e-5)
+
+
+def test_so_is_an_attack_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wanders(view, x, y, threat, streams):
+        return view.project(x + 0.1 * torch.randn_like(x), x, threat)
+
+    monkeypatch.setitem(ATTACKS, "wanders", wanders)
+    samples = two_head_samples(20)
+    one, other = (outcome_of("deterministic", "wanders", samples, batch_size=size) for size in (20, 3))
+    np.testing.assert_allclose(one.arrays["linf"], other.arrays["linf"], atol=1e-6)
 
 
 def test_few_samples_are_enough_to_try() -> None:

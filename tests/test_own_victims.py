@@ -14,8 +14,9 @@ from test_cli import SMALL, medrobust, refused
 from torch import Tensor, nn
 
 from robustbench_med.attacks import Threat, complete
+from robustbench_med.batching import Setting
 from robustbench_med.data import Samples, load
-from robustbench_med.evaluation import Method, Outcome, Setting, attack_pass, clean_pass
+from robustbench_med.evaluation import Method, Outcome, attack_pass, clean_pass
 from robustbench_med.models import registry, trial
 from robustbench_med.models.defenses import Defended
 from robustbench_med.objectives import multitask_loss

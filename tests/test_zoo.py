@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from robustbench_med import checkpoints, defense, training
+from robustbench_med.batching import Setting
 from robustbench_med.data import load
-from robustbench_med.evaluation import Setting, clean_pass
+from robustbench_med.evaluation import clean_pass
 from robustbench_med.models.registry import ZOO
 
 SIDECARS = sorted(Path(str(ZOO)).glob("*.json"))
