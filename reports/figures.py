@@ -46,7 +46,7 @@ def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> I
     """Figures of what attacks did."""
     board, classes, crossed, names = named(found["leaderboard"]), named(found["per_class"]), found["cross_modal"], variants(records)
     look = style.looks(board.model)
-    one_modality = board.eps.str.contains("=0") & (board.target != "joint")
+    one_modality = board.trusted.map(bool) & ~board.is_joint
     for key, group in board[~one_modality].groupby(plots.SETTING, sort=True):
         name = plots.slug(key)
         yield f"robust-accuracy-{name}", plots.radius_figure(group, look)
@@ -55,7 +55,7 @@ def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> I
             if figure is not None:
                 yield f"{question}-{name}", figure
     if not classes.empty:
-        attacked = classes[(classes.attack != CONTROL) & ~classes.eps.str.contains("=0")]
+        attacked = classes[(classes.attack != CONTROL) & ~classes.trusted.map(bool)]
         for key, group in attacked.groupby(["data", "size", "samples", "norm", "target", "protocol"], sort=True):
             yield f"per-class-{plots.slug(key)}", plots.per_class(group, look)
     for name, figure in cross_modal(crossed):

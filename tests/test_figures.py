@@ -96,7 +96,7 @@ def test_what_is_left_out_of_a_figure() -> None:
     board = tables.leaderboard([record("mail+jpeg (unaware attack)"), record("mail+pni", 0.1)])
     rows, sentence = plots.leading(board)
     assert (list(rows.model), sentence) == (["mail+pni"], "1 victim under an unaware attack left out")
-    alone = board[plots.is_unaware(board)]
+    alone = board[board.is_unaware]
     assert plots.leading(alone)[1] == ""  # nothing else to show
     assert len(plots.leading(alone)[0]) == 1
     plain = [record(f"model{i}", i / 20) for i in range(14)]
