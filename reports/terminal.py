@@ -237,7 +237,7 @@ def comparison(table: pd.DataFrame, page: Page) -> RenderableType:
         costs += [f"{row[key]:.1f} x {what}" for key, what in (("training_x", "training"), ("latency_x", "latency")) if pd.notna(row[key])]
         cells = [
             f"{row.model}\nwith {row.defense}",
-            f"{row['data']}\n{row.norm} {row.eps}\nn {row.n}, seeds {row.seeds}" + ("\nsynthetic" if row.synthetic else ""),
+            f"{row['data']}\n{row.norm} {row.eps}\nn {row.n}, trainings {row.trainings}" + ("\nsynthetic" if row.synthetic else ""),
             "\n".join(f"{name} {figure}" for name, figure in figures.items() if figure != "-"),
             "\n".join(costs),
             "\n".join(part for part in (row.trust, row.worst_sign, row.marks) if part),
