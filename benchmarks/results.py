@@ -225,7 +225,7 @@ def evidence(folder: Path) -> list[str]:
             + "".join(f" Mind: it is {mark}." for mark in trivial_on([worst]))
         )
     attacks = leaderboard([record for (_, name), record in cells.items() if name in {f"pgd, 10 steps, EOT {n}" for n in DRAWS}])
-    with style.plt.rc_context(style.STYLE):
+    with style.styled():
         figure = plots.eot(attacks, style.looks(FAMILY))
         assert figure is not None
         style.save(figure, DOCS / "figures" / "results-eot.png")
@@ -275,7 +275,7 @@ def crossed(folder: Path, name: str) -> list[str]:
     first = table.iloc[0]
     setting = f"{first.data}, {first['size']} px, {first.norm} {first.eps}, n = {first.n}"
     shown_there = pd.DataFrame([[judged[m, d] for d in defences] for m in models], models, defences)
-    with style.plt.rc_context(style.STYLE):
+    with style.styled():
         title = f"worst-case robust accuracy (-: trivial, or the attack failed)\n{setting}"
         style.save(plots.matrix(robust.where(shown_there), title), DOCS / "figures" / f"results-{name}.png")
     spread = "" if first.trainings == 1 else f", ± standard deviation over {first.trainings} trainings"

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -43,7 +42,7 @@ def write(out: Path) -> None:
 
 def draw(curves: pd.DataFrame, path: Path) -> None:
     """`figure` as a file."""
-    with plt.rc_context(style.STYLE):
+    with style.styled():
         style.save(figure(curves), path)
 
 

@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.lines import Line2D
 
@@ -19,7 +15,7 @@ from robustbench_med.errors import UserError
 from robustbench_med.paths import write_text
 from robustbench_med.reports import paper, style
 from robustbench_med.reports.paired import SIGNIFICANT, attacks, pairs, relative, rows_of
-from robustbench_med.reports.style import COLOURS, MARKERS, STYLE, outlined
+from robustbench_med.reports.style import COLOURS, MARKERS, outlined
 from robustbench_med.reports.tables import each, quotable, written
 from robustbench_med.store import Record, Store
 
@@ -347,8 +343,9 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
     defences, models = list(table.defense.unique()), list(table.model.unique())
     columns = min(3, len(panels))
     height = -(-len(panels) // columns)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(height, columns, figsize=(6.2 * columns, 5.2 * height), squeeze=False, layout="constrained")
+    with style.styled():
+        figure = style.new(6.2 * columns, 5.2 * height)
+        axes = figure.subplots(height, columns, squeeze=False)
         for axis, ((data, size, norm, eps), group) in zip(axes.flat, panels, strict=False):
             front = group.sort_values(["clean", "worst"], ascending=False)
             front = front[front.worst > front.worst.cummax().shift(fill_value=-1)]

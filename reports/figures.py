@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -25,7 +24,7 @@ def write(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: 
     """
     writable_folder(folder)
     written = []
-    with plt.rc_context(style.STYLE):
+    with style.styled():
         for name, figure in draw(records, found):
             path = folder / f"{name}.png"
             style.save(figure, path, path.with_suffix(".svg"))
@@ -69,7 +68,7 @@ def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> I
 def write_cross_modal(crossed: pd.DataFrame, out: Path) -> None:
     """Writes cross_modal.png beside its table, or cross_modal-SETTING.png each where there are several; removes what no longer is."""
     stale = {out / "cross_modal.png", *out.glob("cross_modal-*.png")}
-    with plt.rc_context(style.STYLE):
+    with style.styled():
         drawn = dict(cross_modal(crossed))
         for name, figure in drawn.items():
             path = out / ("cross_modal.png" if len(drawn) == 1 else f"cross_modal-{name}.png")

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -31,7 +30,7 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
     """`radius_figure` of all records as a file."""
     joint = [record for record in records if not is_cross_modal(record)] or records  # those have a figure of their own
     board = named(leaderboard(joint, variants(records)))
-    with plt.rc_context(style.STYLE):
+    with style.styled():
         style.save(radius_figure(board, style.looks(named(leaderboard(records)).model)), path)
 
 
@@ -184,7 +183,8 @@ def matrix(values: pd.DataFrame, title: str) -> Figure:
     words = max(style.inches(word, 9) for name in values.columns for word in re.split(r"[\s+,=-]", name))
     width = max(6.5, names + max(0.85, words + 0.2) * len(values.columns) + 0.6)
     column = (width - names - 0.6) / len(values.columns)
-    figure, axis = plt.subplots(figsize=(width, max(0.36 * len(values), 1.4) + 0.7), layout="constrained")
+    figure = style.new(width, max(0.36 * len(values), 1.4) + 0.7)
+    axis = figure.subplots()
     heat(axis, values.rename(columns=lambda name: style.wrap(name, column - 0.08, 9)))
     style.finish(figure, [axis], title)
     return figure
