@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 
 from robustbench_med import statistics
-from robustbench_med.reports import certified, paper, plots, style
+from robustbench_med.reports import certified, compare, paper, plots, style
 from robustbench_med.reports.paired import SIGNIFICANT, clusters
-from robustbench_med.reports.tables import attack_name, is_trivial, leaderboard, marks, quotable
+from robustbench_med.reports.tables import attack_name, leaderboard, quotable, trivial_on
 from robustbench_med.store import CERTIFICATES, Record, Store
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -222,10 +222,10 @@ def evidence(folder: Path) -> list[str]:
             f"- **{model}**: {points(apparent)} over mail under the release protocol; {points(real)} under the strongest attack on "
             f"each ({how(worst)} against it, {how(plain)} against mail): {left}{sure}."
             + (f" It still falls from {DRAWS[-2]} to {DRAWS[-1]} draws: more may take more." if many < few - 0.01 else "")
-            + "".join(f" Mind: it is {mark}." for mark in marks([worst]) if mark.startswith("trivial"))
+            + "".join(f" Mind: it is {mark}." for mark in trivial_on([worst]))
         )
     attacks = leaderboard([record for (_, name), record in cells.items() if name in {f"pgd, 10 steps, EOT {n}" for n in DRAWS}])
-    with style.plt.rc_context(style.STYLE):
+    with style.styled():
         figure = plots.eot(attacks, style.looks(FAMILY))
         assert figure is not None
         style.save(figure, DOCS / "figures" / "results-eot.png")
@@ -266,15 +266,16 @@ def interval(record: Record | None) -> str:
 
 def crossed(folder: Path, name: str) -> list[str]:
     """Models down, defences across: worst-case robust and clean accuracy; how often a defence beats none; draws the heat map."""
-    table, pairs = (pd.read_csv(folder / file, keep_default_na=False, na_values=[""]) for file in ("compare.csv", "compare_pairs.csv"))
+    entries, _ = compare.noted(folder, Store(folder).records())
+    table, pairs, _ = compare.judge(entries, folder)
     models, defences = list(dict.fromkeys(table.model)), list(dict.fromkeys(table.defense))
     robust, clean = (table.pivot(index="model", columns="defense", values=v).loc[models, defences] for v in ("worst", "clean"))
     cells = {(row.model, row.defense): row for row in table.itertuples()}
-    judged = {key: quotable(cell.trust, str(cell.marks)) for key, cell in cells.items()}
+    judged = {key: quotable(cell) for key, cell in cells.items()}
     first = table.iloc[0]
     setting = f"{first.data}, {first['size']} px, {first.norm} {first.eps}, n = {first.n}"
     shown_there = pd.DataFrame([[judged[m, d] for d in defences] for m in models], models, defences)
-    with style.plt.rc_context(style.STYLE):
+    with style.styled():
         title = f"worst-case robust accuracy (-: trivial, or the attack failed)\n{setting}"
         style.save(plots.matrix(robust.where(shown_there), title), DOCS / "figures" / f"results-{name}.png")
     spread = "" if first.trainings == 1 else f", ± standard deviation over {first.trainings} trainings"
@@ -285,7 +286,7 @@ def crossed(folder: Path, name: str) -> list[str]:
         for defense in defences:
             cell = cells[model, defense]
             deviation = "" if pd.isna(cell.worst_std) else f" ± {cell.worst_std:.3f}"
-            doubt = " trivial" if is_trivial(str(cell.marks)) else f" trust: {cell.trust}" if cell.trust != "pass" else ""
+            doubt = " trivial" if cell.is_trivial else f" trust: {cell.trust}" if cell.trust != "pass" else ""
             shown.append(f"{cell.worst:.3f}{deviation} ({cell.clean:.3f}){doubt}")
         lines.append(f"| {model} | " + " | ".join(shown) + " |")
     lines.append("")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import ListedColormap
+from matplotlib.patches import Rectangle
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -19,7 +20,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from test_diagnostics import BROKEN, HONEST, signs_of  # noqa: E402
 
 from robustbench_med.diagnostics import ORDER  # noqa: E402
-from robustbench_med.reports.style import STYLE, plt, save  # noqa: E402
+from robustbench_med.reports.style import new, save, styled  # noqa: E402
 
 COLOURS = {"pass": "#DDEBF5", "warn": "#E69F00", "fail": "#B2182B"}
 MARKS = {"pass": "", "warn": "warn", "fail": "fail"}
@@ -29,8 +30,10 @@ def main() -> None:
     found = {name: signs_of(victim, eps) for name, (victim, _, eps) in BROKEN.items()} | {name: signs_of(v) for name, v in HONEST.items()}
     signs = list(dict.fromkeys(sign for row in found.values() for sign in row))
     worst = np.full((len(found), len(signs)), np.nan)
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, axis = plt.subplots(figsize=(11, 7.2), layout="constrained")
+    with styled():
+        figure = new(11, 7.2)
+        axis = figure.subplots()
+        axis.grid(visible=False)
         for i, (name, row) in enumerate(found.items()):
             meant = BROKEN[name][1] if name in BROKEN else None
             for sign, one in row.items():
@@ -39,7 +42,7 @@ def main() -> None:
                 ink = "white" if one.verdict == "fail" else "black"
                 axis.text(j, i, MARKS[one.verdict], ha="center", va="center", color=ink, weight="bold" if sign == meant else "normal")
                 if sign == meant:
-                    axis.add_patch(plt.Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor="black", linewidth=2.5))
+                    axis.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor="black", linewidth=2.5))
         axis.imshow(worst, cmap=ListedColormap(list(COLOURS.values())), vmin=0, vmax=2, aspect="auto")
         axis.set_xticks(range(len(signs)), signs, rotation=35, ha="right")
         axis.set_yticks(range(len(found)), found)

@@ -217,7 +217,7 @@ def write_cards(out: Path, *, models: Sequence[str] = (), checkpoints: Sequence[
 
 def csv(frame: pd.DataFrame) -> str:
     """CSV with figures to six digits: below that float32 kernels of different machines disagree."""
-    return str(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    return str(tables.written(frame).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 __all__ = [

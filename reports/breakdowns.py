@@ -22,7 +22,7 @@ from robustbench_med.reports.families import (
     over_trainings,
     variants,
 )
-from robustbench_med.reports.tables import attack_name, each, engine, is_cross_modal, ranked, trust
+from robustbench_med.reports.tables import attack_name, each, engine, is_cross_modal, ranked, row_values, trust
 from robustbench_med.store import Record
 
 Arrays = Callable[[Record, Sequence[str]], dict[str, NDArray[Any]]]
@@ -68,7 +68,7 @@ def _of_family(family: Sequence[Record], arrays: Arrays, variant: str) -> list[d
         "samples": sum(record["spec"]["data"]["n"] for record in by_fold(family)),
         "checkpoint": spec["victim"]["weights_sha256"][:SHORT],
     }
-    last = {"trainings": len(by_training(family)), "evaluation_seeds": evaluation_seeds(family), "variant": variant}
+    last = {"trainings": len(by_training(family)), "evaluation_seeds": evaluation_seeds(family), "variant": variant, **row_values(family)}
     rows: list[dict[str, Any]] = []
     for t in spec["threat"]["tasks"]:
         found = [
@@ -140,6 +140,7 @@ def cross_modal(records: Sequence[Record], names: Mapping[str, str] | None = Non
                 **{key: getattr(row, key) for key in figures},
                 "lost": row.clean - row.robust,
                 "variant": row.variant,
+                **row_values(family),
             }
         )
     frame = pd.DataFrame(rows)

@@ -146,7 +146,7 @@ def _front_matter(victim: Victim) -> str:
     first = victim.records[0]
     results = []
     for row in tables.each(_board(victim)):
-        if row.attack == CONTROL or tables.is_naive(row.marks):  # no result to be ranked by
+        if row.attack == CONTROL or row.is_naive:  # no result to be ranked by
             continue
         setting = f"{row.attack}, {row.norm} {row.eps}, target {row.target}, {row.protocol} protocol, n = {row.n}"
         metrics = [

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,7 +16,7 @@ from robustbench_med.paths import write_text
 from robustbench_med.reports import style
 from robustbench_med.reports.families import SHORT, effective, groups_of, variants, victim_name
 from robustbench_med.reports.paper import TRIVIAL, Cell, Column, Table, data_name
-from robustbench_med.reports.tables import each
+from robustbench_med.reports.tables import each, written
 from robustbench_med.statistics import effective_n, wilson
 from robustbench_med.store import CERTIFICATES, Record, Store
 
@@ -37,13 +36,13 @@ def write(out: Path) -> None:
     """Writes certified.csv, certified_tasks.csv and certified.png of all certificates in a folder."""
     found = frames(Store(out, CERTIFICATES))
     for name, frame in found.items():
-        write_text(out / f"{name}.csv", str(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")))
+        write_text(out / f"{name}.csv", str(written(frame).to_csv(index=False, float_format="%.6g", lineterminator="\n")))
     draw(found["certified"], out / FIGURE)
 
 
 def draw(curves: pd.DataFrame, path: Path) -> None:
     """`figure` as a file."""
-    with plt.rc_context(style.STYLE):
+    with style.styled():
         style.save(figure(curves), path)
 
 
@@ -67,12 +66,15 @@ def _place(record: Record) -> tuple[Any, ...]:
 
 def _key(record: Record, variant: str) -> dict[str, Any]:
     spec, certificate = record["spec"], record["spec"]["certificate"]
+    modalities, noised = record["names"]["modalities"], certificate["noised"]
+    alone = modalities[noised[0]] if len(noised) < len(modalities) else ""
     return {
         "model": spec["victim"]["model"],
         "data": spec["data"]["name"],
         "synthetic": record["synthetic"],
         "size": spec["data"]["size"],
         "noised": record["noised"],
+        "alone": alone,
         "sigma": certificate["sigma"],
         "n0": certificate["n0"],
         "draws": certificate["n"],
@@ -135,10 +137,10 @@ def figure(curves: pd.DataFrame) -> Figure:
             colour, marker, dash, _ = look[str(name)]
             every = max(1, len(mean) // 8)
             axis.plot(mean.index, mean, color=colour, marker=marker, markersize=5, markevery=every, linestyle=dash, label=str(name))
-        synthetic = " (synthetic)" if group.synthetic.any() else ""
+        synthetic, alone = " (synthetic)" if group.synthetic.any() else "", group.alone.iloc[0]
         axis.set(
             title=f"{data}{synthetic}, noise on {noised}\n{task}, {n} samples\nn0 = {n0}, n = {draws}, alpha = {alpha:g}",
-            xlabel=f"L2 radius, pixels in 0..1, {_bounded(str(noised))}",
+            xlabel=f"L2 radius, pixels in 0..1, {f'of {alone}' if alone else 'joint'}",
             ylabel="certified accuracy",
             ylim=(-0.02, 1.02),
         )
@@ -178,10 +180,6 @@ def tables(curves: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[Table]:
         caption += f"alone with the others trusted; n = {n}, n0 = {n0}, {draws} draws, alpha = {alpha:g}"
         headings = ["victim", "sigma", "noise on", "abstained", *(f"radius {radius:g}" for radius in radii), "mean radius"]
         yield Table("certified", caption, [Column(heading) for heading in headings], rows)
-
-
-def _bounded(noised: str) -> str:
-    return "joint" if not noised.endswith(" alone") else f"of {noised.removesuffix(' alone')}"
 
 
 def _round_radii(largest: float) -> list[float]:

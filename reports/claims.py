@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from robustbench_med.errors import UserError
 from robustbench_med.reports.paper import CONTROL
-from robustbench_med.reports.tables import COMPARABLE, each, is_naive, is_trivial
+from robustbench_med.reports.tables import COMPARABLE, each
 
 Verdict = Literal["reproduced", "not reproduced", "not testable here"]
 SHOWN = 3
@@ -201,8 +201,8 @@ def _meets(needs: Needs, *rows: Any) -> bool:
         and (needs.preset is None or row.preset == needs.preset)
         and row.n >= needs.min_n
         and (needs.data is None or row.data in needs.data)
-        and not is_trivial(row.marks)
-        and not (row.protocol == "sound" and is_naive(row.marks))  # the release protocol's claims are about naive attacks
+        and not row.is_trivial
+        and not (row.protocol == "sound" and row.is_naive)  # the release protocol's claims are about naive attacks
         for row in rows
     )
 

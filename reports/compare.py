@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.lines import Line2D
 
@@ -19,8 +15,8 @@ from robustbench_med.errors import UserError
 from robustbench_med.paths import write_text
 from robustbench_med.reports import paper, style
 from robustbench_med.reports.paired import SIGNIFICANT, attacks, pairs, relative, rows_of
-from robustbench_med.reports.style import COLOURS, MARKERS, STYLE, outlined
-from robustbench_med.reports.tables import each, is_trivial, quotable
+from robustbench_med.reports.style import COLOURS, MARKERS, outlined
+from robustbench_med.reports.tables import each, quotable, written
 from robustbench_med.store import Record, Store
 
 FIGURE = "pareto.png"
@@ -34,9 +30,21 @@ CLEARLY = 0.02
 """Differences of accuracies below this are not talked about."""
 
 
+@dataclass(frozen=True)
+class Page:
+    """compare.md in its parts: what was run, the tables, and what follows from them. As text it is the whole page."""
+
+    head: str
+    tables: str
+    rest: str
+
+    def __str__(self) -> str:
+        return "\n".join((self.head, self.tables, self.rest, f"![Robust against clean accuracy]({FIGURE})", ""))
+
+
 def write(
     entries: Sequence[Mapping[str, Any]], out: Path, *, command: str, seconds: float, left_out: Sequence[Mapping[str, Any]] = ()
-) -> tuple[pd.DataFrame, str]:
+) -> tuple[pd.DataFrame, Page]:
     """Writes compare.csv, compare_pairs.csv, compare_left_out.csv, compare.md, compare.tex, pareto (PNG, SVG); returns table and page.
 
     compare.json notes which records were compared, so that `rebuild` can do it again.
@@ -48,21 +56,21 @@ def write(
         left_out: what was asked for and is missing: dictionaries with `model`, `defense` (empty: all of the model's), `reason`, `unsuited`.
     """
     table, paired, sentences = judge(entries, out)
-    text = markdown(table, paired, sentences, command, seconds, left_out)
-    write_text(out / "compare.csv", str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n")))
+    page = markdown(table, paired, sentences, command, seconds, left_out)
+    write_text(out / "compare.csv", str(written(table).to_csv(index=False, float_format="%.6g", lineterminator="\n")))
     write_text(out / "compare_pairs.csv", str(paired.to_csv(index=False, float_format="%.6g", lineterminator="\n")))
     absent = pd.DataFrame(left_out, columns=["model", "defense", "reason", "unsuited"])
     write_text(out / "compare_left_out.csv", str(absent.to_csv(index=False, lineterminator="\n")))
-    write_text(out / "compare.md", text)
+    write_text(out / "compare.md", str(page))
     write_text(out / "compare.tex", latex(table))
     pareto(table, out / FIGURE)
-    noted = [
+    compared = [
         {"model": e["model"], "defense": e["defense"], **{kind: [r["hash"] for r in e[kind]] for kind in ("records", "naive")}}
         for e in entries
     ]
-    facts = {"command": command, "seconds": seconds, "entries": noted, "left_out": [dict(entry) for entry in left_out]}
+    facts = {"command": command, "seconds": seconds, "entries": compared, "left_out": [dict(entry) for entry in left_out]}
     write_text(out / NOTED, json.dumps(facts, indent=1))
-    return table, text
+    return table, page
 
 
 def rebuild(out: Path, records: Sequence[Record]) -> list[Path]:
@@ -74,20 +82,26 @@ def rebuild(out: Path, records: Sequence[Record]) -> list[Path]:
     Raises:
         UserError: compare.json cannot be read, or a record that it names is gone or left out.
     """
-    file, by_hash = out / NOTED, {record["hash"]: record for record in records}
-    if not file.exists():
+    if not (out / NOTED).exists():
         return []
-    try:
-        noted = json.loads(file.read_text(encoding="utf-8"))
-        entries = [
-            {"model": str(e["model"]), "defense": str(e["defense"])} | {k: [by_hash[h] for h in e[k]] for k in ("records", "naive")}
-            for e in noted["entries"]
-        ]
-        how: dict[str, Any] = {"command": str(noted["command"]), "seconds": float(noted["seconds"]), "left_out": noted.get("left_out", [])}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{file} cannot be rebuilt ({error!r} is missing or wrong); delete it, or run `medrobust compare` again") from error
+    entries, how = noted(out, records)
     write(entries, out, **how)
     return [out / "compare.md"]
+
+
+def noted(out: Path, records: Sequence[Record]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The entries of the folder's last comparison, and the other arguments of its `write`; arguments and errors as for `rebuild`."""
+    file, by_hash = out / NOTED, {record["hash"]: record for record in records}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        entries = [
+            {"model": str(e["model"]), "defense": str(e["defense"])} | {k: [by_hash[h] for h in e[k]] for k in ("records", "naive")}
+            for e in found["entries"]
+        ]
+        how: dict[str, Any] = {"command": str(found["command"]), "seconds": float(found["seconds"]), "left_out": found.get("left_out", [])}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{file} cannot be rebuilt ({error!r} is missing or wrong); delete it, or run `medrobust compare` again") from error
+    return entries, how
 
 
 def judge(entries: Sequence[Mapping[str, Any]], out: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
@@ -111,7 +125,7 @@ def verdict(table: pd.DataFrame, paired: pd.DataFrame) -> list[str]:
     for keys, group in table.groupby(["data", "norm", "eps"], sort=False):
         if len(group) > 1:
             where = f"On {keys[0]} ({keys[1]}, {keys[2]})"
-            judged = group[list(map(quotable, group.trust, group.marks))]
+            judged = group[[quotable(row) for row in each(group)]]
             if judged.empty:
                 sentences.append(f"{where} no victim can be called the best: all are trivial, or their attacks failed.")
                 continue
@@ -175,7 +189,7 @@ def _undecided(best: Any, others: pd.DataFrame, paired: pd.DataFrame) -> str:
 def _doubt(*rows: Any) -> str:
     """A sentence on those of these rows whose attack failed or whose victim is trivial, if any."""
     doubted = [f"{row.defense}: {row.worst_sign}" for row in rows if row.trust == "fail"]
-    doubted += [f"{row.defense}: no better than chance on a task" for row in rows if is_trivial(row.marks)]
+    doubted += [f"{row.defense}: no better than chance on a task" for row in rows if row.is_trivial]
     return f" Do not quote it ({'; '.join(doubted)})." if doubted else ""
 
 
@@ -238,15 +252,15 @@ def markdown(
     command: str,
     seconds: float,
     left_out: Sequence[Mapping[str, Any]] = (),
-) -> str:
+) -> Page:
     """The whole comparison as a page."""
-    lines = ["# Comparison of defences", "", f"`{command}`", "", f"{seconds / 60:.1f} minutes of this run; finished cells are kept.", ""]
+    head = ["# Comparison of defences", "", f"`{command}`", "", f"{seconds / 60:.1f} minutes of this run; finished cells are kept.", ""]
+    shown_tables, lines = [], ["## Verdict", "", *(f"- {sentence}" for sentence in sentences), ""]
     for keys, group in table.groupby(["data", "size", "norm", "eps"], sort=False):
         first = group.iloc[0]
         synthetic = ", synthetic" if first.synthetic else ""
-        lines += [f"## {keys[0]} ({keys[1]} px{synthetic}), {keys[2]} {keys[3]}, n = {first.n}, {_behind(first)}", ""]
-        lines += [*_markdown_table(display(group)), ""]
-    lines += ["## Verdict", "", *(f"- {sentence}" for sentence in sentences), ""]
+        shown_tables += [f"## {keys[0]} ({keys[1]} px{synthetic}), {keys[2]} {keys[3]}, n = {first.n}, {_behind(first)}", ""]
+        shown_tables += [*_markdown_table(display(group)), ""]
     lines += [
         "Worst case: per sample the attack that hurts most (for random victims chosen on one half of the draws and measured on the",
         "other, or one attack on every sample where that harms more). Naive: what an attack that ignores the defence would have",
@@ -274,7 +288,7 @@ def markdown(
         lines += [*_markdown_table(shown[["data", "threat", "a", "b", "difference", "p", "corrected"]]), ""]
     if left_out:
         lines += ["## Left out", "", *(f"- {line}" for line in missing(left_out)), ""]
-    return "\n".join([*lines, f"![Robust against clean accuracy]({FIGURE})", ""])
+    return Page("\n".join(head), "\n".join(shown_tables), "\n".join(lines))
 
 
 def _behind(row: Any) -> str:
@@ -309,7 +323,7 @@ def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:
     heads += [paper.Column("worst case", "high"), paper.Column("naive"), paper.Column("training x", digits=1), paper.Column("GFLOPs")]
     rows = []
     for _, row in group.iterrows():
-        trivial = is_trivial(row.marks)
+        trivial = row.is_trivial
         judged = paper.judgement(row.trust, trivial=trivial)
         cells = [paper.Cell(row.model, mark=paper.TRIVIAL if trivial else ""), paper.Cell(row.defense)]
         cells += [paper.Cell(row.clean, ranked=not trivial), *(paper.Cell(row[name], **judged) for name in real)]
@@ -329,8 +343,9 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
     defences, models = list(table.defense.unique()), list(table.model.unique())
     columns = min(3, len(panels))
     height = -(-len(panels) // columns)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(height, columns, figsize=(6.2 * columns, 5.2 * height), squeeze=False, layout="constrained")
+    with style.styled():
+        figure = style.new(6.2 * columns, 5.2 * height)
+        axes = figure.subplots(height, columns, squeeze=False)
         for axis, ((data, size, norm, eps), group) in zip(axes.flat, panels, strict=False):
             front = group.sort_values(["clean", "worst"], ascending=False)
             front = front[front.worst > front.worst.cummax().shift(fill_value=-1)]

@@ -192,18 +192,18 @@ def variants(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _pieces(victim: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    """What can be said of a victim besides its name, by section and label: `recipe`, `recipe steps` -> `20`."""
+    """What can be said of a victim besides its name, by section and label: `recipe`, `recipe steps=` -> `20`."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for section, value in victim.items():
         if section == "defense":
             for layer in value:
                 for key, setting in layer["params"].items():
-                    found[section, f"{layer['name']} {key}"].append(_short(setting))
+                    found[section, f"{layer['name']} {key}="].append(_short(setting))
         elif isinstance(value, Mapping):
             for key, setting in value.items():
-                found[section, f"{section} {key}"].append(_short(setting))
+                found[section, f"{section} {key}="].append(_short(setting))
         elif value is not None and section != "model":
-            found[section, section.removesuffix("_sha256")].append(_short(value))
+            found[section, f"{section.removesuffix('_sha256')} "].append(_short(value))
     return {key: "/".join(values) for key, values in found.items()}
 
 
@@ -231,7 +231,7 @@ def _told_apart(victims: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _text(pieces: Mapping[tuple[str, str], str], keys: Sequence[tuple[str, str]]) -> str:
-    return ", ".join(f"{key[1]}={pieces[key]}" if " " in key[1] else f"{key[1]} {pieces[key]}" for key in keys if key in pieces)
+    return ", ".join(key[1] + pieces[key] for key in keys if key in pieces)
 
 
 def victim_name(model: str, variant: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -25,7 +24,7 @@ def write(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: 
     """
     writable_folder(folder)
     written = []
-    with plt.rc_context(style.STYLE):
+    with style.styled():
         for name, figure in draw(records, found):
             path = folder / f"{name}.png"
             style.save(figure, path, path.with_suffix(".svg"))
@@ -46,7 +45,7 @@ def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> I
     """Figures of what attacks did."""
     board, classes, crossed, names = named(found["leaderboard"]), named(found["per_class"]), found["cross_modal"], variants(records)
     look = style.looks(board.model)
-    one_modality = board.eps.str.contains("=0") & (board.target != "joint")
+    one_modality = board.trusted.map(bool) & ~board.is_joint
     for key, group in board[~one_modality].groupby(plots.SETTING, sort=True):
         name = plots.slug(key)
         yield f"robust-accuracy-{name}", plots.radius_figure(group, look)
@@ -55,7 +54,7 @@ def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> I
             if figure is not None:
                 yield f"{question}-{name}", figure
     if not classes.empty:
-        attacked = classes[(classes.attack != CONTROL) & ~classes.eps.str.contains("=0")]
+        attacked = classes[(classes.attack != CONTROL) & ~classes.trusted.map(bool)]
         for key, group in attacked.groupby(["data", "size", "samples", "norm", "target", "protocol"], sort=True):
             yield f"per-class-{plots.slug(key)}", plots.per_class(group, look)
     for name, figure in cross_modal(crossed):
@@ -69,7 +68,7 @@ def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> I
 def write_cross_modal(crossed: pd.DataFrame, out: Path) -> None:
     """Writes cross_modal.png beside its table, or cross_modal-SETTING.png each where there are several; removes what no longer is."""
     stale = {out / "cross_modal.png", *out.glob("cross_modal-*.png")}
-    with plt.rc_context(style.STYLE):
+    with style.styled():
         drawn = dict(cross_modal(crossed))
         for name, figure in drawn.items():
             path = out / ("cross_modal.png" if len(drawn) == 1 else f"cross_modal-{name}.png")

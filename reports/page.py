@@ -18,9 +18,9 @@ from PIL import Image
 from robustbench_med import __version__
 from robustbench_med.naming import radius_label
 from robustbench_med.reports import gallery
-from robustbench_med.reports.paper import CONTROL, radius_of
-from robustbench_med.reports.plots import describe
-from robustbench_med.reports.tables import by_engine, is_naive, named, ranked
+from robustbench_med.reports.paper import CONTROL
+from robustbench_med.reports.plots import describe, trusted_text
+from robustbench_med.reports.tables import by_engine, named, ranked
 from robustbench_med.store import Record, Store
 
 MAX_BYTES = 7_500_000
@@ -67,8 +67,7 @@ def render(store: Store, records: Sequence[Record], title: str = "medrobust lead
         "version": __version__,
         "columns": COLUMNS,
         "filters": [
-            {"label": name, "choices": sorted({row[name] for row in rows}, key=_order)}
-            | ({"column": COLUMNS.index(name)} if name in COLUMNS else {})
+            {"label": name, "choices": _choices(rows, name)} | ({"column": COLUMNS.index(name)} if name in COLUMNS else {})
             for name in FILTERS
         ],
         "settings": [setting for setting, _ in settings.most_common()],
@@ -100,22 +99,21 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
     board = named(board)
     for (_, row), family in zip(board.iterrows(), members, strict=True):
         hashes = [record["hash"] for record in family]
-        trusted = [part.removesuffix("=0") for part in row.eps.split(",") if part.endswith("=0")]
         yield {
             **{key: row[key] for key in ("model", "data", "protocol", "norm", "trust", "marks")},
             "record": hashes[0][:8],
             "hashes": hashes,
-            "family": row.model.partition(" (")[0].partition("+")[0],
+            "family": row.family,
             "rank": None if pd.isna(row["rank"]) else int(row["rank"]),
-            "naive": is_naive(row.marks),
+            "naive": bool(row.is_naive),
             "n": int(row.n),
             "threat": f"{row.norm} {row.eps}, {row.target}",
             "attack": by_engine(row.attack, row.engine),
             **{key: float(row[key]) for key in ("clean", "clean_low", "clean_high", "robust", "robust_low", "robust_high", "gflops")},
             "low": float(row.robust_low),
             "high": float(row.robust_high),
-            "radius": radius_of(row.eps) * (255 if row.norm == "Linf" else 1),
-            "trusted": f", {'+'.join(trusted)} trusted" if trusted else "",
+            "radius": row.eps_value * (255 if row.norm == "Linf" else 1),
+            "trusted": trusted_text(row),
             "settings": f", eot {row.eot:g}" if pd.notna(row.eot) and row.draws > 1 else "",
             "setting": describe(row),
             "overall": _overall(row),
@@ -199,9 +197,10 @@ def _examples(store: Store, record: Record) -> list[dict[str, str]]:
     return shown
 
 
-def _order(value: str) -> tuple[float, str]:
-    """Threats by radius, everything else by name."""
-    return (radius_of(value.split(" ")[1].rstrip(",")) if value.startswith(("Linf ", "L2 ")) else 0.0, value)
+def _choices(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    """What a filter offers: threats by norm and radius, everything else by name."""
+    order = ("norm", "radius", name) if name == "threat" else (name,)
+    return list(dict.fromkeys(row[name] for row in sorted(rows, key=lambda row: [row[key] for key in order])))
 
 
 def _packed(text: str) -> str:

@@ -15,7 +15,7 @@ from robustbench_med import statistics
 from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.reports.families import groups_of
 from robustbench_med.reports.paper import CONTROL
-from robustbench_med.reports.tables import TRUST, attack_name, marks, trust
+from robustbench_med.reports.tables import TRUST, attack_name, doubts, trivial_on, trust
 from robustbench_med.store import Record, Store
 
 SIGNIFICANT = 0.05
@@ -114,7 +114,8 @@ def _row(entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Re
         "training_seconds": training and training["seconds"],
         "trust": trust(measured),
         "worst_sign": _worst_sign(measured),
-        "marks": "; ".join(mark for mark in marks(records) if mark != "synthetic data"),
+        "marks": "; ".join(doubts(records)),
+        "is_trivial": bool(trivial_on(records)),
     }
     return Row(
         figures,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from robustbench_med.reports.tables import by_engine, each, is_naive, is_trivial, named
+from robustbench_med.reports.tables import by_engine, each, named
 
 Better = Literal["high", "low"] | None
 SYNTHETIC = "†"
@@ -154,9 +154,8 @@ def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
     setting, board = ["data", "size", "n", "norm", "target", "protocol"], named(board)
     for _, group in board.groupby(setting, sort=True):
         first: Any = group.iloc[0]
-        group = group.assign(radius=group.eps.map(radius_of), control=group.attack != CONTROL, victim=victim_names(group))
-        group = group.assign(naive=group.marks.map(is_naive), trivial=group.marks.map(is_trivial))
-        conditions = group.sort_values(["radius", "eps", "control", "attack", "engine"])[["eps", "attack", "engine"]].drop_duplicates()
+        group = group.assign(control=group.attack != CONTROL, victim=victim_names(group))
+        conditions = group.sort_values(["eps_value", "eps", "control", "attack", "engine"])[["eps", "attack", "engine"]].drop_duplicates()
         strongest = group.sort_values("robust", kind="stable").groupby(["victim", "eps", "attack", "engine"]).head(1)
         columns, rows = [Column("victim"), Column("clean", "high")], []
         for c in each(conditions):
@@ -164,15 +163,15 @@ def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
         for victim, mine in _honest_first(strongest):
             by_condition = {(r.eps, r.attack, r.engine): r for r in each(mine)}
             clean: Any = mine.iloc[0]
-            trivial = bool(mine.trivial.any())
+            trivial = bool(mine.is_trivial.any())
             cells = [Cell(victim, mark=TRIVIAL if trivial else "")]
-            cells.append(replace(_with_interval(clean, "clean"), ranked=not (trivial or mine.naive.all())))
+            cells.append(replace(_with_interval(clean, "clean"), ranked=not (trivial or mine.is_naive.all())))
             for c in each(conditions):
                 row = by_condition.get((c.eps, c.attack, c.engine))
                 if row is None:
                     cells.append(Cell(None))
                 else:
-                    cells.append(replace(_with_interval(row, "robust"), **judgement(row.trust, naive=row.naive, trivial=row.trivial)))
+                    cells.append(replace(_with_interval(row, "robust"), **judgement(row.trust, naive=row.is_naive, trivial=row.is_trivial)))
             rows.append(cells)
         caption = f"Robust accuracy on {data_name(first)}, {first['size']} px, {first.norm}, target {first.target}, "
         caption += f"protocol {first.protocol}, n = {first.n}{_several(strongest.trainings, 'mean', 'trainings')}"
@@ -194,7 +193,7 @@ def victims(frame: pd.DataFrame) -> Iterator[Table]:
         ("peak_memory_mib", "memory, MiB", 1, 1),
         ("training_seconds", "training, s", 1, 0),
     ]
-    for _, group in named(frame[~is_unaware(frame)]).groupby(["data", "size"], sort=True):
+    for _, group in named(frame[~frame.is_unaware]).groupby(["data", "size"], sort=True):
         first: Any = group.iloc[0]
         shown = [w for w in wanted if group[w[0]].notna().any()]
         columns = [Column("victim"), *(Column(heading, "low", digits) for _, heading, _, digits in shown)]
@@ -216,26 +215,26 @@ def per_class(frame: pd.DataFrame, board: pd.DataFrame) -> Iterator[Table]:
     """
     if frame.empty:
         return
-    frame = _judged(named(frame[frame.attack != CONTROL]).assign(radius=lambda f: f.eps.map(radius_of)), named(board))
+    frame = _judged(named(frame[frame.attack != CONTROL]), named(board))
     for _, group in frame.groupby(["data", "size", "samples", "norm", "target", "protocol", "task"], sort=True):
-        group = group[group.radius == group.radius.max()]
+        group = group[group.eps_value == group.eps_value.max()]
         group = group.assign(victim=victim_names(group))
-        overall = (group if group.naive.all() else group[~group.naive]).groupby(["attack", "engine"]).robust.mean()
-        attack, engine = overall.idxmin()
-        group = group[(group.attack == attack) & (group.engine == engine)]
+        overall = (group if group.is_naive.all() else group[~group.is_naive]).groupby(["attack", "engine", "eps"]).robust.mean()
+        attack, engine, eps = overall.idxmin()
+        group = group[(group.attack == attack) & (group.engine == engine) & (group.eps == eps)]
         first: Any = group.iloc[0]
         group = group.sort_values("robust", kind="stable").groupby(["victim", "class"], sort=False).head(1)
         classes = sorted(group["class"].unique())
         rows = []
         for victim, mine in _honest_first(group):
-            cells = [Cell(victim, mark=TRIVIAL if mine.trivial.any() else "")]
+            cells = [Cell(victim, mark=TRIVIAL if mine.is_trivial.any() else "")]
             for name in classes:
                 found = mine[mine["class"] == name]
                 if found.empty:
                     cells.append(Cell(None))
                 else:
                     row: Any = found.iloc[0]
-                    cells.append(replace(_with_interval(row, "robust"), **judgement(row.trust, naive=row.naive, trivial=row.trivial)))
+                    cells.append(replace(_with_interval(row, "robust"), **judgement(row.trust, naive=row.is_naive, trivial=row.is_trivial)))
             rows.append(cells)
         caption = f"Robust accuracy by class, task {first.task}, {attack} {first.eps} on {data_name(first)}, {first['size']} px, "
         caption += f"{first.norm}, target {first.target}, protocol {first.protocol}, n = {first.samples}"
@@ -265,25 +264,12 @@ def cross_modal(frame: pd.DataFrame) -> Iterator[Table]:
 
 
 CONTROL = "noise"
-UNAWARE = " (unaware attack)"
-"""What a model's name ends with where the attack does not know of its defence."""
-
-
-def is_unaware(frame: pd.DataFrame) -> pd.Series:
-    """Which rows are of attacks that do not know of the victim's defence."""
-    return frame.model.str.contains(UNAWARE, regex=False)
 
 
 def victim_names(group: pd.DataFrame) -> list[str]:
     """A model's name, with its checkpoint where the table holds several of that name."""
     several = group.groupby("model").checkpoint.nunique()
     return [f"{m} {c}" if several[m] > 1 else str(m) for m, c in zip(group.model, group.checkpoint, strict=True)]
-
-
-def radius_of(label: str) -> float:
-    """The largest radius of an `eps` label such as `4/255` or `mri=4/255,xray=0`."""
-    numbers = [part.rpartition("=")[2].split("/") for part in label.split(",")]
-    return max(float(n[0]) / float(n[1]) if len(n) == 2 else float(n[0]) for n in numbers)
 
 
 def data_name(row: Any) -> str:
@@ -303,16 +289,16 @@ def _with_interval(row: Any, figure: str) -> Cell:
 
 
 def _judged(frame: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
-    """Rows by class with the columns `naive` and `trivial` of their row of the leaderboard."""
+    """Rows by class, naive or trivial where any row of the leaderboard is that has their name."""
     keys = ["data", "size", "samples", "norm", "eps", "target", "attack", "engine", "protocol", "model", "checkpoint"]
-    board = board.rename(columns={"n": "samples"}).assign(naive=lambda b: b.marks.map(is_naive), trivial=lambda b: b.marks.map(is_trivial))
-    return frame.merge(board.groupby(keys)[["naive", "trivial"]].any().reset_index(), on=keys, how="left", validate="many_to_one")
+    found = board.rename(columns={"n": "samples"}).groupby(keys)[["is_naive", "is_trivial"]].any().reset_index()
+    return frame.drop(columns=["is_naive", "is_trivial"]).merge(found, on=keys, how="left", validate="many_to_one")
 
 
 def _honest_first(group: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The rows of each victim by its name, those behind that naive attacks alone attacked."""
     found = [(str(victim), mine) for victim, mine in group.groupby("victim", sort=True)]
-    return sorted(found, key=lambda entry: bool(entry[1].naive.all()))
+    return sorted(found, key=lambda entry: bool(entry[1].is_naive.all()))
 
 
 def judgement(trust: str, *, trivial: bool, naive: bool = False) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from robustbench_med.reports import style
 from robustbench_med.reports.families import variants
-from robustbench_med.reports.paper import CONTROL, is_unaware, radius_of, victim_names
+from robustbench_med.reports.paper import CONTROL, victim_names
 from robustbench_med.reports.tables import by_engine, each, is_cross_modal, leaderboard, named, ranked
 from robustbench_med.store import Record
 
@@ -31,7 +30,7 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
     """`radius_figure` of all records as a file."""
     joint = [record for record in records if not is_cross_modal(record)] or records  # those have a figure of their own
     board = named(leaderboard(joint, variants(records)))
-    with plt.rc_context(style.STYLE):
+    with style.styled():
         style.save(radius_figure(board, style.looks(named(leaderboard(records)).model)), path)
 
 
@@ -43,17 +42,17 @@ def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     Victims whose attack was unaware of their defence would take the places of those attacked in earnest: they are left out, unless there
     are no others.
     """
-    unaware = is_unaware(rows)
     sentences = []
-    if unaware.any() and not unaware.all():
-        names = rows.model[unaware].nunique()
-        rows = rows[~unaware]
+    if rows.is_unaware.any() and not rows.is_unaware.all():
+        names = rows.model[rows.is_unaware].nunique()
+        rows = rows[~rows.is_unaware]
         sentences.append(f"{names} victim{'s' * (names > 1)} under an unaware attack left out")
     attacked = rows[rows.attack != CONTROL]
     means, sound = (frame.groupby("model").robust.mean() for frame in (attacked, attacked[attacked.protocol != "release"]))
     models = list(sound.combine_first(means).sort_values(ascending=False, kind="stable").index)
     if len(models) > MODELS:
-        plain = [model for model in models if "+" not in model.partition(" (")[0]]
+        undefended = set(rows.model[~rows.is_defended])
+        plain = [model for model in models if model in undefended]
         shown = (plain + [model for model in models if model not in plain])[:MODELS]
         which = "most robust undefended" if len(plain) >= MODELS else "undefended and most robust" if plain else "most robust"
         sentences.insert(0, f"{MODELS} of {len(models)} victims: the {which} (mean over attacks and radii)")
@@ -112,9 +111,8 @@ def _points(board: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard with what the radius figure needs: panel, title, radius on its axis."""
     titles, radii, attacks = [], [], []
     for _, row in board.iterrows():
-        trusted = [part.removesuffix("=0") for part in row.eps.split(",") if part.endswith("=0")]
-        titles.append(describe(row, f", {'+'.join(trusted)} trusted" if trusted else "").replace(", ", "\n", 1))
-        radii.append(radius_of(row.eps) * (255 if row.norm == "Linf" else 1))
+        titles.append(describe(row, trusted_text(row)).replace(", ", "\n", 1))
+        radii.append(row.eps_value * (255 if row.norm == "Linf" else 1))
         attacks.append(by_engine(row.attack, row.engine))
     return board.assign(panel=titles, radius=radii, attack=attacks, low=board.robust_low, high=board.robust_high)
 
@@ -126,7 +124,7 @@ def pareto(group: pd.DataFrame, look: Looks) -> Figure | None:
     if group.empty:
         return None
     group = group.sort_values("robust", kind="stable").groupby(["model", "checkpoint", "eps"]).head(1)
-    radii = sorted(group.eps.unique(), key=lambda label: (radius_of(label), label))
+    radii = list(dict.fromkeys(group.sort_values(["eps_value", "eps"]).eps))
     figure, axes = style.grid(len(radii), sharey=True)
     largest = group.gflops.max() or 1
     for axis, eps in zip(axes, radii, strict=True):
@@ -154,8 +152,8 @@ def _error(row: Any, figure: str) -> list[list[float]]:
 
 def heat_map(group: pd.DataFrame) -> Figure:
     """Robust accuracy, all victims down, attacks and radii across, written into the cells."""
-    group = group.assign(victim=victim_names(group), radius=group.eps.map(radius_of), control=group.attack != CONTROL)
-    group = group.sort_values(["radius", "eps", "control", "attack", "engine", "robust"], kind="stable")
+    group = group.assign(victim=victim_names(group), control=group.attack != CONTROL)
+    group = group.sort_values(["eps_value", "eps", "control", "attack", "engine", "robust"], kind="stable")
     group = group.assign(column=[f"{by_engine(r.attack, r.engine)}\n{r.eps}" for r in each(group)])
     columns, victims = list(dict.fromkeys(group.column)), sorted(group.victim.unique())
     values = group.drop_duplicates(["victim", "column"]).pivot(index="victim", columns="column", values="robust").loc[victims, columns]
@@ -185,7 +183,8 @@ def matrix(values: pd.DataFrame, title: str) -> Figure:
     words = max(style.inches(word, 9) for name in values.columns for word in re.split(r"[\s+,=-]", name))
     width = max(6.5, names + max(0.85, words + 0.2) * len(values.columns) + 0.6)
     column = (width - names - 0.6) / len(values.columns)
-    figure, axis = plt.subplots(figsize=(width, max(0.36 * len(values), 1.4) + 0.7), layout="constrained")
+    figure = style.new(width, max(0.36 * len(values), 1.4) + 0.7)
+    axis = figure.subplots()
     heat(axis, values.rename(columns=lambda name: style.wrap(name, column - 0.08, 9)))
     style.finish(figure, [axis], title)
     return figure
@@ -240,19 +239,17 @@ def per_class(group: pd.DataFrame, look: Looks) -> Figure:
 def worst_attack(group: pd.DataFrame) -> pd.DataFrame:
     """The rows of a per-class table at its largest radius under the attack with the lowest mean, of its settings the strongest."""
     group = group[group.attack != CONTROL]
-    radii = group.eps.map(radius_of)
-    group = group[radii == radii.max()]
-    means = group.groupby(["attack", "engine"]).robust.mean().reset_index()
+    group = group[group.eps_value == group.eps_value.max()]
+    means = group.groupby(["attack", "engine", "eps"]).robust.mean().reset_index()
     worst: Any = means.sort_values("robust", kind="stable").iloc[0]
-    chosen = group[(group.attack == worst.attack) & (group.engine == worst.engine)]
+    chosen = group[(group.attack == worst.attack) & (group.engine == worst.engine) & (group.eps == worst.eps)]
     return chosen.sort_values("robust", kind="stable").groupby(["model", "checkpoint", "task", "class"], sort=False).head(1)
 
 
 def eot(group: pd.DataFrame, look: Looks) -> Figure | None:
     """Robust accuracy against the draws per gradient, a panel an attack and radius, a line a random victim; needs two numbers of draws."""
     group = group[(group.draws > 1) & group.eot.notna()]
-    group = group.assign(rest=group.attack_params.str.replace(r"\beot=\S+ ?", "", regex=True))
-    group = group[group.groupby(["model", "attack", "engine", "eps", "rest"]).eot.transform("nunique") > 1]
+    group = group[group.groupby(["model", "attack", "engine", "eps", "settings"]).eot.transform("nunique") > 1]
     if group.empty:
         return None
     group, kept = leading(group)
@@ -260,7 +257,7 @@ def eot(group: pd.DataFrame, look: Looks) -> Figure | None:
     figure, axes = style.grid(len(panels), sharey=True)
     for axis, ((attack, engine, eps), lines) in zip(axes, panels, strict=True):
         victims = lines.model.nunique()
-        for (model, _), mine in lines.groupby(["model", "rest"], sort=True):
+        for (model, _), mine in lines.groupby(["model", "settings"], sort=True):
             mine = mine.sort_values("eot").drop_duplicates("eot")
             colour, marker, dash, _ = look[str(model)]
             axis.plot(mine.eot, mine.robust, color=colour, marker=marker, linestyle=dash, label=model)
@@ -309,7 +306,7 @@ def convergence(records: Sequence[Record], look: Looks, names: Mapping[str, str]
         lines: dict[tuple[Any, ...], list[Record]] = {}
         for family, row in sorted(members, key=lambda member: member[1].robust):
             if row.model in shown:
-                panel = objective(family[0]), radius_of(row.eps), row.eps
+                panel = objective(family[0]), row.eps_value, row.eps
                 lines.setdefault((panel, row.model, row.checkpoint, row.attack), family)
         panels, attacks = sorted({line[0] for line in lines}), sorted({line[3] for line in lines})
         figure, axes = style.grid(len(panels))
@@ -355,9 +352,13 @@ def by_setting(
 def describe(row: Any, trust: str = "") -> str:
     """Data, threat model, protocol and n of a figure."""
     synthetic = " (synthetic)" if row.synthetic else ""
-    target = row.get("target", "joint")
-    aim = "" if target == "joint" else f", target {target}"
+    aim = f", target {row.target}" if "target" in row and not row.is_joint else ""
     return f"{row.data}{synthetic}, {row['size']} px, {row.norm}{trust}{aim}, protocol {row.protocol}, n = {row.n}"
+
+
+def trusted_text(row: Any) -> str:
+    """What a title says of modalities that were not attacked; empty where there are none."""
+    return f", {'+'.join(row.trusted)} trusted" if row.trusted else ""
 
 
 def _lines(*sentences: str) -> str:

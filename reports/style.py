@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.artist import Artist
-from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
@@ -70,6 +68,18 @@ def outlined(colour: str) -> dict[str, Any]:
     return {"facecolors": [(colour, 0.35)], "edgecolors": colour, "linewidths": 1.4, "clip_on": False}
 
 
+def styled() -> AbstractContextManager[None]:
+    """A context in which figures look like STYLE; behind it matplotlib is as it was."""
+    return matplotlib.rc_context(STYLE)
+
+
+def new(width: float, height: float) -> Figure:
+    """An empty figure of so many inches that no window and no notebook knows of."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def grid(n: int, *, width: float = 5.2, height: float = 4.4, across: int = 3, **subplots: Any) -> tuple[Figure, list[Any]]:
     """A figure of n panels, at most `across` in a row; the rest of the last row is hidden.
 
@@ -79,7 +89,8 @@ def grid(n: int, *, width: float = 5.2, height: float = 4.4, across: int = 3, **
     columns = min(across, n)
     lines = -(-n // columns)
     size = (width * columns if columns > 1 else max(width, ALONE), height * lines)
-    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained", **subplots)
+    figure = new(*size)
+    axes = figure.subplots(lines, columns, squeeze=False, **subplots)
     for axis in list(axes.flat)[n:]:
         axis.set_visible(False)
     return figure, list(axes.flat)[:n]
@@ -99,7 +110,7 @@ def finish(
     rows, columns = axes[0].get_subplotspec().get_gridspec().get_geometry()
     entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)} | dict(also or {})
     added = _legend(figure, entries) if entries else 0.0
-    panel, size = figure.get_figwidth() / columns - margin, plt.rcParams["font.size"]
+    panel, size = figure.get_figwidth() / columns - margin, matplotlib.rcParams["font.size"]
     lines = [0] * rows  # more than one a title and a label
     for axis in axes:
         axis.set_title(wrap(axis.get_title(), panel, size))
@@ -118,7 +129,7 @@ def finish(
 
 def _legend(figure: Figure, entries: Mapping[str, Artist]) -> float:
     """A legend below the figure in as many columns as fit (one that does not makes the figure wider); returns its height in inches."""
-    size = plt.rcParams["font.size"]
+    size = matplotlib.rcParams["font.size"]
     column = max(inches(label, size) for label in entries) + 5 * size / 72  # handle and gaps: 4.8 times the font's size
     figure.set_figwidth(max(figure.get_figwidth(), column + 0.2))
     columns = min(len(entries), int((figure.get_figwidth() - 0.1) / column))
@@ -164,14 +175,11 @@ def _pen() -> Any:
 
 
 def save(figure: Figure, *paths: Path) -> None:
-    """Writes the figure in the format of each path's suffix, and closes it."""
-    try:
-        if figure.get_layout_engine() is not None:
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # laid out once, not once a format
-        for path in paths:
-            kind = path.suffix[1:]
-            metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
-            write_atomically(path, lambda temporary, k=kind, m=metadata: figure.savefig(temporary, dpi=DPI, format=k, metadata=m))  # type: ignore[misc]
-    finally:
-        plt.close(figure)
+    """Writes the figure in the format of each path's suffix."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, not once a format
+    for path in paths:
+        kind = path.suffix[1:]
+        metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
+        write_atomically(path, lambda temporary, k=kind, m=metadata: figure.savefig(temporary, dpi=DPI, format=k, metadata=m))  # type: ignore[misc]

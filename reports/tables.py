@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robustbench_med.naming import radius_label
+from robustbench_med.naming import radius_label, shown_radius
 from robustbench_med.reports.families import (
     OTHER_WEIGHTS,
     SHORT,
@@ -35,6 +35,9 @@ AVERAGED = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_acc
 
 NAIVE = ("naive attack on a random model", "attacker unaware of the input transform")
 """Marks of rows whose attack ignored the defence: their robust accuracy is an over-estimate and gets no rank."""
+
+VALUES = ("is_naive", "is_trivial", "is_unaware", "is_defended", "is_joint", "eps_value", "trusted", "family", "settings", "alone")
+"""Columns for code, which reads nothing out of the texts beside them; no file has them (`written`)."""
 
 COMPARABLE = ["data", "size", "n", "norm", "eps", "target", "attack", "engine", "protocol"]
 """Columns in which rows must agree to be ranked against each other: not the attack's parameters, as random victims need EOT."""
@@ -64,9 +67,9 @@ def ranked(records: Sequence[Record], names: Mapping[str, str] | None = None) ->
         return frame, []
     keys = ["robust", "clean", "data", "attack", "norm", "eps", "target", "model", "attack_params", "checkpoint"]
     frame = frame.sort_values(keys, ascending=[False, False] + [True] * (len(keys) - 2), kind="stable")
-    frame = frame.sort_values("marks", key=lambda texts: texts.map(is_naive), kind="stable")
+    frame = frame.sort_values("is_naive", kind="stable")
     members = [found[i] for i in frame.index]
-    ranks = frame[~frame.marks.map(is_naive)].groupby(COMPARABLE)["robust"].rank(method="min", ascending=False).astype("Int64")
+    ranks = frame[~frame.is_naive].groupby(COMPARABLE)["robust"].rank(method="min", ascending=False).astype("Int64")
     frame.insert(0, "rank", ranks.reindex(frame.index))
     return frame.reset_index(drop=True), members
 
@@ -121,9 +124,10 @@ def _row(family: Sequence[Record], variant: str, apart: Set[str]) -> dict[str, A
         "gmacs": victim["gmacs"],
         "preset": spec["victim"]["preset"],
         "size": spec["data"]["size"],
-        "attack_params": " ".join(f"{k}={v}" for k, v in sorted(spec["attack"]["params"].items())),
+        "attack_params": _assigned(spec["attack"]["params"]),
         "checkpoint": spec["victim"]["weights_sha256"][:SHORT],
         "variant": variant,
+        **row_values(family),
     }
     for t, name in enumerate(names["tasks"]):
         row |= {
@@ -132,6 +136,41 @@ def _row(family: Sequence[Record], variant: str, apart: Set[str]) -> dict[str, A
             f"robust_{t}": _mean(over_trainings(family, _of_task(t, "robust"))),
         }
     return row
+
+
+def row_values(family: Sequence[Record]) -> dict[str, Any]:
+    """The columns VALUES of a family: what is wrong with its figures, what was attacked, and how far.
+
+    `eps_value`: the largest radius; `trusted`: modalities without one where others have one; `settings`: the attack's but for EOT.
+    """
+    first = family[0]
+    spec, names = first["spec"], first["names"]
+    radii = spec["threat"]["radii"]
+    return {
+        "is_naive": bool(first["naive"]),
+        "is_trivial": bool(trivial_on(family)),
+        "is_unaware": is_unaware(first),
+        "is_defended": bool(spec["victim"].get("defense")),
+        "is_joint": len(spec["threat"]["tasks"]) == len(names["tasks"]),
+        "eps_value": shown_radius(max(radii)),
+        "trusted": tuple(name for name, r in zip(names["modalities"], radii, strict=True) if not r) if any(radii) else (),
+        "family": first["architecture"],
+        "settings": _assigned({k: v for k, v in spec["attack"]["params"].items() if k != "eot"}),
+    }
+
+
+def is_unaware(record: Record) -> bool:
+    """Whether the attack did not know of the victim's input transform."""
+    return any(layer["params"].get("attack") == "unaware" for layer in record["spec"]["victim"].get("defense", ()))
+
+
+def written(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table as files and users get it: the columns that columns.py describes."""
+    return frame.drop(columns=frame.columns.intersection(list(VALUES)))
+
+
+def _assigned(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{k}={v}" for k, v in sorted(params.items()))
 
 
 def _figure(name: str) -> Callable[[Record], float | None]:
@@ -190,42 +229,39 @@ def is_cross_modal(record: Record) -> bool:
 
 def marks(family: Sequence[Record]) -> list[str]:
     """What a reader must know before believing a row."""
-    first, found = family[0], []
-    if first["synthetic"]:
-        found.append("synthetic data")
-    trivial = {
-        f"trivial on {name}"
-        for record in family
-        for name, figures in zip(record["names"]["tasks"], record["figures"]["tasks"], strict=True)
-        if figures["trivial"]
-    }
-    found += sorted(trivial)
+    return [*(["synthetic data"] if family[0]["synthetic"] else []), *doubts(family)]
+
+
+def doubts(family: Sequence[Record]) -> list[str]:
+    """The marks but for synthetic data."""
+    first, found = family[0], trivial_on(family)
     if broken := max(record["figures"].get("not_finite", 0) for record in family):
         found.append(f"not finite for {broken} samples")
     if first["naive"]:
         found.append(NAIVE[0] if first["stochastic"] else NAIVE[1])
     if first.get("batch_dependent"):
         found.append("depends on its batch")
-    if any(note.startswith("not repeatable") for note in first["notes"]):
+    if not first["repeatable"]:
         found.append("not repeatable")
-    if any(note.startswith("unverified") for note in first["notes"]):
+    if first["unverified"]:
         found.append("unverified data")
     return found
 
 
-def is_naive(marks: str) -> bool:
-    """Whether a row's marks say that its attack ignored the defence."""
-    return any(mark in NAIVE for mark in marks.split("; "))
+def trivial_on(family: Sequence[Record]) -> list[str]:
+    """A mark for every task at which any of these victims is no better than a constant."""
+    found = {
+        f"trivial on {name}"
+        for record in family
+        for name, figures in zip(record["names"]["tasks"], record["figures"]["tasks"], strict=True)
+        if figures["trivial"]
+    }
+    return sorted(found)
 
 
-def is_trivial(marks: str) -> bool:
-    """Whether a row's marks say that its victim is no better than a constant at a task."""
-    return any(mark.startswith("trivial on ") for mark in marks.split("; "))
-
-
-def quotable(trust: str, marks: str) -> bool:
+def quotable(row: Any) -> bool:
     """Whether anything can be said of a row: its victim is not trivial, and no sign says that an attack on it failed."""
-    return trust != "fail" and not is_trivial(marks)
+    return bool(row.trust != "fail" and not row.is_trivial)
 
 
 def long_form(records: Sequence[Record]) -> pd.DataFrame:
@@ -300,9 +336,7 @@ def victims(records: Sequence[Record], names: Mapping[str, str] | None = None) -
     for (data, size, model, variant, weights), group in sorted(found.items()):
         first = group[0]
         facts = [record["victim"] for record in group]
-        on_gpu = [
-            not str(f.get("device", record["environment"]["device"])).startswith("cpu") for f, record in zip(facts, group, strict=True)
-        ]
+        on_gpu = [record["on_gpu"] for record in group]
         rows.append(
             {
                 "model": model,
@@ -318,6 +352,7 @@ def victims(records: Sequence[Record], names: Mapping[str, str] | None = None) -
                 "peak_memory_mib": _median([f["peak_memory_mib"] for f in facts]),
                 "training_seconds": _median([s for f in facts if (s := (f.get("training") or {}).get("seconds")) is not None]),
                 "records": len(group),
+                "is_unaware": is_unaware(first),
             }
         )
     return pd.DataFrame(rows)

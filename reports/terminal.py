@@ -18,12 +18,12 @@ from robustbench_med.naming import radius_label
 from robustbench_med.reports.claims import Finding
 from robustbench_med.reports.families import victim_name
 from robustbench_med.reports.paired import attacks as attacks_of
-from robustbench_med.reports.paper import radius_of
 from robustbench_med.reports.tables import by_engine, marks, named, trust
 from robustbench_med.store import Record
 
 if TYPE_CHECKING:
     from robustbench_med.data.suites import Suite  # torch behind it takes seconds to import
+    from robustbench_med.reports.compare import Page  # as slow: it draws
 
 
 def leaderboard(frame: pd.DataFrame) -> RenderableType:
@@ -39,8 +39,8 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
             table.add_column(name, justify="right", no_wrap=True)
         for name in ("trust", "marks"):
             table.add_column(name, no_wrap=name == "trust")
-        group = group.assign(radius=group.eps.map(radius_of), control=group.attack != "noise")
-        group = group.sort_values(["radius", "eps", "control", "attack", "rank", "model"], kind="stable")
+        group = group.assign(control=group.attack != "noise")
+        group = group.sort_values(["eps_value", "eps", "control", "attack", "rank", "model"], kind="stable")
         last = None
         for _, row in group.iterrows():
             if last not in (None, (row.eps, row.attack)):
@@ -225,7 +225,7 @@ def page(text: str) -> RenderableType:
     return Markdown(text)
 
 
-def comparison(table: pd.DataFrame, text: str) -> RenderableType:
+def comparison(table: pd.DataFrame, page: Page) -> RenderableType:
     """A comparison in 80 columns: its table, a victim under one threat a row, then what its page says beside tables."""
     shown = Table(show_lines=True)
     for name in ("victim", "data, threat", "accuracy", "cost", "trust"):
@@ -237,14 +237,13 @@ def comparison(table: pd.DataFrame, text: str) -> RenderableType:
         costs += [f"{row[key]:.1f} x {what}" for key, what in (("training_x", "training"), ("latency_x", "latency")) if pd.notna(row[key])]
         cells = [
             f"{row.model}\nwith {row.defense}",
-            f"{row['data']}\n{row.norm} {row.eps}\nn {row.n}, seeds {row.seeds}" + ("\nsynthetic" if row.synthetic else ""),
+            f"{row['data']}\n{row.norm} {row.eps}\nn {row.n}, trainings {row.trainings}" + ("\nsynthetic" if row.synthetic else ""),
             "\n".join(f"{name} {figure}" for name, figure in figures.items() if figure != "-"),
             "\n".join(costs),
             "\n".join(part for part in (row.trust, row.worst_sign, row.marks) if part),
         ]
         shown.add_row(*map(escape, cells), style=_TRUST_STYLE.get(row.trust))
-    head, rest = text.partition("\n## ")[0], text[text.index("## Verdict") :].rpartition("\n![")[0]
-    return Group(Markdown(head), shown, Markdown(rest))
+    return Group(Markdown(page.head), shown, Markdown(page.rest))
 
 
 def defenses(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -41,7 +41,7 @@ class Results:
     @property
     def table(self) -> pd.DataFrame:
         """The leaderboard of these records; docs/columns.md tells what the columns mean."""
-        return tables.leaderboard(self.records)
+        return tables.written(tables.leaderboard(self.records))
 
     def __len__(self) -> int:
         return len(self.records)
@@ -223,7 +223,7 @@ def compare(
     entries, left_out = comparison.compare(wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet))
     table, pairs, verdict = comparing.judge([vars(entry) for entry in entries], Path(out))
     records = tuple(record for entry in entries for record in (*entry.records, *entry.naive))
-    return Comparison(table, pairs, tuple(verdict), records, Path(out), tuple(left_out))
+    return Comparison(tables.written(table), pairs, tuple(verdict), records, Path(out), tuple(left_out))
 
 
 def leaderboard(out: Path | str = "reports") -> Results:

@@ -121,7 +121,25 @@ def _from_1(record: Record) -> Record:
     return {**record, "schema": 1}
 
 
-UPGRADES: dict[int, Callable[[Record], Record]] = {1: _from_1}
+def _from_2(record: Record) -> Record:
+    """Shape 2 said in words alone what `unverified`, `repeatable`, `architecture` and `on_gpu` say; certificates have none of them."""
+    try:
+        if "attack" not in record["spec"]:
+            return record
+        victim, device = record["spec"]["victim"], record["victim"].get("device", record["environment"]["device"])
+        layers = "".join(f"+{layer['name']}" for layer in victim.get("defense", ()))
+        return {
+            **record,
+            "unverified": any(note.startswith("unverified: ") for note in record["notes"]),
+            "repeatable": not any(note.startswith("not repeatable: ") for note in record["notes"]),
+            "architecture": victim["model"].removesuffix(" (unaware attack)").removesuffix(layers),
+            "on_gpu": not device.startswith("cpu"),
+        }
+    except (AttributeError, KeyError, TypeError):  # no record: the schema says what is wrong with it
+        return record
+
+
+UPGRADES: dict[int, Callable[[Record], Record]] = {1: _from_1, 2: _from_2}
 """By shape, what lifts a record to the next one."""
 
 

@@ -139,6 +139,6 @@ def compare(
     entries, left_out = comparison.compare(wanted, job)
     command = shlex.join(["medrobust", *sys.argv[1:]])
     absent = [vars(each) for each in left_out]
-    table, text = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started, left_out=absent)
-    display.show(terminal.comparison(table, text))
+    table, page = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started, left_out=absent)
+    display.show(terminal.comparison(table, page))
     display.say(f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv, pareto.png, pareto.svg")

@@ -24,10 +24,18 @@ def radius_label(radii: Sequence[float], modalities: Sequence[str]) -> str:
 
 def number_label(radius: float) -> str:
     """`k/255` where the radius is a whole number k < 255 of grey levels, else up to six significant digits."""
+    return f"{round(radius * 255)}/255" if _of_levels(radius) else f"{radius:.6g}"
+
+
+def shown_radius(radius: float) -> float:
+    """The number that `number_label` shows: radii of one label are one."""
+    return round(radius * 255) / 255 if _of_levels(radius) else float(f"{radius:.6g}")
+
+
+def _of_levels(radius: float) -> bool:
+    """Whether the radius is a whole number of grey levels from 1 to 254."""
     levels = radius * 255
-    if radius and abs(levels - round(levels)) < 1e-9 and round(levels) < 255:
-        return f"{round(levels)}/255"
-    return f"{radius:.6g}"
+    return bool(radius) and abs(levels - round(levels)) < 1e-9 and round(levels) < 255
 
 
 def training_hash(training: BaseModel | Mapping[str, Any]) -> str:

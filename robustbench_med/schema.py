@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SHAPE = 2
+SHAPE = 3
 """Version of the layout of records and certificates; the store lifts older ones to it on reading."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -258,6 +258,10 @@ class RecordModel(_Kept):
     naive: bool = Field(description="a random victim attacked without EOT")
     synthetic: bool
     notes: list[str]
+    unverified: bool = Field(description="a file of the data is not the published one")
+    repeatable: bool = Field(description="one seed gives the same predictions twice")
+    architecture: str = Field(description="the victim's model without its defences")
+    on_gpu: bool = Field(description="whether `victim.latency_ms` was measured on a GPU")
     distinct_images: dict[str, int]
     victim: VictimFacts
     cost: CostFacts

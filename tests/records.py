@@ -29,6 +29,8 @@ def record(
     keys = ("clean", "clean_interval", "robust", "robust_interval", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
     weights = canonical_hash({"weights": [model, train_seed, data, preset]})
     radii = eps if isinstance(eps, list) else [eps, eps]
+    plain, unaware, _ = model.partition(" (unaware attack)")
+    architecture, *layers = plain.split("+")
     spec = {
         "victim": {
             "model": model,
@@ -39,6 +41,7 @@ def record(
             "train_seed": train_seed,
             "weights_sha256": weights,
         }
+        | ({"defense": [{"name": name, "params": {"attack": "unaware"} if unaware else {}} for name in layers]} if layers else {})
         | (victim or {}),
         "data": {"name": data, "split": "test", "n": n, "samples": "c" * 64, "size": size, "channels": [1, 1], "manifest": "a" * 64},
         "threat": {"norm": norm, "radii": radii, "tasks": list(tasks)},
@@ -54,6 +57,7 @@ def record(
         "names": {"modalities": [modality, "xray"], "tasks": ["lesion", "lung"], "classes": [["a", "b"], ["c", "d"]]},
         "figures": {"tasks": [task, task]} | {k: task[k] for k in keys},
         "stochastic": True, "draws": 16, "naive": naive, "synthetic": synthetic, "notes": [],
+        "unverified": False, "repeatable": True, "architecture": architecture, "on_gpu": False,
         "distinct_images": {modality: DISTINCT, "xray": n},
         "victim": {
             "parameters": parameters, "gflops": gflops, "gmacs": gflops / 2, "latency_ms": 1.0, "peak_memory_mib": 1.0,

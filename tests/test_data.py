@@ -41,6 +41,7 @@ def test_medmnist_is_read_as_published_and_said_to_be_unverified(tmp_path: Path)
     dataset = open_set("breastmnist", write_npz(tmp_path / "d"))
     arrays = medmnist_arrays()
     assert [len(dataset.splits[s]) for s in ("train", "val", "test")] == [24, 8, 12]
+    assert dataset.unverified
     assert any(note.startswith("unverified") for note in dataset.notes)
     assert any("12 images, published 156" in note for note in dataset.notes)
     test = dataset.splits["test"]

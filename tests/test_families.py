@@ -1,10 +1,9 @@
 """What stands in one row: seeds of one victim, never two victims; what tells rows apart; what spread and intervals count."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -84,14 +83,6 @@ def test_two_victims_are_two_rows_and_every_table_tells_them_apart(first, second
     assert sorted(row[0].value for row in costs.rows) == names
 
 
-@pytest.fixture
-def figures() -> Iterator[None]:
-    """Closes what a test drew."""
-    yield
-    plt.close("all")
-
-
-@pytest.mark.usefixtures("figures")
 @each_difference
 def test_curves_of_two_victims_are_not_joined(first, second, variants) -> None:
     made = [
@@ -115,7 +106,6 @@ def test_curves_of_two_victims_are_not_joined(first, second, variants) -> None:
         assert len(labels) == 4
 
 
-@pytest.mark.usefixtures("figures")
 @each_difference
 def test_certificates_of_two_victims_are_two_curves_and_two_rows(first, second, variants, tmp_path) -> None:
     store = Store(tmp_path, CERTIFICATES)

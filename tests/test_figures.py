@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,10 +41,8 @@ def victims(names: list[str], *, eps: tuple[float, ...] = (4 / 255,)) -> list[Re
 def drawn(folder: Path, made: list[Record], *certificates: Record) -> Iterator[tuple[str, Figure]]:
     store = fill(Store(folder), *made)
     proved = certified.frames(certify(Store(folder, CERTIFICATES), *certificates))
-    with plt.rc_context(style.STYLE):
-        for name, figure in figures.draw(made, reports.frames(store, made) | proved):
-            yield name, figure
-            plt.close(figure)
+    with style.styled():
+        yield from figures.draw(made, reports.frames(store, made) | proved)
 
 
 @pytest.mark.parametrize("count", [2, 14])
@@ -96,7 +93,7 @@ def test_what_is_left_out_of_a_figure() -> None:
     board = tables.leaderboard([record("mail+jpeg (unaware attack)"), record("mail+pni", 0.1)])
     rows, sentence = plots.leading(board)
     assert (list(rows.model), sentence) == (["mail+pni"], "1 victim under an unaware attack left out")
-    alone = board[plots.is_unaware(board)]
+    alone = board[board.is_unaware]
     assert plots.leading(alone)[1] == ""  # nothing else to show
     assert len(plots.leading(alone)[0]) == 1
     plain = [record(f"model{i}", i / 20) for i in range(14)]
@@ -121,7 +118,6 @@ def test_no_two_victims_look_alike() -> None:
     assert len({(line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in lines}) == len(lines) == 24
     figure.draw_without_rendering()
     assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())
-    plt.close(figure)
 
 
 def test_bars_of_a_class_are_told_apart_by_colour_and_hatch(tmp_path: Path) -> None:
@@ -149,8 +145,7 @@ def test_a_heat_map_grows_with_its_rows() -> None:
         figure = plots.matrix(pd.DataFrame(0.5, index=[f"victim {i}" for i in range(rows)], columns=["clean", "pgd\n4/255"]), "title")
         figure.draw_without_rendering()
         heights.append(figure.axes[0].get_window_extent().height / rows)
-        plt.close(figure)
-    assert min(heights) > 30  # of 100 to an inch: room for a line of text in every row
+        assert min(heights) > 30  # of 100 to an inch: room for a line of text in every row
 
 
 def test_a_gallery_says_what_was_attacked_how_and_quotes_names_that_are_lists(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def test_mri_folders_are_read_with_their_published_split() -> None:
     mri = load("sartaj-mri", size=32, files=Files(data_root=SHARED_DATA))
     assert {s: len(x) for s, x in mri.splits.items()} == {"train": 2582, "val": 288, "test": 394}  # copies of one file stay together
     assert mri.channels == (3,)
+    assert not mri.unverified
     assert mri.notes == ()  # its split is the shipped one, for one thing
     ids = {split: set(mri.splits[split].ids) for split in mri.splits}
     manifest = shipped("sartaj-mri")

@@ -86,10 +86,8 @@ def test_files_are_rebuilt_from_the_store_byte_for_byte(tmp_path: Path) -> None:
 
 
 def test_the_figure_has_a_line_a_model_the_noise_control_and_a_title_that_tells(tmp_path: Path, monkeypatch) -> None:
-    import matplotlib.pyplot as plt
-
     figures = []
-    monkeypatch.setattr(plt, "close", figures.append)
+    monkeypatch.setattr(plots.style, "save", lambda figure, *paths: figures.append(figure))
     records = [record(m, 0.9 - 20 * e, eps=e, attack=a) for m in ("mail", "late") for e in (1 / 255, 8 / 255) for a in ("pgd", "noise")]
     plots.robust_against_radius(records, tmp_path / "f.png")
     (axis,) = figures[0].axes

@@ -113,6 +113,8 @@ class Dataset:
     notes: tuple[str, ...]
     content: str
     """Hash of images, labels and what they mean, and of the split's seed: the same for all folds of a cross-validation."""
+    unverified: bool = False
+    """Whether a file is not the published one: reading it again takes `--accept-unverified`."""
     fold: Fold | None = None
     given: str = ""
     """What `--data` was: card ids or paths, joined by "+"."""
@@ -132,11 +134,6 @@ class Dataset:
     def shapes(self) -> list[tuple[int, int, int]]:
         """(C, S, S) of each modality."""
         return [(c, self.size, self.size) for c in self.channels]
-
-    @property
-    def unverified(self) -> bool:
-        """Whether a file is not the published one: reading it again takes `--accept-unverified`."""
-        return any(note.startswith("unverified") for note in self.notes)
 
 
 def load(
@@ -196,6 +193,7 @@ def load(
         notes=tuple(note for source in sources for note in source.notes)
         + tuple(note for manifest in manifests if fold is None for note in shipped_notes(manifest)),
         content=hashlib.sha256("+".join(m.content for m in manifests).encode() + f"/{split_seed}".encode()).hexdigest(),
+        unverified=any(source.unverified for source in sources),
         fold=fold,
         given=name,
         data_root=files.data_root if files is not None else None,

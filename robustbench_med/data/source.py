@@ -37,6 +37,7 @@ class Source:
         digests: one hash a sample of its bytes on disk; equal hashes are the same image twice. Empty for drawn images.
         unreadable: reason by id.
         notes: what a reader of the results must know (unverified file, unreadable images, counts that differ).
+        unverified: as in `Listing`.
     """
 
     card: Card
@@ -49,6 +50,7 @@ class Source:
     digests: tuple[str, ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    unverified: bool = False
 
     @functools.cached_property
     def content(self) -> str:
@@ -102,6 +104,7 @@ def read(card: Card, *, size: int, files: Files, preprocessing: Preprocessing | 
         tuple(found.digests[:, row].tobytes().hex() for row in kept),
         unreadable,
         tuple(notes),
+        listing.unverified,
     )
 
 

@@ -57,6 +57,7 @@ class Listing:
         images: yields the M undecoded images of each sample, in the order of `ids`.
         content: the md5 of the one file they all come from; None where `images` yields files, which are hashed one by one.
         notes: what a reader of the results must know (unverified file, rows without a file).
+        unverified: a file is not the published one.
     """
 
     card: Card
@@ -68,3 +69,4 @@ class Listing:
     images: Callable[[], Iterator[tuple[Raw, ...]]]
     content: str | None = None
     notes: tuple[str, ...] = ()
+    unverified: bool = False

@@ -35,8 +35,8 @@ def list_medmnist(card: Card, reader: MedMNISTReader, size: int, files: Files) -
         found = fetch_medmnist(card, reader, size, files), preferred(size)[0]
     path, suffix = found
     md5, published_md5 = md5_of(path), info(card, reader)[f"MD5{suffix}"]
-    notes = []
-    if md5 != published_md5:
+    notes, unverified = [], md5 != published_md5
+    if unverified:
         problem = f"{path.name} has md5 {md5}, MedMNIST publishes {published_md5}"
         if not files.accept_unverified:
             raise UserError(f"{path}: {problem}; delete the file to download it again, or pass --accept-unverified to use it")
@@ -52,6 +52,7 @@ def list_medmnist(card: Card, reader: MedMNISTReader, size: int, files: Files) -
         lambda: _images(path),
         f"md5 {md5}",
         tuple(notes),
+        unverified,
     )
 
 

@@ -1,0 +1,64 @@
+"""A notebook keeps its plots: nothing of matplotlib that is global changes, whatever of the package is used."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+USE = """
+import sys, warnings
+from pathlib import Path
+import matplotlib
+
+matplotlib.use({backend!r})
+matplotlib.rcParams["font.size"] = 7.5
+matplotlib.rcParams["axes.grid"] = False
+before = dict(matplotlib.rcParams.copy())
+out = Path(sys.argv[1])
+
+def unchanged(after):
+    assert matplotlib.get_backend() == {backend!r}, after
+    now = dict(matplotlib.rcParams.copy())
+    assert now == before, (after, {{key for key in now if now[key] != before[key]}})
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or not pyplot.get_fignums(), after
+
+import robustbench_med as mr
+from robustbench_med import reports
+from robustbench_med.reports import cards, certified, claims, compare, figures, gallery, page, paper, plots, style, tables
+unchanged("import")
+tiny = dict(model="late", model_params={{"width": 4}}, recipe={{"steps": 3}}, size=32, limit=8, attack_params={{"steps": 2}}, attack="pgd")
+mr.evaluate(**tiny, out=out, quiet=True).table
+unchanged("evaluate")
+reports.write(out)
+unchanged("leaderboard")
+sys.path.insert(0, {tests!r})
+from records import certificate, certify
+from robustbench_med.store import CERTIFICATES, Store
+certify(Store(out, CERTIFICATES), certificate(), certificate(noised=(0,)))
+entry = dict(model="late", defense="none", records=Store(out).records(), naive=[])
+compare.write([entry], out, command="compare", seconds=1.0)
+unchanged("compare")
+reports.write_all(out)
+unchanged("report")
+reports.write_cards(out)
+unchanged("cards")
+reports.write_gallery(out, Store(out).records()[0], out / "gallery.png")
+unchanged("gallery")
+for png in ("robust_accuracy.png", "certified.png", "pareto.png", "gallery.png"):
+    assert (out / png).stat().st_size > 5000, png
+try:
+    plots.robust_against_radius([], out / "none.png")
+except Exception:
+    unchanged("a figure that fails")
+else:
+    raise AssertionError("a figure of nothing")
+"""
+
+
+@pytest.mark.parametrize("backend", ["svg", "module://matplotlib.backends.backend_template"])
+def test_backend_and_settings_of_matplotlib_are_those_of_the_user(backend, tmp_path) -> None:
+    code = USE.format(backend=backend, tests=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
