@@ -98,7 +98,7 @@ def load(path: Path | None = None) -> list[Gain | Reduction | Stands]:
         source = path or files("robustbench_med.reports").joinpath("claims/mail.yaml")
         loaded = yaml.safe_load(source.read_text(encoding="utf-8"))
         found = TypeAdapter(list[Claim]).validate_python(loaded)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"cannot read the claims in {name}: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]

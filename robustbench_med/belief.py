@@ -99,7 +99,7 @@ def _believed(raw: Any, path: Path, what: str) -> Record:
         raise MisfitError("its hash is not that of its specification; it was altered")
     if schema == naming.SCHEMA:
         SCHEMAS[what].model_validate(record, strict=True)
-    if digests is None and raw.get("shape", 1) > 1:
+    if digests is None and (schema > 1 or raw.get("shape", 1) > 1):
         raise MisfitError("it lacks its digests; it was altered")
     if digests is not None and (not isinstance(digests, dict) or digests.get("record") != digest(raw)):
         raise MisfitError("its content is not what was written (another digest); it was altered")

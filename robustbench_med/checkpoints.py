@@ -30,7 +30,7 @@ from robustbench_med.spec import TrainSpec, validate
 
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 """What PyTorch saves: only tensors are read of it, and nothing that could run code."""
-NESTED = ("state_dict", "model_state_dict")
+NESTED = ("state_dict", "model_state_dict", "model")
 """Where training scripts keep the weights among other things."""
 
 
@@ -180,10 +180,19 @@ def load_weights(victim: nn.Module, checkpoint: Checkpoint) -> None:
         raise UserError(
             f"{checkpoint.path} does not fit this model and data: {shortened(other)}; another width or another number of classes?"
         )
+    odd = [name for name, fresh in expected.items() if not plain(state[name], fresh)]
+    if odd:
+        raise UserError(f"{checkpoint.path}: {shortened(odd)}: sparse, quantised, complex or without numbers; save plain float tensors")
     broken = [name for name, fresh in expected.items() if not sound(state[name], fresh)]
     if broken:
         raise UserError(f"{checkpoint.path} holds weights that are NaN or infinite: {shortened(broken)}; its training has diverged")
     victim.load_state_dict({name: state[name].to(tensor.dtype) for name, tensor in expected.items()})
+
+
+def plain(weights: torch.Tensor, fresh: torch.Tensor) -> bool:
+    """Whether weights are a tensor of numbers as a fresh victim's: dense, not quantised, not on the meta device."""
+    dense = weights.layout == torch.strided and not weights.is_meta and not weights.is_quantized
+    return dense and weights.is_complex() == fresh.is_complex()
 
 
 def sound(weights: torch.Tensor, fresh: torch.Tensor) -> bool:

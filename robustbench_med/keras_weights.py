@@ -214,7 +214,7 @@ def _pairs(layer: dict[str, str] | list[str], variables: Sequence[Variable]) -> 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"cannot read the mapping {path}: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict) or not isinstance(loaded.get("weights"), dict) or loaded.keys() - {"weights", "unused"}:
         raise UserError(f"{path} must hold `weights:` (our name: their name) and may hold `unused:` (a list); see docs/keras.md")

@@ -61,6 +61,8 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
         grid = cross_modal(grid, {name: (dataset.modalities, dataset.tasks) for (name, _), dataset in datasets.items()})
     for cell in grid:  # every radius and task is understood before the first training
         make_threat(cell, spec, datasets[cell.data, cell.fold])
+    for cell in {(cell.data, cell.fold, cell.model, cell.defense): cell for cell in grid}.values():  # and every victim built
+        planned(cell, spec, datasets[cell.data, cell.fold])
     victims = Victims(spec, device, job)
     return [
         evaluate_cell(cell, spec, datasets[cell.data, cell.fold], victims, store, device, batch, job, f"{number}/{len(grid)}")
@@ -93,8 +95,8 @@ class Victims:
         return [self.loaded[cell.data, cell.fold, model] for model in self.spec.source]
 
 
-def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.device, job: Job) -> Victim:
-    """Loads the victim of a cell, training it first when there is no checkpoint."""
+def planned(cell: Cell, spec: RunSpec, dataset: Dataset) -> tuple[defense.Plan, TrainSpec, Checkpoint | None]:
+    """The victim of a cell, its training, and the weights that the user names; a network that cannot be built is a UserError."""
     checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
     plan = defense.plan(cell.model, cell.defense, spec.defense_params, training.preset(spec.preset))
     name = own.label(cell.model)
@@ -102,6 +104,12 @@ def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.dev
     train_spec = training.make_spec(
         plan.model, dataset, spec.preset, params=params, recipe=of(spec.recipe, name), seed=cell.train_seed, layers=plan.training
     )
+    return plan, train_spec, checkpoint
+
+
+def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.device, job: Job) -> Victim:
+    """Loads the victim of a cell, training it first when there is no checkpoint."""
+    plan, train_spec, checkpoint = planned(cell, spec, dataset)
     test = dataset.splits["test"]
     if checkpoint is None:
         if own.is_own(plan.model):  # a fault is said before the training, not after it

@@ -319,7 +319,7 @@ def assignments(options: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"expected NAME=VALUE such as steps=50, got {text!r}")
         try:
             loaded = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (RecursionError, yaml.YAMLError) as error:
             raise UserError(f"cannot read the value in {text!r}: {' '.join(str(error).split())}") from error
         if isinstance(loaded, str) and DECIMAL.fullmatch(loaded):
             loaded = finite(loaded, name.strip())
@@ -363,7 +363,7 @@ def load_config(path: Path) -> dict[str, Any]:
     """A YAML run file as a dictionary of `RunSpec` fields."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"cannot read the run file {path}: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"{path} must hold a mapping such as 'model: [mail, late]'")

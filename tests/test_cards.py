@@ -96,7 +96,13 @@ def test_the_training_is_told_from_the_sidecar_of_these_very_weights(tmp_path, m
     made["spec"]["victim"]["weights_sha256"] = known["weights_sha256"]
     made["victim"]["checkpoint"] = name
     card = cards.model_card(cards.Victim([made], checkpoints.find_sidecar(name, known["weights_sha256"])))
-    for text in (f"phantoms, training split (manifest {known['training']['manifest'][:12]})", "steps=1250", "validation, lesion", known["command"], "**synthetic**"):
+    for text in (
+        f"phantoms, training split (manifest {known['training']['manifest'][:12]})",
+        "steps=1250",
+        "validation, lesion",
+        known["command"],
+        "**synthetic**",
+    ):
         assert text in card, text
     assert checkpoints.find_sidecar(name, "0" * 64) == {}
     mine = tmp_path / "mine"

@@ -293,3 +293,20 @@ def test_reading_weights_needs_no_network_and_no_class_of_the_users(tmp_path) ->
     with pytest.raises(UserError, match="holds more than tensors"):
         checkpoints.read_weights(checkpoints.open_checkpoint(tmp_path / "mine.pt"))
     assert "theirs" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda w: w.to_sparse(),
+        lambda w: w.to("meta"),
+        lambda w: torch.quantize_per_tensor(w.detach(), 0.1, 0, torch.qint8),
+        lambda w: w.to(torch.complex64),
+    ],
+    ids=["sparse", "meta", "quantised", "complex"],
+)
+def test_weights_that_are_no_plain_numbers_are_refused_by_name(odd, tmp_path) -> None:
+    net = torch.nn.Linear(2, 2)
+    torch.save({"model": {name: odd(w.detach()) if name == "weight" else w for name, w in net.state_dict().items()}}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="weight: sparse, quantised, complex"):
+        checkpoints.load_weights(net, checkpoints.open_checkpoint(tmp_path / "w.pt"))

@@ -136,3 +136,17 @@ def test_what_was_left_out_is_1(command, tmp_path, monkeypatch) -> None:
     done = medrobust(*command, check=1)
     assert "x.json" in done.stderr + done.stdout
     assert "error" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["model: " + "[" * 3000 + "]" * 3000, "{" * 3000])
+def test_a_file_nested_without_end_is_one_line(text, tmp_path) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    assert "cannot read the run file" in refused(medrobust("run", "--config", tmp_path / "run.yaml", check=2))
+
+
+def test_a_network_that_cannot_be_built_is_said_before_the_first_training(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["--size", 16, "--recipe", "steps=2", "--limit", 4, "--attack", "fgsm"]
+    done = medrobust("run", "--model", "late,mail", "--model-param", "late.width=8", "--model-param", "mail.width=4", *small, check=2)
+    assert "mail" in refused(done)
+    assert not list((tmp_path / "reports").rglob("*.json"))

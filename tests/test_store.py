@@ -411,3 +411,13 @@ def test_a_record_of_an_older_identity_is_named_and_left_out(tmp_path, monkeypat
     edited(lambda r: r["spec"]["attack"]["params"].update(loss="dlr"))(tmp_path / "records" / "5c34fd685003000d.json")
     (listed,) = json.loads(medrobust("verify", "--json", "--out", tmp_path, check=1).stdout)
     assert not listed["stale"]  # altered, not only old
+
+
+def test_a_record_of_today_that_lost_its_digests_is_not_believed(tmp_path) -> None:
+    store = fill(Store(tmp_path), made := record())
+    path = store.path(made["hash"])
+    plain = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in plain.items() if key not in ("digests", "shape")}))
+    found, misfits = store.look()
+    assert not found
+    assert "digests" in str(misfits[0])

@@ -211,7 +211,7 @@ def card(name: str) -> Card:
         raise unknown("data set", name, ids())
     try:
         return Card.model_validate(yaml.load(unicodedata.normalize("NFC", text), yaml.BaseLoader))  # text as written: no, 1, null
-    except yaml.YAMLError as error:
+    except (RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]

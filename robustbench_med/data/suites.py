@@ -40,7 +40,7 @@ def suite(name: str) -> Suite | None:
         else:
             return None
         loaded = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"cannot read {name}: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict) or "suite" not in loaded:
         return None  # a data card
