@@ -63,7 +63,7 @@ def test_a_gradient_attack_beats_noise_and_more_radius_beats_less(name, batch) -
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 @pytest.mark.parametrize("name", ATTACKS)
 def test_adversarials_do_not_depend_on_the_batch_size(name, norm, size, batch) -> None:
-    # float64: in float32 the kernels round differently by batch size, which tests/test_evaluation.py accounts for
+    # float64: in float32 the kernels round differently by batch size
     view = View(TwoHeads().double().eval(), TwoHeads.shapes)
     x, y = view.pack(batch[0]).double(), batch[1]
     threat = Threat(norm, (0.1, 0.2), (0, 1))
