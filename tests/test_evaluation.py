@@ -86,6 +86,36 @@ def test_samples_never_right_are_not_attacked_and_count_as_wrong() -> None:
     assert outcome.figures["asr"] == pytest.approx(1 - outcome.figures["robust"] / outcome.figures["clean"])
 
 
+class Lucky(TwoHeads):
+    """A random victim that is never right at task 0 in its first passes, and always afterwards."""
+
+    stochastic = True
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.wrong_passes, self.passes = first, 0
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        self.passes += 1
+        z, other = super().forward(a, b)
+        return (-z if self.passes <= self.wrong_passes else z), other
+
+
+def test_what_was_never_right_and_is_attacked_counts_as_wrong_whatever_the_fresh_draws_say() -> None:
+    samples, how = two_head_samples(20), setting(batch_size=64, draws=4)
+    samples.components[0].labels[::5, 0] = 1 - samples.components[0].labels[::5, 0]  # the victim is right at every one, once it is
+    victim = Lucky(first=4).eval()
+    clean = clean_pass(victim, samples, how, lambda n: None, stochastic=True, drawing="batch")
+    assert (clean.right[:, 0] == 0).all()
+    for tasks, expected in (((0,), 0.0), ((1,), 1.0)):  # of a task that is not attacked the draws count as they are
+        method = Method("noise", complete("noise", {}))
+        outcome = attack_pass(victim, samples, clean, Threat("Linf", (0.0, 0.0), tasks), method, how, lambda n: None)
+        assert (outcome.arrays["robust_vote"][:, 0] == samples.labels[:, 0].numpy()).all()
+        assert (outcome.arrays["robust_right"][:, 0] == expected).all()
+        assert outcome.figures["tasks"][0]["robust"] == outcome.figures["tasks"][0]["robust_vote"] == expected
+        assert outcome.figures["tasks"][1]["robust"] == 1
+
+
 def test_an_attack_on_one_task_reports_the_other_too() -> None:
     clean, outcome = evaluate(TwoHeads().eval(), two_head_samples(), Threat("Linf", (0.3, 0.3), (1,)), "pgd", setting())
     attacked, other = outcome.figures["tasks"][1], outcome.figures["tasks"][0]
