@@ -1,6 +1,7 @@
-"""Small victims, small data sets on disk, and a home of their own for every test."""
+"""Small victims, small data sets on disk, and a home and a seed for every test."""
 
 import os
+import random
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: more would only wait for each other
@@ -19,6 +20,16 @@ SHARED_DATA = Path(os.environ.get("MEDROBUST_TEST_DATA") or Path(__file__).paren
 needs_real_data = pytest.mark.skipif(
     not (SHARED_DATA / "breastmnist.npz").is_file(), reason=f"no real images in {SHARED_DATA}; name their folder in MEDROBUST_TEST_DATA"
 )
+
+SEED = int(os.environ.get("MEDROBUST_TEST_SEED", "0"))
+"""What every test starts from; no test may depend on a lucky one: `MEDROBUST_TEST_SEED=1 pytest` and so on must pass too."""
+
+
+@pytest.fixture(autouse=True)
+def seed() -> int:
+    """Global generators that start from the same state whatever ran before."""
+    random.seed(SEED), np.random.seed(SEED), torch.manual_seed(SEED)
+    return SEED
 
 
 @pytest.fixture(autouse=True)

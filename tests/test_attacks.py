@@ -63,7 +63,7 @@ def test_a_gradient_attack_beats_noise_and_more_radius_beats_less(name, batch) -
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 @pytest.mark.parametrize("name", ATTACKS)
 def test_adversarials_do_not_depend_on_the_batch_size(name, norm, size, batch) -> None:
-    # float64: in float32 the kernels round differently by batch size, which tests/test_evaluation.py accounts for
+    # float64: in float32 the kernels round differently by batch size
     view = View(TwoHeads().double().eval(), TwoHeads.shapes)
     x, y = view.pack(batch[0]).double(), batch[1]
     threat = Threat(norm, (0.1, 0.2), (0, 1))
@@ -151,10 +151,34 @@ def test_unknown_and_mistyped_parameters_are_refused_with_the_known_ones() -> No
     assert complete("pgd", {"steps": 100, "step_size": 0.1})["step_size"] == 0.1
 
 
+DEFAULTS = {
+    "noise": ("", {}),
+    "fgsm": ("arXiv 1412.6572", {"loss": "ce", "eot": 1}),
+    "bim": ("arXiv 1607.02533", {"steps": 20, "step_size": 0.125, "loss": "ce", "eot": 1, "keep": "best"}),
+    "pgd": (
+        "arXiv 1706.06083",
+        {"steps": 20, "step_size": 0.125, "random_start": True, "restarts": 1, "loss": "ce", "eot": 1, "keep": "best"},
+    ),
+    "mim": ("arXiv 1710.06081", {"steps": 20, "step_size": 0.125, "decay": 1.0, "loss": "ce", "eot": 1, "keep": "best"}),
+    "apgd": ("arXiv 2003.01690", {"steps": 100, "restarts": 1, "loss": "ce", "rho": 0.75, "eot": 1}),
+    "apgd-t": ("arXiv 2003.01690", {"steps": 100, "targets": 9, "rho": 0.75, "eot": 1}),
+    "cw": ("arXiv 1608.04644", {"steps": 100, "search": 6, "lr": 0.01, "c": 1.0, "eot": 1}),
+    "fab": ("arXiv 1907.02044", {"steps": 100, "targets": 9, "eot": 1}),
+    "square": ("arXiv 1912.00049", {"queries": 1000, "p": 0.8, "loss": "margin", "eot": 1}),
+    "autoattack": ("arXiv 2003.01690", {"version": "auto", "steps": 100, "targets": 9, "queries": 5000, "eot": 1}),
+    "transfer": ("arXiv 1605.07277", {"steps": 40, "step_size": 0.0625, "loss": "margin", "eot": 1}),
+    "hopskipjump": ("arXiv 1904.02144", {"steps": 20, "evaluations": 1000, "initial": 100, "eot": 1}),
+}
+"""Of every attack its paper on arXiv and its defaults: another default is another attack under the same command line."""
+
+
 def test_every_attack_names_its_paper_and_its_defaults() -> None:
-    for row in describe():
-        assert "arXiv" in row["summary"] or row["name"] == "noise"
-        assert row["parameters"] == parameters(row["name"])
+    told = {row["name"]: row for row in describe()}
+    assert list(told) == list(DEFAULTS) == list(ATTACKS)
+    for name, (paper, defaults) in DEFAULTS.items():
+        assert told[name]["parameters"] == defaults, name
+        assert paper in told[name]["summary"], name
+        assert bool(paper) == ("arXiv" in told[name]["summary"]), name
 
 
 @pytest.mark.parametrize(

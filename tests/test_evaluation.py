@@ -87,6 +87,36 @@ def test_samples_never_right_are_not_attacked_and_count_as_wrong() -> None:
     assert outcome.figures["asr"] == pytest.approx(1 - outcome.figures["robust"] / outcome.figures["clean"])
 
 
+class Lucky(TwoHeads):
+    """A random victim that is never right at task 0 in its first passes, and always afterwards."""
+
+    stochastic = True
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.wrong_passes, self.passes = first, 0
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        self.passes += 1
+        z, other = super().forward(a, b)
+        return (-z if self.passes <= self.wrong_passes else z), other
+
+
+def test_what_was_never_right_and_is_attacked_counts_as_wrong_whatever_the_fresh_draws_say() -> None:
+    samples, how = two_head_samples(20), setting(batch_size=64, draws=4)
+    samples.components[0].labels[::5, 0] = 1 - samples.components[0].labels[::5, 0]  # the victim is right at every one, once it is
+    victim = Lucky(first=4).eval()
+    clean = clean_pass(victim, samples, how, lambda n: None, stochastic=True, drawing="batch")
+    assert (clean.right[:, 0] == 0).all()
+    for tasks, expected in (((0,), 0.0), ((1,), 1.0)):  # of a task that is not attacked the draws count as they are
+        method = Method("noise", complete("noise", {}))
+        outcome = attack_pass(victim, samples, clean, Threat("Linf", (0.0, 0.0), tasks), method, how, lambda n: None)
+        assert (outcome.arrays["robust_vote"][:, 0] == samples.labels[:, 0].numpy()).all()
+        assert (outcome.arrays["robust_right"][:, 0] == expected).all()
+        assert outcome.figures["tasks"][0]["robust"] == outcome.figures["tasks"][0]["robust_vote"] == expected
+        assert outcome.figures["tasks"][1]["robust"] == 1
+
+
 def test_an_attack_on_one_task_reports_the_other_too() -> None:
     clean, outcome = evaluate(TwoHeads().eval(), two_head_samples(), Threat("Linf", (0.3, 0.3), (1,)), "pgd", setting())
     attacked, other = outcome.figures["tasks"][1], outcome.figures["tasks"][0]
@@ -105,26 +135,27 @@ def test_release_protocol_takes_one_draw_of_a_random_victim_and_attacks_all() ->
     assert outcome.cost["attack_forward_per_sample"] == outcome.cost["attack_backward_per_sample"] == 1
 
 
-def test_outcomes_do_not_depend_on_the_batch_size_but_for_rounding_at_the_margin() -> None:
-    rng = np.random.default_rng(3)
-    victim = MAIL((1, 1), (3, 2), width=16, mc_dropout=False, bn_momentum=1.0)
-    images = [rng.integers(0, 256, (64, 1, 32, 32), dtype=np.uint8) for _ in range(2)]
-    victim.train()(*(torch.from_numpy(i).float() / 255 for i in images))
-    victim.eval().requires_grad_(False)
-    logits = victim(*(torch.from_numpy(i).float() / 255 for i in images))
-    samples = samples_of(*images, labels=np.stack([z.argmax(1).numpy() for z in logits], 1))
-    threat = Threat("Linf", (1 / 255, 1 / 255), (0, 1))
+class InDouble(TwoHeads):
+    """Computes in float64, where what rounding by batch size changes is far below a pixel or a logit of float32."""
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        return tuple(z.float() for z in super().forward(a.double(), b.double()))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_outcomes_do_not_depend_on_the_batch_size(seed: int) -> None:
+    """In float32 they may: kernels round by batch size, the sign of a gradient hands that on, and no margin bounds what comes of it."""
+    victim, samples = InDouble(seed).double().eval(), two_head_samples(64)
+    samples.components[0].labels[:] = torch.stack([z.argmax(1) for z in victim(*samples.batch(range(64)))], 1).numpy()
+    threat = Threat("Linf", (0.03, 0.03), (0, 1))
     outcomes = {size: evaluate(victim, samples, threat, "pgd", setting(size), steps=3)[1].arrays for size in (1, 7, 64)}
     reference = outcomes[64]
-    assert 0.02 < reference["robust_right"].mean() < 0.98  # the radius is one at which outcomes could differ
+    assert 0.1 < reference["robust_right"].mean() < 0.9  # the radius is one at which outcomes could differ
     for size in (1, 7):
-        differ = (outcomes[size]["robust_right"] != reference["robust_right"]).any(1)
-        for i in np.flatnonzero(differ):  # each such sample must sit on the decision boundary
-            for t in (0, 1):
-                p = np.sort(reference[f"robust_probabilities_{t}"][i])
-                changed = outcomes[size]["robust_right"][i, t] != reference["robust_right"][i, t]
-                assert not changed or p[-1] - p[-2] < 1e-2, f"sample {i}, task {t}: margin {p[-1] - p[-2]}"
-        assert differ.mean() < 0.1
+        assert np.array_equal(outcomes[size]["robust_right"], reference["robust_right"])
+        assert np.allclose(outcomes[size]["linf"], reference["linf"], atol=1e-6)
+        for t in (0, 1):
+            assert np.allclose(outcomes[size][f"robust_probabilities_{t}"], reference[f"robust_probabilities_{t}"], atol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_outcome_for_a_random_victim_and_another_seed_another() -> None:

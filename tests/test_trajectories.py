@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import trajectories
 
 from robustbench_med import attacks
@@ -14,13 +15,16 @@ from robustbench_med.attacks import ATTACKS, ENGINES
 REMAKE = "if results may change, raise REVISION in the attack's file; then `python tests/trajectories.py` remakes the golden trajectories"
 
 
-def compared(called: str, *, random: bool) -> None:
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))]
+
+
+def compared(called: str, *, random: bool, device: str = "cpu") -> None:
     name, threat, given = trajectories.cases(random=random)[called]
     golden, revisions = trajectories.kept(random=random)
     assert revisions[called] == trajectories.revisions_of(name, random=random), (
         f"{called}: a revision was raised: `python tests/trajectories.py` remakes them"
     )
-    found = trajectories.trajectory(name, threat, given, random=random)
+    found = trajectories.trajectory(name, threat, given, random=random, device=device)
     assert np.allclose(found, golden[called], atol=trajectories.ATOL, rtol=0), f"{called} is no longer what it was: {REMAKE}"
 
 
@@ -29,9 +33,10 @@ def needs_art(called: str) -> object:
     return pytest.param(called, marks=pytest.mark.skipif(absent, reason="needs the extra engines"))
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("called", [needs_art(called) for called in trajectories.cases(random=False)])
-def test_results_change_only_with_the_revision(called: str) -> None:
-    compared(called, random=False)
+def test_results_change_only_with_the_revision_and_are_those_of_every_device(called: str, device: str) -> None:
+    compared(called, random=False, device=device)
 
 
 @pytest.mark.parametrize("called", [needs_art(called) for called in trajectories.cases(random=True)])

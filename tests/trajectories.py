@@ -54,19 +54,19 @@ def inputs() -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def trajectory(name: str, threat: Threat, given: dict[str, object], *, random: bool) -> NDArray[np.float32]:
+def trajectory(name: str, threat: Threat, given: dict[str, object], *, random: bool, device: str = "cpu") -> NDArray[np.float32]:
     """What an attack makes of the inputs, (4, 172)."""
-    x, y = inputs()
+    x, y = (each.to(device) for each in inputs())
     kind = Shaken if random else TwoHeads
-    view = View(kind().double().eval(), TwoHeads.shapes, draws=4 if random else 1)
+    view = View(kind().double().eval().to(device), TwoHeads.shapes, draws=4 if random else 1)
     short = {key: value for key, value in SHORT.items() if key in parameters(name)} | (
         {"eot": 2} if "eot" in parameters(name) and random else {}
     )
-    sources = {"sources": [View(TwoHeads(seed=1).double().eval(), TwoHeads.shapes)]} if name == "transfer" else {}
+    sources = {"sources": [View(TwoHeads(seed=1).double().eval().to(device), TwoHeads.shapes)]} if name == "transfer" else {}
     streams = Streams.seeded(0, [f"sample{i}" for i in range(4)], name)
     view.own = Draws("golden", name) if random else None
     moved = ATTACKS[name](view, x, y, threat, streams, **complete(name, {**short, **given}), **sources)
-    return moved.numpy().astype(np.float32)
+    return moved.cpu().numpy().astype(np.float32)
 
 
 def cases(*, random: bool) -> dict[str, tuple[str, Threat, dict[str, object]]]:
