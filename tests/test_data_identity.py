@@ -325,7 +325,7 @@ PARTS = st.lists(st.text(st.sampled_from("+%25Ba/"), min_size=1), min_size=1, ma
 
 
 def ids_of(*parts: str) -> str:
-    components = tuple(Component((), np.zeros((1, 1), np.int64), (part,)) for part in parts)
+    components = tuple(Component((), np.zeros((1, 1), np.int64), (part,), (part,)) for part in parts)
     return Samples(components, np.zeros((1, len(parts)), np.int64), ()).ids[0]
 
 
@@ -341,4 +341,5 @@ def test_ids_do_not_collide_and_ordinary_ones_stay() -> None:
 
 def test_images_shared_by_samples_are_found_whatever_their_names() -> None:
     pairs = [("a+b", "1"), ("a%2Bb", "2"), ("a+b", "3"), ("a%2Bb", "4")]
-    assert clusters([ids_of(*pair) for pair in pairs]) == [escaped(pair[0]) for pair in pairs]
+    arrays = {"ids": np.array([ids_of(*pair) for pair in pairs]), "labels": np.zeros((4, 1), np.int64)}
+    assert clusters(arrays).tolist() == np.unique([escaped(pair[0]) for pair in pairs], return_inverse=True)[1].tolist()

@@ -82,7 +82,7 @@ IN_PLACE = {
     "normalised in place": "for x in m: x.mul_(2).sub_(1)\n" + PLAIN,
     "one modality": "m[0].clamp_(0.1, 0.9)\n" + PLAIN,
     "by index": "for x in m: x[x > 0.9] = 0\n" + PLAIN,
-    "only in a batch of one": "if len(m[0]) == 1: m[1].zero_()\n" + PLAIN,
+    "only in a batch of one": "if len(m[0]) == 1: m[1].add_(1e-4)\n" + PLAIN,
     "only while training": "if self.training: m[0].neg_()\n" + PLAIN,
 }
 SHAPES = {

@@ -9,6 +9,7 @@ import yaml
 from test_cli import medrobust, refused
 
 from robustbench_med import evaluate, parameters
+from robustbench_med.data import load
 from robustbench_med.errors import UserError
 from robustbench_med.plan import check_names, command_of, parameters_of
 from robustbench_med.spec import RunSpec, TrainOptions, assignments, cells, validate
@@ -169,7 +170,8 @@ def test_the_command_of_a_cell_holds_what_is_the_cells_own() -> None:
         defense_params={"jpeg": {"quality": 40}, "pgd-at.eps": "2/255"},
     )
     check_names(run)
-    texts = {(c.model, c.defense, c.attack): command_of(c, run, 8) for c in cells(run)}
+    phantoms = load("phantoms", size=16)
+    texts = {(c.model, c.defense, c.attack): command_of(c, run, 8, phantoms) for c in cells(run)}
     assert "--attack-param pgd.steps=5 --model-param width=8 --model-param gmu.width=4 --defense-param jpeg.quality=40" in texts[
         "gmu", "jpeg", "pgd"
     ]  # fmt: skip
