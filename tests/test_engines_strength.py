@@ -34,6 +34,8 @@ MATCHED = {  # (engine, attack): about as many passes
     ("torchattacks", "cw"): {"steps": 200},  # in its one search
     ("torchattacks", "fab"): {"steps": 76},  # it goes no further with samples that it has broken inside the ball
 }
+LUCK = {"square": 6}
+"""Samples that two runs of a random search may differ by: two standard deviations, of 2 samples a run over six seeds of each library."""
 FIXED = {  # inside their AutoAttack, where no parameter reaches: one start and the queries of ours; ART needs its more steps
     ("torchattacks.attacks.autoattack", "Square"): {"n_queries": 500},  # of 5,000
     ("art.attacks.evasion.auto_attack", "SquareAttack"): {"max_iter": 500, "nb_restarts": 1},  # of 5 x 5,000
@@ -97,4 +99,4 @@ def test_no_engine_breaks_more_than_one_sample_more(victim, name) -> None:
     assert 0 < native < clean - 0.05  # at a radius where there is something to win and something left to break
     for engine in ("torchattacks", "art"):
         if name in ENGINES[engine]:
-            assert native <= robust(victim, engine, name) + 1 / N, engine
+            assert native <= robust(victim, engine, name) + (1 + LUCK.get(name, 0)) / N, engine
