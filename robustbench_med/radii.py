@@ -112,7 +112,7 @@ def check_range(text: str, what: str) -> None:
     """Refuses (UserError) Linf radii above 1, the range of a pixel: 8 was meant to be 8/255."""
     for value in named(text).values():
         if value > 1:
-            meant = f"; did you mean {_written(value)}/255?" if 2 <= value <= 255 and value == round(value) else "; pixels lie in 0..1."
+            meant = f"; did you mean {_written(value)}/255?" if 1.5 <= value <= 255 else "; pixels lie in 0..1."
             raise UserError(
                 f"{what} {text}: a Linf radius above 1 is more than the whole range of a pixel{meant} "
                 "--whole-range (whole_range: true) takes it as it stands"
