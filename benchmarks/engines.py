@@ -2,7 +2,7 @@
 
     python benchmarks/engines.py --data-root ../shared/data --out reports/engines
 
-Victim, radii and budgets are those of tests/test_engines_strength.py; robust accuracy and passes a sample come from the records. The
+Victim, radii and budgets are those of tests/support/strength.py; robust accuracy and passes a sample come from the records. The
 table between the markers of docs/engines.md is replaced; `--attack fab,autoattack` measures these rows anew and leaves the others,
 where the victim comes out of its training as it did for them.
 """
@@ -16,13 +16,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from test_engines_strength import CASES, MATCHED, SIZE, VICTIM, N, matched_ensembles  # noqa: E402
+from support.strength import CASES, MATCHED, SIZE, VICTIM, N, matched_ensembles  # noqa: E402
 
 from robustbench_med.attacks import ENGINES  # noqa: E402
-from robustbench_med.job import Job  # noqa: E402
 from robustbench_med.progress import Display  # noqa: E402
-from robustbench_med.runner import run  # noqa: E402
-from robustbench_med.spec import RunSpec  # noqa: E402
+from robustbench_med.runs.run import run  # noqa: E402
+from robustbench_med.runs.session import Job  # noqa: E402
+from robustbench_med.runs.spec import RunSpec  # noqa: E402
 
 PAGE = ROOT / "docs" / "engines.md"
 START, END = "<!-- measured -->", "<!-- end of measured -->"

@@ -14,10 +14,10 @@ import sys
 import time
 from pathlib import Path
 
-from robustbench_med.store import Store
+from robustbench_med.store.store import Store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from records import fill, record
+from support.records import fill, record
 
 ATTACKS = ("fgsm", "pgd", "apgd", "square", "noise")
 
@@ -40,7 +40,7 @@ def main() -> None:
         store.arrays(found)
     reading = time.perf_counter() - start
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "robustbench_med.cli", "report", "--out", str(options.out), "--quiet"], check=True)
+    subprocess.run([sys.executable, "-m", "robustbench_med.cli.app", "report", "--out", str(options.out), "--quiet"], check=True)
     took = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"{len(made)} records: report {took:.1f} s and {peak:.0f} MiB, reading alone {reading:.1f} s, ratio {took / reading:.1f}")

@@ -20,10 +20,11 @@ import numpy as np
 import pandas as pd
 
 from robustbench_med import statistics
-from robustbench_med.reports import certified, compare, paper, plots, style
-from robustbench_med.reports.paired import SIGNIFICANT, clusters
+from robustbench_med.reports import certified, paper, plots, style
+from robustbench_med.reports.comparison import table as compare
+from robustbench_med.reports.comparison.pairs import SIGNIFICANT, clusters
 from robustbench_med.reports.tables import attack_name, leaderboard, quotable, trivial_on
-from robustbench_med.store import CERTIFICATES, Record, Store
+from robustbench_med.store.store import CERTIFICATES, Record, Store
 
 DOCS = Path(__file__).parents[1] / "docs"
 FINISHED = ("compare.md", "certified.png", "claims.md", "figures")
@@ -128,7 +129,7 @@ def run(study: Study, folder: Path, data_root: str) -> None:
         print(f"medrobust {command}", flush=True)
         data = ["--data-root", data_root, "--accept-unverified"] if "--data" in command.split() else []
         where = [*data, "--out", str(folder)]
-        subprocess.run([sys.executable, "-m", "robustbench_med.cli", *command.split(), *where], check=True)
+        subprocess.run([sys.executable, "-m", "robustbench_med.cli.app", *command.split(), *where], check=True)
 
 
 # --- the page ------------------------------------------------------------------------------------------------------------------

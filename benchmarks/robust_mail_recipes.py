@@ -2,8 +2,8 @@
 
     python benchmarks/robust_mail_recipes.py --out docs/figures
 
-Every training is medrobust's own (`robustbench_med.training`), those of the preset `quick` are the zoo's; interrupted ones go on. The rest
-took 15 minutes on one core.
+Every training is medrobust's own (`robustbench_med.training.loop`), those of the preset `quick` are the zoo's; interrupted ones go on.
+The rest took 15 minutes on one core.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 
-from robustbench_med import training
 from robustbench_med.data import load
+from robustbench_med.training.loop import loop as training
 
 FROM_THE_START = {"warm_up": None, "freeze_bn": None, "settle_bn": False, "schedule": "one-cycle", "steps": 300}
 RECIPES = {
@@ -42,7 +42,7 @@ def main() -> None:
         if name in curves or (arguments.only and str(i) not in arguments.only):
             continue
         spec = training.make_spec(model, dataset, "quick", params=params, recipe=recipe, seed=0, half=True)
-        checkpoint = training.obtain(spec, dataset, torch.device("cpu"), tick=lambda *_: None, say=print)
+        checkpoint = training.obtain(spec, dataset, torch.device("cpu"), tick=lambda *_: None, say=print, command="medrobust train")
         found = {"history": checkpoint.sidecar["history"], "validation": checkpoint.sidecar["validation"]}
         print(name, [round(task["accuracy"], 3) for task in found["validation"]], flush=True)
         curves = json.loads(curves_path.read_text()) if curves_path.exists() else {}

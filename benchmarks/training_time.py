@@ -14,24 +14,26 @@ import tempfile
 
 import torch
 
-from robustbench_med import defense, training
 from robustbench_med.data import Dataset, load
 from robustbench_med.models.registry import MODELS
+from robustbench_med.training import defenses as defense
+from robustbench_med.training import loop as training
+from robustbench_med.training import presets
 
 FEW, MORE = 2, 10
 
 
 def minutes(model: str, layers: str, preset: str, dataset: Dataset) -> float:
     """Projected length of a whole training."""
-    plan = defense.plan(model, layers, {}, training.preset(preset))
+    plan = defense.plan(model, layers, {}, presets.preset(preset))
 
     def seconds(steps: int, validations: int = 1) -> float:
         recipe = {"steps": steps, "eval_every": steps // validations, "freeze_bn": None, "settle_bn": False}
-        spec = training.make_spec(plan.model, dataset, preset, params={}, recipe=recipe, seed=0, layers=plan.training)
-        checkpoint = training.train(spec, dataset, torch.device("cpu"), tick=lambda *_: None, say=lambda _: None)
+        spec = presets.make_spec(plan.model, dataset, preset, params={}, recipe=recipe, seed=0, layers=plan.training)
+        checkpoint = training.train(spec, dataset, torch.device("cpu"), tick=lambda *_: None, say=lambda _: None, command="medrobust train")
         return float(checkpoint.sidecar["seconds"])
 
-    whole = training.make_spec(plan.model, dataset, preset, params={}, recipe={}, seed=0, layers=plan.training).recipe
+    whole = presets.make_spec(plan.model, dataset, preset, params={}, recipe={}, seed=0, layers=plan.training).recipe
     if whole.steps is None or whole.eval_every is None:
         raise SystemExit(f"{preset}: only recipes in steps, with validations every so many, are projected")
     few, more, often = seconds(FEW), seconds(MORE), seconds(MORE, validations=MORE)
@@ -47,7 +49,7 @@ def main() -> None:
     parser.add_argument("--data", default="phantoms", help="a set that needs no files")
     options = parser.parse_args()
     defences = options.defense.split(",")
-    dataset = load(options.data, size=training.preset(options.preset)["size"])
+    dataset = load(options.data, size=presets.preset(options.preset)["size"])
     with tempfile.TemporaryDirectory() as home:
         os.environ["MEDROBUST_HOME"] = home
         minutes("late", "none", options.preset, dataset)  # warms up

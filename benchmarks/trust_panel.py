@@ -2,7 +2,7 @@
 
     python benchmarks/trust_panel.py
 
-The victims are those of tests/test_diagnostics.py; a verdict is what `medrobust diagnose` would say of each.
+The victims are those of tests/support/panel.py; a verdict is what `medrobust diagnose` would say of each.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from matplotlib.patches import Rectangle
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from test_diagnostics import BROKEN, HONEST, signs_of  # noqa: E402
+from support.panel import BROKEN, HONEST, signs_of  # noqa: E402
 
-from robustbench_med.diagnostics import ORDER  # noqa: E402
+from robustbench_med.evaluation.signs import ORDER  # noqa: E402
 from robustbench_med.reports.style import new, save, styled  # noqa: E402
 
 COLOURS = {"pass": "#DDEBF5", "warn": "#E69F00", "fail": "#B2182B"}

@@ -20,7 +20,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 def command_line() -> str:
     """Every command with its options, in Markdown."""
-    command = [sys.executable, "-m", "typer", "robustbench_med.cli", "utils", "docs", "--name", "medrobust", "--title", "Command line"]
+    command = [sys.executable, "-m", "typer", "robustbench_med.cli.app", "utils", "docs", "--name", "medrobust", "--title", "Command line"]
     environment = {**os.environ, "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "400"}
     text = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     text = re.sub(r"^  (medrobust .+)$", lambda example: f"```sh\n{html.unescape(example[1])}\n```", text, flags=re.M)

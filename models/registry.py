@@ -12,12 +12,14 @@ from typing import Any
 import yaml
 from torch import nn
 
-from robustbench_med import code
-from robustbench_med.models import own, trial
+from robustbench_med import naming
+from robustbench_med.models import trial
+from robustbench_med.models import user_file as own
 from robustbench_med.models.drifa_net import DRIFANet
 from robustbench_med.models.fusion import GMU, LMF, CrossAttention, EarlyFusion, LateFusion, MMTMFusion, Unimodal
 from robustbench_med.models.mail import MAIL
 from robustbench_med.models.robust_mail import RobustMAIL
+from robustbench_med.provenance import code
 
 ZOO = files(__package__) / "zoo"
 
@@ -53,21 +55,21 @@ _SHIPPED = frozenset(MODELS)
 
 def source_sha256(name: str) -> str:
     """Hash of the user's own code behind a model; empty where it is medrobust's (ValueError where a file cannot be used)."""
-    if own.is_own(name):
+    if naming.is_own(name):
         return own.load(name).source_sha256
     return "" if name in _SHIPPED else code.code_of(MODELS[name].build, f"model {name!r}") or ""
 
 
 def revisions(name: str) -> dict[str, int]:
     """Revisions of medrobust's files that a model is made of, by the file's name; of the user's own those that it imports."""
-    if own.is_own(name):
+    if naming.is_own(name):
         return code.revisions_of_file(own.load(name).path) | code.revised({trial.__name__})
     return code.revisions(MODELS[name].build, f"model {name!r}")
 
 
 def parameters(name: str) -> dict[str, Any]:
     """A model's constructor parameters with their defaults; ValueError where a file of the user's cannot be used."""
-    if own.is_own(name):
+    if naming.is_own(name):
         return own.load(name).parameters()
     signature = inspect.signature(MODELS[name].build)
     return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
@@ -83,7 +85,7 @@ def build(name: str, channels: Sequence[int], class_counts: Sequence[int], given
         image_size: pixels of a side, passed to the models that adapt to it.
     """
     known = parameters(name)
-    theirs = own.load(name) if own.is_own(name) else None
+    theirs = own.load(name) if naming.is_own(name) else None
     for key in given:
         if key not in known and not (theirs and theirs.takes_any()):
             raise ValueError(f"it has no parameter {key!r}; it has: {', '.join(known)}")

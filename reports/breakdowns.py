@@ -23,7 +23,7 @@ from robustbench_med.reports.families import (
     variants,
 )
 from robustbench_med.reports.tables import attack_name, each, engine, is_cross_modal, ranked, row_values, trust
-from robustbench_med.store import Record
+from robustbench_med.store.store import Record
 
 Arrays = Callable[[Record, Sequence[str]], dict[str, NDArray[Any]]]
 """Reads the named per-sample arrays of a record, those it has."""

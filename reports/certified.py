@@ -18,7 +18,7 @@ from robustbench_med.reports.families import SHORT, effective, groups_of, varian
 from robustbench_med.reports.paper import TRIVIAL, Cell, Column, Table, data_name
 from robustbench_med.reports.tables import each, written
 from robustbench_med.statistics import effective_n, wilson
-from robustbench_med.store import CERTIFICATES, Record, Store
+from robustbench_med.store.store import CERTIFICATES, Record, Store
 
 STEP = 0.01
 """Between the radii of a curve: the same ones for every noise, so that curves can be compared and averaged."""

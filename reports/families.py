@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_med.naming import canonical_hash
-from robustbench_med.store import Record
+from robustbench_med.store.store import Record
 
 SHORT = 12
 """Digits of a hash that are shown."""

@@ -13,7 +13,7 @@ from robustbench_med.reports import certified, plots, style
 from robustbench_med.reports.families import variants
 from robustbench_med.reports.paper import CONTROL
 from robustbench_med.reports.tables import named
-from robustbench_med.store import Record
+from robustbench_med.store.store import Record
 
 
 def write(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from robustbench_med.paths import write_atomically
 from robustbench_med.reports.families import data_name
 from robustbench_med.reports.style import wrapped
 from robustbench_med.reports.tables import attack_name, by_engine, engine
-from robustbench_med.store import Record, Store
+from robustbench_med.store.store import Record, Store
 
 SIDE, GAP, LINE, FONT = 248, 14, 30, 23
 """Pixels: a picture's longer side, between pictures, a line of text, its font."""

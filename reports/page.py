@@ -21,7 +21,7 @@ from robustbench_med.reports import gallery
 from robustbench_med.reports.paper import CONTROL
 from robustbench_med.reports.plots import describe, trusted_text
 from robustbench_med.reports.tables import by_engine, named, ranked
-from robustbench_med.store import Record, Store
+from robustbench_med.store.store import Record, Store
 
 MAX_BYTES = 7_500_000
 """Size the page may reach; examples are put in, best rows first, while there is room."""

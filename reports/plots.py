@@ -18,7 +18,7 @@ from robustbench_med.reports import style
 from robustbench_med.reports.families import variants
 from robustbench_med.reports.paper import CONTROL, victim_names
 from robustbench_med.reports.tables import by_engine, each, is_cross_modal, leaderboard, named, ranked
-from robustbench_med.store import Record
+from robustbench_med.store.store import Record
 
 SETTING = ["data", "size", "n", "norm", "target", "protocol"]
 MODELS = 12

@@ -26,7 +26,7 @@ from robustbench_med.reports.families import (
     victim_name,
 )
 from robustbench_med.statistics import wilson
-from robustbench_med.store import Record
+from robustbench_med.store.store import Record
 
 TRUST = ("fail", "warn", "not checked", "pass")
 """Verdicts on a record, worst first; records made before there were diagnostics were not checked."""

@@ -14,7 +14,7 @@ from robustbench_med.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_med.api import Comparison, Results, compare, evaluate, leaderboard, load_data, load_model
-    from robustbench_med.registration import register_attack, register_defense, register_loss
+    from robustbench_med.runs.registration import register_attack, register_defense, register_loss
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        module = "registration" if name.startswith("register_") else "api"
+        module = "runs.registration" if name.startswith("register_") else "api"
         return getattr(import_module(f"robustbench_med.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from robustbench_med import comparison, runner, spec, training
+from robustbench_med import parsing
 from robustbench_med.data import Dataset
 from robustbench_med.data.preprocessing import Preprocessing
-from robustbench_med.device import choose_device
-from robustbench_med.job import Job, load_one
 from robustbench_med.progress import Display
-from robustbench_med.reports import compare as comparing
 from robustbench_med.reports import tables
-from robustbench_med.store import Record, Store, nothing_left
+from robustbench_med.reports.comparison import table as comparing
+from robustbench_med.runs import compare as comparison
+from robustbench_med.runs import run, spec, victims
+from robustbench_med.runs.device import choose_device
+from robustbench_med.runs.session import Job, load_one
+from robustbench_med.store.store import Record, Store, nothing_left
+from robustbench_med.training import presets
 
 if TYPE_CHECKING:
     from torch import nn
@@ -151,9 +154,9 @@ def load_model(
     """
     dataset = load_data(data, preset=preset) if isinstance(data, str) else data
     chosen = choose_device(device)
-    train_spec = training.make_spec(name, dataset, preset, params=dict(params or {}), recipe=dict(recipe or {}), seed=seed)
+    train_spec = presets.make_spec(name, dataset, preset, params=dict(params or {}), recipe=dict(recipe or {}), seed=seed)
     job = _job(None, device, None, False, quiet=quiet)
-    return training.load(train_spec, runner.obtain_checkpoint(train_spec, dataset, chosen, job), chosen)
+    return presets.load(train_spec, victims.obtain_checkpoint(train_spec, dataset, chosen, job), chosen)
 
 
 def evaluate(
@@ -185,8 +188,8 @@ def evaluate(
     Raises:
         UserError: an unknown name or option, a bad value, missing data.
     """
-    wanted = spec.validate(spec.RunSpec, {"model": model, "attack": attack, **options}, "evaluate")
-    return Results(tuple(runner.run(wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet))), Path(out))
+    wanted = parsing.validate(spec.RunSpec, {"model": model, "attack": attack, **options}, "evaluate")
+    return Results(tuple(run.run(wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet))), Path(out))
 
 
 def compare(
@@ -219,7 +222,7 @@ def compare(
     Raises:
         UserError: an unknown name or option, a bad value, missing data, parameters that fit no model, a defence that suits none.
     """
-    wanted = spec.validate(spec.RunSpec, {"model": model, "defense": defense, "attack": attack, **options}, "compare")
+    wanted = parsing.validate(spec.RunSpec, {"model": model, "defense": defense, "attack": attack, **options}, "compare")
     entries, left_out = comparison.compare(wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet))
     table, pairs, verdict = comparing.judge([vars(entry) for entry in entries], Path(out))
     records = tuple(record for entry in entries for record in (*entry.records, *entry.naive))

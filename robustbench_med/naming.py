@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -48,3 +49,13 @@ def canonical_hash(value: BaseModel | Mapping[str, Any], schema: int | None = No
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     text = json.dumps({"schema": SCHEMA if schema is None else schema, **plain}, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_own(name: str) -> bool:
+    """Whether a model's name is a file of the user's rather than an entry of the registry."""
+    return name.endswith(".py") or ".py:" in name
+
+
+def label(name: str) -> str:
+    """How tables and file names call a model: without the folder."""
+    return Path(name).name if is_own(name) else name

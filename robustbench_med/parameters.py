@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from robustbench_med.errors import unknown
-from robustbench_med.models.own import label
+from robustbench_med.naming import label
 
 
 def split(key: str) -> tuple[str, str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from records import record
+from support.files import ROOT
+from support.records import record
 
 import robustbench_med
 from robustbench_med import Comparison, Results, UserError, compare, evaluate, leaderboard
@@ -15,7 +16,7 @@ from robustbench_med import Comparison, Results, UserError, compare, evaluate, l
 
 def test_the_documented_examples_run(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+    text = (ROOT / "docs" / "python.md").read_text()
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", text, re.S):
         exec(compile(block, "docs/python.md", "exec"), names)

@@ -9,9 +9,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from test_page import CHROMIUM, needs_browser
+from support.browser import CHROMIUM, needs_browser
+from support.files import ROOT
 
-ROOT = Path(__file__).parents[1]
 HOW_TO = ROOT / "docs" / "how-to"
 
 
@@ -47,7 +47,7 @@ def test_the_reference_holds_every_command_and_every_public_name(site: Path) -> 
     import robustbench_med
 
     commands = (site / "reference" / "cli.html").read_text()
-    listed = subprocess.run([sys.executable, "-m", "robustbench_med.cli", "--help"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run([sys.executable, "-m", "robustbench_med.cli.app", "--help"], capture_output=True, text=True, check=True).stdout
     names = re.findall(r"^│ ([a-z]+) +[A-Z]", listed, re.M)
     assert len(names) > 10
     for name in (*names, "data-fetch"):

@@ -2,9 +2,9 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support.files import ROOT
 
 USE = """
 import sys, warnings
@@ -25,7 +25,7 @@ def unchanged(after):
     assert pyplot is None or not pyplot.get_fignums(), after
 
 import robustbench_med as mr
-from robustbench_med import reports
+from robustbench_med.reports import write as reports
 from robustbench_med.reports import cards, certified, claims, compare, figures, gallery, page, paper, plots, style, tables
 unchanged("import")
 tiny = dict(model="late", model_params={{"width": 4}}, recipe={{"steps": 3}}, size=32, limit=8, attack_params={{"steps": 2}}, attack="pgd")
@@ -59,6 +59,6 @@ else:
 
 @pytest.mark.parametrize("backend", ["svg", "module://matplotlib.backends.backend_template"])
 def test_backend_and_settings_of_matplotlib_are_those_of_the_user(backend, tmp_path) -> None:
-    code = USE.format(backend=backend, tests=str(Path(__file__).parent))
+    code = USE.format(backend=backend, tests=str(ROOT / "tests"))
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -6,13 +6,14 @@ import shlex
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cli import medrobust, refused
+from support.cli import medrobust, refused
 
-from robustbench_med import defense, evaluate
+from robustbench_med import evaluate
 from robustbench_med.errors import UserError
-from robustbench_med.radii import canonical, named, parse_number, split_radii, whole_range
-from robustbench_med.spec import RunSpec, cells, positive_numbers, validate, whole_numbers
-from robustbench_med.store import Store
+from robustbench_med.parsing import canonical, named, parse_number, positive_numbers, split_radii, validate, whole_numbers, whole_range
+from robustbench_med.runs.spec import RunSpec, cells
+from robustbench_med.store.store import Store
+from robustbench_med.training import defenses as defense
 
 SMALL = ["--model", "early", "--model-param", "width=4", "--size", 32, "--limit", 4, "--recipe", "steps=2", "--recipe", "batch_size=8"]
 NO_RADII = ["", " ", ",", "4/255,", ",4/255", "nan", "inf", "1e400", "1e-400", "1e-50", "1/1e300", "٤/255", "1_0/255", "0x1", "1/2/3",

@@ -4,14 +4,14 @@ import shlex
 
 import pandas as pd
 import pytest
-from conftest import SHARED_DATA, needs_real_data
-from test_cli import medrobust, refused
+from support.cli import medrobust, refused
+from support.files import SHARED_DATA, needs_real_data
 
 from robustbench_med.attacks import ATTACKS
 from robustbench_med.data import Files, card, load
 from robustbench_med.data.source import read
 from robustbench_med.data.splits import make_manifest, shipped
-from robustbench_med.store import Store
+from robustbench_med.store.store import Store
 
 pytestmark = needs_real_data
 

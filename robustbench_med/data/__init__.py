@@ -1,9 +1,9 @@
 """Data: a registry of YAML cards, readers, splits by manifest, pairings, phantoms."""
 
+from robustbench_med.data.cards import Card, card, ids
 from robustbench_med.data.catalogue import catalogue, facts
+from robustbench_med.data.listing import Files
 from robustbench_med.data.pairing import Component, Dataset, Samples, load
 from robustbench_med.data.preprocessing import Preprocessing
-from robustbench_med.data.readers.listing import Files
-from robustbench_med.data.registry import Card, card, ids
 
 __all__ = ["Card", "Component", "Dataset", "Files", "Preprocessing", "Samples", "card", "catalogue", "facts", "ids", "load"]

@@ -9,10 +9,10 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from robustbench_med.data.cards import Card, MedMNISTReader, PhantomReader
 from robustbench_med.data.fetch import check_space
+from robustbench_med.data.listing import Files, Tick
 from robustbench_med.data.readers.files import CLUTTER
-from robustbench_med.data.readers.listing import Files, Tick
-from robustbench_med.data.registry import Card, MedMNISTReader, PhantomReader
 from robustbench_med.data.source import locate, placement
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home, writable_folder

@@ -20,11 +20,11 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from robustbench_med.data.images import Mapped, Pixels
+from robustbench_med.data.listing import Files, Listing
 from robustbench_med.data.preprocessing import REVISION, ImageFile, Preprocessing, Raw, prepare
-from robustbench_med.data.readers.listing import Files, Listing
 from robustbench_med.errors import UserError
-from robustbench_med.hashes import hashes_of, read_sealed, write_sealed
 from robustbench_med.paths import home
+from robustbench_med.provenance.hashes import hashes_of, read_sealed, write_sealed
 
 VERSION = 2
 """Raised with every change of the layout; `preprocessing.REVISION` with every change of decoding."""

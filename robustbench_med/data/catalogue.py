@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from robustbench_med.data.registry import Card, PhantomReader, card, ids
+from robustbench_med.data.cards import Card, PhantomReader, card, ids
 from robustbench_med.data.source import locate, placement
 
 

@@ -9,10 +9,10 @@ import shutil
 import time
 from pathlib import Path
 
-from robustbench_med.data.readers.listing import Files, Tick
+from robustbench_med.data.listing import Files, Tick
 from robustbench_med.errors import UserError
-from robustbench_med.hashes import hashes_of
 from robustbench_med.paths import home
+from robustbench_med.provenance.hashes import hashes_of
 
 ATTEMPTS = 5
 PIECE = 1 << 16

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin
 from pydantic import BaseModel, ConfigDict
 
+from robustbench_med.data.cards import Window
 from robustbench_med.data.images import Pixels
-from robustbench_med.data.registry import Window
 from robustbench_med.data.scans import Picture, is_dicom, numbers, read_dicom, read_nifti, stretched
 
 REVISION = 2

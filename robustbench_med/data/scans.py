@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_med.data.registry import Window
+from robustbench_med.data.cards import Window
 from robustbench_med.errors import UserError
 
 GZIP = b"\x1f\x8b"

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from robustbench_med.data import phantoms
 from robustbench_med.data.cache import decoded
+from robustbench_med.data.cards import TOTAL, Card, FolderReader, MedMNISTReader, PhantomReader, TableReader
 from robustbench_med.data.images import Images, Selected
+from robustbench_med.data.listing import SPLITS, Files, Listing
 from robustbench_med.data.preprocessing import REVISION, Preprocessing
 from robustbench_med.data.readers.files import roots
 from robustbench_med.data.readers.folders import class_folders, find_folder, list_folders, top_folders
-from robustbench_med.data.readers.listing import SPLITS, Files, Listing
 from robustbench_med.data.readers.medmnist import fetch_medmnist, find_medmnist, list_medmnist, preferred
 from robustbench_med.data.readers.tables import find_tables, list_table
-from robustbench_med.data.registry import TOTAL, Card, FolderReader, MedMNISTReader, PhantomReader, TableReader
 from robustbench_med.errors import UserError
 
 

@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from robustbench_med.data.readers.listing import SPLITS
+from robustbench_med.data.listing import SPLITS
 from robustbench_med.data.source import Source
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home, write_text

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from robustbench_med.data.registry import PhantomReader, card
+from robustbench_med.data.cards import PhantomReader, card
 from robustbench_med.data.source import locate
 from robustbench_med.errors import UserError
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from robustbench_med.data import duplicates
-from robustbench_med.data.readers.listing import SPLITS, Files
-from robustbench_med.data.registry import TOTAL, Card
+from robustbench_med.data.cards import TOTAL, Card
+from robustbench_med.data.listing import SPLITS, Files
 from robustbench_med.data.source import Source, read
 from robustbench_med.data.splits import Manifest, make_manifest, shipped_notes
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustbench_med.data.registry import Card
+from robustbench_med.data.cards import Card
 from robustbench_med.data.scans import is_dicom
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home

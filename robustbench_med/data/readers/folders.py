@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from robustbench_med.data.cards import Card, FolderReader
+from robustbench_med.data.listing import Listing
 from robustbench_med.data.preprocessing import ImageFile
 from robustbench_med.data.readers.files import Found, candidates, composed, is_image, is_other, missing, natural, pattern, walk
-from robustbench_med.data.readers.listing import Listing
-from robustbench_med.data.registry import Card, FolderReader
 from robustbench_med.errors import UserError
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from robustbench_med.data.cards import Card, MedMNISTReader
 from robustbench_med.data.fetch import download, md5_of
 from robustbench_med.data.images import Pixels
+from robustbench_med.data.listing import SPLITS, Files, Listing
 from robustbench_med.data.readers.files import roots
-from robustbench_med.data.readers.listing import SPLITS, Files, Listing
-from robustbench_med.data.registry import Card, MedMNISTReader
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home
 

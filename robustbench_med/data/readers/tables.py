@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from robustbench_med.data.cards import Card, TableReader
+from robustbench_med.data.listing import Listing
 from robustbench_med.data.preprocessing import ImageFile
 from robustbench_med.data.readers.files import Found, candidates, composed, missing, pattern, walk
-from robustbench_med.data.readers.listing import Listing
 from robustbench_med.data.readers.rows import Row, filled, has_empty, rows
 from robustbench_med.data.readers.search import Search
-from robustbench_med.data.registry import Card, TableReader
 from robustbench_med.errors import UserError
 
 

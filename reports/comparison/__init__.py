@@ -1,0 +1,1 @@
+"""Comparisons of defences: the table, paired statistics, the verdict, the Pareto figure."""

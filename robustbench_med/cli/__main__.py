@@ -1,0 +1,5 @@
+"""`python -m robustbench_med.cli`."""
+
+from robustbench_med.cli.app import main
+
+main()

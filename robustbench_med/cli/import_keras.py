@@ -1,0 +1,54 @@
+"""The command that brings weights from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustbench_med import parsing
+from robustbench_med.cli.options import WHAT, WHERE, ModelParams, make_display
+
+
+def import_keras(
+    file: Annotated[Path, typer.Argument(help="model.keras, .weights.h5, legacy .h5, or the .npz of docs/keras.md.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="mail, robust-mail or drifa-net.", rich_help_panel=WHAT)] = "mail",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The safetensors file to write.", rich_help_panel=WHERE)] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="YAML that says which array is which, for files with other names; see docs/keras.md.", rich_help_panel=WHAT),
+    ] = None,
+    model_param: ModelParams = [],
+    show: Annotated[bool, typer.Option("--list", help="Only list the file's arrays with their shapes.", rich_help_panel=WHAT)] = False,
+) -> None:
+    """Weights of the authors' Keras networks as a checkpoint for `run --checkpoint`. Needs no TensorFlow.
+
+    Every parameter of the network is assigned and every array of the file accounted for, or nothing is written.
+
+    [bold]Example[/]
+
+      medrobust import-keras best1_model_cer_skin_lung.keras --model mail --out mail.safetensors
+    """
+    import shlex
+
+    from robustbench_med import parameters
+    from robustbench_med.errors import UserError
+    from robustbench_med.naming import label
+    from robustbench_med.training import keras as keras_weights
+
+    display = make_display(False)
+    if show:
+        for name, array in keras_weights.read(file).arrays.items():
+            print(name, *array.shape)
+        return
+    if out is None:
+        raise UserError("name the file to write with --out weights.safetensors")
+    given = parsing.assignments(model_param)
+    parameters.check_owners(given, [label(model)], "model")
+    done = keras_weights.convert(file, model, out, mapping=mapping, params=parameters.of(given, label(model)))
+    for reason, n in done.left.items():
+        display.say(f"not taken: {n} arrays {reason}")
+    display.say(f"{out}: {model}, channels {done.channels}, classes {done.class_counts}")
+    params = [part for name, value in done.params.items() for part in ("--model-param", f"{name}={value}")]
+    display.say(f"use: {shlex.join(['medrobust', 'run', '--model', model, '--checkpoint', str(out), '--preset', 'release', *params])}")

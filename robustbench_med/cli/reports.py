@@ -1,0 +1,199 @@
+"""Commands that show what can be named, and what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustbench_med import parsing
+from robustbench_med.cli.options import (
+    WHAT,
+    WHERE,
+    Checkpoint,
+    Device,
+    ModelParams,
+    Models,
+    Out,
+    Preset,
+    Quiet,
+    Size,
+    listed,
+    make_display,
+)
+
+SHOWN = ("cost.md", "per-class.md", "cross-modal.md")
+"""Tables of `report` that the terminal shows; the leaderboard has a command of its own."""
+
+
+def cost(
+    model: Models = "mail,robust-mail,late,unimodal",
+    preset: Preset = "quick",
+    size: Size = None,
+    modalities: Annotated[int, typer.Option(min=1, max=16, help="Number of modalities.", rich_help_panel=WHAT)] = 2,
+    classes: Annotated[str, typer.Option(help="Classes of each task, comma-separated.", rich_help_panel=WHAT)] = "4,3",
+    model_param: ModelParams = [],
+    checkpoint: Checkpoint = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also write model_cost.csv into this folder.", rich_help_panel=WHERE)
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Parameters, FLOPs (2 per multiply-accumulate, PyTorch's counter), MACs, latency and peak memory, side by side."""
+    from robustbench_med.cli import terminal
+    from robustbench_med.reports import write as reports
+    from robustbench_med.runs import costs as inventory
+
+    rows = inventory.costs(
+        listed(model) or [],
+        preset,
+        size,
+        modalities,
+        parsing.whole_numbers(classes, "--classes"),
+        parsing.assignments(model_param),
+        device,
+        checkpoint,
+    )
+    make_display(False).show(terminal.costs(rows))
+    if out is not None:
+        reports.write_costs(rows, out)
+
+
+def leaderboard(out: Out = Path("reports")) -> None:
+    """Write leaderboard.csv, records.csv, cost.csv and the figures again from the records in a folder."""
+    from robustbench_med.cli import terminal
+    from robustbench_med.reports import write as reports
+
+    make_display(False).show(terminal.board(*reports.write(out)))
+
+
+def report(
+    out: Out = Path("reports"),
+    html: Annotated[bool, typer.Option("--html/--no-html", help="Write leaderboard.html, one file that opens without a network.")] = True,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Write figures/ and gallery/.")] = True,
+    quiet: Quiet = False,
+) -> None:
+    """Write everything again that can be made of the records and certificates in a folder: tables, figures, examples, the page.
+
+    CSV tables go beside records/, Markdown and LaTeX ones into paper/, figures (PNG, SVG) into figures/, examples into gallery/. Costs, the
+    accuracy of every class and the cross-modal matrix are shown too.
+    docs/columns.md tells what the columns mean.
+    """
+    from robustbench_med.cli import terminal
+    from robustbench_med.reports import write as reports
+
+    display = make_display(quiet)
+    for path in reports.write_all(out, page=html, pictures=figures):
+        display.say(str(path))
+        if path.name in SHOWN and not quiet:
+            display.show(terminal.page(path.read_text(encoding="utf-8")))
+    for text in reports.warnings(out):
+        display.warn(text)
+
+
+def card(
+    out: Out = Path("reports"),
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Victims, comma-separated, as the leaderboard names them (default all).")
+    ] = None,
+    checkpoints: Annotated[
+        list[Path], typer.Option(metavar="FOLDER", help="Where weights of your own and their JSON sidecars lie. Repeatable.")
+    ] = [],
+) -> None:
+    """Write a model card (Markdown, as the Hugging Face hub reads it) and a robustness card for every victim in a folder.
+
+    They go to cards/NAME-WEIGHTS/README.md and ROBUSTNESS.md, made of the records and the checkpoint's sidecar alone.
+    """
+    from robustbench_med.reports import write as reports
+
+    for path in reports.write_cards(out, models=listed(model) or [], checkpoints=checkpoints):
+        print(path)
+
+
+def claims(
+    out: Out = Path("reports"),
+    file: Annotated[
+        list[Path], typer.Option("--file", "-f", help="YAML file with claims of your own; repeatable. docs/claims.md shows the format.")
+    ] = [],
+) -> None:
+    """Check published claims against what was measured here: reproduced, not reproduced, or not testable here.
+
+    Reads the records in a folder and the model_cost.csv that `medrobust cost --out` wrote there; writes claims.csv and claims.md.
+    """
+    from robustbench_med.cli import terminal
+    from robustbench_med.reports import write as reports
+
+    make_display(False).show(terminal.claims(reports.write_claims(out, file)))
+
+
+def merge(
+    sources: Annotated[list[Path], typer.Argument(help="Folders whose records and certificates are copied.")],
+    out: Out = Path("reports"),
+) -> None:
+    """Join the records and certificates of several machines in one folder and report conflicts; exit code 1 when there are any.
+
+    None is ever changed: where two folders hold the same one with different figures, that of --out stays. A source that holds a file
+    that cannot be believed is refused before anything is copied (exit code 2; `medrobust verify --out SOURCE` lists what is wrong).
+    """
+    from robustbench_med.cli import terminal
+    from robustbench_med.store.merge import merge as join
+
+    result = join(sources, out)
+    make_display(False).show(terminal.merged(result, str(out)))
+    if result.conflicts:
+        raise typer.Exit(1)
+
+
+def show(
+    record: Annotated[str, typer.Argument(help="First characters of a record's hash (column `record` of records.csv).")],
+    out: Out = Path("reports"),
+    as_json: Annotated[bool, typer.Option("--json", help="The whole record as JSON.")] = False,
+    gallery: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw its examples: clean, attacked, amplified difference.")
+    ] = None,
+) -> None:
+    """Everything about one record: figures with intervals, cost, versions, and the command that makes it again."""
+    import json
+
+    from robustbench_med.cli import terminal
+    from robustbench_med.reports import write as reports
+    from robustbench_med.store.store import Store
+
+    store = Store(out)
+    found = store.find(record)
+    store.records()  # names what else lies there and does not fit
+    if gallery is not None:
+        reports.write_gallery(out, found, gallery)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        make_display(False).show(terminal.record(found))
+
+
+def models(preset: Preset = "quick") -> None:
+    """The models that can be named, with parameters, FLOPs, whether they are random, and their papers."""
+    from robustbench_med.cli import terminal
+    from robustbench_med.runs import costs as inventory
+
+    rows, description = inventory.list_models(preset)
+    make_display(False).show(terminal.models(rows, preset, description))
+
+
+def attacks() -> None:
+    """The attacks that can be named, with their parameters, defaults and papers."""
+    from robustbench_med.attacks import describe
+    from robustbench_med.cli import terminal
+
+    make_display(False).show(terminal.attacks(describe()))
+
+
+def defenses() -> None:
+    """The defences that can be named with --defense, alone or joined by +, with their parameters, defaults and papers."""
+    from robustbench_med.cli import terminal
+    from robustbench_med.training.defenses import describe
+
+    make_display(False).show(terminal.defenses(describe()))
+
+
+COMMANDS = (cost, leaderboard, report, card, claims, merge, show, models, attacks, defenses)

@@ -1,0 +1,84 @@
+"""Commands that look after a folder of records: what of it can be believed, and what a newer version has to make again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robustbench_med.cli.options import WHERE, DataRoot, Device, Out, Quiet, make_display
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, typer's own."""
+USAGE: Any = typer.BadParameter.__base__
+"""What typer raises at an option that there is not, or that cannot be read."""
+
+
+def verify(
+    out: Out = Path("reports"),
+    as_json: Annotated[bool, typer.Option("--json", help="The list as JSON: path, reason, and whether it is only stale.")] = False,
+) -> None:
+    """List everything in a folder that cannot be believed: altered, damaged, of an older identity, left over. Exit code 1 if any is.
+
+    Reads every file whole, whatever was remembered of it. Nothing is changed.
+    """
+    import json
+
+    from robustbench_med.errors import UserError
+    from robustbench_med.store.store import CERTIFICATES, RECORDS, Store
+
+    stores = [Store(out, kind) for kind in (RECORDS, CERTIFICATES)]
+    looked = [store.look(fresh=True) for store in stores]
+    misfits = [misfit for store, (_, found) in zip(stores, looked, strict=True) for misfit in (*found, *store.leftovers())]
+    good = sum(len(found) for found, _ in looked)
+    if not misfits and not good:
+        raise UserError(f"{out} holds no records or certificates")
+    if as_json:
+        print(json.dumps([{"path": str(m.path), "reason": m.reason, "stale": m.stale is not None} for m in misfits], indent=1))
+    else:
+        for misfit in misfits:
+            print(misfit)
+        print(f"{good} records and certificates fit, {len(misfits)} files do not")
+    if misfits:
+        raise typer.Exit(1)
+
+
+def rerun(
+    context: typer.Context,
+    stale: Annotated[bool, typer.Option("--stale", help="The records of an older identity.", rich_help_panel=WHERE)] = False,
+    out: Out = Path("reports"),
+    device: Device = "auto",
+    data_root: DataRoot = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make records of an older identity again, each by its own command; the old one goes once the new one is there.
+
+    What cannot be made again is named and kept: exit code 1. Run it where the files lie that the commands name, as they name them.
+    """
+    from robustbench_med.cli import terminal
+    from robustbench_med.errors import UserError, left_out
+    from robustbench_med.reports import write as reports
+    from robustbench_med.runs import renewal
+
+    if not stale:
+        raise UserError("say which records: medrobust rerun --stale makes those of an older identity again")
+    more = ["--out", str(out), "--device", device]
+    more += [*([] if data_root is None else ["--data-root", str(data_root)]), *(["--quiet"] if quiet else [])]
+    medrobust, display = context.find_root().command, make_display(quiet)
+
+    def run(arguments: list[str]) -> object:
+        try:
+            made = medrobust.main([*arguments, *more], prog_name="medrobust", standalone_mode=False)
+        except USAGE as error:
+            raise UserError(error.format_message()) from error
+        if made == INTERRUPTED:
+            raise KeyboardInterrupt
+        return made
+
+    done = renewal.renew(out, run, display)
+    for line in done.failed:
+        left_out(line)
+    display.say(f"{done.made} of {done.stale} records of an older identity made again")
+    if done.made:
+        display.show(terminal.board(*reports.write(out)))

@@ -1,0 +1,1 @@
+"""One cell: the protocol, its figures, the signs that an attack failed."""

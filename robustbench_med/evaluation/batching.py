@@ -1,0 +1,69 @@
+"""How samples are evaluated: in which batches, and the seeds of what is random in them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from robustbench_med.attacks import Draws, View, seeded, takes_generators
+from robustbench_med.evaluation.types import Drawing, Setting
+
+
+def batches(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """Consecutive chunks of at most `size` rows."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def together(targets: NDArray[np.int64], n: int, setting: Setting, *, whole: bool) -> Iterator[NDArray[np.int64]]:
+    """The samples in the batches they are computed in.
+
+    Args:
+        targets: rows to compute, ascending.
+        n: number of samples.
+        whole: chunks of `setting.chunk` in the order of the split, each with all its samples as long as one of them is a target.
+    """
+    if not whole:
+        yield from batches(targets, setting.batch_size)
+        return
+    for chunk in batches(np.arange(n), setting.chunk):
+        if np.isin(chunk, targets).any():
+            yield chunk
+
+
+@contextlib.contextmanager
+def drawn(
+    view: View,
+    drawing: Drawing,
+    setting: Setting,
+    ids: Sequence[str],
+    rows: NDArray[np.int64],
+    *purpose: object,
+    sources: Sequence[tuple[View, Drawing]] = (),
+) -> Iterator[None]:
+    """Inside, what is random in this batch is seeded: a victim's own draws by sample or by chunk, whatever else draws by its first sample.
+
+    Args:
+        sources: the victims that `transfer` asks in the same batch, and what their predictions depend on.
+    """
+    for each, how in ((view, drawing), *sources):
+        if how == "sample":
+            each.own = Draws(setting.seed, *purpose, ids=[ids[row] for row in rows])
+        elif how == "batch":
+            each.own = Draws(setting.seed, *purpose, "chunk", int(rows[0]) // setting.chunk)
+    try:
+        with seeded(setting.device, setting.seed, *purpose, ids[rows[0]]):
+            yield
+    finally:
+        view.own = None
+
+
+def drawing_of(victim: nn.Module, *, stochastic: bool) -> Drawing:
+    """How a victim draws: for each sample where its signature says so, else for the batch."""
+    if not stochastic:
+        return "none"
+    return "sample" if takes_generators(victim) else "batch"

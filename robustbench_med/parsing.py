@@ -1,0 +1,205 @@
+"""Radii and other numbers as they are typed: understood exactly, or refused in one line."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+)
+
+from robustbench_med.errors import UserError
+from robustbench_med.parameters import flat, split
+
+DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+"""A decimal number in plain digits: no underscores, no words such as nan."""
+
+SMALLEST, LARGEST = 2.0**-126, 2.0**127
+"""What the normal numbers of float32, in which images are attacked, hold."""
+
+
+def number(text: str) -> float:
+    """A decimal number to the nearest float; -0 is 0.
+
+    Raises:
+        ValueError: another notation, or a number that no float holds; the message goes on after "is".
+    """
+    text = text.strip()
+    if not DECIMAL.fullmatch(text) or math.isinf(float(text)):
+        raise ValueError("no finite decimal number")
+    value = float(text)
+    if value == 0 and _positive(text):
+        raise ValueError("so small that it would be taken as 0; write 0 if that is meant")
+    return value + 0.0
+
+
+def _positive(text: str) -> bool:
+    """Whether the digits of a decimal number hold more than zeros."""
+    return re.search("[1-9]", re.split("[eE]", text)[0]) is not None
+
+
+def parse_number(text: str) -> float:
+    """A radius: a finite number >= 0, or a fraction such as 4/255."""
+    over, slash, under = text.strip().partition("/")
+    expected = f"eps must be a number or fraction >= 0 such as 4/255 or 0.03, got {text.strip()!r}"
+    try:
+        value, divisor = number(over), number(under or "1")
+        if slash:
+            value = float(Fraction(over.strip()) / Fraction(under.strip()))
+    except (ValueError, ArithmeticError) as error:
+        raise UserError(f"{expected}{f' ({error})' if 'small' in str(error) else ''}") from error
+    if value < 0 or divisor < 0 or value > LARGEST:
+        raise UserError(expected)
+    if value < SMALLEST and _positive(over):
+        raise UserError(f"{expected} (so small that images in float32 would not change; write 0 if that is meant)")
+    return value
+
+
+def named(text: str) -> dict[str, float]:
+    """The radii of `mri=4/255,xray=0` by modality; of `4/255` under the empty name."""
+    if "=" not in text:
+        return {"": parse_number(text)}
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not name or not equals:
+            raise UserError(f"eps {text!r}: expected MODALITY=RADIUS such as mri=4/255,xray=0, got {part.strip()!r}")
+        if name in found:
+            raise UserError(f"eps {text!r} names the modality {name!r} twice; expected each once, such as mri=4/255,xray=0")
+        found[name] = parse_number(value)
+    return found
+
+
+def parse_radii(text: str, modalities: Sequence[str]) -> tuple[float, ...]:
+    """Radius of each modality from `4/255`, `0.03` or `mri=4/255,xray=0` (modalities left out are trusted: radius 0)."""
+    radii = named(text)
+    if "" in radii:
+        return (radii[""],) * len(modalities)
+    for name in radii:
+        if name not in modalities:
+            raise UserError(f"eps {text!r} names the modality {name!r}; this data has: {', '.join(modalities)}")
+    return tuple(radii.get(name, 0.0) for name in modalities)
+
+
+def split_radii(options: Sequence[str]) -> list[str]:
+    """What `--eps` was given, as a list of radii: `1/255,2/255` are two, `mri=4/255,xray=0` is one. An empty one is a UserError."""
+    parts = [part.strip() for text in options for part in ([text] if "=" in text else text.split(","))]
+    if not all(parts):
+        given = next(text for text in options if not all(part.strip() for part in text.split(",")))
+        raise UserError(f"eps {given!r} holds an empty radius; expected radii such as 4/255 or 1/255,4/255")
+    return parts
+
+
+def canonical(text: str) -> str:
+    """The same radii in one notation, so that equal ones have equal text: `0.0156862745...` is `4/255`, modalities by name."""
+    return ",".join(f"{name}={_written(value)}" if name else _written(value) for name, value in sorted(named(text).items()))
+
+
+def _written(value: float) -> str:
+    """`k/255` where the radius is exactly this float, else its shortest decimal notation."""
+    levels = round(value * 255) if value < 1 else 0
+    if levels and levels / 255 == value:
+        return f"{levels}/255"
+    return repr(value).removesuffix(".0")
+
+
+def as_text(value: object) -> str:
+    """A radius of a run file or of Python, as `--eps` takes it: a number, a text, or a mapping from modalities to radii."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={as_text(radius)}" for name, radius in value.items())
+    return str(value)
+
+
+def check_range(text: str, what: str) -> None:
+    """Refuses (UserError) Linf radii above 1, the range of a pixel: 8 was meant to be 8/255."""
+    for value in named(text).values():
+        if value > 1:
+            meant = f"; did you mean {_written(value)}/255?" if 1.5 <= value <= 255 else "; pixels lie in 0..1."
+            raise UserError(
+                f"{what} {text}: a Linf radius above 1 is more than the whole range of a pixel{meant} "
+                "--whole-range (whole_range: true) takes it as it stands"
+            )
+
+
+def whole_range(texts: Sequence[str]) -> Iterator[str]:
+    """A sentence for each of these Linf radii whose ball holds every image."""
+    for text in texts:
+        names = [name or "every modality" for name, value in named(text).items() if value >= 1]
+        if names:
+            yield f"eps {text} (Linf): the ball holds every image of {', '.join(names)}; nothing but a constant can withstand there"
+
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+
+STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+"""How specifications are read: unknown fields and numbers that are none are refused, and nothing is changed afterwards."""
+
+
+def assignments(options: Sequence[str]) -> dict[str, Any]:
+    """`name=value` options as a dictionary; values as YAML reads them, and 1e-3 is a number too. `late.width=8`: of one model alone."""
+    found: dict[str, Any] = {}
+    for text in options:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"expected NAME=VALUE such as steps=50, got {text!r}")
+        try:
+            loaded = yaml.safe_load(value)
+        except (RecursionError, yaml.YAMLError) as error:
+            raise UserError(f"cannot read the value in {text!r}: {' '.join(str(error).split())}") from error
+        if isinstance(loaded, str) and DECIMAL.fullmatch(loaded):
+            loaded = finite(loaded, name.strip())
+        owner, plain = split(name.strip())
+        key = f"{owner}.{plain.replace('-', '_')}" if owner else plain.replace("-", "_")
+        try:
+            found |= flat({key: loaded}, nested=lambda key: False)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    return found
+
+
+def finite(text: str, name: str) -> float:
+    """The value of a parameter that is a decimal number."""
+    try:
+        return number(text)
+    except ValueError as error:
+        raise UserError(f"{name}: {text} is {error}") from error
+
+
+def whole_numbers(text: str, option: str) -> list[int]:
+    """Positive whole numbers, comma-separated."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise UserError(f"{option} takes positive whole numbers, comma-separated, got {text!r}")
+    return list(map(int, parts))
+
+
+def positive_numbers(text: str, option: str) -> list[float]:
+    """Positive finite numbers, comma-separated."""
+    try:
+        numbers = [number(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) <= 0:
+        raise UserError(f"{option} takes positive numbers, comma-separated, such as 0.12,0.25; got {text!r}")
+    return numbers
+
+
+def validate(kind: type[Spec], values: Mapping[str, Any], what: str) -> Spec:
+    """Builds a spec; the first fault becomes one line (UserError) that names the field and lists the known ones."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{what}: unknown field {name!r}; known: {', '.join(kind.model_fields)}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{what}: {name}: {said} (got {first['input']!r})" if name else f"{what}: {said}") from error

@@ -1,0 +1,1 @@
+"""What a user asks for, from its specification to its records: run, train, compare, certify, diagnose."""

@@ -1,0 +1,215 @@
+"""Run specifications: what a user asks for, validated, expanded to cells, hashed.
+
+A run is a grid: models x data x attacks x radii x seeds. YAML and command line fill the same `RunSpec`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from robustbench_med.data.preprocessing import Preprocessing
+from robustbench_med.data.splits import Fold
+from robustbench_med.errors import UserError
+from robustbench_med.models.registry import MODELS
+from robustbench_med.parameters import flat
+from robustbench_med.parsing import STRICT, as_text, canonical, check_range, split_radii
+
+EOT_DEFAULT = 4
+"""Draws per gradient against a stochastic victim under the sound protocol."""
+
+EOT_AUTOATTACK = 20
+"""The same for AutoAttack's version for random victims (arXiv 2003.01690, section 6.2)."""
+
+
+def _flat_of_models(given: dict[str, Any]) -> dict[str, Any]:
+    """A mapping is a model's parameters where its key names one; else the value of a parameter of a model of the user's own."""
+    return flat(given, nested=lambda key: key in MODELS or not key.isidentifier())
+
+
+Parameters = Annotated[dict[str, Any], AfterValidator(flat)]
+"""`{"steps": 5}` for all that have them, `{"pgd.steps": 5}` or `{"pgd": {"steps": 5}}` for one."""
+ModelParameters = Annotated[dict[str, Any], AfterValidator(_flat_of_models)]
+
+
+class CrossValidation(BaseModel):
+    """Folds of a grouped cross-validation over all samples, in place of the usual split; each trains a victim of its own."""
+
+    model_config = STRICT
+
+    folds: int | None = Field(None, ge=2)
+    """How many; None = the usual split."""
+    fold: list[int] = []
+    """Which of them, from 0; empty = all."""
+
+    @field_validator("fold", mode="before")
+    @classmethod
+    def _fold_listed(cls, value: object) -> object:
+        return value if isinstance(value, list) else [value]
+
+    @field_validator("fold")
+    @classmethod
+    def _fold_exists(cls, value: list[int], info: ValidationInfo) -> list[int]:
+        folds = info.data.get("folds")
+        if any(not 0 <= k < (folds or 0) for k in value):
+            raise ValueError("it needs folds" if folds is None else f"folds are numbered 0 to {folds - 1}")
+        return value
+
+    @property
+    def partitions(self) -> list[Fold | None]:
+        """What `data.load` takes as `fold`, one after another: the usual split, or the folds."""
+        return [None] if self.folds is None else [(k, self.folds) for k in self.fold or range(self.folds)]
+
+
+class RunSpec(CrossValidation):
+    """What `medrobust run` does; every list is one axis of the grid."""
+
+    model: list[str] = Field(min_length=1)
+    defense: list[str] = ["none"]
+    defense_params: Parameters = {}
+    attack: list[str] = ["pgd"]
+    data: list[str] = ["phantoms"]
+    eps: list[str] = ["4/255"]
+    norm: list[Literal["Linf", "L2"]] = ["Linf"]
+    target_task: str = "joint"
+    seed: list[int] = [0]
+    train_seed: list[int] = [0]
+    preset: str = "quick"
+    protocol: Literal["sound", "release"] = "sound"
+    draws: int = Field(16, ge=1)
+    limit: int | None = Field(None, ge=0)
+    """First n test samples; 0 = all; None = what the preset says."""
+    size: int | None = Field(None, ge=16, le=1024)
+    preprocessing: Preprocessing = Preprocessing()
+    attack_params: Parameters = {}
+    model_params: ModelParameters = {}
+    recipe: Parameters = {}
+    checkpoint: Path | None = None
+    control: bool = True
+    """Adds the noise control at every radius."""
+    engine: Literal["native", "torchattacks", "art"] = "native"
+    source: list[str] = []
+    """Victims that `transfer` makes its adversarials on."""
+    target: str | None = None
+    """Makes attacks targeted: "random", "least-likely" or the number of a class."""
+    cross_modal: bool = False
+    """Every attacked modality x task by itself."""
+    batch_draws: int = Field(1, ge=1)
+    """Draws of one EOT gradient that share a batch."""
+    chunk: int = Field(32, ge=1)
+    """Samples that stay together where predictions depend on the batch: random victims that draw for it as a whole."""
+    allow_batch_dependent: bool = False
+    """Evaluates a victim whose prediction for an image depends on its neighbours in the batch, with a sign that fails its trust."""
+    whole_range: bool = False
+    """Takes Linf radii above 1, more than a pixel's whole range."""
+    include: list[Path] = []
+    """Files of the user's that register attacks, losses and defences."""
+
+    @field_validator("eps", mode="before")
+    @classmethod
+    def _as_text(cls, value: list[object]) -> list[str]:
+        if not value:
+            raise UserError("eps: an empty list of radii; expected some such as [1/255, 4/255]")
+        return list(dict.fromkeys(map(canonical, split_radii(list(map(as_text, value))))))
+
+    @field_validator(
+        "model", "defense", "attack", "data", "eps", "norm", "seed", "train_seed", "source", "include", mode="before"
+    )  # runs first
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return value if isinstance(value, list) else [value]
+
+    @model_validator(mode="after")
+    def _radii_in_range(self) -> RunSpec:
+        for eps in self.eps if "Linf" in self.norm and not self.whole_range else ():
+            check_range(eps, "eps")
+        return self
+
+
+class TrainOptions(CrossValidation):
+    """What `medrobust train` takes besides model and data."""
+
+    preset: str = "quick"
+    seed: int = 0
+    defense: str = "none"
+    defense_params: Parameters = {}
+    whole_range: bool = False
+    """Takes Linf radii of a defence above 1."""
+    size: int | None = Field(None, ge=16, le=1024)
+    preprocessing: Preprocessing = Preprocessing()
+    params: ModelParameters = {}
+    recipe: Parameters = {}
+    half: bool = False
+    checkpoint: Path | None = None
+    """Weights to start from."""
+    include: list[Path] = []
+    """Files of the user's that register defences."""
+
+
+class Cell(BaseModel):
+    """One evaluation before its victim and data are known: a point of the grid."""
+
+    model_config = STRICT
+
+    model: str
+    defense: str = "none"
+    data: str
+    attack: str
+    eps: str
+    norm: Literal["Linf", "L2"]
+    seed: int
+    train_seed: int
+    target_task: str = "joint"
+    fold: Fold | None = None
+
+
+def cells(run: RunSpec) -> list[Cell]:
+    """The grid of a run in a stable order, the noise control of every radius first; victims outermost, so each loads once."""
+    attacks = list(dict.fromkeys((["noise"] if run.control else []) + run.attack))
+    axes: dict[str, list[Any]] = {
+        "data": run.data,
+        "fold": run.partitions,
+        "model": run.model,
+        "defense": run.defense,
+        "train_seed": run.train_seed,
+        "seed": run.seed,
+        "norm": run.norm,
+        "eps": run.eps,
+        "attack": attacks,
+        "target_task": [run.target_task],
+    }
+    grid = itertools.product(*(dict.fromkeys(axis) for axis in axes.values()))
+    return [Cell.model_validate(dict(zip(axes, point, strict=True))) for point in grid]
+
+
+def cross_modal(grid: Sequence[Cell], names: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> list[Cell]:
+    """Each cell once for every modality attacked alone and every task; `names` gives modalities and tasks of each data set."""
+    return [
+        cell.model_copy(update={"eps": f"{modality}={cell.eps}", "target_task": task})
+        for cell in grid
+        for modality in names[cell.data][0]
+        for task in names[cell.data][1]
+    ]
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """A YAML run file as a dictionary of `RunSpec` fields."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read the run file {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} must hold a mapping such as 'model: [mail, late]'")
+    return loaded

@@ -1,0 +1,189 @@
+"""Whether a file of a store can be believed: its shape, its identity, and that nothing was changed since it was written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from robustbench_med import naming
+from robustbench_med.errors import UserError
+from robustbench_med.paths import home
+from robustbench_med.provenance.hashes import SETTLED, last_change, read_sealed, signature, write_sealed
+from robustbench_med.store.record import SCHEMAS, SHAPE
+
+Record = dict[str, Any]
+HASH_LENGTH = 16
+NAMED = 5
+"""Files that a warning names; `medrobust verify` lists all."""
+
+
+class MisfitError(Exception):
+    """Why a file is not believed; `stale` is the record where it is whole but of an older identity."""
+
+    def __init__(self, reason: str, stale: Record | None = None) -> None:
+        super().__init__(reason)
+        self.stale = stale
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A file of a store that is not believed, and why; `stale`: the record, where it is whole but of an older identity."""
+
+    path: Path
+    reason: str
+    stale: Record | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def listing(misfits: Sequence[Misfit]) -> str:
+    """Names the first few of them, a line each, and counts the rest."""
+    more = len(misfits) - NAMED
+    return "\n  ".join([*map(str, misfits[:NAMED]), *([f"and {more} more"] if more > 0 else [])])
+
+
+def stamped(record: Mapping[str, Any], outcomes: bytes) -> Record:
+    """A record as it is written: with its versions, and the digests that its readers check."""
+    plain: Record = json.loads(json.dumps({**record, "schema": naming.SCHEMA, "shape": SHAPE}, allow_nan=False))
+    plain.pop("digests", None)
+    return plain | {"digests": {"outcomes": hashlib.sha256(outcomes).hexdigest(), "record": digest(plain)}}
+
+
+def digest(record: Mapping[str, Any]) -> str:
+    """sha256 of a record's canonical JSON, but for the digests themselves."""
+    plain = {key: value for key, value in record.items() if key != "digests"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+
+
+def read(path: Path, kind: str) -> Record:
+    """One record (or certificate, by `kind`) in today's shape.
+
+    Raises:
+        MisfitError: it is not JSON, breaks the schema, is not what its name or its digest says, or is of an older identity.
+    """
+    what = kind.removesuffix("s")
+    try:
+        if not path.is_file():
+            raise ValueError("it is no file")
+        return _believed(json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number), path, what)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise MisfitError(f"it is no {what} of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise MisfitError(f"it is not a readable {what} ({reason})") from error
+
+
+def _believed(raw: Any, path: Path, what: str) -> Record:
+    if not isinstance(raw, dict):
+        raise ValueError("no JSON object")
+    digests, schema = raw.get("digests"), raw.get("schema", 1)
+    record = lifted(raw)
+    if type(schema) is not int or not 1 <= schema <= naming.SCHEMA:
+        raise MisfitError(f"its schema is {schema!r}; this version knows up to {naming.SCHEMA}: was it written by a newer medrobust?")
+    spec, spec_hash = record.get("spec"), record.get("hash")
+    if not isinstance(spec, dict) or not isinstance(spec_hash, str):
+        raise MisfitError(f"it is no {what} of this version: it lacks its hash or its spec")
+    if path.stem != spec_hash[:HASH_LENGTH]:
+        raise MisfitError("its name is not its hash")
+    if naming.canonical_hash({"schema": schema, **spec}) != spec_hash:
+        raise MisfitError("its hash is not that of its specification; it was altered")
+    if schema == naming.SCHEMA:
+        SCHEMAS[what].model_validate(record, strict=True)
+    if digests is None and (schema > 1 or raw.get("shape", 1) > 1):
+        raise MisfitError("it lacks its digests; it was altered")
+    if digests is not None and (not isinstance(digests, dict) or digests.get("record") != digest(raw)):
+        raise MisfitError("its content is not what was written (another digest); it was altered")
+    if schema < naming.SCHEMA:
+        raise MisfitError(
+            f"it is of an older identity (schema {schema}, now {naming.SCHEMA}); `medrobust rerun --stale --out {path.parents[1]}` makes "
+            "it again",
+            stale=record,
+        )
+    return record
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _from_1(record: Record) -> Record:
+    """Shape 1 did not say which identity it was of, and held no digests."""
+    return {**record, "schema": 1}
+
+
+def _from_2(record: Record) -> Record:
+    """Shape 2 said in words alone what `unverified`, `repeatable`, `architecture` and `on_gpu` say; certificates have none of them."""
+    try:
+        if "attack" not in record["spec"]:
+            return record
+        victim, device = record["spec"]["victim"], record["victim"].get("device", record["environment"]["device"])
+        layers = "".join(f"+{layer['name']}" for layer in victim.get("defense", ()))
+        return {
+            **record,
+            "unverified": any(note.startswith("unverified: ") for note in record["notes"]),
+            "repeatable": not any(note.startswith("not repeatable: ") for note in record["notes"]),
+            "architecture": victim["model"].removesuffix(" (unaware attack)").removesuffix(layers),
+            "on_gpu": not device.startswith("cpu"),
+        }
+    except (AttributeError, KeyError, TypeError):  # no record: the schema says what is wrong with it
+        return record
+
+
+UPGRADES: dict[int, Callable[[Record], Record]] = {1: _from_1, 2: _from_2}
+"""By shape, what lifts a record to the next one."""
+
+
+def lifted(record: Record) -> Record:
+    """A record of any shape so far, in today's.
+
+    Raises:
+        MisfitError: a shape that this version does not know.
+    """
+    shape = record.get("shape", 1)
+    if type(shape) is not int or not 1 <= shape <= SHAPE:
+        raise MisfitError(f"its shape is {shape!r}; this version knows up to {SHAPE}: was it written by a newer medrobust?")
+    for older in range(shape, SHAPE):
+        record = {**UPGRADES[older](record), "shape": older + 1}
+    return record
+
+
+class Memory:
+    """Which files of a folder had which sha256, by inode, times and size, so that a large store is hashed once.
+
+    It lies below MEDROBUST_HOME and may be lost at any time; only digests that fitted are remembered.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = home() / "hashed" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:HASH_LENGTH]}.json"
+        self.known: dict[str, str] = read_sealed(self.path) or {}
+        self.changed = False
+
+    def fits(self, path: Path, sha256: str, *, fresh: bool = False) -> bool:
+        """Whether a file has this sha256; `fresh`: hash it whatever is remembered."""
+        about = path.stat()
+        key = f"{signature(about)} {sha256}"
+        if not fresh and self.known.get(path.name) == key:
+            return True
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                return False
+        if last_change(about) < time.time() - SETTLED and self.known.get(path.name) != key:
+            self.known[path.name], self.changed = key, True
+        return True
+
+    def keep(self) -> None:
+        """Writes what is remembered, where that is possible."""
+        if self.changed:
+            with contextlib.suppress(UserError):
+                write_sealed(self.path, self.known)
+            self.changed = False

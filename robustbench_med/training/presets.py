@@ -1,0 +1,141 @@
+"""What a preset means for a model: its recipe and parameters, its specification, and the network built of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustbench_med import naming
+from robustbench_med.attacks import seeded
+from robustbench_med.data import Dataset
+from robustbench_med.errors import UserError, unknown
+from robustbench_med.models import registry
+from robustbench_med.models import user_file as own
+from robustbench_med.parsing import validate
+from robustbench_med.training import checkpoints
+from robustbench_med.training import defenses as defense
+from robustbench_med.training.checkpoints import Checkpoint
+from robustbench_med.training.spec import Layer, Recipe, TrainSpec
+
+
+def preset(name: str) -> dict[str, Any]:
+    """A preset by name; an unknown one is a UserError."""
+    if name not in registry.presets():
+        raise unknown("preset", name, registry.presets())
+    return registry.preset(name)
+
+
+def make_spec(
+    model: str,
+    dataset: Dataset,
+    preset_name: str,
+    *,
+    params: dict[str, Any],
+    recipe: dict[str, Any],
+    seed: int,
+    half: bool = False,
+    layers: Sequence[Layer] = (),
+    start: Checkpoint | None = None,
+) -> TrainSpec:
+    """The training a preset means for one model, its defences and data set, with the user's overrides of model parameters and recipe.
+
+    `start`: weights that it begins with, instead of drawn ones.
+    """
+    spec = TrainSpec(
+        model=model,
+        params={**_own(model, preset_name).get("params", {}), **checkpoints.model_parameters(start, model, params)},
+        data=dataset.name,
+        manifest=dataset.manifest_hash,
+        size=dataset.size,
+        channels=dataset.channels,
+        class_counts=dataset.class_counts,
+        preset=preset_name,
+        recipe=choose_recipe(model, preset_name, layers, recipe),
+        seed=seed,
+        half=half,
+        preprocessing=dataset.preprocessing,
+        defense=tuple(layers),
+        fold=dataset.fold,
+        source_sha256=registry.source_sha256(model),
+        code=defense.code_of_layers(layers),
+        revisions={name: n for name, n in defense.revisions(model, layers).items() if n > 1},
+        start=start.path if start else None,
+        start_sha256=start.sha256 if start else "",
+    )
+    defense.objective(layers, dataset.shapes, dataset.modalities, seed)
+    build(spec)  # refuses bad parameters before any work is done
+    return spec
+
+
+def choose_recipe(model: str, preset_name: str, layers: Sequence[Layer], given: Mapping[str, Any]) -> Recipe:
+    """The usual recipe with the user's settings on top; an unknown one or a bad value is a UserError."""
+    length = {"steps", "epochs"} if {"steps", "epochs"} & given.keys() else set()
+    usual = {key: value for key, value in usual_recipe(model, preset_name, layers).items() if key not in length}
+    return validate(Recipe, usual | dict(given), f"recipe of {model}")
+
+
+def usual_recipe(model: str, preset_name: str, layers: Sequence[Layer]) -> dict[str, Any]:
+    """A preset's recipe for a model and its defences: the general one, the model's, then the defences'."""
+    chosen = preset(preset_name)
+    merged: dict[str, Any] = chosen["recipe"] | _own(model, preset_name).get("recipe", {})
+    for layer in layers:
+        own = chosen.get("defenses", {}).get(layer.name, {}).get("recipe", {})
+        if "steps" in own or "epochs" in own:
+            merged = {key: value for key, value in merged.items() if key not in ("steps", "epochs")}
+        merged = merged | own
+    return merged
+
+
+def _own(model: str, preset_name: str) -> dict[str, Any]:
+    """A preset's `params` and `recipe` for one model; a model of the user's own has none."""
+    check_model(model)
+    found: dict[str, Any] = preset(preset_name).get("models", {}).get(model, {})
+    return found
+
+
+def check_model(model: str) -> None:
+    """Refuses (UserError) an unknown model, and a file of the user's that cannot be used."""
+    if naming.is_own(model):
+        try:
+            own.load(model)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    elif model not in registry.MODELS:
+        raise unknown("model", model, registry.MODELS)
+
+
+def preset_parameters(model: str, preset_name: str) -> dict[str, Any]:
+    """A model's constructor parameters under a preset, defaults included."""
+    return {**registry.parameters(model), **_own(model, preset_name).get("params", {})}
+
+
+def untrained(
+    model: str, preset_name: str, channels: tuple[int, ...], class_counts: tuple[int, ...], size: int, params: dict[str, Any]
+) -> nn.Module:
+    """A fresh victim under a preset; bad parameters are a UserError."""
+    try:
+        merged = {**_own(model, preset_name).get("params", {}), **params}
+        return registry.build(model, channels, class_counts, merged, image_size=size)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"model {model!r}: {error}") from error
+
+
+def build(spec: TrainSpec) -> nn.Module:
+    """The untrained victim of a spec, weights drawn from its seed."""
+    with seeded(torch.device("cpu"), spec.seed, "init"):
+        victim = untrained(spec.model, spec.preset, spec.channels, spec.class_counts, spec.size, spec.params)
+        try:
+            defense.harden(victim, spec.defense, [(c, spec.size, spec.size) for c in spec.channels])
+        except ValueError as error:
+            raise UserError(f"model {spec.model!r}: {error}") from error
+    return victim
+
+
+def load(spec: TrainSpec, checkpoint: Checkpoint, device: torch.device) -> nn.Module:
+    """The trained victim, ready for attack: evaluation mode, no parameter gradients."""
+    victim = build(spec)
+    checkpoints.load_weights(victim, checkpoint)
+    return victim.to(device).eval().requires_grad_(False)

@@ -1,0 +1,79 @@
+"""How a training stands on its validation data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from robustbench_med import statistics
+from robustbench_med.attacks import seeded
+from robustbench_med.data import Dataset, Samples
+from robustbench_med.evaluation.batching import batches
+from robustbench_med.evaluation.protocol import clean_pass
+from robustbench_med.evaluation.types import Setting
+from robustbench_med.training.objectives import Objective, multitask_loss
+
+ROBUST_VALIDATION = 128
+"""Validation samples that an adversarial training attacks at every validation."""
+
+
+@torch.no_grad()
+def validation_loss(victim: nn.Module, samples: Samples, device: torch.device, seed: int) -> float:
+    """Multi-task loss over a split in evaluation mode, one draw, always the same draw."""
+    victim.eval()
+    total = 0.0
+    with seeded(device, seed, "validation"):
+        for rows in batches(np.arange(len(samples)), 128):
+            x = [m.to(device) for m in samples.batch(rows)]
+            total += float(multitask_loss(victim(*x), samples.labels[rows].to(device))) * len(rows)
+    return total / len(samples)
+
+
+def robust_validation(
+    victim: nn.Module, objective: Objective, samples: Samples, device: torch.device, seed: int
+) -> dict[str, float] | None:
+    """Loss and accuracy on perturbed validation images, by which an adversarial training picks its checkpoint; None where it is clean.
+
+    Robust accuracy peaks long before the training ends (robust overfitting, arXiv 2002.11569). The first `ROBUST_VALIDATION`
+    samples, one draw, always the same.
+    """
+    victim.eval()
+    n = min(len(samples), ROBUST_VALIDATION)
+    loss = accuracy = 0.0
+    with seeded(device, seed, "robust validation"):
+        for rows in batches(np.arange(n), 128):
+            x, y = [m.to(device) for m in samples.batch(rows)], samples.labels[rows].to(device)
+            perturbed = objective.validation(victim, x, y, int(rows[0]))
+            if perturbed is None:
+                return None
+            with torch.no_grad():
+                logits = victim(*perturbed)
+                loss += float(multitask_loss(logits, y)) * len(rows) / n
+                hits = torch.stack([z.argmax(1) == y[:, t] for t, z in enumerate(logits)], 1).sum(1)
+                accuracy += float((hits / (y >= 0).sum(1).clamp_min(1)).sum()) / n
+    return {"robust_val_loss": loss, "robust_val_accuracy": accuracy}
+
+
+def validation_figures(victim: nn.Module, dataset: Dataset, device: torch.device, seed: int) -> list[dict[str, Any]]:
+    """Per task on the validation split: balanced accuracy, share of the most predicted class, and why it is trivial, if it is."""
+    samples = dataset.splits["val"]
+    setting = Setting("sound", 8, seed, device, 128)
+    clean = clean_pass(victim.eval(), samples, setting, lambda _: None, stochastic=bool(getattr(victim, "stochastic", False)))
+    figures = []
+    for t, (name, classes) in enumerate(zip(dataset.tasks, dataset.classes, strict=True)):
+        y = samples.labels[:, t].numpy()
+        known = y >= 0
+        right, vote = clean.right[known, t], clean.vote[known, t]
+        figures.append(
+            {
+                "task": name,
+                "accuracy": float(right.mean()),
+                "balanced_accuracy": statistics.balanced_accuracy(right, y[known], len(classes)),
+                "most_predicted_share": statistics.most_predicted_share(vote, len(classes)),
+                "trivial": statistics.trivial(right, vote, y[known], len(classes)),
+            }
+        )
+    return figures

@@ -1,0 +1,119 @@
+"""Engines: the same attack through another library, and what they refuse."""
+
+import pytest
+import torch
+from support.attacking import IDS
+from support.victims import TwoHeads
+
+from robustbench_med.attacks import ENGINES, RefusedError, Streams, Threat, View, complete, engines
+
+pytest.importorskip("torchattacks", reason="needs the extra engines")
+pytest.importorskip("art", reason="needs the extra engines")
+SHORT = {"steps": 8, "queries": 60, "evaluations": 50, "initial": 10, "search": 3}
+PAIRS = [(engine, name) for engine in engines.ENGINES for name in ENGINES[engine]]
+
+
+class SameSize(TwoHeads):
+    """Two modalities of one size, 2 and 4 classes."""
+
+    shapes = ((1, 8, 8), (1, 8, 8))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Parameter(torch.randn(128, 12, generator=torch.Generator().manual_seed(0)) / 4, requires_grad=False)
+
+
+def setup(n: int = 8):
+    view = View(SameSize().eval(), SameSize.shapes)
+    x = torch.rand(n, 128, generator=torch.Generator().manual_seed(1))
+    x[:, :16] = 0
+    return view, x, torch.stack([z.argmax(1) for z in view.logits(x)], 1)
+
+
+def run(engine: str, name: str, view: View, x, y, threat: Threat, **given):
+    known = complete(name, {}, engine)
+    given = complete(name, {**{k: v for k, v in SHORT.items() if k in known}, **given}, engine)
+    torch.manual_seed(0)
+    return ENGINES[engine][name](view, x, y, threat, Streams.seeded(0, IDS[: len(x)], name), **given)
+
+
+@pytest.mark.parametrize(("engine", "name"), PAIRS)
+@pytest.mark.parametrize("radii", [(0.1, 0.1), (0.1, 0.05), (0.0, 0.1)])
+def test_an_engine_attacks_inside_the_ball_whatever_the_radii(engine, name, radii) -> None:
+    view, x, y = setup(4)
+    library = engines.ENGINES[engine]
+    norm = "L2" if name in library.L2_ONLY else "Linf"
+    if norm == "L2":
+        radii = (0.0, 2.0)
+    threat = Threat(norm, radii, (1,))
+    assert engines.refusal(engine, name, threat, stochastic=False) is None
+    broken = run(engine, name, view, x, y, threat)
+    view.check(broken, x, threat)
+    assert view.passes.forward > 0
+    if name != "cw":  # its few steps may not arrive
+        assert (broken != x).any()
+
+
+@pytest.mark.parametrize("engine", engines.ENGINES)
+@pytest.mark.parametrize("radii", [(0.05, 0.05), (0.08, 0.02)])
+@pytest.mark.parametrize("tasks", [(1,), (0, 1)])
+def test_pgd_through_an_engine_gives_the_native_adversarials_on_joint_tasks_too(engine, radii, tasks) -> None:
+    view, x, _ = setup()
+    x = 0.2 + 0.6 * x  # at unequal radii the engine's box is narrower than ours where a pixel is nearly black or white
+    y = torch.stack([z.argmax(1) for z in view.logits(x)], 1)
+    threat = Threat("Linf", radii, tasks)
+    given = {"steps": 5, "step_size": 0.25, "random_start": False}
+    native = run("native", "pgd", view, x, y, threat, keep="last", **given)
+    assert (run(engine, "pgd", view, x, y, threat, **given) - native).abs().max() <= 1e-6
+    assert (native - x).abs().max() > 0.04
+
+
+def test_mim_through_torchattacks_gives_the_native_adversarials() -> None:
+    view, x, y = setup()
+    threat = Threat("Linf", (0.05, 0.05), (0, 1))
+    assert (run("torchattacks", "mim", view, x, y, threat) - run("native", "mim", view, x, y, threat, keep="last")).abs().max() <= 1e-6
+
+
+def test_what_an_engine_cannot_do_is_refused_with_the_reason() -> None:
+    both = Threat("Linf", (0.1, 0.1), (0, 1))
+    for engine in engines.ENGINES:
+        assert "single draw" in str(engines.refusal(engine, "autoattack", Threat("Linf", (0.1, 0.1), (1,)), stochastic=True))
+        assert "--target-task" in str(engines.refusal(engine, "square", both, stochastic=False))
+        assert "L2 ball" in str(engines.refusal(engine, "pgd", Threat("L2", (1.0, 1.0), (1,)), stochastic=False))
+        assert "targeted" in str(engines.refusal(engine, "pgd", Threat("Linf", (0.1, 0.1), (1,), targeted=True), stochastic=False))
+        assert engines.refusal(engine, "pgd", both, stochastic=False) is None
+        view, x, y = setup()
+        with pytest.raises(RefusedError, match="classes; this task has 2"):
+            run(engine, "autoattack", view, x, y, Threat("Linf", (0.1, 0.1), (0,)))
+        y[0, 0] = -1
+        with pytest.raises(RefusedError, match="lack a label"):
+            run(engine, "pgd", view, x, y, both)
+    different = View(TwoHeads().eval(), TwoHeads.shapes)
+    x = torch.rand(2, different.dim)
+    with pytest.raises(RefusedError, match="one height and width"):
+        run("art", "square", different, x, torch.zeros(2, 2, dtype=torch.long), Threat("Linf", (0.1, 0.1), (1,)))
+
+
+@pytest.mark.parametrize(("engine", "name"), PAIRS)
+def test_an_engine_has_its_own_choices_runs_each_and_refuses_all_others(engine, name) -> None:
+    complete(name, {}, engine)  # its default is one of them
+    view, x, y = setup(2)
+    for key, allowed in engines.ENGINES[engine].CHOICES.get(name, {}).items():
+        for value in allowed:
+            run(engine, name, view, x, y, Threat("Linf", (0.3, 0.3), (1,)), **{key: value})
+        for value in {"ce", "margin", "dlr", "auto", "few-class", "standard", "plus"} - set(allowed):
+            with pytest.raises(ValueError, match=f"engine {engine}: {key} must be one of {', '.join(allowed)}, got '{value}'"):
+                complete(name, {key: value}, engine)
+
+
+def test_a_default_that_an_engine_does_not_know_is_refused_as_well(monkeypatch) -> None:
+    monkeypatch.setitem(engines.torchattacks.CHOICES, "apgd", {"loss": ("dlr",)})
+    with pytest.raises(ValueError, match="loss must be one of dlr, got 'ce'"):
+        complete("apgd", {}, "torchattacks")
+
+
+def test_what_art_finds_wrong_with_its_parameters_is_a_refusal() -> None:
+    view, x, y = setup(2)
+    for name, wrong in (("square", {"p": 1.5}), ("hopskipjump", {"initial": 60, "evaluations": 50})):
+        with pytest.raises(RefusedError, match="ART's"):
+            run("art", name, view, x, y, Threat("Linf", (0.1, 0.1), (1,)), **wrong)

@@ -1,0 +1,238 @@
+"""What the attacks are for: exact answers where mathematics gives them, strength, random victims, few classes, odd batches."""
+
+import pytest
+import torch
+from support.attacking import IDS, attack
+from support.victims import CoinFlip, TwoHeads
+from torch import Tensor, nn
+
+from robustbench_med.attacks import ATTACKS, MINIMAL, UNTARGETED, Streams, Threat, View, complete, scaled_size
+from robustbench_med.attacks.autoattack import chosen
+from robustbench_med.attacks.fab import project_onto_plane
+from robustbench_med.attacks.losses import dlr, dlr_towards, margin
+
+
+class Linear(nn.Module):
+    """Two modalities, one task; logits linear in the pixels, so that distances to the boundary are known."""
+
+    n_modalities, stochastic = 2, False
+    shapes = ((1, 4, 4), (1, 3, 3))
+
+    def __init__(self, classes: int = 2) -> None:
+        super().__init__()
+        self.class_counts = (classes,)
+        self.w = nn.Parameter(torch.randn(25, classes, generator=torch.Generator().manual_seed(3)), requires_grad=False)
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor]:
+        return ((torch.cat((a.flatten(1), b.flatten(1)), 1) - 0.5) @ self.w,)
+
+
+def linear(classes: int, n: int = 8) -> tuple[View, Tensor, Tensor]:
+    view = View(Linear(classes).eval(), Linear.shapes)
+    x = 0.4 + 0.2 * torch.rand(n, view.dim, generator=torch.Generator().manual_seed(0))
+    return view, x, view.logits(x)[0].argmax(1, keepdim=True)
+
+
+def right_everywhere(batch, seed: int = 0) -> tuple[View, Tensor, Tensor]:
+    view = View(TwoHeads(seed).eval(), TwoHeads.shapes)
+    x = view.pack(batch[0])
+    return view, x, torch.stack([z.argmax(1) for z in view.logits(x)], 1)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("name", MINIMAL)
+def test_minimal_attacks_find_the_distance_to_a_linear_boundary(name, norm) -> None:
+    view, x, y = linear(classes=3)
+    threat = Threat(norm, (0.01, 0.01 if norm == "Linf" else 0), (0,))  # L2: one ball, so that the distance is known
+    given = complete(
+        name, {"cw": {"steps": 200, "search": 9}, "fab": {"steps": 20}, "hopskipjump": {"steps": 20, "evaluations": 200}}[name]
+    )
+    found = MINIMAL[name](view, x, y, threat, Streams.seeded(0, IDS[:8], name), **given)
+    z, w = view.logits(x)[0], view.victim.w
+    distances = []
+    for other in range(3):
+        direction = w[:, other, None] - w[:, y[:, 0]]
+        dual = direction.abs().sum(0) if norm == "Linf" else direction[:16].norm(dim=0)
+        gap = z.gather(1, y)[:, 0] - z[:, other]
+        distances.append(torch.where(y[:, 0] == other, torch.inf, gap / dual))
+    expected = torch.stack(distances).amin(0)
+    assert (view.logits(found.x[0])[0].argmax(1) != y[:, 0]).all()
+    assert (found.size[0] / expected - 1).abs().max() < {"cw": 0.08, "fab": 0.01, "hopskipjump": 1.0}[
+        name
+    ]  # what search leaves; few queries
+    assert torch.allclose(scaled_size(view, found.x[0], x, threat), found.size[0])
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_the_projection_onto_a_plane_in_a_box_is_the_nearest_point(norm) -> None:
+    generator = torch.Generator().manual_seed(0)
+    u, w = 0.5 * torch.randn(40, 6, generator=generator), torch.randn(40, 6, generator=generator)
+    low, high, offset = (
+        u - torch.rand(40, 6, generator=generator),
+        u + torch.rand(40, 6, generator=generator),
+        torch.randn(40, generator=generator),
+    )
+    d = project_onto_plane(u, w, offset, low, high, norm)
+    order = torch.inf if norm == "Linf" else 2
+    assert ((u + d >= low - 1e-6) & (u + d <= high + 1e-6)).all()
+    on_plane = (offset + (w * (u + d)).sum(1)).abs() < 1e-4
+    assert on_plane.float().mean() > 0.5  # the others are out of the box's reach
+    corner = torch.where(-(offset + (w * u).sum(1))[:, None] * w > 0, high, low)
+    reach = (offset + (w * corner).sum(1)) * (offset + (w * u).sum(1)) <= 0
+    assert torch.equal(on_plane, reach)
+    for _ in range(50):  # no random point of plane and box is nearer
+        other = low + (high - low) * torch.rand(40, 6, generator=generator)
+        shift = -(offset + (w * other).sum(1)) / w.square().sum(1)
+        other = other + shift[:, None] * w
+        feasible = ((other >= low) & (other <= high)).all(1) & on_plane
+        assert ((other - u).norm(order, dim=1) >= d.norm(order, dim=1) - 1e-5)[feasible].all()
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "noise"])
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_every_attack_wins_on_a_linear_victim_whatever_the_number_of_classes(name, classes, norm) -> None:
+    view, x, y = linear(classes)
+    threat = Threat(norm, (0.5, 0.5) if norm == "Linf" else (2.0, 2.0), (0,))
+    source = View(Linear(classes).eval(), Linear.shapes)
+    steps = 40 if name == "cw" else 10
+    given = complete(name, {k: v for k, v in {"steps": steps, "queries": 200}.items() if k in complete(name, {})})
+    extra = {"sources": [source]} if name == "transfer" else {}
+    broken = ATTACKS[name](view, x, y, threat, Streams.seeded(0, IDS[:8], name), **given, **extra)
+    view.check(broken, x, threat)
+    assert view.standing(broken, y, threat).mean() <= 0.13
+
+
+@pytest.mark.parametrize("name", ["apgd", "apgd-t", "autoattack"])
+def test_the_stronger_attacks_leave_less_standing_than_fgsm_and_what_pgd_leaves(name, batch) -> None:
+    view, x, y = right_everywhere(batch)
+    for eps in (0.02, 0.04):
+        threat = Threat("Linf", (eps, eps), (0, 1))
+        weak, pgd, strong = (
+            view.standing(attack(attacker, view, x, y, threat, **given), y, threat).mean()
+            for attacker, given in (("fgsm", {}), ("pgd", {"steps": 10}), (name, {"steps": 30}))
+        )
+        assert strong < weak
+        assert strong <= pgd + 2 / 32  # PGD, going 2.5 radii, is hard to beat here: two of 32 tasks of samples are chance
+
+
+@pytest.mark.parametrize("name", ["bim", "pgd", "mim", "apgd", "apgd-t"])
+def test_a_task_that_is_wrong_already_does_not_shield_a_confident_one(name) -> None:
+    """The wrong task's loss pulls every pixel up, the confident task's pulls it down: the sum follows the wrong one."""
+
+    class Opposed(nn.Module):
+        n_modalities, stochastic, class_counts, shapes = 1, False, (2, 2), ((1, 4, 4),)
+
+        def forward(self, a: Tensor) -> tuple[Tensor, Tensor]:
+            brightness = 8 * (a.flatten(1).mean(1, keepdim=True) - 0.5)
+            zero = torch.zeros_like(brightness)
+            return torch.cat((3 * brightness + 6, zero), 1), torch.cat((brightness + 0.3, zero), 1)
+
+    view = View(Opposed().eval(), Opposed.shapes)
+    x, y = torch.full((3, 16), 0.5), torch.tensor([[1, 0]] * 3)  # wrong on the first task, right on the second
+    threat = Threat("Linf", (0.1,), (0, 1))
+    assert view.standing(x, y, threat).tolist() == [0.5] * 3
+    assert view.standing(attack(name, view, x, y, threat, steps=10), y, threat).max() == 0
+    if name == "pgd":
+        assert view.standing(attack(name, view, x, y, threat, steps=10, keep="last"), y, threat).min() == 0.5
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "noise"])
+def test_a_random_victim_keeps_what_chance_gives_it_under_every_attack(name) -> None:
+    torch.manual_seed(0)
+    n = 24
+    x = torch.rand(n, 36, generator=torch.Generator().manual_seed(0))
+    y = (x[:, :1] > 0.5).long()
+    view = View(CoinFlip().eval(), ((1, 6, 6),), draws=8)
+    extra = {"sources": [View(CoinFlip().eval(), ((1, 6, 6),), draws=8)]} if name == "transfer" else {}
+    given = {k: v for k, v in {"steps": 3, "queries": 10, "search": 1, "eot": 2, "restarts": 3}.items() if k in complete(name, {})}
+    ids = [f"s{i}" for i in range(n)]
+    threat = Threat("Linf", (0.0,), (0,))  # the label is in a pixel: nothing may move, all an attack could do is select
+    broken = ATTACKS[name](view, x, y, threat, Streams.seeded(0, ids, name), **complete(name, given), **extra)
+    fresh = View(CoinFlip().eval(), ((1, 6, 6),), draws=200).standing(broken, y, threat).mean()
+    assert abs(float(fresh) - 0.7) < 0.03
+
+
+def test_cw_moves_a_black_background_that_torchattacks_leaves_untouched() -> None:
+    torchattacks = pytest.importorskip("torchattacks", reason="needs the extra engines")
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        n_modalities, class_counts, stochastic = 1, (3,), False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 3)
+
+        def forward(self, image: Tensor) -> tuple[Tensor]:
+            return (self.layer(image.flatten(1)),)
+
+    net = Net().eval().requires_grad_(False)
+    image = torch.rand(4, 1, 8, 8)
+    image[:, :, :4] = 0  # the black half of an MRI
+    view = View(net, ((1, 8, 8),))
+    x = view.pack([image])
+    y = view.logits(x)[0].argmax(1, keepdim=True)
+
+    class OneTensor(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return net(image)[0]
+
+    theirs = torchattacks.CW(OneTensor().eval(), c=100, steps=100, lr=0.1)(image, y[:, 0])
+    ours = view.unpack(attack("cw", view, x, y, Threat("L2", (5.0,), (0,)), IDS[:4], steps=50))[0]
+    assert (theirs - image)[:, :, 4:].abs().max() > 1e-3
+    assert (theirs - image)[:, :, :4].abs().max() < 1e-6
+    assert ((ours - image)[:, :, :4] > 1e-3).float().mean() > 0.2
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_attack_minds_samples_that_are_wrong_already_or_have_no_label(name, batch) -> None:
+    view, x, y = right_everywhere(batch)
+    y = (y + 1) % torch.tensor(TwoHeads.class_counts)
+    y[0, 0] = -1
+    y[1] = -1
+    threat = Threat("Linf", (0.05, 0.0), (0, 1))
+    broken = attack(name, view, x, y, threat)
+    view.check(broken, x, threat)
+    assert view.standing(broken, y, threat).max() <= 0.5
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in (*UNTARGETED, "transfer")])
+def test_targeted_attacks_reach_the_class_they_are_given(name) -> None:
+    view, x, y = linear(classes=4)
+    target = (y + 1) % 4
+    threat = Threat("Linf", (0.5, 0.5), (0,), targeted=True)
+    longer = {"square": {"queries": 400}, "cw": {"steps": 60}}.get(name, {})
+    reached = view.logits(attack(name, view, x, target, threat, IDS[:8], **longer))[0].argmax(1)
+    assert (reached == target[:, 0]).float().mean() >= (0.5 if name in ("fgsm", "square") else 0.9)
+
+
+def test_attacks_that_choose_their_own_targets_refuse_a_targeted_threat() -> None:
+    view, x, y = linear(classes=4)
+    for name in ("apgd-t", "autoattack"):
+        with pytest.raises(ValueError, match="targe"):
+            attack(name, view, x, y, Threat("Linf", (0.5, 0.5), (0,), targeted=True), IDS[:8])
+
+
+def test_autoattack_picks_its_version_by_classes_and_randomness() -> None:
+    assert chosen("auto", [2, 3], stochastic=False) == "few-class"
+    assert chosen("auto", [2, 7], stochastic=False) == "standard"
+    assert chosen("auto", [7], stochastic=True) == "rand"
+    assert chosen("standard", [2], stochastic=True) == "standard"
+
+
+def test_dlr_is_the_papers_where_it_exists_and_the_margin_elsewhere() -> None:
+    z = torch.tensor([[5.0, 3.0, 2.0, -1.0]])
+    y, other = torch.tensor([0]), torch.tensor([3])
+    assert dlr(z, y).item() == pytest.approx(-2 / 3)
+    assert dlr_towards(z, y, other).item() == pytest.approx(-6 / (5 - 0.5))
+    assert dlr(z[:, :2], y).item() == margin(z[:, :2], y).item() == -2
+    assert dlr_towards(z[:, :3], y, torch.tensor([2])).item() == -2
+
+
+def test_batched_draws_give_the_gradient_of_single_draws(batch) -> None:
+    view, x, y = right_everywhere(batch)
+    threat = Threat("Linf", (0.1, 0.1), (0, 1))
+    one = view.gradient(x, y, threat, eot=5)
+    view.batch_draws = 2
+    assert torch.allclose(view.gradient(x, y, threat, eot=5).direction, one.direction, atol=1e-6)

@@ -1,0 +1,302 @@
+"""The leaderboard page in a real browser, from disk, with the network off. Skips where there is no Chromium."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.browser import CHROMIUM, needs_browser
+from support.records import fill, record
+
+from robustbench_med.reports import page
+from robustbench_med.statistics import wilson
+from robustbench_med.store.store import Store
+
+PATIENCE = 120_000
+"""Milliseconds a busy machine may take."""
+EVIL = "<script>document.title='owned'</script>"
+UNICODE = "Zürich-模型-&amp;"
+FOOLED = "late+jpeg (unaware attack)"
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    made = [
+        record(m, r, eps=e / 255, attack=a, trust=t, modality=EVIL, naive=m == FOOLED)
+        for m, r, t in ((FOOLED, 0.8, "pass"), ("late", 0.3, "fail"), (EVIL, 0.7, None), (UNICODE, 0.6, "warn"))
+        for e in (1, 4)
+        for a in ("pgd", "fgsm", "noise")
+    ]
+    store = fill(Store(folder), *made, images=True)
+    path = folder / "leaderboard.html"
+    path.write_text(page.render(store, store.records()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser, html) -> Iterator[object]:
+    """The page after its scripts have run; no error, and no request but the file's own, until the test ends."""
+    context = browser.new_context(offline=True, viewport={"width": 1400, "height": 1000}, color_scheme="light")
+    context.set_default_timeout(PATIENCE)
+    tab = context.new_page()
+    problems, requests = [], []
+    tab.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.goto(html.as_uri())
+    tab.wait_for_selector("html[data-ready=true]")
+    yield tab
+    assert problems == []
+    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [html.as_uri()]
+    context.close()
+
+
+def column(tab, number: int) -> list[str]:
+    """Texts of a column as they are now; the table sorts and filters a moment after the event, so wait for its state first."""
+    return tab.locator(f"#board tbody tr td:nth-child({number})").all_inner_texts()
+
+
+def wait_for_rows(tab, n: int) -> None:
+    from playwright.sync_api import expect
+
+    expect(tab.locator("#board tbody tr")).to_have_count(n)
+
+
+@needs_browser
+def test_it_shows_every_row_and_sorts_by_number_from_the_keyboard(opened) -> None:
+    from playwright.sync_api import expect
+
+    wait_for_rows(opened, 24)
+    header = opened.locator("#board thead th", has_text="robust").first
+    header.locator("[role=button]").focus()
+    opened.keyboard.press("Enter")
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    shown = [float(text) for text in column(opened, 10)]
+    assert shown == sorted(shown)
+    opened.keyboard.press("Enter")
+    expect(header).to_have_attribute("aria-sort", "descending")
+    shown = [float(text) for text in column(opened, 10)]
+    assert shown == sorted(shown, reverse=True)
+
+
+@needs_browser
+def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) -> None:
+    opened.get_by_label("trust", exact=True).select_option("fail")
+    wait_for_rows(opened, 6)
+    assert set(column(opened, 3)) == {"late"}
+    opened.get_by_label("attack", exact=True).select_option("pgd")
+    wait_for_rows(opened, 2)
+    opened.get_by_role("button", name="Reset", exact=True).click()
+    wait_for_rows(opened, 24)
+    opened.get_by_label("family", exact=True).select_option("late")
+    wait_for_rows(opened, 12)
+    assert set(column(opened, 3)) == {"late", FOOLED}
+    opened.get_by_label("model", exact=True).select_option(FOOLED)
+    wait_for_rows(opened, 6)
+    opened.get_by_role("button", name="Reset", exact=True).click()
+    wait_for_rows(opened, 24)
+    opened.get_by_label("Search all columns").fill("模型")
+    wait_for_rows(opened, 6)
+    assert set(column(opened, 3)) == {UNICODE}
+    opened.wait_for_function("document.getElementById('radius').data.length === 4")  # follows the table: a line an attack, all noise's name
+
+
+@needs_browser
+def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None:
+    opened.get_by_label("trust", exact=True).select_option("fail")
+    wait_for_rows(opened, 6)
+    opened.locator("button.open").first.focus()
+    opened.keyboard.press("Enter")
+    dialog = opened.get_by_role("dialog")
+    dialog.wait_for()
+    text = dialog.inner_text()
+    for part in ("late", "take BPDA", "half of the gradients are 0", "medrobust run", "0.300 [0.400, 0.600]", '"steps": 20'):
+        assert part in text
+    low, high = wilson(0.3, 40)
+    assert re.search(rf"robust accuracy\s+0\.300 \[{low:.3f}, {high:.3f}\]", text)  # of the row, over distinct images
+    assert dialog.locator("img").count() == 4
+    assert dialog.locator("img").first.evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 6 * 18
+    opened.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+
+
+@needs_browser
+def test_the_charts_are_drawn_and_their_legend_leaves_the_axis_title_alone(opened) -> None:
+    opened.wait_for_selector("#radius .legend .traces")
+    assert opened.locator("#radius .scatterlayer .trace").count() == 4 * 2  # models x attacks; noise waits for a click
+    assert opened.locator("#pareto .scatterlayer .trace").count() == 4
+    lines = opened.evaluate("document.getElementById('radius').data")
+    noise = [line for line in lines if line.get("legendgroup") == "noise"]
+    assert {(line["line"]["dash"], line["line"]["width"], line["visible"]) for line in noise} == {("dash", 1, "legendonly")}
+    assert [line["name"] for line in noise if line.get("showlegend") is not False] == ["noise control of each"]
+    assert "dash" not in {line["line"]["dash"] for line in lines if line not in noise}
+    points = opened.evaluate("document.getElementById('pareto').data")
+    symbols = {point["name"]: point["marker"]["symbol"][0] for point in points}
+    assert len(set(symbols.values())) == 4  # a symbol a model, hollow where the attack is naive
+    assert [name for name, symbol in symbols.items() if symbol.endswith("-open")] == [FOOLED]
+    assert {line["marker"]["symbol"] for line in lines if "marker" in line} == set(symbols.values())
+    for chart in ("radius", "pareto"):
+        assert opened.evaluate(f"document.getElementById('{chart}').layout.yaxis.range")[0] < 0  # points at 0 are whole
+    board, charts = (opened.locator(part).bounding_box() for part in ("#board", ".charts"))
+    assert board["y"] < charts["y"]
+    for chart in ("radius", "pareto"):
+        title, legend = (opened.locator(f"#{chart} {part}").bounding_box() for part in (".xtitle", ".legend"))
+        assert legend["height"] > 0
+        assert title["y"] + title["height"] <= legend["y"], chart
+        plot = opened.locator(f"#{chart} .nsewdrag").first.bounding_box()
+        assert plot["height"] > 150
+        assert UNICODE in opened.locator(f"#{chart} .legend").text_content(), chart  # its &amp; is text
+    assert "needs scripts" not in opened.locator(".charts").inner_text()
+
+
+@needs_browser
+def test_rows_of_naive_attacks_have_no_rank_and_come_after_the_others(opened) -> None:
+    opened.get_by_label("attack", exact=True).select_option("pgd")
+    wait_for_rows(opened, 8)
+    models, ranks = column(opened, 3), column(opened, 2)
+    assert models[-2:] == [FOOLED, FOOLED]
+    assert ranks == ["1", "1", "2", "2", "3", "3", "-", "-"]
+
+
+@needs_browser
+def test_paper_shows_all_rows_in_light_colours_and_the_page_is_as_before_afterwards(opened) -> None:
+    opened.get_by_label("entries per page").select_option("10")
+    wait_for_rows(opened, 10)
+    opened.get_by_role("button", name="Dark colours").click()
+    opened.evaluate("""addEventListener("beforeprint", () => { window.printed = {
+        rows: document.querySelectorAll("#board tbody tr").length, dark: document.documentElement.classList.contains("dark") } })""")
+    opened.pdf(prefer_css_page_size=True)
+    assert opened.evaluate("window.printed") == {"rows": 24, "dark": False}
+    wait_for_rows(opened, 10)
+    assert opened.evaluate("document.documentElement.classList.contains('dark')")
+
+
+@needs_browser
+def test_all_columns_fit_on_paper_and_an_open_record_stands_alone(opened) -> None:
+    opened.set_viewport_size({"width": 1047, "height": 718})  # A4 on its side less its margins
+    opened.get_by_role("button", name="Dark colours").click()
+    opened.emulate_media(media="print")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 1047
+    last = opened.locator("#board thead th").last.bounding_box()
+    assert last["x"] + last["width"] <= 1047
+    assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert opened.locator("#board tbody td").last.evaluate("(cell) => getComputedStyle(cell).color") == "rgb(0, 0, 0)"
+    assert not opened.get_by_label("trust", exact=True).is_visible()
+    assert not opened.locator("#radius .modebar").is_visible()
+    opened.emulate_media(media="screen")
+    opened.locator("button.open").first.click()
+    opened.get_by_role("dialog").wait_for()
+    opened.emulate_media(media="print")
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert not opened.locator("#board").is_visible()
+    style = "(record) => { const { position, overflow, maxHeight } = getComputedStyle(record); return [position, overflow, maxHeight]; }"
+    assert opened.locator("#record").evaluate(style) == ["static", "visible", "none"]
+    assert opened.locator("#record").evaluate("(record) => record.scrollHeight <= record.clientHeight")
+    opened.evaluate("dispatchEvent(new Event('afterprint'))")
+    opened.emulate_media(media="screen")
+    assert opened.locator("#record").evaluate("(record) => record.matches(':modal')")
+
+
+@needs_browser
+def test_names_with_markup_are_text_everywhere(opened) -> None:
+    assert opened.title() == "medrobust leaderboard"
+    assert EVIL in column(opened, 3)
+    opened.get_by_label("model", exact=True).select_option(EVIL)
+    wait_for_rows(opened, 6)
+    assert set(column(opened, 3)) == {EVIL}
+    opened.locator("button.open").first.click()
+    opened.get_by_role("dialog").wait_for()
+    assert EVIL in opened.locator("#record-title").inner_text()
+    assert opened.locator("script").count() == opened.locator("body > script, head > script").count()
+    assert opened.title() == "medrobust leaderboard"
+
+
+@needs_browser
+@pytest.mark.parametrize("state", ["light", "dark", "record"])
+def test_axe_finds_nothing(opened, state: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    if state == "dark":
+        opened.get_by_role("button", name="Dark colours").click()
+        opened.wait_for_function("getComputedStyle(document.body).backgroundColor === 'rgb(20, 24, 29)'")
+    if state == "record":
+        opened.locator("button.open").first.click()
+        opened.get_by_role("dialog").wait_for()
+    found = Axe().run(opened).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
+
+
+@needs_browser
+def test_without_scripts_the_table_is_complete(browser, html) -> None:
+    context = browser.new_context(offline=True, java_script_enabled=False)
+    context.set_default_timeout(PATIENCE)
+    tab = context.new_page()
+    tab.goto(html.as_uri())
+    assert tab.locator("#board tbody tr").count() == 24
+    assert tab.locator("#board").is_visible()
+    context.close()
+
+
+def test_advice_is_given_on_signs_of_failure_alone() -> None:
+    sign = {"sign": "zero gradient", "text": "none", "advice": "take BPDA"}
+    given = {verdict: page._sign({**sign, "verdict": verdict})["advice"] for verdict in ("pass", "warn", "fail")}
+    assert given == {"pass": "", "warn": "take BPDA", "fail": "take BPDA"}
+
+
+def test_nothing_in_it_points_to_another_file_or_site(html) -> None:
+    text = html.read_text(encoding="utf-8")
+    bare = re.sub(r"<script.*?</script>|<style.*?</style>", "", text, flags=re.S)
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", bare)
+    assert "url(http" not in text
+    assert text.count(EVIL) == 0
+
+
+def test_the_same_store_gives_the_same_page(tmp_path) -> None:
+    store = fill(Store(tmp_path), record("mail", 0.5), record("late", 0.5), images=True)
+    assert page.render(store, store.records()) == page.render(store, store.records()[::-1])
+
+
+def test_five_hundred_rows_with_examples_stay_below_eight_megabytes(tmp_path) -> None:
+    made = [
+        record(f"model-{i}", (i % 100) / 100, attack=a, eps=(1 + i % 8) / 255, trust="warn") for i in range(250) for a in ("pgd", "fgsm")
+    ]
+    store = fill(Store(tmp_path), *made, images=True)
+    text = page.render(store, store.records())
+    assert len(text.encode()) < 8e6
+    assert text.count('<tr data-row="') == 500
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak memory of a process is read from Linux's /proc")
+def test_two_thousand_records_are_reported_in_a_gigabyte(tmp_path) -> None:
+    """In a process of its own: the peak of this one is that of all tests before."""
+    made = [
+        record(f"model-{i}", (i % 100) / 100, attack=a, eps=e / 255, seed=s)
+        for i in range(50)
+        for a in ("pgd", "fgsm", "bim", "noise")
+        for e in (1, 2, 4, 8, 16)
+        for s in (0, 1)
+    ]
+    fill(Store(tmp_path), *made, images=True)
+    code = (
+        "import sys; from pathlib import Path; from robustbench_med.reports import write as reports; reports.write_all(Path(sys.argv[1])); "
+        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) < 1024**2  # KiB
+    assert (tmp_path / "leaderboard.csv").stat().st_size > 1e5
+    assert json.loads(next((tmp_path / "records").glob("*.json")).read_text())

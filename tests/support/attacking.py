@@ -1,0 +1,23 @@
+"""How tests run an attack."""
+
+from torch import Tensor
+
+from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete, parameters
+from support.victims import TwoHeads
+
+IDS = [f"sample{i}" for i in range(16)]
+
+
+SHORT = {
+    "steps": 10,
+    "queries": 60,
+    "search": 3,
+    "evaluations": 40,
+    "initial": 10,
+}  # where an attack has such parameters and a test names none
+
+
+def attack(name: str, view: View, x: Tensor, y: Tensor, threat: Threat, ids=IDS, **given) -> Tensor:
+    short = {key: value for key, value in SHORT.items() if key in parameters(name)}
+    sources = {"sources": [View(TwoHeads(seed=1).to(x.dtype).eval(), TwoHeads.shapes)]} if name == "transfer" else {}
+    return ATTACKS[name](view, x, y, threat, Streams.seeded(0, ids, name), **complete(name, {**short, **given}), **sources)

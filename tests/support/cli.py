@@ -1,0 +1,34 @@
+"""The command line as a test runs it."""
+
+import contextlib
+import io
+import subprocess
+import sys
+
+import pytest
+
+from robustbench_med.cli.app import app as cli
+
+SMALL = ["--size", "32", "--recipe", "steps=4", "--recipe", "eval_every=2", "--recipe", "batch_size=8"]
+
+
+def medrobust(*arguments: object, check: int = 0) -> subprocess.CompletedProcess[str]:
+    """The command line in this process (starting Python and torch anew takes seconds), its output and exit code."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["medrobust", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+    assert code == check, out.getvalue() + err.getvalue()
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of a refusal."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("medrobust: error:")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]

@@ -1,0 +1,40 @@
+"""Clinical files made by tests."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustbench_med.data.preprocessing import ImageFile, Preprocessing, prepare
+
+PLAIN = Preprocessing()
+
+
+def write_dicom(path: Path, pixels: np.ndarray, **elements: object) -> Path:
+    """A DICOM file of unsigned 16-bit pixels (12 of them stored), with further elements."""
+    pytest.importorskip("pydicom")
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = "1.2.3"
+    file = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    file.Rows, file.Columns = pixels.shape[-2:]
+    if pixels.ndim == 3:
+        file.NumberOfFrames = len(pixels)
+    file.SamplesPerPixel, file.PixelRepresentation = 1, 0
+    file.BitsAllocated, file.BitsStored, file.HighBit = 16, 12, 11
+    file.PhotometricInterpretation = "MONOCHROME2"
+    file.PixelData = pixels.astype("<u2").tobytes()
+    if "FloatPixelData" in elements:
+        del file.PixelData
+    for name, value in elements.items():
+        setattr(file, name, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file.save_as(path, enforce_file_format=True)
+    return path
+
+
+def shown(path: Path, size: int = 2, chosen: Preprocessing = PLAIN, channels: int = 1) -> np.ndarray:
+    return prepare(ImageFile(path), path.read_bytes(), channels, size, chosen)
