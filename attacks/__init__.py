@@ -1,7 +1,9 @@
-"""Adversarial attacks on victims of several modalities and tasks: pure functions of a flat view, one paper a file.
+"""Adversarial attacks on victims of several modalities and tasks: pure functions of a flat view,
+one paper a file.
 
 Nothing here knows of models, data sets or the harness. An attack is a function
-`(view, x, y, threat, streams, *, parameters) -> x_adv`: x (B, D) in [0, 1], y (B, T) with -1 for a missing label.
+`(view, x, y, threat, streams, *, parameters) -> x_adv`: x (B, D) in [0, 1], y (B, T) with -1 for a
+missing label.
 """
 
 from robustbench_med.attacks import engines
@@ -23,7 +25,14 @@ from robustbench_med.attacks.registry import (
     ran,
     revision,
 )
-from robustbench_med.attacks.streams import SCHEME, Draws, Streams, derive_seed, seeded, takes_generators
+from robustbench_med.attacks.streams import (
+    SCHEME,
+    Draws,
+    Streams,
+    derive_seed,
+    seeded,
+    takes_generators,
+)
 from robustbench_med.attacks.view import Passes, RefusedError, Threat, View
 
 __all__ = [

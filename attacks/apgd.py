@@ -1,4 +1,6 @@
-"""APGD, auto-PGD without a step size to tune, and its targeted version (Croce & Hein, arXiv 2003.01690, algorithm 1)."""
+"""APGD, auto-PGD without a step size to tune, and its targeted version (Croce & Hein, arXiv
+2003.01690, algorithm 1).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def apgd(
     rho: float = 0.75,
     eot: int = 1,
 ) -> Tensor:
-    """Momentum steps whose size, first twice the radius, halves where progress stalls; then on from the best point so far.
+    """Momentum steps whose size, first twice the radius, halves where progress stalls; then on from
+    the best point so far.
 
     Args:
         steps: gradient steps.
@@ -45,7 +48,9 @@ def apgd(
             break
         start = view.random_point(x[rows], threat, streams.take(rows))
         with view.only(rows):
-            candidate = climb(view, start, x[rows], y[rows], threat, steps=steps, loss=loss, rho=rho, eot=eot)
+            candidate = climb(
+                view, start, x[rows], y[rows], threat, steps=steps, loss=loss, rho=rho, eot=eot
+            )
         contest.enter(rows, candidate)
     return contest.best
 
@@ -62,19 +67,28 @@ def apgd_t(
     rho: float = 0.75,
     eot: int = 1,
 ) -> Tensor:
-    """One APGD run a wrong class, likeliest first, on the targeted DLR; a task of fewer than 4 classes gets the margin instead.
+    """One APGD run a wrong class, likeliest first, on the targeted DLR; a task of fewer than 4
+    classes gets the margin instead.
 
     Args:
         targets: wrong classes tried at most.
         steps, rho, eot: as in `apgd`.
     """
     if threat.targeted:
-        raise RefusedError("apgd-t chooses its own targets; attack towards a class of yours with apgd")
+        raise RefusedError(
+            "apgd-t chooses its own targets; attack towards a class of yours with apgd"
+        )
 
-    def objective(logits: Sequence[Tensor], y: Tensor) -> Tensor:  # y carries the targets in its right half
+    def objective(
+        logits: Sequence[Tensor], y: Tensor
+    ) -> Tensor:  # y carries the targets in its right half
         half = y.shape[1] // 2
-        losses = [dlr_towards(logits[t], y[:, t].clamp_min(0), y[:, half + t]) for t in threat.tasks]
-        return over_tasks(of_standing(losses, logits, y, threat) if view.draws == 1 else losses, y, threat.tasks)
+        losses = [
+            dlr_towards(logits[t], y[:, t].clamp_min(0), y[:, half + t]) for t in threat.tasks
+        ]
+        return over_tasks(
+            of_standing(losses, logits, y, threat) if view.draws == 1 else losses, y, threat.tasks
+        )
 
     contest = Contest(view, x, y, threat)
     for other in view.runners_up(x, y, threat, targets):
@@ -84,17 +98,29 @@ def apgd_t(
         start = view.random_point(x[rows], threat, streams.take(rows))
         towards = torch.cat((y, other), 1)[rows]
         with view.only(rows):
-            candidate = climb(view, start, x[rows], towards, threat, steps=steps, loss=objective, rho=rho, eot=eot)
+            candidate = climb(
+                view, start, x[rows], towards, threat, steps=steps, loss=objective, rho=rho, eot=eot
+            )
         contest.enter(rows, candidate)
     return contest.best
 
 
 def climb(
-    view: View, x: Tensor, x0: Tensor, y: Tensor, threat: Threat, *, steps: int, loss: str | Objective, rho: float, eot: int
+    view: View,
+    x: Tensor,
+    x0: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    steps: int,
+    loss: str | Objective,
+    rho: float,
+    eot: int,
 ) -> Tensor:
     """One run of algorithm 1 from the start x.
 
-    Against a deterministic victim losses are ascended on the tasks still standing, and a sample stops once none is.
+    Against a deterministic victim losses are ascended on the tasks still standing, and a sample
+    stops once none is.
     """
     deterministic = view.draws == 1
     objective = named(loss, threat, standing_only=deterministic) if isinstance(loss, str) else loss
@@ -106,15 +132,56 @@ def climb(
     view.trace(losses)
     result, fewest = x.clone(), gradient.standing.clone()
     rows = torch.arange(len(x), device=x.device)
-    x_prev, x_max, grad_max, f_max, f_check = x, x.clone(), grad.clone(), value.clone(), value.clone()
-    size, rises, halved, since = x.new_full((len(x), 1), 2.0), torch.zeros_like(value), torch.ones_like(value, dtype=torch.bool), 0
+    x_prev, x_max, grad_max, f_max, f_check = (
+        x,
+        x.clone(),
+        grad.clone(),
+        value.clone(),
+        value.clone(),
+    )
+    size, rises, halved, since = (
+        x.new_full((len(x), 1), 2.0),
+        torch.zeros_like(value),
+        torch.ones_like(value, dtype=torch.bool),
+        0,
+    )
     for i in range(steps):
         stands = fewest[rows] > 0
         if deterministic and not stands.any():
             break
         if deterministic and not view.random and not stands.all():
-            state = (rows, x, x_prev, x0, y, grad, value, x_max, grad_max, f_max, f_check, size, rises, halved)
-            rows, x, x_prev, x0, y, grad, value, x_max, grad_max, f_max, f_check, size, rises, halved = (kept[stands] for kept in state)
+            state = (
+                rows,
+                x,
+                x_prev,
+                x0,
+                y,
+                grad,
+                value,
+                x_max,
+                grad_max,
+                f_max,
+                f_check,
+                size,
+                rises,
+                halved,
+            )
+            (
+                rows,
+                x,
+                x_prev,
+                x0,
+                y,
+                grad,
+                value,
+                x_max,
+                grad_max,
+                f_max,
+                f_check,
+                size,
+                rises,
+                halved,
+            ) = (kept[stands] for kept in state)
         a = MOMENTUM if i else 1.0
         z = view.project(x + size * view.steepest(grad, threat), x0, threat)
         x, x_prev = view.project(x + a * (z - x) + (1 - a) * (x - x_prev), x0, threat), x
@@ -124,7 +191,9 @@ def climb(
         losses[i + 1, rows] = value
         higher = value > f_max
         x_max[higher], grad_max[higher], f_max[higher] = x[higher], grad[higher], value[higher]
-        better = ((gradient.standing < fewest[rows]) | ((gradient.standing == fewest[rows]) & higher)) & (fewest[rows] > 0)
+        better = (
+            (gradient.standing < fewest[rows]) | ((gradient.standing == fewest[rows]) & higher)
+        ) & (fewest[rows] > 0)
         result[rows[better]], fewest[rows[better]] = x[better], gradient.standing[better]
         since += 1
         if since == window:  # a checkpoint of the paper: conditions 1 and 2 of section 3.2

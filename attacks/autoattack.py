@@ -1,4 +1,6 @@
-"""AutoAttack: an ensemble without parameters to tune (Croce & Hein, arXiv 2003.01690), for any number of classes and random victims."""
+"""AutoAttack: an ensemble without parameters to tune (Croce & Hein, arXiv 2003.01690), for any
+number of classes and random victims.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,12 @@ from robustbench_med.attacks.view import RefusedError, Threat, View
 
 REVISION = 1
 VERSIONS = ("auto", "standard", "rand", "few-class")
-MEMBERS: dict[str, Callable[..., Tensor]] = {"apgd": apgd, "apgd-t": apgd_t, "fab": fab, "square": square}
+MEMBERS: dict[str, Callable[..., Tensor]] = {
+    "apgd": apgd,
+    "apgd-t": apgd_t,
+    "fab": fab,
+    "square": square,
+}
 
 
 def autoattack(
@@ -33,32 +40,43 @@ def autoattack(
     queries: int = 5000,
     eot: int = 1,
 ) -> Tensor:
-    """The members one after another on the samples still standing; each sample keeps the candidate with the lowest share standing.
+    """The members one after another on the samples still standing; each sample keeps the candidate
+    with the lowest share standing.
 
     Args:
-        version: "standard" (apgd-ce, apgd-t, fab, square), from 4 classes; "few-class" (apgd-ce, apgd-margin, fab, square) for 2 or 3;
-            "rand" (apgd-ce, apgd-dlr, both with EOT) for random victims; "auto" as `chosen` tells. Tasks attacked together share
-            one version, "standard" when any of them has 4 classes; in apgd-t the smaller ones then get the margin.
+        version: "standard" (apgd-ce, apgd-t, fab, square), from 4 classes; "few-class" (apgd-ce,
+            apgd-margin, fab, square) for 2 or 3; "rand" (apgd-ce, apgd-dlr, both with EOT) for
+            random victims; "auto" as `chosen` tells. Tasks attacked together share one version,
+            "standard" when any of them has 4 classes; in apgd-t the smaller ones then get the
+            margin.
         steps: of apgd, apgd-t and fab.
         targets: wrong classes of apgd-t and fab.
         queries: of square.
         eot: draws per gradient; "rand" is meant for 20 in the paper.
     """
-    version = chosen(version, [view.class_counts[t] for t in threat.tasks], stochastic=view.draws > 1)
+    version = chosen(
+        version, [view.class_counts[t] for t in threat.tasks], stochastic=view.draws > 1
+    )
     if threat.targeted:
-        raise RefusedError("autoattack is untargeted; attack towards a class of yours with apgd, fab or square")
+        raise RefusedError(
+            "autoattack is untargeted; attack towards a class of yours with apgd, fab or square"
+        )
     contest = Contest(view, x, y, threat)
     for name, given in members(version, steps=steps, targets=targets, queries=queries, eot=eot):
         rows = contest.open()
         if len(rows):
             with view.only(rows):
-                candidate = MEMBERS[name](view, x[rows], y[rows], threat, streams.take(rows), **given)
+                candidate = MEMBERS[name](
+                    view, x[rows], y[rows], threat, streams.take(rows), **given
+                )
             contest.enter(rows, candidate)
     return contest.best
 
 
 def chosen(version: str, class_counts: Sequence[int], *, stochastic: bool) -> str:
-    """What "auto" stands for: "rand" for a random victim, "standard" where a task has 4 classes or more, else "few-class"."""
+    """What "auto" stands for: "rand" for a random victim, "standard" where a task has 4 classes or
+    more, else "few-class".
+    """
     if version != "auto":
         return version
     if stochastic:
@@ -66,11 +84,20 @@ def chosen(version: str, class_counts: Sequence[int], *, stochastic: bool) -> st
     return "standard" if max(class_counts) >= FEWEST_CLASSES[DLR_TARGETED] else "few-class"
 
 
-def members(version: str, *, steps: int, targets: int, queries: int, eot: int) -> list[tuple[str, dict[str, Any]]]:
+def members(
+    version: str, *, steps: int, targets: int, queries: int, eot: int
+) -> list[tuple[str, dict[str, Any]]]:
     """The attacks of a version in their order, each a name in `MEMBERS` and its parameters."""
     ce = ("apgd", {"steps": steps, "loss": "ce", "eot": eot})
     if version == "rand":
         return [ce, ("apgd", {"steps": steps, "loss": "dlr", "eot": eot})]
     aimed = ("apgd-t", {"steps": steps, "targets": targets, "eot": eot})
-    second = aimed if version == "standard" else ("apgd", {"steps": steps, "loss": "margin", "eot": eot})
-    return [ce, second, ("fab", {"steps": steps, "targets": targets, "eot": eot}), ("square", {"queries": queries, "eot": eot})]
+    second = (
+        aimed if version == "standard" else ("apgd", {"steps": steps, "loss": "margin", "eot": eot})
+    )
+    return [
+        ce,
+        second,
+        ("fab", {"steps": steps, "targets": targets, "eot": eot}),
+        ("square", {"queries": queries, "eot": eot}),
+    ]

@@ -25,4 +25,6 @@ def bim(
     keep: str = "best",
 ) -> Tensor:
     """Iterated steps from the clean image; arguments as in `pgd`."""
-    return ascend(view, x, x, y, threat, steps=steps, step_size=step_size, loss=loss, eot=eot, keep=keep)
+    return ascend(
+        view, x, x, y, threat, steps=steps, step_size=step_size, loss=loss, eot=eot, keep=keep
+    )

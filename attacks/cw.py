@@ -1,4 +1,6 @@
-"""CW, the attack of Carlini & Wagner (arXiv 1608.04644, sections V and VI): the smallest perturbation that changes the prediction."""
+"""CW, the attack of Carlini & Wagner (arXiv 1608.04644, sections V and VI): the smallest
+perturbation that changes the prediction.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from robustbench_med.attacks.view import Objective, Threat, View
 
 REVISION = 1
 B1, B2 = 0.9, 0.999  # Adam
-FINAL_PACE = 0.01  # of lr, at the last step: one step of 0.01 in every pixel of a large image is longer than many a perturbation
+# of lr, at the last step: one step of 0.01 in every pixel of a large image is longer than many a
+# perturbation
+FINAL_PACE = 0.01
 
 
 def cw(
@@ -30,12 +34,15 @@ def cw(
 ) -> Tensor:
     """The smallest perturbation found, where it fits into the ball, else its projection.
 
-    Adam descends |u|^2 - c hinge for L2, where u is the perturbation over the proportion of its modality's radius, searching c by orders
-    of magnitude: tenths and tenfolds, then geometric means. (A small perturbation needs a c near 0.01; the paper's halving is slow to
-    get there, and where c is too large Adam's memory of the hinge keeps u from shrinking.) Steps are projected into [0, 1] in place of
-    the paper's tanh, which gives exactly black and white pixels no gradient.
-    For Linf the hinge alone is descended inside |u| <= tau, with a binary search over tau from the radius (the paper's penalty on
-    what exceeds tau, in the limit of large weight).
+    Adam descends |u|^2 - c hinge for L2, where u is the perturbation over the proportion of its
+    modality's radius, searching c by orders
+    of magnitude: tenths and tenfolds, then geometric means. (A small perturbation needs a c near
+        0.01; the paper's halving is slow to
+    get there, and where c is too large Adam's memory of the hinge keeps u from shrinking.) Steps
+    are projected into [0, 1] in place of the paper's tanh, which gives exactly black and white
+    pixels no gradient. For Linf the hinge alone is descended inside |u| <= tau, with a binary
+    search over tau from the radius (the paper's penalty on what exceeds tau, in the limit of large
+    weight).
 
     Args:
         steps: Adam steps for each c or tau.
@@ -44,11 +51,23 @@ def cw(
         c: first weight of the hinge (L2).
         eot: draws per gradient (arXiv 1802.00420).
     """
-    return cw_minimal(view, x, y, threat, streams, steps=steps, search=search, lr=lr, c=c, eot=eot).within(view, x, threat)
+    return cw_minimal(
+        view, x, y, threat, streams, steps=steps, search=search, lr=lr, c=c, eot=eot
+    ).within(view, x, threat)
 
 
 def cw_minimal(
-    view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int, search: int, lr: float, c: float, eot: int
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    steps: int,
+    search: int,
+    lr: float,
+    c: float,
+    eot: int,
 ) -> Minimal:
     """`cw`, whatever the size of what it finds."""
     smallest = Smallest(view, x, y, threat)
@@ -62,12 +81,18 @@ def cw_minimal(
         if len(rows) == 0:
             break
         with view.only(rows):
-            success = descend(view, x, y, threat, rows, value[rows], smallest, steps=steps, lr=lr, eot=eot)
+            success = descend(
+                view, x, y, threat, rows, value[rows], smallest, steps=steps, lr=lr, eot=eot
+            )
         now = value[rows]
         if linf:  # success: a smaller box
-            upper[rows] = torch.where(success, torch.minimum(now, smallest.size[-1, rows]), upper[rows])
+            upper[rows] = torch.where(
+                success, torch.minimum(now, smallest.size[-1, rows]), upper[rows]
+            )
             lower[rows] = torch.where(success, lower[rows], now)
-            following = torch.where(upper[rows] < 1, (lower[rows] + upper[rows]) / 2, (2 * now).clamp(max=1))
+            following = torch.where(
+                upper[rows] < 1, (lower[rows] + upper[rows]) / 2, (2 * now).clamp(max=1)
+            )
         else:  # success: less weight on the hinge
             upper[rows] = torch.where(success, now, upper[rows])
             lower[rows] = torch.where(success, lower[rows], now)
@@ -78,9 +103,21 @@ def cw_minimal(
 
 
 def descend(
-    view: View, x: Tensor, y: Tensor, threat: Threat, rows: Tensor, weight: Tensor, smallest: Smallest, *, steps: int, lr: float, eot: int
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    rows: Tensor,
+    weight: Tensor,
+    smallest: Smallest,
+    *,
+    steps: int,
+    lr: float,
+    eot: int,
 ) -> Tensor:
-    """Adam from the clean images of `rows`; offers every iterate, and returns which samples some iterate broke altogether."""
+    """Adam from the clean images of `rows`; offers every iterate, and returns which samples some
+    iterate broke altogether.
+    """
     x0, y, p, linf = x[rows], y[rows], proportions(view, threat, x), threat.norm == "Linf"
     low, high = box(x0, p)
     if linf:
@@ -107,8 +144,12 @@ def descend(
 
 
 def hinge(threat: Threat) -> Objective:
-    """Sum over tasks of min(margin, 0), or of the target's lead: a task that is wrong asks for nothing more (f_6 with confidence 0)."""
+    """Sum over tasks of min(margin, 0), or of the target's lead: a task that is wrong asks for
+    nothing more (f_6 with confidence 0).
+    """
     sign = -1 if threat.targeted else 1
     return lambda logits, y: over_tasks(
-        [(sign * margin(logits[t], y[:, t].clamp_min(0))).clamp(max=0) for t in threat.tasks], y, threat.tasks
+        [(sign * margin(logits[t], y[:, t].clamp_min(0))).clamp(max=0) for t in threat.tasks],
+        y,
+        threat.tasks,
     )

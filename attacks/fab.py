@@ -1,4 +1,6 @@
-"""FAB, the fast adaptive boundary attack, targeted version (Croce & Hein, arXiv 1907.02044, algorithm 1)."""
+"""FAB, the fast adaptive boundary attack, targeted version (Croce & Hein, arXiv 1907.02044,
+algorithm 1).
+"""
 
 from __future__ import annotations
 
@@ -17,21 +19,44 @@ REVISION = 1
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
 
 
-def fab(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int = 100, targets: int = 9, eot: int = 1) -> Tensor:
+def fab(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    steps: int = 100,
+    targets: int = 9,
+    eot: int = 1,
+) -> Tensor:
     """The smallest perturbation found, where it fits into the ball, else its projection.
 
-    Every step goes to the linearised boundary, pulled towards the clean image; beyond the boundary it backs off. Several tasks are
-    attacked together (the boundary of the task that stands firmest), then each alone.
+    Every step goes to the linearised boundary, pulled towards the clean image; beyond the boundary
+    it backs off. Several tasks are attacked together (the boundary of the task that stands
+    firmest), then each alone.
 
     Args:
         steps: steps for each wrong class.
         targets: wrong classes tried at most, likeliest first.
         eot: draws per gradient (arXiv 1802.00420).
     """
-    return fab_minimal(view, x, y, threat, streams, steps=steps, targets=targets, eot=eot).within(view, x, threat)
+    return fab_minimal(view, x, y, threat, streams, steps=steps, targets=targets, eot=eot).within(
+        view, x, threat
+    )
 
 
-def fab_minimal(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int, targets: int, eot: int) -> Minimal:
+def fab_minimal(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    steps: int,
+    targets: int,
+    eot: int,
+) -> Minimal:
     """`fab`, whatever the size of what it finds."""
     smallest = Smallest(view, x, y, threat)
     rows = smallest.open()
@@ -43,20 +68,40 @@ def fab_minimal(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Strea
         for aim in aims:
             towards = torch.cat((y, aim), 1)
             with view.only(rows):
-                search(view, x, towards, threat, replace(threat, tasks=tasks), rows, smallest, steps=steps, eot=eot)
+                search(
+                    view,
+                    x,
+                    towards,
+                    threat,
+                    replace(threat, tasks=tasks),
+                    rows,
+                    smallest,
+                    steps=steps,
+                    eot=eot,
+                )
     return smallest.found()
 
 
 def boundary(goal: Threat) -> Objective:
-    """The function that is positive exactly beyond the boundary: the least over tasks of z_aim - z_y (or the target's lead)."""
+    """The function that is positive exactly beyond the boundary: the least over tasks of z_aim -
+    z_y (or the target's lead).
+    """
 
-    def lead(logits: Sequence[Tensor], y: Tensor) -> Tensor:  # y carries the aimed-at classes in its right half
+    def lead(
+        logits: Sequence[Tensor], y: Tensor
+    ) -> Tensor:  # y carries the aimed-at classes in its right half
         half = y.shape[1] // 2
         leads = []
         for t in goal.tasks:
             label = y[:, t].clamp_min(0)
-            value = -margin(logits[t], label) if goal.targeted else margin_towards(logits[t], label, y[:, half + t])
-            leads.append(torch.where(y[:, t] >= 0, value, torch.inf))  # an unlabelled task stands nowhere in the way
+            value = (
+                -margin(logits[t], label)
+                if goal.targeted
+                else margin_towards(logits[t], label, y[:, half + t])
+            )
+            leads.append(
+                torch.where(y[:, t] >= 0, value, torch.inf)
+            )  # an unlabelled task stands nowhere in the way
         least = torch.stack(leads).amin(0)
         return torch.where(least.isinf(), torch.zeros_like(least), least)
 
@@ -64,9 +109,20 @@ def boundary(goal: Threat) -> Objective:
 
 
 def search(
-    view: View, x: Tensor, y: Tensor, threat: Threat, goal: Threat, rows: Tensor, smallest: Smallest, *, steps: int, eot: int
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    goal: Threat,
+    rows: Tensor,
+    smallest: Smallest,
+    *,
+    steps: int,
+    eot: int,
 ) -> None:
-    """Algorithm 1 towards the goal's tasks, in u: the perturbation over the proportion of its modality's radius, under one norm."""
+    """Algorithm 1 towards the goal's tasks, in u: the perturbation over the proportion of its
+    modality's radius, under one norm.
+    """
     lead = boundary(goal)
     x0, y, p = x[rows], y[rows], proportions(view, threat, x)
     low, high = box(x0, p)
@@ -82,22 +138,35 @@ def search(
         u = (1 - alpha) * (u + ETA * from_here) + alpha * (ETA * from_clean)
         u = torch.minimum(torch.maximum(u, low), high)
         at = (x0 + p * u).clamp(0, 1)
-        share, of_goal = (torch.stack(drawn).mean(0) for drawn in zip(*stands(view, at, y, threat, goal), strict=True))
+        share, of_goal = (
+            torch.stack(drawn).mean(0)
+            for drawn in zip(*stands(view, at, y, threat, goal), strict=True)
+        )
         smallest.offer(rows, at, share)
-        u = torch.where(of_goal[:, None] < 0.5 / len(goal.tasks), BETA * u, u)  # beyond the boundary: back towards the clean image
+        u = torch.where(
+            of_goal[:, None] < 0.5 / len(goal.tasks), BETA * u, u
+        )  # beyond the boundary: back towards the clean image
     smallest.last(rows, at)
 
 
-def stands(view: View, x: Tensor, y: Tensor, threat: Threat, goal: Threat) -> list[tuple[Tensor, Tensor]]:
+def stands(
+    view: View, x: Tensor, y: Tensor, threat: Threat, goal: Threat
+) -> list[tuple[Tensor, Tensor]]:
     """For each fresh draw the share still standing of all attacked tasks, and of the goal's."""
-    return [(standing(logits, y, threat), standing(logits, y, goal)) for logits in view.predictions(x)]
+    return [
+        (standing(logits, y, threat), standing(logits, y, goal)) for logits in view.predictions(x)
+    ]
 
 
-def project_onto_plane(u: Tensor, w: Tensor, offset: Tensor, low: Tensor, high: Tensor, norm: Norm) -> Tensor:
-    """The smallest step d with offset + w . (u + d) = 0 and low <= u + d <= high, (B, D); as far as the box goes where there is none.
+def project_onto_plane(
+    u: Tensor, w: Tensor, offset: Tensor, low: Tensor, high: Tensor, norm: Norm
+) -> Tensor:
+    """The smallest step d with offset + w . (u + d) = 0 and low <= u + d <= high, (B, D); as far as
+    the box goes where there is none.
 
-    Every coordinate can add at most |w| cap to w . d. Linf moves all by t until they meet their caps; L2 by t |w|: both are
-    sum of a min(t, s) = b, a concave, piecewise linear function of t whose kinks s are sorted.
+    Every coordinate can add at most |w| cap to w . d. Linf moves all by t until they meet their
+    caps; L2 by t |w|: both are sum of a min(t, s) = b, a concave, piecewise linear function of t
+    whose kinks s are sorted.
     """
     b = -(offset + (w * u).sum(1))
     direction = torch.sign(w) * torch.sign(b)[:, None]
@@ -116,7 +185,9 @@ def project_onto_plane(u: Tensor, w: Tensor, offset: Tensor, low: Tensor, high: 
     remaining = torch.where(k > 0, left.gather(1, before), slope.sum(1, keepdim=True))
     t = (b.abs()[:, None] - passed) / remaining.clamp_min(1e-30)
     t = torch.where((k < size.shape[1]) & (remaining > 0), t, torch.inf)
-    moved = torch.minimum(t * torch.where(size > 0, pace, 0.0), cap).nan_to_num()  # inf x 0: where the function is flat
+    moved = torch.minimum(
+        t * torch.where(size > 0, pace, 0.0), cap
+    ).nan_to_num()  # inf x 0: where the function is flat
     return direction * moved
 
 

@@ -16,7 +16,9 @@ REVISION = 1
 
 @dataclass(frozen=True)
 class Ray:
-    """The gradients (B, D) that one step follows, however long it is: they serve every radius of a sweep."""
+    """The gradients (B, D) that one step follows, however long it is: they serve every radius of a
+    sweep.
+    """
 
     gradient: Tensor
 
@@ -34,7 +36,16 @@ class Ray:
         return Ray(torch.cat([part.gradient for part in parts]).to(like))
 
 
-def fgsm(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, loss: str = "ce", eot: int = 1) -> Tensor:
+def fgsm(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    loss: str = "ce",
+    eot: int = 1,
+) -> Tensor:
     """One step of the full radius: x + eps sign(grad) for Linf, x + eps grad / |grad| for L2.
 
     Args:
@@ -44,6 +55,8 @@ def fgsm(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, 
     return fgsm_ray(view, x, y, threat, streams, loss=loss, eot=eot).within(view, x, threat)
 
 
-def fgsm_ray(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, loss: str, eot: int) -> Ray:
+def fgsm_ray(
+    view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, loss: str, eot: int
+) -> Ray:
     """What `fgsm` steps along; it asks the threat model for its tasks alone."""
     return Ray(view.gradient(x, y, threat, loss=loss, eot=eot).direction)

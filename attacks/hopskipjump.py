@@ -1,4 +1,6 @@
-"""HopSkipJump, which sees decisions only (Chen et al., arXiv 1904.02144): ART computes it on "every attacked task is wrong"."""
+"""HopSkipJump, which sees decisions only (Chen et al., arXiv 1904.02144): ART computes it on "every
+attacked task is wrong".
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ REVISION = 1
 
 
 class Decision(nn.Module):
-    """(B, D) in u, the perturbed sample over the proportions of the radii -> two logits: still standing, broken."""
+    """(B, D) in u, the perturbed sample over the proportions of the radii -> two logits: still
+    standing, broken.
+    """
 
     def __init__(self, view: View, x0: Tensor, y: Tensor, threat: Threat, eot: int) -> None:
         super().__init__()
@@ -24,12 +28,16 @@ class Decision(nn.Module):
         self.p = proportions(view, threat, x0)
 
     def place(self, image: Tensor) -> Tensor:
-        """The image of ART, (B, D), as a sample: the perturbation shrunk by each modality's proportion."""
+        """The image of ART, (B, D), as a sample: the perturbation shrunk by each modality's
+        proportion.
+        """
         return (self.x0 + self.p * (image - self.x0)).clamp(0, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         x, y = self.place(image.to(self.x0)), self.y.expand(len(image), -1)
-        share = torch.stack([standing(self.view.logits(x), y, self.threat) for _ in range(self.eot)]).mean(0)
+        share = torch.stack(
+            [standing(self.view.logits(x), y, self.threat) for _ in range(self.eot)]
+        ).mean(0)
         broken = (share * len(self.threat.tasks) < 0.5).to(x)
         return torch.stack((1 - broken, broken), 1)
 
@@ -51,7 +59,8 @@ def hopskipjump(
     Args:
         steps: iterations.
         evaluations: queries of one gradient estimate at most.
-        initial: queries of the first gradient estimate, and random images tried for a first adversarial.
+        initial: queries of the first gradient estimate, and random images tried for a first
+            adversarial.
         eot: draws per decision; more than half of them must be broken.
     """
     given = {"steps": steps, "evaluations": evaluations, "initial": initial, "eot": eot}
@@ -59,18 +68,34 @@ def hopskipjump(
 
 
 def hopskipjump_minimal(
-    view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int, evaluations: int, initial: int, eot: int
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    steps: int,
+    evaluations: int,
+    initial: int,
+    eot: int,
 ) -> Minimal:
-    """`hopskipjump`, whatever the size of what it finds; one sample at a time, each with its own random numbers."""
+    """`hopskipjump`, whatever the size of what it finds; one sample at a time, each with its own
+    random numbers.
+    """
     if initial > evaluations:
-        raise RefusedError(f"initial queries ({initial}) must not exceed the evaluations of one estimate ({evaluations})")
+        raise RefusedError(
+            f"initial queries ({initial}) must not exceed the evaluations of one estimate"
+            f" ({evaluations})"
+        )
     smallest = Smallest(view, x, y, threat)
     if max(threat.radii) == 0:
         return smallest.found()
     for i in smallest.size[-1].nonzero().squeeze(1).tolist():
         row = torch.tensor([i], device=x.device)
         with view.only(row):
-            found = boundary_point(view, x[row], y[row], threat, streams.take(row), steps, evaluations, initial, eot)
+            found = boundary_point(
+                view, x[row], y[row], threat, streams.take(row), steps, evaluations, initial, eot
+            )
             if found is None:
                 continue
             smallest.offer(row, found, view.standing(found, y[row], threat))
@@ -79,9 +104,19 @@ def hopskipjump_minimal(
 
 
 def boundary_point(
-    view: View, x: Tensor, y: Tensor, threat: Threat, stream: Streams, steps: int, evaluations: int, initial: int, eot: int
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    stream: Streams,
+    steps: int,
+    evaluations: int,
+    initial: int,
+    eot: int,
 ) -> Tensor | None:
-    """Where ART ends from a random adversarial of one sample x (1, D), or None where there is none to start from."""
+    """Where ART ends from a random adversarial of one sample x (1, D), or None where there is none
+    to start from.
+    """
     evasion, model = load(), Decision(view, x, y, threat, eot).eval()
     start = first_adversarial(model, stream, initial)
     if start is None:
@@ -95,12 +130,16 @@ def boundary_point(
             init_eval=initial,
             verbose=False,
         )
-        image = attack.generate(x.cpu().numpy(), y=np.zeros(1, dtype=np.int64), x_adv_init=start.cpu().numpy())
+        image = attack.generate(
+            x.cpu().numpy(), y=np.zeros(1, dtype=np.int64), x_adv_init=start.cpu().numpy()
+        )
     return model.place(torch.from_numpy(image).to(x))
 
 
 def first_adversarial(model: Decision, stream: Streams, tries: int) -> Tensor | None:
-    """A random image that is broken, (1, D), or None: ART would draw it from a generator that cannot be seeded."""
+    """A random image that is broken, (1, D), or None: ART would draw it from a generator that
+    cannot be seeded.
+    """
     for _ in range(tries):
         image = stream.uniform(model.view.dim).to(model.x0)
         with torch.no_grad():

@@ -1,4 +1,6 @@
-"""Losses an attacker ascends: (logits (B, C), labels (B,)) -> (B,), larger = more wrong, two classes or more."""
+"""Losses an attacker ascends: (logits (B, C), labels (B,)) -> (B,), larger = more wrong, two
+classes or more.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def ce(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """max_{j != y} z_j - z_y: positive exactly when the prediction is wrong (arXiv 1608.04644, f_6 without its clipping)."""
+    """max_{j != y} z_j - z_y: positive exactly when the prediction is wrong (arXiv 1608.04644, f_6
+    without its clipping).
+    """
     own = logits.gather(1, y[:, None]).squeeze(1)
     others = logits.scatter(1, y[:, None], -torch.inf)
     return others.amax(1) - own
@@ -40,11 +44,15 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def dlr_towards(logits: Tensor, y: Tensor, other: Tensor) -> Tensor:
-    """(z_other - z_y) / (z_(1) - (z_(3) + z_(4)) / 2), the targeted DLR (arXiv 2003.01690, eq. 7); the margin for fewer than 4 classes."""
+    """(z_other - z_y) / (z_(1) - (z_(3) + z_(4)) / 2), the targeted DLR (arXiv 2003.01690, eq. 7);
+    the margin for fewer than 4 classes.
+    """
     if effective(DLR_TARGETED, logits.shape[1]) == "margin":
         return margin(logits, y)
     top = logits.topk(4, 1).values
-    return margin_towards(logits, y, other) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + SMALLEST_GAP)
+    return margin_towards(logits, y, other) / (
+        top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + SMALLEST_GAP
+    )
 
 
 def margin_towards(logits: Tensor, y: Tensor, other: Tensor) -> Tensor:
@@ -56,10 +64,16 @@ LOSSES: dict[str, Loss] = {"ce": ce, "margin": margin, "dlr": dlr}
 
 
 def effective(loss: str, n_classes: int) -> str:
-    """The loss that a task of `n_classes` really gets: DLR does not exist on two classes, targeted DLR not on three."""
+    """The loss that a task of `n_classes` really gets: DLR does not exist on two classes, targeted
+    DLR not on three.
+    """
     return "margin" if n_classes < FEWEST_CLASSES.get(loss, 0) else loss
 
 
 def over_tasks(losses: Sequence[Tensor], y: Tensor, tasks: Sequence[int]) -> Tensor:
-    """Sum of per-task losses (B,), one an attacked task; a task without a label (-1) adds nothing."""
-    return torch.stack([torch.where(y[:, t] >= 0, loss, 0.0) for loss, t in zip(losses, tasks, strict=True)]).sum(0)
+    """Sum of per-task losses (B,), one an attacked task; a task without a label (-1) adds
+    nothing.
+    """
+    return torch.stack(
+        [torch.where(y[:, t] >= 0, loss, 0.0) for loss, t in zip(losses, tasks, strict=True)]
+    ).sum(0)

@@ -25,5 +25,19 @@ def mim(
     eot: int = 1,
     keep: str = "best",
 ) -> Tensor:
-    """BIM along g <- decay g + grad / |grad|_1, the norm over all modalities; `decay` is the paper's mu, the rest as in `pgd`."""
-    return ascend(view, x, x, y, threat, steps=steps, step_size=step_size, loss=loss, eot=eot, keep=keep, momentum=decay)
+    """BIM along g <- decay g + grad / |grad|_1, the norm over all modalities; `decay` is the
+    paper's mu, the rest as in `pgd`.
+    """
+    return ascend(
+        view,
+        x,
+        x,
+        y,
+        threat,
+        steps=steps,
+        step_size=step_size,
+        loss=loss,
+        eot=eot,
+        keep=keep,
+        momentum=decay,
+    )

@@ -1,4 +1,6 @@
-"""What attacks that seek the smallest perturbation share: coordinates scaled by the threat model, and a record of the smallest found."""
+"""What attacks that seek the smallest perturbation share: coordinates scaled by the threat model,
+and a record of the smallest found.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,17 @@ REVISION = 1
 class Minimal:
     """The smallest perturbations found: row k - 1 breaks at least k of the attacked tasks.
 
-    `x` (T, B, D), `size` (T, B): the perturbation's size by `scaled_size`, inf where none was found (x is then the last try).
+    `x` (T, B, D), `size` (T, B): the perturbation's size by `scaled_size`, inf where none was found
+    (x is then the last try).
     """
 
     x: Tensor
     size: Tensor
 
     def within(self, view: View, x0: Tensor, threat: Threat) -> Tensor:
-        """(B, D) inside the ball: the candidate that breaks most tasks in it, else the one for a single task, projected."""
+        """(B, D) inside the ball: the candidate that breaks most tasks in it, else the one for a
+        single task, projected.
+        """
         radius = max(threat.radii)
         chosen = self.x[0].clone()
         for x, size in zip(self.x, self.size, strict=True):
@@ -39,25 +44,38 @@ class Minimal:
     @staticmethod
     def join(parts: Sequence[Minimal], like: Tensor) -> Minimal:
         """A batch of samples again, where `like` is."""
-        return Minimal(torch.cat([part.x for part in parts], 1).to(like), torch.cat([part.size for part in parts], 1).to(like))
+        return Minimal(
+            torch.cat([part.x for part in parts], 1).to(like),
+            torch.cat([part.size for part in parts], 1).to(like),
+        )
 
 
 def proportions(view: View, threat: Threat, like: Tensor) -> Tensor:
-    """(D,): each coordinate's radius over the largest radius, so that one number says how large a perturbation is."""
+    """(D,): each coordinate's radius over the largest radius, so that one number says how large a
+    perturbation is.
+    """
     return view.radius(threat, like) / max(max(threat.radii), torch.finfo(like.dtype).tiny)
 
 
 def box(x0: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """Bounds of u, the perturbation over the proportions p, that keep x0 + p u in [0, 1]; 0 where nothing may move."""
+    """Bounds of u, the perturbation over the proportions p, that keep x0 + p u in [0, 1]; 0 where
+    nothing may move.
+    """
     scale = p.clamp_min(1e-30)
     return torch.where(p > 0, -x0 / scale, 0.0), torch.where(p > 0, (1 - x0) / scale, 0.0)
 
 
 def scaled_size(view: View, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
-    """(B,): the largest radius at which x is inside the threat model's ball, the radii keeping their proportions."""
+    """(B,): the largest radius at which x is inside the threat model's ball, the radii keeping
+    their proportions.
+    """
     largest = max(threat.radii)
     parts = [
-        distance * (largest / r) for distance, r in zip(view.distances(x, x0, threat.norm).unbind(1), threat.radii, strict=True) if r > 0
+        distance * (largest / r)
+        for distance, r in zip(
+            view.distances(x, x0, threat.norm).unbind(1), threat.radii, strict=True
+        )
+        if r > 0
     ]
     return torch.stack(parts).amax(0) if parts else x.new_zeros(len(x))
 
@@ -65,7 +83,8 @@ def scaled_size(view: View, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
 class Smallest:
     """Keeps, for k = 1 ... T, the smallest perturbation offered that breaks at least k tasks.
 
-    A random victim's task counts as broken when it is wrong in more than half of the draws of the offer.
+    A random victim's task counts as broken when it is wrong in more than half of the draws of the
+    offer.
     """
 
     def __init__(self, view: View, x0: Tensor, y: Tensor, threat: Threat) -> None:
@@ -76,12 +95,16 @@ class Smallest:
         self.offer(torch.arange(len(x0), device=x0.device), x0, view.standing(x0, y, threat))
 
     def open(self) -> Tensor:
-        """Rows of the samples that are not wrong already; all of them where the batch must stay together."""
+        """Rows of the samples that are not wrong already; all of them where the batch must stay
+        together.
+        """
         left = self.size[-1] > 0
         return (left | left.any() if self.view.whole else left).nonzero().squeeze(1)
 
     def offer(self, rows: Tensor, x: Tensor, share: Tensor) -> Tensor:
-        """Offers x (len(rows), D) with the `share` still standing; returns which of them break every task."""
+        """Offers x (len(rows), D) with the `share` still standing; returns which of them break
+        every task.
+        """
         size = scaled_size(self.view, x, self.x0[rows], self.threat)
         for k in range(1, self.n_tasks + 1):
             hit = (share * self.n_tasks < self.n_tasks - k + 0.5) & (size < self.size[k - 1, rows])
@@ -89,7 +112,9 @@ class Smallest:
         return share * self.n_tasks < 0.5
 
     def last(self, rows: Tensor, x: Tensor) -> None:
-        """Notes the last try of samples for which nothing has been found: projected, it may still break them."""
+        """Notes the last try of samples for which nothing has been found: projected, it may still
+        break them.
+        """
         unfound = self.size[0, rows].isinf()
         self.x[0, rows[unfound]] = x[unfound]
 

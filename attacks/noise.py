@@ -11,5 +11,7 @@ REVISION = 1
 
 
 def noise(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams) -> Tensor:
-    """One point drawn uniformly from the ball around each sample; looks at neither the victim nor the labels."""
+    """One point drawn uniformly from the ball around each sample; looks at neither the victim nor
+    the labels.
+    """
     return view.random_point(x, threat, streams)

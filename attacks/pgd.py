@@ -30,19 +30,33 @@ def pgd(
 
     Args:
         steps: gradient steps.
-        step_size: length of a step as a share of each modality's radius; by `complete` 2.5 / steps, as in the paper's CIFAR-10 code.
+        step_size: length of a step as a share of each modality's radius; by `complete` 2.5 / steps,
+            as in the paper's CIFAR-10 code.
         random_start: start from a uniform point of the ball.
-        restarts: independent runs; each sample keeps the candidate with the lowest share standing over the view's draws.
+        restarts: independent runs; each sample keeps the candidate with the lowest share standing
+            over the view's draws.
         loss: "ce", "margin" or "dlr".
         eot: draws per gradient (arXiv 1802.00420).
-        keep: "best" ascends, against a deterministic victim, the loss of the tasks still standing, keeps the iterate with the
-            fewest of them and stops a sample once none is; "last" ascends the sum over all tasks and returns the last iterate
-            whatever it does, as the first implementations did.
+        keep: "best" ascends, against a deterministic victim, the loss of the tasks still standing,
+            keeps the iterate with the fewest of them and stops a sample once none is; "last"
+            ascends the sum over all tasks and returns the last iterate whatever it does, as the
+            first implementations did.
     """
 
     def one_run(rows: Tensor) -> Tensor:
         start = view.random_point(x[rows], threat, streams.take(rows)) if random_start else x[rows]
-        return ascend(view, start, x[rows], y[rows], threat, steps=steps, step_size=step_size, loss=loss, eot=eot, keep=keep)
+        return ascend(
+            view,
+            start,
+            x[rows],
+            y[rows],
+            threat,
+            steps=steps,
+            step_size=step_size,
+            loss=loss,
+            eot=eot,
+            keep=keep,
+        )
 
     if restarts == 1:
         return one_run(torch.arange(len(x)))
@@ -58,9 +72,11 @@ def pgd(
 
 
 class Contest:
-    """Candidates of several attacks or restarts: each sample keeps the one with the lowest share standing over the view's draws.
+    """Candidates of several attacks or restarts: each sample keeps the one with the lowest share
+    standing over the view's draws.
 
-    For a random victim that is a mean over fresh draws, never "wrong once, so done". Ties go to the earlier candidate.
+    For a random victim that is a mean over fresh draws, never "wrong once, so done". Ties go to the
+    earlier candidate.
     """
 
     def __init__(self, view: View, x: Tensor, y: Tensor, threat: Threat) -> None:
@@ -68,7 +84,9 @@ class Contest:
         self.best, self.lowest = x.clone(), x.new_full((len(x),), torch.inf)
 
     def open(self) -> Tensor:
-        """Rows of the samples on which something still stands; all of them where the batch must stay together."""
+        """Rows of the samples on which something still stands; all of them where the batch must
+        stay together.
+        """
         stands = self.lowest > 0
         return (stands | stands.any() if self.view.whole else stands).nonzero().squeeze(1).cpu()
 
@@ -95,7 +113,8 @@ def ascend(
     keep: str,
     momentum: float = 0.0,
 ) -> Tensor:
-    """Projected steps from x. The batch shrinks as samples fall, unless the victim is random, whose noisy iterates are not compared.
+    """Projected steps from x. The batch shrinks as samples fall, unless the victim is random, whose
+    noisy iterates are not compared.
 
     `momentum` mu replaces the gradient by g <- mu g + grad / |grad|_1 (arXiv 1710.06081, eq. 6).
     """
@@ -107,7 +126,9 @@ def ascend(
     view.trace(losses)
 
     def record(x: Tensor, share: Tensor) -> None:
-        """Later iterates win ties: their loss is usually higher. A sample that fell keeps what felled it."""
+        """Later iterates win ties: their loss is usually higher. A sample that fell keeps what
+        felled it.
+        """
         improved = (share <= fewest[alive]) & (fewest[alive] > 0)
         best[alive[improved]], fewest[alive[improved]] = x[improved], share[improved]
 
@@ -116,14 +137,18 @@ def ascend(
         losses[i, alive] = gradient.loss
         direction = gradient.direction
         if momentum:
-            direction = gathered = momentum * gathered + direction / direction.abs().mean(1, keepdim=True).clamp_min(1e-30)
+            direction = gathered = momentum * gathered + direction / direction.abs().mean(
+                1, keepdim=True
+            ).clamp_min(1e-30)
         if compare:
             record(x, gradient.standing)
             stands = gradient.standing > 0
             if not stands.any():
                 return best
             if not stands.all() and not view.random:
-                alive, x, x0, y, direction, gathered = (kept[stands] for kept in (alive, x, x0, y, direction, gathered))
+                alive, x, x0, y, direction, gathered = (
+                    kept[stands] for kept in (alive, x, x0, y, direction, gathered)
+                )
         x = view.project(x + step_size * view.steepest(direction, threat), x0, threat)
     if not compare:
         return x

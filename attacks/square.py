@@ -1,4 +1,6 @@
-"""Square Attack: random search with square patches, scores only (Andriushchenko et al., arXiv 1912.00049, algorithms 1 to 3)."""
+"""Square Attack: random search with square patches, scores only (Andriushchenko et al., arXiv
+1912.00049, algorithms 1 to 3).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,20 @@ from robustbench_med.attacks.view import Segment, Threat, View, named, standing
 
 REVISION = 1
 AHEAD = 16
-"""Candidates scored at once while fewer samples than that are left: a small batch costs little more than one sample."""
-SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: where the patch's area halves
+"""Candidates scored at once while fewer samples than that are left: a small batch costs little more
+than one sample.
+"""
+SCHEDULE = (
+    10,
+    50,
+    200,
+    500,
+    1000,
+    2000,
+    4000,
+    6000,
+    8000,
+)  # of 10,000 queries: where the patch's area halves
 
 
 def square(
@@ -31,14 +45,17 @@ def square(
 ) -> Tensor:
     """Patches of one modality's own image plane, one a query, kept where the loss rises.
 
-    Every query draws a modality among those with a radius, and a patch in it. Against a random victim the incumbent is scored again
-    beside each candidate, so that a lucky draw does not stay on the throne; both cost queries.
+    Every query draws a modality among those with a radius, and a patch in it. Against a random
+    victim the incumbent is scored again beside each candidate, so that a lucky draw does not stay
+    on the throne; both cost queries.
 
-    Against a deterministic victim, few samples are asked several queries ahead at once, as if none of them succeeded; what comes after the
-    first success is thrown away and asked again. The result is that of one query after another; passes are counted as they are made.
+    Against a deterministic victim, few samples are asked several queries ahead at once, as if none
+    of them succeeded; what comes after the first success is thrown away and asked again. The result
+    is that of one query after another; passes are counted as they are made.
 
     Args:
-        queries: forward passes a sample at most, draws of one score not counted apart (the paper uses 10,000, AutoAttack 5,000).
+        queries: forward passes a sample at most, draws of one score not counted apart (the paper
+            uses 10,000, AutoAttack 5,000).
         p: share of the image's area that the first patches cover.
         loss: "margin", "ce" or "dlr".
         eot: draws per score.
@@ -54,18 +71,24 @@ def square(
     while rows := open_rows(query, share, queries, random):
         ahead = 1 if random else max(AHEAD // len(rows), 1)
         candidates = []
-        after: dict[int, list[Tensor]] = {}  # of every row, the generator's state behind each of its candidates
+        after: dict[
+            int, list[Tensor]
+        ] = {}  # of every row, the generator's state behind each of its candidates
         for row in rows:
             generator, after[row] = streams.generators[row], []
             for k in range(min(ahead, queries - query[row])):
-                area = p * 0.5 ** sum((query[row] + k) / queries * 10_000 > knot for knot in SCHEDULE)
+                area = p * 0.5 ** sum(
+                    (query[row] + k) / queries * 10_000 > knot for knot in SCHEDULE
+                )
                 segment, radius = segments[int(Streams([generator]).integers(0, [len(segments)]))]
                 part = slice(segment.start, segment.stop)
                 moved = best[row].clone()
                 moved[part] = patch(moved[part], x[row, part], segment, radius, area, generator)
                 candidates.append(moved)
                 after[row].append(generator.get_state())
-        tried = torch.tensor([row for row, states in after.items() for _ in states], device=x.device)
+        tried = torch.tensor(
+            [row for row, states in after.items() for _ in states], device=x.device
+        )
         candidate = view.project(torch.stack(candidates), x[tried], threat)
         now, stands = score(view, candidate, y[tried], threat, loss, eot)
         if random:
@@ -79,49 +102,80 @@ def square(
             taken = asked.index(True) if True in asked else len(states) - 1
             if asked[taken]:
                 kept.append(first + taken)
-            streams.generators[row].set_state(states[taken])  # what was tried beyond a success was tried on a point that is no more
+            streams.generators[row].set_state(
+                states[taken]
+            )  # what was tried beyond a success was tried on a point that is no more
             query[row] += (taken + 1) * (2 if random else 1)
             first += len(states)
         moved_rows = tried[kept]
-        best[moved_rows], value[moved_rows], share[moved_rows] = candidate[kept], now[kept], stands[kept]
+        best[moved_rows], value[moved_rows], share[moved_rows] = (
+            candidate[kept],
+            now[kept],
+            stands[kept],
+        )
     return best
 
 
 def open_rows(query: Sequence[int], share: Tensor, queries: int, random: bool) -> list[int]:
-    """Rows with queries left; against a deterministic victim only those on which something stands."""
-    return [row for row, (asked, left) in enumerate(zip(query, share.tolist(), strict=True)) if asked < queries and (random or left > 0)]
+    """Rows with queries left; against a deterministic victim only those on which something
+    stands.
+    """
+    return [
+        row
+        for row, (asked, left) in enumerate(zip(query, share.tolist(), strict=True))
+        if asked < queries and (random or left > 0)
+    ]
 
 
 @torch.no_grad()
-def score(view: View, x: Tensor, y: Tensor, threat: Threat, loss: str, eot: int) -> tuple[Tensor, Tensor]:
+def score(
+    view: View, x: Tensor, y: Tensor, threat: Threat, loss: str, eot: int
+) -> tuple[Tensor, Tensor]:
     """Loss (B,) and share still standing (B,), means over `eot` draws."""
     objective = named(loss, threat)
     logits = [view.logits(x) for _ in range(eot)]
-    return torch.stack([objective(z, y) for z in logits]).mean(0), torch.stack([standing(z, y, threat) for z in logits]).mean(0)
+    return torch.stack([objective(z, y) for z in logits]).mean(0), torch.stack(
+        [standing(z, y, threat) for z in logits]
+    ).mean(0)
 
 
 def stripes(view: View, x: Tensor, threat: Threat, streams: Streams) -> Tensor:
-    """The start for Linf: every column of every channel moved by the radius up or down; for L2 a tiling of bumps of either sign."""
+    """The start for Linf: every column of every channel moved by the radius up or down; for L2 a
+    tiling of bumps of either sign.
+    """
     start = x.clone()
     for s, r in zip(view.segments, threat.radii, strict=True):
         if r == 0:
             continue
         c, h, w = s.shape
         if threat.norm == "Linf":
-            sign = (2 * streams.integers(0, [2] * (c * w)) - 1).view(-1, c, 1, w).expand(-1, c, h, w)
+            sign = (
+                (2 * streams.integers(0, [2] * (c * w)) - 1).view(-1, c, 1, w).expand(-1, c, h, w)
+            )
             delta = r * sign.flatten(1)
         else:
             side = max(min(h, w) // 5, 1)
             tall, wide = math.ceil(h / side), math.ceil(w / side)
-            sign = (2 * streams.integers(0, [2] * (c * tall * wide)) - 1).view(-1, c, tall, 1, wide, 1)
-            tiles = (sign * bump(side, side).view(1, 1, 1, side, 1, side)).reshape(len(x), c, tall * side, wide * side)[..., :h, :w]
+            sign = (2 * streams.integers(0, [2] * (c * tall * wide)) - 1).view(
+                -1, c, tall, 1, wide, 1
+            )
+            tiles = (sign * bump(side, side).view(1, 1, 1, side, 1, side)).reshape(
+                len(x), c, tall * side, wide * side
+            )[..., :h, :w]
             delta = tiles.flatten(1)
             delta = r * delta / delta.norm(dim=1, keepdim=True)
         start[:, s.start : s.stop] += delta.to(x)
     return view.project(start, x, threat)
 
 
-def patch_linf(now: Tensor, clean: Tensor, segment: Segment, radius: float, area: float, generator: torch.Generator) -> Tensor:
+def patch_linf(
+    now: Tensor,
+    clean: Tensor,
+    segment: Segment,
+    radius: float,
+    area: float,
+    generator: torch.Generator,
+) -> Tensor:
     """Algorithm 2: one square at clean + radius or clean - radius, a sign for each channel."""
     c, h, w = segment.shape
     side = min(max(round(math.sqrt(area * h * w)), 1), min(h, w) - 1 or 1)
@@ -133,13 +187,24 @@ def patch_linf(now: Tensor, clean: Tensor, segment: Segment, radius: float, area
     return image.flatten()
 
 
-def patch_l2(now: Tensor, clean: Tensor, segment: Segment, radius: float, area: float, generator: torch.Generator) -> Tensor:
-    """Algorithm 3: the mass of two windows, and what the ball has left, is moved into a bump in the first of them."""
+def patch_l2(
+    now: Tensor,
+    clean: Tensor,
+    segment: Segment,
+    radius: float,
+    area: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Algorithm 3: the mass of two windows, and what the ball has left, is moved into a bump in the
+    first of them.
+    """
     c, h, w = segment.shape
     side = min(max(round(math.sqrt(area * h * w)), 3), min(h, w) - 1)
     side += side % 2 == 0
     side = min(side, h, w)
-    first, second = ((draw(h - side + 1, generator), draw(w - side + 1, generator)) for _ in range(2))
+    first, second = (
+        (draw(h - side + 1, generator), draw(w - side + 1, generator)) for _ in range(2)
+    )
     delta = (now - clean).view(c, h, w).clone()
     one, two = ((slice(None), slice(r, r + side), slice(k, k + side)) for r, k in (first, second))
     union = torch.zeros(h, w, dtype=torch.bool, device=now.device)
@@ -156,13 +221,17 @@ def patch_l2(now: Tensor, clean: Tensor, segment: Segment, radius: float, area: 
 
 
 def bump(height: int, width: int, *, transposed: bool = False) -> Tensor:
-    """The paper's eta (eq. 2): growing rectangles of weight 1 / k^2, one half positive and one negative, of L2 norm 1."""
+    """The paper's eta (eq. 2): growing rectangles of weight 1 / k^2, one half positive and one
+    negative, of L2 norm 1.
+    """
     eta = torch.zeros(height, width)
     for part, sign in ((slice(0, height // 2), 1.0), (slice(height // 2, height), -1.0)):
         block = torch.zeros_like(eta[part])
         row, column = block.shape[0] // 2, block.shape[1] // 2
         for k in range(max(row, column) + 1):
-            block[max(row - k, 0) : row + k + 1, max(column - k, 0) : column + k + 1] += 1 / (k + 1) ** 2
+            block[max(row - k, 0) : row + k + 1, max(column - k, 0) : column + k + 1] += (
+                1 / (k + 1) ** 2
+            )
         eta[part] = sign * block
     eta = eta / eta.norm().clamp_min(1e-10)
     return eta.T if transposed else eta

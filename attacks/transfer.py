@@ -1,4 +1,6 @@
-"""Transfer: adversarials made on other victims (Papernot et al., arXiv 1605.07277), the control for masked gradients."""
+"""Transfer: adversarials made on other victims (Papernot et al., arXiv 1605.07277), the control for
+masked gradients.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,12 @@ def transfer(
     loss: str = "margin",
     eot: int = 1,
 ) -> Tensor:
-    """PGD on each source until its last step; each sample keeps the candidate that does best against the victim itself.
+    """PGD on each source until its last step; each sample keeps the candidate that does best
+    against the victim itself.
 
     Args:
-        sources: views of the victims that adversarials are made on; they have the tasks and shapes of this one.
+        sources: views of the victims that adversarials are made on; they have the tasks and shapes
+            of this one.
         steps, step_size, loss, eot: of PGD, which goes on past the source's boundary.
     """
     if not sources:
@@ -44,7 +48,16 @@ def transfer(
             rows = torch.arange(len(x))
         with source.only(rows):
             candidate = pgd(
-                source, x[rows], y[rows], threat, streams.take(rows), steps=steps, step_size=step_size, loss=loss, eot=eot, keep="last"
+                source,
+                x[rows],
+                y[rows],
+                threat,
+                streams.take(rows),
+                steps=steps,
+                step_size=step_size,
+                loss=loss,
+                eot=eot,
+                keep="last",
             )
         view.passes.forward += source.passes.forward
         view.passes.backward += source.passes.backward

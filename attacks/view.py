@@ -1,7 +1,8 @@
-"""The flat view: one tensor (B, D) in front of a victim of several modalities and tasks, and the threat model on it.
+"""The flat view: one tensor (B, D) in front of a victim of several modalities and tasks, and the
+threat model on it.
 
-This is the only place in the package that knows a sample has several parts. Attacks see one flat tensor, a step or a
-projection on it, and a loss.
+This is the only place in the package that knows a sample has several parts. Attacks see one flat
+tensor, a step or a projection on it, and a loss.
 """
 
 from __future__ import annotations
@@ -34,9 +35,12 @@ class Threat:
 
     Args:
         norm: "Linf" or "L2"; L2 is one ball per modality.
-        radii: radius of each modality, for pixels in [0, 1]; a modality of radius 0 is trusted and comes back bit-identical.
-        tasks: indices of the tasks whose predictions the attacker wants wrong; their losses are summed.
-        targeted: the labels given to an attack are classes it wants predicted, not classes it wants to avoid.
+        radii: radius of each modality, for pixels in [0, 1]; a modality of radius 0 is trusted and
+            comes back bit-identical.
+        tasks: indices of the tasks whose predictions the attacker wants wrong; their losses are
+            summed.
+        targeted: the labels given to an attack are classes it wants predicted, not classes it wants
+            to avoid.
     """
 
     norm: Norm
@@ -66,19 +70,30 @@ class View:
     """A victim seen through one flat tensor x (B, D) in [0, 1].
 
     Args:
-        victim: `forward(*modalities) -> tuple of logits`, in evaluation mode, parameters without gradients.
+        victim: `forward(*modalities) -> tuple of logits`, in evaluation mode, parameters without
+            gradients.
         shapes: (C, H, W) of each modality.
         draws: forward passes per prediction, K: 1 for a deterministic victim.
-        batch_draws: draws of one EOT gradient that share a batch. 1 keeps memory flat; more is faster on a GPU, and right only for
-            victims whose noise is drawn for each sample, not once a batch.
+        batch_draws: draws of one EOT gradient that share a batch. 1 keeps memory flat; more is
+            faster on a GPU, and right only for victims whose noise is drawn for each sample, not
+            once a batch.
     """
 
-    def __init__(self, victim: nn.Module, shapes: Sequence[tuple[int, int, int]], *, draws: int = 1, batch_draws: int = 1) -> None:
+    def __init__(
+        self,
+        victim: nn.Module,
+        shapes: Sequence[tuple[int, int, int]],
+        *,
+        draws: int = 1,
+        batch_draws: int = 1,
+    ) -> None:
         self.victim = victim
         self.draws = draws
         self.batch_draws = batch_draws
         self.own: Draws | None = None
-        """The seeds of a random victim's own numbers; None for a deterministic one, and where global generators are left as they are."""
+        """The seeds of a random victim's own numbers; None for a deterministic one, and where
+        global generators are left as they are.
+        """
         self.passes = Passes()
         self.nonfinite_gradients = 0
         self.losses: Tensor | None = None
@@ -94,7 +109,7 @@ class View:
         """Classes of each task."""
         return tuple(self.victim.class_counts)  # type: ignore[arg-type]
 
-    # --- packing ---------------------------------------------------------------------------------------------------------
+    # --- packing ----------------------------------------------------------------------------------
 
     def pack(self, modalities: Sequence[Tensor]) -> Tensor:
         """M tensors (B, C_m, H_m, W_m) -> (B, D)."""
@@ -104,26 +119,36 @@ class View:
         """(B, D) -> M contiguous tensors (B, C_m, H_m, W_m)."""
         return [x[:, s.start : s.stop].contiguous().unflatten(1, s.shape) for s in self.segments]
 
-    # --- the victim ------------------------------------------------------------------------------------------------------
+    # --- the victim -------------------------------------------------------------------------------
 
     def logits(self, x: Tensor) -> tuple[Tensor, ...]:
         """One forward pass: a (B, classes) tensor per task."""
         self.passes.forward += len(x)
         modalities = self.unpack(x)
-        return tuple(self.victim(*modalities)) if self.own is None else self.own.run(self.victim, modalities)
+        return (
+            tuple(self.victim(*modalities))
+            if self.own is None
+            else self.own.run(self.victim, modalities)
+        )
 
     @property
     def random(self) -> bool:
-        """Whether two passes may differ: a lucky draw is then no success, and no sample leaves the batch by itself."""
+        """Whether two passes may differ: a lucky draw is then no success, and no sample leaves the
+        batch by itself.
+        """
         return self.draws > 1 or self.own is not None
 
     @property
     def whole(self) -> bool:
-        """Whether the batch must stay together to the end: the victim draws for it as a whole, or its samples look at each other."""
+        """Whether the batch must stay together to the end: the victim draws for it as a whole, or
+        its samples look at each other.
+        """
         return self.own is not None and self.own.whole
 
     def only(self, rows: Tensor) -> contextlib.AbstractContextManager[None]:
-        """Inside, passes are over these rows of the batch alone: a victim that draws for each sample has to know whose numbers."""
+        """Inside, passes are over these rows of the batch alone: a victim that draws for each
+        sample has to know whose numbers.
+        """
         return contextlib.nullcontext() if self.own is None else self.own.only(rows)
 
     @torch.no_grad()
@@ -133,7 +158,9 @@ class View:
             yield self.logits(x)
 
     def standing(self, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        """Share of fresh draws and attacked, labelled tasks on which the attacker fails, (B,). y (B, T), -1 = not labelled."""
+        """Share of fresh draws and attacked, labelled tasks on which the attacker fails, (B,). y
+        (B, T), -1 = not labelled.
+        """
         return torch.stack([standing(logits, y, threat) for logits in self.predictions(x)]).mean(0)
 
     def mean_logits(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -141,39 +168,64 @@ class View:
         return tuple(torch.stack(drawn).mean(0) for drawn in zip(*self.predictions(x), strict=True))
 
     def runners_up(self, x: Tensor, y: Tensor, threat: Threat, most: int) -> list[Tensor]:
-        """The likeliest wrong classes at x, one (B, T) a rank; a task with fewer classes than ranks starts again from its first."""
+        """The likeliest wrong classes at x, one (B, T) a rank; a task with fewer classes than ranks
+        starts again from its first.
+        """
         logits = self.mean_logits(x)
         ranks = min(most, max(logits[t].shape[1] for t in threat.tasks) - 1)
-        ordered = [z.scatter(1, y[:, t : t + 1].clamp_min(0), -torch.inf).argsort(1, descending=True) for t, z in enumerate(logits)]
-        return [torch.stack([order[:, rank % (order.shape[1] - 1)] for order in ordered], 1) for rank in range(ranks)]
+        ordered = [
+            z.scatter(1, y[:, t : t + 1].clamp_min(0), -torch.inf).argsort(1, descending=True)
+            for t, z in enumerate(logits)
+        ]
+        return [
+            torch.stack([order[:, rank % (order.shape[1] - 1)] for order in ordered], 1)
+            for rank in range(ranks)
+        ]
 
-    def gradient(self, x: Tensor, y: Tensor, threat: Threat, *, loss: str | Objective = "ce", eot: int = 1) -> Gradient:
-        """Ascent gradient of the summed task losses at x, averaged over `eot` fresh draws (EOT, arXiv 1802.00420).
+    def gradient(
+        self, x: Tensor, y: Tensor, threat: Threat, *, loss: str | Objective = "ce", eot: int = 1
+    ) -> Gradient:
+        """Ascent gradient of the summed task losses at x, averaged over `eot` fresh draws (EOT,
+        arXiv 1802.00420).
 
-        `loss` is a name in `LOSSES`, or a function of (logits of all tasks, y) that gives (B,). Returns the gradient (B, D), the mean
-        loss (B,), and the share (B,) still standing under the same draws. Draws are accumulated, so memory does not grow with their
-        number. A gradient that is not finite counts as zero and is counted in `nonfinite_gradients`.
+        `loss` is a name in `LOSSES`, or a function of (logits of all tasks, y) that gives (B,).
+        Returns the gradient (B, D), the mean loss (B,), and the share (B,) still standing under the
+        same draws. Draws are accumulated, so memory does not grow with their number. A gradient
+        that is not finite counts as zero and is counted in `nonfinite_gradients`.
         """
         objective = loss if callable(loss) else named(loss, threat)
         gradient = torch.zeros_like(x)
         value, stands = x.new_zeros(len(x)), x.new_zeros(len(x))
         for first in range(0, eot, self.batch_draws):
             drawn = self._drawn(x, y, threat, objective, min(self.batch_draws, eot - first))
-            gradient, value, stands = gradient + drawn.direction, value + drawn.loss, stands + drawn.standing
+            gradient, value, stands = (
+                gradient + drawn.direction,
+                value + drawn.loss,
+                stands + drawn.standing,
+            )
         finite = gradient.isfinite()
         if not finite.all():
             self.nonfinite_gradients += int((~finite.all(1)).sum())
             gradient = torch.where(finite, gradient, 0.0)
         return Gradient(gradient / eot, value / eot, stands / eot)
 
-    def _drawn(self, x: Tensor, y: Tensor, threat: Threat, objective: Objective, n: int) -> Gradient:
-        """Sums over n draws in one batch. A function of its own, so that nothing of a draw is left when the next one begins."""
+    def _drawn(
+        self, x: Tensor, y: Tensor, threat: Threat, objective: Objective, n: int
+    ) -> Gradient:
+        """Sums over n draws in one batch. A function of its own, so that nothing of a draw is left
+        when the next one begins.
+        """
         leaf, labels = x.detach().requires_grad_(), y.repeat(n, 1)
         with torch.enable_grad():
             logits = self.logits(leaf.repeat(n, 1) if n > 1 else leaf)
             losses = objective(logits, labels)
-            # a victim that cuts its graph has no gradient at all; that counts as zero, and `diagnose` says so
-            (gradient,) = torch.autograd.grad(losses.sum(), leaf, allow_unused=True) if losses.requires_grad else (None,)
+            # a victim that cuts its graph has no gradient at all; that counts as zero, and
+            # `diagnose` says so
+            (gradient,) = (
+                torch.autograd.grad(losses.sum(), leaf, allow_unused=True)
+                if losses.requires_grad
+                else (None,)
+            )
         self.passes.backward += n * len(x)
         return Gradient(
             torch.zeros_like(x) if gradient is None else gradient,
@@ -182,21 +234,30 @@ class View:
         )
 
     def trace(self, losses: Tensor) -> None:
-        """Notes in `losses` the attack losses (steps, B) of a run, NaN where a sample had left the batch; a caller reads and clears them.
+        """Notes in `losses` the attack losses (steps, B) of a run, NaN where a sample had left the
+        batch; a caller reads and clears them.
 
-        Of several runs on one batch (restarts, targets, members of an ensemble) the first counts: it alone has every sample in it.
+        Of several runs on one batch (restarts, targets, members of an ensemble) the first counts:
+        it alone has every sample in it.
         """
         if self.losses is None:
             self.losses = losses
 
-    # --- the threat model ------------------------------------------------------------------------------------------------
+    # --- the threat model -------------------------------------------------------------------------
 
     def radius(self, threat: Threat, like: Tensor) -> Tensor:
         """The radius of every coordinate, (D,)."""
-        return torch.cat([like.new_full((s.stop - s.start,), r) for s, r in zip(self.segments, threat.radii, strict=True)])
+        return torch.cat(
+            [
+                like.new_full((s.stop - s.start,), r)
+                for s, r in zip(self.segments, threat.radii, strict=True)
+            ]
+        )
 
     def steepest(self, gradient: Tensor, threat: Threat) -> Tensor:
-        """Direction of steepest ascent, as long as the radius of each modality: r sign(g) for Linf, r g / |g| for L2."""
+        """Direction of steepest ascent, as long as the radius of each modality: r sign(g) for Linf,
+        r g / |g| for L2.
+        """
         if threat.norm == "Linf":
             return self.radius(threat, gradient) * gradient.sign()
         parts = []
@@ -219,11 +280,17 @@ class View:
                 parts.append(clean)
                 continue
             norm = delta.norm(dim=1, keepdim=True)
-            parts.append((clean + delta * (r / norm.clamp_min(max(r, torch.finfo(norm.dtype).tiny)))).clamp(0, 1))
+            parts.append(
+                (clean + delta * (r / norm.clamp_min(max(r, torch.finfo(norm.dtype).tiny)))).clamp(
+                    0, 1
+                )
+            )
         return torch.cat(parts, 1)
 
     def random_point(self, x0: Tensor, threat: Threat, streams: Streams) -> Tensor:
-        """A point drawn uniformly from the ball around x0 (each modality's own), then moved into [0, 1]."""
+        """A point drawn uniformly from the ball around x0 (each modality's own), then moved into
+        [0, 1].
+        """
         if threat.norm == "Linf":
             unit = (2 * streams.uniform(self.dim) - 1).to(x0)
             return self.project(x0 + self.radius(threat, x0) * unit, x0, threat)
@@ -231,7 +298,9 @@ class View:
         parts = []
         for m, (s, r) in enumerate(zip(self.segments, threat.radii, strict=True)):
             part = direction[:, s.start : s.stop]
-            part = part / part.norm(dim=1, keepdim=True) * length[:, m : m + 1] ** (1 / part.shape[1])
+            part = (
+                part / part.norm(dim=1, keepdim=True) * length[:, m : m + 1] ** (1 / part.shape[1])
+            )
             parts.append(r * part)
         return self.project(x0 + torch.cat(parts, 1).to(x0), x0, threat)
 
@@ -239,10 +308,14 @@ class View:
         """Size of the perturbation of each modality, (B, M)."""
         order = torch.inf if norm == "Linf" else 2
         delta = x - x0
-        return torch.stack([delta[:, s.start : s.stop].norm(order, dim=1) for s in self.segments], 1)
+        return torch.stack(
+            [delta[:, s.start : s.stop].norm(order, dim=1) for s in self.segments], 1
+        )
 
     def check(self, x: Tensor, x0: Tensor, threat: Threat) -> None:
-        """Raises AssertionError when any x leaves its ball or [0, 1], or a trusted modality is not bit-identical."""
+        """Raises AssertionError when any x leaves its ball or [0, 1], or a trusted modality is not
+        bit-identical.
+        """
         if not (x.isfinite().all() and x.min() >= 0 and x.max() <= 1):
             raise AssertionError("an attack returned a pixel outside [0, 1]")
         distances = self.distances(x, x0, threat.norm)
@@ -251,12 +324,16 @@ class View:
                 raise AssertionError(f"an attack changed modality {m}, which is trusted (radius 0)")
             worst = float(distances[:, m].max())
             if worst > r * (1 + TOLERANCE) + TOLERANCE:
-                raise AssertionError(f"an attack moved modality {m} by {worst:.8g}, further than its radius {r:.8g}")
+                raise AssertionError(
+                    f"an attack moved modality {m} by {worst:.8g}, further than its radius {r:.8g}"
+                )
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """One EOT gradient: `direction` (B, D), mean `loss` (B,), and the share `standing` (B,) under the draws it was taken over."""
+    """One EOT gradient: `direction` (B, D), mean `loss` (B,), and the share `standing` (B,) under
+    the draws it was taken over.
+    """
 
     direction: Tensor
     loss: Tensor
@@ -264,7 +341,8 @@ class Gradient:
 
 
 def named(loss: str, threat: Threat, *, standing_only: bool = False) -> Objective:
-    """The sum over the attacked tasks of a loss in `LOSSES`, to ascend; towards the labels when the threat is targeted.
+    """The sum over the attacked tasks of a loss in `LOSSES`, to ascend; towards the labels when the
+    threat is targeted.
 
     `standing_only`: see `of_standing`.
     """
@@ -272,27 +350,40 @@ def named(loss: str, threat: Threat, *, standing_only: bool = False) -> Objectiv
 
     def objective(logits: Sequence[Tensor], y: Tensor) -> Tensor:
         losses = [function(logits[t], y[:, t].clamp_min(0)) for t in threat.tasks]
-        return sign * over_tasks(of_standing(losses, logits, y, threat) if standing_only else losses, y, threat.tasks)
+        return sign * over_tasks(
+            of_standing(losses, logits, y, threat) if standing_only else losses, y, threat.tasks
+        )
 
     return objective
 
 
-def of_standing(losses: Sequence[Tensor], logits: Sequence[Tensor], y: Tensor, threat: Threat) -> list[Tensor]:
-    """The losses (B,), one an attacked task, without the gradient of those that the attacker has won; their values stay.
+def of_standing(
+    losses: Sequence[Tensor], logits: Sequence[Tensor], y: Tensor, threat: Threat
+) -> list[Tensor]:
+    """The losses (B,), one an attacked task, without the gradient of those that the attacker has
+    won; their values stay.
 
-    Cross-entropy's gradient on a task that is wrong already drowns that on a confident one: the sum is ascended on the wrong task alone.
+    Cross-entropy's gradient on a task that is wrong already drowns that on a confident one: the sum
+    is ascended on the wrong task alone.
     """
-    return [torch.where(won(logits[t], y[:, t], threat), loss.detach(), loss) for t, loss in zip(threat.tasks, losses, strict=True)]
+    return [
+        torch.where(won(logits[t], y[:, t], threat), loss.detach(), loss)
+        for t, loss in zip(threat.tasks, losses, strict=True)
+    ]
 
 
 def won(logits: Tensor, y: Tensor, threat: Threat) -> Tensor:
-    """Whether the attacker has what it wants of one task: logits (B, C), y (B,) -> (B,). Logits that are not finite predict no class."""
+    """Whether the attacker has what it wants of one task: logits (B, C), y (B,) -> (B,). Logits
+    that are not finite predict no class.
+    """
     return ((logits.argmax(1) == y) & logits.isfinite().all(1)) == threat.targeted
 
 
 @torch.no_grad()
 def standing(logits: Sequence[Tensor], y: Tensor, threat: Threat) -> Tensor:
-    """Share of the attacked, labelled tasks on which the attacker fails under these logits, (B,); 0 where none is labelled."""
+    """Share of the attacked, labelled tasks on which the attacker fails under these logits, (B,); 0
+    where none is labelled.
+    """
     labelled = y[:, list(threat.tasks)] >= 0
     fails = ~torch.stack([won(logits[t], y[:, t], threat) for t in threat.tasks], 1)
     return (fails & labelled).sum(1).to(logits[0].dtype) / labelled.sum(1).clamp_min(1)

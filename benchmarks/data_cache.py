@@ -1,9 +1,11 @@
-"""Speed and memory of the data cache: building it, epochs of batches read from it, and `data verify` with its search for twins.
+"""Speed and memory of the data cache: building it, epochs of batches read from it, and
+`data verify` with its search for twins.
 
     python benchmarks/data_cache.py [--images 236386 --side 28 --channels 1] [--npz] [--verify]
 
-Makes a set of random images in a temporary folder (PNG class folders, or a MedMNIST npz), reads it in a process of its own with a
-fresh MEDROBUST_HOME, and prints seconds and that process's peak resident memory (as the kernel counts it, mapped pages included).
+Makes a set of random images in a temporary folder (PNG class folders, or a MedMNIST npz), reads it
+in a process of its own with a fresh MEDROBUST_HOME, and prints seconds and that process's peak
+resident memory (as the kernel counts it, mapped pages included).
 """
 
 import argparse
@@ -43,7 +45,9 @@ def make(root: Path, images: int, side: int, channels: int, npz: bool) -> None:
         parts["test"] = images - sum(parts.values())
         arrays = {}
         for split, n in parts.items():
-            arrays[f"{split}_images"] = rng.integers(0, 256, (n, side, side, 3)[: 3 + (channels == 3)], np.uint8)
+            arrays[f"{split}_images"] = rng.integers(
+                0, 256, (n, side, side, 3)[: 3 + (channels == 3)], np.uint8
+            )
             arrays[f"{split}_labels"] = (np.arange(n) % 8)[:, None].astype(np.uint8)
         np.savez_compressed(root / "tissuemnist.npz", **arrays)
         reader = "{kind: medmnist, flag: tissuemnist}"
@@ -63,7 +67,9 @@ def measure(root: Path, side: int, batch: int) -> None:
 
     after_import = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start = time.perf_counter()
-    dataset = load(str(root / "card.yaml"), size=side, files=Files(data_root=root, accept_unverified=True))
+    dataset = load(
+        str(root / "card.yaml"), size=side, files=Files(data_root=root, accept_unverified=True)
+    )
     figures = {"import MiB": after_import, "load s": time.perf_counter() - start}
     train = dataset.splits["train"]
     for epoch in (1, 2):
@@ -72,12 +78,17 @@ def measure(root: Path, side: int, batch: int) -> None:
         for i in range(0, len(order), batch):
             train.batch(order[i : i + batch])
         figures[f"epoch {epoch} s"] = time.perf_counter() - start
-    figures |= {"train images": len(train), "peak RSS MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    figures |= {
+        "train images": len(train),
+        "peak RSS MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
     print(json.dumps(figures))
 
 
 def measure_verify(root: Path) -> None:
-    """Verifies the set: decoding to thumbnails, then the search for copies and look-alikes; prints the figures as JSON."""
+    """Verifies the set: decoding to thumbnails, then the search for copies and look-alikes; prints
+    the figures as JSON.
+    """
     from robustbench_med.data import Files, card
     from robustbench_med.data.verify import verify
 
@@ -87,11 +98,17 @@ def measure_verify(root: Path) -> None:
         report = verify(card(str(root / "card.yaml")), files, look=look)
         figures[name] = time.perf_counter() - start
     figures |= {"images": sum(row["found"] for row in report["classes"])}
-    print(json.dumps(figures | {"peak RSS MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(
+        json.dumps(
+            figures | {"peak RSS MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        )
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=236_386)
     parser.add_argument("--side", type=int, default=28)
     parser.add_argument("--channels", type=int, default=1, choices=(1, 3))
@@ -101,18 +118,39 @@ def main() -> None:
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
-        measure_verify(given.measure) if given.verify else measure(given.measure, given.side, given.batch)
+        (
+            measure_verify(given.measure)
+            if given.verify
+            else measure(given.measure, given.side, given.batch)
+        )
         return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         start = time.perf_counter()
         make(root, given.images, given.side, given.channels, given.npz)
-        print(f"made {given.images:,} images of {given.side} px x {given.channels} in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+        print(
+            f"made {given.images:,} images of {given.side} px x {given.channels} in"
+            f" {time.perf_counter() - start:.0f} s",
+            file=sys.stderr,
+        )
         environment = os.environ | {"MEDROBUST_HOME": str(root / "home")}
         for run in ("cold", "warm", *(["verify"] if given.verify else [])):
-            command = [sys.executable, __file__, "--measure", folder, "--side", str(given.side), "--batch", str(given.batch)]
+            command = [
+                sys.executable,
+                __file__,
+                "--measure",
+                folder,
+                "--side",
+                str(given.side),
+                "--batch",
+                str(given.batch),
+            ]
             command += ["--verify"] if run == "verify" else []
-            figures = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+            figures = json.loads(
+                subprocess.run(
+                    command, env=environment, check=True, capture_output=True, text=True
+                ).stdout
+            )
             print(run, ", ".join(f"{name} {value:,.1f}" for name, value in figures.items()))
 
 

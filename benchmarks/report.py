@@ -1,8 +1,10 @@
-"""Time and memory of `medrobust report` on a large store, as a ratio to merely reading the store, in one run.
+"""Time and memory of `medrobust report` on a large store, as a ratio to merely reading the store,
+in one run.
 
     python benchmarks/report.py --out FOLDER
 
-The records are made up (50 victims, 5 attacks, 4 radii, 2 seeds: 2,000 with per-sample outcomes and example images); the report is real.
+The records are made up (50 victims, 5 attacks, 4 radii, 2 seeds: 2,000 with per-sample outcomes and
+example images); the report is real.
 """
 
 from __future__ import annotations
@@ -28,7 +30,13 @@ def main() -> None:
     parser.add_argument("--victims", type=int, default=50)
     options = parser.parse_args()
     made = [
-        record(f"victim-{i}", max(0.9 - 0.1 * eps - 0.003 * i, 0), attack=attack, eps=eps / 255, seed=seed)
+        record(
+            f"victim-{i}",
+            max(0.9 - 0.1 * eps - 0.003 * i, 0),
+            attack=attack,
+            eps=eps / 255,
+            seed=seed,
+        )
         for i in range(options.victims)
         for attack in ATTACKS
         for eps in (1, 2, 4, 8)
@@ -40,10 +48,24 @@ def main() -> None:
         store.arrays(found)
     reading = time.perf_counter() - start
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "robustbench_med.cli.app", "report", "--out", str(options.out), "--quiet"], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "robustbench_med.cli.app",
+            "report",
+            "--out",
+            str(options.out),
+            "--quiet",
+        ],
+        check=True,
+    )
     took = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"{len(made)} records: report {took:.1f} s and {peak:.0f} MiB, reading alone {reading:.1f} s, ratio {took / reading:.1f}")
+    print(
+        f"{len(made)} records: report {took:.1f} s and {peak:.0f} MiB, reading alone {reading:.1f}"
+        f" s, ratio {took / reading:.1f}"
+    )
 
 
 if __name__ == "__main__":

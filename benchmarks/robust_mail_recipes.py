@@ -1,9 +1,10 @@
-"""Which recipe trains the released Robust-MAIL formula? Trains each on the phantoms, writes their curves and a figure.
+"""Which recipe trains the released Robust-MAIL formula? Trains each on the phantoms, writes their
+curves and a figure.
 
     python benchmarks/robust_mail_recipes.py --out docs/figures
 
-Every training is medrobust's own (`robustbench_med.training.loop`), those of the preset `quick` are the zoo's; interrupted ones go on.
-The rest took 15 minutes on one core.
+Every training is medrobust's own (`robustbench_med.training.loop`), those of the preset `quick` are
+the zoo's; interrupted ones go on. The rest took 15 minutes on one core.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ import torch
 from robustbench_med.data import load
 from robustbench_med.training.loop import loop as training
 
-FROM_THE_START = {"warm_up": None, "freeze_bn": None, "settle_bn": False, "schedule": "one-cycle", "steps": 300}
+FROM_THE_START = {
+    "warm_up": None,
+    "freeze_bn": None,
+    "settle_bn": False,
+    "schedule": "one-cycle",
+    "steps": 300,
+}
 RECIPES = {
     "released formula from the start": ("robust-mail", {}, FROM_THE_START),
     "warmed up, BatchNorm frozen as it is": ("robust-mail", {}, {"settle_bn": False}),
@@ -31,8 +38,12 @@ RECIPES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", help="positions of the recipes to run (0, 1, ...); default all")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", nargs="*", help="positions of the recipes to run (0, 1, ...); default all"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     arguments = parser.parse_args()
     dataset = load("phantoms", size=64)
@@ -41,9 +52,21 @@ def main() -> None:
     for i, (name, (model, params, recipe)) in enumerate(RECIPES.items()):
         if name in curves or (arguments.only and str(i) not in arguments.only):
             continue
-        spec = training.make_spec(model, dataset, "quick", params=params, recipe=recipe, seed=0, half=True)
-        checkpoint = training.obtain(spec, dataset, torch.device("cpu"), tick=lambda *_: None, say=print, command="medrobust train")
-        found = {"history": checkpoint.sidecar["history"], "validation": checkpoint.sidecar["validation"]}
+        spec = training.make_spec(
+            model, dataset, "quick", params=params, recipe=recipe, seed=0, half=True
+        )
+        checkpoint = training.obtain(
+            spec,
+            dataset,
+            torch.device("cpu"),
+            tick=lambda *_: None,
+            say=print,
+            command="medrobust train",
+        )
+        found = {
+            "history": checkpoint.sidecar["history"],
+            "validation": checkpoint.sidecar["validation"],
+        }
         print(name, [round(task["accuracy"], 3) for task in found["validation"]], flush=True)
         curves = json.loads(curves_path.read_text()) if curves_path.exists() else {}
         curves[name] = found
@@ -62,8 +85,14 @@ def draw(curves: dict[str, dict], path: Path) -> None:
         history = curves[name]["history"]
         reached = " / ".join(f"{task['accuracy']:.2f}" for task in curves[name]["validation"])
         for axis, key in zip(axes, ("train_loss", "val_loss"), strict=True):
-            axis.plot([h["step"] for h in history], [min(h[key], 3) for h in history], label=f"{name} ({reached})")
-    for axis, title in zip(axes, ("training loss", "validation loss (evaluation mode)"), strict=True):
+            axis.plot(
+                [h["step"] for h in history],
+                [min(h[key], 3) for h in history],
+                label=f"{name} ({reached})",
+            )
+    for axis, title in zip(
+        axes, ("training loss", "validation loss (evaluation mode)"), strict=True
+    ):
         axis.set(title=title, xlabel="step", ylim=(0, 2.5))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("mean cross-entropy of the two tasks")

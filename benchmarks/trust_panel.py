@@ -1,8 +1,10 @@
-"""The panel of broken defences and honest victims against every sign, as the figure of docs/trust.md.
+"""The panel of broken defences and honest victims against every sign, as the figure of
+docs/trust.md.
 
     python benchmarks/trust_panel.py
 
-The victims are those of tests/support/panel.py; a verdict is what `medrobust diagnose` would say of each.
+The victims are those of tests/support/panel.py; a verdict is what `medrobust diagnose` would say of
+each.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ MARKS = {"pass": "", "warn": "warn", "fail": "fail"}
 
 
 def main() -> None:
-    found = {name: signs_of(victim, eps) for name, (victim, _, eps) in BROKEN.items()} | {name: signs_of(v) for name, v in HONEST.items()}
+    found = {name: signs_of(victim, eps) for name, (victim, _, eps) in BROKEN.items()} | {
+        name: signs_of(v) for name, v in HONEST.items()
+    }
     signs = list(dict.fromkeys(sign for row in found.values() for sign in row))
     worst = np.full((len(found), len(signs)), np.nan)
     with styled():
@@ -40,14 +44,36 @@ def main() -> None:
                 j = signs.index(sign)
                 worst[i, j] = ORDER.index(one.verdict)
                 ink = "white" if one.verdict == "fail" else "black"
-                axis.text(j, i, MARKS[one.verdict], ha="center", va="center", color=ink, weight="bold" if sign == meant else "normal")
+                axis.text(
+                    j,
+                    i,
+                    MARKS[one.verdict],
+                    ha="center",
+                    va="center",
+                    color=ink,
+                    weight="bold" if sign == meant else "normal",
+                )
                 if sign == meant:
-                    axis.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor="black", linewidth=2.5))
-        axis.imshow(worst, cmap=ListedColormap(list(COLOURS.values())), vmin=0, vmax=2, aspect="auto")
+                    axis.add_patch(
+                        Rectangle(
+                            (j - 0.46, i - 0.46),
+                            0.92,
+                            0.92,
+                            fill=False,
+                            edgecolor="black",
+                            linewidth=2.5,
+                        )
+                    )
+        axis.imshow(
+            worst, cmap=ListedColormap(list(COLOURS.values())), vmin=0, vmax=2, aspect="auto"
+        )
         axis.set_xticks(range(len(signs)), signs, rotation=35, ha="right")
         axis.set_yticks(range(len(found)), found)
         axis.axhline(len(BROKEN) - 0.5, color="black")
-        axis.set_title("Verdict of every sign: broken defences above the line, honest victims below\nframed: the sign meant for it")
+        axis.set_title(
+            "Verdict of every sign: broken defences above the line, honest victims below\nframed:"
+            " the sign meant for it"
+        )
         axis.spines[:].set_visible(False)
         save(figure, ROOT / "docs" / "figures" / "trust_panel.png")
 

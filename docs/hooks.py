@@ -20,10 +20,28 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 def command_line() -> str:
     """Every command with its options, in Markdown."""
-    command = [sys.executable, "-m", "typer", "robustbench_med.cli.app", "utils", "docs", "--name", "medrobust", "--title", "Command line"]
+    command = [
+        sys.executable,
+        "-m",
+        "typer",
+        "robustbench_med.cli.app",
+        "utils",
+        "docs",
+        "--name",
+        "medrobust",
+        "--title",
+        "Command line",
+    ]
     environment = {**os.environ, "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "400"}
-    text = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-    text = re.sub(r"^  (medrobust .+)$", lambda example: f"```sh\n{html.unescape(example[1])}\n```", text, flags=re.M)
+    text = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environment
+    ).stdout
+    text = re.sub(
+        r"^  (medrobust .+)$",
+        lambda example: f"```sh\n{html.unescape(example[1])}\n```",
+        text,
+        flags=re.M,
+    )
     sections = dict(re.findall(r"^#+ `(medrobust .+)`\n\n(.+)$", text, re.M))
     group = "medrobust"
 
@@ -33,6 +51,15 @@ def command_line() -> str:
             group = line["heading"]
             return line[0]
         name = f"{group} {line['command']}"
-        return f"* [`{line['command']}`](#{name.replace(' ', '-')}): {sections[name]}" if name in sections else line[0]
+        return (
+            f"* [`{line['command']}`](#{name.replace(' ', '-')}): {sections[name]}"
+            if name in sections
+            else line[0]
+        )
 
-    return re.sub(r"^#+ `(?P<heading>medrobust .+)`$|^\* `(?P<command>[a-z][a-z-]*)`: .*$", listed, text, flags=re.M)
+    return re.sub(
+        r"^#+ `(?P<heading>medrobust .+)`$|^\* `(?P<command>[a-z][a-z-]*)`: .*$",
+        listed,
+        text,
+        flags=re.M,
+    )

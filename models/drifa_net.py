@@ -1,7 +1,9 @@
-"""DRIFA-Net: dual robust information fusion attention for multimodal medical images (arXiv 2412.01248, WACV 2025).
+"""DRIFA-Net: dual robust information fusion attention for multimodal medical images (arXiv
+2412.01248, WACV 2025).
 
-The network follows the authors' Keras release: every attention here is a sigmoid of sigmoids of 1x1 convolutions, a
-multifaceted one (MFA) within a modality and a multimodal one (MIFA) across them. Shapes are (B, C, H, W).
+The network follows the authors' Keras release: every attention here is a sigmoid of sigmoids of 1x1
+convolutions, a multifaceted one (MFA) within a modality and a multimodal one (MIFA) across them.
+Shapes are (B, C, H, W).
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ POOLS: tuple[Callable[[Tensor], Tensor], ...] = (
 
 
 class MFA(nn.Module):
-    """Multifaceted attention within one modality: a hierarchy of four gates and two local ones. (B, c, h, w) -> same."""
+    """Multifaceted attention within one modality: a hierarchy of four gates and two local ones. (B,
+    c, h, w) -> same.
+    """
 
     def __init__(self, c: int) -> None:
         super().__init__()
@@ -41,7 +45,9 @@ class MFA(nn.Module):
         g2 = torch.sigmoid(c2(g1))
         g3 = torch.sigmoid(c3(g1 + g2))
         g4 = torch.sigmoid(c4(g3))
-        pooled = torch.cat((g1.mean((2, 3)) + g2.amax((2, 3)), g3.mean((2, 3)) + g4.amax((2, 3))), 1)
+        pooled = torch.cat(
+            (g1.mean((2, 3)) + g2.amax((2, 3)), g3.mean((2, 3)) + g4.amax((2, 3))), 1
+        )
         hierarchy = torch.sigmoid(self.dense(pooled))[..., None, None]
         l1 = torch.sigmoid(self.l[0](x)).mean((2, 3), keepdim=True)
         l2 = torch.sigmoid(self.l[1](l1))
@@ -49,7 +55,9 @@ class MFA(nn.Module):
 
 
 class RRA(nn.Module):
-    """Robust residual attention: a residual block whose two convolutions are each followed by MFA; stride and shortcut as MAIL's ERLA."""
+    """Robust residual attention: a residual block whose two convolutions are each followed by MFA;
+    stride and shortcut as MAIL's ERLA.
+    """
 
     def __init__(self, cin: int, c: int, *, stride: int, bn_momentum: float) -> None:
         super().__init__()
@@ -62,7 +70,9 @@ class RRA(nn.Module):
         self.short = (
             nn.Identity()
             if stride == 1 and cin == c
-            else nn.Sequential(SameConv2d(cin, c, 1, stride=stride), nn.BatchNorm2d(c, BN_EPS, bn_momentum))
+            else nn.Sequential(
+                SameConv2d(cin, c, 1, stride=stride), nn.BatchNorm2d(c, BN_EPS, bn_momentum)
+            )
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +81,9 @@ class RRA(nn.Module):
 
 
 class MIFA(nn.Module):
-    """Multimodal information fusion attention: one gate for all modalities out of their pooled sums. M x (B, c, h, w) -> same."""
+    """Multimodal information fusion attention: one gate for all modalities out of their pooled
+    sums. M x (B, c, h, w) -> same.
+    """
 
     def __init__(self, c: int, n_modalities: int) -> None:
         super().__init__()
@@ -102,26 +114,41 @@ class DRIFANet(nn.Module):
         channels: channels of each modality; their number is M.
         class_counts: classes of each task.
         width: channels of the first stage (64 as released).
-        mc_dropout: keep dropout (rate 0.25) on at inference, as the release does; the model is then stochastic.
-        bn_momentum: PyTorch's BatchNorm momentum; 0.01 is the release's Keras 0.99, right only for long trainings.
+        mc_dropout: keep dropout (rate 0.25) on at inference, as the release does; the model is then
+            stochastic.
+        bn_momentum: PyTorch's BatchNorm momentum; 0.01 is the release's Keras 0.99, right only for
+            long trainings.
 
-    `forward(*modalities)` takes M tensors (B, C_m, H, W), float32 in [0, 1], and returns one (B, classes) of logits per task.
+    `forward(*modalities)` takes M tensors (B, C_m, H, W), float32 in [0, 1], and returns one (B,
+    classes) of logits per task.
     """
 
     def __init__(
-        self, channels: Sequence[int], class_counts: Sequence[int], *, width: int = 64, mc_dropout: bool = True, bn_momentum: float = 0.01
+        self,
+        channels: Sequence[int],
+        class_counts: Sequence[int],
+        *,
+        width: int = 64,
+        mc_dropout: bool = True,
+        bn_momentum: float = 0.01,
     ) -> None:
         super().__init__()
         self.n_modalities = len(channels)
         self.class_counts = tuple(class_counts)
         self.mc_dropout = self.stochastic = mc_dropout
         self.stem = nn.ModuleList(
-            nn.Sequential(SameConv2d(c, width, 7, stride=2), MFA(width), nn.BatchNorm2d(width, BN_EPS, bn_momentum)) for c in channels
+            nn.Sequential(
+                SameConv2d(c, width, 7, stride=2),
+                MFA(width),
+                nn.BatchNorm2d(width, BN_EPS, bn_momentum),
+            )
+            for c in channels
         )
         widths = [width * 2 ** (step // 2) for step in range(8)]
         self.blocks = nn.ModuleList(
             nn.ModuleList(
-                RRA(cin, c, stride=1 if cin == c else 2, bn_momentum=bn_momentum) for cin, c in zip([width, *widths], widths, strict=False)
+                RRA(cin, c, stride=1 if cin == c else 2, bn_momentum=bn_momentum)
+                for cin, c in zip([width, *widths], widths, strict=False)
             )
             for _ in channels
         )
@@ -134,7 +161,10 @@ class DRIFANet(nn.Module):
 
     def features(self, modalities: Sequence[Tensor]) -> Tensor:
         """Fused features, (B, M * 8 * width)."""
-        xs = [F.max_pool2d(pad_same(F.relu(stem(x)), 3, 2, -torch.inf), 3, 2) for stem, x in zip(self.stem, modalities, strict=True)]
+        xs = [
+            F.max_pool2d(pad_same(F.relu(stem(x)), 3, 2, -torch.inf), 3, 2)
+            for stem, x in zip(self.stem, modalities, strict=True)
+        ]
         for step, fuse in enumerate(self.mifa):
             xs = [blocks[step](x) for blocks, x in zip(self.blocks, xs, strict=True)]  # type: ignore[index]
             if step < 6:

@@ -1,7 +1,9 @@
-"""Image encoders for the fusion baselines: MONAI's networks, cut into four stages so that fusion can happen between them.
+"""Image encoders for the fusion baselines: MONAI's networks, cut into four stages so that fusion
+can happen between them.
 
-Every encoder turns one modality (B, C, H, W), standardised to [-1, 1], into a map (B, d, h, w) by four `stages`; called, it
-returns the pooled features (B, d). `channels` are those of the four stages' maps.
+Every encoder turns one modality (B, C, H, W), standardised to [-1, 1], into a map (B, d, h, w) by
+four `stages`; called, it returns the pooled features (B, d). `channels` are those of the four
+stages' maps.
 """
 
 from __future__ import annotations
@@ -14,9 +16,13 @@ from torch import Tensor, nn
 
 REVISION = 1
 SMALL = 32
-"""Images of this many pixels and below get a stem that keeps their resolution: the usual one would leave one position at the end."""
+"""Images of this many pixels and below get a stem that keeps their resolution: the usual one would
+leave one position at the end.
+"""
 
-MBCONV = (  # EfficientNet-B0: repeats, kernel, stride, expansion, channels in and out, squeeze ratio (arXiv 1905.11946, table 1)
+# EfficientNet-B0: repeats, kernel, stride, expansion, channels in and out, squeeze ratio (arXiv
+# 1905.11946, table 1)
+MBCONV = (
     "r1_k3_s11_e1_i32_o16_se0.25",
     "r2_k3_s22_e6_i16_o24_se0.25",
     "r2_k5_s22_e6_i24_o40_se0.25",
@@ -32,7 +38,9 @@ Encoder = nn.Module
 class ResNetEncoder(ResNet):
     """ResNet-18 or -50 (arXiv 1512.03385); `width` channels in the first stage (64: the usual)."""
 
-    def __init__(self, block: str, layers: Sequence[int], channels: int, *, width: int, image_size: int) -> None:
+    def __init__(
+        self, block: str, layers: Sequence[int], channels: int, *, width: int, image_size: int
+    ) -> None:
         small = image_size <= SMALL
         super().__init__(
             block,
@@ -45,7 +53,10 @@ class ResNetEncoder(ResNet):
             no_max_pool=small,
             feed_forward=False,
         )
-        self.channels = [c * (4 if block == "bottleneck" else 1) for c in (width, 2 * width, 4 * width, 8 * width)]
+        self.channels = [
+            c * (4 if block == "bottleneck" else 1)
+            for c in (width, 2 * width, 4 * width, 8 * width)
+        ]
 
     def stage(self, k: int, x: Tensor) -> Tensor:
         """Stage k of 0..3: its input map (the image for k = 0) -> its output map."""
@@ -56,7 +67,9 @@ class ResNetEncoder(ResNet):
 
 
 class DenseNetEncoder(DenseNet):
-    """DenseNet-121 (arXiv 1608.06993); `width` channels after the stem and half as many more a layer (64: the usual)."""
+    """DenseNet-121 (arXiv 1608.06993); `width` channels after the stem and half as many more a
+    layer (64: the usual).
+    """
 
     def __init__(self, channels: int, *, width: int, image_size: int) -> None:
         super().__init__(2, channels, 1, init_features=width, growth_rate=width // 2)
@@ -84,7 +97,9 @@ class DenseNetEncoder(DenseNet):
 
 
 class EfficientNetEncoder(EfficientNet):
-    """EfficientNet-B0 (arXiv 1905.11946) with its width coefficient `width` / 64; no stochastic depth, so that it is deterministic."""
+    """EfficientNet-B0 (arXiv 1905.11946) with its width coefficient `width` / 64; no stochastic
+    depth, so that it is deterministic.
+    """
 
     def __init__(self, channels: int, *, width: int, image_size: int) -> None:
         small = image_size <= SMALL
@@ -93,7 +108,9 @@ class EfficientNetEncoder(EfficientNet):
             in_channels=channels,
             num_classes=1,
             width_coefficient=width / 64,
-            image_size=2 * image_size if small else image_size,  # fixes the paddings of maps that stay twice as large
+            image_size=(
+                2 * image_size if small else image_size
+            ),  # fixes the paddings of maps that stay twice as large
             norm=("batch", {"eps": 1e-3, "momentum": 0.1}),
             drop_connect_rate=0.0,
         )
@@ -118,18 +135,27 @@ class EfficientNetEncoder(EfficientNet):
 
 
 class ViTEncoder(ViT):
-    """ViT-Ti (arXiv 2010.11929, 2012.12877): 12 blocks of 3 * `width` channels and 3 heads (64: the usual); about 14 x 14 patches."""
+    """ViT-Ti (arXiv 2010.11929, 2012.12877): 12 blocks of 3 * `width` channels and 3 heads (64: the
+    usual); about 14 x 14 patches.
+    """
 
     def __init__(self, channels: int, *, width: int, image_size: int) -> None:
         # the patch size nearest to 1/14 of a side among those that divide it
-        patch = min((p for p in range(1, image_size + 1) if image_size % p == 0), key=lambda p: abs(math.log(image_size / p / 14)))
+        patch = min(
+            (p for p in range(1, image_size + 1) if image_size % p == 0),
+            key=lambda p: abs(math.log(image_size / p / 14)),
+        )
         hidden = 3 * width
-        super().__init__(channels, image_size, patch, hidden, 4 * hidden, 12, 3, spatial_dims=2, qkv_bias=True)
+        super().__init__(
+            channels, image_size, patch, hidden, 4 * hidden, 12, 3, spatial_dims=2, qkv_bias=True
+        )
         self.side = image_size // patch
         self.channels = [hidden] * 4
 
     def stage(self, k: int, x: Tensor) -> Tensor:
-        """Three transformer blocks of the twelve; tokens (B, h w, d) travel as a map (B, d, h, w)."""
+        """Three transformer blocks of the twelve; tokens (B, h w, d) travel as a map (B, d,
+        h, w).
+        """
         tokens = self.patch_embedding(x) if k == 0 else x.flatten(2).transpose(1, 2)
         for block in self.blocks[3 * k : 3 * k + 3]:
             tokens = block(tokens)

@@ -1,4 +1,6 @@
-"""Fusion baselines over MONAI encoders, from no fusion at all to token cross-attention; each class names its paper."""
+"""Fusion baselines over MONAI encoders, from no fusion at all to token cross-attention; each class
+names its paper.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ def standardise(x: Tensor) -> Tensor:
 
 
 class LateFusion(nn.Module):
-    """One encoder a modality, features concatenated, one linear head per task (Baltrusaitis et al., arXiv 1705.09406, section 6.1).
+    """One encoder a modality, features concatenated, one linear head per task (Baltrusaitis et al.,
+    arXiv 1705.09406, section 6.1).
 
     The other baselines are made of the same encoders and heads and differ in `fuse`.
 
@@ -31,7 +34,8 @@ class LateFusion(nn.Module):
         width: size of the encoder, 64 for the usual one (ResNet: channels of the first stage).
         image_size: pixels of a side, chooses the stem.
 
-    `forward(*modalities)` takes M tensors (B, C_m, H, W), float32 in [0, 1], and returns one (B, classes) of logits per task.
+    `forward(*modalities)` takes M tensors (B, C_m, H, W), float32 in [0, 1], and returns one (B,
+    classes) of logits per task.
     """
 
     stochastic = False
@@ -52,11 +56,15 @@ class LateFusion(nn.Module):
         stages: list[int] = self.encoders[0].channels  # type: ignore[assignment]
         self.heads = nn.ModuleList(nn.Linear(self.make_fusion(stages), n) for n in class_counts)
 
-    def make_encoders(self, channels: Sequence[int], encoder: str, width: int, image_size: int) -> list[nn.Module]:
+    def make_encoders(
+        self, channels: Sequence[int], encoder: str, width: int, image_size: int
+    ) -> list[nn.Module]:
         return [encoders.build(encoder, c, width=width, image_size=image_size) for c in channels]
 
     def make_fusion(self, stages: Sequence[int]) -> int:
-        """Makes what `fuse` needs for encoders with these channels a stage; returns the size of the fused features."""
+        """Makes what `fuse` needs for encoders with these channels a stage; returns the size of the
+        fused features.
+        """
         return stages[-1] * self.n_modalities
 
     def fuse(self, xs: Sequence[Tensor]) -> Tensor:
@@ -71,12 +79,16 @@ class LateFusion(nn.Module):
 
 
 class Unimodal(LateFusion):
-    """One encoder a task and no fusion: task t sees modality t alone (the last modality where there are more tasks).
+    """One encoder a task and no fusion: task t sees modality t alone (the last modality where there
+    are more tasks).
 
-    The control of every fusion claim: an attack on one modality cannot reach another task here. Arguments as in `LateFusion`.
+    The control of every fusion claim: an attack on one modality cannot reach another task here.
+        Arguments as in `LateFusion`.
     """
 
-    def make_encoders(self, channels: Sequence[int], encoder: str, width: int, image_size: int) -> list[nn.Module]:
+    def make_encoders(
+        self, channels: Sequence[int], encoder: str, width: int, image_size: int
+    ) -> list[nn.Module]:
         self.inputs = [min(t, self.n_modalities - 1) for t in range(len(self.class_counts))]
         return super().make_encoders([channels[m] for m in self.inputs], encoder, width, image_size)
 
@@ -87,17 +99,21 @@ class Unimodal(LateFusion):
         if len(modalities) != self.n_modalities:
             raise ValueError(f"expected {self.n_modalities} modalities, got {len(modalities)}")
         return tuple(
-            head(encoder(standardise(modalities[m]))) for m, encoder, head in zip(self.inputs, self.encoders, self.heads, strict=True)
+            head(encoder(standardise(modalities[m])))
+            for m, encoder, head in zip(self.inputs, self.encoders, self.heads, strict=True)
         )
 
 
 class EarlyFusion(LateFusion):
-    """Modalities concatenated on channels, one encoder for all (Baltrusaitis et al., arXiv 1705.09406, section 6.1).
+    """Modalities concatenated on channels, one encoder for all (Baltrusaitis et al., arXiv
+    1705.09406, section 6.1).
 
     Arguments as in `LateFusion`; the modalities share height and width.
     """
 
-    def make_encoders(self, channels: Sequence[int], encoder: str, width: int, image_size: int) -> list[nn.Module]:
+    def make_encoders(
+        self, channels: Sequence[int], encoder: str, width: int, image_size: int
+    ) -> list[nn.Module]:
         return super().make_encoders([sum(channels)], encoder, width, image_size)
 
     def make_fusion(self, stages: Sequence[int]) -> int:
@@ -108,10 +124,12 @@ class EarlyFusion(LateFusion):
 
 
 class GMU(LateFusion):
-    """Gated multimodal unit (Arevalo et al., arXiv 1702.01992, equation 3): h = sum_m z_m tanh(W_m x_m), gates per feature.
+    """Gated multimodal unit (Arevalo et al., arXiv 1702.01992, equation 3): h = sum_m z_m tanh(W_m
+    x_m), gates per feature.
 
-    Two modalities are the paper's: z_1 = sigma(W_z [x_1, x_2]), z_2 = 1 - z_1. For more, a softmax with the last logit 0 keeps the
-    gates of a feature summing to one (the paper's own extension does not). Arguments as in `LateFusion`.
+    Two modalities are the paper's: z_1 = sigma(W_z [x_1, x_2]), z_2 = 1 - z_1. For more, a softmax
+    with the last logit 0 keeps the gates of a feature summing to one (the paper's own extension
+    does not). Arguments as in `LateFusion`.
     """
 
     def make_fusion(self, stages: Sequence[int]) -> int:
@@ -135,30 +153,41 @@ class GMU(LateFusion):
 
     def fuse(self, xs: Sequence[Tensor]) -> Tensor:
         features = [encoder(x) for encoder, x in zip(self.encoders, xs, strict=True)]
-        h = torch.stack([torch.tanh(project(f)) for project, f in zip(self.project, features, strict=True)], 1)
+        h = torch.stack(
+            [torch.tanh(project(f)) for project, f in zip(self.project, features, strict=True)], 1
+        )
         return (self.gates(features) * h).sum(1)
 
 
 class MMTM(nn.Module):
-    """Multimodal transfer module (Joze et al., arXiv 1911.08670, equations 1 to 4): joint squeeze, an excitation per modality.
+    """Multimodal transfer module (Joze et al., arXiv 1911.08670, equations 1 to 4): joint squeeze,
+    an excitation per modality.
 
-    x_m <- 2 sigma(E_m) x_m, E_m = W_m relu(W [S_1, ..., S_M]), S_m the mean of x_m over positions; the bottleneck is a quarter.
+    x_m <- 2 sigma(E_m) x_m, E_m = W_m relu(W [S_1, ..., S_M]), S_m the mean of x_m over positions;
+    the bottleneck is a quarter.
     """
 
     def __init__(self, c: int, n_modalities: int) -> None:
         super().__init__()
         self.squeeze = nn.Linear(n_modalities * c, max(n_modalities * c // 4, 1))
-        self.excite = nn.ModuleList(nn.Linear(self.squeeze.out_features, c) for _ in range(n_modalities))
+        self.excite = nn.ModuleList(
+            nn.Linear(self.squeeze.out_features, c) for _ in range(n_modalities)
+        )
         self.sigmoid = Gate()
 
     def forward(self, xs: Sequence[Tensor]) -> list[Tensor]:
         """M x (B, c, h_m, w_m) -> same."""
         joint = torch.relu(self.squeeze(torch.cat([x.mean((2, 3)) for x in xs], 1)))
-        return [x * (2 * self.sigmoid(excite(joint)))[..., None, None] for excite, x in zip(self.excite, xs, strict=True)]
+        return [
+            x * (2 * self.sigmoid(excite(joint)))[..., None, None]
+            for excite, x in zip(self.excite, xs, strict=True)
+        ]
 
 
 class MMTMFusion(LateFusion):
-    """One encoder a modality with an MMTM (arXiv 1911.08670) after each of the last three stages. Arguments as in `LateFusion`."""
+    """One encoder a modality with an MMTM (arXiv 1911.08670) after each of the last three stages.
+    Arguments as in `LateFusion`.
+    """
 
     def make_fusion(self, stages: Sequence[int]) -> int:
         self.mmtm = nn.ModuleList(MMTM(c, self.n_modalities) for c in stages[1:])
@@ -174,9 +203,11 @@ class MMTMFusion(LateFusion):
 
 
 class LMF(LateFusion):
-    """Low-rank multimodal fusion (Liu et al., arXiv 1806.00064, equation 7): h = sum_r prod_m W_m^r [x_m; 1].
+    """Low-rank multimodal fusion (Liu et al., arXiv 1806.00064, equation 7): h = sum_r prod_m W_m^r
+    [x_m; 1].
 
-    That is the product of all modalities' features, tensor fusion (arXiv 1707.07250), with a weight tensor of rank `rank`.
+    That is the product of all modalities' features, tensor fusion (arXiv 1707.07250), with a weight
+    tensor of rank `rank`.
 
     Args:
         rank: r of the paper; 4 is its usual choice.
@@ -196,11 +227,15 @@ class LMF(LateFusion):
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}")
         self.rank = rank
-        super().__init__(channels, class_counts, encoder=encoder, width=width, image_size=image_size)
+        super().__init__(
+            channels, class_counts, encoder=encoder, width=width, image_size=image_size
+        )
 
     def make_fusion(self, stages: Sequence[int]) -> int:
         d = stages[-1]
-        self.factors = nn.ParameterList(nn.Parameter(torch.empty(self.rank, d + 1, d)) for _ in range(self.n_modalities))
+        self.factors = nn.ParameterList(
+            nn.Parameter(torch.empty(self.rank, d + 1, d)) for _ in range(self.n_modalities)
+        )
         for factor in self.factors:
             nn.init.normal_(factor, std=1 / math.sqrt(d + 1))
         self.bias = nn.Parameter(torch.zeros(d))
@@ -219,16 +254,21 @@ class LMF(LateFusion):
 
 
 class CrossAttention(LateFusion):
-    """Token cross-attention between encoders (MulT, Tsai et al., arXiv 1906.00295, section 3.1; no recurrence over time here).
+    """Token cross-attention between encoders (MulT, Tsai et al., arXiv 1906.00295, section 3.1; no
+    recurrence over time here).
 
-    The positions of modality m's last map ask those of all other modalities (its own where it is alone): a residual multi-head
-    attention behind a LayerNorm, then the mean over positions. Arguments as in `LateFusion`.
+    The positions of modality m's last map ask those of all other modalities (its own where it is
+    alone): a residual multi-head attention behind a LayerNorm, then the mean over positions.
+    Arguments as in `LateFusion`.
     """
 
     def make_fusion(self, stages: Sequence[int]) -> int:
         d = stages[-1]
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(self.n_modalities))
-        self.attentions = nn.ModuleList(nn.MultiheadAttention(d, math.gcd(d, 4), batch_first=True) for _ in range(self.n_modalities))
+        self.attentions = nn.ModuleList(
+            nn.MultiheadAttention(d, math.gcd(d, 4), batch_first=True)
+            for _ in range(self.n_modalities)
+        )
         return super().make_fusion(stages)
 
     def attend(self, tokens: Sequence[Tensor]) -> list[Tensor]:
@@ -242,5 +282,9 @@ class CrossAttention(LateFusion):
         return out
 
     def fuse(self, xs: Sequence[Tensor]) -> Tensor:
-        maps = [encoders.feature_map(encoder, x) for encoder, x in zip(self.encoders, xs, strict=True)]
-        return torch.cat([t.mean(1) for t in self.attend([x.flatten(2).transpose(1, 2) for x in maps])], 1)
+        maps = [
+            encoders.feature_map(encoder, x) for encoder, x in zip(self.encoders, xs, strict=True)
+        ]
+        return torch.cat(
+            [t.mean(1) for t in self.attend([x.flatten(2).transpose(1, 2) for x in maps])], 1
+        )

@@ -16,7 +16,15 @@ from robustbench_med import naming
 from robustbench_med.models import trial
 from robustbench_med.models import user_file as own
 from robustbench_med.models.drifa_net import DRIFANet
-from robustbench_med.models.fusion import GMU, LMF, CrossAttention, EarlyFusion, LateFusion, MMTMFusion, Unimodal
+from robustbench_med.models.fusion import (
+    GMU,
+    LMF,
+    CrossAttention,
+    EarlyFusion,
+    LateFusion,
+    MMTMFusion,
+    Unimodal,
+)
 from robustbench_med.models.mail import MAIL
 from robustbench_med.models.robust_mail import RobustMAIL
 from robustbench_med.provenance import code
@@ -35,10 +43,22 @@ class Entry:
 
 MODELS = {
     "mail": Entry(MAIL, "MAIL", "arXiv 2602.15346"),
-    "mail+rpf": Entry(partial(RobustMAIL, man=False), "MAIL with random projection filters alone", "arXiv 2602.15346"),
-    "mail+man": Entry(partial(RobustMAIL, rpf=False), "MAIL with modulated attention noise alone", "arXiv 2602.15346"),
+    "mail+rpf": Entry(
+        partial(RobustMAIL, man=False),
+        "MAIL with random projection filters alone",
+        "arXiv 2602.15346",
+    ),
+    "mail+man": Entry(
+        partial(RobustMAIL, rpf=False),
+        "MAIL with modulated attention noise alone",
+        "arXiv 2602.15346",
+    ),
     "robust-mail": Entry(RobustMAIL, "Robust-MAIL", "arXiv 2602.15346"),
-    "robust-mail-release": Entry(partial(RobustMAIL, rpf_ratio=0.0), "Robust-MAIL as its notebook runs, RPF off", "arXiv 2602.15346"),
+    "robust-mail-release": Entry(
+        partial(RobustMAIL, rpf_ratio=0.0),
+        "Robust-MAIL as its notebook runs, RPF off",
+        "arXiv 2602.15346",
+    ),
     "drifa-net": Entry(DRIFANet, "DRIFA-Net", "arXiv 2412.01248"),
     "early": Entry(EarlyFusion, "Early fusion", "arXiv 1705.09406"),
     "late": Entry(LateFusion, "Late fusion", "arXiv 1705.09406"),
@@ -54,28 +74,41 @@ _SHIPPED = frozenset(MODELS)
 
 
 def source_sha256(name: str) -> str:
-    """Hash of the user's own code behind a model; empty where it is medrobust's (ValueError where a file cannot be used)."""
+    """Hash of the user's own code behind a model; empty where it is medrobust's (ValueError where a
+    file cannot be used).
+    """
     if naming.is_own(name):
         return own.load(name).source_sha256
     return "" if name in _SHIPPED else code.code_of(MODELS[name].build, f"model {name!r}") or ""
 
 
 def revisions(name: str) -> dict[str, int]:
-    """Revisions of medrobust's files that a model is made of, by the file's name; of the user's own those that it imports."""
+    """Revisions of medrobust's files that a model is made of, by the file's name; of the user's own
+    those that it imports.
+    """
     if naming.is_own(name):
         return code.revisions_of_file(own.load(name).path) | code.revised({trial.__name__})
     return code.revisions(MODELS[name].build, f"model {name!r}")
 
 
 def parameters(name: str) -> dict[str, Any]:
-    """A model's constructor parameters with their defaults; ValueError where a file of the user's cannot be used."""
+    """A model's constructor parameters with their defaults; ValueError where a file of the user's
+    cannot be used.
+    """
     if naming.is_own(name):
         return own.load(name).parameters()
     signature = inspect.signature(MODELS[name].build)
     return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
-def build(name: str, channels: Sequence[int], class_counts: Sequence[int], given: Mapping[str, Any], *, image_size: int) -> nn.Module:
+def build(
+    name: str,
+    channels: Sequence[int],
+    class_counts: Sequence[int],
+    given: Mapping[str, Any],
+    *,
+    image_size: int,
+) -> nn.Module:
     """A fresh victim in evaluation mode.
 
     Args:
@@ -99,10 +132,14 @@ def build(name: str, channels: Sequence[int], class_counts: Sequence[int], given
 
 def presets() -> list[str]:
     """Names of the presets shipped."""
-    return sorted(path.name.removesuffix(".yaml") for path in ZOO.iterdir() if path.name.endswith(".yaml"))
+    return sorted(
+        path.name.removesuffix(".yaml") for path in ZOO.iterdir() if path.name.endswith(".yaml")
+    )
 
 
 def preset(name: str) -> dict[str, Any]:
-    """One preset: `size`, `channels` ("native" or a number), `recipe`, and per model `params` and `recipe` overrides."""
+    """One preset: `size`, `channels` ("native" or a number), `recipe`, and per model `params` and
+    `recipe` overrides.
+    """
     loaded: dict[str, Any] = yaml.safe_load((ZOO / f"{name}.yaml").read_text())
     return loaded

@@ -1,6 +1,8 @@
-"""Robust-MAIL: MAIL with random projection filters and modulated attention noise (arXiv 2602.15346, KDD 2026).
+"""Robust-MAIL: MAIL with random projection filters and modulated attention noise (arXiv 2602.15346,
+KDD 2026).
 
-Both mechanisms draw afresh at every forward pass, in training and in inference: the classifier is stochastic, and attacks
+Both mechanisms draw afresh at every forward pass, in training and in inference: the classifier is
+    stochastic, and attacks
 on it need EOT (arXiv 1802.00420).
 """
 
@@ -20,13 +22,16 @@ RPF_L2 = 1e-4
 
 
 class RPFConv2d(SameConv2d):
-    """Convolution of which `n_random` output channels use a kernel drawn from N(0, 1/k^2) at every forward pass (Dong & Xu, CVPR 2023).
+    """Convolution of which `n_random` output channels use a kernel drawn from N(0, 1/k^2) at every
+    forward pass (Dong & Xu, CVPR 2023).
 
-    The trained channels come first, the random ones last, without bias. Grouped (1x1 here): both parts see every input.
-    Depth-wise: the random part takes the last `n_random` input channels.
+    The trained channels come first, the random ones last, without bias. Grouped (1x1 here): both
+    parts see every input. Depth-wise: the random part takes the last `n_random` input channels.
     """
 
-    def __init__(self, cin: int, cout: int, kernel: int, *, stride: int, groups: int, n_random: int) -> None:
+    def __init__(
+        self, cin: int, cout: int, kernel: int, *, stride: int, groups: int, n_random: int
+    ) -> None:
         self.n_random = n_random
         self.depthwise = groups == cin == cout and kernel > 1
         trained = cout - n_random
@@ -39,7 +44,9 @@ class RPFConv2d(SameConv2d):
         if self.n_random == 0:
             return super().forward(x)
         kernel, stride = self.kernel_size[0], self.stride[0]
-        trained, drawn = (x[:, : -self.n_random], x[:, -self.n_random :]) if self.depthwise else (x, x)
+        trained, drawn = (
+            (x[:, : -self.n_random], x[:, -self.n_random :]) if self.depthwise else (x, x)
+        )
         groups = self.n_random if self.depthwise else self.groups
         shape = (self.n_random, drawn.shape[1] // groups, kernel, kernel)
         weight = torch.randn(shape, device=x.device, dtype=x.dtype) / kernel
@@ -48,14 +55,18 @@ class RPFConv2d(SameConv2d):
 
 
 def random_count(c: int, ratio: float, groups: int) -> int:
-    """Random filters among `c` grouped ones: the nearest multiple of `groups`, at least one group, always leaving one trained."""
+    """Random filters among `c` grouped ones: the nearest multiple of `groups`, at least one group,
+    always leaving one trained.
+    """
     if ratio == 0 or c == groups:
         return 0
     return min(max(round(ratio * c / groups) * groups, groups), c - groups)
 
 
 def normal_like(x: Tensor) -> Tensor:
-    """N(0, 1) noise of the shape of x (B, C, H, W), drawn in the channels-last order of the features: filling by stride is far slower."""
+    """N(0, 1) noise of the shape of x (B, C, H, W), drawn in the channels-last order of the
+    features: filling by stride is far slower.
+    """
     b, c, h, w = x.shape
     return torch.randn((b, h, w, c), device=x.device, dtype=x.dtype).permute(0, 3, 1, 2)
 
@@ -66,12 +77,15 @@ def modulate(x: Tensor, n: Tensor) -> Tensor:
 
 
 def soften(gate: Tensor, strength: float) -> Tensor:
-    """1 - strength + strength * gate: no gate at strength 0, the released one at 1 (see `RobustMAIL.warm_up`)."""
+    """1 - strength + strength * gate: no gate at strength 0, the released one at 1 (see
+    `RobustMAIL.warm_up`).
+    """
     return gate if strength == 1 else 1 - strength + strength * gate
 
 
 class RobustEMILA(EMILA):
-    """EMILA with random projection filters in its three kernels and noise on both of its attentions; returns u (m a)^3.
+    """EMILA with random projection filters in its three kernels and noise on both of its
+    attentions; returns u (m a)^3.
 
     Without `rpf` the kernels, without `man` the attention and the output are plain EMILA's.
     """
@@ -90,13 +104,17 @@ class RobustEMILA(EMILA):
         man: bool = True,
         reduction: int = 4,
     ) -> None:
-        super().__init__(cin, c, stride=stride, groups=groups, bn_momentum=bn_momentum, reduction=reduction)
+        super().__init__(
+            cin, c, stride=stride, groups=groups, bn_momentum=bn_momentum, reduction=reduction
+        )
         self.noise, self.rpf, self.man = noise, rpf, man
         self.strength = 1.0
         if not rpf:
             return
         depthwise = min(round(rpf_ratio * cin), cin - 1)
-        self.gpc = RPFConv2d(cin, c, 1, stride=stride, groups=groups, n_random=random_count(c, rpf_ratio, groups))
+        self.gpc = RPFConv2d(
+            cin, c, 1, stride=stride, groups=groups, n_random=random_count(c, rpf_ratio, groups)
+        )
         self.dw3 = RPFConv2d(cin, cin, 3, stride=stride, groups=cin, n_random=depthwise)
         self.dw5 = RPFConv2d(cin, cin, 5, stride=stride, groups=cin, n_random=depthwise)
         self.bn1 = nn.BatchNorm2d(c, BN_EPS, bn_momentum)
@@ -114,7 +132,9 @@ class RobustEMILA(EMILA):
         u = self.multi_scale(x)
         logits = self.attention_logits(u)
         noise = self.strength * self.noise
-        a = torch.sigmoid(self.scale * modulate(logits, noise * torch.randn_like(logits)))[..., None, None]
+        a = torch.sigmoid(self.scale * modulate(logits, noise * torch.randn_like(logits)))[
+            ..., None, None
+        ]
         out = F.relu(self.bn_proj(self.proj(x)) + u * a)
         m = modulate(out, noise * normal_like(out))
         return u * soften(m * a, self.strength) ** 3
@@ -140,11 +160,12 @@ class RobustMAIL(MAIL):
     """MAIL with random projection filters (RPF) and modulated attention noise (MAN).
 
     Args:
-        rpf_ratio: share of random filters in [0, 1). The released notebook defines RPF and leaves the ratio at 0; its other
-            cell uses 0.25.
+        rpf_ratio: share of random filters in [0, 1). The released notebook defines RPF and leaves
+            the ratio at 0; its other cell uses 0.25.
         noise: standard deviation of MAN (0.6 as released).
-        rpf, man: one mechanism taken out, for ablations: without `rpf` the convolutions are MAIL's (no BatchNorm after each kernel,
-            no extra L2), without `man` the attentions and block outputs are (no gates, no noise).
+        rpf, man: one mechanism taken out, for ablations: without `rpf` the convolutions are MAIL's
+            (no BatchNorm after each kernel, no extra L2), without `man` the attentions and block
+            outputs are (no gates, no noise).
         Others: see `MAIL`.
     """
 
@@ -167,13 +188,27 @@ class RobustMAIL(MAIL):
         if noise < 0:
             raise ValueError(f"noise must not be negative, got {noise}")
         self.rpf_ratio, self.noise, self.rpf, self.man = rpf_ratio, noise, rpf, man
-        super().__init__(channels, class_counts, width=width, groups=groups, mc_dropout=mc_dropout, bn_momentum=bn_momentum)
+        super().__init__(
+            channels,
+            class_counts,
+            width=width,
+            groups=groups,
+            mc_dropout=mc_dropout,
+            bn_momentum=bn_momentum,
+        )
         self.shares_noise = rpf and rpf_ratio > 0  # one draw of the filters serves a whole batch
         self.stochastic = mc_dropout or (rpf and rpf_ratio > 0) or (man and noise > 0)
 
     def make_block(self, cin: int, c: int, stride: int, groups: int, bn_momentum: float) -> ERLA:
-        mechanisms: dict[str, Any] = {"rpf_ratio": self.rpf_ratio, "noise": self.noise, "rpf": self.rpf, "man": self.man}
-        return ERLA(RobustEMILA, cin, c, stride=stride, groups=groups, bn_momentum=bn_momentum, **mechanisms)
+        mechanisms: dict[str, Any] = {
+            "rpf_ratio": self.rpf_ratio,
+            "noise": self.noise,
+            "rpf": self.rpf,
+            "man": self.man,
+        }
+        return ERLA(
+            RobustEMILA, cin, c, stride=stride, groups=groups, bn_momentum=bn_momentum, **mechanisms
+        )
 
     def make_fusion(self, c: int, groups: int) -> EMCAM:
         if not self.man:
@@ -181,17 +216,22 @@ class RobustMAIL(MAIL):
         return RobustEMCAM(c, self.n_modalities, groups=groups, noise=self.noise)
 
     def warm_up(self, progress: float) -> None:
-        """For training: noise and powers of the gates come in gradually, absent at progress 0, as released at 1.
+        """For training: noise and powers of the gates come in gradually, absent at progress 0, as
+        released at 1.
 
-        The released block returns u (m a)^3, so that at the start most of the signal is multiplied away; a block that returns
-        u first learns features, and the gates then close around them.
+        The released block returns u (m a)^3, so that at the start most of the signal is multiplied
+        away; a block that returns u first learns features, and the gates then close around them.
         """
         for module in self.modules():
             if isinstance(module, (RobustEMILA, RobustEMCAM)):
                 module.strength = progress
 
     def penalty(self) -> Tensor:
-        """The extra L2 on the trained part of the random projection layers, a scalar to add to the training loss."""
+        """The extra L2 on the trained part of the random projection layers, a scalar to add to the
+        training loss.
+        """
         layers = [layer for layer in self.modules() if isinstance(layer, RPFConv2d)]
         zero = next(self.parameters()).new_zeros(())
-        return RPF_L2 * torch.stack([zero, *(layer.weight.square().sum() for layer in layers)]).sum()
+        return (
+            RPF_L2 * torch.stack([zero, *(layer.weight.square().sum() for layer in layers)]).sum()
+        )

@@ -1,7 +1,9 @@
-"""A victim of the user's own is tried the way it will be used, and from then on read like any other.
+"""A victim of the user's own is tried the way it will be used, and from then on read like any
+other.
 
-It is handed copies of its own, contiguous, so that `view()` works and a change in place reaches nobody; its outputs are read as float32
-logits, whatever their precision, and as the logarithm of probabilities where they are such.
+It is handed copies of its own, contiguous, so that `view()` works and a change in place reaches
+nobody; its outputs are read as float32 logits, whatever their precision, and as the logarithm of
+probabilities where they are such.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ REVISION = 1
 """Raised whenever what a victim of the user's hands out may be read as other logits."""
 
 Kind = Literal["logits", "probabilities", "sigmoid"]
-"""What a task's outputs are: rows of any numbers, rows in [0, 1] that sum to 1, or any numbers in [0, 1]."""
+"""What a task's outputs are: rows of any numbers, rows in [0, 1] that sum to 1, or any numbers in
+[0, 1].
+"""
 BATCHES = (2, 1, 3)
 REDRAWS = 6
 """Weights drawn anew, under which a sigmoid stays in [0, 1] and logits do not."""
@@ -52,16 +56,23 @@ class Outputs:
     def __init__(self, kinds: Sequence[Kind], training: Sequence[Kind]) -> None:
         self.kinds, self.training = tuple(kinds), tuple(training)
 
-    def __call__(self, victim: nn.Module, modalities: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def __call__(
+        self, victim: nn.Module, modalities: Any, outputs: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
         kinds = self.training if victim.training else self.kinds
         if len(outputs) != len(kinds):
             mode = "training" if victim.training else "evaluation"
-            raise UserError(f"the model returned {len(outputs)} outputs in {mode} mode, one a task ({len(kinds)}) is needed")
+            raise UserError(
+                f"the model returned {len(outputs)} outputs in {mode} mode, one a task"
+                f" ({len(kinds)}) is needed"
+            )
         return tuple(logits_of(z.float(), kind) for z, kind in zip(outputs, kinds, strict=True))
 
 
 def logits_of(z: Tensor, kind: Kind) -> Tensor:
-    """log p, or log p - log(1 - p), of outputs (B, C); clamped where float32 ends: there the victim is saturated and has no gradient."""
+    """log p, or log p - log(1 - p), of outputs (B, C); clamped where float32 ends: there the victim
+    is saturated and has no gradient.
+    """
     if kind == "logits":
         return z
     outside = z.detach()[(z < -SLACK) | (z > 1 + SLACK)]
@@ -75,23 +86,38 @@ def logits_of(z: Tensor, kind: Kind) -> Tensor:
 
 
 def hands_out_probabilities(victim: nn.Module) -> bool:
-    """Whether the outputs of a task are read as probabilities, in evaluation mode, of a victim that may stand behind input transforms."""
+    """Whether the outputs of a task are read as probabilities, in evaluation mode, of a victim that
+    may stand behind input transforms.
+    """
     hooks = (hook for module in victim.modules() for hook in module._forward_hooks.values())
     return any(isinstance(hook, Outputs) and set(hook.kinds) != {"logits"} for hook in hooks)
 
 
-def fit(victim: nn.Module, name: str, path: Path, channels: Sequence[int], class_counts: Sequence[int], image_size: int) -> None:
-    """Tries a victim (evaluation mode) and attaches `Inputs` and `Outputs`; ValueError in one line where it breaks the contract.
+def fit(
+    victim: nn.Module,
+    name: str,
+    path: Path,
+    channels: Sequence[int],
+    class_counts: Sequence[int],
+    image_size: int,
+) -> None:
+    """Tries a victim (evaluation mode) and attaches `Inputs` and `Outputs`; ValueError in one line
+    where it breaks the contract.
 
-    Batches of 2, 1 and 3 random samples, with and without gradient. Probabilities are found by their values, unless the module's
-    `outputs` says what they are.
+    Batches of 2, 1 and 3 random samples, with and without gradient. Probabilities are found by
+    their values, unless the module's `outputs` says what they are.
     """
-    for hooks in (victim._forward_pre_hooks, victim._forward_hooks):  # a function may hand out the same module again
+    for hooks in (
+        victim._forward_pre_hooks,
+        victim._forward_hooks,
+    ):  # a function may hand out the same module again
         for key in [key for key, hook in hooks.items() if isinstance(hook, (Inputs, Outputs))]:
             del hooks[key]
     victim.register_forward_pre_hook(Inputs())
     generator = torch.Generator().manual_seed(0)
-    images = [torch.rand(max(BATCHES), c, image_size, image_size, generator=generator) for c in channels]
+    images = [
+        torch.rand(max(BATCHES), c, image_size, image_size, generator=generator) for c in channels
+    ]
     with torch.random.fork_rng(devices=[]):
         for n in BATCHES:
             batch = [m[:n] for m in images]
@@ -105,65 +131,105 @@ def fit(victim: nn.Module, name: str, path: Path, channels: Sequence[int], class
         if set(kinds) != {"logits"}:
             with training_mode(victim):
                 training = found_kinds(victim, images, len(class_counts))
-    victim.register_forward_hook(Outputs(kinds, [k if k == t else "logits" for k, t in zip(kinds, training, strict=True)]))
+    victim.register_forward_hook(
+        Outputs(kinds, [k if k == t else "logits" for k, t in zip(kinds, training, strict=True)])
+    )
     for kind in () if declared else (kind for kind in SEEN if kind in kinds):
         tasks = ", ".join(str(t) for t, of in enumerate(kinds) if of == kind)
         tell(
-            f"{name}: its outputs (task {tasks}) are no logits but {SEEN[kind]}: it is trained and attacked on {READ[kind]}; "
-            "set `outputs = 'logits'` on the module if that is wrong"
+            f"{name}: its outputs (task {tasks}) are no logits but {SEEN[kind]}: it is trained and"
+            f" attacked on {READ[kind]}; set `outputs = 'logits'` on the module if that is wrong"
         )
 
 
-SEEN: dict[str, str] = {"probabilities": "probabilities (rows in [0, 1] that sum to 1)", "sigmoid": "numbers in [0, 1], as a sigmoid's"}
+SEEN: dict[str, str] = {
+    "probabilities": "probabilities (rows in [0, 1] that sum to 1)",
+    "sigmoid": "numbers in [0, 1], as a sigmoid's",
+}
 READ: dict[str, str] = {"probabilities": "log p", "sigmoid": "log p - log(1 - p)"}
 
 
-def pass_through(victim: nn.Module, batch: Sequence[Tensor], path: Path, class_counts: Sequence[int]) -> tuple[Tensor, ...]:
-    """One forward pass; ValueError where it raises or does not give floating-point (B, classes), one a task."""
+def pass_through(
+    victim: nn.Module, batch: Sequence[Tensor], path: Path, class_counts: Sequence[int]
+) -> tuple[Tensor, ...]:
+    """One forward pass; ValueError where it raises or does not give floating-point (B, classes),
+    one a task.
+    """
     shapes = ", ".join(str(tuple(m.shape)) for m in batch)
     with blamed("its forward", path, f" on modalities {shapes}"):
         logits = victim(*batch)
     if not isinstance(logits, tuple) or not all(isinstance(z, Tensor) for z in logits):
-        raise ValueError(f"its forward must return a tuple of logits, one tensor a task ({len(class_counts)}), got {type(logits).__name__}")
+        raise ValueError(
+            f"its forward must return a tuple of logits, one tensor a task ({len(class_counts)}),"
+            f" got {type(logits).__name__}"
+        )
     n = len(batch[0])
     got, wanted = [tuple(z.shape) for z in logits], [(n, classes) for classes in class_counts]
     if got != wanted:
         samples = "1 sample" if n == 1 else f"{n} samples"
-        raise ValueError(f"its forward returned logits of shapes {got} on {samples}, this data's tasks need {wanted}")
+        raise ValueError(
+            f"its forward returned logits of shapes {got} on {samples}, this data's tasks need"
+            f" {wanted}"
+        )
     for t, z in enumerate(logits):
         if not z.is_floating_point():
-            raise ValueError(f"its logits of task {t} are {str(z.dtype).removeprefix('torch.')}; they must be floating-point numbers")
+            raise ValueError(
+                f"its logits of task {t} are {str(z.dtype).removeprefix('torch.')}; they must be"
+                " floating-point numbers"
+            )
     return logits
 
 
-def check_gradient(victim: nn.Module, batch: Sequence[Tensor], path: Path, class_counts: Sequence[int], name: str) -> None:
-    """Refuses (ValueError) logits without a gradient, and tells of one that does not reach the inputs."""
+def check_gradient(
+    victim: nn.Module, batch: Sequence[Tensor], path: Path, class_counts: Sequence[int], name: str
+) -> None:
+    """Refuses (ValueError) logits without a gradient, and tells of one that does not reach the
+    inputs.
+    """
     leaves = [m.clone().requires_grad_() for m in batch]
     with torch.enable_grad():
         logits = pass_through(victim, leaves, path, class_counts)
         for t, z in enumerate(logits):
             if not z.requires_grad:
-                raise ValueError(f"its logits of task {t} carry no gradient: they are detached, or computed under torch.no_grad()")
+                raise ValueError(
+                    f"its logits of task {t} carry no gradient: they are detached, or computed"
+                    " under torch.no_grad()"
+                )
         with blamed("its backward pass", path, ""):
             gradients = torch.autograd.grad([z.sum() for z in logits], leaves, allow_unused=True)
     if all(gradient is None for gradient in gradients):
-        tell(f"{name}: no gradient of its logits reaches its inputs: attacks by gradient cannot move it, square and transfer can")
+        tell(
+            f"{name}: no gradient of its logits reaches its inputs: attacks by gradient cannot move"
+            " it, square and transfer can"
+        )
 
 
 def found_kinds(victim: nn.Module, images: Sequence[Tensor], tasks: int) -> tuple[Kind, ...]:
-    """What the outputs of each task are by their values: rows that sum to 1 are no chance; numbers in [0, 1] must stay there whatever
-    the weights, as those of a fresh network often lie there."""
+    """What the outputs of each task are by their values: rows that sum to 1 are no chance; numbers
+    in [0, 1] must stay there whatever the weights, as those of a fresh network often lie there."""
     seen: list[Sequence[Tensor]] = []
-    with torch.no_grad(), contextlib.suppress(Exception):  # a mode or weights that do not work say nothing
+    with (
+        torch.no_grad(),
+        contextlib.suppress(Exception),
+    ):  # a mode or weights that do not work say nothing
         seen.append(victim(*images))
         if any(kind_of([seen[0][t]]) == "sigmoid" for t in range(tasks)):
             seen.extend(victim(*images) for _ in redrawn(victim))
-    return tuple(kind if (kind := kind_of([z[t] for z in seen[:1]])) != "sigmoid" else kind_of([z[t] for z in seen]) for t in range(tasks))
+    return tuple(
+        (
+            kind
+            if (kind := kind_of([z[t] for z in seen[:1]])) != "sigmoid"
+            else kind_of([z[t] for z in seen])
+        )
+        for t in range(tasks)
+    )
 
 
 def kind_of(outputs: Sequence[Tensor]) -> Kind:
     """What outputs (B, C) of one task are, rows with NaN left out; without any, logits."""
-    rows = torch.cat([z[~z.isnan().any(1)].float() for z in outputs]) if outputs else torch.empty(0, 0)
+    rows = (
+        torch.cat([z[~z.isnan().any(1)].float() for z in outputs]) if outputs else torch.empty(0, 0)
+    )
     # the sum of C numbers of half precision is off by that many roundings
     off = max((torch.finfo(z.dtype).eps * z.shape[1] for z in outputs), default=0.0) + 1e-5
     if not len(rows) or rows.min() < 0 or rows.max() > 1 + off:
@@ -172,13 +238,24 @@ def kind_of(outputs: Sequence[Tensor]) -> Kind:
 
 
 def declared_kinds(victim: nn.Module, found: Sequence[Kind]) -> tuple[Kind, ...] | None:
-    """What the module's `outputs` says, a word for all tasks or one a task; None where it says nothing, ValueError where it is wrong."""
+    """What the module's `outputs` says, a word for all tasks or one a task; None where it says
+    nothing, ValueError where it is wrong.
+    """
     said = getattr(victim, "outputs", None)
-    words = (said,) * len(found) if isinstance(said, str) else tuple(said) if isinstance(said, (tuple, list)) else ()
+    words = (
+        (said,) * len(found)
+        if isinstance(said, str)
+        else tuple(said)
+        if isinstance(said, (tuple, list))
+        else ()
+    )
     if not words or not all(isinstance(word, str) for word in words):
         return None
     if len(words) != len(found) or not set(words) <= set(get_args(Kind)):
-        raise ValueError(f"its `outputs` is {said!r}; it must be one of {', '.join(get_args(Kind))}, or a tuple of them, one a task")
+        raise ValueError(
+            f"its `outputs` is {said!r}; it must be one of {', '.join(get_args(Kind))}, or a tuple"
+            " of them, one a task"
+        )
     for t, (word, seen) in enumerate(zip(words, found, strict=True)):
         if word != "logits" and seen == "logits":
             raise ValueError(f"its `outputs` says {word}, but those of task {t} leave [0, 1]")
@@ -201,13 +278,17 @@ def training_mode(victim: nn.Module) -> Iterator[None]:
 
 
 def redrawn(victim: nn.Module) -> Iterator[None]:
-    """Draws the victim's weights anew at every step (matrices as He et al. do, vectors far wider), and puts them back at the end."""
+    """Draws the victim's weights anew at every step (matrices as He et al. do, vectors far wider),
+    and puts them back at the end.
+    """
     weights = [p for p in victim.parameters() if p.dim() and p.is_floating_point()]
     kept = [p.detach().clone() for p in weights]
     try:
         for i in range(REDRAWS):
             for p in weights:
-                p.normal_(0, 10.0 ** (1 + i % 3) if p.dim() == 1 else (2 / max(p[0].numel(), 1)) ** 0.5)
+                p.normal_(
+                    0, 10.0 ** (1 + i % 3) if p.dim() == 1 else (2 / max(p[0].numel(), 1)) ** 0.5
+                )
             yield
     finally:
         for p, before in zip(weights, kept, strict=True):
@@ -222,7 +303,9 @@ def tell(line: str) -> None:
 
 @contextlib.contextmanager
 def blamed(what: str, path: Path, when: str) -> Iterator[None]:
-    """Whatever code of the user's raises, `sys.exit` among it, is a ValueError in one line; an interrupt stays one."""
+    """Whatever code of the user's raises, `sys.exit` among it, is a ValueError in one line; an
+    interrupt stays one.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -233,7 +316,11 @@ def blamed(what: str, path: Path, when: str) -> Iterator[None]:
 
 def told(error: BaseException, path: Path) -> str:
     """An exception in one line, with the last line of the user's file that it came through."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     where = f" (line {line})" if line is not None else ""
     text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())

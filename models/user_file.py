@@ -28,8 +28,8 @@ class Own:
 
     Attributes:
         label: file name and function, what tables call it; the folder does not matter.
-        source_sha256: hash of the file and of the user's files that it imports; part of every specification, so that an edited file
-            is another victim.
+        source_sha256: hash of the file and of the user's files that it imports; part of every
+            specification, so that an edited file is another victim.
     """
 
     build: Callable[..., nn.Module]
@@ -38,17 +38,24 @@ class Own:
     source_sha256: str
 
     def parameters(self) -> dict[str, Any]:
-        """Parameters behind the first two, with their defaults (`inspect.Parameter.empty` where there is none)."""
+        """Parameters behind the first two, with their defaults (`inspect.Parameter.empty` where
+        there is none).
+        """
         named = list(inspect.signature(self.build).parameters.values())[2:]
-        return {p.name: p.default for p in named if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+        return {
+            p.name: p.default for p in named if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+        }
 
     def takes_any(self) -> bool:
         """Whether the function has `**parameters`."""
-        return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(self.build).parameters.values())
+        return any(
+            p.kind is p.VAR_KEYWORD for p in inspect.signature(self.build).parameters.values()
+        )
 
 
 def load(name: str) -> Own:
-    """Runs a user's file and finds its function; ValueError in one line when that fails. The file is code: it runs as you.
+    """Runs a user's file and finds its function; ValueError in one line when that fails. The file
+    is code: it runs as you.
 
     Args:
         name: `path/to/file.py:function`.
@@ -62,10 +69,14 @@ def load(name: str) -> Own:
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     sha256 = source_files.fingerprint(files)
-    module_name = f"{PREFIX}{hashlib.sha256(f'{path.resolve()} {sha256}'.encode()).hexdigest()[:16]}"
+    module_name = (
+        f"{PREFIX}{hashlib.sha256(f'{path.resolve()} {sha256}'.encode()).hexdigest()[:16]}"
+    )
     module = sys.modules.get(module_name)
     if module is None:
-        trial.tell(f"running the code in {path} (sha256 {sha256[:12]}), as you: it may do whatever you may")
+        trial.tell(
+            f"running the code in {path} (sha256 {sha256[:12]}), as you: it may do whatever you may"
+        )
         try:
             module = source_files.run(path, files, module_name)  # the very bytes that were hashed
         except KeyboardInterrupt:
@@ -74,31 +85,58 @@ def load(name: str) -> Own:
             raise ValueError(f"{path} cannot be imported: {trial.told(error, path)}") from error
     found = getattr(module, function, None)
     if not callable(found):
-        own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module_name]
+        own = [
+            n
+            for n, v in vars(module).items()
+            if callable(v) and getattr(v, "__module__", "") == module_name
+        ]
         raise ValueError(f"{path} has no function {function!r}; it has: {', '.join(own) or 'none'}")
-    return Own(found, label(name), path, source_files.fingerprint(files | loaded_otherwise(module, files)))
+    return Own(
+        found, label(name), path, source_files.fingerprint(files | loaded_otherwise(module, files))
+    )
 
 
-def loaded_otherwise(module: types.ModuleType, files: Mapping[str, source_files.Source]) -> dict[str, source_files.Source]:
-    """The user's files behind modules that a module holds but no import statement names, as `importlib.util` loads them."""
+def loaded_otherwise(
+    module: types.ModuleType, files: Mapping[str, source_files.Source]
+) -> dict[str, source_files.Source]:
+    """The user's files behind modules that a module holds but no import statement names, as
+    `importlib.util` loads them.
+    """
     known = {source.path for source in files.values()}
     found = {}
     for other in vars(module).values():
-        if isinstance(other, types.ModuleType) and (path := source_files.own_file(vars(other))) is not None and path not in known:
+        if (
+            isinstance(other, types.ModuleType)
+            and (path := source_files.own_file(vars(other))) is not None
+            and path not in known
+        ):
             found[other.__name__] = source_files.Source(path, path.read_bytes())
     return found
 
 
-def build(own: Own, channels: Sequence[int], class_counts: Sequence[int], parameters: dict[str, Any], *, image_size: int) -> nn.Module:
-    """A fresh victim in evaluation mode that keeps the contract of `robustbench_med.models`; ValueError where it does not.
+def build(
+    own: Own,
+    channels: Sequence[int],
+    class_counts: Sequence[int],
+    parameters: dict[str, Any],
+    *,
+    image_size: int,
+) -> nn.Module:
+    """A fresh victim in evaluation mode that keeps the contract of `robustbench_med.models`;
+    ValueError where it does not.
 
-    `n_modalities`, `class_counts` and `stochastic` (False) are filled in where the module lacks them; `trial.fit` tries it.
+    `n_modalities`, `class_counts` and `stochastic` (False) are filled in where the module lacks
+    them; `trial.fit` tries it.
     """
     with trial.blamed("it", own.path, ""):
         victim = own.build(tuple(channels), tuple(class_counts), **parameters)
     if not isinstance(victim, nn.Module):
         raise ValueError(f"it returned {type(victim).__name__}, expected a torch.nn.Module")
-    facts: dict[str, Any] = {"n_modalities": len(channels), "class_counts": tuple(class_counts), "stochastic": False}
+    facts: dict[str, Any] = {
+        "n_modalities": len(channels),
+        "class_counts": tuple(class_counts),
+        "stochastic": False,
+    }
     for name, value in facts.items():
         said = getattr(victim, name, value)
         said = tuple(said) if isinstance(said, list) else said
@@ -113,7 +151,9 @@ def build(own: Own, channels: Sequence[int], class_counts: Sequence[int], parame
 
 
 def mishap(error: BaseException) -> str | None:
-    """An error that came through a user's file in one line, with the file; None where it did not."""
+    """An error that came through a user's file in one line, with the file; None where it did
+    not.
+    """
     files = {m.__file__ for name, m in list(sys.modules.items()) if name.startswith(PREFIX)}
     frames = traceback.extract_tb(error.__traceback__)
     through = [frame.filename for frame in frames if str(Path(frame.filename).resolve()) in files]

@@ -1,4 +1,6 @@
-"""Tables that look inside a result: which class breaks first, and which modality breaks which task."""
+"""Tables that look inside a result: which class breaks first, and which modality breaks which
+task.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,29 @@ from robustbench_med.reports.families import (
     over_trainings,
     variants,
 )
-from robustbench_med.reports.tables import attack_name, each, engine, is_cross_modal, ranked, row_values, trust
+from robustbench_med.reports.tables import (
+    attack_name,
+    each,
+    engine,
+    is_cross_modal,
+    ranked,
+    row_values,
+    trust,
+)
 from robustbench_med.store.store import Record
 
 Arrays = Callable[[Record, Sequence[str]], dict[str, NDArray[Any]]]
 """Reads the named per-sample arrays of a record, those it has."""
 
 
-def per_class(records: Sequence[Record], arrays: Arrays, names: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """One row a leaderboard row x attacked task x class that occurs: clean and robust accuracy, the class that loses most first.
+def per_class(
+    records: Sequence[Record], arrays: Arrays, names: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """One row a leaderboard row x attacked task x class that occurs: clean and robust accuracy, the
+    class that loses most first.
 
-    Intervals are Wilson 95 % on the effective number of the class's samples; empty in records that do not say which images repeat.
+    Intervals are Wilson 95 % on the effective number of the class's samples; empty in records that
+    do not say which images repeat.
 
     Args:
         names: `families.variants` of the records.
@@ -44,7 +58,20 @@ def per_class(records: Sequence[Record], arrays: Arrays, names: Mapping[str, str
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
-    order = ["data", "size", "samples", "norm", "target", "protocol", "attack", "engine", "eps", "model", "checkpoint", "task"]
+    order = [
+        "data",
+        "size",
+        "samples",
+        "norm",
+        "target",
+        "protocol",
+        "attack",
+        "engine",
+        "eps",
+        "model",
+        "checkpoint",
+        "task",
+    ]
     return frame.sort_values(order, kind="stable", ignore_index=True)
 
 
@@ -52,7 +79,10 @@ def _of_family(family: Sequence[Record], arrays: Arrays, variant: str) -> list[d
     first = family[0]
     spec, names = first["spec"], first["names"]
     units = [f"{what}_{t}" for what in ("image", "group") for t in spec["threat"]["tasks"]]
-    outcomes = {record["hash"]: arrays(record, ["labels", "clean_right", "robust_right", *units]) for record in family}
+    outcomes = {
+        record["hash"]: arrays(record, ["labels", "clean_right", "robust_right", *units])
+        for record in family
+    }
     key = {
         "model": spec["victim"]["model"],
         "data": data_name(first),
@@ -68,7 +98,12 @@ def _of_family(family: Sequence[Record], arrays: Arrays, variant: str) -> list[d
         "samples": sum(record["spec"]["data"]["n"] for record in by_fold(family)),
         "checkpoint": spec["victim"]["weights_sha256"][:SHORT],
     }
-    last = {"trainings": len(by_training(family)), "evaluation_seeds": evaluation_seeds(family), "variant": variant, **row_values(family)}
+    last = {
+        "trainings": len(by_training(family)),
+        "evaluation_seeds": evaluation_seeds(family),
+        "variant": variant,
+        **row_values(family),
+    }
     rows: list[dict[str, Any]] = []
     for t in spec["threat"]["tasks"]:
         found = [
@@ -80,7 +115,9 @@ def _of_family(family: Sequence[Record], arrays: Arrays, variant: str) -> list[d
     return rows
 
 
-def _of_class(family: Sequence[Record], outcomes: Mapping[str, dict[str, NDArray[Any]]], t: int, c: int) -> dict[str, Any]:
+def _of_class(
+    family: Sequence[Record], outcomes: Mapping[str, dict[str, NDArray[Any]]], t: int, c: int
+) -> dict[str, Any]:
     """Figures of class c of task t; empty where it does not occur. A fold may lack a rare class."""
     members = {name: outcome["labels"][:, t] == c for name, outcome in outcomes.items()}
     family = [record for record in family if members[record["hash"]].any()]
@@ -98,12 +135,21 @@ def _of_class(family: Sequence[Record], outcomes: Mapping[str, dict[str, NDArray
     def independent(record: Record) -> float:
         outcome = outcomes[record["hash"]]
         groups = f"group_{t}" if f"group_{t}" in outcome else f"image_{t}"
-        return min(statistics.effective_n(mine(record, "robust_right"), mine(record, groups)), distinct(record))
+        return min(
+            statistics.effective_n(mine(record, "robust_right"), mine(record, groups)),
+            distinct(record),
+        )
 
-    clean = float(np.mean(over_trainings(family, lambda record: float(mine(record, "clean_right").mean()))))
-    robust = float(np.mean(over_trainings(family, lambda record: float(mine(record, "robust_right").mean()))))
+    clean = float(
+        np.mean(over_trainings(family, lambda record: float(mine(record, "clean_right").mean())))
+    )
+    robust = float(
+        np.mean(over_trainings(family, lambda record: float(mine(record, "robust_right").mean())))
+    )
     repeats = all(f"image_{t}" in outcomes[record["hash"]] for record in family)
-    low, high = statistics.wilson(robust, effective_n(family, independent)) if repeats else (None, None)
+    low, high = (
+        statistics.wilson(robust, effective_n(family, independent)) if repeats else (None, None)
+    )
     return {
         "n": sum(int(members[record["hash"]].sum()) for record in by_fold(family)),
         "n_distinct": sum(map(distinct, by_fold(family))) if repeats else None,
@@ -116,20 +162,35 @@ def _of_class(family: Sequence[Record], outcomes: Mapping[str, dict[str, NDArray
 
 
 def cross_modal(records: Sequence[Record], names: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """One row a model x attacked modality x task: what a perturbation of one modality alone does to one task.
+    """One row a model x attacked modality x task: what a perturbation of one modality alone does to
+    one task.
 
-    Made of the records whose threat gives exactly one of several modalities a radius and aims at exactly one task.
+    Made of the records whose threat gives exactly one of several modalities a radius and aims at
+    exactly one task.
 
     Args:
         names: `families.variants` of the records.
     """
     rows = []
-    board, members = ranked(list(filter(is_cross_modal, records)), variants(records) if names is None else names)
+    board, members = ranked(
+        list(filter(is_cross_modal, records)), variants(records) if names is None else names
+    )
     for row, family in zip(each(board), members, strict=True):
         first = family[0]
         radii = first["spec"]["threat"]["radii"]
         m = int(np.argmax(radii))
-        same = ("model", "data", "synthetic", "size", "norm", "attack", "engine", "protocol", "n", "n_distinct")
+        same = (
+            "model",
+            "data",
+            "synthetic",
+            "size",
+            "norm",
+            "attack",
+            "engine",
+            "protocol",
+            "n",
+            "n_distinct",
+        )
         figures = ("clean", "robust", "robust_low", "robust_high", "asr", "trust", "checkpoint")
         rows.append(
             {
@@ -146,7 +207,20 @@ def cross_modal(records: Sequence[Record], names: Mapping[str, str] | None = Non
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
-    order = ["data", "size", "norm", "protocol", "attack", "engine", "eps", "n", "model", "checkpoint", "modality", "task"]
+    order = [
+        "data",
+        "size",
+        "norm",
+        "protocol",
+        "attack",
+        "engine",
+        "eps",
+        "n",
+        "model",
+        "checkpoint",
+        "modality",
+        "task",
+    ]
     return frame.sort_values(order, kind="stable", ignore_index=True)
 
 

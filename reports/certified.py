@@ -21,7 +21,9 @@ from robustbench_med.statistics import effective_n, wilson
 from robustbench_med.store.store import CERTIFICATES, Record, Store
 
 STEP = 0.01
-"""Between the radii of a curve: the same ones for every noise, so that curves can be compared and averaged."""
+"""Between the radii of a curve: the same ones for every noise, so that curves can be compared and
+averaged.
+"""
 SHOWN = 5
 """Radii a printed table has columns for, besides 0."""
 CASE = ["data", "size", "task", "n", "n0", "draws", "alpha"]
@@ -33,10 +35,15 @@ FIGURE = "certified.png"
 
 
 def write(out: Path) -> None:
-    """Writes certified.csv, certified_tasks.csv and certified.png of all certificates in a folder."""
+    """Writes certified.csv, certified_tasks.csv and certified.png of all certificates in a
+    folder.
+    """
     found = frames(Store(out, CERTIFICATES))
     for name, frame in found.items():
-        write_text(out / f"{name}.csv", str(written(frame).to_csv(index=False, float_format="%.6g", lineterminator="\n")))
+        write_text(
+            out / f"{name}.csv",
+            str(written(frame).to_csv(index=False, float_format="%.6g", lineterminator="\n")),
+        )
     draw(found["certified"], out / FIGURE)
 
 
@@ -47,19 +54,30 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
 
 
 def frames(store: Store) -> dict[str, pd.DataFrame]:
-    """The tables by name, as columns.py describes them: joint certificates first, then those of one modality alone."""
+    """The tables by name, as columns.py describes them: joint certificates first, then those of one
+    modality alone.
+    """
     records = sorted(store.records(), key=_place)
     names = variants(records)
     return {
         "certified_tasks": pd.DataFrame(by_task(records)),
-        "certified": pd.DataFrame([row for record in records for row in curve(record, store, names[record["hash"]])]),
+        "certified": pd.DataFrame(
+            [row for record in records for row in curve(record, store, names[record["hash"]])]
+        ),
     }
 
 
 def _place(record: Record) -> tuple[Any, ...]:
     spec = record["spec"]
     noised = spec["certificate"]["noised"]
-    where = (spec["data"]["name"], spec["data"]["size"], -len(noised), noised, spec["victim"]["model"], spec["certificate"]["sigma"])
+    where = (
+        spec["data"]["name"],
+        spec["data"]["size"],
+        -len(noised),
+        noised,
+        spec["victim"]["model"],
+        spec["certificate"]["sigma"],
+    )
     seed = spec["victim"]["train_seed"]
     return (*where, -1 if seed is None else seed, spec["seed"], record["hash"])
 
@@ -87,24 +105,38 @@ def _key(record: Record, variant: str) -> dict[str, Any]:
 
 
 def by_task(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """One row a certificate and task: share abstained, certified accuracy at radius 0, average radius (0 where wrong or abstained)."""
+    """One row a certificate and task: share abstained, certified accuracy at radius 0, average
+    radius (0 where wrong or abstained).
+    """
     names, rows = variants(records), []
     for record in records:
         for figures in record["figures"]:
             low, high = wilson(figures["certified_accuracy"], effective(figures, "n_effective"))
-            told = {name: figures.get(name) for name in COUNTS + PROVED}  # older certificates do not say all
-            rows.append({**_key(record, names[record["hash"]]), **told, "certified_low": low, "certified_high": high})
+            told = {
+                name: figures.get(name) for name in COUNTS + PROVED
+            }  # older certificates do not say all
+            rows.append(
+                {
+                    **_key(record, names[record["hash"]]),
+                    **told,
+                    "certified_low": low,
+                    "certified_high": high,
+                }
+            )
     return rows
 
 
 def curve(record: Record, store: Store, variant: str) -> list[dict[str, Any]]:
-    """One row a task and radius: share of samples certified right at this L2 radius, with Wilson's interval on the effective number.
+    """One row a task and radius: share of samples certified right at this L2 radius, with Wilson's
+    interval on the effective number.
 
     Radii go up to the first that n draws cannot certify, whatever they say.
     """
     arrays, certificate = store.arrays(record), record["spec"]["certificate"]
     # n of n draws: the bound is alpha^(1/n)
-    largest = max(certificate["sigma"] * float(ndtri(certificate["alpha"] ** (1 / certificate["n"]))), 0.0)
+    largest = max(
+        certificate["sigma"] * float(ndtri(certificate["alpha"] ** (1 / certificate["n"]))), 0.0
+    )
     rows = []
     for t, figures in enumerate(record["figures"]):
         known = arrays["labels"][:, t] >= 0
@@ -113,33 +145,71 @@ def curve(record: Record, store: Store, variant: str) -> list[dict[str, Any]]:
         for radius in np.round(np.arange(math.ceil(largest / STEP) + 1) * STEP, 6):
             certified = (right & (arrays["radius"][known, t] > radius)).astype(float)
             share = float(certified.mean())
-            n = figures["n_distinct"] if groups is None else min(effective_n(certified, groups[known]), figures["n_distinct"])
+            n = (
+                figures["n_distinct"]
+                if groups is None
+                else min(effective_n(certified, groups[known]), figures["n_distinct"])
+            )
             low, high = wilson(share, n)
-            rows.append({**_key(record, variant), "task": figures["task"], "n": figures["n"], "radius": float(radius), "certified": share}
-                        | {"certified_low": low, "certified_high": high})  # fmt: skip
+            rows.append(
+                {
+                    **_key(record, variant),
+                    "task": figures["task"],
+                    "n": figures["n"],
+                    "radius": float(radius),
+                    "certified": share,
+                    "certified_low": low,
+                    "certified_high": high,
+                }
+            )
     return rows
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
     """With a column `victim`: the model, and what tells it from others of its name and noise."""
-    return frame.assign(victim=[victim_name(model, variant) for model, variant in zip(frame.model, frame.variant, strict=True)])
+    return frame.assign(
+        victim=[
+            victim_name(model, variant)
+            for model, variant in zip(frame.model, frame.variant, strict=True)
+        ]
+    )
 
 
 def figure(curves: pd.DataFrame) -> Figure:
-    """A panel a data set, task and choice of noised modalities, all noise levels in it; means over seeds."""
-    curves = _named(curves).assign(line=lambda f: f.victim + ", sigma = " + f.sigma.map("{:g}".format))
-    panels = sorted(curves.groupby([*CASE, "noised"], sort=False), key=lambda panel: panel[0][:-1])  # stable: joint before alone
+    """A panel a data set, task and choice of noised modalities, all noise levels in it; means over
+    seeds.
+    """
+    curves = _named(curves).assign(
+        line=lambda f: f.victim + ", sigma = " + f.sigma.map("{:g}".format)
+    )
+    panels = sorted(
+        curves.groupby([*CASE, "noised"], sort=False), key=lambda panel: panel[0][:-1]
+    )  # stable: joint before alone
     look = style.looks(curves.line)
     drawn, axes = style.grid(len(panels), width=5.6, height=4.8)
-    for axis, ((data, _, task, n, n0, draws, alpha, noised), group) in zip(axes, panels, strict=True):
+    for axis, ((data, _, task, n, n0, draws, alpha, noised), group) in zip(
+        axes, panels, strict=True
+    ):
         for name, line in group.groupby("line", sort=True):
             mean = line.groupby("radius").certified.mean()
             colour, marker, dash, _ = look[str(name)]
             every = max(1, len(mean) // 8)
-            axis.plot(mean.index, mean, color=colour, marker=marker, markersize=5, markevery=every, linestyle=dash, label=str(name))
+            axis.plot(
+                mean.index,
+                mean,
+                color=colour,
+                marker=marker,
+                markersize=5,
+                markevery=every,
+                linestyle=dash,
+                label=str(name),
+            )
         synthetic, alone = " (synthetic)" if group.synthetic.any() else "", group.alone.iloc[0]
         axis.set(
-            title=f"{data}{synthetic}, noise on {noised}\n{task}, {n} samples\nn0 = {n0}, n = {draws}, alpha = {alpha:g}",
+            title=(
+                f"{data}{synthetic}, noise on {noised}\n{task}, {n} samples\nn0 = {n0}, n ="
+                f" {draws}, alpha = {alpha:g}"
+            ),
             xlabel=f"L2 radius, pixels in 0..1, {f'of {alone}' if alone else 'joint'}",
             ylabel="certified accuracy",
             ylim=(-0.02, 1.02),
@@ -158,31 +228,61 @@ def tables(curves: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[Table]:
     for case, group in _named(curves).groupby(CASE, sort=True):
         _, size, task, n, n0, draws, alpha = case
         radii = _round_radii(float(group.radius[group.certified > 0].max()))
-        at = group.groupby([*keys, "radius"])[["certified", "certified_low", "certified_high"]].mean().to_dict("index")
+        at = (
+            group.groupby([*keys, "radius"])[["certified", "certified_low", "certified_high"]]
+            .mean()
+            .to_dict("index")
+        )
         known = of_task[case]
         trivial = set(known[known.trivial.notna()][keys].itertuples(index=False, name=None))
-        means = known.groupby(keys, sort=False)[["abstained", "certified_accuracy", "average_radius"]].mean().reset_index()
+        means = (
+            known.groupby(keys, sort=False)[["abstained", "certified_accuracy", "average_radius"]]
+            .mean()
+            .reset_index()
+        )
         rows = []
         for row in each(means):
             mark = TRIVIAL if (row.victim, row.sigma, row.noised) in trivial else ""
-            cells = [Cell(row.victim, mark=mark), Cell(f"{row.sigma:g}"), Cell(row.noised), Cell(row.abstained)]
+            cells = [
+                Cell(row.victim, mark=mark),
+                Cell(f"{row.sigma:g}"),
+                Cell(row.noised),
+                Cell(row.abstained),
+            ]
             for radius in radii:
                 share = at.get((row.victim, row.sigma, row.noised, radius))
                 if share is None:  # beyond what the draws can certify
                     cells.append(Cell(0.0))
                 else:
-                    cells.append(Cell(share["certified"], (share["certified_high"] - share["certified_low"]) / 2))
+                    cells.append(
+                        Cell(
+                            share["certified"],
+                            (share["certified_high"] - share["certified_low"]) / 2,
+                        )
+                    )
             rows.append([*cells, Cell(row.average_radius)])
         first: Any = group.iloc[0]
         caption = (
-            f"Certified accuracy on {data_name(first)}, {size} px, task {task}, by L2 radius over all modalities jointly, or over one "
+            f"Certified accuracy on {data_name(first)}, {size} px, task {task}, by L2 radius over"
+            " all modalities jointly, or over one "
         )
-        caption += f"alone with the others trusted; n = {n}, n0 = {n0}, {draws} draws, alpha = {alpha:g}"
-        headings = ["victim", "sigma", "noise on", "abstained", *(f"radius {radius:g}" for radius in radii), "mean radius"]
+        caption += (
+            f"alone with the others trusted; n = {n}, n0 = {n0}, {draws} draws, alpha = {alpha:g}"
+        )
+        headings = [
+            "victim",
+            "sigma",
+            "noise on",
+            "abstained",
+            *(f"radius {radius:g}" for radius in radii),
+            "mean radius",
+        ]
         yield Table("certified", caption, [Column(heading) for heading in headings], rows)
 
 
 def _round_radii(largest: float) -> list[float]:
     """0 and up to SHOWN round radii, the largest certified one among or just beyond them."""
-    step = next((s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if largest <= SHOWN * s), 10.0)
+    step = next(
+        (s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if largest <= SHOWN * s), 10.0
+    )
     return [round(k * step, 6) for k in range(SHOWN + 1) if k == 0 or (k - 1) * step < largest]

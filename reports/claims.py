@@ -1,4 +1,6 @@
-"""Published claims against the store: reproduced, not reproduced, or not testable here, with what was measured beside them."""
+"""Published claims against the store: reproduced, not reproduced, or not testable here, with what
+was measured beside them.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ class Reduction(_Claim):
 
 
 class Stands(_Claim):
-    """At one attack and radius `model` keeps at least `reported` and the best of the others less than `others_below`."""
+    """At one attack and radius `model` keeps at least `reported` and the best of the others less
+    than `others_below`.
+    """
 
     kind: Literal["stands"]
     reported: float = Field(ge=0, le=1)
@@ -74,7 +78,9 @@ Claim = Annotated[Gain | Reduction | Stands, Field(discriminator="kind")]
 
 
 class Evidence(_Strict):
-    """One comparison: `measured` as the claim counts, `holds` whether it meets it, `counts` whether it may decide it."""
+    """One comparison: `measured` as the claim counts, `holds` whether it meets it, `counts` whether
+    it may decide it.
+    """
 
     text: str
     measured: float
@@ -92,18 +98,25 @@ class Finding(_Strict):
 
 
 def load(path: Path | None = None) -> list[Gain | Reduction | Stands]:
-    """Claims of a YAML file; those that come with medrobust when `path` is None. A file that breaks the format is a UserError."""
+    """Claims of a YAML file; those that come with medrobust when `path` is None. A file that breaks
+    the format is a UserError.
+    """
     name = str(path or "mail.yaml")
     try:
         source = path or files("robustbench_med.reports").joinpath("claims/mail.yaml")
         loaded = yaml.safe_load(source.read_text(encoding="utf-8"))
         found = TypeAdapter(list[Claim]).validate_python(loaded)
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the claims in {name}: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"cannot read the claims in {name}: {' '.join(str(error).split())}"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{name}: {where or 'a list of claims is expected'}: {first['msg']}; docs/claims.md shows the format") from error
+        raise UserError(
+            f"{name}: {where or 'a list of claims is expected'}: {first['msg']}; docs/claims.md"
+            " shows the format"
+        ) from error
     ids = [claim.id for claim in found]
     if len(set(ids)) < len(ids):
         raise UserError(f"{name}: the id {next(i for i in ids if ids.count(i) > 1)!r} occurs twice")
@@ -115,7 +128,8 @@ def judge(claim: Gain | Reduction | Stands, board: pd.DataFrame, costs: pd.DataF
 
     Args:
         board: the leaderboard.
-        costs: one row a model and size with `parameters`, `gflops`, ...: `victims` of the store and model_cost.csv together.
+        costs: one row a model and size with `parameters`, `gflops`, ...: `victims` of the store and
+            model_cost.csv together.
     """
     if isinstance(claim, Reduction):
         found = list(_reductions(claim, costs))
@@ -124,32 +138,55 @@ def judge(claim: Gain | Reduction | Stands, board: pd.DataFrame, costs: pd.DataF
     found.sort(key=lambda e: (-e.counts, -e.holds, -e.measured, e.text))
     deciding = [evidence for evidence in found if evidence.counts]
     if any(evidence.holds for evidence in deciding):
-        verdict, reason = "reproduced", f"{sum(e.holds for e in deciding)} of {len(deciding)} comparisons meet it"
+        verdict, reason = (
+            "reproduced",
+            f"{sum(e.holds for e in deciding)} of {len(deciding)} comparisons meet it",
+        )
     elif deciding:
         verdict, reason = "not reproduced", f"none of {len(deciding)} comparisons meets it"
     else:
-        missing = f"no comparison of {claim.model} with {' or '.join(claim.against or ['another model'])} was measured"
+        missing = (
+            f"no comparison of {claim.model} with {' or '.join(claim.against or ['another model'])}"
+            " was measured"
+        )
         verdict, reason = (
             "not testable here",
-            missing
-            if not found or isinstance(claim, Reduction)
-            else f"{len(found)} comparisons, none of the kind it needs ({_needs(claim)})",
+            (
+                missing
+                if not found or isinstance(claim, Reduction)
+                else f"{len(found)} comparisons, none of the kind it needs ({_needs(claim)})"
+            ),
         )
     return Finding.model_validate(
-        {"claim": claim, "verdict": verdict, "reason": reason, "evidence": tuple(found if isinstance(claim, Reduction) else found[:SHOWN])}
+        {
+            "claim": claim,
+            "verdict": verdict,
+            "reason": reason,
+            "evidence": tuple(found if isinstance(claim, Reduction) else found[:SHOWN]),
+        }
     )
 
 
 def _reductions(claim: Reduction, costs: pd.DataFrame) -> Iterator[Evidence]:
     if costs.empty or claim.figure not in costs:
         return
-    for key, group in costs.dropna(subset=[claim.figure]).groupby(["origin", "size", "preset"], dropna=False, sort=True):
+    for key, group in costs.dropna(subset=[claim.figure]).groupby(
+        ["origin", "size", "preset"], dropna=False, sort=True
+    ):
         decides = _others(claim, group.model)
         for ours in each(group[group.model == claim.model]):
             for theirs in each(group[group.model != claim.model]):
                 a, b = getattr(ours, claim.figure), getattr(theirs, claim.figure)
-                text = f"{claim.model} {a:.4g}, {theirs.model} {b:.4g} {claim.figure} at {key[1]} px ({key[0]})"
-                yield Evidence(text=text, measured=1 - a / b, holds=1 - a / b >= claim.reported, counts=decides[theirs.Index])
+                text = (
+                    f"{claim.model} {a:.4g}, {theirs.model} {b:.4g} {claim.figure} at {key[1]} px"
+                    f" ({key[0]})"
+                )
+                yield Evidence(
+                    text=text,
+                    measured=1 - a / b,
+                    holds=1 - a / b >= claim.reported,
+                    counts=decides[theirs.Index],
+                )
 
 
 def _gains(claim: Gain, board: pd.DataFrame) -> Iterator[Evidence]:
@@ -163,16 +200,26 @@ def _gains(claim: Gain, board: pd.DataFrame) -> Iterator[Evidence]:
             for _, theirs in group[_others(claim, group.model)].iterrows():
                 gain = ours[claim.figure] - theirs[claim.figure]
                 text = (
-                    f"{claim.figure}: {claim.model} {ours[claim.figure]:.3f}, {theirs.model} {theirs[claim.figure]:.3f} on {_where(ours)}"
+                    f"{claim.figure}: {claim.model} {ours[claim.figure]:.3f}, {theirs.model}"
+                    f" {theirs[claim.figure]:.3f} on {_where(ours)}"
                 )
-                yield Evidence(text=text, measured=gain, holds=bool(gain >= claim.reported), counts=_meets(claim.needs, ours, theirs))
+                yield Evidence(
+                    text=text,
+                    measured=gain,
+                    holds=bool(gain >= claim.reported),
+                    counts=_meets(claim.needs, ours, theirs),
+                )
 
 
 def _stands(claim: Stands, board: pd.DataFrame) -> Iterator[Evidence]:
     rows = _of_protocol(claim, board)
     if rows.empty:
         return
-    strongest = rows[rows.attack != CONTROL].sort_values("robust", kind="stable").drop_duplicates([*COMPARABLE, "model", "checkpoint"])
+    strongest = (
+        rows[rows.attack != CONTROL]
+        .sort_values("robust", kind="stable")
+        .drop_duplicates([*COMPARABLE, "model", "checkpoint"])
+    )
     for _, group in strongest.groupby(COMPARABLE, sort=True):
         others = group[_others(claim, group.model)]
         for _, ours in group[group.model == claim.model].iterrows():
@@ -182,13 +229,21 @@ def _stands(claim: Stands, board: pd.DataFrame) -> Iterator[Evidence]:
             holds = bool(ours.robust >= claim.reported and best.robust < claim.others_below)
             attack = f"{ours.attack} {ours.norm} {ours.eps}"
             text = (
-                f"{claim.model} {ours.robust:.3f}, next {best.model} {best.robust:.3f} under {attack} on {_where(ours)}, trust {ours.trust}"
+                f"{claim.model} {ours.robust:.3f}, next {best.model} {best.robust:.3f} under"
+                f" {attack} on {_where(ours)}, trust {ours.trust}"
             )
-            yield Evidence(text=text, measured=ours.robust, holds=holds, counts=_meets(claim.needs, ours, best) and ours.trust != "fail")
+            yield Evidence(
+                text=text,
+                measured=ours.robust,
+                holds=holds,
+                counts=_meets(claim.needs, ours, best) and ours.trust != "fail",
+            )
 
 
 def _of_protocol(claim: Gain | Stands, board: pd.DataFrame) -> pd.DataFrame:
-    return board if claim.protocol is None or board.empty else board[board.protocol == claim.protocol]
+    return (
+        board if claim.protocol is None or board.empty else board[board.protocol == claim.protocol]
+    )
 
 
 def _others(claim: _Claim, models: pd.Series) -> pd.Series:
@@ -202,7 +257,9 @@ def _meets(needs: Needs, *rows: Any) -> bool:
         and row.n >= needs.min_n
         and (needs.data is None or row.data in needs.data)
         and not row.is_trivial
-        and not (row.protocol == "sound" and row.is_naive)  # the release protocol's claims are about naive attacks
+        and not (
+            row.protocol == "sound" and row.is_naive
+        )  # the release protocol's claims are about naive attacks
         for row in rows
     )
 
@@ -210,7 +267,13 @@ def _meets(needs: Needs, *rows: Any) -> bool:
 def _needs(claim: _Claim) -> str:
     needs = claim.needs
     parts = [
-        None if needs.synthetic is None else "synthetic images" if needs.synthetic else "patients' images",
+        (
+            None
+            if needs.synthetic is None
+            else "synthetic images"
+            if needs.synthetic
+            else "patients' images"
+        ),
         needs.preset and f"preset {needs.preset}",
         f"n >= {needs.min_n}" if needs.min_n > 1 else None,
         needs.data and f"data {' or '.join(needs.data)}",
@@ -220,14 +283,23 @@ def _needs(claim: _Claim) -> str:
 
 
 def _where(row: Any) -> str:
-    return f"{row.data}{' (synthetic)' if row.synthetic else ''}, {row['size']} px, protocol {row.protocol}, n = {row.n}"
+    return (
+        f"{row.data}{' (synthetic)' if row.synthetic else ''}, {row['size']} px, protocol"
+        f" {row.protocol}, n = {row.n}"
+    )
 
 
 def costs(victims: pd.DataFrame, model_cost: Path) -> pd.DataFrame:
-    """What models cost, out of the store's victims and, where it lies beside them, the file `medrobust cost --out` wrote."""
+    """What models cost, out of the store's victims and, where it lies beside them, the file
+    `medrobust cost --out` wrote.
+    """
     parts = []
     if not victims.empty:
-        parts.append(victims.rename(columns={"latency_cpu_ms": "latency_ms"}).assign(origin="records on " + victims.data))
+        parts.append(
+            victims.rename(columns={"latency_cpu_ms": "latency_ms"}).assign(
+                origin="records on " + victims.data
+            )
+        )
     if model_cost.is_file():
         parts.append(pd.read_csv(model_cost).assign(origin=model_cost.name, preset="-"))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -260,7 +332,8 @@ def markdown(findings: Sequence[Finding]) -> str:
         lines += [f"## {f.claim.id}: {f.verdict}", "", f"> {f.claim.claim} ({f.claim.source})", ""]
         lines += [f"Would be confirmed by {f.claim.confirmed_by}.", "", f"Found: {f.reason}.", ""]
         lines += [
-            f"- {e.measured:.1%} against {f.claim.reported:.1%} reported: {e.text}{'' if e.counts else ' (decides nothing)'}"
+            f"- {e.measured:.1%} against {f.claim.reported:.1%} reported:"
+            f" {e.text}{'' if e.counts else ' (decides nothing)'}"
             for e in f.evidence
         ]
         lines.append("")

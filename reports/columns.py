@@ -1,10 +1,14 @@
-"""What every column of every CSV means; `python -m robustbench_med.reports.columns > docs/columns.md` writes the page."""
+"""What every column of every CSV means;
+`python -m robustbench_med.reports.columns > docs/columns.md` writes the page.
+"""
 
 from __future__ import annotations
 
 _SAMPLE = {
     "model": "name of the victim's model, as `--model` takes it",
-    "data": "data set, or pairing `a+b`; `(k-fold)` behind it: cross-validation over all its samples",
+    "data": (
+        "data set, or pairing `a+b`; `(k-fold)` behind it: cross-validation over all its samples"
+    ),
     "synthetic": "True where any of the images are drawn, not taken from patients",
     "size": "pixels of an image's side",
 }
@@ -13,32 +17,56 @@ _THREAT = {
     "eps": "radius for pixels in 0..1, `mri=4/255,xray=0` where modalities differ (0 = trusted)",
 }
 _ATTACK = {
-    "attack": "attack, as `--attack` takes it, `from` other victims (transfer), `to` classes (targeted); `noise` is the control",
+    "attack": (
+        "attack, as `--attack` takes it, `from` other victims (transfer), `to` classes (targeted);"
+        " `noise` is the control"
+    ),
     "engine": "who computed it: `native`, `torchattacks` or `art`",
     "protocol": "`sound` (fresh draws, EOT) or `release` (the authors' notebook)",
 }
 _ROBUST = {
     "robust": "share right after the attack; for a random victim the mean over fresh draws",
-    "robust_low": "lower end of its Wilson 95 % interval on the effective number of samples: patients, not images, are independent",
+    "robust_low": (
+        "lower end of its Wilson 95 % interval on the effective number of samples: patients, not"
+        " images, are independent"
+    ),
     "robust_high": "upper end",
 }
-_TRUST = {"trust": "worst verdict of the signs that the attack failed: `fail`, `warn`, `pass`, or `not checked`"}
+_TRUST = {
+    "trust": (
+        "worst verdict of the signs that the attack failed: `fail`, `warn`, `pass`, or `not"
+        " checked`"
+    )
+}
 _CHECKPOINT = {"checkpoint": "first 12 digits of the weights' sha256 (the first training's)"}
 _SEEDS = {
-    "trainings": "trained victims behind the row: training seeds, of all folds together; 1 for weights of your own",
+    "trainings": (
+        "trained victims behind the row: training seeds, of all folds together; 1 for weights of"
+        " your own"
+    ),
     "evaluation_seeds": "evaluation seeds pooled within each training, the fewest",
 }
-_VARIANT = {"variant": "what tells the victim from others of its name on the same data, as `recipe steps=20`; else empty"}
+_VARIANT = {
+    "variant": (
+        "what tells the victim from others of its name on the same data, as `recipe steps=20`; else"
+        " empty"
+    )
+}
 _COST = {
     "parameters": "weights a training would change",
-    "gflops": "10^9 floating-point operations of one sample by PyTorch's counter, 2 a multiply-accumulate",
+    "gflops": (
+        "10^9 floating-point operations of one sample by PyTorch's counter, 2 a multiply-accumulate"
+    ),
     "gmacs": "10^9 multiply-accumulates of one sample: half of `gflops`",
 }
 TARGET = "attacked task, or `joint`: all of them at once"
 
 _CERTIFICATE = {
     **_SAMPLE,
-    "noised": "what the radius bounds: `all modalities` jointly, or one modality `alone`, the others trusted",
+    "noised": (
+        "what the radius bounds: `all modalities` jointly, or one modality `alone`, the others"
+        " trusted"
+    ),
     "sigma": "standard deviation of the noise, pixels in 0..1",
     "n0": "draws that choose the class",
     "draws": "draws that bound its probability",
@@ -52,36 +80,55 @@ _CERTIFICATE = {
 
 COLUMNS: dict[str, dict[str, str]] = {
     "leaderboard": {
-        "rank": "place by `robust` among rows of the same data, size, n, threat, attack, engine and protocol; naive attacks have none",
+        "rank": (
+            "place by `robust` among rows of the same data, size, n, threat, attack, engine and"
+            " protocol; naive attacks have none"
+        ),
         **{key: _SAMPLE[key] for key in ("model", "data", "synthetic")},
         **_THREAT,
         "target": TARGET,
         **_ATTACK,
         "n": "test samples evaluated, of all folds together",
-        "n_distinct": "distinct images behind them, the smallest over the attacked tasks: a shorter set of a pairing cycles",
+        "n_distinct": (
+            "distinct images behind them, the smallest over the attacked tasks: a shorter set of a"
+            " pairing cycles"
+        ),
         "clean": "share right before the attack, mean over the attacked tasks",
         "clean_low": "lower end of its Wilson 95 % interval, as `robust_low`",
         "clean_high": "upper end",
         **_ROBUST,
-        "robust_std": "standard deviation of `robust` over trainings, of each the mean over its evaluation seeds; empty for one training",
+        "robust_std": (
+            "standard deviation of `robust` over trainings, of each the mean over its evaluation"
+            " seeds; empty for one training"
+        ),
         **_SEEDS,
         "folds": "folds of a cross-validation behind the row; 1: the usual split",
-        "n_effective": "independent samples that `robust` is worth, on which its interval stands: `n` over the design effect of the "
-        "patients (or what else the card groups by), never more than `n_distinct`; the number of groups where all samples are right, or "
-        "none is",
-        "asr": "attack success rate: chance that a prediction that was right is wrong after the attack",
+        "n_effective": (
+            "independent samples that `robust` is worth, on which its interval stands: `n` over the"
+            " design effect of the patients (or what else the card groups by), never more than"
+            " `n_distinct`; the number of groups where all samples are right, or none is"
+        ),
+        "asr": (
+            "attack success rate: chance that a prediction that was right is wrong after the attack"
+        ),
         "balanced_accuracy": "after the attack: mean over the classes of the share right",
         "auc": "after the attack: area under the ROC curve, macro one-vs-rest above two classes",
         "clean_vote": "as `clean`, by majority vote of the draws",
         "robust_vote": "as `robust`, by majority vote of the draws",
-        "minimal_norm_median": "median size of the smallest perturbations that `cw`, `fab` or `hopskipjump` found (pixels in 0..1, the "
-        "largest of the modalities' sizes); empty for other attacks and where half of the samples were not broken at all",
+        "minimal_norm_median": (
+            "median size of the smallest perturbations that `cw`, `fab` or `hopskipjump` found"
+            " (pixels in 0..1, the largest of the modalities' sizes); empty for other attacks and"
+            " where half of the samples were not broken at all"
+        ),
         "draws": "forward passes per prediction",
         "eot": "draws per gradient of the attack; empty for attacks without gradients",
         **_TRUST,
-        "marks": "synthetic data, victims no better than chance, samples whose logits are not finite (never right), naive attacks on "
-        "random models, predictions that depend on their batch or that no seed repeats, unverified files, weights that share their "
-        "training seed with others",
+        "marks": (
+            "synthetic data, victims no better than chance, samples whose logits are not finite"
+            " (never right), naive attacks on random models, predictions that depend on their batch"
+            " or that no seed repeats, unverified files, weights that share their training seed"
+            " with others"
+        ),
         **_COST,
         "preset": "sizes and training recipe",
         "size": _SAMPLE["size"],
@@ -114,7 +161,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "eps": _THREAT["eps"],
         **_COST,
         "latency_ms": "median milliseconds of one forward pass of one sample",
-        "model_memory_mib": "most MiB that tensors hold at once in one forward pass, weights included",
+        "model_memory_mib": (
+            "most MiB that tensors hold at once in one forward pass, weights included"
+        ),
         "attack_forward_per_sample": "forward passes of the attack per attacked sample",
         "attack_backward_per_sample": "backward passes of the attack per attacked sample",
         "seconds": "wall clock of attack and fresh draws",
@@ -128,9 +177,14 @@ COLUMNS: dict[str, dict[str, str]] = {
         "checkpoint": "first 12 digits of the weights' sha256",
         **_VARIANT,
         **_COST,
-        "latency_cpu_ms": "median milliseconds of one forward pass of one sample on a CPU; empty where no record ran there",
+        "latency_cpu_ms": (
+            "median milliseconds of one forward pass of one sample on a CPU; empty where no record"
+            " ran there"
+        ),
         "latency_gpu_ms": "the same on a GPU",
-        "peak_memory_mib": "most MiB that tensors hold at once in one forward pass, weights included",
+        "peak_memory_mib": (
+            "most MiB that tensors hold at once in one forward pass, weights included"
+        ),
         "training_seconds": "wall clock of the training; empty where its records do not say",
         "records": "records of this victim",
     },
@@ -181,20 +235,37 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_SEEDS,
         "clean": "share right before the attack, mean over the attacked tasks",
         "ATTACK": "robust accuracy under each attack, a column an attack; `noise` is the control",
-        "worst": "worst case: share right when every sample meets the attack that harms it most; for random victims chosen on half of the "
-        "draws and measured on the other half, or one attack on every sample where that harms more: never above an attack's column",
-        "worst_low": "lower end of its Wilson 95 % interval on the effective number of samples: patients, not images, are independent",
+        "worst": (
+            "worst case: share right when every sample meets the attack that harms it most; for"
+            " random victims chosen on half of the draws and measured on the other half, or one"
+            " attack on every sample where that harms more: never above an attack's column"
+        ),
+        "worst_low": (
+            "lower end of its Wilson 95 % interval on the effective number of samples: patients,"
+            " not images, are independent"
+        ),
         "worst_high": "upper end",
-        "worst_std": "standard deviation over trainings, of each the mean over its evaluation seeds; empty for one training",
-        "naive": "robust accuracy that an attack which ignores the defence would have reported; empty where there is no such attack",
+        "worst_std": (
+            "standard deviation over trainings, of each the mean over its evaluation seeds; empty"
+            " for one training"
+        ),
+        "naive": (
+            "robust accuracy that an attack which ignores the defence would have reported; empty"
+            " where there is no such attack"
+        ),
         "naive_attack": "that attack",
-        "naive_how": "`release`: no EOT and one draw on a random victim; `unaware`: of the input transform",
+        "naive_how": (
+            "`release`: no EOT and one draw on a random victim; `unaware`: of the input transform"
+        ),
         "draws": "forward passes per prediction",
         "eot": "draws per gradient of the attack",
         "gflops": _COST["gflops"],
         "latency_ms": "median milliseconds of one forward pass of one sample",
         "parameters": _COST["parameters"],
-        "training_gflops": "10^9 operations of the training: a backward pass counts as two forward ones, to the input alone as one",
+        "training_gflops": (
+            "10^9 operations of the training: a backward pass counts as two forward ones, to the"
+            " input alone as one"
+        ),
         "training_seconds": "wall clock of the training",
         "trust": "worst verdict of the signs that an attack failed, over the attacks of the row",
         "worst_sign": "the sign behind it",
@@ -210,10 +281,19 @@ COLUMNS: dict[str, dict[str, str]] = {
         "defense_a": "its defence",
         "model_b": "model of the second victim",
         "defense_b": "its defence",
-        "difference": "worst-case robust accuracy of a minus that of b over the same labelled tasks of the same samples",
-        "low": "lower end of its 95 % bootstrap interval over patients (images where the data name none)",
+        "difference": (
+            "worst-case robust accuracy of a minus that of b over the same labelled tasks of the"
+            " same samples"
+        ),
+        "low": (
+            "lower end of its 95 % bootstrap interval over patients (images where the data name"
+            " none)"
+        ),
         "high": "upper end",
-        "p": "exact McNemar test of the first seed over patients or images, right meaning more than half of the draws",
+        "p": (
+            "exact McNemar test of the first seed over patients or images, right meaning more than"
+            " half of the draws"
+        ),
         "n": "pairs: labelled attacked tasks of the samples",
         "p_holm": "`p` corrected for all pairs of the table (Holm)",
     },
@@ -221,19 +301,31 @@ COLUMNS: dict[str, dict[str, str]] = {
         "model": "name of a model that was asked for",
         "defense": "its defence; empty: the model is missing with every defence",
         "reason": "why it is in no table",
-        "unsuited": "whether the defence has no place in this model; else the shared parameters do not fit, and the exit code is 1",
+        "unsuited": (
+            "whether the defence has no place in this model; else the shared parameters do not fit,"
+            " and the exit code is 1"
+        ),
     },
     "certified_tasks": {
         **_CERTIFICATE,
         "n": "labelled test samples",
         "n_distinct": "distinct images behind them",
         "n_groups": "patients, or what else the card groups by; empty in older certificates",
-        "n_effective": "independent samples that `certified_accuracy` is worth: its interval stands on these; empty in older certificates",
-        "abstained": "share without a certificate: no class is proved to have more than half of the probability",
+        "n_effective": (
+            "independent samples that `certified_accuracy` is worth: its interval stands on these;"
+            " empty in older certificates"
+        ),
+        "abstained": (
+            "share without a certificate: no class is proved to have more than half of the"
+            " probability"
+        ),
         "certified_accuracy": "share certified right, at whatever radius",
         "average_radius": "mean L2 radius, pixels in 0..1; 0 where wrong or abstained",
         "largest_radius": "largest L2 radius of a sample, right or wrong",
-        "trivial": "why the smoothed victim is no better than a constant, abstentions counted as wrong; empty where it is better",
+        "trivial": (
+            "why the smoothed victim is no better than a constant, abstentions counted as wrong;"
+            " empty where it is better"
+        ),
         "certified_low": "lower end of the Wilson 95 % interval of `certified_accuracy`",
         "certified_high": "upper end",
     },
@@ -241,24 +333,48 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_CERTIFICATE,
         "n": "labelled test samples",
         "radius": "L2 radius, pixels in 0..1",
-        "certified": "share certified right at a larger radius than this: no attack of this size can take it",
+        "certified": (
+            "share certified right at a larger radius than this: no attack of this size can take it"
+        ),
         "certified_low": "lower end of its Wilson 95 % interval on the effective number of samples",
         "certified_high": "upper end",
     },
 }
 
 TITLES = {
-    "leaderboard": "One row a model x data x threat model x attack x protocol, mean over trainings, best robust accuracy first.",
-    "records": "One row a record x task x figure: everything measured, in long form for statistics software.",
+    "leaderboard": (
+        "One row a model x data x threat model x attack x protocol, mean over trainings, best"
+        " robust accuracy first."
+    ),
+    "records": (
+        "One row a record x task x figure: everything measured, in long form for statistics"
+        " software."
+    ),
     "cost": "One row a record: passes, seconds, memory. A clock measured some of these.",
-    "victims": "One row a trained victim: what it costs. A clock measured the latencies and the training.",
+    "victims": (
+        "One row a trained victim: what it costs. A clock measured the latencies and the training."
+    ),
     "per_class": "One row a leaderboard row x attacked task x class: which disease breaks first.",
-    "cross_modal": "One row a model x attacked modality x task, from runs that perturb one modality and aim at one task.",
-    "compare": "One row a model x defence x data x threat model, from `medrobust compare`, mean over trainings.",
+    "cross_modal": (
+        "One row a model x attacked modality x task, from runs that perturb one modality and aim at"
+        " one task."
+    ),
+    "compare": (
+        "One row a model x defence x data x threat model, from `medrobust compare`, mean over"
+        " trainings."
+    ),
     "compare_pairs": "One row a pair of victims of one model or one defence, on the same samples.",
-    "compare_left_out": "One row a victim that was asked for and is missing from a comparison; no rows: none is.",
-    "certified_tasks": "One row a victim x noise x noised modalities x task, from `medrobust certify`: what is certified at all.",
-    "certified": "One row more a radius: the certified accuracy curve, up to the first radius that the draws cannot certify.",
+    "compare_left_out": (
+        "One row a victim that was asked for and is missing from a comparison; no rows: none is."
+    ),
+    "certified_tasks": (
+        "One row a victim x noise x noised modalities x task, from `medrobust certify`: what is"
+        " certified at all."
+    ),
+    "certified": (
+        "One row more a radius: the certified accuracy curve, up to the first radius that the draws"
+        " cannot certify."
+    ),
 }
 
 
@@ -267,9 +383,18 @@ def page() -> str:
     lines = [
         "# Columns of the tables",
         "",
-        "`medrobust run`, `report`, `compare` and `certify` write these CSV files; rows and columns come in a stable order,",
-        "figures with six digits. An empty field means: not measured, or not defined. JSON schemas: of the records behind them",
-        "[record.schema.json](record.schema.json), of certificates [certificate.schema.json](certificate.schema.json). This page is",
+        (
+            "`medrobust run`, `report`, `compare` and `certify` write these CSV files; rows and"
+            " columns come in a stable order,"
+        ),
+        (
+            "figures with six digits. An empty field means: not measured, or not defined. JSON"
+            " schemas: of the records behind them"
+        ),
+        (
+            "[record.schema.json](record.schema.json), of certificates"
+            " [certificate.schema.json](certificate.schema.json). This page is"
+        ),
         "written by `python -m robustbench_med.reports.columns > docs/columns.md`.",
     ]
     for table, columns in COLUMNS.items():

@@ -1,4 +1,6 @@
-"""Which records belong in one row of a table, and what tells apart the victims that tables would show alike."""
+"""Which records belong in one row of a table, and what tells apart the victims that tables would
+show alike.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ SHORT = 12
 
 
 def families(records: Sequence[Record]) -> list[list[Record]]:
-    """Records that differ in their seeds and folds (and so in their weights) alone, each family ordered by fold and seeds.
+    """Records that differ in their seeds and folds (and so in their weights) alone, each family
+    ordered by fold and seeds.
 
-    Weights differ within a family only by fold and training seed: foreign weights are each a family, and where one training seed of one
+    Weights differ within a family only by fold and training seed: foreign weights are each a
+        family, and where one training seed of one
     fold has several weights (stores of two machines, merged) each of these is a family of its own.
     """
     apart = other_weights(records) | _twice(records)
@@ -32,20 +36,36 @@ def families(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def other_weights(records: Sequence[Record]) -> set[str]:
-    """Hashes of the records that share kind, fold and training seed with others, but not the weights."""
-    return _rivals(records, lambda r: (_kind(r), _training(r)), lambda r: str(r["spec"]["victim"]["weights_sha256"]))
+    """Hashes of the records that share kind, fold and training seed with others, but not the
+    weights.
+    """
+    return _rivals(
+        records,
+        lambda r: (_kind(r), _training(r)),
+        lambda r: str(r["spec"]["victim"]["weights_sha256"]),
+    )
 
 
 def _twice(records: Sequence[Record]) -> set[str]:
-    """Those that share the evaluation seed too, and differ all the same: a fold measured on few samples and on all, other sources."""
+    """Those that share the evaluation seed too, and differ all the same: a fold measured on few
+    samples and on all, other sources.
+    """
     return _rivals(records, lambda r: (_kind(r), _training(r), r["spec"]["seed"]), _measured)
 
 
-def _rivals(records: Sequence[Record], key: Callable[[Record], object], differs: Callable[[Record], str]) -> set[str]:
+def _rivals(
+    records: Sequence[Record], key: Callable[[Record], object], differs: Callable[[Record], str]
+) -> set[str]:
     found: dict[object, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         found[key(record)][differs(record)].append(record["hash"])
-    return {name for rivals in found.values() if len(rivals) > 1 for hashes in rivals.values() for name in hashes}
+    return {
+        name
+        for rivals in found.values()
+        if len(rivals) > 1
+        for hashes in rivals.values()
+        for name in hashes
+    }
 
 
 def warnings(records: Sequence[Record]) -> list[str]:
@@ -54,10 +74,13 @@ def warnings(records: Sequence[Record]) -> list[str]:
     for record in records:
         if record["hash"] in apart:
             spec = record["spec"]
-            found[spec["victim"]["model"], data_name(record), _training(record)].add(spec["victim"]["weights_sha256"][:SHORT])
+            found[spec["victim"]["model"], data_name(record), _training(record)].add(
+                spec["victim"]["weights_sha256"][:SHORT]
+            )
     return [
-        f"{model} on {data}: training seed {seed}{'' if fold is None else f' of fold {fold}'} has {len(weights)} different weights "
-        f"({', '.join(sorted(weights))}), as when stores of two machines are joined; each has rows of its own, marked `{OTHER_WEIGHTS}`"
+        f"{model} on {data}: training seed {seed}{'' if fold is None else f' of fold {fold}'} has"
+        f" {len(weights)} different weights ({', '.join(sorted(weights))}), as when stores of two"
+        f" machines are joined; each has rows of its own, marked `{OTHER_WEIGHTS}`"
         for (model, data, (fold, seed)), weights in sorted(found.items(), key=str)
     ]
 
@@ -69,10 +92,15 @@ def _kind(record: Record) -> str:
     """Everything of a record but its seeds, its fold and what these change."""
     spec = {**record["spec"], "seed": None, "victim": _unseeded(record)}
     if "fold" in spec["data"]:
-        spec["data"] = {k: v for k, v in spec["data"].items() if k not in ("manifest", "n", "samples")}
+        spec["data"] = {
+            k: v for k, v in spec["data"].items() if k not in ("manifest", "n", "samples")
+        }
         spec["data"]["fold"] = {**spec["data"]["fold"], "number": None}
         if "sources" in spec["attack"]:  # trained on the fold
-            sources = [{k: v for k, v in s.items() if k not in ("weights_sha256", "training")} for s in spec["attack"]["sources"]]
+            sources = [
+                {k: v for k, v in s.items() if k not in ("weights_sha256", "training")}
+                for s in spec["attack"]["sources"]
+            ]
             spec["attack"] = {**spec["attack"], "sources": sources}
     return canonical_hash(spec)
 
@@ -88,10 +116,14 @@ def _unseeded(record: Record) -> dict[str, Any]:
 
 
 def _measured(record: Record) -> str:
-    """What stands once in a family under one fold, training seed and evaluation seed: weights, those of the sources, and samples."""
+    """What stands once in a family under one fold, training seed and evaluation seed: weights,
+    those of the sources, and samples.
+    """
     spec = record["spec"]
     samples = {key: spec["data"].get(key) for key in ("manifest", "n", "samples")}
-    return spec["victim"]["weights_sha256"] + canonical_hash({"sources": spec.get("attack", {}).get("sources"), **samples})
+    return spec["victim"]["weights_sha256"] + canonical_hash(
+        {"sources": spec.get("attack", {}).get("sources"), **samples}
+    )
 
 
 def _fold(record: Record) -> int | None:
@@ -110,12 +142,14 @@ def _place(record: Record) -> tuple[Any, ...]:
 
 
 def data_name(record: Record) -> str:
-    """The data set, with the number of folds where it is a cross-validation: other test samples than those of the usual split."""
+    """The data set, with the number of folds where it is a cross-validation: other test samples
+    than those of the usual split.
+    """
     data = record["spec"]["data"]
     return str(data["name"]) + (f" ({data['fold']['of']}-fold)" if "fold" in data else "")
 
 
-# --- inside a family -----------------------------------------------------------------------------------------------------
+# --- inside a family ------------------------------------------------------------------------------
 
 
 def by_fold(family: Sequence[Record]) -> list[Record]:
@@ -124,13 +158,19 @@ def by_fold(family: Sequence[Record]) -> list[Record]:
 
 
 def by_training(family: Sequence[Record]) -> list[list[Record]]:
-    """The records of every trained victim: one a fold and training seed; foreign weights are one, whatever the fold."""
-    return _grouped(family, lambda record: None if _training(record)[1] is None else _training(record))
+    """The records of every trained victim: one a fold and training seed; foreign weights are one,
+    whatever the fold.
+    """
+    return _grouped(
+        family, lambda record: None if _training(record)[1] is None else _training(record)
+    )
 
 
 def evaluation_seeds(family: Sequence[Record]) -> int:
     """How many evaluation seeds stand behind each training, the fewest."""
-    return min(len({record["spec"]["seed"] for record in records}) for records in by_training(family))
+    return min(
+        len({record["spec"]["seed"] for record in records}) for records in by_training(family)
+    )
 
 
 def _grouped(records: Iterable[Record], key: Callable[[Record], object]) -> list[list[Record]]:
@@ -140,8 +180,12 @@ def _grouped(records: Iterable[Record], key: Callable[[Record], object]) -> list
     return list(found.values())
 
 
-def over_trainings(family: Sequence[Record], figure: Callable[[Record], float | None]) -> list[float]:
-    """A figure of each training, the mean over its evaluation seeds; empty where any record lacks it."""
+def over_trainings(
+    family: Sequence[Record], figure: Callable[[Record], float | None]
+) -> list[float]:
+    """A figure of each training, the mean over its evaluation seeds; empty where any record lacks
+    it.
+    """
     found = [[figure(record) for record in records] for records in by_training(family)]
     if any(value is None for values in found for value in values):
         return []
@@ -151,28 +195,38 @@ def over_trainings(family: Sequence[Record], figure: Callable[[Record], float | 
 def effective_n(family: Sequence[Record], of: Callable[[Record], float]) -> float:
     """Independent samples behind a family's mean, from those behind each record (`of`).
 
-    Folds have other samples, and add up. Within a fold all records have the same: the variance of a mean over trainings and seeds is at
-    most the mean of their variances, so the harmonic mean counts.
+    Folds have other samples, and add up. Within a fold all records have the same: the variance of a
+    mean over trainings and seeds is at most the mean of their variances, so the harmonic mean
+    counts.
     """
-    return float(sum(harmonic_mean([of(record) for record in records]) for records in _grouped(family, _fold)))
+    return float(
+        sum(
+            harmonic_mean([of(record) for record in records]) for records in _grouped(family, _fold)
+        )
+    )
 
 
 def effective(figures: Mapping[str, Any], name: str) -> float:
-    """A task's effective number of samples; its distinct images in records that do not know their groups."""
+    """A task's effective number of samples; its distinct images in records that do not know their
+    groups.
+    """
     known = figures.get(name)
     return float(figures["n_distinct"] if known is None else known)
 
 
 def groups_of(arrays: Mapping[str, NDArray[Any]], t: int) -> NDArray[Any] | None:
-    """(n,) which group each sample's image of task t belongs to: the image itself in older outcomes, None in the oldest."""
+    """(n,) which group each sample's image of task t belongs to: the image itself in older
+    outcomes, None in the oldest.
+    """
     return arrays.get(f"group_{t}", arrays.get(f"image_{t}"))
 
 
-# --- names ---------------------------------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 def variants(records: Sequence[Record]) -> dict[str, str]:
-    """By record hash, what tells its victim from others of the same name on the same data, as `recipe steps=20`; else empty.
+    """By record hash, what tells its victim from others of the same name on the same data, as
+    `recipe steps=20`; else empty.
 
     Certificates are compared with those of the same noise.
     """
@@ -183,7 +237,12 @@ def variants(records: Sequence[Record]) -> dict[str, str]:
         spec, victim = record["spec"], _unseeded(record)
         if record["hash"] in apart:
             victim["weights_sha256"] = spec["victim"]["weights_sha256"]
-        name = data_name(record), spec["data"]["size"], spec["victim"]["model"], spec.get("certificate", {}).get("sigma")
+        name = (
+            data_name(record),
+            spec["data"]["size"],
+            spec["victim"]["model"],
+            spec.get("certificate", {}).get("sigma"),
+        )
         identity = canonical_hash(victim)
         named[name][identity] = victim
         of_record[record["hash"]] = name, identity
@@ -192,7 +251,9 @@ def variants(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _pieces(victim: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    """What can be said of a victim besides its name, by section and label: `recipe`, `recipe steps=` -> `20`."""
+    """What can be said of a victim besides its name, by section and label: `recipe`,
+    `recipe steps=` -> `20`.
+    """
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for section, value in victim.items():
         if section == "defense":
@@ -217,17 +278,33 @@ HASHES = ("training", "weights_sha256")
 
 
 def _told_apart(victims: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """For every victim of one name the pieces in which it differs from others that have such a section."""
+    """For every victim of one name the pieces in which it differs from others that have such a
+    section.
+    """
     if len(victims) == 1:
         return dict.fromkeys(victims, "")
     pieces = {name: _pieces(victim) for name, victim in victims.items()}
     keys = dict.fromkeys(key for found in pieces.values() for key in found)
-    having = {key: [name for name, victim in victims.items() if victim.get(key[0]) is not None] for key in keys}
-    varying = [key for key in keys if key[0] not in HASHES and len({pieces[name].get(key) for name in having[key]}) > 1]
+    having = {
+        key: [name for name, victim in victims.items() if victim.get(key[0]) is not None]
+        for key in keys
+    }
+    varying = [
+        key
+        for key in keys
+        if key[0] not in HASHES and len({pieces[name].get(key) for name in having[key]}) > 1
+    ]
     plain = {name: _text(found, varying) for name, found in pieces.items()}
-    hashes = [key for key in keys if key[0] in HASHES and len({found.get(key) for found in pieces.values()}) > 1]
+    hashes = [
+        key
+        for key in keys
+        if key[0] in HASHES and len({found.get(key) for found in pieces.values()}) > 1
+    ]
     alike = {text for text in plain.values() if not text or list(plain.values()).count(text) > 1}
-    return {name: ", ".join(filter(None, (text, _text(pieces[name], hashes) if text in alike else ""))) for name, text in plain.items()}
+    return {
+        name: ", ".join(filter(None, (text, _text(pieces[name], hashes) if text in alike else "")))
+        for name, text in plain.items()
+    }
 
 
 def _text(pieces: Mapping[tuple[str, str], str], keys: Sequence[tuple[str, str]]) -> str:
@@ -235,5 +312,7 @@ def _text(pieces: Mapping[tuple[str, str], str], keys: Sequence[tuple[str, str]]
 
 
 def victim_name(model: str, variant: str) -> str:
-    """What a table or a figure calls a victim: its model, and what tells it from others of that name."""
+    """What a table or a figure calls a victim: its model, and what tells it from others of that
+    name.
+    """
     return f"{model} ({variant})" if variant else model

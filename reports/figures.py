@@ -17,10 +17,12 @@ from robustbench_med.store.store import Record
 
 
 def write(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """Writes QUESTION-SETTING.png and .svg for everything the records can answer; returns the PNGs' paths.
+    """Writes QUESTION-SETTING.png and .svg for everything the records can answer; returns the PNGs'
+    paths.
 
     Args:
-        found: the tables by name, as `reports.frames` makes them of these records and `certified.frames` of certificates.
+        found: the tables by name, as `reports.frames` makes them of these records and
+            `certified.frames` of certificates.
     """
     writable_folder(folder)
     written = []
@@ -32,7 +34,9 @@ def write(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: 
     return written
 
 
-def draw(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
+def draw(
+    records: Sequence[Record], found: Mapping[str, pd.DataFrame]
+) -> Iterator[tuple[str, Figure]]:
     """Names and figures, one after another; each says so where it leaves victims out."""
     if records:
         yield from _measured(records, found)
@@ -41,21 +45,33 @@ def draw(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterat
             yield f"certified-accuracy-{plots.slug(key)}", certified.figure(curves)
 
 
-def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
+def _measured(
+    records: Sequence[Record], found: Mapping[str, pd.DataFrame]
+) -> Iterator[tuple[str, Figure]]:
     """Figures of what attacks did."""
-    board, classes, crossed, names = named(found["leaderboard"]), named(found["per_class"]), found["cross_modal"], variants(records)
+    board, classes, crossed, names = (
+        named(found["leaderboard"]),
+        named(found["per_class"]),
+        found["cross_modal"],
+        variants(records),
+    )
     look = style.looks(board.model)
     one_modality = board.trusted.map(bool) & ~board.is_joint
     for key, group in board[~one_modality].groupby(plots.SETTING, sort=True):
         name = plots.slug(key)
         yield f"robust-accuracy-{name}", plots.radius_figure(group, look)
         yield f"heat-map-{name}", plots.heat_map(group)
-        for question, figure in (("clean-robust", plots.pareto(group, look)), ("eot", plots.eot(group, look))):
+        for question, figure in (
+            ("clean-robust", plots.pareto(group, look)),
+            ("eot", plots.eot(group, look)),
+        ):
             if figure is not None:
                 yield f"{question}-{name}", figure
     if not classes.empty:
         attacked = classes[(classes.attack != CONTROL) & ~classes.trusted.map(bool)]
-        for key, group in attacked.groupby(["data", "size", "samples", "norm", "target", "protocol"], sort=True):
+        for key, group in attacked.groupby(
+            ["data", "size", "samples", "norm", "target", "protocol"], sort=True
+        ):
             yield f"per-class-{plots.slug(key)}", plots.per_class(group, look)
     for name, figure in cross_modal(crossed):
         yield f"cross-modal-{name}", figure
@@ -66,7 +82,9 @@ def _measured(records: Sequence[Record], found: Mapping[str, pd.DataFrame]) -> I
 
 
 def write_cross_modal(crossed: pd.DataFrame, out: Path) -> None:
-    """Writes cross_modal.png beside its table, or cross_modal-SETTING.png each where there are several; removes what no longer is."""
+    """Writes cross_modal.png beside its table, or cross_modal-SETTING.png each where there are
+    several; removes what no longer is.
+    """
     stale = {out / "cross_modal.png", *out.glob("cross_modal-*.png")}
     with style.styled():
         drawn = dict(cross_modal(crossed))
@@ -79,11 +97,31 @@ def write_cross_modal(crossed: pd.DataFrame, out: Path) -> None:
 
 
 def cross_modal(crossed: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """A heat map a setting of the cross-modal table, by the setting's name; of several settings of an attack the strongest counts."""
+    """A heat map a setting of the cross-modal table, by the setting's name; of several settings of
+    an attack the strongest counts.
+    """
     if crossed.empty:
         return
-    cell = ["data", "size", "n", "norm", "protocol", "model", "checkpoint", "attack", "engine", "eps", "modality", "task"]
+    cell = [
+        "data",
+        "size",
+        "n",
+        "norm",
+        "protocol",
+        "model",
+        "checkpoint",
+        "attack",
+        "engine",
+        "eps",
+        "modality",
+        "task",
+    ]
     crossed = named(crossed)
-    strongest = crossed[crossed.attack != CONTROL].sort_values("robust", kind="stable").drop_duplicates(cell).sort_index()
+    strongest = (
+        crossed[crossed.attack != CONTROL]
+        .sort_values("robust", kind="stable")
+        .drop_duplicates(cell)
+        .sort_index()
+    )
     for key, group in strongest.groupby(cell[:5], sort=True):
         yield plots.slug(key), plots.cross_modal(group)

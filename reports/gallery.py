@@ -1,6 +1,8 @@
-"""Examples of a record: per modality clean image, adversarial image and their amplified difference, with predictions.
+"""Examples of a record: per modality clean image, adversarial image and their amplified difference,
+with predictions.
 
-Which samples is decided by rule when the record is made: the first n, and the n whose true classes lost most probability.
+Which samples is decided by rule when the record is made: the first n, and the n whose true classes
+    lost most probability.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ SIDE, GAP, LINE, FONT = 248, 14, 30, 23
 
 @dataclass(frozen=True)
 class Example:
-    """One sample: `clean` and `adversarial` are (C, H, W) in [0, 1], one a modality; `lines` one sentence a task."""
+    """One sample: `clean` and `adversarial` are (C, H, W) in [0, 1], one a modality; `lines` one
+    sentence a task.
+    """
 
     rule: str
     sample: str
@@ -39,24 +43,44 @@ class Example:
 
 def examples(store: Store, record: Record) -> list[Example]:
     """The examples kept beside a record; none in records made before there were any."""
-    modalities, tasks, classes = (record["names"][key] for key in ("modalities", "tasks", "classes"))
-    images = [f"examples_{what}_{m}" for what in ("clean", "adversarial") for m in range(len(modalities))]
-    outcomes = [f"{when}_probabilities_{t}" for when in ("clean", "robust") for t in range(len(tasks))]
-    arrays = store.arrays(record, ["ids", "labels", "examples", "examples_rule", *images, *outcomes])
+    modalities, tasks, classes = (
+        record["names"][key] for key in ("modalities", "tasks", "classes")
+    )
+    images = [
+        f"examples_{what}_{m}" for what in ("clean", "adversarial") for m in range(len(modalities))
+    ]
+    outcomes = [
+        f"{when}_probabilities_{t}" for when in ("clean", "robust") for t in range(len(tasks))
+    ]
+    arrays = store.arrays(
+        record, ["ids", "labels", "examples", "examples_rule", *images, *outcomes]
+    )
     found = []
     for i, row in enumerate(arrays.get("examples", ())):
         lines = []
         for t, task in enumerate(tasks):
             label = int(arrays["labels"][row, t])
             true = _quoted(classes[t][label]) if label >= 0 else "not labelled"
-            before, after = arrays[f"clean_probabilities_{t}"][row], arrays[f"robust_probabilities_{t}"][row]
-            lines.append(f"{task}: true {true}; before {_guess(before, classes[t])}; after {_guess(after, classes[t])}")
+            before, after = (
+                arrays[f"clean_probabilities_{t}"][row],
+                arrays[f"robust_probabilities_{t}"][row],
+            )
+            lines.append(
+                f"{task}: true {true}; before {_guess(before, classes[t])}; after"
+                f" {_guess(after, classes[t])}"
+            )
         found.append(
             Example(
                 str(arrays["examples_rule"][i]),
                 str(arrays["ids"][row]),
-                [arrays[f"examples_clean_{m}"][i].astype(np.float32) / 255 for m in range(len(modalities))],
-                [arrays[f"examples_adversarial_{m}"][i].astype(np.float32) for m in range(len(modalities))],
+                [
+                    arrays[f"examples_clean_{m}"][i].astype(np.float32) / 255
+                    for m in range(len(modalities))
+                ],
+                [
+                    arrays[f"examples_adversarial_{m}"][i].astype(np.float32)
+                    for m in range(len(modalities))
+                ],
                 lines,
             )
         )
@@ -64,12 +88,16 @@ def examples(store: Store, record: Record) -> list[Example]:
 
 
 def amplified(example: Example) -> tuple[list[NDArray[np.float32]], list[float]]:
-    """Differences stretched around mid-grey so that the largest of each modality is black or white, and the factors."""
+    """Differences stretched around mid-grey so that the largest of each modality is black or white,
+    and the factors.
+    """
     images, factors = [], []
     for before, after in zip(example.clean, example.adversarial, strict=True):
         delta = after - before
         largest = float(np.abs(delta).max())
-        factor = 0.5 / largest if largest > 1e-3 else 0.0  # below that it is the rounding of what was kept
+        factor = (
+            0.5 / largest if largest > 1e-3 else 0.0
+        )  # below that it is the rounding of what was kept
         images.append(0.5 + factor * delta)
         factors.append(factor)
     return images, factors
@@ -78,7 +106,8 @@ def amplified(example: Example) -> tuple[list[NDArray[np.float32]], list[float]]
 def draw(record: Record, found: list[Example]) -> Image.Image:
     """All examples of a record in one picture: a row a sample, three columns a modality.
 
-    Pasted together pixel by pixel: matplotlib, which has nothing to scale or to place here, takes ten times as long.
+    Pasted together pixel by pixel: matplotlib, which has nothing to scale or to place here, takes
+        ten times as long.
     """
     names = record["names"]
     columns = 3 * len(names["modalities"])
@@ -90,7 +119,10 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
         return wrapped(text, lambda line: font.getlength(line) <= width - 2 * GAP)
 
     heading = broken(title(record))
-    captions = [broken("\n".join((f"{example.rule}: {example.sample}", *example.lines))) for example in found]
+    captions = [
+        broken("\n".join((f"{example.rule}: {example.sample}", *example.lines)))
+        for example in found
+    ]
     head = (heading.count("\n") + 2) * LINE
     row_height = LINE + SIDE + (2 + max(caption.count("\n") for caption in captions)) * LINE
     sheet = Image.new("RGB" if coloured else "L", (width, head + row_height * len(found)), "white")
@@ -100,11 +132,21 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
         top = head + LINE + row * row_height
         differences, factors = amplified(example)
         for m, name in enumerate(names["modalities"]):
-            titles = (name, "attacked", f"difference x {factors[m]:.0f}" if factors[m] else "no difference")
-            for i, (image, text) in enumerate(zip((example.clean[m], example.adversarial[m], differences[m]), titles, strict=True)):
+            titles = (
+                name,
+                "attacked",
+                f"difference x {factors[m]:.0f}" if factors[m] else "no difference",
+            )
+            for i, (image, text) in enumerate(
+                zip((example.clean[m], example.adversarial[m], differences[m]), titles, strict=True)
+            ):
                 left = GAP + (3 * m + i) * (SIDE + GAP)
-                size = [round(SIDE * extent / max(image.shape[1:])) for extent in image.shape[:0:-1]]
-                tile = Image.fromarray(pixels(image)).resize((size[0], size[1]), Image.Resampling.NEAREST)
+                size = [
+                    round(SIDE * extent / max(image.shape[1:])) for extent in image.shape[:0:-1]
+                ]
+                tile = Image.fromarray(pixels(image)).resize(
+                    (size[0], size[1]), Image.Resampling.NEAREST
+                )
                 sheet.paste(tile, (left + (SIDE - size[0]) // 2, top + (SIDE - size[1]) // 2))
                 pen.text((left + SIDE / 2, top - LINE / 4), text, "black", font, "ms")
         pen.multiline_text((GAP, top + SIDE + LINE / 3), captions[row], "black", font)
@@ -112,15 +154,20 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
 
 
 def title(record: Record) -> str:
-    """Victim, attack, engine, threat model and what it aims at; data, protocol, n and the record's hash."""
+    """Victim, attack, engine, threat model and what it aims at; data, protocol, n and the record's
+    hash.
+    """
     names, spec = record["names"], record["spec"]
     attack = by_engine(attack_name(record), engine(record))
-    threat = f"{spec['threat']['norm']} {radius_label(spec['threat']['radii'], names['modalities'])}"
+    threat = (
+        f"{spec['threat']['norm']} {radius_label(spec['threat']['radii'], names['modalities'])}"
+    )
     aim = " + ".join(names["tasks"][t] for t in spec["threat"]["tasks"])
     synthetic = " (synthetic)" if record["synthetic"] else ""
     return (
-        f"{spec['victim']['model']}, {attack} {threat}, target {aim}\n{data_name(record)}{synthetic}, "
-        f"{spec['data']['size']} px, protocol {spec['protocol']['name']}, n = {spec['data']['n']}, record {record['hash'][:12]}"
+        f"{spec['victim']['model']}, {attack} {threat}, target"
+        f" {aim}\n{data_name(record)}{synthetic}, {spec['data']['size']} px, protocol"
+        f" {spec['protocol']['name']}, n = {spec['data']['n']}, record {record['hash'][:12]}"
     )
 
 
@@ -139,11 +186,15 @@ def write(store: Store, records: Sequence[Record], folder: Path) -> list[Path]:
 def save(record: Record, found: list[Example], path: Path) -> None:
     """One gallery as a PNG."""
     picture = draw(record, found)
-    write_atomically(path, lambda temporary: picture.save(temporary, "PNG", dpi=(150, 150), compress_level=2))
+    write_atomically(
+        path, lambda temporary: picture.save(temporary, "PNG", dpi=(150, 150), compress_level=2)
+    )
 
 
 def strip(example: Example) -> NDArray[np.uint8]:
-    """One example as a single picture (H, W, 3): for each modality clean, attacked, difference, side by side."""
+    """One example as a single picture (H, W, 3): for each modality clean, attacked, difference,
+    side by side.
+    """
     differences, _ = amplified(example)
     tiles = []
     for images in zip(example.clean, example.adversarial, differences, strict=True):
@@ -167,5 +218,7 @@ def _guess(probabilities: NDArray[Any], classes: list[str]) -> str:
 
 
 def _quoted(name: str) -> str:
-    """A class's name; in quotation marks where it is a list of names, such as "normal, benign", and would run into its neighbours."""
+    """A class's name; in quotation marks where it is a list of names, such as "normal, benign", and
+    would run into its neighbours.
+    """
     return f'"{name}"' if set(name) & set(",;") else name

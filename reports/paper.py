@@ -1,4 +1,6 @@
-"""Tables as papers print them: models down, attacks across, best bold, second underlined, +- intervals; Markdown and LaTeX."""
+"""Tables as papers print them: models down, attacks across, best bold, second underlined, +-
+intervals; Markdown and LaTeX.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ PORTRAIT, LANDSCAPE = 95, 150
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table: text, or a number with half the width of its interval, footnote marks, and whether it may be the best."""
+    """What stands in a table: text, or a number with half the width of its interval, footnote
+    marks, and whether it may be the best.
+    """
 
     value: float | str | None
     half: float | None = None
@@ -33,7 +37,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, which of its numbers are the better ones (None: no ranking), and digits after the point."""
+    """A column: its heading, which of its numbers are the better ones (None: no ranking), and
+    digits after the point.
+    """
 
     heading: str
     better: Better = None
@@ -42,7 +48,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to be printed; `caption` is plain text that tells data, threat model, protocol and n."""
+    """A table ready to be printed; `caption` is plain text that tells data, threat model, protocol
+    and n.
+    """
 
     name: str
     caption: str
@@ -50,13 +58,18 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
     def rankings(self) -> list[list[int | None]]:
-        """For every cell 1 (best of its column), 2 (second best) or None, by the figures as they are shown; ties share a rank.
+        """For every cell 1 (best of its column), 2 (second best) or None, by the figures as they
+        are shown; ties share a rank.
 
         Cells that are not `ranked` have none, and neither has a column in which all others tie.
         """
         ranks: list[list[int | None]] = [[None] * len(self.columns) for _ in self.rows]
         for j, column in enumerate(self.columns):
-            figures = {i: v for i, row in enumerate(self.rows) if row[j].ranked and (v := _figure(row[j])) is not None}
+            figures = {
+                i: v
+                for i, row in enumerate(self.rows)
+                if row[j].ranked and (v := _figure(row[j])) is not None
+            }
             shown = {i: round(v, column.digits) for i, v in figures.items()}
             if column.better is None or len(set(shown.values())) < 2:
                 continue
@@ -72,7 +85,9 @@ def markdown(table: Table) -> str:
         f"**{escaped(table.caption)}**",
         "",
         "| " + " | ".join(escaped(c.heading) for c in table.columns) + " |",
-        "|" + "|".join("---:" if _numeric(table, j) else "---" for j in range(len(table.columns))) + "|",
+        "|"
+        + "|".join("---:" if _numeric(table, j) else "---" for j in range(len(table.columns)))
+        + "|",
     ]
     for row, ranks in zip(table.rows, table.rankings(), strict=True):
         cells = []
@@ -85,8 +100,13 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A LaTeX `table` in booktabs style; needs \usepackage{booktabs} and an engine that reads UTF-8 names it has glyphs for."""
-    return "\n".join([r"\begin{table}", r"\centering", _caption(table), *_tabular(table), r"\end{table}", ""])
+    r"""A LaTeX `table` in booktabs style.
+
+    It needs \usepackage{booktabs} and an engine that reads UTF-8 names it has glyphs for.
+    """
+    return "\n".join(
+        [r"\begin{table}", r"\centering", _caption(table), *_tabular(table), r"\end{table}", ""]
+    )
 
 
 def _caption(table: Table) -> str:
@@ -116,7 +136,13 @@ def document(tables: Sequence[Table]) -> str:
 
     Wide ones lie on their side, and are made smaller where that is not enough.
     """
-    packages = ("[a4paper,margin=15mm]{geometry}", "{booktabs}", "{float}", "{graphicx}", "{pdflscape}")
+    packages = (
+        "[a4paper,margin=15mm]{geometry}",
+        "{booktabs}",
+        "{float}",
+        "{graphicx}",
+        "{pdflscape}",
+    )
     lines = [r"\documentclass{article}", *(rf"\usepackage{package}" for package in packages)]
     lines += [r"\setlength{\belowcaptionskip}{4pt}", r"\begin{document}"]
     for lying, group in groupby(tables, lambda table: _width(table) > PORTRAIT):
@@ -137,44 +163,72 @@ def _width(table: Table) -> int:
     """About how many characters a line of the table has."""
     total = 0
     for j, column in enumerate(table.columns):
-        texts = [sum(map(len, _texts(row[j], column))) + (3 if row[j].half is not None else 0) for row in table.rows]
+        texts = [
+            sum(map(len, _texts(row[j], column))) + (3 if row[j].half is not None else 0)
+            for row in table.rows
+        ]
         total += max(len(column.heading), *texts) + 2
     return total
 
 
-# --- the tables ----------------------------------------------------------------------------------------------------------
+# --- the tables -----------------------------------------------------------------------------------
 
 
 def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
-    """A table a data set, size, n, norm, target and protocol: a row a victim, a column an attack and radius.
+    """A table a data set, size, n, norm, target and protocol: a row a victim, a column an attack
+    and radius.
 
-    Of several settings of one attack the strongest on that victim stands there (lowest robust accuracy). Victims attacked by naive
-    attacks alone come last.
+    Of several settings of one attack the strongest on that victim stands there (lowest robust
+    accuracy). Victims attacked by naive attacks alone come last.
     """
     setting, board = ["data", "size", "n", "norm", "target", "protocol"], named(board)
     for _, group in board.groupby(setting, sort=True):
         first: Any = group.iloc[0]
         group = group.assign(control=group.attack != CONTROL, victim=victim_names(group))
-        conditions = group.sort_values(["eps_value", "eps", "control", "attack", "engine"])[["eps", "attack", "engine"]].drop_duplicates()
-        strongest = group.sort_values("robust", kind="stable").groupby(["victim", "eps", "attack", "engine"]).head(1)
+        conditions = group.sort_values(["eps_value", "eps", "control", "attack", "engine"])[
+            ["eps", "attack", "engine"]
+        ].drop_duplicates()
+        strongest = (
+            group.sort_values("robust", kind="stable")
+            .groupby(["victim", "eps", "attack", "engine"])
+            .head(1)
+        )
         columns, rows = [Column("victim"), Column("clean", "high")], []
         for c in each(conditions):
-            columns.append(Column(f"{by_engine(c.attack, c.engine)} {c.eps}", None if c.attack == CONTROL else "high"))
+            columns.append(
+                Column(
+                    f"{by_engine(c.attack, c.engine)} {c.eps}",
+                    None if c.attack == CONTROL else "high",
+                )
+            )
         for victim, mine in _honest_first(strongest):
             by_condition = {(r.eps, r.attack, r.engine): r for r in each(mine)}
             clean: Any = mine.iloc[0]
             trivial = bool(mine.is_trivial.any())
             cells = [Cell(victim, mark=TRIVIAL if trivial else "")]
-            cells.append(replace(_with_interval(clean, "clean"), ranked=not (trivial or mine.is_naive.all())))
+            cells.append(
+                replace(_with_interval(clean, "clean"), ranked=not (trivial or mine.is_naive.all()))
+            )
             for c in each(conditions):
                 row = by_condition.get((c.eps, c.attack, c.engine))
                 if row is None:
                     cells.append(Cell(None))
                 else:
-                    cells.append(replace(_with_interval(row, "robust"), **judgement(row.trust, naive=row.is_naive, trivial=row.is_trivial)))
+                    cells.append(
+                        replace(
+                            _with_interval(row, "robust"),
+                            **judgement(row.trust, naive=row.is_naive, trivial=row.is_trivial),
+                        )
+                    )
             rows.append(cells)
-        caption = f"Robust accuracy on {data_name(first)}, {first['size']} px, {first.norm}, target {first.target}, "
-        caption += f"protocol {first.protocol}, n = {first.n}{_several(strongest.trainings, 'mean', 'trainings')}"
+        caption = (
+            f"Robust accuracy on {data_name(first)}, {first['size']} px, {first.norm}, target"
+            f" {first.target}, "
+        )
+        caption += (
+            f"protocol {first.protocol}, n ="
+            f" {first.n}{_several(strongest.trainings, 'mean', 'trainings')}"
+        )
         caption += _several(strongest.evaluation_seeds, "mean", "evaluation seeds")
         yield Table("leaderboard", caption, columns, rows)
 
@@ -182,7 +236,8 @@ def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
 def victims(frame: pd.DataFrame) -> Iterator[Table]:
     """What the victims of each data set cost: a row a victim, the median over its trainings.
 
-    Rows of attacks that are unaware of a defence are left out: the same victims stand there without that.
+    Rows of attacks that are unaware of a defence are left out: the same victims stand there without
+        that.
     """
     wanted = [
         ("parameters", "parameters, M", 1e6, 3),
@@ -196,19 +251,29 @@ def victims(frame: pd.DataFrame) -> Iterator[Table]:
     for _, group in named(frame[~frame.is_unaware]).groupby(["data", "size"], sort=True):
         first: Any = group.iloc[0]
         shown = [w for w in wanted if group[w[0]].notna().any()]
-        columns = [Column("victim"), *(Column(heading, "low", digits) for _, heading, _, digits in shown)]
+        columns = [
+            Column("victim"),
+            *(Column(heading, "low", digits) for _, heading, _, digits in shown),
+        ]
         rows = []
         for model, mine in group.groupby("model", sort=True):
             medians = mine[[key for key, *_ in shown]].astype(float).median()  # of known figures
-            cells = [Cell(None if pd.isna(medians[key]) else medians[key] / unit) for key, _, unit, _ in shown]
+            cells = [
+                Cell(None if pd.isna(medians[key]) else medians[key] / unit)
+                for key, _, unit, _ in shown
+            ]
             rows.append([Cell(str(model)), *cells])
         trainings = group.groupby("model").size()
-        caption = f"Cost of one sample on {data_name(first)}, {first['size']} px{_several(trainings, 'median', 'trainings')}"
+        caption = (
+            f"Cost of one sample on {data_name(first)}, {first['size']}"
+            f" px{_several(trainings, 'median', 'trainings')}"
+        )
         yield Table("cost", caption, columns, rows)
 
 
 def per_class(frame: pd.DataFrame, board: pd.DataFrame) -> Iterator[Table]:
-    """Robust accuracy of every class under the attack that does most harm at each setting's largest radius.
+    """Robust accuracy of every class under the attack that does most harm at each setting's largest
+    radius.
 
     Args:
         board: the leaderboard of the same records, which says what is naive or trivial.
@@ -216,14 +281,24 @@ def per_class(frame: pd.DataFrame, board: pd.DataFrame) -> Iterator[Table]:
     if frame.empty:
         return
     frame = _judged(named(frame[frame.attack != CONTROL]), named(board))
-    for _, group in frame.groupby(["data", "size", "samples", "norm", "target", "protocol", "task"], sort=True):
+    for _, group in frame.groupby(
+        ["data", "size", "samples", "norm", "target", "protocol", "task"], sort=True
+    ):
         group = group[group.eps_value == group.eps_value.max()]
         group = group.assign(victim=victim_names(group))
-        overall = (group if group.is_naive.all() else group[~group.is_naive]).groupby(["attack", "engine", "eps"]).robust.mean()
+        overall = (
+            (group if group.is_naive.all() else group[~group.is_naive])
+            .groupby(["attack", "engine", "eps"])
+            .robust.mean()
+        )
         attack, engine, eps = overall.idxmin()
         group = group[(group.attack == attack) & (group.engine == engine) & (group.eps == eps)]
         first: Any = group.iloc[0]
-        group = group.sort_values("robust", kind="stable").groupby(["victim", "class"], sort=False).head(1)
+        group = (
+            group.sort_values("robust", kind="stable")
+            .groupby(["victim", "class"], sort=False)
+            .head(1)
+        )
         classes = sorted(group["class"].unique())
         rows = []
         for victim, mine in _honest_first(group):
@@ -234,18 +309,46 @@ def per_class(frame: pd.DataFrame, board: pd.DataFrame) -> Iterator[Table]:
                     cells.append(Cell(None))
                 else:
                     row: Any = found.iloc[0]
-                    cells.append(replace(_with_interval(row, "robust"), **judgement(row.trust, naive=row.is_naive, trivial=row.is_trivial)))
+                    cells.append(
+                        replace(
+                            _with_interval(row, "robust"),
+                            **judgement(row.trust, naive=row.is_naive, trivial=row.is_trivial),
+                        )
+                    )
             rows.append(cells)
-        caption = f"Robust accuracy by class, task {first.task}, {attack} {first.eps} on {data_name(first)}, {first['size']} px, "
-        caption += f"{first.norm}, target {first.target}, protocol {first.protocol}, n = {first.samples}"
-        yield Table("per-class", caption, [Column("victim"), *(Column(name, "high") for name in classes)], rows)
+        caption = (
+            f"Robust accuracy by class, task {first.task}, {attack} {first.eps} on"
+            f" {data_name(first)}, {first['size']} px, "
+        )
+        caption += (
+            f"{first.norm}, target {first.target}, protocol {first.protocol}, n = {first.samples}"
+        )
+        yield Table(
+            "per-class",
+            caption,
+            [Column("victim"), *(Column(name, "high") for name in classes)],
+            rows,
+        )
 
 
 def cross_modal(frame: pd.DataFrame) -> Iterator[Table]:
-    """A matrix a victim and setting: attacked modality down, task across, robust accuracy in the cells."""
+    """A matrix a victim and setting: attacked modality down, task across, robust accuracy in the
+    cells.
+    """
     if frame.empty:
         return
-    setting = ["data", "size", "norm", "protocol", "attack", "engine", "eps", "n", "model", "checkpoint"]
+    setting = [
+        "data",
+        "size",
+        "norm",
+        "protocol",
+        "attack",
+        "engine",
+        "eps",
+        "n",
+        "model",
+        "checkpoint",
+    ]
     for _, group in named(frame).groupby(setting, sort=True):
         first: Any = group.iloc[0]
         tasks = list(dict.fromkeys(group.task))
@@ -257,10 +360,16 @@ def cross_modal(frame: pd.DataFrame) -> Iterator[Table]:
                 cells.append(Cell(None) if found.empty else _with_interval(found.iloc[0], "robust"))
             rows.append(cells)
         caption = (
-            f"Robust accuracy of {first.model} on a task when one modality is attacked, {first.attack} {first.eps} on {data_name(first)}, "
+            f"Robust accuracy of {first.model} on a task when one modality is attacked,"
+            f" {first.attack} {first.eps} on {data_name(first)}, "
         )
         caption += f"{first['size']} px, {first.norm}, protocol {first.protocol}, n = {first.n}"
-        yield Table("cross-modal", caption, [Column("attacked modality"), *(Column(task) for task in tasks)], rows)
+        yield Table(
+            "cross-modal",
+            caption,
+            [Column("attacked modality"), *(Column(task) for task in tasks)],
+            rows,
+        )
 
 
 CONTROL = "noise"
@@ -269,7 +378,10 @@ CONTROL = "noise"
 def victim_names(group: pd.DataFrame) -> list[str]:
     """A model's name, with its checkpoint where the table holds several of that name."""
     several = group.groupby("model").checkpoint.nunique()
-    return [f"{m} {c}" if several[m] > 1 else str(m) for m, c in zip(group.model, group.checkpoint, strict=True)]
+    return [
+        f"{m} {c}" if several[m] > 1 else str(m)
+        for m, c in zip(group.model, group.checkpoint, strict=True)
+    ]
 
 
 def data_name(row: Any) -> str:
@@ -280,7 +392,11 @@ def data_name(row: Any) -> str:
 def _several(counts: pd.Series, figure: str, what: str) -> str:
     """What a caption says of figures that several trainings or evaluations stand behind."""
     fewest, most = int(counts.min()), int(counts.max())
-    return "" if most == 1 else f", {figure} of {most if fewest == most else f'{fewest} to {most}'} {what}"
+    return (
+        ""
+        if most == 1
+        else f", {figure} of {most if fewest == most else f'{fewest} to {most}'} {what}"
+    )
 
 
 def _with_interval(row: Any, figure: str) -> Cell:
@@ -290,9 +406,28 @@ def _with_interval(row: Any, figure: str) -> Cell:
 
 def _judged(frame: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
     """Rows by class, naive or trivial where any row of the leaderboard is that has their name."""
-    keys = ["data", "size", "samples", "norm", "eps", "target", "attack", "engine", "protocol", "model", "checkpoint"]
-    found = board.rename(columns={"n": "samples"}).groupby(keys)[["is_naive", "is_trivial"]].any().reset_index()
-    return frame.drop(columns=["is_naive", "is_trivial"]).merge(found, on=keys, how="left", validate="many_to_one")
+    keys = [
+        "data",
+        "size",
+        "samples",
+        "norm",
+        "eps",
+        "target",
+        "attack",
+        "engine",
+        "protocol",
+        "model",
+        "checkpoint",
+    ]
+    found = (
+        board.rename(columns={"n": "samples"})
+        .groupby(keys)[["is_naive", "is_trivial"]]
+        .any()
+        .reset_index()
+    )
+    return frame.drop(columns=["is_naive", "is_trivial"]).merge(
+        found, on=keys, how="left", validate="many_to_one"
+    )
 
 
 def _honest_first(group: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -307,7 +442,7 @@ def judgement(trust: str, *, trivial: bool, naive: bool = False) -> dict[str, An
     return {"mark": mark, "ranked": not (trivial or naive or trust == "fail")}
 
 
-# --- printing ------------------------------------------------------------------------------------------------------------
+# --- printing -------------------------------------------------------------------------------------
 
 
 def _legend(table: Table) -> str:
@@ -316,22 +451,39 @@ def _legend(table: Table) -> str:
         sentences.append("Bold: best of its column; underlined: second best.")
     cells = [cell for row in table.rows for cell in row]
     if any(cell.half is not None for cell in cells):
-        sentences.append("± is half the width of the Wilson 95 % interval over patients (images where the data name none).")
+        sentences.append(
+            "± is half the width of the Wilson 95 % interval over patients (images where the data"
+            " name none)."
+        )
     if SYNTHETIC in table.caption:
         sentences.append(f"{SYNTHETIC} Synthetic images.")
     if any(DOUBTED in cell.mark for cell in cells):
-        sentences.append(f"{DOUBTED} A sign that the attack failed (column trust); not ranked where that verdict is fail.")
+        sentences.append(
+            f"{DOUBTED} A sign that the attack failed (column trust); not ranked where that verdict"
+            " is fail."
+        )
     if any(NAIVE in cell.mark for cell in cells):
-        sentences.append(f"{NAIVE} The attack ignores the victim's defence or randomness: an over-estimate, not ranked.")
+        sentences.append(
+            f"{NAIVE} The attack ignores the victim's defence or randomness: an over-estimate, not"
+            " ranked."
+        )
     if any(TRIVIAL in cell.mark for cell in cells):
         certified = table.name == "certified"
-        doubt = "this task: its certificates mean nothing" if certified else "a task: its figures mean little and are not ranked"
+        doubt = (
+            "this task: its certificates mean nothing"
+            if certified
+            else "a task: its figures mean little and are not ranked"
+        )
         sentences.append(f"{TRIVIAL} No better than a constant at {doubt}.")
     return " ".join(sentences)
 
 
 def _figure(cell: Cell) -> float | None:
-    return None if cell.value is None or isinstance(cell.value, str) or math.isnan(cell.value) else float(cell.value)
+    return (
+        None
+        if cell.value is None or isinstance(cell.value, str) or math.isnan(cell.value)
+        else float(cell.value)
+    )
 
 
 def _numeric(table: Table, j: int) -> bool:
@@ -342,7 +494,10 @@ def _texts(cell: Cell, column: Column) -> tuple[str, str]:
     number = _figure(cell)
     if number is None:
         return str(cell.value) if isinstance(cell.value, str) else "-", ""
-    return f"{number:.{column.digits}f}", "" if cell.half is None else f"{cell.half:.{column.digits}f}"
+    return (
+        f"{number:.{column.digits}f}",
+        "" if cell.half is None else f"{cell.half:.{column.digits}f}",
+    )
 
 
 def escaped(text: str) -> str:

@@ -1,4 +1,6 @@
-"""How every figure looks, and how it is written: PNG and SVG, the same bytes for the same records."""
+"""How every figure looks, and how it is written: PNG and SVG, the same bytes for the same
+records.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ LINE = 0.19
 
 
 class Look(NamedTuple):
-    """How one name is drawn: points and lines by colour, marker and dash, bars by colour and hatch."""
+    """How one name is drawn: points and lines by colour, marker and dash, bars by colour and
+    hatch.
+    """
 
     colour: str
     marker: str
@@ -54,18 +58,29 @@ class Look(NamedTuple):
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    """The look of each name, the same in every figure of a store; of up to 49 names no two share colour and marker, or colour and hatch."""
+    """The look of each name, the same in every figure of a store; of up to 49 names no two share
+    colour and marker, or colour and hatch.
+    """
     found = {}
     for i, name in enumerate(sorted(set(names))):
         again, colour = divmod(i, len(COLOURS))
         marker = MARKERS[(i + again) % len(MARKERS)]
-        found[name] = Look(COLOURS[colour], marker, DASHES[again % len(DASHES)], HATCHES[again % len(HATCHES)])
+        found[name] = Look(
+            COLOURS[colour], marker, DASHES[again % len(DASHES)], HATCHES[again % len(HATCHES)]
+        )
     return found
 
 
 def outlined(colour: str) -> dict[str, Any]:
-    """How a filled point looks where others may lie on it: translucent, with an outline of its own colour, never cut by the axes."""
-    return {"facecolors": [(colour, 0.35)], "edgecolors": colour, "linewidths": 1.4, "clip_on": False}
+    """How a filled point looks where others may lie on it: translucent, with an outline of its own
+    colour, never cut by the axes.
+    """
+    return {
+        "facecolors": [(colour, 0.35)],
+        "edgecolors": colour,
+        "linewidths": 1.4,
+        "clip_on": False,
+    }
 
 
 def styled() -> AbstractContextManager[None]:
@@ -80,11 +95,14 @@ def new(width: float, height: float) -> Figure:
     return figure
 
 
-def grid(n: int, *, width: float = 5.2, height: float = 4.4, across: int = 3, **subplots: Any) -> tuple[Figure, list[Any]]:
+def grid(
+    n: int, *, width: float = 5.2, height: float = 4.4, across: int = 3, **subplots: Any
+) -> tuple[Figure, list[Any]]:
     """A figure of n panels, at most `across` in a row; the rest of the last row is hidden.
 
     Args:
-        width, height: inches of a panel with titles of one line; one alone in its row is at least ALONE wide.
+        width, height: inches of a panel with titles of one line; one alone in its row is at least
+            ALONE wide.
     """
     columns = min(across, n)
     lines = -(-n // columns)
@@ -97,18 +115,29 @@ def grid(n: int, *, width: float = 5.2, height: float = 4.4, across: int = 3, **
 
 
 def finish(
-    figure: Figure, axes: Sequence[Any], heading: str = "", *, margin: float = 1.0, also: Mapping[str, Artist] | None = None
+    figure: Figure,
+    axes: Sequence[Any],
+    heading: str = "",
+    *,
+    margin: float = 1.0,
+    also: Mapping[str, Artist] | None = None,
 ) -> None:
-    """Adds a heading over all panels and one legend below them, each entry once, and wraps titles to their panels.
+    """Adds a heading over all panels and one legend below them, each entry once, and wraps titles
+    to their panels.
 
-    The figure grows by every line of text that a panel of `grid` has no room for, so that axes keep their size.
+    The figure grows by every line of text that a panel of `grid` has no room for, so that axes keep
+    their size.
 
     Args:
         margin: inches of a panel beside its axes.
         also: entries of the legend that no panel has.
     """
     rows, columns = axes[0].get_subplotspec().get_gridspec().get_geometry()
-    entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)} | dict(also or {})
+    entries = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    } | dict(also or {})
     added = _legend(figure, entries) if entries else 0.0
     panel, size = figure.get_figwidth() / columns - margin, matplotlib.rcParams["font.size"]
     lines = [0] * rows  # more than one a title and a label
@@ -118,7 +147,9 @@ def finish(
         axis.set_ylabel(wrap(axis.get_ylabel(), figure.get_figheight() / rows - 1, size))
         row = axis.get_subplotspec().rowspan.start
         ticks = max((label.get_text().count("\n") for label in axis.get_xticklabels()), default=0)
-        lines[row] = max(lines[row], axis.get_title().count("\n") + axis.get_xlabel().count("\n") + ticks)
+        lines[row] = max(
+            lines[row], axis.get_title().count("\n") + axis.get_xlabel().count("\n") + ticks
+        )
     added += LINE * sum(lines)
     if heading:
         heading = wrap(heading, figure.get_figwidth() - 0.3, size)
@@ -128,22 +159,32 @@ def finish(
 
 
 def _legend(figure: Figure, entries: Mapping[str, Artist]) -> float:
-    """A legend below the figure in as many columns as fit (one that does not makes the figure wider); returns its height in inches."""
+    """A legend below the figure in as many columns as fit (one that does not makes the figure
+    wider); returns its height in inches.
+    """
     size = matplotlib.rcParams["font.size"]
-    column = max(inches(label, size) for label in entries) + 5 * size / 72  # handle and gaps: 4.8 times the font's size
+    column = (
+        max(inches(label, size) for label in entries) + 5 * size / 72
+    )  # handle and gaps: 4.8 times the font's size
     figure.set_figwidth(max(figure.get_figwidth(), column + 0.2))
     columns = min(len(entries), int((figure.get_figwidth() - 0.1) / column))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False
+    )
     return float(-(-len(entries) // columns) * 1.5 * size / 72 + 0.2)
 
 
 def wrap(text: str, width: float, size: float) -> str:
-    """The text with its lines broken so that none is wider than `width` inches at a font size in points."""
+    """The text with its lines broken so that none is wider than `width` inches at a font size in
+    points.
+    """
     return wrapped(text, lambda line: inches(line, size) <= width)
 
 
 def wrapped(text: str, fits: Callable[[str], bool]) -> str:
-    """The text with its lines broken so that each fits: between words, within one only where it alone is too long."""
+    """The text with its lines broken so that each fits: between words, within one only where it
+    alone is too long.
+    """
     lines = []
     for paragraph in text.split("\n"):
         line = ""
@@ -157,15 +198,24 @@ def wrapped(text: str, fits: Callable[[str], bool]) -> str:
 
 
 def _pieces(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
-    """Words; of one too long its parts that end in punctuation; of such a part that is too long its characters."""
+    """Words; of one too long its parts that end in punctuation; of such a part that is too long its
+    characters.
+    """
     for word in re.findall(r"[^ ]+ *| +", text):
-        for part in [word] if fits(word.rstrip()) else re.findall(r"[^+,=-]+[+,=-]* *|[+,=-]+ *", word):
+        for part in (
+            [word] if fits(word.rstrip()) else re.findall(r"[^+,=-]+[+,=-]* *|[+,=-]+ *", word)
+        ):
             yield from [part] if fits(part.rstrip()) else part
 
 
 def inches(text: str, size: float) -> float:
     """Width of a line of text as `save` draws it, at a font size in points."""
-    return float(_pen().get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0]) / DPI
+    return (
+        float(
+            _pen().get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0]
+        )
+        / DPI
+    )
 
 
 @lru_cache
@@ -181,5 +231,13 @@ def save(figure: Figure, *paths: Path) -> None:
         figure.set_layout_engine("none")  # laid out once, not once a format
     for path in paths:
         kind = path.suffix[1:]
-        metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
-        write_atomically(path, lambda temporary, k=kind, m=metadata: figure.savefig(temporary, dpi=DPI, format=k, metadata=m))  # type: ignore[misc]
+        metadata: dict[str, Any] = {
+            "png": {"Software": None},
+            "svg": {"Date": None, "Creator": None},
+        }[kind]
+        write_atomically(
+            path,
+            lambda temporary, k=kind, m=metadata: figure.savefig(
+                temporary, dpi=DPI, format=k, metadata=m
+            ),
+        )  # type: ignore[misc]

@@ -1,4 +1,6 @@
-"""Reports: tables, figures, pages and what the terminal shows. They read the store and nothing else."""
+"""Reports: tables, figures, pages and what the terminal shows. They read the store and nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,16 @@ import pandas as pd
 
 from robustbench_med.errors import UserError, left_out, unknown
 from robustbench_med.paths import writable_folder, write_text
-from robustbench_med.reports import breakdowns, certified, claims, families, figures, paper, plots, tables
+from robustbench_med.reports import (
+    breakdowns,
+    certified,
+    claims,
+    families,
+    figures,
+    paper,
+    plots,
+    tables,
+)
 from robustbench_med.reports.claims import Finding
 from robustbench_med.store.store import CERTIFICATES, RECORDS, Record, Store, nothing_left
 
@@ -20,7 +31,8 @@ NONE = "{out} holds no records; `medrobust run --out {out}` makes some"
 
 
 def write(out: Path, *, only: Sequence[Record] | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """Writes the CSV tables and the figures beside them from all records below `out`; returns the leaderboard, and what is odd about it.
+    """Writes the CSV tables and the figures beside them from all records below `out`; returns the
+    leaderboard, and what is odd about it.
 
     Args:
         only: show these records alone; the files always hold all of the store.
@@ -29,13 +41,23 @@ def write(out: Path, *, only: Sequence[Record] | None = None) -> tuple[pd.DataFr
     found = frames(Store(out), records)
     _write_basics(out, found)
     plots.robust_against_radius(records, out / FIGURE)
-    shown = found["leaderboard"] if only is None else tables.leaderboard(only, families.variants(records))
+    shown = (
+        found["leaderboard"]
+        if only is None
+        else tables.leaderboard(only, families.variants(records))
+    )
     return shown, families.warnings(records)
 
 
 def warnings(out: Path) -> list[str]:
-    """What is odd about the records and certificates below `out`: weights that share their training seed with others."""
-    return [text for kind in (RECORDS, CERTIFICATES) for text in families.warnings(Store(out, kind).records())]
+    """What is odd about the records and certificates below `out`: weights that share their training
+    seed with others.
+    """
+    return [
+        text
+        for kind in (RECORDS, CERTIFICATES)
+        for text in families.warnings(Store(out, kind).records())
+    ]
 
 
 def _write_basics(out: Path, found: Mapping[str, pd.DataFrame]) -> None:
@@ -49,13 +71,15 @@ def _write_basics(out: Path, found: Mapping[str, pd.DataFrame]) -> None:
 
 
 def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Path]:
-    """Everything that can be made of the store: CSV, Markdown and LaTeX tables, figures, galleries, the page; returns new paths.
+    """Everything that can be made of the store: CSV, Markdown and LaTeX tables, figures, galleries,
+    the page; returns new paths.
 
     A folder may hold records, certificates or both; neither is a UserError. The page needs records.
 
     Args:
         page: write leaderboard.html.
-        pictures: write figures/ and gallery/ (for every victim and data set the record under the attack that harmed it most).
+        pictures: write figures/ and gallery/ (for every victim and data set the record under the
+            attack that harmed it most).
     """
     from robustbench_med.reports import gallery
     from robustbench_med.reports import page as html
@@ -96,11 +120,15 @@ def read(out: Path) -> list[Record]:
 
 
 def strongest(records: Sequence[Record]) -> list[Record]:
-    """For every model and data set the record with the lowest robust accuracy under an attack that is no control."""
+    """For every model and data set the record with the lowest robust accuracy under an attack that
+    is no control.
+    """
     found: dict[tuple[str, str], Record] = {}
     for record in sorted(records, key=lambda r: (r["figures"]["robust"], r["hash"])):
         if record["spec"]["attack"]["name"] != paper.CONTROL:
-            found.setdefault((record["spec"]["data"]["name"], record["spec"]["victim"]["model"]), record)
+            found.setdefault(
+                (record["spec"]["data"]["name"], record["spec"]["victim"]["model"]), record
+            )
     return [found[key] for key in sorted(found)]
 
 
@@ -118,7 +146,9 @@ def frames(store: Store, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
 
 
 def paper_tables(found: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
-    """The tables for papers out of those of `frames` and `certified.frames`; an empty one gives none."""
+    """The tables for papers out of those of `frames` and `certified.frames`; an empty one gives
+    none.
+    """
     makers: dict[str, Callable[[pd.DataFrame], Iterator[paper.Table]]] = {
         "leaderboard": paper.leaderboards,
         "victims": paper.victims,
@@ -132,7 +162,9 @@ def paper_tables(found: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
 
 
 def write_paper(found: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """NAME.md and NAME.tex of each kind of table, and all.tex, a document that holds them; returns the paths."""
+    """NAME.md and NAME.tex of each kind of table, and all.tex, a document that holds them; returns
+    the paths.
+    """
     writable_folder(folder)
     kinds: dict[str, list[paper.Table]] = {}
     for table in paper_tables(found):
@@ -152,7 +184,9 @@ def write_costs(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
 
 
 def write_claims(out: Path, claims_files: Sequence[Path]) -> list[Finding]:
-    """claims.csv and claims.md: the claims that come with medrobust and those of the user's files, against the store in `out`."""
+    """claims.csv and claims.md: the claims that come with medrobust and those of the user's files,
+    against the store in `out`.
+    """
 
     chosen = claims.load()
     for path in claims_files:
@@ -161,7 +195,10 @@ def write_claims(out: Path, claims_files: Sequence[Path]) -> list[Finding]:
     records = store.records()
     costs = claims.costs(tables.victims(records), out / "model_cost.csv")
     if not records and costs.empty:
-        neither = f"{out} holds neither records nor model_cost.csv; `medrobust run` and `medrobust cost --out {out}` make them"
+        neither = (
+            f"{out} holds neither records nor model_cost.csv; `medrobust run` and `medrobust cost"
+            f" --out {out}` make them"
+        )
         raise nothing_left(neither, store)
     board = tables.leaderboard(records)
     findings = [claims.judge(claim, board, costs) for claim in chosen]
@@ -177,14 +214,20 @@ def write_gallery(out: Path, record: Record, path: Path) -> None:
 
     found = gallery.examples(Store(out), record)
     if not found:
-        raise UserError(f"record {record['hash'][:12]} keeps no examples (it was made by an older version); compute it again with --force")
+        raise UserError(
+            f"record {record['hash'][:12]} keeps no examples (it was made by an older version);"
+            " compute it again with --force"
+        )
     if path.suffix != ".png":
         raise UserError(f"--gallery writes a PNG; {path} should end in .png")
     gallery.save(record, found, path)
 
 
-def write_cards(out: Path, *, models: Sequence[str] = (), checkpoints: Sequence[Path] = ()) -> list[Path]:
-    """cards/NAME-WEIGHTS/README.md (model card) and ROBUSTNESS.md of every victim of the store; returns the paths.
+def write_cards(
+    out: Path, *, models: Sequence[str] = (), checkpoints: Sequence[Path] = ()
+) -> list[Path]:
+    """cards/NAME-WEIGHTS/README.md (model card) and ROBUSTNESS.md of every victim of the store;
+    returns the paths.
 
     Args:
         models: victims, as the leaderboard names them; empty: all.
@@ -201,7 +244,10 @@ def write_cards(out: Path, *, models: Sequence[str] = (), checkpoints: Sequence[
             raise unknown("victim", name, names)
     for folder in checkpoints:
         if not folder.is_dir():
-            raise UserError(f"--checkpoints {folder} is no folder; name the one that holds the weights' JSON sidecars")
+            raise UserError(
+                f"--checkpoints {folder} is no folder; name the one that holds the weights' JSON"
+                " sidecars"
+            )
     written = []
     for records in groups:
         facts, spec = records[0]["victim"], records[0]["spec"]["victim"]
@@ -210,7 +256,10 @@ def write_cards(out: Path, *, models: Sequence[str] = (), checkpoints: Sequence[
         sidecar = find_sidecar(facts["checkpoint"], spec["weights_sha256"], checkpoints)
         entry = MODELS.get(sidecar["training"]["model"] if sidecar else spec["model"])
         victim = cards.Victim(records, sidecar, entry.paper if entry else "")
-        for file, text in ((cards.MODEL_CARD, cards.model_card(victim)), (cards.ROBUSTNESS_CARD, cards.robustness_card(victim))):
+        for file, text in (
+            (cards.MODEL_CARD, cards.model_card(victim)),
+            (cards.ROBUSTNESS_CARD, cards.robustness_card(victim)),
+        ):
             written.append(out / "cards" / victim.folder / file)
             write_text(written[-1], text)
     return written

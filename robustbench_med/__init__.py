@@ -1,8 +1,8 @@
 """medrobust: the adversarial-robustness benchmark for multimodal medical imaging.
 
-`load_model`, `load_data`, `evaluate`, `compare`, `leaderboard` are the command line from Python; `register_attack`, `register_defense`
-and `register_loss` add the user's own; `UserError` is what bad input raises. They are imported on first use, so that
-`import robustbench_med` costs nothing.
+`load_model`, `load_data`, `evaluate`, `compare`, `leaderboard` are the command line from Python;
+`register_attack`, `register_defense` and `register_loss` add the user's own; `UserError` is what
+bad input raises. They are imported on first use, so that `import robustbench_med` costs nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 from robustbench_med.errors import UserError
 
 if TYPE_CHECKING:
-    from robustbench_med.api import Comparison, Results, compare, evaluate, leaderboard, load_data, load_model
+    from robustbench_med.api import (
+        Comparison,
+        Results,
+        compare,
+        evaluate,
+        leaderboard,
+        load_data,
+        load_model,
+    )
     from robustbench_med.runs.registration import register_attack, register_defense, register_loss
 
 __version__ = "0.1.0"

@@ -1,4 +1,6 @@
-"""The public functions: what the command line does, from Python. Results print well, in notebooks too."""
+"""The public functions: what the command line does, from Python. Results print well, in notebooks
+too.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,22 @@ from robustbench_med.training import presets
 if TYPE_CHECKING:
     from torch import nn
 
-SHOWN = ("model", "data", "norm", "eps", "attack", "protocol", "n", "clean", "robust", "robust_low", "robust_high", "asr", "trust", "marks")
+SHOWN = (
+    "model",
+    "data",
+    "norm",
+    "eps",
+    "attack",
+    "protocol",
+    "n",
+    "clean",
+    "robust",
+    "robust_low",
+    "robust_high",
+    "asr",
+    "trust",
+    "marks",
+)
 
 
 @dataclass(frozen=True)
@@ -50,12 +67,22 @@ class Results:
         return len(self.records)
 
     def __repr__(self) -> str:
-        shown = self.table[list(SHOWN)].to_string(index=False, float_format="%.3f") if self.records else "nothing"
+        shown = (
+            self.table[list(SHOWN)].to_string(index=False, float_format="%.3f")
+            if self.records
+            else "nothing"
+        )
         return f"{len(self.records)} records in {self.folder}\n{shown}"
 
     def _repr_html_(self) -> str:
-        shown = self.table[list(SHOWN)].to_html(index=False, float_format="{:.3f}".format, border=0) if self.records else ""
-        return f"<p>{len(self.records)} records in <code>{escape(str(self.folder))}</code></p>{shown}"
+        shown = (
+            self.table[list(SHOWN)].to_html(index=False, float_format="{:.3f}".format, border=0)
+            if self.records
+            else ""
+        )
+        return (
+            f"<p>{len(self.records)} records in <code>{escape(str(self.folder))}</code></p>{shown}"
+        )
 
 
 @dataclass(frozen=True)
@@ -63,13 +90,16 @@ class Comparison:
     """Defences side by side.
 
     Attributes:
-        table: a row a model x defence x data set x threat: clean, robust under every attack, worst case, naive figure, cost.
-        pairs: the paired statistics: every two victims of one model, or under one defence, on the same samples.
+        table: a row a model x defence x data set x threat: clean, robust under every attack, worst
+            case, naive figure, cost.
+        pairs: the paired statistics: every two victims of one model, or under one defence, on the
+            same samples.
         verdict: what follows, in sentences.
         records: all records behind it, the naive attacks' among them.
         folder: where they lie.
-        left_out: what was asked for and is missing, with `model`, `defense` (empty: the model altogether), `reason` and `unsuited` (the
-            defence has no place in the model; else the parameters did not fit, and a `LeftOutWarning` said so).
+        left_out: what was asked for and is missing, with `model`, `defense` (empty: the model
+            altogether), `reason` and `unsuited` (the defence has no place in the model; else the
+            parameters did not fit, and a `LeftOutWarning` said so).
     """
 
     table: pd.DataFrame
@@ -109,12 +139,14 @@ def load_data(
         name: an id (`medrobust data list`), a pairing, or a path to a YAML card.
         preset: sizes, as `medrobust models` shows them.
         size: pixels of a side, instead of the preset's.
-        fold: (k, n): fold k, from 0, of a grouped n-fold cross-validation, instead of the usual split.
+        fold: (k, n): fold k, from 0, of a grouped n-fold cross-validation, instead of the usual
+            split.
         data_root: folder that holds the data sets on disk.
         accept_unverified: use a file whose md5 is not the published one.
 
     Returns:
-        The data set; `dataset.splits["test"].batch(range(8))` are M float32 tensors (8, C_m, S, S) in [0, 1].
+        The data set; `dataset.splits["test"].batch(range(8))` are M float32 tensors (8, C_m, S, S)
+        in [0, 1].
 
     Raises:
         UserError: an unknown name, missing or unreadable files.
@@ -138,7 +170,8 @@ def load_model(
 
     Args:
         name: a model of `medrobust models`.
-        data: what it was or will be trained on: a data set of `load_data` with the same preset, or a name.
+        data: what it was or will be trained on: a data set of `load_data` with the same preset, or
+            a name.
         params: constructor arguments.
         recipe: training settings, e.g. `{"epochs": 30}`.
         seed: seed of the training.
@@ -146,7 +179,8 @@ def load_model(
         quiet: no progress bar.
 
     Returns:
-        A module in evaluation mode without parameter gradients: M tensors (B, C_m, S, S) in [0, 1] in, a tuple of logits
+        A module in evaluation mode without parameter gradients: M tensors (B, C_m, S, S) in [0, 1]
+            in, a tuple of logits
         (B, classes_t) out, one a task.
 
     Raises:
@@ -154,9 +188,13 @@ def load_model(
     """
     dataset = load_data(data, preset=preset) if isinstance(data, str) else data
     chosen = choose_device(device)
-    train_spec = presets.make_spec(name, dataset, preset, params=dict(params or {}), recipe=dict(recipe or {}), seed=seed)
+    train_spec = presets.make_spec(
+        name, dataset, preset, params=dict(params or {}), recipe=dict(recipe or {}), seed=seed
+    )
     job = _job(None, device, None, False, quiet=quiet)
-    return presets.load(train_spec, victims.obtain_checkpoint(train_spec, dataset, chosen, job), chosen)
+    return presets.load(
+        train_spec, victims.obtain_checkpoint(train_spec, dataset, chosen, job), chosen
+    )
 
 
 def evaluate(
@@ -182,14 +220,26 @@ def evaluate(
         accept_unverified: use a file whose md5 is not the published one.
         force: compute finished cells again.
         quiet: no progress bars.
-        **options: any further field of a run file: `data`, `eps`, `norm`, `target_task`, `seed`, `train_seed`, `preset`,
-            `protocol`, `draws`, `limit`, `size`, `folds`, `attack_params`, `model_params`, `recipe`, `checkpoint`, `control`.
+        **options: any further field of a run file: `data`, `eps`, `norm`, `target_task`, `seed`,
+        `train_seed`, `preset`,
+            `protocol`, `draws`, `limit`, `size`, `folds`, `attack_params`, `model_params`,
+            `recipe`, `checkpoint`, `control`.
 
     Raises:
         UserError: an unknown name or option, a bad value, missing data.
     """
-    wanted = parsing.validate(spec.RunSpec, {"model": model, "attack": attack, **options}, "evaluate")
-    return Results(tuple(run.run(wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet))), Path(out))
+    wanted = parsing.validate(
+        spec.RunSpec, {"model": model, "attack": attack, **options}, "evaluate"
+    )
+    return Results(
+        tuple(
+            run.run(
+                wanted,
+                _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet),
+            )
+        ),
+        Path(out),
+    )
 
 
 def compare(
@@ -205,11 +255,13 @@ def compare(
     quiet: bool = False,
     **options: Any,
 ) -> Comparison:
-    """Compares defences with none: attacked adaptively, a naive attack beside; finished cells are read, not computed again.
+    """Compares defences with none: attacked adaptively, a naive attack beside; finished cells are
+    read, not computed again.
 
     Args:
         model: one or several models.
-        defense: one or several defences or chains (`pgd-at+jpeg`); one that suits some of the models is left out for the others.
+        defense: one or several defences or chains (`pgd-at+jpeg`); one that suits some of the
+            models is left out for the others.
         attack: one or several attacks.
         out: folder of the records.
         device: auto, cpu, cuda or mps.
@@ -220,13 +272,20 @@ def compare(
         **options: any further field of a run file, as for `evaluate`.
 
     Raises:
-        UserError: an unknown name or option, a bad value, missing data, parameters that fit no model, a defence that suits none.
+        UserError: an unknown name or option, a bad value, missing data, parameters that fit no
+            model, a defence that suits none.
     """
-    wanted = parsing.validate(spec.RunSpec, {"model": model, "defense": defense, "attack": attack, **options}, "compare")
-    entries, left_out = comparison.compare(wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet))
+    wanted = parsing.validate(
+        spec.RunSpec, {"model": model, "defense": defense, "attack": attack, **options}, "compare"
+    )
+    entries, left_out = comparison.compare(
+        wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet)
+    )
     table, pairs, verdict = comparing.judge([vars(entry) for entry in entries], Path(out))
     records = tuple(record for entry in entries for record in (*entry.records, *entry.naive))
-    return Comparison(tables.written(table), pairs, tuple(verdict), records, Path(out), tuple(left_out))
+    return Comparison(
+        tables.written(table), pairs, tuple(verdict), records, Path(out), tuple(left_out)
+    )
 
 
 def leaderboard(out: Path | str = "reports") -> Results:
@@ -238,10 +297,27 @@ def leaderboard(out: Path | str = "reports") -> Results:
     store = Store(Path(out))
     records = store.records()
     if not records:
-        raise nothing_left(f"{out} holds no records; evaluate(..., out={str(out)!r}) makes some", store)
+        raise nothing_left(
+            f"{out} holds no records; evaluate(..., out={str(out)!r}) makes some", store
+        )
     return Results(tuple(records), Path(out))
 
 
-def _job(out: Path | None, device: str, data_root: Path | str | None, accept_unverified: bool, *, force: bool = False, quiet: bool) -> Job:
+def _job(
+    out: Path | None,
+    device: str,
+    data_root: Path | str | None,
+    accept_unverified: bool,
+    *,
+    force: bool = False,
+    quiet: bool,
+) -> Job:
     root = None if data_root is None else Path(data_root)
-    return Job(out=out, device=device, data_root=root, accept_unverified=accept_unverified, force=force, display=Display(quiet=quiet))
+    return Job(
+        out=out,
+        device=device,
+        data_root=root,
+        accept_unverified=accept_unverified,
+        force=force,
+        display=Display(quiet=quiet),
+    )

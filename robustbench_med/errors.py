@@ -1,4 +1,6 @@
-"""Errors that are the user's to mend (one line, exit code 2, no traceback), and what was left out on the way (named, exit code 1)."""
+"""Errors that are the user's to mend (one line, exit code 2, no traceback), and what was left out
+on the way (named, exit code 1).
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,23 @@ class UserError(Exception):
 
 
 class IncompleteError(UserError):
-    """What was asked for makes sense, but nothing is left of it to show: all of it failed or was left out."""
+    """What was asked for makes sense, but nothing is left of it to show: all of it failed or was
+    left out.
+    """
 
     exit_code = 1
 
 
 class LeftOutWarning(UserWarning):
-    """Something was left out or failed, and the rest was done. The command line names it last and ends with exit code 1."""
+    """Something was left out or failed, and the rest was done. The command line names it last and
+    ends with exit code 1.
+    """
 
 
 def left_out(message: str) -> None:
-    """Says that something was left out: a `LeftOutWarning` in Python, the last lines and exit code 1 of a command."""
+    """Says that something was left out: a `LeftOutWarning` in Python, the last lines and exit code
+    1 of a command.
+    """
     warnings.warn(message, LeftOutWarning, stacklevel=3)
 
 
@@ -42,7 +50,12 @@ def gathered() -> Iterator[list[str]]:
         usual = warnings.showwarning
 
         def show(
-            message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
         ) -> None:
             if not issubclass(category, LeftOutWarning):
                 usual(message, category, filename, lineno, file, line)
@@ -59,7 +72,9 @@ class Notice(UserWarning):
 
 def unknown(kind: str, name: str, known: Iterable[str], advice: str = "") -> UserError:
     """An unknown name, with the nearest known ones and further advice."""
-    return UserError(f"unknown {kind} {name!r}; {nearest(name, known)}{f'; {advice}' if advice else ''}")
+    return UserError(
+        f"unknown {kind} {name!r}; {nearest(name, known)}{f'; {advice}' if advice else ''}"
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

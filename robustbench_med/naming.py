@@ -1,4 +1,6 @@
-"""What specifications and radii are called: content hashes, and the labels of tables and folders. Light enough for reports to import."""
+"""What specifications and radii are called: content hashes, and the labels of tables and folders.
+Light enough for reports to import.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,26 @@ from typing import Any
 from pydantic import BaseModel
 
 SCHEMA = 2
-"""Version of what identifies a record: raised when an input joins the specification that its hash is taken over (docs/records.md)."""
+"""Version of what identifies a record: raised when an input joins the specification that its hash
+is taken over (docs/records.md).
+"""
 TRAINING_SCHEMA = 1
 """The same of a training, whose hash names its checkpoint."""
 
 
 def radius_label(radii: Sequence[float], modalities: Sequence[str]) -> str:
-    """How a table shows the radii: `4/255` when all modalities share one, else `mri=4/255,xray=0`."""
+    """How a table shows the radii: `4/255` when all modalities share one, else
+    `mri=4/255,xray=0`.
+    """
     if len(set(radii)) == 1:
         return number_label(radii[0])
     return ",".join(f"{name}={number_label(r)}" for name, r in zip(modalities, radii, strict=True))
 
 
 def number_label(radius: float) -> str:
-    """`k/255` where the radius is a whole number k < 255 of grey levels, else up to six significant digits."""
+    """`k/255` where the radius is a whole number k < 255 of grey levels, else up to six significant
+    digits.
+    """
     return f"{round(radius * 255)}/255" if _of_levels(radius) else f"{radius:.6g}"
 
 
@@ -47,7 +55,12 @@ def training_hash(training: BaseModel | Mapping[str, Any]) -> str:
 def canonical_hash(value: BaseModel | Mapping[str, Any], schema: int | None = None) -> str:
     """sha256 of the canonical JSON (sorted keys, no spaces) with the schema's version."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    text = json.dumps({"schema": SCHEMA if schema is None else schema, **plain}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(
+        {"schema": SCHEMA if schema is None else schema, **plain},
+        sort_keys=True,
+        separators=(",", ":"),
+        allow_nan=False,
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,4 +1,6 @@
-"""Parameters for all that have them (`steps`) and for one model, attack or defence alone (`pgd.steps`), which win."""
+"""Parameters for all that have them (`steps`) and for one model, attack or defence alone
+(`pgd.steps`), which win.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,22 @@ from robustbench_med.naming import label
 
 
 def split(key: str) -> tuple[str, str]:
-    """Whose parameter it is (empty: everybody's) and its name. A name has no dot, a file of the user's has: `file.py:build.width`."""
+    """Whose parameter it is (empty: everybody's) and its name. A name has no dot, a file of the
+    user's has: `file.py:build.width`.
+    """
     owner, _, name = key.rpartition(".")
     return label(owner) if owner else "", name
 
 
-def flat(given: Mapping[str, Any], *, nested: Callable[[str], bool] = lambda key: True) -> dict[str, Any]:
-    """Parameters of a run file under one kind of key: `{pgd: {steps: 5}}` becomes `{"pgd.steps": 5}`; -0.0 becomes 0.0.
+def flat(
+    given: Mapping[str, Any], *, nested: Callable[[str], bool] = lambda key: True
+) -> dict[str, Any]:
+    """Parameters of a run file under one kind of key: `{pgd: {steps: 5}}` becomes
+    `{"pgd.steps": 5}`; -0.0 becomes 0.0.
 
     Args:
-        nested: whether a mapping under this key holds the parameters of one owner, instead of being a value itself.
+        nested: whether a mapping under this key holds the parameters of one owner, instead of being
+            a value itself.
 
     Raises:
         ValueError: an infinite number or NaN.
@@ -28,7 +36,10 @@ def flat(given: Mapping[str, Any], *, nested: Callable[[str], bool] = lambda key
     found: dict[str, Any] = {}
     for key, value in given.items():
         if isinstance(value, Mapping) and nested(key):
-            found |= {f"{label(key)}.{name}": _checked(f"{key}.{name}", inner) for name, inner in value.items()}
+            found |= {
+                f"{label(key)}.{name}": _checked(f"{key}.{name}", inner)
+                for name, inner in value.items()
+            }
         else:
             owner, name = split(key)
             found[f"{owner}.{name}" if owner else name] = _checked(key, value)
@@ -36,7 +47,9 @@ def flat(given: Mapping[str, Any], *, nested: Callable[[str], bool] = lambda key
 
 
 def of(given: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """The parameters that hold for one owner, under their plain names: everybody's, its own on top."""
+    """The parameters that hold for one owner, under their plain names: everybody's, its own
+    on top.
+    """
     keys = {key: split(key) for key in given}
     own = {name: given[key] for key, (whose, name) in keys.items() if whose == owner}
     return {name: given[key] for key, (whose, name) in keys.items() if not whose} | own

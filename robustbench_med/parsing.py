@@ -29,7 +29,8 @@ def number(text: str) -> float:
     """A decimal number to the nearest float; -0 is 0.
 
     Raises:
-        ValueError: another notation, or a number that no float holds; the message goes on after "is".
+        ValueError: another notation, or a number that no float holds; the message goes on after
+            "is".
     """
     text = text.strip()
     if not DECIMAL.fullmatch(text) or math.isinf(float(text)):
@@ -58,7 +59,10 @@ def parse_number(text: str) -> float:
     if value < 0 or divisor < 0 or value > LARGEST:
         raise UserError(expected)
     if value < SMALLEST and _positive(over):
-        raise UserError(f"{expected} (so small that images in float32 would not change; write 0 if that is meant)")
+        raise UserError(
+            f"{expected} (so small that images in float32 would not change; write 0 if that is"
+            " meant)"
+        )
     return value
 
 
@@ -70,36 +74,57 @@ def named(text: str) -> dict[str, float]:
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not name or not equals:
-            raise UserError(f"eps {text!r}: expected MODALITY=RADIUS such as mri=4/255,xray=0, got {part.strip()!r}")
+            raise UserError(
+                f"eps {text!r}: expected MODALITY=RADIUS such as mri=4/255,xray=0, got"
+                f" {part.strip()!r}"
+            )
         if name in found:
-            raise UserError(f"eps {text!r} names the modality {name!r} twice; expected each once, such as mri=4/255,xray=0")
+            raise UserError(
+                f"eps {text!r} names the modality {name!r} twice; expected each once, such as"
+                " mri=4/255,xray=0"
+            )
         found[name] = parse_number(value)
     return found
 
 
 def parse_radii(text: str, modalities: Sequence[str]) -> tuple[float, ...]:
-    """Radius of each modality from `4/255`, `0.03` or `mri=4/255,xray=0` (modalities left out are trusted: radius 0)."""
+    """Radius of each modality from `4/255`, `0.03` or `mri=4/255,xray=0` (modalities left out are
+    trusted: radius 0).
+    """
     radii = named(text)
     if "" in radii:
         return (radii[""],) * len(modalities)
     for name in radii:
         if name not in modalities:
-            raise UserError(f"eps {text!r} names the modality {name!r}; this data has: {', '.join(modalities)}")
+            raise UserError(
+                f"eps {text!r} names the modality {name!r}; this data has: {', '.join(modalities)}"
+            )
     return tuple(radii.get(name, 0.0) for name in modalities)
 
 
 def split_radii(options: Sequence[str]) -> list[str]:
-    """What `--eps` was given, as a list of radii: `1/255,2/255` are two, `mri=4/255,xray=0` is one. An empty one is a UserError."""
-    parts = [part.strip() for text in options for part in ([text] if "=" in text else text.split(","))]
+    """What `--eps` was given, as a list of radii: `1/255,2/255` are two, `mri=4/255,xray=0` is one.
+    An empty one is a UserError.
+    """
+    parts = [
+        part.strip() for text in options for part in ([text] if "=" in text else text.split(","))
+    ]
     if not all(parts):
         given = next(text for text in options if not all(part.strip() for part in text.split(",")))
-        raise UserError(f"eps {given!r} holds an empty radius; expected radii such as 4/255 or 1/255,4/255")
+        raise UserError(
+            f"eps {given!r} holds an empty radius; expected radii such as 4/255 or 1/255,4/255"
+        )
     return parts
 
 
 def canonical(text: str) -> str:
-    """The same radii in one notation, so that equal ones have equal text: `0.0156862745...` is `4/255`, modalities by name."""
-    return ",".join(f"{name}={_written(value)}" if name else _written(value) for name, value in sorted(named(text).items()))
+    """The same radii in one notation, so that equal ones have equal text: `0.0156862745...` is
+    `4/255`, modalities by name.
+    """
+    return ",".join(
+        f"{name}={_written(value)}" if name else _written(value)
+        for name, value in sorted(named(text).items())
+    )
 
 
 def _written(value: float) -> str:
@@ -111,7 +136,9 @@ def _written(value: float) -> str:
 
 
 def as_text(value: object) -> str:
-    """A radius of a run file or of Python, as `--eps` takes it: a number, a text, or a mapping from modalities to radii."""
+    """A radius of a run file or of Python, as `--eps` takes it: a number, a text, or a mapping from
+    modalities to radii.
+    """
     if isinstance(value, Mapping):
         return ",".join(f"{name}={as_text(radius)}" for name, radius in value.items())
     return str(value)
@@ -121,10 +148,14 @@ def check_range(text: str, what: str) -> None:
     """Refuses (UserError) Linf radii above 1, the range of a pixel: 8 was meant to be 8/255."""
     for value in named(text).values():
         if value > 1:
-            meant = f"; did you mean {_written(value)}/255?" if 1.5 <= value <= 255 else "; pixels lie in 0..1."
+            meant = (
+                f"; did you mean {_written(value)}/255?"
+                if 1.5 <= value <= 255
+                else "; pixels lie in 0..1."
+            )
             raise UserError(
-                f"{what} {text}: a Linf radius above 1 is more than the whole range of a pixel{meant} "
-                "--whole-range (whole_range: true) takes it as it stands"
+                f"{what} {text}: a Linf radius above 1 is more than the whole range of a"
+                f" pixel{meant} --whole-range (whole_range: true) takes it as it stands"
             )
 
 
@@ -133,18 +164,25 @@ def whole_range(texts: Sequence[str]) -> Iterator[str]:
     for text in texts:
         names = [name or "every modality" for name, value in named(text).items() if value >= 1]
         if names:
-            yield f"eps {text} (Linf): the ball holds every image of {', '.join(names)}; nothing but a constant can withstand there"
+            yield (
+                f"eps {text} (Linf): the ball holds every image of {', '.join(names)}; nothing but"
+                " a constant can withstand there"
+            )
 
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
 
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-"""How specifications are read: unknown fields and numbers that are none are refused, and nothing is changed afterwards."""
+"""How specifications are read: unknown fields and numbers that are none are refused, and nothing is
+changed afterwards.
+"""
 
 
 def assignments(options: Sequence[str]) -> dict[str, Any]:
-    """`name=value` options as a dictionary; values as YAML reads them, and 1e-3 is a number too. `late.width=8`: of one model alone."""
+    """`name=value` options as a dictionary; values as YAML reads them, and 1e-3 is a number too.
+    `late.width=8`: of one model alone.
+    """
     found: dict[str, Any] = {}
     for text in options:
         name, equals, value = text.partition("=")
@@ -153,7 +191,9 @@ def assignments(options: Sequence[str]) -> dict[str, Any]:
         try:
             loaded = yaml.safe_load(value)
         except (RecursionError, yaml.YAMLError) as error:
-            raise UserError(f"cannot read the value in {text!r}: {' '.join(str(error).split())}") from error
+            raise UserError(
+                f"cannot read the value in {text!r}: {' '.join(str(error).split())}"
+            ) from error
         if isinstance(loaded, str) and DECIMAL.fullmatch(loaded):
             loaded = finite(loaded, name.strip())
         owner, plain = split(name.strip())
@@ -188,18 +228,26 @@ def positive_numbers(text: str, option: str) -> list[float]:
     except ValueError:
         numbers = []
     if not numbers or min(numbers) <= 0:
-        raise UserError(f"{option} takes positive numbers, comma-separated, such as 0.12,0.25; got {text!r}")
+        raise UserError(
+            f"{option} takes positive numbers, comma-separated, such as 0.12,0.25; got {text!r}"
+        )
     return numbers
 
 
 def validate(kind: type[Spec], values: Mapping[str, Any], what: str) -> Spec:
-    """Builds a spec; the first fault becomes one line (UserError) that names the field and lists the known ones."""
+    """Builds a spec; the first fault becomes one line (UserError) that names the field and lists
+    the known ones.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            raise UserError(f"{what}: unknown field {name!r}; known: {', '.join(kind.model_fields)}") from error
+            raise UserError(
+                f"{what}: unknown field {name!r}; known: {', '.join(kind.model_fields)}"
+            ) from error
         said = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{what}: {name}: {said} (got {first['input']!r})" if name else f"{what}: {said}") from error
+        raise UserError(
+            f"{what}: {name}: {said} (got {first['input']!r})" if name else f"{what}: {said}"
+        ) from error

@@ -14,7 +14,9 @@ from robustbench_med.errors import UserError
 
 
 def home() -> Path:
-    """`$MEDROBUST_HOME`, by default the platform's cache folder: checkpoints, manifests, downloaded data."""
+    """`$MEDROBUST_HOME`, by default the platform's cache folder: checkpoints, manifests, downloaded
+    data.
+    """
     return Path(os.environ.get("MEDROBUST_HOME") or platformdirs.user_cache_dir("medrobust"))
 
 
@@ -25,12 +27,17 @@ def writable_folder(path: Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise UserError(f"cannot write to the folder {path}: {error.strerror or error}; choose another or free some space") from error
+        raise UserError(
+            f"cannot write to the folder {path}: {error.strerror or error}; choose another or free"
+            " some space"
+        ) from error
     return path
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary name beside `path`, fsyncs, renames. A reader sees the old file or the new one, never half."""
+    """Calls `write` with a temporary name beside `path`, fsyncs, renames. A reader sees the old
+    file or the new one, never half.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +46,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another folder or free some space") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; choose another folder or free some"
+            " space"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

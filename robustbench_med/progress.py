@@ -1,4 +1,6 @@
-"""What a user sees while work goes on: lines and progress bars with the time left, on standard error."""
+"""What a user sees while work goes on: lines and progress bars with the time left, on standard
+error.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class Display:
@@ -28,7 +37,9 @@ class Display:
             self.console.print(line, markup=False, highlight=False)
 
     def warn(self, line: str) -> None:
-        """One line the user must not miss, shown once: a comparison loads data and victims many times."""
+        """One line the user must not miss, shown once: a comparison loads data and victims many
+        times.
+        """
         if line in self.warned:
             return
         self.warned.add(line)
@@ -46,7 +57,9 @@ class Display:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=self.console, disable=self.quiet, refresh_per_second=4) as progress:
+        with Progress(
+            *columns, console=self.console, disable=self.quiet, refresh_per_second=4
+        ) as progress:
             task = progress.add_task(_escaped(description), total=total, note="")
 
             def advance(n: int, note: str = "") -> None:
@@ -82,7 +95,9 @@ class LazyBar:
 
 
 def _console(*, stderr: bool) -> Console:
-    """A console; into a pipe or a file it is wide, so that lines and tables are not folded to 80 columns."""
+    """A console; into a pipe or a file it is wide, so that lines and tables are not folded to 80
+    columns.
+    """
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=200)
 

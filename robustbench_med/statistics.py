@@ -15,11 +15,14 @@ Floats = NDArray[np.floating[Any]]
 
 
 def wilson(rate: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927); `rate` in [0, 1] may be a mean of per-sample fractions.
+    """Wilson's score interval of a proportion (Wilson 1927); `rate` in [0, 1] may be a mean of
+    per-sample fractions.
 
-    `n` is the number of independent samples, or the effective one (`effective_n`): Wilson's interval with the latter covers well in
-    clustered samples (Dean and Pagano 2015, doi 10.1093/jssam/smv024). scipy's own takes whole counts only. For fractions in [0, 1] the
-    binomial variance is an upper bound, so the interval is conservative. It contains the rate exactly: rounding is taken out.
+    `n` is the number of independent samples, or the effective one (`effective_n`): Wilson's
+    interval with the latter covers well in clustered samples (Dean and Pagano 2015, doi
+    10.1093/jssam/smv024). scipy's own takes whole counts only. For fractions in [0, 1] the binomial
+    variance is an upper bound, so the interval is conservative. It contains the rate exactly:
+    rounding is taken out.
     """
     if n == 0:
         return 0.0, 1.0
@@ -30,12 +33,15 @@ def wilson(rate: float, n: float, confidence: float = 0.95) -> tuple[float, floa
 
 
 def effective_n(fraction_right: Floats, groups: NDArray[Any]) -> float:
-    """How many independent samples tell as much about the mean as these, of which those of one group (patient) are alike.
+    """How many independent samples tell as much about the mean as these, of which those of one
+    group (patient) are alike.
 
-    n over the design effect (Kish 1965), the variance of the mean with whole groups as the units over its variance if all samples were
-    independent; adjusted for the groups' degrees of freedom as Korn and Graubard do (Survey Methodology 24, 1998). Never more than n, and
-    never less than Kish's bound for groups whose samples all agree: n^2 over the sum of squared sizes, the number of groups where they
-    have one size. Where every sample is as right as the others nothing can be estimated, and the number of groups counts.
+    n over the design effect (Kish 1965), the variance of the mean with whole groups as the units
+    over its variance if all samples were independent; adjusted for the groups' degrees of freedom
+    as Korn and Graubard do (Survey Methodology 24, 1998). Never more than n, and never less than
+    Kish's bound for groups whose samples all agree: n^2 over the sum of squared sizes, the number
+    of groups where they have one size. Where every sample is as right as the others nothing can be
+    estimated, and the number of groups counts.
 
     Args:
         fraction_right: (n,) in [0, 1].
@@ -59,22 +65,31 @@ def effective_n(fraction_right: Floats, groups: NDArray[Any]) -> float:
 
 @functools.cache
 def normal_quantile(share: float) -> float:
-    """The standard normal distribution's quantile; scipy takes a quarter of a millisecond, and tables need it thousands of times."""
+    """The standard normal distribution's quantile; scipy takes a quarter of a millisecond, and
+    tables need it thousands of times.
+    """
     return float(ndtri(share))
 
 
 def recalls(fraction_right: Floats, labels: NDArray[np.int64], n_classes: int) -> dict[int, float]:
     """Mean fraction right of each class that occurs."""
-    return {c: float(fraction_right[labels == c].mean()) for c in range(n_classes) if (labels == c).any()}
+    return {
+        c: float(fraction_right[labels == c].mean())
+        for c in range(n_classes)
+        if (labels == c).any()
+    }
 
 
 def balanced_accuracy(fraction_right: Floats, labels: NDArray[np.int64], n_classes: int) -> float:
-    """Mean over the classes that occur of the mean fraction right (equals scikit-learn's for one draw)."""
+    """Mean over the classes that occur of the mean fraction right (equals scikit-learn's for one
+    draw).
+    """
     return float(np.mean(list(recalls(fraction_right, labels, n_classes).values())))
 
 
 def auc(probabilities: Floats, labels: NDArray[np.int64]) -> float | None:
-    """Area under the ROC curve, one-vs-rest and macro-averaged above two classes; None where a class does not occur.
+    """Area under the ROC curve, one-vs-rest and macro-averaged above two classes; None where a
+    class does not occur.
 
     Args:
         probabilities: (n, C), the mean softmax over draws.
@@ -91,11 +106,14 @@ def auc(probabilities: Floats, labels: NDArray[np.int64]) -> float | None:
     return float(np.mean([roc_auc_score(labels == c, scores[:, c]) for c in range(n_classes)]))
 
 
-def trivial(fraction_right: Floats, predicted: NDArray[np.int64], labels: NDArray[np.int64], n_classes: int) -> str | None:
+def trivial(
+    fraction_right: Floats, predicted: NDArray[np.int64], labels: NDArray[np.int64], n_classes: int
+) -> str | None:
     """Why a victim is no better than a constant, or None.
 
-    Balanced accuracy is not above chance when its one-sided 97.5 % bound over samples is not; or one class takes more than 95 % of
-    the predictions although the labels are less one-sided than that.
+    Balanced accuracy is not above chance when its one-sided 97.5 % bound over samples is not; or
+    one class takes more than 95 % of the predictions although the labels are less one-sided than
+    that.
     """
     found = recalls(fraction_right, labels, n_classes)
     counts = {c: int((labels == c).sum()) for c in found}
@@ -115,22 +133,31 @@ def most_predicted_share(predicted: NDArray[np.int64], n_classes: int) -> float:
 
 
 def not_finite(*probabilities: Floats) -> NDArray[np.bool_]:
-    """Which samples (n,) are not finite in one of several arrays (n, C): a draw's logits were not."""
+    """Which samples (n,) are not finite in one of several arrays (n, C): a draw's logits were
+    not.
+    """
     return ~np.all([np.isfinite(p).all(1) for p in probabilities], 0)
 
 
-# --- pairs of victims on the same samples --------------------------------------------------------------------------------------
+# --- pairs of victims on the same samples ---------------------------------------------------------
 
 
-def worst_case(rights: Sequence[Floats], known: NDArray[np.bool_], draws: int, seed: int = 0, splits: int = 32) -> Floats:
-    """Per sample and task, the fraction right under the worst of several attacks. rights: A x (n, T), each a mean over `draws` draws.
+def worst_case(
+    rights: Sequence[Floats], known: NDArray[np.bool_], draws: int, seed: int = 0, splits: int = 32
+) -> Floats:
+    """Per sample and task, the fraction right under the worst of several attacks. rights: A x (n,
+    T), each a mean over `draws` draws.
 
-    The worst attack of a sample is the one with the lowest weighted mean over its labelled tasks (`known`), a task weighing one over
-    its number of labels, as in a robust accuracy that is the mean over tasks. For a random victim, choosing and measuring on the same
-    draws would punish luck: the draws are split in halves (counts split hypergeometrically, which is what splitting the exchangeable
-    draws themselves would give), one half chooses, the other measures, averaged over `splits` random splits. Half of the draws often
-    choose the weaker of two attacks, so this can exceed the robust accuracy under one attack alone; an attacker would then use that
-    attack on every sample, and its fractions are returned: the worst case never exceeds the lowest of the robust accuracies.
+    The worst attack of a sample is the one with the lowest weighted mean over its labelled tasks
+    (`known`), a task weighing one over its number of labels, as in a robust accuracy that is the
+    mean over tasks. For a random victim, choosing and measuring on the same
+    draws would punish luck: the draws are split in halves (counts split hypergeometrically, which
+        is what splitting the exchangeable
+    draws themselves would give), one half chooses, the other measures, averaged over `splits`
+    random splits. Half of the draws often choose the weaker of two attacks, so this can exceed the
+    robust accuracy under one attack alone; an attacker would then use that
+    attack on every sample, and its fractions are returned: the worst case never exceeds the lowest
+        of the robust accuracies.
     """
     stacked = np.stack([np.asarray(right, np.float64) for right in rights])
     weights, samples = known / np.maximum(known.sum(0), 1), np.arange(known.shape[0])
@@ -148,9 +175,11 @@ def worst_case(rights: Sequence[Floats], known: NDArray[np.bool_], draws: int, s
 
 
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_], clusters: Sequence[object]) -> float:
-    """Exact two-sided p-value that a and b are right equally often on the same units (n,) (McNemar 1947, binomial form).
+    """Exact two-sided p-value that a and b are right equally often on the same units (n,) (McNemar
+    1947, binomial form).
 
-    Units of one cluster share a patient or an image and are no independent evidence: a cluster counts once, for the side that is right on
+    Units of one cluster share a patient or an image and are no independent evidence: a cluster
+        counts once, for the side that is right on
     more of it.
     """
     from scipy.stats import binomtest  # as above
@@ -171,9 +200,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def bootstrap_difference(
-    difference: Floats, clusters: Sequence[object], *, resamples: int = 4000, seed: int = 0, confidence: float = 0.95
+    difference: Floats,
+    clusters: Sequence[object],
+    *,
+    resamples: int = 4000,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of a mean paired difference (n,); samples of one cluster share a patient or an image: resampled together."""
+    """Percentile interval of a mean paired difference (n,); samples of one cluster share a patient
+    or an image: resampled together.
+    """
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
     sums, sizes = np.bincount(index, difference), np.bincount(index)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))

@@ -15,7 +15,9 @@ from support.victims import TwoHeads
 from torch import Tensor
 
 SEED = int(os.environ.get("MEDROBUST_TEST_SEED", "0"))
-"""What every test starts from; no test may depend on a lucky one: `MEDROBUST_TEST_SEED=1 pytest` and so on must pass too."""
+"""What every test starts from; no test may depend on a lucky one: `MEDROBUST_TEST_SEED=1 pytest`
+and so on must pass too.
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -45,13 +47,17 @@ def batch() -> tuple[list[Tensor], Tensor]:
     x = [torch.rand(16, *shape, generator=generator) for shape in TwoHeads.shapes]
     x[0][:, :, :2] = 0
     x[1][:, :, -1] = 1
-    y = torch.stack([torch.randint(n, (16,), generator=generator) for n in TwoHeads.class_counts], 1)
+    y = torch.stack(
+        [torch.randint(n, (16,), generator=generator) for n in TwoHeads.class_counts], 1
+    )
     return x, y
 
 
 @pytest.fixture(scope="session")
 def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two small data sets, `heads` (4 classes) and `chests` (3 classes), as class folders with cards."""
+    """Two small data sets, `heads` (4 classes) and `chests` (3 classes), as class folders with
+    cards.
+    """
     root = tmp_path_factory.mktemp("data")
     write_folder_set(root, "heads", "mri")
     write_folder_set(root, "chests", "xray")

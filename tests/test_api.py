@@ -47,7 +47,13 @@ def test_a_comparison_reads_what_evaluate_measured_and_is_escaped(tmp_path) -> N
     assert len(found.pairs) == 1
     assert "median" in found.verdict[0]
     assert found.verdict[0] in repr(found)
-    hostile = Comparison(found.table.assign(model="<b>x</b>"), found.pairs, ("<i>said</i>",), found.records, found.folder)
+    hostile = Comparison(
+        found.table.assign(model="<b>x</b>"),
+        found.pairs,
+        ("<i>said</i>",),
+        found.records,
+        found.folder,
+    )
     assert "<b>" not in hostile._repr_html_()
     assert "&lt;i&gt;said" in hostile._repr_html_()
     with pytest.raises(UserError, match="needs an attack besides"):
@@ -62,7 +68,10 @@ def test_unknown_options_and_empty_folders_are_user_errors(tmp_path) -> None:
 
 
 def test_importing_the_package_imports_nothing_heavy_and_all_names_are_there() -> None:
-    code = "import sys, robustbench_med; print(sorted(m for m in ('torch', 'pandas', 'matplotlib', 'pydantic') if m in sys.modules))"
+    code = (
+        "import sys, robustbench_med; print(sorted(m for m in ('torch', 'pandas', 'matplotlib',"
+        " 'pydantic') if m in sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     for name in robustbench_med.__all__:
@@ -72,6 +81,9 @@ def test_importing_the_package_imports_nothing_heavy_and_all_names_are_there() -
 
 
 def test_reports_do_not_wait_for_torch() -> None:
-    code = "import sys, robustbench_med.reports; print(sorted({'torch', 'monai', 'sklearn'} & set(sys.modules)))"
+    code = (
+        "import sys, robustbench_med.reports; print(sorted({'torch', 'monai', 'sklearn'} &"
+        " set(sys.modules)))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

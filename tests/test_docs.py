@@ -19,10 +19,14 @@ def test_the_how_to_pages_are_all_run_here() -> None:
     assert {page.stem for page in HOW_TO.glob("*.md")} == {"own-attack", "own-data", "own-defence"}
 
 
-@pytest.mark.parametrize(("name", "shown"), [("own-attack", "r-fgsm"), ("own-data", ""), ("own-defence", "contrast")])
+@pytest.mark.parametrize(
+    ("name", "shown"), [("own-attack", "r-fgsm"), ("own-data", ""), ("own-defence", "contrast")]
+)
 def test_the_examples_of_a_how_to_page_run_as_a_file(name: str, shown: str, tmp_path: Path) -> None:
     (tmp_path / "page.py").write_text(examples(name))
-    done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert shown in done.stdout
 
@@ -37,7 +41,16 @@ def examples(name: str) -> str:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocs", reason="the site needs the extra docs")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(folder),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
@@ -47,12 +60,22 @@ def test_the_reference_holds_every_command_and_every_public_name(site: Path) -> 
     import robustbench_med
 
     commands = (site / "reference" / "cli.html").read_text()
-    listed = subprocess.run([sys.executable, "-m", "robustbench_med.cli.app", "--help"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        [sys.executable, "-m", "robustbench_med.cli.app", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     names = re.findall(r"^│ ([a-z]+) +[A-Z]", listed, re.M)
     assert len(names) > 10
     for name in (*names, "data-fetch"):
         assert f'id="medrobust-{name}"' in commands, name
-    assert "..." not in re.sub(r"<pre.*?</pre>", "", commands, flags=re.S).partition('id="medrobust-run"')[0].rpartition("Commands")[2]
+    assert (
+        "..."
+        not in re.sub(r"<pre.*?</pre>", "", commands, flags=re.S)
+        .partition('id="medrobust-run"')[0]
+        .rpartition("Commands")[2]
+    )
     api = (site / "reference" / "api.html").read_text()
     for name in {*robustbench_med.__all__} - {"__version__"}:
         assert re.search(rf'id="robustbench_med\.[a-z]+\.{name}"', api), name
@@ -77,7 +100,11 @@ def test_the_site_asks_nobody_but_its_own_server_and_opens_from_disk(site: Path)
         page.set_default_timeout(120_000)  # milliseconds a busy machine may take
         page.on("request", lambda request: fetched.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
-        pages = [path.relative_to(site).as_posix() for path in sorted(site.rglob("*.html")) if path.name != "404.html"]
+        pages = [
+            path.relative_to(site).as_posix()
+            for path in sorted(site.rglob("*.html"))
+            if path.name != "404.html"
+        ]
         for name in pages:
             page.goto(home + name)
             assert page.locator("h1").count() == 1, name
@@ -87,4 +114,6 @@ def test_the_site_asks_nobody_but_its_own_server_and_opens_from_disk(site: Path)
         assert page.locator("h1").inner_text().startswith("Quickstart")
         browser.close()
     server.shutdown()
-    assert {url for url in fetched if not url.startswith((home, "file:", "data:", "blob:"))} == set()
+    assert {
+        url for url in fetched if not url.startswith((home, "file:", "data:", "blob:"))
+    } == set()

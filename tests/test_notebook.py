@@ -1,4 +1,6 @@
-"""A notebook keeps its plots: nothing of matplotlib that is global changes, whatever of the package is used."""
+"""A notebook keeps its plots: nothing of matplotlib that is global changes, whatever of the package
+is used.
+"""
 
 import subprocess
 import sys
@@ -60,5 +62,11 @@ else:
 @pytest.mark.parametrize("backend", ["svg", "module://matplotlib.backends.backend_template"])
 def test_backend_and_settings_of_matplotlib_are_those_of_the_user(backend, tmp_path) -> None:
     code = USE.format(backend=backend, tests=str(ROOT / "tests"))
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,4 +1,6 @@
-"""Radii as they are typed: understood exactly or refused in one line, and none above the range of a pixel by mistake."""
+"""Radii as they are typed: understood exactly or refused in one line, and none above the range of a
+pixel by mistake.
+"""
 
 import math
 import shlex
@@ -10,12 +12,34 @@ from support.cli import medrobust, refused
 
 from robustbench_med import evaluate
 from robustbench_med.errors import UserError
-from robustbench_med.parsing import canonical, named, parse_number, positive_numbers, split_radii, validate, whole_numbers, whole_range
+from robustbench_med.parsing import (
+    canonical,
+    named,
+    parse_number,
+    positive_numbers,
+    split_radii,
+    validate,
+    whole_numbers,
+    whole_range,
+)
 from robustbench_med.runs.spec import RunSpec, cells
 from robustbench_med.store.store import Store
 from robustbench_med.training import defenses as defense
 
-SMALL = ["--model", "early", "--model-param", "width=4", "--size", 32, "--limit", 4, "--recipe", "steps=2", "--recipe", "batch_size=8"]
+SMALL = [
+    "--model",
+    "early",
+    "--model-param",
+    "width=4",
+    "--size",
+    32,
+    "--limit",
+    4,
+    "--recipe",
+    "steps=2",
+    "--recipe",
+    "batch_size=8",
+]
 NO_RADII = ["", " ", ",", "4/255,", ",4/255", "nan", "inf", "1e400", "1e-400", "1e-50", "1/1e300", "٤/255", "1_0/255", "0x1", "1/2/3",
             "4/-255", "-1", "1/0", "four", "mri=4/255,", "mri=", "=1", "mri", "mri=1/255,mri=2/255", "9" * 400,
             "1/" + "9" * 5000]  # fmt: skip
@@ -27,14 +51,34 @@ def radii_of(eps: object, **more: object) -> list[str]:
 
 @pytest.mark.parametrize("text", NO_RADII)
 def test_what_is_no_radius_is_one_line_with_an_example(text: str) -> None:
-    for read in (lambda: radii_of(split_radii([text])), lambda: radii_of(text), lambda: radii_of([text])):
+    for read in (
+        lambda: radii_of(split_radii([text])),
+        lambda: radii_of(text),
+        lambda: radii_of([text]),
+    ):
         with pytest.raises(UserError, match="4/255") as caught:
             read()
         assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "value", [None, True, math.nan, math.inf, -1, -0.5, [], {}, {"mri": None}, {"mri": True}, {"mri": -1}, [[0.1]], [None], ["4/255", ""]]
+    "value",
+    [
+        None,
+        True,
+        math.nan,
+        math.inf,
+        -1,
+        -0.5,
+        [],
+        {},
+        {"mri": None},
+        {"mri": True},
+        {"mri": -1},
+        [[0.1]],
+        [None],
+        ["4/255", ""],
+    ],
 )
 def test_a_run_file_and_python_hold_radii_or_are_refused(value: object) -> None:
     with pytest.raises(UserError, match="4/255") as caught:
@@ -47,7 +91,9 @@ def test_a_run_file_and_python_hold_radii_or_are_refused(value: object) -> None:
     [("-0", 0.0), (-0.0, 0.0), (0, 0.0), ("0/255", 0.0), ("-0.0/255", 0.0), ("0e-999", 0.0), ("+4/255", 4 / 255), (" 4 / 255 ", 4 / 255),
      ("0.5/255", 0.5 / 255), (4 / 255, 4 / 255), ("1e-3", 0.001), (".5", 0.5), (1, 1.0), ("255/255", 1.0), ("1.", 1.0)],
 )  # fmt: skip
-def test_other_notations_are_understood_exactly_and_no_zero_is_negative(value: object, radius: float) -> None:
+def test_other_notations_are_understood_exactly_and_no_zero_is_negative(
+    value: object, radius: float
+) -> None:
     (text,) = radii_of(value)
     assert parse_number(text) == radius
     assert math.copysign(1, parse_number(text)) == 1
@@ -71,7 +117,9 @@ def test_the_notation_of_a_radius_reads_back_as_the_very_float(radius: float) ->
     [("8", {}, "8/255"), (8, {}, "8/255"), ("1/255,1.5", {}, "1.5/255"), ("mri=8,xray=0", {}, "8/255"), ({"mri": 2}, {}, "2/255"),
      ("8", {"norm": ["L2", "Linf"]}, "8/255"), ("300", {}, "pixels lie in 0..1")],
 )  # fmt: skip
-def test_linf_radii_above_one_are_refused_unless_the_whole_range_is_meant(eps: object, more: dict, meant: str) -> None:
+def test_linf_radii_above_one_are_refused_unless_the_whole_range_is_meant(
+    eps: object, more: dict, meant: str
+) -> None:
     with pytest.raises(UserError, match="--whole-range") as caught:
         radii_of(eps, **more)
     assert meant in str(caught.value)
@@ -93,7 +141,10 @@ def test_a_training_within_a_linf_ball_above_one_is_refused() -> None:
             defense.check_radii(defense.plan("late", text, {"eps": 8}, {}))
     defense.check_radii(defense.plan("late", "pgd-at", {"eps": 1}, {}))
     defense.check_radii(defense.plan("late", "pgd-at", {"eps": 8, "norm": "L2"}, {}))
-    same = [defense.plan("late", "pgd-at", {"eps": eps}, {}).training for eps in ("4/255", 4 / 255, "0.01568627450980392")]
+    same = [
+        defense.plan("late", "pgd-at", {"eps": eps}, {}).training
+        for eps in ("4/255", 4 / 255, "0.01568627450980392")
+    ]
     assert same[0] == same[1] == same[2]
 
 
@@ -101,13 +152,21 @@ def test_a_training_within_a_linf_ball_above_one_is_refused() -> None:
 def test_every_command_that_takes_a_radius_asks_before_it_takes_8(command: str, tmp_path) -> None:
     given = ["--defense", "pgd-at", "--defense-param", "eps=8"]
     given = [*given[:1], "pgd-at+input-noise", *given[2:]] if command == "certify" else given
-    assert "did you mean 8/255?" in refused(medrobust(command, "--model", "late", *given, "--out", tmp_path, check=2))
+    assert "did you mean 8/255?" in refused(
+        medrobust(command, "--model", "late", *given, "--out", tmp_path, check=2)
+    )
     if command in ("run", "compare", "diagnose"):
-        assert "did you mean 8/255?" in refused(medrobust(command, "--model", "late", "--eps", "8", "--out", tmp_path, check=2))
-        assert "empty radius" in refused(medrobust(command, "--model", "late", "--eps", "", "--out", tmp_path, check=2))
+        assert "did you mean 8/255?" in refused(
+            medrobust(command, "--model", "late", "--eps", "8", "--out", tmp_path, check=2)
+        )
+        assert "empty radius" in refused(
+            medrobust(command, "--model", "late", "--eps", "", "--out", tmp_path, check=2)
+        )
 
 
-def test_the_whole_range_is_in_the_command_that_makes_the_record_again(drawn_root, tmp_path) -> None:
+def test_the_whole_range_is_in_the_command_that_makes_the_record_again(
+    drawn_root, tmp_path
+) -> None:
     there = ["--data-root", drawn_root, "--out", tmp_path]
     done = medrobust("run", *SMALL, "--attack", "fgsm", "--eps", "8", "--whole-range", "--no-control", "--data", drawn_root / "heads.yaml",
                      *there)  # fmt: skip
@@ -119,10 +178,19 @@ def test_the_whole_range_is_in_the_command_that_makes_the_record_again(drawn_roo
 
 
 def test_one_radius_in_two_notations_is_one_record(drawn_root, tmp_path) -> None:
-    options = {"model_params": {"width": 4}, "size": 32, "limit": 4, "recipe": {"steps": 2, "batch_size": 8}, "data_root": drawn_root}
+    options = {
+        "model_params": {"width": 4},
+        "size": 32,
+        "limit": 4,
+        "recipe": {"steps": 2, "batch_size": 8},
+        "data_root": drawn_root,
+    }
     found = evaluate("early", "fgsm", data=str(drawn_root / "heads.yaml"), eps=["0", -0.0, "4/255", 4 / 255], control=False, out=tmp_path,
                      quiet=True, **options)  # fmt: skip
-    assert sorted(record["spec"]["threat"]["radii"][0] for record in found.records) == [0.0, 4 / 255]
+    assert sorted(record["spec"]["threat"]["radii"][0] for record in found.records) == [
+        0.0,
+        4 / 255,
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "nan", "inf", "1e-400", "1_0", "٤", "0.1,", "a"])

@@ -1,4 +1,6 @@
-"""On real images, where they are: ultrasound, chest X-ray, brain MRI. Skips where the folder is absent."""
+"""On real images, where they are: ultrasound, chest X-ray, brain MRI. Skips where the folder is
+absent.
+"""
 
 import shlex
 
@@ -17,7 +19,11 @@ pytestmark = needs_real_data
 
 
 def test_ultrasound_and_x_ray_are_read_with_their_published_splits() -> None:
-    pair = load("breastmnist+pneumoniamnist", size=28, files=Files(data_root=SHARED_DATA, accept_unverified=True))
+    pair = load(
+        "breastmnist+pneumoniamnist",
+        size=28,
+        files=Files(data_root=SHARED_DATA, accept_unverified=True),
+    )
     assert {s: len(x) for s, x in pair.splits.items()} == {"train": 3882, "val": 524, "test": 624}
     assert pair.splits["test"].distinct == [156, 624]
     assert sum(note.startswith("unverified") for note in pair.notes) == 2
@@ -27,23 +33,57 @@ def test_ultrasound_and_x_ray_are_read_with_their_published_splits() -> None:
 
 def test_mri_folders_are_read_with_their_published_split() -> None:
     mri = load("sartaj-mri", size=32, files=Files(data_root=SHARED_DATA))
-    assert {s: len(x) for s, x in mri.splits.items()} == {"train": 2582, "val": 288, "test": 394}  # copies of one file stay together
+    assert {s: len(x) for s, x in mri.splits.items()} == {
+        "train": 2582,
+        "val": 288,
+        "test": 394,
+    }  # copies of one file stay together
     assert mri.channels == (3,)
     assert not mri.unverified
     assert mri.notes == ()  # its split is the shipped one, for one thing
     ids = {split: set(mri.splits[split].ids) for split in mri.splits}
     manifest = shipped("sartaj-mri")
     assert manifest is not None
-    assert ids == {"train": set(manifest.train), "val": set(manifest.val), "test": set(manifest.test)}
-    assert make_manifest(read(card("sartaj-mri"), size=32, files=Files(data_root=SHARED_DATA)), 0) == manifest
+    assert ids == {
+        "train": set(manifest.train),
+        "val": set(manifest.val),
+        "test": set(manifest.test),
+    }
+    assert (
+        make_manifest(read(card("sartaj-mri"), size=32, files=Files(data_root=SHARED_DATA)), 0)
+        == manifest
+    )
     x = mri.splits["test"].batch(range(64))[0]
     assert (x == 0).float().mean() > 0.1  # black background, which attacks must be able to move
 
 
 @pytest.mark.parametrize("data", ["breastmnist+pneumoniamnist", "sartaj-mri+breastmnist"])
 def test_a_run_on_a_real_pairing(data: str, tmp_path) -> None:
-    run = ["run", "--model", "late", "--attack", "fgsm,pgd", "--eps", "1/255,8/255", "--data", data, "--data-root", SHARED_DATA]
-    small = ["--size", 32, "--recipe", "steps=30", "--recipe", "eval_every=15", "--limit", 48, "--out", tmp_path]
+    run = [
+        "run",
+        "--model",
+        "late",
+        "--attack",
+        "fgsm,pgd",
+        "--eps",
+        "1/255,8/255",
+        "--data",
+        data,
+        "--data-root",
+        SHARED_DATA,
+    ]
+    small = [
+        "--size",
+        32,
+        "--recipe",
+        "steps=30",
+        "--recipe",
+        "eval_every=15",
+        "--limit",
+        48,
+        "--out",
+        tmp_path,
+    ]
     assert "--accept-unverified" in refused(medrobust(*run, *small, check=2))
     medrobust(*run, "--accept-unverified", *small)
     board = pd.read_csv(tmp_path / "leaderboard.csv").set_index(["attack", "eps"]).robust
@@ -73,15 +113,41 @@ def test_every_attack_runs_on_two_classes_a_task_and_on_random_robust_mail(tmp_p
 
 
 def test_engines_refuse_random_robust_mail_and_say_why(tmp_path) -> None:
-    run = ["run", "--model", "robust-mail", "--target-task", 0, "--no-control", "--data", "breastmnist+pneumoniamnist", *TINY]
-    for engine, attack in (("torchattacks", "autoattack"), ("torchattacks", "apgd"), ("art", "square")):
-        text = refused(medrobust(*run, "--engine", engine, "--attack", attack, "--out", tmp_path, check=2))
+    run = [
+        "run",
+        "--model",
+        "robust-mail",
+        "--target-task",
+        0,
+        "--no-control",
+        "--data",
+        "breastmnist+pneumoniamnist",
+        *TINY,
+    ]
+    for engine, attack in (
+        ("torchattacks", "autoattack"),
+        ("torchattacks", "apgd"),
+        ("art", "square"),
+    ):
+        text = refused(
+            medrobust(*run, "--engine", engine, "--attack", attack, "--out", tmp_path, check=2)
+        )
         assert "no robustness for a random victim" in text
     assert not list(tmp_path.glob("records/*"))
 
 
 def test_three_modalities_and_three_tasks(tmp_path) -> None:
-    run = ["run", "--model", "mail", "--attack", "pgd", "--attack-param", "steps=2", "--cross-modal", *TINY]
+    run = [
+        "run",
+        "--model",
+        "mail",
+        "--attack",
+        "pgd",
+        "--attack-param",
+        "steps=2",
+        "--cross-modal",
+        *TINY,
+    ]
     medrobust(*run, "--data", "sartaj-mri+pneumoniamnist+breastmnist", "--out", tmp_path)
     matrix = pd.read_csv(tmp_path / "cross_modal.csv")
     cells = matrix[matrix.attack == "pgd"].groupby(["modality", "task"]).robust.mean()

@@ -49,17 +49,25 @@ def test_images_of_one_patient_that_agree_are_one_image_each() -> None:
 
 
 def test_the_effective_number_is_n_over_the_design_effect() -> None:
-    """Ten groups of four; the formula by hand: between-group variance of the mean over that of independent samples, times t squared."""
-    right = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]] * 2, float)
+    """Ten groups of four; the formula by hand: between-group variance of the mean over that of
+    independent samples, times t squared.
+    """
+    right = np.array(
+        [[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]] * 2, float
+    )
     variance_of_groups = right.mean(1).var(ddof=1) / 10
     variance_of_samples = right.var(ddof=1) / 40
     t = 2.022691 / 2.262157  # 97.5 % of Student's t with 39 and 9 degrees of freedom
     expected = 40 * variance_of_samples / variance_of_groups * t**2
     assert 10 < expected < 40
-    assert effective_n(right.ravel(), np.repeat(np.arange(10), 4)) == pytest.approx(expected, rel=1e-5)
+    assert effective_n(right.ravel(), np.repeat(np.arange(10), 4)) == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
-def test_the_effective_number_lies_between_one_and_n_in_whatever_order_and_by_whatever_names() -> None:
+def test_the_effective_number_lies_between_one_and_n_in_whatever_order_and_by_whatever_names() -> (
+    None
+):
     rng = np.random.default_rng(0)
     for _ in range(300):
         n = int(rng.integers(1, 60))
@@ -68,13 +76,19 @@ def test_the_effective_number_lies_between_one_and_n_in_whatever_order_and_by_wh
         found = effective_n(right, groups)
         assert 1 <= found <= n
         order = rng.permutation(n)
-        assert effective_n(right[order], np.array([f"p{g}" for g in groups])[order]) == pytest.approx(found)
+        assert effective_n(
+            right[order], np.array([f"p{g}" for g in groups])[order]
+        ) == pytest.approx(found)
 
 
 @pytest.mark.parametrize("draws", [1, 8])
 @pytest.mark.parametrize(("rate", "alike"), [(0.5, 0.5), (0.7, 0.9), (0.8, 0.3)])
-def test_intervals_on_patients_cover_where_those_on_images_do_not(draws: int, rate: float, alike: float) -> None:
-    """40 patients with 1 to 8 images, a patient's share right beta-distributed with intraclass correlation `alike`."""
+def test_intervals_on_patients_cover_where_those_on_images_do_not(
+    draws: int, rate: float, alike: float
+) -> None:
+    """40 patients with 1 to 8 images, a patient's share right beta-distributed with intraclass
+    correlation `alike`.
+    """
     rng = np.random.default_rng(0)
     covered = np.zeros(2)
     for _ in range(600):
@@ -102,7 +116,11 @@ def test_auc_is_scikit_learns(classes: int) -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(classes, size=100)
     scores = rng.dirichlet(np.ones(classes), size=100)
-    expected = roc_auc_score(labels, scores[:, 1]) if classes == 2 else roc_auc_score(labels, scores, multi_class="ovr")
+    expected = (
+        roc_auc_score(labels, scores[:, 1])
+        if classes == 2
+        else roc_auc_score(labels, scores, multi_class="ovr")
+    )
     assert auc(scores, labels) == pytest.approx(expected)
 
 
@@ -116,7 +134,9 @@ def test_constant_and_chance_classifiers_are_trivial_and_good_ones_are_not() -> 
     constant = np.zeros(120, np.int64)
     chance = rng.integers(3, size=120)
     good = np.where(rng.random(120) < 0.8, labels, chance)
-    verdicts = [trivial((p == labels).astype(float), p, labels, 3) for p in (constant, chance, good)]
+    verdicts = [
+        trivial((p == labels).astype(float), p, labels, 3) for p in (constant, chance, good)
+    ]
     assert verdicts[0] is not None
     assert verdicts[1] is not None
     assert verdicts[2] is None

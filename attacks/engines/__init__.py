@@ -1,4 +1,6 @@
-"""Other libraries' attacks behind the same view, threat model and evaluation; what one cannot do is refused with the reason."""
+"""Other libraries' attacks behind the same view, threat model and evaluation; what one cannot do is
+refused with the reason.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ ENGINES = {"torchattacks": torchattacks, "art": art}
 
 
 def refusal(engine: str, attack: str, threat: Threat, *, stochastic: bool) -> str | None:
-    """Why an engine cannot run this cell, or None where it can. What depends on classes or shapes is refused when it runs."""
+    """Why an engine cannot run this cell, or None where it can. What depends on classes or shapes
+    is refused when it runs.
+    """
     library = ENGINES[engine]
     if threat.targeted:
         return "targeted attacks are native only"
@@ -21,7 +25,10 @@ def refusal(engine: str, attack: str, threat: Threat, *, stochastic: bool) -> st
         return f"its {attack} is L2 only"
     if attack in library.JUDGES_ITERATES:
         if stochastic:
-            return f"its {attack} keeps or drops candidates on a single draw, which is no robustness for a random victim"
+            return (
+                f"its {attack} keeps or drops candidates on a single draw, which is no robustness"
+                " for a random victim"
+            )
         if len(threat.tasks) > 1:
             return f"its {attack} stops at the first wrong task; name one with --target-task"
     return None

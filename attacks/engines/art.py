@@ -1,4 +1,6 @@
-"""The Adversarial Robustness Toolbox (Nicolae et al., arXiv 1807.01069) behind the view; parameters as in the native attacks."""
+"""The Adversarial Robustness Toolbox (Nicolae et al., arXiv 1807.01069) behind the view; parameters
+as in the native attacks.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def load() -> Any:
     try:
         from art.attacks import evasion
     except ImportError as error:
-        raise RefusedError("--engine art needs the extra engines: pip install 'medrobust[engines]'") from error
+        raise RefusedError(
+            "--engine art needs the extra engines: pip install 'medrobust[engines]'"
+        ) from error
     return evasion
 
 
@@ -51,7 +55,9 @@ def simple(name: str, **options: Any) -> Run:
                 attack = getattr(evasion, name)(classifier(model, image, model.classes), **options)
             except ValueError as error:  # it checks its parameters as it is built
                 raise RefusedError(f"ART's {name} says: {error}") from error
-            return torch.from_numpy(attack.generate(image.cpu().numpy(), y=label.cpu().numpy())).to(image)
+            return torch.from_numpy(attack.generate(image.cpu().numpy(), y=label.cpu().numpy())).to(
+                image
+            )
 
     return run
 
@@ -68,10 +74,27 @@ def numpy_seeded(seed: int) -> Iterator[None]:
 
 
 def fgsm(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams) -> Tensor:
-    return through(simple("FastGradientMethod", eps=max(threat.radii), norm=NORMS[threat.norm], batch_size=len(x)), view, x, y, threat)
+    return through(
+        simple(
+            "FastGradientMethod", eps=max(threat.radii), norm=NORMS[threat.norm], batch_size=len(x)
+        ),
+        view,
+        x,
+        y,
+        threat,
+    )
 
 
-def bim(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int = 20, step_size: float = 0.125) -> Tensor:
+def bim(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    steps: int = 20,
+    step_size: float = 0.125,
+) -> Tensor:
     options = {
         "eps": max(threat.radii),
         "eps_step": step_size * max(threat.radii),
@@ -117,11 +140,27 @@ def cw(
     lr: float = 0.01,
     c: float = 1.0,
 ) -> Tensor:
-    options = {"max_iter": steps, "binary_search_steps": search, "learning_rate": lr, "initial_const": c}
-    return through(simple("CarliniL2Method", batch_size=len(x), verbose=False, **options), view, x, y, threat)
+    options = {
+        "max_iter": steps,
+        "binary_search_steps": search,
+        "learning_rate": lr,
+        "initial_const": c,
+    }
+    return through(
+        simple("CarliniL2Method", batch_size=len(x), verbose=False, **options), view, x, y, threat
+    )
 
 
-def square(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, queries: int = 1000, p: float = 0.8) -> Tensor:
+def square(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    queries: int = 1000,
+    p: float = 0.8,
+) -> Tensor:
     options = {
         "eps": max(threat.radii),
         "norm": NORMS[threat.norm],
@@ -134,17 +173,40 @@ def square(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *
 
 
 def hopskipjump(
-    view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int = 20, evaluations: int = 1000, initial: int = 100
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    steps: int = 20,
+    evaluations: int = 1000,
+    initial: int = 100,
 ) -> Tensor:
-    options = {"max_iter": steps, "max_eval": evaluations, "init_eval": initial, "norm": NORMS[threat.norm], "verbose": False}
+    options = {
+        "max_iter": steps,
+        "max_eval": evaluations,
+        "init_eval": initial,
+        "norm": NORMS[threat.norm],
+        "verbose": False,
+    }
     return through(simple("HopSkipJump", batch_size=64, **options), view, x, y, threat)
 
 
-def autoattack(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, step_size: float = 0.1) -> Tensor:
+def autoattack(
+    view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, step_size: float = 0.1
+) -> Tensor:
     classes = min(view.class_counts[t] for t in threat.tasks)
     if classes < 3:
-        raise RefusedError(f"its AutoAttack's DLR needs 3 classes; this task has {classes}: use --engine native")
-    options = {"eps": max(threat.radii), "eps_step": step_size * max(threat.radii), "norm": NORMS[threat.norm], "batch_size": len(x)}
+        raise RefusedError(
+            f"its AutoAttack's DLR needs 3 classes; this task has {classes}: use --engine native"
+        )
+    options = {
+        "eps": max(threat.radii),
+        "eps_step": step_size * max(threat.radii),
+        "norm": NORMS[threat.norm],
+        "batch_size": len(x),
+    }
     return through(simple("AutoAttack", **options), view, x, y, threat, needs_plane=True)
 
 

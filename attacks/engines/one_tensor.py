@@ -1,4 +1,6 @@
-"""What engines want to see: one image in, one row of logits out, and what of a threat model can be said that way."""
+"""What engines want to see: one image in, one row of logits out, and what of a threat model can be
+said that way.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,12 @@ Run = Callable[["OneTensor", Tensor, Tensor], Tensor]
 class OneTensor(nn.Module):
     """A victim as a map from one image to one row of logits, for a scalar epsilon.
 
-    The image holds the attacked modalities: their channels side by side where they share height and width, else (B, 1, 1, pixels).
-    Trusted modalities come from the clean sample. Where radii differ, delta = (radius / largest radius) delta'.
-    The logits are those of the attacked task; for several tasks the sum for every combination of classes: their softmax is the
-    product of the tasks', so that its cross-entropy is exactly the sum of theirs.
+    The image holds the attacked modalities: their channels side by side where they share height and
+        width, else (B, 1, 1, pixels).
+    Trusted modalities come from the clean sample. Where radii differ, delta = (radius / largest
+    radius) delta'. The logits are those of the attacked task; for several tasks the sum for every
+    combination of classes: their softmax is the product of the tasks', so that its cross-entropy is
+        exactly the sum of theirs.
     """
 
     def __init__(self, view: View, threat: Threat, x0: Tensor) -> None:
@@ -36,7 +40,11 @@ class OneTensor(nn.Module):
     def pack(self, x: Tensor) -> Tensor:
         """(B, D) -> the image."""
         parts = [x[:, s.start : s.stop].unflatten(1, s.shape) for s, _ in self.attacked]
-        return torch.cat(parts, 1) if self.same_plane else torch.cat([part.flatten(1) for part in parts], 1)[:, None, None]
+        return (
+            torch.cat(parts, 1)
+            if self.same_plane
+            else torch.cat([part.flatten(1) for part in parts], 1)[:, None, None]
+        )
 
     def unpack(self, image: Tensor) -> Tensor:
         """The image -> (B, D)."""
@@ -49,7 +57,9 @@ class OneTensor(nn.Module):
                 parts.append(clean)
                 continue
             part = flat[:, start : start + s.stop - s.start]
-            parts.append(part if clean is None or r == largest else clean + (r / largest) * (part - clean))
+            parts.append(
+                part if clean is None or r == largest else clean + (r / largest) * (part - clean)
+            )
             start += s.stop - s.start
         return torch.cat(parts, 1)
 
@@ -74,19 +84,29 @@ class OneTensor(nn.Module):
         return joint
 
 
-def through(run: Run, view: View, x: Tensor, y: Tensor, threat: Threat, *, needs_plane: bool = False) -> Tensor:
-    """Runs an engine's attack behind the view; its answer is projected into the ball (CW and FAB may end outside).
+def through(
+    run: Run, view: View, x: Tensor, y: Tensor, threat: Threat, *, needs_plane: bool = False
+) -> Tensor:
+    """Runs an engine's attack behind the view; its answer is projected into the ball (CW and FAB
+    may end outside).
 
-    Engines drop samples from their batch: where a sample's own clean image matters (a trusted modality, unequal radii), they get
+    Engines drop samples from their batch: where a sample's own clean image matters (a trusted
+        modality, unequal radii), they get
     one sample at a time.
     """
     if max(threat.radii) == 0:
         return x.clone()
     if (y[:, list(threat.tasks)] < 0).any():
-        raise RefusedError("an engine cannot attack samples that lack a label of an attacked task; use --engine native")
+        raise RefusedError(
+            "an engine cannot attack samples that lack a label of an attacked task; use --engine"
+            " native"
+        )
     model = OneTensor(view, threat, x).eval()
     if needs_plane and not model.same_plane:
-        raise RefusedError("the engine's square attack needs modalities of one height and width; use --engine native")
+        raise RefusedError(
+            "the engine's square attack needs modalities of one height and width; use --engine"
+            " native"
+        )
     rows = [slice(i, i + 1) for i in range(len(x))] if model.follows_x0 else [slice(0, len(x))]
     parts = []
     for part in rows:

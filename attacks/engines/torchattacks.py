@@ -1,4 +1,6 @@
-"""torchattacks (Kim, arXiv 2010.01950) behind the view; parameters keep the names and units of the native attacks."""
+"""torchattacks (Kim, arXiv 2010.01950) behind the view; parameters keep the names and units of the
+native attacks.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def load() -> Any:
     try:
         import torchattacks
     except ImportError as error:
-        raise RefusedError("--engine torchattacks needs the extra engines: pip install 'medrobust[engines]'") from error
+        raise RefusedError(
+            "--engine torchattacks needs the extra engines: pip install 'medrobust[engines]'"
+        ) from error
     return torchattacks
 
 
@@ -37,8 +41,23 @@ def fgsm(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams) -> 
     return through(simple("FGSM", eps=max(threat.radii)), view, x, y, threat)
 
 
-def bim(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int = 20, step_size: float = 0.125) -> Tensor:
-    return through(simple("BIM", eps=max(threat.radii), alpha=step_size * max(threat.radii), steps=steps), view, x, y, threat)
+def bim(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    steps: int = 20,
+    step_size: float = 0.125,
+) -> Tensor:
+    return through(
+        simple("BIM", eps=max(threat.radii), alpha=step_size * max(threat.radii), steps=steps),
+        view,
+        x,
+        y,
+        threat,
+    )
 
 
 def pgd(
@@ -52,8 +71,15 @@ def pgd(
     step_size: float = 0.125,
     random_start: bool = True,
 ) -> Tensor:
-    options = {"eps": max(threat.radii), "alpha": step_size * max(threat.radii), "steps": steps, "random_start": random_start}
-    return through(simple("PGD" if threat.norm == "Linf" else "PGDL2", **options), view, x, y, threat)
+    options = {
+        "eps": max(threat.radii),
+        "alpha": step_size * max(threat.radii),
+        "steps": steps,
+        "random_start": random_start,
+    }
+    return through(
+        simple("PGD" if threat.norm == "Linf" else "PGDL2", **options), view, x, y, threat
+    )
 
 
 def eotpgd(
@@ -79,14 +105,42 @@ def eotpgd(
 
 
 def mim(
-    view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int = 20, step_size: float = 0.125, decay: float = 1.0
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    steps: int = 20,
+    step_size: float = 0.125,
+    decay: float = 1.0,
 ) -> Tensor:
     return through(
-        simple("MIFGSM", eps=max(threat.radii), alpha=step_size * max(threat.radii), steps=steps, decay=decay), view, x, y, threat
+        simple(
+            "MIFGSM",
+            eps=max(threat.radii),
+            alpha=step_size * max(threat.radii),
+            steps=steps,
+            decay=decay,
+        ),
+        view,
+        x,
+        y,
+        threat,
     )
 
 
-def cw(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int = 100, lr: float = 0.01, c: float = 1.0) -> Tensor:
+def cw(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    steps: int = 100,
+    lr: float = 0.01,
+    c: float = 1.0,
+) -> Tensor:
     return through(simple("CW", c=c, steps=steps, lr=lr), view, x, y, threat)
 
 
@@ -116,29 +170,73 @@ def apgd(
     return through(simple("APGD", **options), view, x, y, threat)
 
 
-def fab(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, steps: int = 100, restarts: int = 1) -> Tensor:
+def fab(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    steps: int = 100,
+    restarts: int = 1,
+) -> Tensor:
     classes = view.class_counts[threat.tasks[0]]
-    options = {"eps": max(threat.radii), "norm": threat.norm, "steps": steps, "n_restarts": restarts, "n_classes": classes, "seed": seed()}
+    options = {
+        "eps": max(threat.radii),
+        "norm": threat.norm,
+        "steps": steps,
+        "n_restarts": restarts,
+        "n_classes": classes,
+        "seed": seed(),
+    }
     return through(simple("FAB", multi_targeted=classes > 2, **options), view, x, y, threat)
 
 
 def square(
-    view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, queries: int = 1000, p: float = 0.8, loss: str = "margin"
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    queries: int = 1000,
+    p: float = 0.8,
+    loss: str = "margin",
 ) -> Tensor:
-    options = {"eps": max(threat.radii), "norm": threat.norm, "n_queries": queries, "p_init": p, "loss": loss, "seed": seed()}
+    options = {
+        "eps": max(threat.radii),
+        "norm": threat.norm,
+        "n_queries": queries,
+        "p_init": p,
+        "loss": loss,
+        "seed": seed(),
+    }
     return through(simple("Square", **options), view, x, y, threat, needs_plane=True)
 
 
-def autoattack(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, version: str = "standard") -> Tensor:
+def autoattack(
+    view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams, *, version: str = "standard"
+) -> Tensor:
     classes = view.class_counts[threat.tasks[0]]
     if classes < 4:
-        raise RefusedError(f"its AutoAttack's targeted DLR needs 4 classes; this task has {classes}: use --engine native")
-    options = {"eps": max(threat.radii), "norm": threat.norm, "version": version, "n_classes": classes, "seed": seed()}
+        raise RefusedError(
+            f"its AutoAttack's targeted DLR needs 4 classes; this task has {classes}: use --engine"
+            " native"
+        )
+    options = {
+        "eps": max(threat.radii),
+        "norm": threat.norm,
+        "version": version,
+        "n_classes": classes,
+        "seed": seed(),
+    }
     return through(simple("AutoAttack", **options), view, x, y, threat, needs_plane=True)
 
 
 def seed() -> int:
-    """A seed drawn from the run's own random numbers: by itself the library would take the clock."""
+    """A seed drawn from the run's own random numbers: by itself the library would take the
+    clock.
+    """
     return int(torch.randint(2**31 - 1, ()))
 
 

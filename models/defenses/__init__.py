@@ -1,8 +1,10 @@
-"""Defences that change a victim: its layers (trained with them) or what it does to its inputs at inference (no training).
+"""Defences that change a victim: its layers (trained with them) or what it does to its inputs at
+inference (no training).
 
-`NETWORK[name](victim, shapes, *, parameters)` changes a victim in place before it is trained; `INFERENCE[name](*, parameters)`
-makes a module that maps one modality (B, C, H, W) in [0, 1] to the same shape, and `Defended` puts such modules in front of a
-victim. Defences that only change the training are the harness's.
+`NETWORK[name](victim, shapes, *, parameters)` changes a victim in place before it is trained;
+`INFERENCE[name](*, parameters)` makes a module that maps one modality (B, C, H, W) in [0, 1] to the
+same shape, and `Defended` puts such modules in front of a victim. Defences that only change the
+training are the harness's.
 """
 
 from __future__ import annotations
@@ -11,10 +13,20 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from robustbench_med.models.defenses.randomised import InputNoise, ResizePad, gate_noise, random_filters, weight_noise
+from robustbench_med.models.defenses.randomised import (
+    InputNoise,
+    ResizePad,
+    gate_noise,
+    random_filters,
+    weight_noise,
+)
 from robustbench_med.models.defenses.transforms import BitDepth, Jpeg, Median, TotalVariation
 
-NETWORK: dict[str, Callable[..., None]] = {"rpf": random_filters, "man": gate_noise, "pni": weight_noise}
+NETWORK: dict[str, Callable[..., None]] = {
+    "rpf": random_filters,
+    "man": gate_noise,
+    "pni": weight_noise,
+}
 INFERENCE: dict[str, Callable[..., nn.Module]] = {
     "jpeg": Jpeg,
     "bit-depth": BitDepth,
@@ -27,7 +39,9 @@ INFERENCE: dict[str, Callable[..., nn.Module]] = {
 
 
 class Defended(nn.Module):
-    """A victim behind input transforms, with a victim's contract; every modality passes all transforms, in order."""
+    """A victim behind input transforms, with a victim's contract; every modality passes all
+    transforms, in order.
+    """
 
     def __init__(self, network: nn.Module, transforms: Sequence[nn.Module]) -> None:
         super().__init__()

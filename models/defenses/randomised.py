@@ -1,4 +1,6 @@
-"""Randomised defences: fresh noise in filters, gates, weights or pixels at every forward pass. Attacks on them need EOT."""
+"""Randomised defences: fresh noise in filters, gates, weights or pixels at every forward pass.
+Attacks on them need EOT.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,19 @@ Shapes = Sequence[tuple[int, int, int]]
 
 
 class RandomFilters(nn.Module):
-    """Weight (cout, cin, k, k) whose last `n` filters are drawn from N(0, 1/k^2) at every use; only the others are stored."""
+    """Weight (cout, cin, k, k) whose last `n` filters are drawn from N(0, 1/k^2) at every use; only
+    the others are stored.
+    """
 
     def __init__(self, n: int) -> None:
         super().__init__()
         self.n = n
 
     def forward(self, trained: Tensor) -> Tensor:
-        drawn = torch.randn(self.n, *trained.shape[1:], device=trained.device, dtype=trained.dtype) / trained.shape[-1]
+        drawn = (
+            torch.randn(self.n, *trained.shape[1:], device=trained.device, dtype=trained.dtype)
+            / trained.shape[-1]
+        )
         return torch.cat((trained, drawn))
 
     def right_inverse(self, weight: Tensor) -> Tensor:
@@ -33,7 +40,9 @@ class RandomFilters(nn.Module):
 
 
 class NoisyWeight(nn.Module):
-    """W + alpha std(W) N(0, 1), alpha learned per layer (equation 2 of arXiv 1811.09310, initial value 0.25)."""
+    """W + alpha std(W) N(0, 1), alpha learned per layer (equation 2 of arXiv 1811.09310, initial
+    value 0.25).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +53,8 @@ class NoisyWeight(nn.Module):
 
 
 def random_filters(victim: nn.Module, shapes: Shapes, *, ratio: float = 0.25) -> None:
-    """Random projection filters (Dong & Xu, CVPR 2023): a share of the filters of every modality's first convolution is random.
+    """Random projection filters (Dong & Xu, CVPR 2023): a share of the filters of every modality's
+    first convolution is random.
 
     Args:
         ratio: share of random filters, in (0, 1).
@@ -59,7 +69,8 @@ def random_filters(victim: nn.Module, shapes: Shapes, *, ratio: float = 0.25) ->
 
 
 def gate_noise(victim: nn.Module, shapes: Shapes, *, noise: float = 0.6) -> None:
-    """Modulated attention noise (arXiv 2602.15346) on any model with sigmoid gates: g becomes clip(g + n (1 + n), 0, 1).
+    """Modulated attention noise (arXiv 2602.15346) on any model with sigmoid gates: g becomes
+    clip(g + n (1 + n), 0, 1).
 
     Args:
         noise: standard deviation of n.
@@ -68,7 +79,10 @@ def gate_noise(victim: nn.Module, shapes: Shapes, *, noise: float = 0.6) -> None
         raise ValueError(f"man: noise must be positive, got {noise}")
     gates = [module for module in victim.modules() if isinstance(module, Gate)]
     if not gates:
-        raise ValueError("man puts noise on attention gates, and this model has none; mail, drifa-net, gmu and mmtm do")
+        raise ValueError(
+            "man puts noise on attention gates, and this model has none; mail, drifa-net, gmu and"
+            " mmtm do"
+        )
 
     def modulated(module: nn.Module, arguments: Any, gate: Tensor) -> Tensor:
         return modulate(gate, noise * torch.randn_like(gate))
@@ -79,9 +93,11 @@ def gate_noise(victim: nn.Module, shapes: Shapes, *, noise: float = 0.6) -> None
 
 
 def weight_noise(victim: nn.Module, shapes: Shapes) -> None:
-    """Parametric noise injection (He et al., CVPR 2019, arXiv 1811.09310): noise of learned size on convolutions and linear layers.
+    """Parametric noise injection (He et al., CVPR 2019, arXiv 1811.09310): noise of learned size on
+    convolutions and linear layers.
 
-    Its authors train it adversarially (`pni+pgd-at`); without that the learned size falls towards zero.
+    Its authors train it adversarially (`pni+pgd-at`); without that the learned size falls towards
+    zero.
     """
     for layer in list(victim.modules()):
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -91,7 +107,8 @@ def weight_noise(victim: nn.Module, shapes: Shapes) -> None:
 
 
 def first_convolutions(victim: nn.Module, shapes: Shapes) -> list[nn.Conv2d]:
-    """The convolutions that see the images before any other convolution has; one a modality in most models.
+    """The convolutions that see the images before any other convolution has; one a modality in most
+    models.
 
     Found by a forward pass in which only what a convolution returned requires gradients.
     """
@@ -122,9 +139,11 @@ def first_convolutions(victim: nn.Module, shapes: Shapes) -> list[nn.Conv2d]:
 
 
 class ResizePad(nn.Module):
-    """Random resizing and padding (Xie et al., ICLR 2018, arXiv 1711.01991): each image shrunk by up to a tenth, at a random place.
+    """Random resizing and padding (Xie et al., ICLR 2018, arXiv 1711.01991): each image shrunk by
+    up to a tenth, at a random place.
 
-    The paper pads to a larger image; here the size stays, so that models of fixed input size can be defended too.
+    The paper pads to a larger image; here the size stays, so that models of fixed input size can be
+    defended too.
 
     Args:
         smallest: smallest scale, in (0, 1).
@@ -141,7 +160,9 @@ class ResizePad(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b = len(x)
         scale = self.smallest + (1 - self.smallest) * torch.rand(b, device=x.device, dtype=x.dtype)
-        shift = (1 - scale)[:, None] * (2 * torch.rand(b, 2, device=x.device, dtype=x.dtype) - 1)  # of the centre, in half sides
+        shift = (1 - scale)[:, None] * (
+            2 * torch.rand(b, 2, device=x.device, dtype=x.dtype) - 1
+        )  # of the centre, in half sides
         theta = torch.zeros(b, 2, 3, device=x.device, dtype=x.dtype)
         theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale
         theta[:, :, 2] = -shift / scale[:, None]
@@ -150,7 +171,8 @@ class ResizePad(nn.Module):
 
 
 class InputNoise(nn.Module):
-    """Gaussian noise on the pixels; `smoothing` also trains with it (Cohen et al., arXiv 1902.02918). Not clipped.
+    """Gaussian noise on the pixels; `smoothing` also trains with it (Cohen et al., arXiv
+    1902.02918). Not clipped.
 
     Args:
         sigma: standard deviation, for pixels in [0, 1].

@@ -1,8 +1,10 @@
-"""Input transforms, computed by ART's preprocessors (extra `engines`), with a gradient that adaptive attacks can use.
+"""Input transforms, computed by ART's preprocessors (extra `engines`), with a gradient that
+adaptive attacks can use.
 
-The forward pass is the transform; the backward pass takes it for the identity (BPDA's straight-through estimator, Athalye et
-al., arXiv 1802.00420, section 4.1). With `attack="unaware"` a pass with gradients skips the transform: the attacker does not know
-of it, the figure is the over-estimate that papers before 2018 published.
+The forward pass is the transform; the backward pass takes it for the identity (BPDA's
+straight-through estimator, Athalye et al., arXiv 1802.00420, section 4.1). With `attack="unaware"`
+a pass with gradients skips the transform: the attacker does not know of it, the figure is the
+    over-estimate that papers before 2018 published.
 """
 
 from __future__ import annotations
@@ -20,14 +22,18 @@ ATTACKS = ("bpda", "unaware")
 
 
 class Transform(nn.Module):
-    """One of ART's preprocessors in front of a victim; deterministic unless a subclass says otherwise."""
+    """One of ART's preprocessors in front of a victim; deterministic unless a subclass says
+    otherwise.
+    """
 
     stochastic = False
 
     def __init__(self, attack: str) -> None:
         super().__init__()
         if attack not in ATTACKS:
-            raise ValueError(f"attack on an input transform must be one of {', '.join(ATTACKS)}, got {attack!r}")
+            raise ValueError(
+                f"attack on an input transform must be one of {', '.join(ATTACKS)}, got {attack!r}"
+            )
         self.attack = attack
         self.preprocessor = self.load()
 
@@ -52,7 +58,9 @@ class Transform(nn.Module):
 
 
 class Jpeg(Transform):
-    """JPEG compression (Dziugaite et al., arXiv 1608.00853; Guo et al., arXiv 1711.00117); `quality` 1 (worst) to 95."""
+    """JPEG compression (Dziugaite et al., arXiv 1608.00853; Guo et al., arXiv 1711.00117);
+    `quality` 1 (worst) to 95.
+    """
 
     def __init__(self, *, quality: int = 50, attack: str = "bpda") -> None:
         if not 1 <= quality <= 95:
@@ -65,7 +73,9 @@ class Jpeg(Transform):
 
 
 class BitDepth(Transform):
-    """Feature squeezing by fewer bits a pixel (Xu et al., NDSS 2018, arXiv 1704.01155); `bits` 1 to 7."""
+    """Feature squeezing by fewer bits a pixel (Xu et al., NDSS 2018, arXiv 1704.01155); `bits` 1 to
+    7.
+    """
 
     def __init__(self, *, bits: int = 4, attack: str = "bpda") -> None:
         if not 1 <= bits <= 7:
@@ -78,7 +88,9 @@ class BitDepth(Transform):
 
 
 class Median(Transform):
-    """Feature squeezing by a median filter (Xu et al., NDSS 2018, arXiv 1704.01155); `window` pixels a side."""
+    """Feature squeezing by a median filter (Xu et al., NDSS 2018, arXiv 1704.01155); `window`
+    pixels a side.
+    """
 
     def __init__(self, *, window: int = 3, attack: str = "bpda") -> None:
         if window < 2:
@@ -91,7 +103,8 @@ class Median(Transform):
 
 
 class TotalVariation(Transform):
-    """Total variation minimisation (Guo et al., ICLR 2018, arXiv 1711.00117): refits a random share of the pixels. Slow.
+    """Total variation minimisation (Guo et al., ICLR 2018, arXiv 1711.00117): refits a random share
+    of the pixels. Slow.
 
     Args:
         keep: share of pixels that the fit sees, in (0, 1).
@@ -111,7 +124,9 @@ class TotalVariation(Transform):
 
     @torch.no_grad()
     def transformed(self, x: Tensor) -> Tensor:
-        return super().transformed(x.movedim(1, 3)).movedim(3, 1)  # this preprocessor takes channels last
+        return (
+            super().transformed(x.movedim(1, 3)).movedim(3, 1)
+        )  # this preprocessor takes channels last
 
 
 @contextlib.contextmanager
@@ -130,5 +145,8 @@ def art(name: str) -> Any:
     try:
         from art.defences import preprocessor
     except ImportError as error:
-        raise ValueError("input transforms come from adversarial-robustness-toolbox: pip install 'medrobust[engines]'") from error
+        raise ValueError(
+            "input transforms come from adversarial-robustness-toolbox: pip install"
+            " 'medrobust[engines]'"
+        ) from error
     return getattr(preprocessor, name)

@@ -1,4 +1,6 @@
-"""The command line: one thin function a command. Everything heavy is imported inside, so that --help answers at once."""
+"""The command line: one thin function a command. Everything heavy is imported inside, so that
+--help answers at once.
+"""
 
 from __future__ import annotations
 
@@ -62,83 +64,146 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Adversarial robustness of multimodal medical classifiers: attack them, and know whether to trust the number.\n\n"
-    "First steps: [bold]medrobust run --model robust-mail --attack pgd[/] (built-in phantoms, no network), then "
-    "[bold]medrobust run --help[/].",
+    help=(
+        "Adversarial robustness of multimodal medical classifiers: attack them, and know whether to"
+        " trust the number.\n\nFirst steps: [bold]medrobust run --model robust-mail --attack pgd[/]"
+        " (built-in phantoms, no network), then [bold]medrobust run --help[/]."
+    ),
 )
 app.add_typer(data_app, name="data")
 
 
 @app.command()
 def run(
-    model: Annotated[str | None, typer.Option("--model", "-m", help=MODELS, rich_help_panel=WHAT)] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help=MODELS, rich_help_panel=WHAT)
+    ] = None,
     defense: Defenses = None,
     attack: Annotated[
-        str | None, typer.Option("--attack", "-a", help="Attacks, comma-separated (default pgd).", rich_help_panel=HOW)
+        str | None,
+        typer.Option(
+            "--attack", "-a", help="Attacks, comma-separated (default pgd).", rich_help_panel=HOW
+        ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Data sets, comma-separated: id, pairing a+b, suite (all20), or path to a card or suite (default phantoms).",
+            help=(
+                "Data sets, comma-separated: id, pairing a+b, suite (all20), or path to a card or"
+                " suite (default phantoms)."
+            ),
             rich_help_panel=WHAT,
         ),
     ] = None,
     eps: Annotated[
         list[str],
         typer.Option(
-            help="Radii for pixels in 0..1, comma-separated: 1/255,4/255 (default 4/255); or one a modality: "
-            "mri=4/255,xray=0 (0 = trusted). Repeatable.",
+            help=(
+                "Radii for pixels in 0..1, comma-separated: 1/255,4/255 (default 4/255); or one a"
+                " modality: "
+                "mri=4/255,xray=0 (0 = trusted). Repeatable."
+            ),
             rich_help_panel=HOW,
         ),
     ] = [],
     whole_range: WholeRange = None,
-    norm: Annotated[str | None, typer.Option(help="Linf, L2 or both, comma-separated (default Linf).", rich_help_panel=HOW)] = None,
+    norm: Annotated[
+        str | None,
+        typer.Option(help="Linf, L2 or both, comma-separated (default Linf).", rich_help_panel=HOW),
+    ] = None,
     target_task: Annotated[
-        str | None, typer.Option(help="Task to make wrong: joint (default), a task's name or number.", rich_help_panel=HOW)
+        str | None,
+        typer.Option(
+            help="Task to make wrong: joint (default), a task's name or number.",
+            rich_help_panel=HOW,
+        ),
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(help="Aim at a class: random, least-likely, or its number (default: any wrong class).", rich_help_panel=HOW),
+        typer.Option(
+            help="Aim at a class: random, least-likely, or its number (default: any wrong class).",
+            rich_help_panel=HOW,
+        ),
     ] = None,
     cross_modal: Annotated[
         bool | None,
         typer.Option(
-            "--cross-modal", help="Attack every modality alone, aimed at every task alone: who depends on whom?", rich_help_panel=HOW
+            "--cross-modal",
+            help="Attack every modality alone, aimed at every task alone: who depends on whom?",
+            rich_help_panel=HOW,
         ),
     ] = None,
     engine: Annotated[
         str | None,
         typer.Option(
-            help="Who computes the attacks: native (default), torchattacks or art; an engine refuses what it cannot do.",
+            help=(
+                "Who computes the attacks: native (default), torchattacks or art; an engine refuses"
+                " what it cannot do."
+            ),
             rich_help_panel=HOW,
         ),
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="For --attack transfer: models that adversarials are made on, comma-separated.", rich_help_panel=HOW)
+        str | None,
+        typer.Option(
+            help="For --attack transfer: models that adversarials are made on, comma-separated.",
+            rich_help_panel=HOW,
+        ),
     ] = None,
     batch_draws: Annotated[
         int | None,
-        typer.Option(help="Draws of one EOT gradient that share a batch: faster on a GPU, more memory (default 1).", rich_help_panel=HOW),
+        typer.Option(
+            help=(
+                "Draws of one EOT gradient that share a batch: faster on a GPU, more memory"
+                " (default 1)."
+            ),
+            rich_help_panel=HOW,
+        ),
     ] = None,
     attack_param: AttackParams = [],
     protocol: Annotated[
         str | None,
         typer.Option(
-            help="sound (default: fresh draws, EOT against random models) or release (the authors' notebook).", rich_help_panel=HOW
+            help=(
+                "sound (default: fresh draws, EOT against random models) or release (the authors'"
+                " notebook)."
+            ),
+            rich_help_panel=HOW,
         ),
     ] = None,
     draws: Draws = None,
     control: Annotated[
-        bool | None, typer.Option("--control/--no-control", help="Add uniform noise of each radius (default on).", rich_help_panel=HOW)
+        bool | None,
+        typer.Option(
+            "--control/--no-control",
+            help="Add uniform noise of each radius (default on).",
+            rich_help_panel=HOW,
+        ),
     ] = None,
-    seed: Annotated[str | None, typer.Option(help="Seeds of the evaluation, comma-separated (default 0).", rich_help_panel=HOW)] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            help="Seeds of the evaluation, comma-separated (default 0).", rich_help_panel=HOW
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(help="Evaluate the first n test samples only (default: the preset's, see `medrobust models`).", rich_help_panel=WHAT),
+        typer.Option(
+            help=(
+                "Evaluate the first n test samples only (default: the preset's, see `medrobust"
+                " models`)."
+            ),
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     chunk: Chunk = None,
     allow_batch_dependent: AllowBatchDependent = False,
-    preset: Annotated[str | None, typer.Option(help="Sizes and training recipe: quick (default) or release.", rich_help_panel=WHAT)] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Sizes and training recipe: quick (default) or release.", rich_help_panel=WHAT
+        ),
+    ] = None,
     size: Size = None,
     preprocess: Preprocess = [],
     folds: Folds = None,
@@ -149,33 +214,51 @@ def run(
     recipe: RecipeParams = [],
     checkpoint: Checkpoint = None,
     config: Annotated[
-        Path | None, typer.Option(help="YAML run file with these options as keys; options given here win.", rich_help_panel=WHERE)
+        Path | None,
+        typer.Option(
+            help="YAML run file with these options as keys; options given here win.",
+            rich_help_panel=WHERE,
+        ),
     ] = None,
     include: Include = [],
     out: Out = Path("reports"),
     device: Device = "auto",
-    batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto: halves when memory runs out.", rich_help_panel=WHERE)] = "auto",
+    batch_size: Annotated[
+        str,
+        typer.Option(
+            help="Samples a batch, or auto: halves when memory runs out.", rich_help_panel=WHERE
+        ),
+    ] = "auto",
     data_root: DataRoot = None,
     accept_unverified: Accept = False,
     strict: Strict = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Compute cells again that are already in the store.", rich_help_panel=WHERE)
+        bool,
+        typer.Option(
+            "--force",
+            help="Compute cells again that are already in the store.",
+            rich_help_panel=WHERE,
+        ),
     ] = False,
     mlflow: MLflow = None,
     tensorboard: TensorBoard = None,
     quiet: Quiet = False,
 ) -> list[dict[str, Any]]:
-    """Attack models and write the leaderboard: clean and robust accuracy with intervals, cost, and one figure.
+    """Attack models and write the leaderboard: clean and robust accuracy with intervals, cost, and
+    one figure.
 
-    Every combination of the lists is one cell. Finished cells are kept, so a run that was interrupted goes on where it stopped.
+    Every combination of the lists is one cell. Finished cells are kept, so a run that was
+    interrupted goes on where it stopped.
 
     [bold]Examples[/]
 
       medrobust run --model robust-mail --attack pgd
 
-      medrobust run --model mail,robust-mail,late --attack fgsm,pgd --eps 1/255,2/255,4/255 --data breastmnist+pneumoniamnist
+      medrobust run --model mail,robust-mail,late --attack fgsm,pgd --eps 1/255,2/255,4/255 --data
+      breastmnist+pneumoniamnist
 
-      medrobust run --model late --eps mri=4/255,xray=0 --target-task lung     # does the MRI change the X-ray's diagnosis?
+      medrobust run --model late --eps mri=4/255,xray=0 --target-task lung     # does the MRI change
+      the X-ray's diagnosis?
     """
     from robustbench_med.cli import terminal
     from robustbench_med.parsing import split_radii
@@ -247,11 +330,17 @@ def run(
 def train(
     model: Models,
     defense: Annotated[
-        str, typer.Option(help="One defence or a chain, e.g. trades+awp; `medrobust defenses` lists them.", rich_help_panel=WHAT)
+        str,
+        typer.Option(
+            help="One defence or a chain, e.g. trades+awp; `medrobust defenses` lists them.",
+            rich_help_panel=WHAT,
+        ),
     ] = "none",
     data: Data = "phantoms",
     preset: Preset = "quick",
-    seed: Annotated[int, typer.Option(help="Seed of initialisation, batches and noise.", rich_help_panel=WHAT)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of initialisation, batches and noise.", rich_help_panel=WHAT)
+    ] = 0,
     size: Size = None,
     preprocess: Preprocess = [],
     folds: Folds = None,
@@ -263,20 +352,38 @@ def train(
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="Start from these weights of the one model named: safetensors, or a state_dict as .pt or .pth.", rich_help_panel=WHAT
+            help=(
+                "Start from these weights of the one model named: safetensors, or a state_dict as"
+                " .pt or .pth."
+            ),
+            rich_help_panel=WHAT,
         ),
     ] = None,
-    half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.", rich_help_panel=WHAT)] = False,
+    half: Annotated[
+        bool,
+        typer.Option("--half", help="Store the weights in half precision.", rich_help_panel=WHAT),
+    ] = False,
     include: Include = [],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also copy weights and sidecar into this folder.", rich_help_panel=WHERE)
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Also copy weights and sidecar into this folder.",
+            rich_help_panel=WHERE,
+        ),
     ] = None,
     device: Device = "auto",
     data_root: DataRoot = None,
     accept_unverified: Accept = False,
     strict: Strict = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Train although there is a checkpoint, in the cache or the zoo.", rich_help_panel=WHERE)
+        bool,
+        typer.Option(
+            "--force",
+            help="Train although there is a checkpoint, in the cache or the zoo.",
+            rich_help_panel=WHERE,
+        ),
     ] = False,
     mlflow: MLflow = None,
     tensorboard: TensorBoard = None,
@@ -284,7 +391,8 @@ def train(
 ) -> None:
     """Train victims and keep their checkpoints; an interrupted training goes on where it stopped.
 
-    `run` does the same on first use. Weights are safetensors; a JSON sidecar tells how they came about.
+    `run` does the same on first use. Weights are safetensors; a JSON sidecar tells how they came
+    about.
     """
     from robustbench_med.runs import spec
     from robustbench_med.runs import train as trainer
@@ -334,7 +442,9 @@ for command in (diagnose, compare, certify, *COMMANDS, verify, rerun, import_ker
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
     if version:
         from robustbench_med import __version__
 
@@ -343,7 +453,9 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Show the v
 
 
 def main() -> None:
-    """The console script: exit codes as docs/exit-codes.md lists them; errors of ours keep their traceback, a user's own file's do not."""
+    """The console script: exit codes as docs/exit-codes.md lists them; errors of ours keep their
+    traceback, a user's own file's do not.
+    """
     with gathered() as left_out:
         code, last = _ended()
     for line in (*(f"warning: {text}" for text in left_out), *last):
@@ -370,7 +482,10 @@ def _ended() -> tuple[int, list[str]]:
         code = int(error.code or 0)
     else:
         code = 0
-    kept = "interrupted; finished cells and training steps are kept, the same command goes on from there"
+    kept = (
+        "interrupted; finished cells and training steps are kept, the same command goes on from"
+        " there"
+    )
     return code, [kept] if code == INTERRUPTED else []
 
 

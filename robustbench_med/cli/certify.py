@@ -1,4 +1,6 @@
-"""`medrobust certify`: radii within which no attack, known or unknown, changes a smoothed prediction."""
+"""`medrobust certify`: radii within which no attack, known or unknown, changes a smoothed
+prediction.
+"""
 
 from __future__ import annotations
 
@@ -41,26 +43,54 @@ def certify(
     defense: Annotated[
         str,
         typer.Option(
-            help="Smoothed defences, comma-separated: smoothing, input-noise, or chains that begin with them.", rich_help_panel=WHAT
+            help=(
+                "Smoothed defences, comma-separated: smoothing, input-noise, or chains that begin"
+                " with them."
+            ),
+            rich_help_panel=WHAT,
         ),
     ] = "smoothing",
     data: Data = "phantoms",
     sigma: Annotated[
         str | None,
         typer.Option(
-            help="Standard deviations of the noise, comma-separated, for pixels in 0..1 (default: the defence's).", rich_help_panel=HOW
+            help=(
+                "Standard deviations of the noise, comma-separated, for pixels in 0..1 (default:"
+                " the defence's)."
+            ),
+            rich_help_panel=HOW,
         ),
     ] = None,
-    n0: Annotated[int, typer.Option(min=1, help="Draws that choose the class.", rich_help_panel=HOW)] = 100,
-    n: Annotated[int, typer.Option(min=1, help="Draws that bound its probability.", rich_help_panel=HOW)] = 1000,
-    alpha: Annotated[float, typer.Option(help="Chance that a certificate is wrong, in (0, 1).", rich_help_panel=HOW)] = 0.001,
+    n0: Annotated[
+        int, typer.Option(min=1, help="Draws that choose the class.", rich_help_panel=HOW)
+    ] = 100,
+    n: Annotated[
+        int, typer.Option(min=1, help="Draws that bound its probability.", rich_help_panel=HOW)
+    ] = 1000,
+    alpha: Annotated[
+        float,
+        typer.Option(help="Chance that a certificate is wrong, in (0, 1).", rich_help_panel=HOW),
+    ] = 0.001,
     per_modality: Annotated[
         bool,
-        typer.Option("--per-modality/--joint-only", help="Also certify each modality alone, the others trusted.", rich_help_panel=HOW),
+        typer.Option(
+            "--per-modality/--joint-only",
+            help="Also certify each modality alone, the others trusted.",
+            rich_help_panel=HOW,
+        ),
     ] = True,
-    seed: Annotated[str, typer.Option(help="Seeds of the draws, comma-separated.", rich_help_panel=HOW)] = "0",
-    train_seed: Annotated[str, typer.Option(help="Seeds of the training, comma-separated.", rich_help_panel=WHAT)] = "0",
-    limit: Annotated[int | None, typer.Option(help="First n test samples, 0 = all (default: the preset's).", rich_help_panel=WHAT)] = None,
+    seed: Annotated[
+        str, typer.Option(help="Seeds of the draws, comma-separated.", rich_help_panel=HOW)
+    ] = "0",
+    train_seed: Annotated[
+        str, typer.Option(help="Seeds of the training, comma-separated.", rich_help_panel=WHAT)
+    ] = "0",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            help="First n test samples, 0 = all (default: the preset's).", rich_help_panel=WHAT
+        ),
+    ] = None,
     chunk: Chunk = None,
     allow_batch_dependent: AllowBatchDependent = False,
     preset: Preset = "quick",
@@ -73,22 +103,30 @@ def certify(
     include: Include = [],
     out: Out = Path("reports"),
     device: Device = "auto",
-    batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto.", rich_help_panel=WHERE)] = "auto",
+    batch_size: Annotated[
+        str, typer.Option(help="Samples a batch, or auto.", rich_help_panel=WHERE)
+    ] = "auto",
     data_root: DataRoot = None,
     accept_unverified: Accept = False,
     strict: Strict = False,
-    force: Annotated[bool, typer.Option("--force", help="Compute certificates again.", rich_help_panel=WHERE)] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compute certificates again.", rich_help_panel=WHERE)
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Certify smoothed victims (Cohen et al., arXiv 1902.02918): L2 radii no attack can beat, abstentions, certified accuracy curve.
+    """Certify smoothed victims (Cohen et al., arXiv 1902.02918): L2 radii no attack can beat,
+    abstentions, certified accuracy curve.
 
-    Noise on all modalities certifies their joint L2 size, and so any one of them; noise on one modality alone certifies that one while
-    the others are trusted. Every --sigma trains a victim of its own (but --defense input-noise, which does not train with it). Writes
-    certified.csv (curves), certified_tasks.csv, certified.png and certificates/, from which `medrobust report` makes all tables again.
+    Noise on all modalities certifies their joint L2 size, and so any one of them; noise on one
+    modality alone certifies that one while the others are trusted. Every --sigma trains a victim of
+    its own (but --defense input-noise, which does not train with it). Writes certified.csv
+    (curves), certified_tasks.csv, certified.png and certificates/, from which `medrobust report`
+    makes all tables again.
 
     [bold]Example[/]
 
-      medrobust certify --model late --defense smoothing --sigma 0.12,0.25,0.5 --data breastmnist+pneumoniamnist
+      medrobust certify --model late --defense smoothing --sigma 0.12,0.25,0.5 --data
+      breastmnist+pneumoniamnist
     """
     from robustbench_med.cli import terminal
     from robustbench_med.errors import UserError
@@ -132,14 +170,19 @@ def certify(
         force=force,
         display=display,
     )
-    wanted = parsing.validate(spec.RunSpec, {key: value for key, value in given.items() if value is not None}, "certify")
+    wanted = parsing.validate(
+        spec.RunSpec, {key: value for key, value in given.items() if value is not None}, "certify"
+    )
     sigmas = [] if sigma is None else parsing.positive_numbers(sigma, "--sigma")
-    records = certification.certify(wanted, job, sigmas=sigmas, n0=n0, n=n, alpha=alpha, per_modality=per_modality)
+    records = certification.certify(
+        wanted, job, sigmas=sigmas, n0=n0, n=n, alpha=alpha, per_modality=per_modality
+    )
     certified.write(out)
     display.show(terminal.certificates(certified.by_task(records)))
     if any(record["synthetic"] for record in records):
         display.say(run.SYNTHETIC)
     display.say(
-        f"each certificate holds with probability {1 - alpha:g}; a radius is the L2 size of the change of all noised modalities together.\n"
-        f"tables and figure: {out}/certified.csv, certified_tasks.csv, certified.png, certificates/"
+        f"each certificate holds with probability {1 - alpha:g}; a radius is the L2 size of the"
+        f" change of all noised modalities together.\ntables and figure: {out}/certified.csv,"
+        " certified_tasks.csv, certified.png, certificates/"
     )

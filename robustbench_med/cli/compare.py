@@ -44,23 +44,46 @@ def compare(
     defense: Annotated[
         str | None,
         typer.Option(
-            help="Defences to compare with none, comma-separated; `medrobust defenses` lists them. Default: pgd-at, trades, jpeg, "
-            "smoothing, and of rpf, man and robust-mail those that suit the models.",
+            help=(
+                "Defences to compare with none, comma-separated; `medrobust defenses` lists them."
+                " Default: pgd-at, trades, jpeg, "
+                "smoothing, and of rpf, man and robust-mail those that suit the models."
+            ),
             rich_help_panel=WHAT,
         ),
     ] = None,
-    attack: Annotated[str, typer.Option("--attack", "-a", help="Attacks, comma-separated.", rich_help_panel=HOW)] = "pgd",
+    attack: Annotated[
+        str, typer.Option("--attack", "-a", help="Attacks, comma-separated.", rich_help_panel=HOW)
+    ] = "pgd",
     data: Data = "phantoms",
-    eps: Annotated[list[str], typer.Option(help="Radii, as in `run` (default 4/255).", rich_help_panel=HOW)] = [],
+    eps: Annotated[
+        list[str], typer.Option(help="Radii, as in `run` (default 4/255).", rich_help_panel=HOW)
+    ] = [],
     whole_range: WholeRange = None,
     attack_param: AttackParams = [],
     source: Annotated[
-        str | None, typer.Option(help="For --attack transfer: models that adversarials are made on, comma-separated.", rich_help_panel=HOW)
+        str | None,
+        typer.Option(
+            help="For --attack transfer: models that adversarials are made on, comma-separated.",
+            rich_help_panel=HOW,
+        ),
     ] = None,
-    draws: Annotated[int, typer.Option(help="Forward passes per prediction of a random victim.", rich_help_panel=HOW)] = 16,
-    seed: Annotated[str, typer.Option(help="Seeds of the evaluation, comma-separated.", rich_help_panel=HOW)] = "0",
-    train_seed: Annotated[str, typer.Option(help="Seeds of the training, comma-separated.", rich_help_panel=WHAT)] = "0",
-    limit: Annotated[int | None, typer.Option(help="First n test samples, 0 = all (default: the preset's).", rich_help_panel=WHAT)] = None,
+    draws: Annotated[
+        int,
+        typer.Option(help="Forward passes per prediction of a random victim.", rich_help_panel=HOW),
+    ] = 16,
+    seed: Annotated[
+        str, typer.Option(help="Seeds of the evaluation, comma-separated.", rich_help_panel=HOW)
+    ] = "0",
+    train_seed: Annotated[
+        str, typer.Option(help="Seeds of the training, comma-separated.", rich_help_panel=WHAT)
+    ] = "0",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            help="First n test samples, 0 = all (default: the preset's).", rich_help_panel=WHAT
+        ),
+    ] = None,
     chunk: Chunk = None,
     allow_batch_dependent: AllowBatchDependent = False,
     preset: Preset = "quick",
@@ -74,21 +97,29 @@ def compare(
     include: Include = [],
     out: Out = Path("reports"),
     device: Device = "auto",
-    batch_size: Annotated[str, typer.Option(help="Samples a batch, or auto.", rich_help_panel=WHERE)] = "auto",
+    batch_size: Annotated[
+        str, typer.Option(help="Samples a batch, or auto.", rich_help_panel=WHERE)
+    ] = "auto",
     data_root: DataRoot = None,
     accept_unverified: Accept = False,
     strict: Strict = False,
-    force: Annotated[bool, typer.Option("--force", help="Compute cells again.", rich_help_panel=WHERE)] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compute cells again.", rich_help_panel=WHERE)
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare defences: which one, at what cost, and is it real? Table, paired statistics, verdict and Pareto figure.
+    """Compare defences: which one, at what cost, and is it real? Table, paired statistics, verdict
+    and Pareto figure.
 
-    Every defence is trained and attacked the same way, adaptively: EOT on random ones, BPDA through input transforms. The figure
-    of a naive attack stands beside. Writes compare.md, compare.csv, compare.tex, compare_pairs.csv and pareto.png.
+    Every defence is trained and attacked the same way, adaptively: EOT on random ones, BPDA through
+        input transforms. The figure
+    of a naive attack stands beside. Writes compare.md, compare.csv, compare.tex, compare_pairs.csv
+    and pareto.png.
 
     [bold]Example[/]
 
-      medrobust compare --model mail --defense pgd-at,trades,rpf,man,robust-mail,jpeg --attack fgsm,pgd --data breastmnist+pneumoniamnist
+      medrobust compare --model mail --defense pgd-at,trades,rpf,man,robust-mail,jpeg --attack
+      fgsm,pgd --data breastmnist+pneumoniamnist
     """
     import shlex
     import time
@@ -137,10 +168,21 @@ def compare(
         force=force,
         display=display,
     )
-    wanted = parsing.validate(spec.RunSpec, {key: value for key, value in given.items() if value is not None}, "compare")
+    wanted = parsing.validate(
+        spec.RunSpec, {key: value for key, value in given.items() if value is not None}, "compare"
+    )
     entries, left_out = comparison.compare(wanted, job)
     command = shlex.join(["medrobust", *sys.argv[1:]])
     absent = [vars(each) for each in left_out]
-    table, page = write([vars(e) for e in entries], out, command=command, seconds=time.perf_counter() - started, left_out=absent)
+    table, page = write(
+        [vars(e) for e in entries],
+        out,
+        command=command,
+        seconds=time.perf_counter() - started,
+        left_out=absent,
+    )
     display.show(terminal.comparison(table, page))
-    display.say(f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv, pareto.png, pareto.svg")
+    display.say(
+        f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv,"
+        " pareto.png, pareto.svg"
+    )

@@ -9,7 +9,10 @@ import typer
 
 from robustbench_med.cli.options import DataRoot, Quiet, files, make_display
 
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: which there are, where they come from, where they belong.")
+data_app = typer.Typer(
+    no_args_is_help=True,
+    help="Data sets: which there are, where they come from, where they belong.",
+)
 
 
 @data_app.command("list")
@@ -22,8 +25,13 @@ def data_list(data_root: DataRoot = None) -> None:
 
 
 @data_app.command("show")
-def data_show(name: Annotated[str, typer.Argument(help="An id, or a path to a YAML card.")], data_root: DataRoot = None) -> None:
-    """One data set: source, licence, classes, counts, known defects, where to put it, how to cite it."""
+def data_show(
+    name: Annotated[str, typer.Argument(help="An id, or a path to a YAML card.")],
+    data_root: DataRoot = None,
+) -> None:
+    """One data set: source, licence, classes, counts, known defects, where to put it, how to cite
+    it.
+    """
     from robustbench_med.cli import terminal
     from robustbench_med.data import card, facts
 
@@ -32,20 +40,27 @@ def data_show(name: Annotated[str, typer.Argument(help="An id, or a path to a YA
 
 @data_app.command("suites")
 def data_suites() -> None:
-    """The suites that can be named with --data, and the pairings they stand for; a YAML file of yours can be one too."""
+    """The suites that can be named with --data, and the pairings they stand for; a YAML file of
+    yours can be one too.
+    """
     from robustbench_med.cli import terminal
     from robustbench_med.data import suites
 
-    make_display(False).show(terminal.suites([found for name in suites.names() if (found := suites.suite(name))]))
+    make_display(False).show(
+        terminal.suites([found for name in suites.names() if (found := suites.suite(name))])
+    )
 
 
 @data_app.command("fetch")
 def data_fetch(
     names: Annotated[list[str], typer.Argument(help="Ids, or paths to YAML cards.")],
-    size: Annotated[int, typer.Option(help="Pixels needed: MedMNIST has files of 28, 64, 128 and 224.")] = 28,
+    size: Annotated[
+        int, typer.Option(help="Pixels needed: MedMNIST has files of 28, 64, 128 and 224.")
+    ] = 28,
     quiet: Quiet = False,
 ) -> None:
-    """Download open data sets, checked against the published md5; an interrupted download goes on where it stopped.
+    """Download open data sets, checked against the published md5; an interrupted download goes on
+    where it stopped.
 
     For a set behind an account it says how to get it, and exits with code 2.
     """
@@ -59,12 +74,17 @@ def data_fetch(
 
 @data_app.command("import")
 def data_import(
-    name: Annotated[str, typer.Argument(help="The id of the data set, or a path to its YAML card.")],
-    paths: Annotated[list[Path], typer.Argument(help="The zip archives (and CSV files) you downloaded.")],
+    name: Annotated[
+        str, typer.Argument(help="The id of the data set, or a path to its YAML card.")
+    ],
+    paths: Annotated[
+        list[Path], typer.Argument(help="The zip archives (and CSV files) you downloaded.")
+    ],
     data_root: DataRoot = None,
     quiet: Quiet = False,
 ) -> None:
-    """Unpack what you downloaded by hand to where it belongs; hostile, broken and wrong archives are refused whole.
+    """Unpack what you downloaded by hand to where it belongs; hostile, broken and wrong archives
+    are refused whole.
 
     [bold]Example[/]: medrobust data import busi archive.zip && medrobust data verify busi
     """
@@ -80,15 +100,21 @@ def data_verify(
     name: Annotated[str, typer.Argument(help="An id, or a path to a YAML card.")],
     seed: Annotated[int, typer.Option(help="Seed of the split, where none is published.")] = 0,
     look: Annotated[
-        bool, typer.Option("--look/--no-look", help="Also find images that look alike (100,000 images: half a minute; quadratic).")
+        bool,
+        typer.Option(
+            "--look/--no-look",
+            help="Also find images that look alike (100,000 images: half a minute; quadratic).",
+        ),
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
     data_root: DataRoot = None,
     quiet: Quiet = False,
 ) -> None:
-    """Count, read every file, and look for leaks: a group, a copy or a look-alike in two of train, val and test.
+    """Count, read every file, and look for leaks: a group, a copy or a look-alike in two of train,
+    val and test.
 
-    Exit code 1 when the split leaks, 0 when it does not. A file whose md5 is not the published one is read and noted.
+    Exit code 1 when the split leaks, 0 when it does not. A file whose md5 is not the published one
+    is read and noted.
     """
     import json
 
@@ -97,7 +123,9 @@ def data_verify(
     from robustbench_med.data.verify import verify
 
     display = make_display(quiet or as_json)
-    report = verify(card(name), files(display, data_root, accept_unverified=True), seed=seed, look=look)
+    report = verify(
+        card(name), files(display, data_root, accept_unverified=True), seed=seed, look=look
+    )
     if as_json:
         print(json.dumps(report, indent=1))
     else:

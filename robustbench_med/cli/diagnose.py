@@ -44,25 +44,52 @@ def diagnose(
     defense: Defenses = None,
     data: Data = "phantoms",
     eps: Annotated[
-        list[str], typer.Option(help="Radius for pixels in 0..1 (default 4/255); or one a modality: mri=4/255,xray=0.", rich_help_panel=HOW)
+        list[str],
+        typer.Option(
+            help="Radius for pixels in 0..1 (default 4/255); or one a modality: mri=4/255,xray=0.",
+            rich_help_panel=HOW,
+        ),
     ] = [],
     whole_range: WholeRange = None,
     norm: Annotated[str, typer.Option(help="Linf or L2.", rich_help_panel=HOW)] = "Linf",
-    target_task: Annotated[str, typer.Option(help="Task to make wrong: joint, a task's name or number.", rich_help_panel=HOW)] = "joint",
+    target_task: Annotated[
+        str,
+        typer.Option(
+            help="Task to make wrong: joint, a task's name or number.", rich_help_panel=HOW
+        ),
+    ] = "joint",
     source: Annotated[
         str | None,
-        typer.Option(help="Undefended models for the transfer sign, comma-separated; none: it is not looked for.", rich_help_panel=HOW),
+        typer.Option(
+            help=(
+                "Undefended models for the transfer sign, comma-separated; none: it is not looked"
+                " for."
+            ),
+            rich_help_panel=HOW,
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, help="Steps of PGD; twice as many are tried too.", rich_help_panel=HOW)] = 20,
-    queries: Annotated[int, typer.Option(min=2, help="Queries of the square attack.", rich_help_panel=HOW)] = 500,
+    steps: Annotated[
+        int,
+        typer.Option(min=2, help="Steps of PGD; twice as many are tried too.", rich_help_panel=HOW),
+    ] = 20,
+    queries: Annotated[
+        int, typer.Option(min=2, help="Queries of the square attack.", rich_help_panel=HOW)
+    ] = 500,
     eot: Annotated[
         int,
         typer.Option(
-            min=1, help="Draws per gradient against a random model; 1 and 32 (or twice as many) are tried too.", rich_help_panel=HOW
+            min=1,
+            help=(
+                "Draws per gradient against a random model; 1 and 32 (or twice as many) are tried"
+                " too."
+            ),
+            rich_help_panel=HOW,
         ),
     ] = 4,
     draws: Draws = None,
-    limit: Annotated[int, typer.Option(min=1, help="First n test samples.", rich_help_panel=WHAT)] = 32,
+    limit: Annotated[
+        int, typer.Option(min=1, help="First n test samples.", rich_help_panel=WHAT)
+    ] = 32,
     chunk: Chunk = None,
     allow_batch_dependent: AllowBatchDependent = False,
     preset: Preset = "quick",
@@ -84,17 +111,20 @@ def diagnose(
 ) -> None:
     """Look for signs that an attack failed: can this victim's robust accuracy be trusted?
 
-    Runs PGD, noise, square, more steps, more draws, other losses and radii against each other, always under the sound protocol.
-    A short version of this runs after every cell of `run` (columns `trust` of the tables). Signs and thresholds are explained in
-    docs/trust.md.
+    Runs PGD, noise, square, more steps, more draws, other losses and radii against each other,
+    always under the sound protocol. A short version of this runs after every cell of `run` (columns
+    `trust` of the tables). Signs and thresholds are explained in docs/trust.md.
 
-    The victim is the one `run` would take: the same --defense, --recipe, --train-seed, --size and so on name the same weights.
+    The victim is the one `run` would take: the same --defense, --recipe, --train-seed, --size and
+    so on name the same weights.
 
     [bold]Examples[/]
 
-      medrobust diagnose --model robust-mail --source mail                # do attacks made on plain MAIL do better?
+      medrobust diagnose --model robust-mail --source mail                # do attacks made on plain
+      MAIL do better?
 
-      medrobust diagnose --model late --defense jpeg,pni --source late    # each defence attacked adaptively: BPDA, EOT
+      medrobust diagnose --model late --defense jpeg,pni --source late    # each defence attacked
+      adaptively: BPDA, EOT
     """
     from robustbench_med.cli import terminal
     from robustbench_med.parsing import split_radii
@@ -129,8 +159,18 @@ def diagnose(
     }
     display = make_display(quiet)
     rows = examination.diagnose(
-        parsing.validate(spec.RunSpec, {key: value for key, value in wanted.items() if value is not None}, "diagnose"),
-        Job(out=out, device=device, data_root=data_root, accept_unverified=accept_unverified, display=display),
+        parsing.validate(
+            spec.RunSpec,
+            {key: value for key, value in wanted.items() if value is not None},
+            "diagnose",
+        ),
+        Job(
+            out=out,
+            device=device,
+            data_root=data_root,
+            accept_unverified=accept_unverified,
+            display=display,
+        ),
         steps=steps,
         queries=queries,
         eot=eot,

@@ -12,19 +12,41 @@ from robustbench_med.cli.options import WHAT, WHERE, ModelParams, make_display
 
 
 def import_keras(
-    file: Annotated[Path, typer.Argument(help="model.keras, .weights.h5, legacy .h5, or the .npz of docs/keras.md.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="mail, robust-mail or drifa-net.", rich_help_panel=WHAT)] = "mail",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The safetensors file to write.", rich_help_panel=WHERE)] = None,
+    file: Annotated[
+        Path,
+        typer.Argument(help="model.keras, .weights.h5, legacy .h5, or the .npz of docs/keras.md."),
+    ],
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="mail, robust-mail or drifa-net.", rich_help_panel=WHAT),
+    ] = "mail",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The safetensors file to write.", rich_help_panel=WHERE),
+    ] = None,
     mapping: Annotated[
         Path | None,
-        typer.Option(help="YAML that says which array is which, for files with other names; see docs/keras.md.", rich_help_panel=WHAT),
+        typer.Option(
+            help=(
+                "YAML that says which array is which, for files with other names; see"
+                " docs/keras.md."
+            ),
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     model_param: ModelParams = [],
-    show: Annotated[bool, typer.Option("--list", help="Only list the file's arrays with their shapes.", rich_help_panel=WHAT)] = False,
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="Only list the file's arrays with their shapes.", rich_help_panel=WHAT
+        ),
+    ] = False,
 ) -> None:
-    """Weights of the authors' Keras networks as a checkpoint for `run --checkpoint`. Needs no TensorFlow.
+    """Weights of the authors' Keras networks as a checkpoint for `run --checkpoint`. Needs no
+    TensorFlow.
 
-    Every parameter of the network is assigned and every array of the file accounted for, or nothing is written.
+    Every parameter of the network is assigned and every array of the file accounted for, or nothing
+    is written.
 
     [bold]Example[/]
 
@@ -46,9 +68,14 @@ def import_keras(
         raise UserError("name the file to write with --out weights.safetensors")
     given = parsing.assignments(model_param)
     parameters.check_owners(given, [label(model)], "model")
-    done = keras_weights.convert(file, model, out, mapping=mapping, params=parameters.of(given, label(model)))
+    done = keras_weights.convert(
+        file, model, out, mapping=mapping, params=parameters.of(given, label(model))
+    )
     for reason, n in done.left.items():
         display.say(f"not taken: {n} arrays {reason}")
     display.say(f"{out}: {model}, channels {done.channels}, classes {done.class_counts}")
-    params = [part for name, value in done.params.items() for part in ("--model-param", f"{name}={value}")]
-    display.say(f"use: {shlex.join(['medrobust', 'run', '--model', model, '--checkpoint', str(out), '--preset', 'release', *params])}")
+    params = [
+        part for name, value in done.params.items() for part in ("--model-param", f"{name}={value}")
+    ]
+    victim = ["--model", model, "--checkpoint", str(out), "--preset", "release", *params]
+    display.say(f"use: {shlex.join(['medrobust', 'run', *victim])}")

@@ -31,16 +31,25 @@ def cost(
     model: Models = "mail,robust-mail,late,unimodal",
     preset: Preset = "quick",
     size: Size = None,
-    modalities: Annotated[int, typer.Option(min=1, max=16, help="Number of modalities.", rich_help_panel=WHAT)] = 2,
-    classes: Annotated[str, typer.Option(help="Classes of each task, comma-separated.", rich_help_panel=WHAT)] = "4,3",
+    modalities: Annotated[
+        int, typer.Option(min=1, max=16, help="Number of modalities.", rich_help_panel=WHAT)
+    ] = 2,
+    classes: Annotated[
+        str, typer.Option(help="Classes of each task, comma-separated.", rich_help_panel=WHAT)
+    ] = "4,3",
     model_param: ModelParams = [],
     checkpoint: Checkpoint = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also write model_cost.csv into this folder.", rich_help_panel=WHERE)
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Also write model_cost.csv into this folder.", rich_help_panel=WHERE
+        ),
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Parameters, FLOPs (2 per multiply-accumulate, PyTorch's counter), MACs, latency and peak memory, side by side."""
+    """Parameters, FLOPs (2 per multiply-accumulate, PyTorch's counter), MACs, latency and peak
+    memory, side by side.
+    """
     from robustbench_med.cli import terminal
     from robustbench_med.reports import write as reports
     from robustbench_med.runs import costs as inventory
@@ -61,7 +70,9 @@ def cost(
 
 
 def leaderboard(out: Out = Path("reports")) -> None:
-    """Write leaderboard.csv, records.csv, cost.csv and the figures again from the records in a folder."""
+    """Write leaderboard.csv, records.csv, cost.csv and the figures again from the records in a
+    folder.
+    """
     from robustbench_med.cli import terminal
     from robustbench_med.reports import write as reports
 
@@ -70,15 +81,24 @@ def leaderboard(out: Out = Path("reports")) -> None:
 
 def report(
     out: Out = Path("reports"),
-    html: Annotated[bool, typer.Option("--html/--no-html", help="Write leaderboard.html, one file that opens without a network.")] = True,
-    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Write figures/ and gallery/.")] = True,
+    html: Annotated[
+        bool,
+        typer.Option(
+            "--html/--no-html",
+            help="Write leaderboard.html, one file that opens without a network.",
+        ),
+    ] = True,
+    figures: Annotated[
+        bool, typer.Option("--figures/--no-figures", help="Write figures/ and gallery/.")
+    ] = True,
     quiet: Quiet = False,
 ) -> None:
-    """Write everything again that can be made of the records and certificates in a folder: tables, figures, examples, the page.
+    """Write everything again that can be made of the records and certificates in a folder: tables,
+    figures, examples, the page.
 
-    CSV tables go beside records/, Markdown and LaTeX ones into paper/, figures (PNG, SVG) into figures/, examples into gallery/. Costs, the
-    accuracy of every class and the cross-modal matrix are shown too.
-    docs/columns.md tells what the columns mean.
+    CSV tables go beside records/, Markdown and LaTeX ones into paper/, figures (PNG, SVG) into
+    figures/, examples into gallery/. Costs, the accuracy of every class and the cross-modal matrix
+    are shown too. docs/columns.md tells what the columns mean.
     """
     from robustbench_med.cli import terminal
     from robustbench_med.reports import write as reports
@@ -95,15 +115,26 @@ def report(
 def card(
     out: Out = Path("reports"),
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Victims, comma-separated, as the leaderboard names them (default all).")
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Victims, comma-separated, as the leaderboard names them (default all).",
+        ),
     ] = None,
     checkpoints: Annotated[
-        list[Path], typer.Option(metavar="FOLDER", help="Where weights of your own and their JSON sidecars lie. Repeatable.")
+        list[Path],
+        typer.Option(
+            metavar="FOLDER",
+            help="Where weights of your own and their JSON sidecars lie. Repeatable.",
+        ),
     ] = [],
 ) -> None:
-    """Write a model card (Markdown, as the Hugging Face hub reads it) and a robustness card for every victim in a folder.
+    """Write a model card (Markdown, as the Hugging Face hub reads it) and a robustness card for
+    every victim in a folder.
 
-    They go to cards/NAME-WEIGHTS/README.md and ROBUSTNESS.md, made of the records and the checkpoint's sidecar alone.
+    They go to cards/NAME-WEIGHTS/README.md and ROBUSTNESS.md, made of the records and the
+    checkpoint's sidecar alone.
     """
     from robustbench_med.reports import write as reports
 
@@ -114,12 +145,19 @@ def card(
 def claims(
     out: Out = Path("reports"),
     file: Annotated[
-        list[Path], typer.Option("--file", "-f", help="YAML file with claims of your own; repeatable. docs/claims.md shows the format.")
+        list[Path],
+        typer.Option(
+            "--file",
+            "-f",
+            help="YAML file with claims of your own; repeatable. docs/claims.md shows the format.",
+        ),
     ] = [],
 ) -> None:
-    """Check published claims against what was measured here: reproduced, not reproduced, or not testable here.
+    """Check published claims against what was measured here: reproduced, not reproduced, or not
+    testable here.
 
-    Reads the records in a folder and the model_cost.csv that `medrobust cost --out` wrote there; writes claims.csv and claims.md.
+    Reads the records in a folder and the model_cost.csv that `medrobust cost --out` wrote there;
+    writes claims.csv and claims.md.
     """
     from robustbench_med.cli import terminal
     from robustbench_med.reports import write as reports
@@ -128,13 +166,18 @@ def claims(
 
 
 def merge(
-    sources: Annotated[list[Path], typer.Argument(help="Folders whose records and certificates are copied.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Folders whose records and certificates are copied.")
+    ],
     out: Out = Path("reports"),
 ) -> None:
-    """Join the records and certificates of several machines in one folder and report conflicts; exit code 1 when there are any.
+    """Join the records and certificates of several machines in one folder and report conflicts;
+    exit code 1 when there are any.
 
-    None is ever changed: where two folders hold the same one with different figures, that of --out stays. A source that holds a file
-    that cannot be believed is refused before anything is copied (exit code 2; `medrobust verify --out SOURCE` lists what is wrong).
+    None is ever changed: where two folders hold the same one with different figures, that of --out
+        stays. A source that holds a file
+    that cannot be believed is refused before anything is copied (exit code 2;
+    `medrobust verify --out SOURCE` lists what is wrong).
     """
     from robustbench_med.cli import terminal
     from robustbench_med.store.merge import merge as join
@@ -146,14 +189,24 @@ def merge(
 
 
 def show(
-    record: Annotated[str, typer.Argument(help="First characters of a record's hash (column `record` of records.csv).")],
+    record: Annotated[
+        str,
+        typer.Argument(
+            help="First characters of a record's hash (column `record` of records.csv)."
+        ),
+    ],
     out: Out = Path("reports"),
     as_json: Annotated[bool, typer.Option("--json", help="The whole record as JSON.")] = False,
     gallery: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw its examples: clean, attacked, amplified difference.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.png", help="Draw its examples: clean, attacked, amplified difference."
+        ),
     ] = None,
 ) -> None:
-    """Everything about one record: figures with intervals, cost, versions, and the command that makes it again."""
+    """Everything about one record: figures with intervals, cost, versions, and the command that
+    makes it again.
+    """
     import json
 
     from robustbench_med.cli import terminal
@@ -172,7 +225,9 @@ def show(
 
 
 def models(preset: Preset = "quick") -> None:
-    """The models that can be named, with parameters, FLOPs, whether they are random, and their papers."""
+    """The models that can be named, with parameters, FLOPs, whether they are random, and their
+    papers.
+    """
     from robustbench_med.cli import terminal
     from robustbench_med.runs import costs as inventory
 
@@ -189,7 +244,9 @@ def attacks() -> None:
 
 
 def defenses() -> None:
-    """The defences that can be named with --defense, alone or joined by +, with their parameters, defaults and papers."""
+    """The defences that can be named with --defense, alone or joined by +, with their parameters,
+    defaults and papers.
+    """
     from robustbench_med.cli import terminal
     from robustbench_med.training.defenses import describe
 

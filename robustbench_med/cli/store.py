@@ -1,4 +1,6 @@
-"""Commands that look after a folder of records: what of it can be believed, and what a newer version has to make again."""
+"""Commands that look after a folder of records: what of it can be believed, and what a newer
+version has to make again.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,15 @@ USAGE: Any = typer.BadParameter.__base__
 
 def verify(
     out: Out = Path("reports"),
-    as_json: Annotated[bool, typer.Option("--json", help="The list as JSON: path, reason, and whether it is only stale.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="The list as JSON: path, reason, and whether it is only stale."
+        ),
+    ] = False,
 ) -> None:
-    """List everything in a folder that cannot be believed: altered, damaged, of an older identity, left over. Exit code 1 if any is.
+    """List everything in a folder that cannot be believed: altered, damaged, of an older identity,
+    left over. Exit code 1 if any is.
 
     Reads every file whole, whatever was remembered of it. Nothing is changed.
     """
@@ -30,12 +38,24 @@ def verify(
 
     stores = [Store(out, kind) for kind in (RECORDS, CERTIFICATES)]
     looked = [store.look(fresh=True) for store in stores]
-    misfits = [misfit for store, (_, found) in zip(stores, looked, strict=True) for misfit in (*found, *store.leftovers())]
+    misfits = [
+        misfit
+        for store, (_, found) in zip(stores, looked, strict=True)
+        for misfit in (*found, *store.leftovers())
+    ]
     good = sum(len(found) for found, _ in looked)
     if not misfits and not good:
         raise UserError(f"{out} holds no records or certificates")
     if as_json:
-        print(json.dumps([{"path": str(m.path), "reason": m.reason, "stale": m.stale is not None} for m in misfits], indent=1))
+        print(
+            json.dumps(
+                [
+                    {"path": str(m.path), "reason": m.reason, "stale": m.stale is not None}
+                    for m in misfits
+                ],
+                indent=1,
+            )
+        )
     else:
         for misfit in misfits:
             print(misfit)
@@ -46,15 +66,20 @@ def verify(
 
 def rerun(
     context: typer.Context,
-    stale: Annotated[bool, typer.Option("--stale", help="The records of an older identity.", rich_help_panel=WHERE)] = False,
+    stale: Annotated[
+        bool,
+        typer.Option("--stale", help="The records of an older identity.", rich_help_panel=WHERE),
+    ] = False,
     out: Out = Path("reports"),
     device: Device = "auto",
     data_root: DataRoot = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make records of an older identity again, each by its own command; the old one goes once the new one is there.
+    """Make records of an older identity again, each by its own command; the old one goes once the
+    new one is there.
 
-    What cannot be made again is named and kept: exit code 1. Run it where the files lie that the commands name, as they name them.
+    What cannot be made again is named and kept: exit code 1. Run it where the files lie that the
+        commands name, as they name them.
     """
     from robustbench_med.cli import terminal
     from robustbench_med.errors import UserError, left_out
@@ -62,9 +87,14 @@ def rerun(
     from robustbench_med.runs import renewal
 
     if not stale:
-        raise UserError("say which records: medrobust rerun --stale makes those of an older identity again")
+        raise UserError(
+            "say which records: medrobust rerun --stale makes those of an older identity again"
+        )
     more = ["--out", str(out), "--device", device]
-    more += [*([] if data_root is None else ["--data-root", str(data_root)]), *(["--quiet"] if quiet else [])]
+    more += [
+        *([] if data_root is None else ["--data-root", str(data_root)]),
+        *(["--quiet"] if quiet else []),
+    ]
     medrobust, display = context.find_root().command, make_display(quiet)
 
     def run(arguments: list[str]) -> object:

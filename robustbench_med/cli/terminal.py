@@ -30,28 +30,59 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
     """One table a data set, threat and protocol; best first within each radius and attack."""
     tables: list[RenderableType] = []
     frame = named(frame)
-    for (data, size, n, norm, target, protocol), group in frame.groupby(["data", "size", "n", "norm", "target", "protocol"], sort=True):
+    for (data, size, n, norm, target, protocol), group in frame.groupby(
+        ["data", "size", "n", "norm", "target", "protocol"], sort=True
+    ):
         synthetic = " (synthetic)" if group.synthetic.any() else ""
-        table = Table(title=f"{data}{synthetic}, {size} px, {norm}, target {target}, protocol {protocol}, n = {n}", title_justify="left")
+        table = Table(
+            title=(
+                f"{data}{synthetic}, {size} px, {norm}, target {target}, protocol {protocol}, n"
+                f" = {n}"
+            ),
+            title_justify="left",
+        )
         for name in ("eps", "attack", "model"):
             table.add_column(name, no_wrap=True)
-        for name in ("clean", "robust", "95 % interval", "ASR", "bal. acc.", "AUC", "draws", "GFLOPs"):
+        for name in (
+            "clean",
+            "robust",
+            "95 % interval",
+            "ASR",
+            "bal. acc.",
+            "AUC",
+            "draws",
+            "GFLOPs",
+        ):
             table.add_column(name, justify="right", no_wrap=True)
         for name in ("trust", "marks"):
             table.add_column(name, no_wrap=name == "trust")
         group = group.assign(control=group.attack != "noise")
-        group = group.sort_values(["eps_value", "eps", "control", "attack", "rank", "model"], kind="stable")
+        group = group.sort_values(
+            ["eps_value", "eps", "control", "attack", "rank", "model"], kind="stable"
+        )
         last = None
         for _, row in group.iterrows():
             if last not in (None, (row.eps, row.attack)):
                 table.add_section()
             last = (row.eps, row.attack)
             attack = by_engine(row.attack, row.engine)
-            spread = "" if pd.isna(row.robust_std) else f" ± {row.robust_std:.3f} ({row.trainings} trainings)"
+            spread = (
+                ""
+                if pd.isna(row.robust_std)
+                else f" ± {row.robust_std:.3f} ({row.trainings} trainings)"
+            )
             cells = [row.eps, attack, row.model, _number(row.clean), _number(row.robust) + spread]
-            cells += [f"{row.robust_low:.3f} - {row.robust_high:.3f}", _number(row.asr), _number(row.balanced_accuracy), _number(row.auc)]
+            cells += [
+                f"{row.robust_low:.3f} - {row.robust_high:.3f}",
+                _number(row.asr),
+                _number(row.balanced_accuracy),
+                _number(row.auc),
+            ]
             cells += [str(row.draws), f"{row.gflops:.3f}", row.trust, row.marks]
-            table.add_row(*map(escape, cells), style="dim" if row.attack == "noise" else _TRUST_STYLE.get(row.trust))
+            table.add_row(
+                *map(escape, cells),
+                style="dim" if row.attack == "noise" else _TRUST_STYLE.get(row.trust),
+            )
         tables.append(table)
     return Group(*tables)
 
@@ -70,32 +101,58 @@ def record(found: Record) -> RenderableType:
     """One record in full."""
     spec, figures, names = found["spec"], found["figures"], found["names"]
     head = Table(show_header=False, title=f"record {found['hash']}", title_justify="left", box=None)
+    held_out = spec["data"].get("fold")
+    fold = f", fold {held_out['number']} of {held_out['of']}" if held_out else ""
     facts = {
-        "victim": f"{spec['victim']['model']} ({_assigned(spec['victim']['params'])}), weights {spec['victim']['weights_sha256'][:12]} "
-        f"from the {found['victim']['origin']}",
-        "data": f"{spec['data']['name']}{' (synthetic)' if found['synthetic'] else ''}, split {spec['data']['split']}"
-        f"{', fold {number} of {of}'.format(**spec['data']['fold']) if 'fold' in spec['data'] else ''}, "
-        f"n = {spec['data']['n']}, {spec['data']['size']} px, manifest {spec['data']['manifest'][:12]}",
-        "threat": f"{spec['threat']['norm']}, eps {radius_label(spec['threat']['radii'], names['modalities'])}, "
-        f"target {' + '.join(names['tasks'][t] for t in spec['threat']['tasks'])}",
+        "victim": (
+            f"{spec['victim']['model']} ({_assigned(spec['victim']['params'])}), weights"
+            f" {spec['victim']['weights_sha256'][:12]} from the {found['victim']['origin']}"
+        ),
+        "data": (
+            f"{spec['data']['name']}{' (synthetic)' if found['synthetic'] else ''}, split"
+            f" {spec['data']['split']}{fold},"
+            f" n = {spec['data']['n']}, {spec['data']['size']} px, manifest"
+            f" {spec['data']['manifest'][:12]}"
+        ),
+        "threat": (
+            f"{spec['threat']['norm']}, eps"
+            f" {radius_label(spec['threat']['radii'], names['modalities'])}, target"
+            f" {' + '.join(names['tasks'][t] for t in spec['threat']['tasks'])}"
+        ),
         "attack": f"{spec['attack']['name']} ({_assigned(spec['attack']['params'])})",
         **({"ran": _ran(found["attack_ran"])} if "attack_ran" in found else {}),
-        "protocol": f"{spec['protocol']['name']}, {found['draws']} draw(s) a prediction, "
-        f"{'stochastic' if found['stochastic'] else 'deterministic'} victim, seed {spec['seed']}",
+        "protocol": (
+            f"{spec['protocol']['name']}, {found['draws']} draw(s) a prediction,"
+            f" {'stochastic' if found['stochastic'] else 'deterministic'} victim, seed"
+            f" {spec['seed']}"
+        ),
         "trust": trust([found]),
         "marks": "; ".join(marks([found])) or "none",
         "notes": "; ".join(found["notes"]) or "none",
-        "passes": f"{found['cost']['attack_forward_per_sample']:.0f} forward, {found['cost']['attack_backward_per_sample']:.0f} backward "
-        "per attacked sample",
+        "passes": (
+            f"{found['cost']['attack_forward_per_sample']:.0f} forward,"
+            f" {found['cost']['attack_backward_per_sample']:.0f} backward per attacked sample"
+        ),
         "seconds": f"{found['cost']['seconds']:.1f} on {found['environment']['device']}",
-        "versions": ", ".join(f"{name} {version}" for name, version in found["environment"]["versions"].items()),
+        "versions": ", ".join(
+            f"{name} {version}" for name, version in found["environment"]["versions"].items()
+        ),
         "again": found["command"],
     }
     for name, text in facts.items():
         head.add_row(name, escape(text))
     table = Table(title="figures", title_justify="left")
     table.add_column("task")
-    columns = ["clean", "robust", "robust_vote", "asr", "clean_balanced_accuracy", "balanced_accuracy", "clean_auc", "auc"]
+    columns = [
+        "clean",
+        "robust",
+        "robust_vote",
+        "asr",
+        "clean_balanced_accuracy",
+        "balanced_accuracy",
+        "clean_auc",
+        "auc",
+    ]
     for name in columns:
         table.add_column(name.replace("_", " "), justify="right")
     for name, task in zip(names["tasks"], figures["tasks"], strict=True):
@@ -107,9 +164,14 @@ def record(found: Record) -> RenderableType:
 
 
 def _ran(made: Mapping[str, Any]) -> str:
-    """What the attack made of its parameters: the version and members of an ensemble, the loss of each task."""
+    """What the attack made of its parameters: the version and members of an ensemble, the loss of
+    each task.
+    """
     if "members" in made:
-        return f"{made['version']}: {'; '.join(' '.join((m['attack'], _ran(m))).strip() for m in made['members'])}"
+        return (
+            f"{made['version']}:"
+            f" {'; '.join(' '.join((m['attack'], _ran(m))).strip() for m in made['members'])}"
+        )
     return ", ".join(f"{loss} on {task}" for task, loss in made.get("losses", {}).items())
 
 
@@ -127,50 +189,83 @@ def _signs(diagnostics: Sequence[Mapping[str, Any]], title: str = "diagnostics")
 
 def claims(findings: Sequence[Finding]) -> RenderableType:
     """`medrobust claims`."""
-    table = Table(title="published claims", title_justify="left", caption="What decides a claim, and all numbers: claims.md, claims.csv.")
+    table = Table(
+        title="published claims",
+        title_justify="left",
+        caption="What decides a claim, and all numbers: claims.md, claims.csv.",
+    )
     for name in ("claim", "verdict", "reported", "measured", "because"):
         table.add_column(name, justify="right" if name in ("reported", "measured") else "left")
     styles = {"reproduced": "green", "not reproduced": "red", "not testable here": "dim"}
     for f in findings:
         measured = f"{f.evidence[0].measured:.1%}" if f.evidence else "-"
         because = f"{f.reason}; {f.evidence[0].text}" if f.evidence else f.reason
-        table.add_row(*map(escape, (f.claim.claim, f.verdict, f"{f.claim.reported:.1%}", measured, because)), style=styles[f.verdict])
+        table.add_row(
+            *map(escape, (f.claim.claim, f.verdict, f"{f.claim.reported:.1%}", measured, because)),
+            style=styles[f.verdict],
+        )
     return table
 
 
 def merged(result: Merged, out: str) -> RenderableType:
     """`medrobust merge`."""
-    line = f"{result.copied} records and certificates copied to {out}, {result.same} were there with the same figures, "
+    line = (
+        f"{result.copied} records and certificates copied to {out}, {result.same} were there with"
+        " the same figures, "
+    )
     line += f"{len(result.conflicts)} conflicts"
     if not result.conflicts:
         return Text(line)
-    table = Table(title="conflicts: the same specification, measured differently; what the target has was kept", title_justify="left")
+    table = Table(
+        title=(
+            "conflicts: the same specification, measured differently; what the target has was kept"
+        ),
+        title_justify="left",
+    )
     for name in ("record", "from", "figure", "kept", "not taken"):
         table.add_column(name)
     for c in result.conflicts:
-        table.add_row(*map(escape, (c.hash[:12], str(c.source), c.what, f"{c.ours:.4f}", f"{c.theirs:.4f}")))
+        table.add_row(
+            *map(escape, (c.hash[:12], str(c.source), c.what, f"{c.ours:.4f}", f"{c.theirs:.4f}"))
+        )
     return Group(Text(line), table)
 
 
 def diagnostics(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """The signs of each case of `medrobust diagnose`, the worst first, and what was not looked for."""
+    """The signs of each case of `medrobust diagnose`, the worst first, and what was not
+    looked for.
+    """
     shown: list[RenderableType] = []
     several = len({row["train_seed"] for row in rows}) > 1
     for row in rows:
         seed = f", training seed {row['train_seed']}" if several else ""
-        where = f"{row['model']}{seed} on {row['data']}, {row['norm']} {row['eps']}, target {row['target']}, n = {row['n']}"
+        where = (
+            f"{row['model']}{seed} on {row['data']}, {row['norm']} {row['eps']}, target"
+            f" {row['target']}, n = {row['n']}"
+        )
         shown.append(_signs(row["signs"], f"{where}: {row['trust']}"))
     alone = list(dict.fromkeys(row["model"] for row in rows if not row["siblings"]))
     if alone:
-        shown.append(Text(f"not looked for, as --source names no other victim: transfer beats white box ({', '.join(alone)})"))
+        shown.append(
+            Text(
+                "not looked for, as --source names no other victim: transfer beats white box"
+                f" ({', '.join(alone)})"
+            )
+        )
     return Group(*shown)
 
 
 def models(rows: Sequence[Mapping[str, Any]], preset: str, description: str) -> RenderableType:
     """What `--model` takes."""
-    table = Table(title=escape(f"models, preset {preset}: {description}"), title_justify="left", caption=_ON_PARAMETERS)
+    table = Table(
+        title=escape(f"models, preset {preset}: {description}"),
+        title_justify="left",
+        caption=_ON_PARAMETERS,
+    )
     for name in ("model", "parameters", "GFLOPs", "GMACs", "stochastic", "paper", "arguments"):
-        table.add_column(name, justify="right" if name in ("parameters", "GFLOPs", "GMACs") else "left")
+        table.add_column(
+            name, justify="right" if name in ("parameters", "GFLOPs", "GMACs") else "left"
+        )
     for row in rows:
         table.add_row(
             row["model"],
@@ -182,12 +277,18 @@ def models(rows: Sequence[Mapping[str, Any]], preset: str, description: str) -> 
     return table
 
 
-_ON_PARAMETERS = "Costs are for two grey modalities and tasks of 4 and 3 classes. Arguments: --model-param NAME=VALUE."
+_ON_PARAMETERS = (
+    "Costs are for two grey modalities and tasks of 4 and 3 classes. Arguments: --model-param"
+    " NAME=VALUE."
+)
 
 
 def costs(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """`medrobust cost`."""
-    table = Table(title=f"cost of one sample, {rows[0]['size']} px, on {rows[0]['device']}", title_justify="left")
+    table = Table(
+        title=f"cost of one sample, {rows[0]['size']} px, on {rows[0]['device']}",
+        title_justify="left",
+    )
     for name in ("model", "parameters", "GFLOPs", "GMACs", "latency ms", "peak memory MiB"):
         table.add_column(name, justify="left" if name == "model" else "right")
     for row in rows:
@@ -205,23 +306,58 @@ def certificates(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     first = rows[0]
     title = f"certificates, n0 = {first['n0']}, n = {first['draws']}, alpha = {first['alpha']:g}"
     table = Table(title=title, title_justify="left")
-    for name in ("model", "data", "sigma", "noise on", "task", "samples", "abstained", "certified right", "mean radius", "largest"):
-        table.add_column(name, justify="left" if name in ("model", "data", "noise on", "task") else "right")
+    for name in (
+        "model",
+        "data",
+        "sigma",
+        "noise on",
+        "task",
+        "samples",
+        "abstained",
+        "certified right",
+        "mean radius",
+        "largest",
+    ):
+        table.add_column(
+            name, justify="left" if name in ("model", "data", "noise on", "task") else "right"
+        )
     for row in rows:
-        texts = (victim_name(row["model"], row["variant"]), row["data"], f"{row['sigma']:g}", row["noised"], row["task"])
-        numbers = [f"{row[key]:.3f}" for key in ("abstained", "certified_accuracy", "average_radius", "largest_radius")]
+        texts = (
+            victim_name(row["model"], row["variant"]),
+            row["data"],
+            f"{row['sigma']:g}",
+            row["noised"],
+            row["task"],
+        )
+        numbers = [
+            f"{row[key]:.3f}"
+            for key in ("abstained", "certified_accuracy", "average_radius", "largest_radius")
+        ]
         table.add_row(*map(escape, texts), str(row["n"]), *numbers)
-    doubts = [f"{row['model']}, sigma {row['sigma']:g}, {row['noised']}, {row['task']}: {row['trivial']}" for row in rows if row["trivial"]]
-    return Group(table, *(Text(f"trivial, its certificates mean nothing: {doubt}", "yellow") for doubt in doubts))
+    doubts = [
+        f"{row['model']}, sigma {row['sigma']:g}, {row['noised']}, {row['task']}: {row['trivial']}"
+        for row in rows
+        if row["trivial"]
+    ]
+    return Group(
+        table,
+        *(Text(f"trivial, its certificates mean nothing: {doubt}", "yellow") for doubt in doubts),
+    )
 
 
 def attacks(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """What `--attack` takes."""
-    table = Table(title="attacks", title_justify="left", caption="Parameters: --attack-param NAME=VALUE. EOT is set by the protocol.")
+    table = Table(
+        title="attacks",
+        title_justify="left",
+        caption="Parameters: --attack-param NAME=VALUE. EOT is set by the protocol.",
+    )
     for name in ("attack", "what it does", "parameters and defaults"):
         table.add_column(name)
     for row in rows:
-        table.add_row(row["name"], escape(row["summary"]), escape(_assigned(row["parameters"]) or "-"))
+        table.add_row(
+            row["name"], escape(row["summary"]), escape(_assigned(row["parameters"]) or "-")
+        )
     return table
 
 
@@ -231,18 +367,31 @@ def page(text: str) -> RenderableType:
 
 
 def comparison(table: pd.DataFrame, page: Page) -> RenderableType:
-    """A comparison in 80 columns: its table, a victim under one threat a row, then what its page says beside tables."""
+    """A comparison in 80 columns: its table, a victim under one threat a row, then what its page
+    says beside tables.
+    """
     shown = Table(show_lines=True)
     for name in ("victim", "data, threat", "accuracy", "cost", "trust"):
         shown.add_column(name, overflow="fold")
     for _, row in table.iterrows():
-        figures = {"clean": _number(row.clean), **{name: _number(row[name]) for name in attacks_of(table)}}
-        figures |= {"worst": f"{row.worst:.3f} [{row.worst_low:.3f}, {row.worst_high:.3f}]", "naive": _number(row.naive)}
+        figures = {
+            "clean": _number(row.clean),
+            **{name: _number(row[name]) for name in attacks_of(table)},
+        }
+        figures |= {
+            "worst": f"{row.worst:.3f} [{row.worst_low:.3f}, {row.worst_high:.3f}]",
+            "naive": _number(row.naive),
+        }
         costs = [f"{row.gflops:.3g} GFLOPs"]
-        costs += [f"{row[key]:.1f} x {what}" for key, what in (("training_x", "training"), ("latency_x", "latency")) if pd.notna(row[key])]
+        costs += [
+            f"{row[key]:.1f} x {what}"
+            for key, what in (("training_x", "training"), ("latency_x", "latency"))
+            if pd.notna(row[key])
+        ]
         cells = [
             f"{row.model}\nwith {row.defense}",
-            f"{row['data']}\n{row.norm} {row.eps}\nn {row.n}, trainings {row.trainings}" + ("\nsynthetic" if row.synthetic else ""),
+            f"{row['data']}\n{row.norm} {row.eps}\nn {row.n}, trainings {row.trainings}"
+            + ("\nsynthetic" if row.synthetic else ""),
             "\n".join(f"{name} {figure}" for name, figure in figures.items() if figure != "-"),
             "\n".join(costs),
             "\n".join(part for part in (row.trust, row.worst_sign, row.marks) if part),
@@ -253,11 +402,20 @@ def comparison(table: pd.DataFrame, page: Page) -> RenderableType:
 
 def defenses(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """What `--defense` takes."""
-    table = Table(title="defences", title_justify="left", caption="Join with +, e.g. pni+pgd-at. Parameters: --defense-param NAME=VALUE.")
+    table = Table(
+        title="defences",
+        title_justify="left",
+        caption="Join with +, e.g. pni+pgd-at. Parameters: --defense-param NAME=VALUE.",
+    )
     for name in ("defence", "changes", "what it does", "parameters and defaults"):
         table.add_column(name)
     for row in rows:
-        table.add_row(row["name"], row["kind"], escape(row["summary"]), escape(_assigned(row["parameters"]) or "-"))
+        table.add_row(
+            row["name"],
+            row["kind"],
+            escape(row["summary"]),
+            escape(_assigned(row["parameters"]) or "-"),
+        )
     return table
 
 
@@ -266,14 +424,20 @@ def datasets(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     table = Table(
         title="data sets",
         title_justify="left",
-        caption="* one of the twenty. Pair sets with +, e.g. --data breastmnist+pneumoniamnist; --data all20 pairs the twenty.",
+        caption=(
+            "* one of the twenty. Pair sets with +, e.g. --data breastmnist+pneumoniamnist; --data"
+            " all20 pairs the twenty."
+        ),
     )
     for name in ("id", "modalities", "images", "classes", "licence", "access", "on disk"):
         table.add_column(name)
     for row in rows:
         cells = [
             row["id"] + (" *" if row["twenty"] else ""),
-            *(row[key] for key in ("modalities", "images", "classes", "licence", "access", "on_disk")),
+            *(
+                row[key]
+                for key in ("modalities", "images", "classes", "licence", "access", "on_disk")
+            ),
         ]
         table.add_row(*(escape(str(cell)) for cell in cells))
     return table
@@ -281,7 +445,11 @@ def datasets(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def suites(found: Sequence[Suite]) -> RenderableType:
     """`medrobust data suites`."""
-    table = Table(title="suites", title_justify="left", caption="A file of yours: a YAML mapping with `suite` and `pairings`.")
+    table = Table(
+        title="suites",
+        title_justify="left",
+        caption="A file of yours: a YAML mapping with `suite` and `pairings`.",
+    )
     for name in ("suite", "title", "pairings"):
         table.add_column(name)
     for each in found:
@@ -300,10 +468,16 @@ def verification(report: Mapping[str, Any]) -> RenderableType:
     groups = report["groups"]
     facts = {
         "split": f"{report['policy']}, seed {report['seed']}, manifest {report['manifest'][:12]}",
-        "groups": f"{groups['number']:,}, the largest of {groups['largest']:,} images; in two parts: {groups['shared']:,}",
+        "groups": (
+            f"{groups['number']:,}, the largest of {groups['largest']:,} images; in two parts:"
+            f" {groups['shared']:,}"
+        ),
         "in two parts": ", ".join(groups["examples"]),
         "unreadable": "\n".join(
-            [f"{len(report['unreadable']):,}", *(f"{name}: {why}" for name, why in list(report["unreadable"].items())[:5])]
+            [
+                f"{len(report['unreadable']):,}",
+                *(f"{name}: {why}" for name, why in list(report["unreadable"].items())[:5]),
+            ]
         ),
         "notes": "\n".join(report["notes"]) or "none",
     }
@@ -320,15 +494,39 @@ def verification(report: Mapping[str, Any]) -> RenderableType:
         classes.add_column(name, justify="left" if name in ("task", "class") else "right")
     for row in report["classes"]:
         classes.add_row(
-            escape(row["task"]), escape(row["class"]), *(_count(row[key]) for key in ("published", "found", "train", "val", "test"))
+            escape(row["task"]),
+            escape(row["class"]),
+            *(_count(row[key]) for key in ("published", "found", "train", "val", "test")),
         )
-    twins = Table(title="images with a twin", title_justify="left", caption="Across: in another part. Conflicting: with another label.")
-    for name in ("kind", "images", "across", "conflicting", "train-val", "train-test", "val-test", "for example"):
+    twins = Table(
+        title="images with a twin",
+        title_justify="left",
+        caption="Across: in another part. Conflicting: with another label.",
+    )
+    for name in (
+        "kind",
+        "images",
+        "across",
+        "conflicting",
+        "train-val",
+        "train-test",
+        "val-test",
+        "for example",
+    ):
         twins.add_column(name)
     for kind, found in report["twins"].items():
-        between = [" / ".join(f"{n} {split}" for split, n in pair.items()) for pair in found["between"].values()]
-        cells = [kind.replace("_", "-"), *(_count(found[key]) for key in ("images", "across", "conflicting")), *between]
-        twins.add_row(*cells, escape(" = ".join(found["examples"][0]) if found["examples"] else "-"))
+        between = [
+            " / ".join(f"{n} {split}" for split, n in pair.items())
+            for pair in found["between"].values()
+        ]
+        cells = [
+            kind.replace("_", "-"),
+            *(_count(found[key]) for key in ("images", "across", "conflicting")),
+            *between,
+        ]
+        twins.add_row(
+            *cells, escape(" = ".join(found["examples"][0]) if found["examples"] else "-")
+        )
     return Group(head, counts, classes, twins)
 
 

@@ -6,4 +6,16 @@ from robustbench_med.data.listing import Files
 from robustbench_med.data.pairing import Component, Dataset, Samples, load
 from robustbench_med.data.preprocessing import Preprocessing
 
-__all__ = ["Card", "Component", "Dataset", "Files", "Preprocessing", "Samples", "card", "catalogue", "facts", "ids", "load"]
+__all__ = [
+    "Card",
+    "Component",
+    "Dataset",
+    "Files",
+    "Preprocessing",
+    "Samples",
+    "card",
+    "catalogue",
+    "facts",
+    "ids",
+    "load",
+]

@@ -1,4 +1,6 @@
-"""Decoded images, once per data set, size and preprocessing: arrays on disk that training and evaluation map batch by batch."""
+"""Decoded images, once per data set, size and preprocessing: arrays on disk that training and
+evaluation map batch by batch.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ from robustbench_med.paths import home
 from robustbench_med.provenance.hashes import hashes_of, read_sealed, write_sealed
 
 VERSION = 2
-"""Raised with every change of the layout; `preprocessing.REVISION` with every change of decoding."""
+"""Raised with every change of the layout; `preprocessing.REVISION` with every change of decoding.
+"""
 
 CHUNK = 64
 """Samples decoded between two writes."""
@@ -38,9 +41,10 @@ class Decoded:
     """A finished cache entry.
 
     Attributes:
-        images: one array of all listed samples for each modality; rows of unreadable samples are black.
-        digests: (M, n, 32) uint8, sha256 of each image's bytes on disk (of its pixels where it lies in an archive), and of the
-            position of a slice.
+        images: one array of all listed samples for each modality; rows of unreadable samples are
+            black.
+        digests: (M, n, 32) uint8, sha256 of each image's bytes on disk (of its pixels where it lies
+            in an archive), and of the position of a slice.
         unreadable: reason by row.
         remarks: what must be known of how images were read, with the number of images.
     """
@@ -54,9 +58,10 @@ class Decoded:
 def decoded(listing: Listing, size: int, chosen: Preprocessing, files: Files) -> Decoded:
     """The decoded images of a listing, from the cache or made now, in parallel.
 
-    An entry belongs to the bytes it was made of: files are hashed, as far as they are not the ones hashed before, and so are the
-    arrays of the entry. Two processes that need the same entry do not both make it: one waits. What a killed process left, or what
-    is damaged, is removed by the next.
+    An entry belongs to the bytes it was made of: files are hashed, as far as they are not the ones
+        hashed before, and so are the
+    arrays of the entry. Two processes that need the same entry do not both make it: one waits. What
+    a killed process left, or what is damaged, is removed by the next.
     """
     digests = None if listing.content else file_digests(listing, files)
     folder = home() / "cache" / f"{listing.card.id}-{size}px"
@@ -71,7 +76,10 @@ def decoded(listing: Listing, size: int, chosen: Preprocessing, files: Files) ->
             if found is not None:
                 return found
             if path.exists():
-                files.say(f"{listing.card.id}: the decoded images in {path} are damaged and are made again")
+                files.say(
+                    f"{listing.card.id}: the decoded images in {path} are damaged and are made"
+                    " again"
+                )
             temporary = folder / f"{path.name}.tmp"
             for stale in (temporary, path):
                 shutil.rmtree(stale, ignore_errors=True)
@@ -83,7 +91,8 @@ def decoded(listing: Listing, size: int, chosen: Preprocessing, files: Files) ->
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise UserError(
-            f"cannot keep decoded images in {folder}: {error.strerror or error}; free some space or set MEDROBUST_HOME"
+            f"cannot keep decoded images in {folder}: {error.strerror or error}; free some space or"
+            " set MEDROBUST_HOME"
         ) from error
     found = _open(path, listing)
     assert found is not None
@@ -91,19 +100,29 @@ def decoded(listing: Listing, size: int, chosen: Preprocessing, files: Files) ->
 
 
 def file_digests(listing: Listing, files: Files) -> NDArray[np.uint8]:
-    """(M, n, 32), the digest of every listed file as it is on disk now; zeros where it cannot be read."""
+    """(M, n, 32), the digest of every listed file as it is on disk now; zeros where it cannot be
+    read.
+    """
     samples = [[raw for raw in raws if isinstance(raw, ImageFile)] for raws in listing.images()]
     paths = list({raw.path: None for raws in samples for raw in raws})
     base = hashlib.sha256(os.fsencode(listing.base.resolve())).hexdigest()[:16]
     with files.progress(f"checking {listing.card.id}") as tick:
-        hashes = hashes_of(paths, home() / "cache" / "hashes" / f"{listing.card.id}-{base}.json", tick=tick)
+        hashes = hashes_of(
+            paths, home() / "cache" / "hashes" / f"{listing.card.id}-{base}.json", tick=tick
+        )
     known = {path: bytes.fromhex(sha) for path, sha in zip(paths, hashes, strict=True)}
-    joined = b"".join(digest_of(raws[m], known[raws[m].path]) for m in range(len(listing.card.modalities)) for raws in samples)
+    joined = b"".join(
+        digest_of(raws[m], known[raws[m].path])
+        for m in range(len(listing.card.modalities))
+        for raws in samples
+    )
     return np.frombuffer(joined, np.uint8).reshape(len(listing.card.modalities), len(samples), 32)
 
 
 def digest_of(raw: Raw, sha: bytes) -> bytes:
-    """The digest of an image by the sha256 of its bytes: slices of one volume differ by their position. Zeros where there is none."""
+    """The digest of an image by the sha256 of its bytes: slices of one volume differ by their
+    position. Zeros where there is none.
+    """
     if not sha:
         return bytes(32)
     if not isinstance(raw, ImageFile) or raw.position is None:
@@ -111,21 +130,37 @@ def digest_of(raw: Raw, sha: bytes) -> bytes:
     return hashlib.sha256(sha + str(raw.position).encode()).digest()
 
 
-def key_of(listing: Listing, digests: NDArray[np.uint8] | None, size: int, chosen: Preprocessing) -> str:
-    """Hash of everything the arrays depend on; `digests` of the files, None where the listing knows its content."""
+def key_of(
+    listing: Listing, digests: NDArray[np.uint8] | None, size: int, chosen: Preprocessing
+) -> str:
+    """Hash of everything the arrays depend on; `digests` of the files, None where the listing knows
+    its content.
+    """
     facts = {
         "version": VERSION,
         "decoder": REVISION,
         "ids": listing.ids,
-        "content": listing.content if digests is None else hashlib.sha256(digests.tobytes()).hexdigest(),
-        "modalities": [modality.model_dump(exclude={"name"}, exclude_defaults=True) for modality in listing.card.modalities],
+        "content": (
+            listing.content if digests is None else hashlib.sha256(digests.tobytes()).hexdigest()
+        ),
+        "modalities": [
+            modality.model_dump(exclude={"name"}, exclude_defaults=True)
+            for modality in listing.card.modalities
+        ],
         "size": size,
         **chosen.model_dump(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _build(folder: Path, listing: Listing, known: NDArray[np.uint8] | None, size: int, chosen: Preprocessing, files: Files) -> None:
+def _build(
+    folder: Path,
+    listing: Listing,
+    known: NDArray[np.uint8] | None,
+    size: int,
+    chosen: Preprocessing,
+    files: Files,
+) -> None:
     channels = [modality.channels for modality in listing.card.modalities]
     n = len(listing.ids)
     digests = np.zeros((len(channels), n, 32), np.uint8) if known is None else known.copy()
@@ -139,12 +174,17 @@ def _build(folder: Path, listing: Listing, known: NDArray[np.uint8] | None, size
                 data = raw.path.read_bytes() if isinstance(raw, ImageFile) else raw.tobytes()
                 digest = digest_of(raw, hashlib.sha256(data).digest())
                 if known is not None and digest != known[m, row].tobytes():
-                    raise UserError(f"{listing.ids[row]} changed while it was read; run the command again when its file is complete")
+                    raise UserError(
+                        f"{listing.ids[row]} changed while it was read; run the command again when"
+                        " its file is complete"
+                    )
                 pixels.append(prepare(raw, data, c, size, chosen, remarks.append))
                 hashes.append(digest)
         except UserError:
             raise
-        except Exception as error:  # Pillow, pydicom and nibabel have no common ancestor for a faulty file
+        except (
+            Exception
+        ) as error:  # Pillow, pydicom and nibabel have no common ancestor for a faulty file
             return f"{type(error).__name__}: {' '.join(str(error).split())}"
         return pixels, hashes
 
@@ -155,17 +195,27 @@ def _build(folder: Path, listing: Listing, known: NDArray[np.uint8] | None, size
     try:
         for output, sha, c in zip(outputs, hashed, channels, strict=True):
             header = io.BytesIO()
-            npy.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (n, c, size, size)})
+            npy.write_array_header_1_0(
+                header, {"descr": "|u1", "fortran_order": False, "shape": (n, c, size, size)}
+            )
             output.write(header.getvalue())
             sha.update(header.getvalue())
-        with ThreadPoolExecutor(workers) as pool, files.progress(f"decoding {listing.card.id} at {size} px") as tick:
+        with (
+            ThreadPoolExecutor(workers) as pool,
+            files.progress(f"decoding {listing.card.id} at {size} px") as tick,
+        ):
             row = 0
             for chunk in _chunks(listing.images()):
                 for result in pool.map(work, chunk, range(row, row + len(chunk))):
                     if isinstance(result, str):
                         unreadable[row] = result
-                        result = [np.zeros((c, size, size), np.uint8) for c in channels], list(map(bytes, digests[:, row]))
-                    for m, (output, sha, pixels, digest) in enumerate(zip(outputs, hashed, *result, strict=True)):
+                        result = (
+                            [np.zeros((c, size, size), np.uint8) for c in channels],
+                            list(map(bytes, digests[:, row])),
+                        )
+                    for m, (output, sha, pixels, digest) in enumerate(
+                        zip(outputs, hashed, *result, strict=True)
+                    ):
                         output.write(pixels.tobytes())
                         sha.update(pixels.tobytes())
                         digests[m, row] = np.frombuffer(digest, np.uint8)
@@ -180,7 +230,11 @@ def _build(folder: Path, listing: Listing, known: NDArray[np.uint8] | None, size
     np.save(folder / "digests.npy", digests)
     written = {name: sha.hexdigest() for name, sha in zip(names, hashed, strict=True)}
     written["digests.npy"] = hashlib.sha256((folder / "digests.npy").read_bytes()).hexdigest()
-    index = {"sha256": written, "unreadable": {str(row): why for row, why in unreadable.items()}, "remarks": Counter(remarks)}
+    index = {
+        "sha256": written,
+        "unreadable": {str(row): why for row, why in unreadable.items()},
+        "remarks": Counter(remarks),
+    }
     write_sealed(folder / "index.json", index)
 
 
@@ -195,8 +249,13 @@ def _open(path: Path, listing: Listing) -> Decoded | None:
     if index is None:
         return None
     written: dict[str, str] = index["sha256"]
-    if hashes_of([path / name for name in written], path / "checked.json") != list(written.values()):
+    if hashes_of([path / name for name in written], path / "checked.json") != list(
+        written.values()
+    ):
         return None
-    images = tuple(Mapped(path / f"images-{m}.npy", len(listing.ids)) for m in range(len(listing.card.modalities)))
+    images = tuple(
+        Mapped(path / f"images-{m}.npy", len(listing.ids))
+        for m in range(len(listing.card.modalities))
+    )
     unreadable = {int(row): why for row, why in index["unreadable"].items()}
     return Decoded(images, np.load(path / "digests.npy"), unreadable, index["remarks"])

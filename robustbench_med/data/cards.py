@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from robustbench_med.errors import UserError, unknown
 
@@ -45,19 +54,25 @@ class _Strict(BaseModel):
 
 
 class Window(_Strict):
-    """The values shown, in the unit of the files after rescaling (CT: Hounsfield units): center - width / 2 is black, + white."""
+    """The values shown, in the unit of the files after rescaling (CT: Hounsfield units): center -
+    width / 2 is black, + white.
+    """
 
     center: float = Field(validation_alias=AliasChoices("center", "centre"), allow_inf_nan=False)
     width: float = Field(gt=0, allow_inf_nan=False)
 
 
 class Modality(_Strict):
-    """One kind of image: a short name (`mri`, `xray`, `ultrasound`) and the channels a reader makes of its files."""
+    """One kind of image: a short name (`mri`, `xray`, `ultrasound`) and the channels a reader makes
+    of its files.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     channels: Annotated[Literal[1, 3], BeforeValidator(_number)]
     window: Annotated[Window | None, BeforeValidator(_nothing)] = None
-    """Of NIfTI volumes, which have none of their own, and of grey DICOM, where it goes before the file's."""
+    """Of NIfTI volumes, which have none of their own, and of grey DICOM, where it goes before the
+    file's.
+    """
 
 
 class Task(_Strict):
@@ -88,36 +103,48 @@ class FolderReader(_Strict):
 
     kind: Literal["folders"]
     roots: tuple[str, ...] = ()
-    """Folders of the archive that may lie between the data set's own folder and the splits or classes."""
+    """Folders of the archive that may lie between the data set's own folder and the splits or
+    classes.
+    """
     splits: dict[Split, str] = {}
     """Folder of each published split; empty where nothing is published."""
     folders: dict[str, str | tuple[str, ...]] = {}
-    """Pattern(s) of a class's folder where it differs from the class name; "." where all classes share one folder."""
+    """Pattern(s) of a class's folder where it differs from the class name; "." where all classes
+    share one folder.
+    """
     names: dict[str, str] = {}
     """Pattern of a class's file names where the name tells the class."""
     exclude: tuple[str, ...] = ()
     """Patterns of file names that are no samples."""
     group: Annotated[Regex | None, BeforeValidator(_nothing)] = None
-    """Searched in the path below the split folder; its bracketed parts name the group. No match: the image is its own group."""
+    """Searched in the path below the split folder; its bracketed parts name the group. No match:
+    the image is its own group.
+    """
 
 
 class Table(_Strict):
-    """A CSV file (name pattern) and the published split its rows belong to, "" where there is none."""
+    """A CSV file (name pattern) and the published split its rows belong to, "" where there is
+    none.
+    """
 
     file: str
     split: Literal["train", "val", "test", ""] = ""
 
 
 class TableReader(_Strict):
-    """Rows of CSV files that name images, labels and groups; several modalities a row make a paired set.
+    """Rows of CSV files that name images, labels and groups; several modalities a row make a paired
+    set.
 
-    A template is text with {column} in it; a cell that is a path has the parts of a path: {column.parent.name}, {column.parts[0]}.
+    A template is text with {column} in it; a cell that is a path has the parts of a path:
+    {column.parent.name}, {column.parts[0]}.
     """
 
     kind: Literal["table"]
     tables: tuple[Table, ...] = Field(min_length=1)
     images: dict[str, tuple[str, ...]] = Field(min_length=1)
-    """For each modality the templates of its file, tried in order; each the end of a path, `*` and `?` allowed."""
+    """For each modality the templates of its file, tried in order; each the end of a path, `*` and
+    `?` allowed.
+    """
     labels: dict[str, str] = Field(min_length=1)
     """Column of each task; an empty cell is an unlabelled sample."""
     values: dict[str, str] = {}
@@ -127,10 +154,14 @@ class TableReader(_Strict):
     group: Annotated[str | None, BeforeValidator(_nothing)] = None
     """Template of the group; a row with an empty cell in it is its own group."""
     slices: tuple[float, ...] = ()
-    """For volumes: positions of the axial slices to take, as shares of the height; each slice is a sample."""
+    """For volumes: positions of the axial slices to take, as shares of the height; each slice is a
+    sample.
+    """
 
 
-Reader = Annotated[PhantomReader | MedMNISTReader | FolderReader | TableReader, Field(discriminator="kind")]
+Reader = Annotated[
+    PhantomReader | MedMNISTReader | FolderReader | TableReader, Field(discriminator="kind")
+]
 
 
 class Card(_Strict):
@@ -177,11 +208,16 @@ class Card(_Strict):
         if self.class_counts and set(self.class_counts) != set(self.tasks[0].classes):
             raise ValueError("class_counts must name the classes of the first task")
         if self.class_counts and sum(self.class_counts.values()) != self.images:
-            raise ValueError(f"class_counts add up to {sum(self.class_counts.values())}, counts to {self.images}")
+            raise ValueError(
+                f"class_counts add up to {sum(self.class_counts.values())}, counts to {self.images}"
+            )
         if isinstance(self.reader, FolderReader):
             named = {*self.reader.folders, *self.reader.names}
             if not named <= set(self.tasks[0].classes):
-                raise ValueError(f"the reader names classes the task has not: {', '.join(sorted(named - set(self.tasks[0].classes)))}")
+                raise ValueError(
+                    "the reader names classes the task has not:"
+                    f" {', '.join(sorted(named - set(self.tasks[0].classes)))}"
+                )
             if len(self.modalities) != 1 or len(self.tasks) != 1:
                 raise ValueError("a folder reader has one modality and one task")
         if isinstance(self.reader, TableReader):
@@ -194,7 +230,9 @@ class Card(_Strict):
 
 def ids() -> list[str]:
     """Ids of the cards shipped, built-in phantoms first."""
-    names = sorted(path.name.removesuffix(".yaml") for path in CARDS.iterdir() if path.name.endswith(".yaml"))
+    names = sorted(
+        path.name.removesuffix(".yaml") for path in CARDS.iterdir() if path.name.endswith(".yaml")
+    )
     return sorted(names, key=lambda name: name != "phantoms")
 
 
@@ -210,9 +248,13 @@ def card(name: str) -> Card:
     else:
         raise unknown("data set", name, ids())
     try:
-        return Card.model_validate(yaml.load(unicodedata.normalize("NFC", text), yaml.BaseLoader))  # text as written: no, 1, null
+        return Card.model_validate(
+            yaml.load(unicodedata.normalize("NFC", text), yaml.BaseLoader)
+        )  # text as written: no, 1, null
     except (RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{origin}: {'.'.join(map(str, first['loc'])) or 'card'}: {first['msg']}") from error
+        raise UserError(
+            f"{origin}: {'.'.join(map(str, first['loc'])) or 'card'}: {first['msg']}"
+        ) from error

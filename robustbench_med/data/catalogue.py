@@ -10,7 +10,9 @@ from robustbench_med.data.source import locate, placement
 
 
 def catalogue(data_root: Path | None) -> list[dict[str, Any]]:
-    """One row a shipped card, the benchmark's twenty before the extras, with where its files lie."""
+    """One row a shipped card, the benchmark's twenty before the extras, with where its files
+    lie.
+    """
     return [
         {
             "id": each.id,
@@ -39,10 +41,14 @@ def facts(each: Card, data_root: Path | None) -> dict[str, str]:
         "id": each.id,
         "title": each.title + (" (synthetic)" if each.synthetic else ""),
         "description": each.description.strip(),
-        "modalities": ", ".join(f"{m.name} ({'grey' if m.channels == 1 else 'RGB'})" for m in each.modalities),
+        "modalities": ", ".join(
+            f"{m.name} ({'grey' if m.channels == 1 else 'RGB'})" for m in each.modalities
+        ),
         **{
             f"task {task.name}": ", ".join(
-                f"{i} {name}{f' ({each.class_counts[name]:,})' if name in each.class_counts else ''}" for i, name in enumerate(task.classes)
+                f"{i} {name}"
+                + (f" ({each.class_counts[name]:,})" if name in each.class_counts else "")
+                for i, name in enumerate(task.classes)
             )
             for task in each.tasks
         },

@@ -15,7 +15,9 @@ SIDE = 32
 BITS = 6
 """Largest Hamming distance of two 64-bit perceptual hashes that is looked into."""
 CORRELATION = 0.99
-"""Smallest Pearson correlation of two thumbnails that counts as the same picture: other slices of one head stay below it."""
+"""Smallest Pearson correlation of two thumbnails that counts as the same picture: other slices of
+one head stay below it.
+"""
 CHUNK = 1024
 """Thumbnails handled at once."""
 BLOCK = (16, 4096)
@@ -25,20 +27,29 @@ Pairs = NDArray[np.int64]
 
 
 def copies(digests: Sequence[str], part: Sequence[str]) -> Pairs:
-    """(k, 2) rows with equal digests: each image with the first of its kind in every part, so that k stays linear."""
+    """(k, 2) rows with equal digests: each image with the first of its kind in every part, so that
+    k stays linear.
+    """
     first: dict[str, dict[str, int]] = {}
     for row, (digest, split) in enumerate(zip(digests, part, strict=True)):
         first.setdefault(digest, {}).setdefault(split, row)
-    pairs = {tuple(sorted((row, other))) for row, digest in enumerate(digests) for other in first[digest].values() if other != row}
+    pairs = {
+        tuple(sorted((row, other)))
+        for row, digest in enumerate(digests)
+        for other in first[digest].values()
+        if other != row
+    }
     return np.array(sorted(pairs), np.int64).reshape(-1, 2)
 
 
 def look_alikes(images: Images, kind: NDArray[np.int64], tick: Callable[[int], None]) -> Pairs:
-    """(k, 2) rows i < j of images that look the same: perceptual hashes within `BITS`, thumbnails correlated by `CORRELATION`.
+    """(k, 2) rows i < j of images that look the same: perceptual hashes within `BITS`, thumbnails
+    correlated by `CORRELATION`.
 
-    Rescaled, recompressed and brightened copies are found; rotated, mirrored and cropped ones are not. Of many images that all look
-    the same not every pair is named, but for each image one twin of every kind it has. Time is quadratic (half a minute for
-    100,000 images), memory linear: 2 KiB an image.
+    Rescaled, recompressed and brightened copies are found; rotated, mirrored and cropped ones are
+    not. Of many images that all look the same not every pair is named, but for each image one twin
+    of every kind it has. Time is quadratic (half a minute for 100,000 images), memory linear: 2 KiB
+    an image.
 
     Args:
         images: uint8, `SIDE` pixels wide.
@@ -67,7 +78,9 @@ def look_alikes(images: Images, kind: NDArray[np.int64], tick: Callable[[int], N
     return np.concatenate(found)
 
 
-def _near(hashes: NDArray[np.uint64], tick: Callable[[int], None]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _near(
+    hashes: NDArray[np.uint64], tick: Callable[[int], None]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Rows i < j whose hashes differ in at most `BITS` bits, at most `CHUNK` at a time."""
     rows, columns = BLOCK
     different = np.empty(BLOCK, np.uint64)
@@ -96,7 +109,9 @@ def _correlation(a: NDArray[np.uint16], b: NDArray[np.uint16]) -> NDArray[np.flo
 
 
 def perceptual_hash(grey: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """64-bit pHash of (n, SIDE, SIDE): which of the 8 x 8 lowest DCT coefficients lie above their median."""
+    """64-bit pHash of (n, SIDE, SIDE): which of the 8 x 8 lowest DCT coefficients lie above their
+    median.
+    """
     low = dctn(grey, axes=(1, 2), norm="ortho")[:, :8, :8].reshape(len(grey), 64)
     bits = low > np.median(low, axis=1, keepdims=True)
     return np.packbits(bits, axis=1).view(np.uint64)[:, 0]

@@ -20,7 +20,8 @@ MIB = 1 << 20
 
 
 def download(url: str, target: Path, md5: str, files: Files) -> Path:
-    """Gets a file with pooch; a partial download lies beside the target and is continued, even by a later command.
+    """Gets a file with pooch; a partial download lies beside the target and is continued, even by a
+    later command.
 
     Proxies are those of the environment (HTTPS_PROXY, NO_PROXY).
 
@@ -34,23 +35,36 @@ def download(url: str, target: Path, md5: str, files: Files) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with files.progress(f"{target.name} (MiB)") as tick:
-            pooch.retrieve(url, f"md5:{md5}", fname=target.name, path=target.parent, downloader=Resuming(partial, tick))
+            pooch.retrieve(
+                url,
+                f"md5:{md5}",
+                fname=target.name,
+                path=target.parent,
+                downloader=Resuming(partial, tick),
+            )
     except UserError:
         raise
     except OSError as error:  # requests' errors are OSErrors too
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(f"no space for {target.name} in {target.parent}: {error.strerror}; free some and try again") from error
+            raise UserError(
+                f"no space for {target.name} in {target.parent}: {error.strerror}; free some and"
+                " try again"
+            ) from error
         raise UserError(
-            f"cannot download {target.name} from {url} ({_reason(error)}); try again to continue, or put the file into {target.parent} or "
-            "name its folder with --data-root"
+            f"cannot download {target.name} from {url} ({_reason(error)}); try again to continue,"
+            f" or put the file into {target.parent} or name its folder with --data-root"
         ) from error
     except ValueError as error:  # pooch: the hash
-        raise UserError(f"{url} is not the published file: its md5 is not {md5}; nothing was kept") from error
+        raise UserError(
+            f"{url} is not the published file: its md5 is not {md5}; nothing was kept"
+        ) from error
     return target
 
 
 class Resuming:
-    """A downloader for pooch that continues a partial file with a Range request, also when the connection is cut under way."""
+    """A downloader for pooch that continues a partial file with a Range request, also when the
+    connection is cut under way.
+    """
 
     def __init__(self, partial: Path, tick: Tick) -> None:
         self.partial, self.tick = partial, tick
@@ -63,7 +77,11 @@ class Resuming:
             try:
                 self._continue(url)
                 break
-            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+            except (
+                requests.ConnectionError,
+                requests.Timeout,
+                requests.exceptions.ChunkedEncodingError,
+            ):
                 if attempt == ATTEMPTS - 1 or self._size() == before == 0:
                     raise
                 time.sleep(min(0.1 * 2**attempt, 5))
@@ -102,15 +120,22 @@ def check_space(folder: Path, needed: int) -> None:
     """Refuses (UserError) what does not fit on the disk."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise UserError(f"{folder} has {free / MIB:,.0f} MiB free, {needed / MIB:,.0f} are needed; free some space, or set MEDROBUST_HOME")
+        raise UserError(
+            f"{folder} has {free / MIB:,.0f} MiB free, {needed / MIB:,.0f} are needed; free some"
+            " space, or set MEDROBUST_HOME"
+        )
 
 
 def md5_of(path: Path) -> str:
-    """md5 of a file, remembered while the file is the same; one that cannot be read is a UserError."""
+    """md5 of a file, remembered while the file is the same; one that cannot be read is a
+    UserError.
+    """
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
     (md5,) = hashes_of([path], home() / "cache" / "md5" / f"{name}.json", algorithm="md5")
     if not md5:
-        raise UserError(f"cannot read {path}; give yourself the right to, or delete it to download it again")
+        raise UserError(
+            f"cannot read {path}; give yourself the right to, or delete it to download it again"
+        )
     return md5
 
 

@@ -1,4 +1,6 @@
-"""Decoded images as training and evaluation see them: rows of a uint8 array that need not be in memory."""
+"""Decoded images as training and evaluation see them: rows of a uint8 array that need not be in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Selected:
 
 @dataclass(frozen=True)
 class Mapped:
-    """An `.npy` file (n, C, S, S), mapped anew for every batch: the pages of earlier batches do not stay resident."""
+    """An `.npy` file (n, C, S, S), mapped anew for every batch: the pages of earlier batches do not
+    stay resident.
+    """
 
     path: Path
     count: int

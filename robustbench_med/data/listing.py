@@ -52,10 +52,12 @@ class Listing:
         base: the folder or file they come from.
         ids: stable, path-like, unique.
         labels: (n, T), -1 where a task is not labelled.
-        groups: the unit that must not straddle splits (patient, lesion); the id itself where the set has none.
+        groups: the unit that must not straddle splits (patient, lesion); the id itself where the
+            set has none.
         published: "train", "val" or "test" of the published split, "" where there is none.
         images: yields the M undecoded images of each sample, in the order of `ids`.
-        content: the md5 of the one file they all come from; None where `images` yields files, which are hashed one by one.
+        content: the md5 of the one file they all come from; None where `images` yields files, which
+            are hashed one by one.
         notes: what a reader of the results must know (unverified file, rows without a file).
         unverified: a file is not the published one.
     """

@@ -18,13 +18,22 @@ from robustbench_med.data.images import Images, Selected
 from robustbench_med.data.listing import SPLITS, Files
 from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.data.source import Source, read
-from robustbench_med.data.splits import Fold, Manifest, fold_label, fold_manifest, make_manifest, shipped_notes
+from robustbench_med.data.splits import (
+    Fold,
+    Manifest,
+    fold_label,
+    fold_manifest,
+    make_manifest,
+    shipped_notes,
+)
 from robustbench_med.errors import UserError
 
 
 @dataclass(frozen=True)
 class Component:
-    """One split of one data set inside a pairing: `images` of each of its modalities, `labels` (n, T'), `ids` and `groups` (n)."""
+    """One split of one data set inside a pairing: `images` of each of its modalities, `labels` (n,
+    T'), `ids` and `groups` (n).
+    """
 
     images: tuple[Images, ...]
     labels: NDArray[np.int64]
@@ -53,33 +62,63 @@ class Samples:
     @property
     def ids(self) -> list[str]:
         """Stable sample ids: the parts' ids, escaped, joined by "+"."""
-        return ["+".join(escaped(c.ids[row]) for c, row in zip(self.components, rows, strict=True)) for rows in self.index]
+        return [
+            "+".join(escaped(c.ids[row]) for c, row in zip(self.components, rows, strict=True))
+            for rows in self.index
+        ]
 
     @functools.cached_property
     def labels(self) -> Tensor:
         """(n, T) int64, -1 = not labelled."""
-        return torch.from_numpy(np.concatenate([c.labels[self.index[:, k]] for k, c in enumerate(self.components)], 1))
+        return torch.from_numpy(
+            np.concatenate([c.labels[self.index[:, k]] for k, c in enumerate(self.components)], 1)
+        )
 
     @property
     def distinct(self) -> list[int]:
         """Number of distinct images behind each modality; below n where the shorter set cycles."""
-        return [len(np.unique(self.index[:, k])) for k, c in enumerate(self.components) for _ in c.images]
+        return [
+            len(np.unique(self.index[:, k]))
+            for k, c in enumerate(self.components)
+            for _ in c.images
+        ]
 
     @property
     def label_rows(self) -> NDArray[np.int64]:
-        """(n, T), which row of its component each task's label belongs to: equal rows are the same image again."""
-        return np.stack([self.index[:, k] for k, c in enumerate(self.components) for _ in range(c.labels.shape[1])], 1)
+        """(n, T), which row of its component each task's label belongs to: equal rows are the same
+        image again.
+        """
+        return np.stack(
+            [
+                self.index[:, k]
+                for k, c in enumerate(self.components)
+                for _ in range(c.labels.shape[1])
+            ],
+            1,
+        )
 
     @functools.cached_property
     def label_groups(self) -> NDArray[np.int64]:
-        """(n, T), a number for the group that each task's labelled image belongs to: repeats of an image share one."""
+        """(n, T), a number for the group that each task's labelled image belongs to: repeats of an
+        image share one.
+        """
         codes = [np.unique(np.array(c.groups), return_inverse=True)[1] for c in self.components]
-        return np.stack([codes[k][self.index[:, k]] for k, c in enumerate(self.components) for _ in range(c.labels.shape[1])], 1)
+        return np.stack(
+            [
+                codes[k][self.index[:, k]]
+                for k, c in enumerate(self.components)
+                for _ in range(c.labels.shape[1])
+            ],
+            1,
+        )
 
     @property
     def distinct_labels(self) -> list[int]:
         """Number of distinct labelled images behind each task."""
-        return [len(np.unique(rows[known])) for rows, known in zip(self.label_rows.T, self.labels.numpy().T >= 0, strict=True)]
+        return [
+            len(np.unique(rows[known]))
+            for rows, known in zip(self.label_rows.T, self.labels.numpy().T >= 0, strict=True)
+        ]
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Tensor]:
         """The modalities of some samples: M float32 tensors (len(rows), C_m, S, S) in [0, 1]."""
@@ -89,7 +128,10 @@ class Samples:
         """As `batch`, for explicit component rows (b, number of components)."""
         arrays = [images[index[:, k]] for k, c in enumerate(self.components) for images in c.images]
         tensors = [torch.from_numpy(array).float() / 255 for array in arrays]
-        return [t.expand(-1, c, -1, -1).contiguous() if t.shape[1] < c else t for t, c in zip(tensors, self.channels, strict=True)]
+        return [
+            t.expand(-1, c, -1, -1).contiguous() if t.shape[1] < c else t
+            for t, c in zip(tensors, self.channels, strict=True)
+        ]
 
     def head(self, n: int | None) -> Samples:
         """The first n samples (all when None)."""
@@ -112,7 +154,9 @@ class Dataset:
     preprocessing: Preprocessing
     notes: tuple[str, ...]
     content: str
-    """Hash of images, labels and what they mean, and of the split's seed: the same for all folds of a cross-validation."""
+    """Hash of images, labels and what they mean, and of the split's seed: the same for all folds of
+    a cross-validation.
+    """
     unverified: bool = False
     """Whether a file is not the published one: reading it again takes `--accept-unverified`."""
     fold: Fold | None = None
@@ -148,15 +192,17 @@ def load(
 ) -> Dataset:
     """Loads a data set, or a pairing `a+b`.
 
-    A pairing joins unpaired sets by index after a seeded permutation, the shorter one cycling; every set brings its own
-    modalities and tasks. All sets of a pairing share the image size.
+    A pairing joins unpaired sets by index after a seeded permutation, the shorter one cycling;
+    every set brings its own modalities and tasks. All sets of a pairing share the image size.
 
     Args:
         name: card ids or paths to YAML cards, joined by "+".
         size: pixels of a side.
-        channels: channels of every modality as the model asks (grey is repeated), None for those of the files.
+        channels: channels of every modality as the model asks (grey is repeated), None for those of
+            the files.
         split_seed: seed of splits and pairing.
-        fold: (k, n): the k-th (from 0) of n folds of a grouped cross-validation, instead of the usual split.
+        fold: (k, n): the k-th (from 0) of n folds of a grouped cross-validation, instead of the
+            usual split.
         preprocessing: how files become squares of 8 bits.
         files: where files are looked for and what is tolerated in them.
     """
@@ -166,7 +212,11 @@ def load(
     chosen = preprocessing or Preprocessing()
     sources = [read(c, size=size, files=files or Files(), preprocessing=chosen) for c in cards]
     manifests = [
-        make_manifest(source, split_seed) if fold is None else fold_manifest(source, split_seed, fold=fold[0], n_folds=fold[1])
+        (
+            make_manifest(source, split_seed)
+            if fold is None
+            else fold_manifest(source, split_seed, fold=fold[0], n_folds=fold[1])
+        )
         for source in sources
     ]
     for manifest in manifests:
@@ -174,11 +224,21 @@ def load(
     native = [modality for c in cards for modality in c.modalities]
     shown = tuple(max(modality.channels, channels or 0) for modality in native)
     if channels is not None and any(c != channels for c in shown):
-        raise UserError(f"{name}: the preset asks for {channels} channel(s), but the images are RGB")
+        raise UserError(
+            f"{name}: the preset asks for {channels} channel(s), but the images are RGB"
+        )
     splits = {
-        split: _pair([_part(s, m, split) for s, m in zip(sources, manifests, strict=True)], split, split_seed, shown) for split in SPLITS
+        split: _pair(
+            [_part(s, m, split) for s, m in zip(sources, manifests, strict=True)],
+            split,
+            split_seed,
+            shown,
+        )
+        for split in SPLITS
     }
-    joint = hashlib.sha256("+".join(m.hash for m in manifests).encode() + f"/{split_seed}".encode()).hexdigest()
+    joint = hashlib.sha256(
+        "+".join(m.hash for m in manifests).encode() + f"/{split_seed}".encode()
+    ).hexdigest()
     return Dataset(
         name="+".join(c.id for c in cards),
         splits=splits,
@@ -192,7 +252,9 @@ def load(
         preprocessing=chosen,
         notes=tuple(note for source in sources for note in source.notes)
         + tuple(note for manifest in manifests if fold is None for note in shipped_notes(manifest)),
-        content=hashlib.sha256("+".join(m.content for m in manifests).encode() + f"/{split_seed}".encode()).hexdigest(),
+        content=hashlib.sha256(
+            "+".join(m.content for m in manifests).encode() + f"/{split_seed}".encode()
+        ).hexdigest(),
         unverified=any(source.unverified for source in sources),
         fold=fold,
         given=name,
@@ -201,7 +263,9 @@ def load(
 
 
 def escaped(part: str) -> str:
-    """An id as a part of a pairing's: "%" is written %25 and "+" %2B, so that other ids stay other ids and "+" parts them."""
+    """An id as a part of a pairing's: "%" is written %25 and "+" %2B, so that other ids stay other
+    ids and "+" parts them.
+    """
     return part.replace("%", "%25").replace("+", "%2B")
 
 
@@ -216,12 +280,19 @@ def _part(source: Source, manifest: Manifest, split: str) -> Component:
     members: tuple[str, ...] = getattr(manifest, split)
     rows = np.array([row_of[sample] for sample in members])
     groups = tuple(source.groups[row] for row in rows)
-    return Component(tuple(Selected(images, rows) for images in source.images), source.labels[rows], members, groups)
+    return Component(
+        tuple(Selected(images, rows) for images in source.images),
+        source.labels[rows],
+        members,
+        groups,
+    )
 
 
 def _pair(parts: Sequence[Component], split: str, seed: int, channels: tuple[int, ...]) -> Samples:
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     permutations = [rng.permutation(len(part.ids)) for part in parts]
     n = max(map(len, permutations))
-    index = np.stack([permutation[np.arange(n) % len(permutation)] for permutation in permutations], 1)
+    index = np.stack(
+        [permutation[np.arange(n) % len(permutation)] for permutation in permutations], 1
+    )
     return Samples(tuple(parts), index, channels)

@@ -1,9 +1,11 @@
-"""Phantoms: a procedurally drawn, seeded stand-in for a paired MRI and X-ray study. Synthetic, and labelled so everywhere.
+"""Phantoms: a procedurally drawn, seeded stand-in for a paired MRI and X-ray study. Synthetic, and
+labelled so everywhere.
 
-MRI-like: a head on an exactly black background; the class is the lesion inside (none, solid, ring-enhancing, five small ones).
-X-ray-like: two lungs behind ribs; the class is what one of them shows (nothing, a nodule, a diffuse infiltrate). Position,
-size, pose, contrast, texture and noise vary from image to image, so that no fixed pixel carries the class. The two classes of
-a sample are independent.
+MRI-like: a head on an exactly black background; the class is the lesion inside (none, solid,
+ring-enhancing, five small ones). X-ray-like: two lungs behind ribs; the class is what one of them
+shows (nothing, a nodule, a diffuse infiltrate). Position, size, pose, contrast, texture and noise
+vary from image to image, so that no fixed pixel carries the class. The two classes of a sample are
+independent.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from scipy.ndimage import gaussian_filter
 MRI_CLASSES = ("none", "solid", "ring", "multifocal")
 XRAY_CLASSES = ("normal", "nodule", "infiltrate")
 VERSION = 1
-"""Raised with every change of the drawing, so that no checkpoint is taken for one trained on other images."""
+"""Raised with every change of the drawing, so that no checkpoint is taken for one trained on other
+images.
+"""
 
 COUNTS = {"train": 2048, "val": 256, "test": 256}
 
@@ -32,7 +36,9 @@ def _grid(size: int) -> tuple[Image, Image]:
     return y, x
 
 
-def _ellipse(y: Image, x: Image, cy: float, cx: float, ry: float, rx: float, angle: float = 0.0) -> Image:
+def _ellipse(
+    y: Image, x: Image, cy: float, cx: float, ry: float, rx: float, angle: float = 0.0
+) -> Image:
     """A signed distance-like field: below 0 inside, about in units of the half image."""
     dy, dx = y - cy, x - cx
     u, v = np.cos(angle) * dx + np.sin(angle) * dy, -np.sin(angle) * dx + np.cos(angle) * dy
@@ -45,7 +51,9 @@ def _soft(field: Image, size: int, softness: float = 1.0) -> Image:
 
 
 def _texture(rng: np.random.Generator, size: int, scale: float) -> Image:
-    """Smooth noise of unit standard deviation; `scale` is the correlation length in units of the half image."""
+    """Smooth noise of unit standard deviation; `scale` is the correlation length in units of the
+    half image.
+    """
     noise = gaussian_filter(rng.standard_normal((size, size)), scale * size / 2, mode="wrap")
     return noise / noise.std()
 
@@ -57,25 +65,42 @@ def mri(label: int, rng: np.random.Generator, size: int) -> Image:
     ry, rx = rng.uniform(0.72, 0.82), rng.uniform(0.58, 0.68)
     head = _ellipse(y, x, cy, cx, ry, rx, angle)
     inside = _soft(head + 0.1, size)
-    tissue = rng.uniform(0.33, 0.45) + 0.035 * _texture(rng, size, 0.12) + 0.02 * _texture(rng, size, 0.04)
+    tissue = (
+        rng.uniform(0.33, 0.45)
+        + 0.035 * _texture(rng, size, 0.12)
+        + 0.02 * _texture(rng, size, 0.04)
+    )
     side = np.array([np.cos(angle), np.sin(angle)]) * rng.uniform(0.1, 0.14)
-    ventricles = np.maximum(*(_soft(_ellipse(y, x, cy + s * side[1], cx + s * side[0], 0.22, 0.07, angle), size, 2) for s in (-1, 1)))
-    image = tissue * (1 - 0.6 * ventricles) * inside + rng.uniform(0.6, 0.75) * _soft(np.abs(head + 0.04) - 0.035, size)
+    ventricles = np.maximum(
+        *(
+            _soft(_ellipse(y, x, cy + s * side[1], cx + s * side[0], 0.22, 0.07, angle), size, 2)
+            for s in (-1, 1)
+        )
+    )
+    image = tissue * (1 - 0.6 * ventricles) * inside + rng.uniform(0.6, 0.75) * _soft(
+        np.abs(head + 0.04) - 0.035, size
+    )
 
     contrast = rng.uniform(0.45, 0.55)
     theta, radius = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.3)
     ly, lx = cy + radius * np.sin(theta), cx + radius * np.cos(theta)
     if label == 1:
         r = rng.uniform(0.21, 0.28)
-        image += contrast * _soft(_ellipse(y, x, ly, lx, r * rng.uniform(0.85, 1.15), r, rng.uniform(0, np.pi)), size, 1.5)
+        image += contrast * _soft(
+            _ellipse(y, x, ly, lx, r * rng.uniform(0.85, 1.15), r, rng.uniform(0, np.pi)), size, 1.5
+        )
     elif label == 2:
         r = rng.uniform(0.25, 0.32)
         shape = _ellipse(y, x, ly, lx, r * rng.uniform(0.85, 1.15), r, rng.uniform(0, np.pi))
-        image += contrast * _soft(np.abs(shape + 0.05) - 0.05, size, 1.5) - 0.3 * _soft(shape + 0.11, size, 1.5)
+        image += contrast * _soft(np.abs(shape + 0.05) - 0.05, size, 1.5) - 0.3 * _soft(
+            shape + 0.11, size, 1.5
+        )
     elif label == 3:
         for t in theta + np.arange(5) * 2 * np.pi / 5 + rng.uniform(-0.3, 0.3, 5):
             r, far = rng.uniform(0.08, 0.11), rng.uniform(0.28, 0.42)
-            image += contrast * _soft(_ellipse(y, x, cy + far * np.sin(t), cx + far * np.cos(t), r, r), size, 1.5)
+            image += contrast * _soft(
+                _ellipse(y, x, cy + far * np.sin(t), cx + far * np.cos(t), r, r), size, 1.5
+            )
     noisy = image + 0.02 * rng.standard_normal((size, size)) * (head < 0)
     return np.where(head < 0.02, np.clip(noisy, 0, 1), 0.0)
 
@@ -105,7 +130,9 @@ def xray(label: int, rng: np.random.Generator, size: int) -> Image:
         r = rng.uniform(0.17, 0.23)
         image += rng.uniform(0.5, 0.6) * _soft(_ellipse(y, x, py, px, r, r), size, 2)
     elif label == 2:
-        cloud = np.exp(-(((y - py) / rng.uniform(0.45, 0.55)) ** 2) - ((x - px) / rng.uniform(0.3, 0.36)) ** 2)
+        cloud = np.exp(
+            -(((y - py) / rng.uniform(0.45, 0.55)) ** 2) - ((x - px) / rng.uniform(0.3, 0.36)) ** 2
+        )
         image += rng.uniform(0.28, 0.34) * cloud * (0.5 + _texture(rng, size, 0.05)) * lung
     return np.clip(image + 0.02 * rng.standard_normal((size, size)), 0, 1)
 
@@ -113,11 +140,14 @@ def xray(label: int, rng: np.random.Generator, size: int) -> Image:
 def labels(split: str, *, seed: int = 0) -> NDArray[np.int64]:
     """Labels (n, 2) of one split, balanced in each task."""
     n, rng = COUNTS[split], np.random.default_rng([seed, list(COUNTS).index(split)])
-    return np.stack([rng.permutation(np.arange(n) % len(c)) for c in (MRI_CLASSES, XRAY_CLASSES)], 1)
+    return np.stack(
+        [rng.permutation(np.arange(n) % len(c)) for c in (MRI_CLASSES, XRAY_CLASSES)], 1
+    )
 
 
 class Studies:
-    """All splits, train, val and test in a row; a study (both images) is drawn when it is first asked for, and kept.
+    """All splits, train, val and test in a row; a study (both images) is drawn when it is first
+    asked for, and kept.
 
     Attributes:
         labels: (n, 2).
@@ -136,7 +166,9 @@ class Studies:
         for row in np.unique(rows[~self._drawn[rows]]):
             rng = np.random.default_rng([self.seed, *self.keys[row]])
             for m, render in enumerate((mri, xray)):
-                self.pixels[m, row, 0] = np.round(render(int(self.labels[row, m]), rng, self.size) * 255)
+                self.pixels[m, row, 0] = np.round(
+                    render(int(self.labels[row, m]), rng, self.size) * 255
+                )
             self._drawn[row] = True
 
 

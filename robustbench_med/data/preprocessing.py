@@ -1,13 +1,13 @@
 """From a file to the pixels a model sees: 8 bits, grey or RGB, a square.
 
-Bits. 8-bit images stay as they are. 16-bit images are scaled by their full range, 32-bit ones by their own extremes. DICOM is
-rescaled, windowed (by the card, else by its first VOI look-up table or window, else by its stored bits) and MONOCHROME1 inverted.
-NIfTI is windowed by the card, else by the volume's percentiles. A pixel that is no number becomes black, an image of nothing
-else is unreadable.
-Colour. Palettes, YBR and CMYK become RGB, alpha is dropped, RGB becomes luma where the card says grey. EXIF rotation is applied.
-Frames. Of a multi-page TIFF or animation the first; of a multi-frame DICOM the middle one.
-Square. `fit` says how; what keeps the aspect keeps that of the body, where a pixel is no square. Shrinking is antialiased (Pillow,
-bilinear).
+Bits. 8-bit images stay as they are. 16-bit images are scaled by their full range, 32-bit ones by
+their own extremes. DICOM is rescaled, windowed (by the card, else by its first VOI look-up table or
+window, else by its stored bits) and MONOCHROME1 inverted. NIfTI is windowed by the card, else by
+the volume's percentiles. A pixel that is no number becomes black, an image of nothing else is
+unreadable. Colour. Palettes, YBR and CMYK become RGB, alpha is dropped, RGB becomes luma where the
+card says grey. EXIF rotation is applied. Frames. Of a multi-page TIFF or animation the first; of a
+multi-frame DICOM the middle one. Square. `fit` says how; what keeps the aspect keeps that of the
+body, where a pixel is no square. Shrinking is antialiased (Pillow, bilinear).
 """
 
 from __future__ import annotations
@@ -28,11 +28,15 @@ from robustbench_med.data.images import Pixels
 from robustbench_med.data.scans import Picture, is_dicom, numbers, read_dicom, read_nifti, stretched
 
 REVISION = 2
-"""Raised with every change of what a file's pixels become: other pixels are other data, and are decoded anew."""
+"""Raised with every change of what a file's pixels become: other pixels are other data, and are
+decoded anew.
+"""
 
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 """TIFF's tag and its value of an image stored as a negative."""
-TiffImagePlugin.OPEN_INFO.setdefault((TiffImagePlugin.MM, WHITE_IS_ZERO, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
+TiffImagePlugin.OPEN_INFO.setdefault(
+    (TiffImagePlugin.MM, WHITE_IS_ZERO, (1,), 1, (16,), ()), ("I;16B", "I;16B")
+)
 # Pillow knows such negatives in little-endian files only
 
 
@@ -41,7 +45,8 @@ class Preprocessing(BaseModel):
 
     Attributes:
         fit: `stretch` to the square, `pad` with black to keep the aspect, or `crop` the centre.
-        scaling: `fixed`: grey levels mean the same in every image; `minmax`: each image's extremes become 0 and 255.
+        scaling: `fixed`: grey levels mean the same in every image; `minmax`: each image's extremes
+            become 0 and 255.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,11 +73,20 @@ Raw = ImageFile | Pixels
 """An image before preprocessing: a file, or uint8 (h, w) or (h, w, 3)."""
 
 
-def prepare(raw: Raw, data: bytes, channels: int, size: int, chosen: Preprocessing, say: Callable[[str], None] = lambda _: None) -> Pixels:
-    """An image as uint8 (channels, size, size); `data` are the bytes of a file, `say` hears what must be known of how it was read.
+def prepare(
+    raw: Raw,
+    data: bytes,
+    channels: int,
+    size: int,
+    chosen: Preprocessing,
+    say: Callable[[str], None] = lambda _: None,
+) -> Pixels:
+    """An image as uint8 (channels, size, size); `data` are the bytes of a file, `say` hears what
+    must be known of how it was read.
 
     Raises:
-        Exception: not a readable image (Pillow, pydicom and nibabel have no common ancestor for that).
+        Exception: not a readable image (Pillow, pydicom and nibabel have no common ancestor for
+            that).
         UserError: a library is missing.
     """
     picture = decode(raw, data)
@@ -98,8 +112,11 @@ def decode(raw: Raw, data: bytes) -> Image.Image | Picture:
     return image
 
 
-def to_uint8(image: Image.Image | NDArray[np.float64], channels: int, *, minmax: bool = False) -> Image.Image:
-    """Any image to 8-bit grey (channels=1) or RGB (3), EXIF rotation applied; `minmax` stretches before the 8 bits.
+def to_uint8(
+    image: Image.Image | NDArray[np.float64], channels: int, *, minmax: bool = False
+) -> Image.Image:
+    """Any image to 8-bit grey (channels=1) or RGB (3), EXIF rotation applied; `minmax` stretches
+    before the 8 bits.
 
     Raises:
         ValueError: an image of floating-point numbers of which none is finite.
@@ -119,7 +136,9 @@ def to_uint8(image: Image.Image | NDArray[np.float64], channels: int, *, minmax:
         image = image.convert("RGB" if image.mode != "LA" else "L")
     image = image.convert("L" if channels == 1 else "RGB")
     if minmax:
-        image = Image.fromarray(np.round(stretched(np.asarray(image, np.float64)) * 255).astype(np.uint8))
+        image = Image.fromarray(
+            np.round(stretched(np.asarray(image, np.float64)) * 255).astype(np.uint8)
+        )
     return image
 
 
@@ -130,15 +149,22 @@ def is_negative(image: Image.Image) -> bool:
 
 
 def fit(image: Image.Image, size: int, how: str = "stretch", aspect: float = 1.0) -> Pixels:
-    """(C, size, size) uint8; antialiased when it shrinks. `aspect` is the height over the width of a pixel."""
+    """(C, size, size) uint8; antialiased when it shrinks. `aspect` is the height over the width of
+    a pixel.
+    """
     bilinear = Image.Resampling.BILINEAR
     if aspect != 1 and how == "pad":
         unit = size / max(image.width, image.height * aspect)
-        image = image.resize((max(round(image.width * unit), 1), max(round(image.height * aspect * unit), 1)), bilinear)
+        image = image.resize(
+            (max(round(image.width * unit), 1), max(round(image.height * aspect * unit), 1)),
+            bilinear,
+        )
     if aspect != 1 and how == "crop":
         side = min(image.width, image.height * aspect)
         left, top = (image.width - side) / 2, (image.height - side / aspect) / 2
-        image = image.resize((size, size), bilinear, (left, top, image.width - left, image.height - top))
+        image = image.resize(
+            (size, size), bilinear, (left, top, image.width - left, image.height - top)
+        )
     if image.size != (size, size):
         if how == "pad":
             image = ImageOps.pad(image, (size, size), bilinear)

@@ -23,7 +23,11 @@ NIFTI_2 = (540).to_bytes(4, "little")
 Values = NDArray[np.float64]
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
-FRAME_SEQUENCES = ("PixelMeasuresSequence", "FrameVOILUTSequence", "PixelValueTransformationSequence")
+FRAME_SEQUENCES = (
+    "PixelMeasuresSequence",
+    "FrameVOILUTSequence",
+    "PixelValueTransformationSequence",
+)
 """Where an enhanced multi-frame DICOM keeps what a single frame has at its top."""
 
 BELOW_ZERO = 0.01
@@ -31,8 +35,9 @@ BELOW_ZERO = 0.01
 NOISE = 0.05
 """How far below zero, as a share of the largest magnitude, a voxel is no noise."""
 NO_WINDOW = (
-    "NIfTI with values below zero and no window: the percentiles 0.5 and 99.5 of all its voxels become black and white; "
-    "name a window in the card, for instance modalities: [{name: ct, channels: 1, window: {center: 40, width: 400}}]"
+    "NIfTI with values below zero and no window: the percentiles 0.5 and 99.5 of all its voxels"
+    " become black and white; name a window in the card, for instance modalities: [{name: ct,"
+    " channels: 1, window: {center: 40, width: 400}}]"
 )
 
 
@@ -76,7 +81,9 @@ def scaled(values: Values, low: float, high: float) -> Values:
 
 def windowed(values: Values, window: Window) -> Values:
     """The window's own scaling: its ends to 0 and 1."""
-    return np.clip(scaled(values, window.center - window.width / 2, window.center + window.width / 2), 0, 1)
+    return np.clip(
+        scaled(values, window.center - window.width / 2, window.center + window.width / 2), 0, 1
+    )
 
 
 def read_dicom(data: bytes, window: Window | None = None) -> Picture:
@@ -93,7 +100,9 @@ def read_dicom(data: bytes, window: Window | None = None) -> Picture:
         raise UserError("reading DICOM needs pydicom: pip install 'medrobust[clinical]'") from error
     file = pydicom.dcmread(io.BytesIO(data))
     frame = int(file.get("NumberOfFrames") or 1) // 2
-    stored, facts = get_decoder(file.file_meta.TransferSyntaxUID).as_array(file, index=frame, raw=True)
+    stored, facts = get_decoder(file.file_meta.TransferSyntaxUID).as_array(
+        file, index=frame, raw=True
+    )
     _lift(file, frame)
     photometric = str(facts["photometric_interpretation"])
     if photometric in GREY and stored.ndim == 2:
@@ -103,13 +112,19 @@ def read_dicom(data: bytes, window: Window | None = None) -> Picture:
     elif photometric in ("RGB", "YBR_FULL", "YBR_FULL_422") and stored.ndim == 3:
         values = _colour(stored, int(file.BitsStored), photometric)
     else:
-        raise ValueError(f"the photometric interpretation {photometric} with pixels of shape {stored.shape} is not handled")
+        raise ValueError(
+            f"the photometric interpretation {photometric} with pixels of shape {stored.shape} is"
+            " not handled"
+        )
     return Picture(values, _aspect(file))
 
 
 def _lift(file: Any, frame: int) -> None:
     """What an enhanced DICOM says of one frame, or of all of them, comes to its top."""
-    shared, own = file.get("SharedFunctionalGroupsSequence"), file.get("PerFrameFunctionalGroupsSequence")
+    shared, own = (
+        file.get("SharedFunctionalGroupsSequence"),
+        file.get("PerFrameFunctionalGroupsSequence"),
+    )
     for group in [*(shared or [])[:1], *(own or [])[frame : frame + 1]]:
         for name in FRAME_SEQUENCES:
             for element in (group.get(name) or [[]])[0]:
@@ -120,7 +135,11 @@ def _grey(file: Any, stored: NDArray[Any], window: Window | None) -> Values:
     modality, voi = file.get("ModalityLUTSequence"), file.get("VOILUTSequence")
     slope, intercept = _first(file, "RescaleSlope"), _first(file, "RescaleIntercept")
     rescale = (1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
-    values = _entries(stored, modality[0].LUTDescriptor, modality[0].LUTData) if modality else numbers(stored * rescale[0] + rescale[1])
+    values = (
+        _entries(stored, modality[0].LUTDescriptor, modality[0].LUTData)
+        if modality
+        else numbers(stored * rescale[0] + rescale[1])
+    )
     center, width = _first(file, "WindowCenter"), _first(file, "WindowWidth")
     if window is not None:
         shown = windowed(values, window)
@@ -144,7 +163,9 @@ def _voi(values: Values, center: float, width: float, function: str) -> Values:
     if function == "LINEAR" and width >= 1:
         center, width = center - 0.5, width - 1
     elif function not in ("LINEAR_EXACT", "SIGMOID") or width <= 0:
-        raise ValueError(f"the window of width {width:g} with the VOI LUT function {function} is not allowed")
+        raise ValueError(
+            f"the window of width {width:g} with the VOI LUT function {function} is not allowed"
+        )
     if function == "SIGMOID":
         with np.errstate(over="ignore"):
             return 1 / (1 + np.exp(-4 * (values - center) / width))
@@ -158,11 +179,20 @@ def _palette(file: Any, stored: NDArray[Any]) -> Values:
         from pydicom.pixels import apply_color_lut
 
         entries, _, bits = file.RedPaletteColorLookupTableDescriptor
-        if bits == 8 and not 0 < entries <= 256:  # pydicom keeps an index in the type of the entries
-            raise ValueError(f"a segmented palette of {entries or 65536} entries of 8 bits is not handled")
+        if (
+            bits == 8 and not 0 < entries <= 256
+        ):  # pydicom keeps an index in the type of the entries
+            raise ValueError(
+                f"a segmented palette of {entries or 65536} entries of 8 bits is not handled"
+            )
         return apply_color_lut(stored, file)[..., :3] / _full(bits)
-    tables = [(file[f"{c}PaletteColorLookupTableDescriptor"], file[f"{c}PaletteColorLookupTableData"]) for c in ("Red", "Green", "Blue")]
-    return np.stack([_looked_up(stored, descriptor.value, data.value) for descriptor, data in tables], -1)
+    tables = [
+        (file[f"{c}PaletteColorLookupTableDescriptor"], file[f"{c}PaletteColorLookupTableData"])
+        for c in ("Red", "Green", "Blue")
+    ]
+    return np.stack(
+        [_looked_up(stored, descriptor.value, data.value) for descriptor, data in tables], -1
+    )
 
 
 def _looked_up(values: NDArray[Any], descriptor: Any, data: Any) -> Values:
@@ -191,7 +221,13 @@ def _colour(stored: NDArray[Any], bits: int, photometric: str) -> Values:
         return values
     zero = 2.0 ** (bits - 1) / _full(bits)
     y, b, r = values[..., 0], values[..., 1] - zero, values[..., 2] - zero
-    return np.clip(np.stack((y + 1.402 * r, y - (0.114 * 1.772 * b + 0.299 * 1.402 * r) / 0.587, y + 1.772 * b), -1), 0, 1)
+    return np.clip(
+        np.stack(
+            (y + 1.402 * r, y - (0.114 * 1.772 * b + 0.299 * 1.402 * r) / 0.587, y + 1.772 * b), -1
+        ),
+        0,
+        1,
+    )
 
 
 def _first(file: Any, name: str) -> float | None:
@@ -205,7 +241,12 @@ def _first(file: Any, name: str) -> float | None:
 
 def _aspect(file: Any) -> float:
     """Height over width of a pixel, as spacing or as a ratio."""
-    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
+    for name in (
+        "PixelSpacing",
+        "ImagerPixelSpacing",
+        "NominalScannedPixelSpacing",
+        "PixelAspectRatio",
+    ):
         value = file.get(name)
         if value is not None and len(value) == 2:
             return _ratio(float(value[0]), float(value[1]))
@@ -218,10 +259,11 @@ def _ratio(height: float, width: float) -> float:
 
 
 def read_nifti(data: bytes, position: float, window: Window | None = None) -> Picture:
-    """An axial slice at a share of a volume's height, as in radiology: anterior up, the patient's left on the right.
+    """An axial slice at a share of a volume's height, as in radiology: anterior up, the patient's
+    left on the right.
 
-    Without a window the percentiles 0.5 and 99.5 become 0 and 1: of the voxels above zero, or of all where a volume has a
-    part well below zero (Hounsfield units).
+    Without a window the percentiles 0.5 and 99.5 become 0 and 1: of the voxels above zero, or of
+    all where a volume has a part well below zero (Hounsfield units).
 
     Raises:
         Exception: not a readable volume.

@@ -1,4 +1,6 @@
-"""A data set as read: its listing, its decoded images, and what a reader of the results must know."""
+"""A data set as read: its listing, its decoded images, and what a reader of the results must
+know.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,30 @@ from numpy.typing import NDArray
 
 from robustbench_med.data import phantoms
 from robustbench_med.data.cache import decoded
-from robustbench_med.data.cards import TOTAL, Card, FolderReader, MedMNISTReader, PhantomReader, TableReader
+from robustbench_med.data.cards import (
+    TOTAL,
+    Card,
+    FolderReader,
+    MedMNISTReader,
+    PhantomReader,
+    TableReader,
+)
 from robustbench_med.data.images import Images, Selected
 from robustbench_med.data.listing import SPLITS, Files, Listing
 from robustbench_med.data.preprocessing import REVISION, Preprocessing
 from robustbench_med.data.readers.files import roots
-from robustbench_med.data.readers.folders import class_folders, find_folder, list_folders, top_folders
-from robustbench_med.data.readers.medmnist import fetch_medmnist, find_medmnist, list_medmnist, preferred
+from robustbench_med.data.readers.folders import (
+    class_folders,
+    find_folder,
+    list_folders,
+    top_folders,
+)
+from robustbench_med.data.readers.medmnist import (
+    fetch_medmnist,
+    find_medmnist,
+    list_medmnist,
+    preferred,
+)
 from robustbench_med.data.readers.tables import find_tables, list_table
 from robustbench_med.errors import UserError
 
@@ -33,10 +52,13 @@ class Source:
     Attributes:
         ids, labels, groups, published: as in `Listing`.
         images: of each modality, n images (C_m, size, size).
-        made: how the pixels are made: the revision of the drawing or of the decoder, with the md5 of an archive.
-        digests: one hash a sample of its bytes on disk; equal hashes are the same image twice. Empty for drawn images.
+        made: how the pixels are made: the revision of the drawing or of the decoder, with the md5
+            of an archive.
+        digests: one hash a sample of its bytes on disk; equal hashes are the same image twice.
+            Empty for drawn images.
         unreadable: reason by id.
-        notes: what a reader of the results must know (unverified file, unreadable images, counts that differ).
+        notes: what a reader of the results must know (unverified file, unreadable images, counts
+            that differ).
         unverified: as in `Listing`.
     """
 
@@ -54,25 +76,39 @@ class Source:
 
     @functools.cached_property
     def content(self) -> str:
-        """sha256 over all that a result can depend on but the split: images, labels, groups, and what the card says the labels mean.
+        """sha256 over all that a result can depend on but the split: images, labels, groups, and
+        what the card says the labels mean.
 
         The order in which samples were read plays no part.
         """
         facts = {
-            "modalities": [modality.model_dump(exclude_defaults=True) for modality in self.card.modalities],
+            "modalities": [
+                modality.model_dump(exclude_defaults=True) for modality in self.card.modalities
+            ],
             "tasks": [task.model_dump() for task in self.card.tasks],
             "label_rule": label_rule(self.card),
             "made": self.made,
         }
         content = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        for row in sorted(range(len(self.ids)), key=self.ids.__getitem__):  # one by one: there may be a quarter of a million
-            sample = [self.ids[row], self.groups[row], self.labels[row].tolist(), self.digests[row] if self.digests else None]
+        for row in sorted(
+            range(len(self.ids)), key=self.ids.__getitem__
+        ):  # one by one: there may be a quarter of a million
+            sample = [
+                self.ids[row],
+                self.groups[row],
+                self.labels[row].tolist(),
+                self.digests[row] if self.digests else None,
+            ]
             content.update(json.dumps(sample).encode())
         return content.hexdigest()
 
 
-def read(card: Card, *, size: int, files: Files, preprocessing: Preprocessing | None = None) -> Source:
-    """Reads a whole data set at `size` x `size` pixels, downloading it first where it is open and absent."""
+def read(
+    card: Card, *, size: int, files: Files, preprocessing: Preprocessing | None = None
+) -> Source:
+    """Reads a whole data set at `size` x `size` pixels, downloading it first where it is open and
+    absent.
+    """
     chosen = preprocessing or Preprocessing()
     if isinstance(card.reader, PhantomReader):
         return _phantoms(card, size)
@@ -81,18 +117,32 @@ def read(card: Card, *, size: int, files: Files, preprocessing: Preprocessing | 
     unreadable = tuple((listing.ids[row], why) for row, why in sorted(found.unreadable.items()))
     if unreadable and files.strict:
         name, why = unreadable[0]
-        raise UserError(f"{name} cannot be read ({why}); mend or delete it, or leave --strict out to skip it")
-    kept = np.array([row for row in range(len(listing.ids)) if row not in found.unreadable], np.int64)
+        raise UserError(
+            f"{name} cannot be read ({why}); mend or delete it, or leave --strict out to skip it"
+        )
+    kept = np.array(
+        [row for row in range(len(listing.ids)) if row not in found.unreadable], np.int64
+    )
     if not len(kept):
         raise UserError(f"{listing.base} holds no readable image of {card.id}")
     everything = len(kept) == len(listing.ids)
     published = _select(listing.published, kept)
     for split in sorted(set(listing.published) - set(published)):
-        raise UserError(f"{card.id}: no image of the published {split} part can be read; {unreadable[0][0]}: {unreadable[0][1]}")
-    notes = [*listing.notes, *count_notes(card, published), *(f"{card.id}: {n} images: {text}" for text, n in found.remarks.items())]
+        raise UserError(
+            f"{card.id}: no image of the published {split} part can be read; {unreadable[0][0]}:"
+            f" {unreadable[0][1]}"
+        )
+    notes = [
+        *listing.notes,
+        *count_notes(card, published),
+        *(f"{card.id}: {n} images: {text}" for text, n in found.remarks.items()),
+    ]
     if unreadable:
         names = ", ".join(name.removeprefix(f"{card.id}/") for name, _ in unreadable[:5])
-        notes.append(f"{len(unreadable)} unreadable images skipped: {names}{', ...' if len(unreadable) > 5 else ''}")
+        notes.append(
+            f"{len(unreadable)} unreadable images skipped:"
+            f" {names}{', ...' if len(unreadable) > 5 else ''}"
+        )
     return Source(
         card,
         _select(listing.ids, kept),
@@ -109,12 +159,17 @@ def read(card: Card, *, size: int, files: Files, preprocessing: Preprocessing | 
 
 
 def label_rule(card: Card) -> Any:
-    """Where a card says the labels are: columns and what their values mean, or patterns of folders and file names; else None."""
+    """Where a card says the labels are: columns and what their values mean, or patterns of folders
+    and file names; else None.
+    """
     reader = card.reader
     if isinstance(reader, TableReader):
         return [reader.labels, reader.values]
     if isinstance(reader, FolderReader):
-        return [[class_folders(reader, name), reader.names.get(name, "*")] for name in card.tasks[0].classes]
+        return [
+            [class_folders(reader, name), reader.names.get(name, "*")]
+            for name in card.tasks[0].classes
+        ]
     return None
 
 
@@ -130,19 +185,30 @@ def list_samples(card: Card, size: int, files: Files) -> Listing:
 
 
 def fetch(card: Card, size: int, files: Files) -> Path:
-    """The file of an open set, downloaded where it is absent; a set to get by hand is a UserError with the steps."""
+    """The file of an open set, downloaded where it is absent; a set to get by hand is a UserError
+    with the steps.
+    """
     if isinstance(card.reader, MedMNISTReader):
         found = find_medmnist(card, card.reader, size, files.data_root)
         wanted = preferred(size)[0]
-        return found[0] if found and found[1] == wanted else fetch_medmnist(card, card.reader, size, files)
+        return (
+            found[0]
+            if found and found[1] == wanted
+            else fetch_medmnist(card, card.reader, size, files)
+        )
     if isinstance(card.reader, PhantomReader):
         raise UserError(f"{card.id} needs no download: {placement(card)}")
     steps = " ".join(f"({i}) {step}" for i, step in enumerate(card.obtain, 1))
-    raise UserError(f"{card.id} cannot be fetched from here ({card.access}). {steps or f'Get it from {card.url}.'}")
+    raise UserError(
+        f"{card.id} cannot be fetched from here ({card.access})."
+        f" {steps or f'Get it from {card.url}.'}"
+    )
 
 
 def locate(card: Card, data_root: Path | None) -> Path | None:
-    """The folder or file a card's samples lie in; None where they are not on disk (or not in files at all)."""
+    """The folder or file a card's samples lie in; None where they are not on disk (or not in files
+    at all).
+    """
     reader = card.reader
     if isinstance(reader, MedMNISTReader):
         found = find_medmnist(card, reader, 28, data_root)
@@ -158,9 +224,18 @@ def placement(card: Card) -> str:
     if isinstance(reader, PhantomReader):
         return "nothing to get: drawn by this package"
     if isinstance(reader, MedMNISTReader):
-        return f"{reader.flag}.npz (or _64, _128, _224) in a folder named with --data-root, or in ~/.medmnist; else it is downloaded"
-    names = top_folders(card, reader) if isinstance(reader, FolderReader) else [table.file for table in reader.tables]
-    return f"<data root>/{card.id}/ with {', '.join(names)}; the default data root is {roots(None)[0]}"
+        return (
+            f"{reader.flag}.npz (or _64, _128, _224) in a folder named with --data-root, or in"
+            " ~/.medmnist; else it is downloaded"
+        )
+    names = (
+        top_folders(card, reader)
+        if isinstance(reader, FolderReader)
+        else [table.file for table in reader.tables]
+    )
+    return (
+        f"<data root>/{card.id}/ with {', '.join(names)}; the default data root is {roots(None)[0]}"
+    )
 
 
 def count_notes(card: Card, published: Sequence[str]) -> list[str]:

@@ -1,4 +1,6 @@
-"""Splits: published where there is one, else 70/10/20, by group, stratified, seeded, stored as a hashed manifest."""
+"""Splits: published where there is one, else 70/10/20, by group, stratified, seeded, stored as a
+hashed manifest.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ Fold = tuple[int, int]
 
 @dataclass(frozen=True)
 class Manifest:
-    """Which sample is in which split: ids in order, how they were chosen, and what the files were."""
+    """Which sample is in which split: ids in order, how they were chosen, and what the files
+    were.
+    """
 
     data: str
     content: str
@@ -41,7 +45,9 @@ class Manifest:
     @property
     def hash(self) -> str:
         """sha256 over the canonical JSON."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+        ).hexdigest()
 
     def store(self) -> None:
         """Writes the manifest below medrobust's home, once."""
@@ -53,9 +59,10 @@ class Manifest:
 def make_manifest(source: Source, seed: int) -> Manifest:
     """The split of a source.
 
-    A published test set is kept; a missing validation part is a stratified tenth of the training groups. Without a published
-    split, groups are dealt 70/10/20. Copies of one file count as one group, so that no split made here has a twin in another.
-    The result does not depend on the order in which samples were read.
+    A published test set is kept; a missing validation part is a stratified tenth of the training
+    groups. Without a published split, groups are dealt 70/10/20. Copies of one file count as one
+    group, so that no split made here has a twin in another. The result does not depend on the order
+    in which samples were read.
     """
     order = np.argsort(np.array(source.ids))
     published = np.array(source.published)[order]
@@ -65,7 +72,9 @@ def make_manifest(source: Source, seed: int) -> Manifest:
         fold = folds(source, order, seed)
         part[:] = np.select([fold == 0, fold <= 2], ["val", "test"], "train")
     elif not (published == "val").any():
-        policy = "published test; validation a grouped, stratified tenth of the published training part"
+        policy = (
+            "published test; validation a grouped, stratified tenth of the published training part"
+        )
         part[:] = published
         train = np.flatnonzero(published == "train")
         fold = folds(source, order[train], seed)
@@ -77,7 +86,8 @@ def make_manifest(source: Source, seed: int) -> Manifest:
 
 
 def fold_manifest(source: Source, seed: int, *, fold: int, n_folds: int) -> Manifest:
-    """One fold of a grouped, stratified cross-validation over all samples, whatever split is published.
+    """One fold of a grouped, stratified cross-validation over all samples, whatever split is
+    published.
 
     Fold `fold` is the test part; a stratified tenth of the other groups is the validation part.
     """
@@ -86,11 +96,15 @@ def fold_manifest(source: Source, seed: int, *, fold: int, n_folds: int) -> Mani
     part = np.where(held_out, "test", "train")
     rest = np.flatnonzero(~held_out)
     part[rest[folds(source, order[rest], seed) == 0]] = "val"
-    return _manifest(source, order, part, f"grouped, stratified cross-validation, fold {fold} of {n_folds}", seed)
+    return _manifest(
+        source, order, part, f"grouped, stratified cross-validation, fold {fold} of {n_folds}", seed
+    )
 
 
 def shipped(data: str) -> Manifest | None:
-    """The seed-0 manifest that comes with the package: where the archive was seen and its sample ids are stable."""
+    """The seed-0 manifest that comes with the package: where the archive was seen and its sample
+    ids are stable.
+    """
     path = MANIFESTS / f"{data}.json"
     if not path.is_file():
         return None
@@ -99,18 +113,33 @@ def shipped(data: str) -> Manifest | None:
 
 
 def shipped_notes(manifest: Manifest) -> list[str]:
-    """One line where a split is not the shipped one of its set and seed: what differs. Empty where it is, or none is shipped."""
+    """One line where a split is not the shipped one of its set and seed: what differs. Empty where
+    it is, or none is shipped.
+    """
     theirs = shipped(manifest.data)
     if theirs is None or manifest.seed != theirs.seed:
         return []
-    ours, expected = ({sample: split for split in SPLITS for sample in getattr(m, split)} for m in (manifest, theirs))
+    ours, expected = (
+        {sample: split for split in SPLITS for sample in getattr(m, split)}
+        for m in (manifest, theirs)
+    )
     different = {
         "missing": sorted(expected.keys() - ours.keys()),
         "not in it": sorted(ours.keys() - expected.keys()),
-        "in another part": sorted(sample for sample in ours.keys() & expected.keys() if ours[sample] != expected[sample]),
+        "in another part": sorted(
+            sample for sample in ours.keys() & expected.keys() if ours[sample] != expected[sample]
+        ),
     }
-    said = [f"{len(samples):,} {what} (such as {samples[0]})" for what, samples in different.items() if samples]
-    return [f"{manifest.data}: not the split that comes with medrobust: {', '.join(said)}"] if said else []
+    said = [
+        f"{len(samples):,} {what} (such as {samples[0]})"
+        for what, samples in different.items()
+        if samples
+    ]
+    return (
+        [f"{manifest.data}: not the split that comes with medrobust: {', '.join(said)}"]
+        if said
+        else []
+    )
 
 
 def fold_label(fold: Fold | None) -> str:
@@ -118,26 +147,36 @@ def fold_label(fold: Fold | None) -> str:
     return "" if fold is None else f", fold {fold[0]} of {fold[1]}"
 
 
-def folds(source: Source, rows: NDArray[np.int64], seed: int, n_folds: int = 10) -> NDArray[np.int64]:
+def folds(
+    source: Source, rows: NDArray[np.int64], seed: int, n_folds: int = 10
+) -> NDArray[np.int64]:
     """A fold 0..n_folds-1 for each row, groups and copies kept together, classes spread evenly."""
     y = np.array(["/".join(map(str, row)) for row in source.labels[rows]])
     groups = units(source)[rows]
     _, counts = np.unique(y, return_counts=True)
     n_groups = len(np.unique(groups))
     if counts.max() < n_folds or n_groups < n_folds:
-        raise UserError(f"{source.card.id}: fewer than {n_folds} images of any class or {n_folds} groups; too few to split")
+        raise UserError(
+            f"{source.card.id}: fewer than {n_folds} images of any class or {n_folds} groups; too"
+            " few to split"
+        )
     grouped = n_groups < len(groups)
-    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(n_folds, shuffle=True, random_state=seed)
+    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(
+        n_folds, shuffle=True, random_state=seed
+    )
     fold = np.empty(len(rows), np.int64)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # rare classes miss some folds: unavoidable
+        warnings.filterwarnings(
+            "ignore", "The least populated class", UserWarning
+        )  # rare classes miss some folds: unavoidable
         for k, (_, held_out) in enumerate(splitter.split(rows, y, groups if grouped else None)):
             fold[held_out] = k
     return fold
 
 
 def units(source: Source) -> NDArray[np.int64]:
-    """What must not be torn apart: a number for each sample, the same for one group and for copies of one file.
+    """What must not be torn apart: a number for each sample, the same for one group and for copies
+    of one file.
 
     Numbered by the first id of each unit, so that the order of the samples plays no part.
     """
@@ -146,7 +185,9 @@ def units(source: Source) -> NDArray[np.int64]:
     _, copies = np.unique(np.array(source.digests or source.ids), return_inverse=True)
     edges = np.concatenate([n + group, n + group.max() + 1 + copies])
     size = int(edges.max()) + 1
-    graph = coo_array((np.ones(2 * n, np.int8), (np.tile(np.arange(n), 2), edges)), shape=(size, size))
+    graph = coo_array(
+        (np.ones(2 * n, np.int8), (np.tile(np.arange(n), 2), edges)), shape=(size, size)
+    )
     _, component = connected_components(graph, directed=False)
     order = np.argsort(np.array(source.ids))
     _, first, number = np.unique(component[:n][order], return_index=True, return_inverse=True)
@@ -155,10 +196,15 @@ def units(source: Source) -> NDArray[np.int64]:
     return unit
 
 
-def _manifest(source: Source, order: NDArray[np.int64], part: NDArray[np.str_], policy: str, seed: int) -> Manifest:
+def _manifest(
+    source: Source, order: NDArray[np.int64], part: NDArray[np.str_], policy: str, seed: int
+) -> Manifest:
     ids = np.array(source.ids)[order]
     parts = {split: tuple(str(i) for i in ids[part == split]) for split in SPLITS}
     empty = [split for split, members in parts.items() if not members]
     if empty:
-        raise UserError(f"{source.card.id}: {len(ids)} images are too few, the split {' and '.join(empty)} would be empty")
+        raise UserError(
+            f"{source.card.id}: {len(ids)} images are too few, the split {' and '.join(empty)}"
+            " would be empty"
+        )
     return Manifest(source.card.id, source.content, policy, seed, **parts)

@@ -27,7 +27,9 @@ class Suite(BaseModel):
 
 def names() -> list[str]:
     """Suites shipped."""
-    return sorted(path.name.removesuffix(".yaml") for path in SUITES.iterdir() if path.name.endswith(".yaml"))
+    return sorted(
+        path.name.removesuffix(".yaml") for path in SUITES.iterdir() if path.name.endswith(".yaml")
+    )
 
 
 def suite(name: str) -> Suite | None:
@@ -48,11 +50,14 @@ def suite(name: str) -> Suite | None:
         return Suite.model_validate(loaded)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"suite {name}: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}") from error
+        raise UserError(
+            f"suite {name}: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}"
+        ) from error
 
 
 def expand(data: list[str], data_root: Path | None) -> tuple[list[str], list[str]]:
-    """What `--data` names with its suites taken apart, and a line for every pairing left out because a set of it is not on disk.
+    """What `--data` names with its suites taken apart, and a line for every pairing left out
+    because a set of it is not on disk.
 
     Only a suite's pairings are left out; a set the user names is loaded, or refused, as always.
 
@@ -69,12 +74,16 @@ def expand(data: list[str], data_root: Path | None) -> tuple[list[str], list[str
         for pairing in found.pairings:
             absent = [part for part in pairing.split("+") if not _here(part, data_root)]
             if absent:
-                skipped.append(f"{found.suite}: skipped {pairing}, not on disk: {', '.join(absent)} (`medrobust data show {absent[0]}`)")
+                skipped.append(
+                    f"{found.suite}: skipped {pairing}, not on disk: {', '.join(absent)}"
+                    f" (`medrobust data show {absent[0]}`)"
+                )
             else:
                 chosen.append(pairing)
     if not chosen:
         raise UserError(
-            f"none of the pairings of {', '.join(data)} is on disk; `medrobust data list` says what is, `data show ID` how to get it"
+            f"none of the pairings of {', '.join(data)} is on disk; `medrobust data list` says what"
+            " is, `data show ID` how to get it"
         )
     return list(dict.fromkeys(chosen)), skipped
 

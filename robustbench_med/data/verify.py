@@ -20,14 +20,17 @@ EXAMPLES = 5
 
 
 def verify(card: Card, files: Files, *, seed: int = 0, look: bool = True) -> Report:
-    """Counts, unreadable files, balance, groups and twins of one data set under its split of a seed.
+    """Counts, unreadable files, balance, groups and twins of one data set under its split of a
+    seed.
 
     Args:
-        look: also search for images that look alike: half a minute for 100,000 images, four times that for twice as many.
+        look: also search for images that look alike: half a minute for 100,000 images, four times
+            that for twice as many.
 
     Returns:
-        A report ready for JSON. `leaks` is true where a group, a copy or a look-alike lies in two of train, val and test.
-        Twins are numbers of images with a twin, and `conflicting` those whose twin has another label.
+        A report ready for JSON. `leaks` is true where a group, a copy or a look-alike lies in two
+        of train, val and test. Twins are numbers of images with a twin, and `conflicting` those
+        whose twin has another label.
     """
     source = read(card, size=duplicates.SIDE, files=files)
     manifest = make_manifest(source, seed)
@@ -35,8 +38,14 @@ def verify(card: Card, files: Files, *, seed: int = 0, look: bool = True) -> Rep
     twins = {"copies": _twins(source, part, duplicates.copies(source.digests or source.ids, part))}
     if look:
         with files.progress(f"comparing {card.id}") as tick:
-            _, kind = np.unique([f"{split} {y.tolist()}" for split, y in zip(part, source.labels, strict=True)], return_inverse=True)
-            pairs = [duplicates.look_alikes(images, kind, _counted(tick, len(images))) for images in source.images]
+            _, kind = np.unique(
+                [f"{split} {y.tolist()}" for split, y in zip(part, source.labels, strict=True)],
+                return_inverse=True,
+            )
+            pairs = [
+                duplicates.look_alikes(images, kind, _counted(tick, len(images)))
+                for images in source.images
+            ]
         twins["look_alikes"] = _twins(source, part, np.unique(np.concatenate(pairs), axis=0))
     groups = _groups(source, part)
     return {
@@ -74,8 +83,15 @@ def _counts(card: Card, source: Source, part: Sequence[str]) -> list[dict[str, A
     """Images of each part, and what is published of it."""
     found = Counter(source.published) if any(source.published) else Counter()
     found[TOTAL] = len(source.ids)
-    rows = [{"part": s, "published": card.counts[s], "found": found[s]} for s in (*SPLITS, TOTAL) if s in card.counts]
-    return rows + [{"part": f"used as {split}", "published": None, "found": part.count(split)} for split in SPLITS]
+    rows = [
+        {"part": s, "published": card.counts[s], "found": found[s]}
+        for s in (*SPLITS, TOTAL)
+        if s in card.counts
+    ]
+    return rows + [
+        {"part": f"used as {split}", "published": None, "found": part.count(split)}
+        for split in SPLITS
+    ]
 
 
 def _classes(card: Card, source: Source, part: Sequence[str]) -> list[dict[str, Any]]:
@@ -83,11 +99,19 @@ def _classes(card: Card, source: Source, part: Sequence[str]) -> list[dict[str, 
     rows = []
     for t, task in enumerate(card.tasks):
         for label, name in [*enumerate(task.classes), (-1, "not labelled")]:
-            members = Counter(split for split, y in zip(part, source.labels[:, t], strict=True) if y == label)
+            members = Counter(
+                split for split, y in zip(part, source.labels[:, t], strict=True) if y == label
+            )
             published = card.class_counts.get(name) if t == 0 else None
             if label >= 0 or members:
                 rows.append(
-                    {"task": task.name, "class": name, "published": published, "found": members.total(), **{s: members[s] for s in SPLITS}}
+                    {
+                        "task": task.name,
+                        "class": name,
+                        "published": published,
+                        "found": members.total(),
+                        **{s: members[s] for s in SPLITS},
+                    }
                 )
     return rows
 
@@ -110,7 +134,9 @@ def _groups(source: Source, part: Sequence[str]) -> dict[str, Any]:
 def _twins(source: Source, part: Sequence[str], pairs: duplicates.Pairs) -> dict[str, Any]:
     """Images with a twin inside and across parts, those with another label, and examples."""
     across = [(i, j) for i, j in pairs.tolist() if part[i] != part[j]]
-    conflicting = [(i, j) for i, j in pairs.tolist() if (source.labels[i] != source.labels[j]).any()]
+    conflicting = [
+        (i, j) for i, j in pairs.tolist() if (source.labels[i] != source.labels[j]).any()
+    ]
 
     def number(some: Iterable[Sequence[int]]) -> int:
         return len({row for pair in some for row in pair})
@@ -118,17 +144,23 @@ def _twins(source: Source, part: Sequence[str], pairs: duplicates.Pairs) -> dict
     between = {}
     for a, b in combinations(SPLITS, 2):
         some = [pair for pair in across if {part[pair[0]], part[pair[1]]} == {a, b}]
-        between[f"{a}-{b}"] = {s: len({row for pair in some for row in pair if part[row] == s}) for s in (a, b)}
+        between[f"{a}-{b}"] = {
+            s: len({row for pair in some for row in pair if part[row] == s}) for s in (a, b)
+        }
     return {
         "images": number(pairs.tolist()),
         "across": number(across),
         "conflicting": number(conflicting),
         "between": between,
-        "examples": [[source.ids[i], source.ids[j]] for i, j in (across or pairs.tolist())[:EXAMPLES]],
+        "examples": [
+            [source.ids[i], source.ids[j]] for i, j in (across or pairs.tolist())[:EXAMPLES]
+        ],
         "conflicts": [[source.ids[i], source.ids[j]] for i, j in conflicting[:EXAMPLES]],
     }
 
 
 def _between(shared: Iterable[set[str]]) -> dict[str, int]:
-    found = Counter(f"{a}-{b}" for splits in shared for a, b in combinations(SPLITS, 2) if {a, b} <= splits)
+    found = Counter(
+        f"{a}-{b}" for splits in shared for a, b in combinations(SPLITS, 2) if {a, b} <= splits
+    )
     return {f"{a}-{b}": found[f"{a}-{b}"] for a, b in combinations(SPLITS, 2)}

@@ -19,13 +19,16 @@ def batches(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
         yield rows[start : start + size]
 
 
-def together(targets: NDArray[np.int64], n: int, setting: Setting, *, whole: bool) -> Iterator[NDArray[np.int64]]:
+def together(
+    targets: NDArray[np.int64], n: int, setting: Setting, *, whole: bool
+) -> Iterator[NDArray[np.int64]]:
     """The samples in the batches they are computed in.
 
     Args:
         targets: rows to compute, ascending.
         n: number of samples.
-        whole: chunks of `setting.chunk` in the order of the split, each with all its samples as long as one of them is a target.
+        whole: chunks of `setting.chunk` in the order of the split, each with all its samples as
+            long as one of them is a target.
     """
     if not whole:
         yield from batches(targets, setting.batch_size)
@@ -45,10 +48,12 @@ def drawn(
     *purpose: object,
     sources: Sequence[tuple[View, Drawing]] = (),
 ) -> Iterator[None]:
-    """Inside, what is random in this batch is seeded: a victim's own draws by sample or by chunk, whatever else draws by its first sample.
+    """Inside, what is random in this batch is seeded: a victim's own draws by sample or by chunk,
+    whatever else draws by its first sample.
 
     Args:
-        sources: the victims that `transfer` asks in the same batch, and what their predictions depend on.
+        sources: the victims that `transfer` asks in the same batch, and what their predictions
+            depend on.
     """
     for each, how in ((view, drawing), *sources):
         if how == "sample":

@@ -21,7 +21,9 @@ def parameters(victim: nn.Module) -> int:
 
 
 def flops(victim: nn.Module, shapes: Shapes) -> int:
-    """FLOPs of one forward pass on one sample by PyTorch's counter: 2 per multiply-accumulate of convolutions and matrix products."""
+    """FLOPs of one forward pass on one sample by PyTorch's counter: 2 per multiply-accumulate of
+    convolutions and matrix products.
+    """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         victim(*inputs(victim, shapes, 1))
     return int(counter.get_total_flops())
@@ -43,7 +45,9 @@ def latency(victim: nn.Module, shapes: Shapes, *, batch_size: int = 1, repeats: 
 
 
 def peak_memory(victim: nn.Module, shapes: Shapes, *, batch_size: int = 1) -> int:
-    """Largest number of bytes that tensors hold at once during a forward pass without gradients, weights included."""
+    """Largest number of bytes that tensors hold at once during a forward pass without gradients,
+    weights included.
+    """
     x = inputs(victim, shapes, batch_size)
     device = x[0].device
     if device.type == "cuda":
@@ -67,7 +71,9 @@ def peak_memory(victim: nn.Module, shapes: Shapes, *, batch_size: int = 1) -> in
 
 
 def measure(victim: nn.Module, shapes: Shapes) -> dict[str, Any]:
-    """Everything above as one row: `parameters`, `gflops`, `gmacs`, `latency_ms`, `peak_memory_mib`, `device`."""
+    """Everything above as one row: `parameters`, `gflops`, `gmacs`, `latency_ms`,
+    `peak_memory_mib`, `device`.
+    """
     operations = flops(victim, shapes)
     return {
         "parameters": parameters(victim),
@@ -82,14 +88,21 @@ def measure(victim: nn.Module, shapes: Shapes) -> dict[str, Any]:
 def inputs(victim: nn.Module, shapes: Shapes, batch_size: int) -> list[torch.Tensor]:
     """Random inputs on the victim's device; cost does not depend on their values."""
     device = next(victim.parameters()).device
-    return [torch.rand(batch_size, *shape, generator=torch.Generator().manual_seed(0)).to(device) for shape in shapes]
+    return [
+        torch.rand(batch_size, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+        for shape in shapes
+    ]
 
 
 def device_name(device: torch.device) -> str:
     """What the device is, for a record."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+    return (
+        f"{device.type} ({torch.get_num_threads()} threads)"
+        if device.type == "cpu"
+        else device.type
+    )
 
 
 def _synchronise(device: torch.device) -> None:

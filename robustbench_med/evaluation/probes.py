@@ -1,4 +1,6 @@
-"""What a victim is, found by trying: whether it is random, whether a seed repeats its passes, whether it looks at its neighbours."""
+"""What a victim is, found by trying: whether it is random, whether a seed repeats its passes,
+whether it looks at its neighbours.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,15 @@ BATCH = 8
 ROUNDING = 1e-5
 """Differences up to this share of the largest logit are float32's rounding."""
 KERNELS = 2e-2
-"""The same between batches of other sizes or places, whose kernels add up in another order: half precision too."""
+"""The same between batches of other sizes or places, whose kernels add up in another order: half
+precision too.
+"""
 COPIES = 5
 """How often a large batch of the probe holds each sample."""
 FALSE_ALARM = 1e-5
-"""Chance that a random victim which does not look at its neighbours is refused: an alarm refuses it."""
+"""Chance that a random victim which does not look at its neighbours is refused: an alarm refuses
+it.
+"""
 REPEATS = 64
 """Passes of each of two batches, where no seed repeats one."""
 
@@ -38,8 +44,10 @@ class Nature:
     Attributes:
         stochastic: two passes on one input differ, or the victim says so.
         drawing: what a prediction depends on besides its sample.
-        repeatable: one seed gives the same pass twice. Where it does not, two runs of one command differ.
-        neighbours: how the predictions of a sample depend on its batch (neighbours, place, size), in words; None where they do not.
+        repeatable: one seed gives the same pass twice. Where it does not, two runs of one command
+            differ.
+        neighbours: how the predictions of a sample depend on its batch (neighbours, place, size),
+            in words; None where they do not.
     """
 
     stochastic: bool
@@ -69,21 +77,35 @@ def examine(victim: nn.Module, samples: Samples, device: torch.device, seed: int
 
 @dataclass(frozen=True)
 class Trial:
-    """Passes of a victim under one seed: of the batch, or of each sample (by its row) where the victim takes generators."""
+    """Passes of a victim under one seed: of the batch, or of each sample (by its row) where the
+    victim takes generators.
+    """
 
     victim: nn.Module
     seed: int
     per_sample: bool
 
-    def once(self, batch: Sequence[Tensor], rows: Sequence[int] | None = None) -> tuple[tuple[Tensor, ...], object]:
-        """Logits, and how far the global generators have gone; `rows`: which samples of the probe these are."""
+    def once(
+        self, batch: Sequence[Tensor], rows: Sequence[int] | None = None
+    ) -> tuple[tuple[Tensor, ...], object]:
+        """Logits, and how far the global generators have gone; `rows`: which samples of the probe
+        these are.
+        """
         if self.per_sample:
             ids = [f"probe {row}" for row in (range(len(batch[0])) if rows is None else rows)]
             return Draws(self.seed, "probe", ids=ids).run(self.victim, batch), None
         device = batch[0].device
         with seeded(device, self.seed, "probe"):
             logits = tuple(self.victim(*batch))
-            torch_state = (torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()).numpy().tobytes()
+            torch_state = (
+                (
+                    torch.cuda.get_rng_state(device)
+                    if device.type == "cuda"
+                    else torch.get_rng_state()
+                )
+                .numpy()
+                .tobytes()
+            )
             _, keys, position, *_ = np.random.get_state()
             return logits, (torch_state, np.asarray(keys).tobytes(), position, random.getstate())
 
@@ -96,11 +118,15 @@ def padded(samples: Samples) -> list[Tensor]:
     """BATCH samples: the first of the set, noise where it has fewer."""
     x = samples.batch(range(min(len(samples), BATCH)))
     generator = torch.Generator().manual_seed(0)
-    return [torch.cat((m, torch.rand(BATCH - len(m), *m.shape[1:], generator=generator))) for m in x]
+    return [
+        torch.cat((m, torch.rand(BATCH - len(m), *m.shape[1:], generator=generator))) for m in x
+    ]
 
 
 def others(x: Sequence[Tensor]) -> Iterator[tuple[str, list[Tensor]]]:
-    """Batches of other neighbours: the samples in another order and inverted, black, white, noise."""
+    """Batches of other neighbours: the samples in another order and inverted, black, white,
+    noise.
+    """
     generator = torch.Generator().manual_seed(1)
     yield "other samples", [1 - m.roll(1, 0) for m in x]
     yield "black images", [torch.zeros_like(m) for m in x]
@@ -117,10 +143,12 @@ def placed(x: Sequence[Tensor], around: Sequence[Tensor], place: int) -> list[Te
 
 
 def neighbours(trial: Trial, x: Sequence[Tensor]) -> str | None:
-    """Whether the logits of a sample at one place of two batches of one size differ, under the same seed, by more than rounding.
+    """Whether the logits of a sample at one place of two batches of one size differ, under the same
+    seed, by more than rounding.
 
-    A victim whose number of draws depends on the images hands every later sample other numbers, though none looks at its neighbours:
-    where the generators have gone further in one of the two passes, draws are compared instead.
+    A victim whose number of draws depends on the images hands every later sample other numbers,
+    though none looks at its neighbours: where the generators have gone further in one of the two
+        passes, draws are compared instead.
     """
     base, gone = trial.once(x)
     for place in (0, BATCH // 2, BATCH - 1):
@@ -130,21 +158,33 @@ def neighbours(trial: Trial, x: Sequence[Tensor]) -> str | None:
                 continue
             if gone != elsewhere:
                 return neighbours_by_means(trial.victim, x, trial.seed)
-            gap = max(float((a[place] - b[place]).abs().max()) for a, b in zip(base, moved, strict=True))
+            gap = max(
+                float((a[place] - b[place]).abs().max()) for a, b in zip(base, moved, strict=True)
+            )
             return f"the logits of one image change by {gap:.3g} when its neighbours are {name}"
     return None
 
 
 def place_or_size(trial: Trial, x: Sequence[Tensor]) -> str | None:
-    """Whether the logits of a sample depend on its place in the batch, or on the batch's size, by more than other kernels round."""
+    """Whether the logits of a sample depend on its place in the batch, or on the batch's size, by
+    more than other kernels round.
+    """
     base, _ = trial.once(x)
     copied, _ = trial.once([m.repeat(COPIES, 1, 1, 1) for m in x], list(range(BATCH)) * COPIES)
     for row in range(BATCH):
         alone, _ = trial.once([m[row : row + 1] for m in x], [row])
-        for what, logits in (("alone", [z[0] for z in alone]), *((f"at place {p}", [z[p] for z in copied]) for p in places(row))):
+        for what, logits in (
+            ("alone", [z[0] for z in alone]),
+            *((f"at place {p}", [z[p] for z in copied]) for p in places(row)),
+        ):
             if not same([z[row] for z in base], logits, rounding=KERNELS):
-                gap = max(float((a[row] - b).abs().max()) for a, b in zip(base, logits, strict=True))
-                return f"the logits of one image change by {gap:.3g} when it stands {what} of another batch"
+                gap = max(
+                    float((a[row] - b).abs().max()) for a, b in zip(base, logits, strict=True)
+                )
+                return (
+                    f"the logits of one image change by {gap:.3g} when it stands {what} of another"
+                    " batch"
+                )
     return None
 
 
@@ -154,10 +194,12 @@ def places(row: int) -> range:
 
 
 def neighbours_by_means(victim: nn.Module, x: Sequence[Tensor], seed: int) -> str | None:
-    """The same of a victim whose passes no seed repeats: draws with two kinds of neighbours, compared by ranks (Mann & Whitney 1947).
+    """The same of a victim whose passes no seed repeats: draws with two kinds of neighbours,
+    compared by ranks (Mann & Whitney 1947).
 
-    The test needs no distribution, so that a victim which does not look at its neighbours is refused with a chance of at most
-    `FALSE_ALARM`. The two kinds alternate in a drawn order: what depends on the number of the call is no neighbour.
+    The test needs no distribution, so that a victim which does not look at its neighbours is
+    refused with a chance of at most `FALSE_ALARM`. The two kinds alternate in a drawn order: what
+    depends on the number of the call is no neighbour.
     """
     place = BATCH // 2
     batches = [placed(x, around, place) for _, around in list(others(x))[:3]]
@@ -168,24 +210,38 @@ def neighbours_by_means(victim: nn.Module, x: Sequence[Tensor], seed: int) -> st
     values = {kind: np.nan_to_num(np.stack(rows)) for kind, rows in drawn.items()}
     n_logits = values[0].shape[1]
     pairs = list(itertools.combinations(values.values(), 2))
-    p = min(float(mannwhitneyu(one[:, i], other[:, i]).pvalue) for one, other in pairs for i in range(n_logits))
+    p = min(
+        float(mannwhitneyu(one[:, i], other[:, i]).pvalue)
+        for one, other in pairs
+        for i in range(n_logits)
+    )
     if p * len(pairs) * n_logits < FALSE_ALARM:
-        return f"the logits of one image depend on its neighbours (p = {p:.1g} over {REPEATS} draws)"
+        return (
+            f"the logits of one image depend on its neighbours (p = {p:.1g} over {REPEATS} draws)"
+        )
     return None
 
 
 def alternating(
     victim: nn.Module, batches: Sequence[Sequence[Tensor]], order: Sequence[int], place: int
 ) -> dict[int, list[np.ndarray[tuple[int], np.dtype[np.float64]]]]:
-    """The logits of the sample at a place in one draw after another, by which of the batches it stood in."""
+    """The logits of the sample at a place in one draw after another, by which of the batches it
+    stood in.
+    """
     drawn: dict[int, list[np.ndarray[tuple[int], np.dtype[np.float64]]]] = {0: [], 1: [], 2: []}
     for kind in order:
-        drawn[kind].append(np.concatenate([z[place].double().cpu().numpy() for z in victim(*batches[kind])]))
+        drawn[kind].append(
+            np.concatenate([z[place].double().cpu().numpy() for z in victim(*batches[kind])])
+        )
     return drawn
 
 
-def same(a: Sequence[Tensor], b: Sequence[Tensor], *, exact: bool = False, rounding: float = ROUNDING) -> bool:
-    """Whether logits are equal, up to a share of the largest unless `exact`; what is not finite equals itself."""
+def same(
+    a: Sequence[Tensor], b: Sequence[Tensor], *, exact: bool = False, rounding: float = ROUNDING
+) -> bool:
+    """Whether logits are equal, up to a share of the largest unless `exact`; what is not finite
+    equals itself.
+    """
     for left, right in zip(a, b, strict=True):
         if not torch.equal(left.isfinite(), right.isfinite()):
             return False

@@ -1,7 +1,9 @@
 """The evaluation protocol: clean pass, attack, fresh draws, per-sample outcomes.
 
-`release` retraces the authors' notebook: one draw, whatever the victim. `sound` asks what a single use in the clinic would
-see: a stochastic victim is found by trying, a sample counts with the fraction of K fresh draws that are right, samples that
+`release` retraces the authors' notebook: one draw, whatever the victim. `sound` asks what a single
+use in the clinic would
+see: a stochastic victim is found by trying, a sample counts with the fraction of K fresh draws that
+    are right, samples that
 are never right are not attacked, and the draws an attacker optimised on are never reported.
 """
 
@@ -40,13 +42,20 @@ from robustbench_med.evaluation.types import Arrays, Clean, Drawing, Method, Out
 
 
 def clean_pass(
-    victim: nn.Module, samples: Samples, setting: Setting, tick: Tick, *, stochastic: bool, drawing: Drawing | None = None
+    victim: nn.Module,
+    samples: Samples,
+    setting: Setting,
+    tick: Tick,
+    *,
+    stochastic: bool,
+    drawing: Drawing | None = None,
 ) -> Clean:
     """Predictions on unperturbed samples.
 
     Args:
         stochastic: whether two passes may differ (`probes.examine`).
-        drawing: what a prediction depends on besides its sample; None: as the victim's signature says.
+        drawing: what a prediction depends on besides its sample; None: as the victim's signature
+            says.
     """
     start = time.perf_counter()
     drawing = drawing or drawing_of(victim, stochastic=stochastic)
@@ -59,7 +68,16 @@ def clean_pass(
             parts.append(predict(view, x, samples.labels[rows]))
         tick(len(rows))
     right, vote, probabilities = join(parts)
-    return Clean(stochastic, drawing, right, vote, probabilities, draws, (view.passes.forward, 0), time.perf_counter() - start)
+    return Clean(
+        stochastic,
+        drawing,
+        right,
+        vote,
+        probabilities,
+        draws,
+        (view.passes.forward, 0),
+        time.perf_counter() - start,
+    )
 
 
 def attack_pass(
@@ -71,7 +89,9 @@ def attack_pass(
     setting: Setting,
     tick: Tick,
 ) -> Outcome:
-    """Attacks every sample that is ever right and measures it on fresh draws. `clean` is the clean pass under the same setting."""
+    """Attacks every sample that is ever right and measures it on fresh draws. `clean` is the clean
+    pass under the same setting.
+    """
     start = time.perf_counter()
     labels, ids, attack = samples.labels, samples.ids, method.name
     aims = labels if method.goals is None else method.goals
@@ -85,12 +105,18 @@ def attack_pass(
         targets = np.flatnonzero(clean.right[:, tasks].max(1) > 0)
         tick(len(samples) - len(targets))
     size, l2 = np.zeros((2, len(samples), len(view.segments)), np.float32)
-    smallest = np.zeros((len(samples), len(tasks)), np.float32) if attack in MINIMAL and method.engine == "native" else None
+    smallest = (
+        np.zeros((len(samples), len(tasks)), np.float32)
+        if attack in MINIMAL and method.engine == "native"
+        else None
+    )
     reused, attacked = np.zeros(2), 0
     adversarials: dict[int, Tensor] = {}
     losses: list[NDArray[Any]] = []
     whole = is_whole(clean.drawing, method)
-    how: Drawing = "batch" if whole and clean.drawing == "sample" else clean.drawing  # engines pass no generators on
+    how: Drawing = (
+        "batch" if whole and clean.drawing == "sample" else clean.drawing
+    )  # engines pass no generators on
     for rows in together(targets, len(samples), setting, whole=whole):
         x = view.pack(samples.batch(rows)).to(setting.device)
         streams = Streams.seeded(setting.seed, [ids[row] for row in rows], attack)
@@ -120,9 +146,13 @@ def attack_pass(
     attack_passes = np.rint(reused + searched).astype(int).tolist()
 
     parts = []
-    for rows in together(np.arange(len(samples)), len(samples), setting, whole=clean.drawing == "batch"):
+    for rows in together(
+        np.arange(len(samples)), len(samples), setting, whole=clean.drawing == "batch"
+    ):
         x = view.pack(samples.batch(rows))
-        x = torch.stack([adversarials.get(int(row), x[i]) for i, row in enumerate(rows)]).to(setting.device)
+        x = torch.stack([adversarials.get(int(row), x[i]) for i, row in enumerate(rows)]).to(
+            setting.device
+        )
         with drawn(view, clean.drawing, setting, ids, rows, attack, "fresh"):
             parts.append(predict(view, x, labels[rows]))
         tick(len(rows))
@@ -137,7 +167,17 @@ def attack_pass(
     groups = samples.label_groups
     figures: dict[str, Any] = {
         "tasks": [
-            task_figures(t, clean, right, vote_right, vote, probabilities, labels.numpy(), samples.label_rows[:, t], groups[:, t])
+            task_figures(
+                t,
+                clean,
+                right,
+                vote_right,
+                vote,
+                probabilities,
+                labels.numpy(),
+                samples.label_rows[:, t],
+                groups[:, t],
+            )
             for t in range(labels.shape[1])
         ]
     }
@@ -147,7 +187,11 @@ def attack_pass(
         figures["attack_loss"] = mean_losses(np.concatenate(losses, 1))
     if method.goals is not None:
         figures["target_rate"] = target_rate(method.goals.numpy(), vote, tasks)
-    lost = [statistics.not_finite(clean.probabilities[t], probabilities[t]) & (labels[:, t] >= 0).numpy() for t in tasks]
+    lost = [
+        statistics.not_finite(clean.probabilities[t], probabilities[t])
+        & (labels[:, t] >= 0).numpy()
+        for t in tasks
+    ]
     figures["not_finite"] = int(np.any(lost, 0).sum())
     for name in ("clean", "clean_vote", "robust", "robust_vote", "asr", "balanced_accuracy", "auc"):
         values = [figures["tasks"][t][name] for t in tasks]
@@ -187,39 +231,60 @@ def attack_pass(
 
 
 def is_whole(drawing: Drawing, method: Method) -> bool:
-    """Whether an attack sees fixed chunks: predictions depend on the batch, or somebody else may draw for it as a whole.
+    """Whether an attack sees fixed chunks: predictions depend on the batch, or somebody else may
+    draw for it as a whole.
 
     That is a source, another library, or an attack of the user's, which may ask global generators.
     """
     foreign = method.engine != "native" or attack_code(method.name, method.parameters) is not None
-    return drawing == "batch" or foreign or any(source.drawing == "batch" for source in method.sources)
+    return (
+        drawing == "batch" or foreign or any(source.drawing == "batch" for source in method.sources)
+    )
 
 
 def computation(method: Method, threat: Threat, sources: Sequence[View]) -> Callable[..., Any]:
-    """The attack with its arguments bound: `(view, x, y, threat, streams)` -> adversarials, or what `UNSCALED` attacks find."""
+    """The attack with its arguments bound: `(view, x, y, threat, streams)` -> adversarials, or what
+    `UNSCALED` attacks find.
+    """
     bound = dict(method.parameters) | ({"sources": sources} if sources else {})
-    table = UNSCALED if method.engine == "native" and method.name in UNSCALED else ENGINES[method.engine]
+    table = (
+        UNSCALED
+        if method.engine == "native" and method.name in UNSCALED
+        else ENGINES[method.engine]
+    )
     attack: Callable[..., Any] = table[method.name]
     return functools.partial(attack, **bound)
 
 
 def recall(method: Method, rows: NDArray[np.int64], x: Tensor) -> tuple[Any, NDArray[np.float64]]:
-    """What an earlier radius of the sweep found for these samples, None if there was none, and the forward and backward passes it took."""
+    """What an earlier radius of the sweep found for these samples, None if there was none, and the
+    forward and backward passes it took.
+    """
     if method.found is None or not all(int(row) in method.found for row in rows):
         return None, np.zeros(2)
     parts, forward, backward = zip(*(method.found[int(row)] for row in rows), strict=True)
     return parts[0].join(parts, x), np.array([sum(forward), sum(backward)])
 
 
-def remember(method: Method, rows: NDArray[np.int64], found: Minimal | Ray, after: Passes, before: Passes) -> None:
-    """Keeps what was found for the other radii of the sweep, on the CPU, with each sample's share of the passes."""
+def remember(
+    method: Method, rows: NDArray[np.int64], found: Minimal | Ray, after: Passes, before: Passes
+) -> None:
+    """Keeps what was found for the other radii of the sweep, on the CPU, with each sample's share
+    of the passes.
+    """
     if method.found is not None:
-        forward, backward = ((b - a) / len(rows) for a, b in zip(astuple(before), astuple(after), strict=True))
-        method.found.update({row: (found.of(i), forward, backward) for i, row in enumerate(rows.tolist())})
+        forward, backward = (
+            (b - a) / len(rows) for a, b in zip(astuple(before), astuple(after), strict=True)
+        )
+        method.found.update(
+            {row: (found.of(i), forward, backward) for i, row in enumerate(rows.tolist())}
+        )
 
 
 def single_draw(clean: Clean, method: Method) -> bool:
-    """Whether a random victim is attacked with the gradient of one draw, which overstates its robustness."""
+    """Whether a random victim is attacked with the gradient of one draw, which overstates its
+    robustness.
+    """
     return clean.stochastic and method.name != "noise" and method.parameters.get("eot", 1) == 1
 
 
@@ -230,7 +295,8 @@ def choose_goals(kind: str, clean: Clean, samples: Samples, seed: int) -> Tensor
     """(n, T) classes for a targeted attack, -1 where a task has no label or the label is the goal.
 
     Args:
-        kind: "random" (another class, drawn for each sample), "least-likely" (under the clean pass), or the number of a class.
+        kind: "random" (another class, drawn for each sample), "least-likely" (under the clean
+            pass), or the number of a class.
     """
     labels, goals = samples.labels.numpy(), np.full(tuple(samples.labels.shape), -1)
     for t, probabilities in enumerate(clean.probabilities):
@@ -239,7 +305,9 @@ def choose_goals(kind: str, clean: Clean, samples: Samples, seed: int) -> Tensor
             if y < 0:
                 continue
             if kind == "random":
-                goals[i, t] = (y + 1 + derive_seed(seed, "goal", sample, t) % (classes - 1)) % classes
+                goals[i, t] = (
+                    y + 1 + derive_seed(seed, "goal", sample, t) % (classes - 1)
+                ) % classes
             elif kind == "least-likely":
                 goals[i, t] = next(c for c in probabilities[i].argsort() if c != y)
             elif int(kind) < classes and int(kind) != y:
@@ -247,17 +315,23 @@ def choose_goals(kind: str, clean: Clean, samples: Samples, seed: int) -> Tensor
     return torch.from_numpy(goals)
 
 
-def predict(view: View, x: Tensor, labels: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64], list[NDArray[np.float32]]]:
-    """Fraction right (B, T), majority vote (B, T) and mean softmax per task (B, C), over the view's draws.
+def predict(
+    view: View, x: Tensor, labels: Tensor
+) -> tuple[NDArray[np.float32], NDArray[np.int64], list[NDArray[np.float32]]]:
+    """Fraction right (B, T), majority vote (B, T) and mean softmax per task (B, C), over the view's
+    draws.
 
-    A draw whose logits are not finite predicts no class (vote -1 where none does), and makes the sample's probabilities NaN.
+    A draw whose logits are not finite predicts no class (vote -1 where none does), and makes the
+    sample's probabilities NaN.
     """
     counts: list[Tensor] = []
     sums: list[Tensor] = []
     for logits_of_tasks in view.predictions(x):
         for t, logits in enumerate(logits_of_tasks):
             finite = logits.isfinite().all(1, keepdim=True)
-            hit = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), finite.to(logits.dtype))
+            hit = torch.zeros_like(logits).scatter_(
+                1, logits.argmax(1, keepdim=True), finite.to(logits.dtype)
+            )
             probability = torch.where(finite, logits, torch.nan).softmax(1)
             if len(counts) <= t:
                 counts.append(hit)
@@ -266,9 +340,16 @@ def predict(view: View, x: Tensor, labels: Tensor) -> tuple[NDArray[np.float32],
                 counts[t] += hit
                 sums[t] += probability
     y = labels.to(x.device)
-    right = [count.gather(1, y[:, t : t + 1].clamp_min(0)).squeeze(1) * (y[:, t] >= 0) / view.draws for t, count in enumerate(counts)]
+    right = [
+        count.gather(1, y[:, t : t + 1].clamp_min(0)).squeeze(1) * (y[:, t] >= 0) / view.draws
+        for t, count in enumerate(counts)
+    ]
     vote = [torch.where(count.any(1), count.argmax(1), -1) for count in counts]
-    return torch.stack(right, 1).cpu().numpy(), torch.stack(vote, 1).cpu().numpy(), [(s / view.draws).cpu().numpy() for s in sums]
+    return (
+        torch.stack(right, 1).cpu().numpy(),
+        torch.stack(vote, 1).cpu().numpy(),
+        [(s / view.draws).cpu().numpy() for s in sums],
+    )
 
 
 def join(
@@ -276,4 +357,8 @@ def join(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], list[NDArray[np.float32]]]:
     """Batches of `predict` into one."""
     right, vote, probabilities = zip(*parts, strict=True)
-    return np.concatenate(right), np.concatenate(vote), [np.concatenate(task) for task in zip(*probabilities, strict=True)]
+    return (
+        np.concatenate(right),
+        np.concatenate(vote),
+        [np.concatenate(task) for task in zip(*probabilities, strict=True)],
+    )

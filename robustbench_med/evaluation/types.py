@@ -17,8 +17,9 @@ ProtocolName = Literal["sound", "release"]
 
 
 Drawing = Literal["none", "sample", "batch"]
-"""What a prediction depends on besides its sample: nothing; numbers drawn for that sample alone (the victim takes `generators`); or the
-batch it stands in, because the victim draws for it as a whole or because its samples look at each other."""
+"""What a prediction depends on besides its sample: nothing; numbers drawn for that sample alone
+(the victim takes `generators`); or the batch it stands in, because the victim draws for it as a
+whole or because its samples look at each other."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,24 @@ class Setting:
     batch_draws: int = 1
     """Draws of one EOT gradient that share a batch."""
     chunk: int = 32
-    """Samples that stay together from start to end where predictions depend on the batch; `batch_size` is of no effect there."""
+    """Samples that stay together from start to end where predictions depend on the batch;
+    `batch_size` is of no effect there.
+    """
 
 
 Arrays = dict[str, NDArray[Any]]
 
 
 Tick = Callable[[int], None]
-"""Called with the number of samples that one stage (clean pass, attack, fresh draws) has finished."""
+"""Called with the number of samples that one stage (clean pass, attack, fresh draws) has finished.
+"""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A victim that `transfer` makes its adversarials on, and what trying it found (`probes.examine`)."""
+    """A victim that `transfer` makes its adversarials on, and what trying it found
+    (`probes.examine`).
+    """
 
     victim: nn.Module
     stochastic: bool
@@ -53,12 +59,18 @@ class Source:
 
     def view(self, shapes: Sequence[Any], setting: Setting) -> View:
         """As the attack sees it."""
-        return View(self.victim, shapes, draws=setting.draws if self.stochastic and setting.protocol == "sound" else 1)
+        return View(
+            self.victim,
+            shapes,
+            draws=setting.draws if self.stochastic and setting.protocol == "sound" else 1,
+        )
 
 
 @dataclass(frozen=True)
 class Method:
-    """An attack, complete: its name, who computes it, its keyword arguments, and what else it needs."""
+    """An attack, complete: its name, who computes it, its keyword arguments, and what else it
+    needs.
+    """
 
     name: str
     parameters: Mapping[str, Any]
@@ -68,8 +80,8 @@ class Method:
     goals: Tensor | None = None
     """(n, T) classes a targeted attack aims at; -1 where there is nothing to aim at."""
     found: dict[int, tuple[Any, float, float]] | None = None
-    """By sample what an attack of `UNSCALED` found, and its forward and backward passes: shared between the radii of a sweep; filled and
-    read."""
+    """By sample what an attack of `UNSCALED` found, and its forward and backward passes: shared
+    between the radii of a sweep; filled and read."""
 
 
 @dataclass

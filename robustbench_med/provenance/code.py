@@ -1,8 +1,11 @@
-"""The identity of code: one hash of what a user's function or class is made of, and the revisions of medrobust's own parts in it.
+"""The identity of code: one hash of what a user's function or class is made of, and the revisions
+of medrobust's own parts in it.
 
-A function of a file is told by that file and the user's files that it imports. What a file does not tell is hashed by value: what
-a closure, a partial, an instance or a default holds, and constants that may be set from outside. Where there is no file (a notebook
-cell) the text of the function stands for it, and every global it names is hashed too. What cannot be hashed is refused.
+A function of a file is told by that file and the user's files that it imports. What a file does not
+tell is hashed by value: what a closure, a partial, an instance or a default holds, and constants
+    that may be set from outside. Where there is no file (a notebook
+cell) the text of the function stands for it, and every global it names is hashed too. What cannot
+be hashed is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +21,14 @@ import sys
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from pathlib import Path
-from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
+from types import (
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import numpy as np
@@ -41,24 +51,32 @@ def declare(thing: Any, version: str | None) -> None:
 
 
 def code_of(thing: Any, what: str) -> str | None:
-    """sha256 of a function's, class's or callable's code; None of what comes with medrobust, whose revisions speak for it.
+    """sha256 of a function's, class's or callable's code; None of what comes with medrobust, whose
+    revisions speak for it.
 
     Args:
         what: what it is called in an error, such as "attack 'mine'".
 
     Raises:
-        UserError: some of it can be told neither by a file nor by its text or value, and no version was given.
+        UserError: some of it can be told neither by a file nor by its text or value, and no version
+            was given.
     """
     if id(thing) in _VERSIONS:
         return _hash("version", _VERSIONS[id(thing)][1])
-    if isinstance(thing, FunctionType | type) and _named(thing) and _module_of(thing).partition(".")[0] == OURS:
+    if (
+        isinstance(thing, FunctionType | type)
+        and _named(thing)
+        and _module_of(thing).partition(".")[0] == OURS
+    ):
         return None
     made = _Walk(what)
     return _hash(made.of(thing), *(f"{name} {sha256}" for name, sha256 in sorted(made.files)))
 
 
 def revisions(thing: Any, what: str) -> dict[str, int]:
-    """Revisions of medrobust's files that a function, class or callable is made of, by name: its own, and those it builds on."""
+    """Revisions of medrobust's files that a function, class or callable is made of, by name: its
+    own, and those it builds on.
+    """
     if id(thing) in _VERSIONS:
         return {}
     made = _Walk(what)
@@ -74,7 +92,9 @@ def revisions_of_file(path: Path) -> dict[str, int]:
 
 
 def revised(modules: set[str]) -> dict[str, int]:
-    """`REVISION` of modules of medrobust's and of those that they import, by the last part of their name."""
+    """`REVISION` of modules of medrobust's and of those that they import, by the last part of their
+    name.
+    """
     found: dict[str, int] = {}
     waiting, seen = set(modules), set()
     while waiting:
@@ -92,12 +112,16 @@ def _imports(name: str) -> set[str]:
 
 
 def _ours(names: list[str]) -> set[str]:
-    """Modules of medrobust's among dotted names; what a package passes on is looked up where it was made."""
+    """Modules of medrobust's among dotted names; what a package passes on is looked up where it was
+    made.
+    """
     modules = set()
     for name in (name for name in names if name.partition(".")[0] == OURS):
         parent, _, last = name.rpartition(".")
         passed_on = getattr(sys.modules.get(parent), last, None)
-        modules.add(name if name in sys.modules else getattr(passed_on, "__module__", None) or parent)
+        modules.add(
+            name if name in sys.modules else getattr(passed_on, "__module__", None) or parent
+        )
     return modules
 
 
@@ -106,7 +130,9 @@ def _hash(*parts: str) -> str:
 
 
 class _Walk:
-    """Everything that one thing is made of: hashes of values, and the user's files met on the way (name, sha256)."""
+    """Everything that one thing is made of: hashes of values, and the user's files met on the way
+    (name, sha256).
+    """
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -134,8 +160,9 @@ class _Walk:
 
     def refused(self, why: str) -> UserError:
         return UserError(
-            f"{self.what} {why}, so that nothing tells when it changes; put it into a file (--include), "
-            "or register it with a version of yours: register_attack(name, function, version='1')"
+            f"{self.what} {why}, so that nothing tells when it changes; put it into a file"
+            " (--include), or register it with a version of yours: register_attack(name, function,"
+            " version='1')"
         )
 
     def _parts(self, value: Any) -> list[str]:
@@ -162,7 +189,9 @@ class _Walk:
             return [kind.__name__, self.of(value.__func__)]
         if kind is property:
             return ["property", self.of(value.fget), self.of(value.fset)]
-        if not isinstance(vars(kind).get("__call__"), FunctionType) and isinstance(getattr(value, "__wrapped__", None), FunctionType):
+        if not isinstance(vars(kind).get("__call__"), FunctionType) and isinstance(
+            getattr(value, "__wrapped__", None), FunctionType
+        ):
             return ["around", kind.__qualname__, self.of(value.__wrapped__)]  # functools.cache
         return self._instance(value)
 
@@ -171,18 +200,32 @@ class _Walk:
             if value.layout != torch.strided or value.is_quantized:
                 raise self.refused("holds a sparse or quantised tensor")
             pixels = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-            return ["tensor", str(value.dtype), str(tuple(value.shape)), hashlib.sha256(pixels).hexdigest()]
+            return [
+                "tensor",
+                str(value.dtype),
+                str(tuple(value.shape)),
+                hashlib.sha256(pixels).hexdigest(),
+            ]
         if value.dtype.hasobject:
             return ["array", str(value.shape), self.of(value.tolist())]
-        return ["array", value.dtype.str, str(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+        return [
+            "array",
+            value.dtype.str,
+            str(value.shape),
+            hashlib.sha256(value.tobytes()).hexdigest(),
+        ]
 
     def _instance(self, value: Any) -> list[str]:
-        """What it would be made again from: its class and state, as `copy` and `pickle` ask for them."""
+        """What it would be made again from: its class and state, as `copy` and `pickle` ask for
+        them.
+        """
         reducer = copyreg.dispatch_table.get(type(value))
         try:
             made = reducer(value) if reducer else value.__reduce_ex__(2)
         except Exception as error:
-            raise self.refused(f"holds a {type(value).__qualname__}, whose state cannot be read") from error
+            raise self.refused(
+                f"holds a {type(value).__qualname__}, whose state cannot be read"
+            ) from error
         if isinstance(made, str):
             return ["named", str(getattr(value, "__module__", "")), made]
         make, arguments, state, items, pairs = (*made, None, None, None)[:5]
@@ -204,10 +247,19 @@ class _Walk:
     def _function(self, function: FunctionType) -> list[str]:
         code, scope = function.__code__, function.__globals__
         held = [
-            *(f"{name} {self._cell(cell)}" for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)),
+            *(
+                f"{name} {self._cell(cell)}"
+                for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)
+            ),
             *(f"default {self.of(value)}" for value in function.__defaults__ or ()),
-            *(f"default {name} {self.of(value)}" for name, value in sorted((function.__kwdefaults__ or {}).items())),
-            *(f"attribute {name} {self.of(value)}" for name, value in sorted(function.__dict__.items())),
+            *(
+                f"default {name} {self.of(value)}"
+                for name, value in sorted((function.__kwdefaults__ or {}).items())
+            ),
+            *(
+                f"attribute {name} {self.of(value)}"
+                for name, value in sorted(function.__dict__.items())
+            ),
         ]
         home = str(scope.get("__name__", ""))
         path = source_files.file_of_code(code, scope)
@@ -217,7 +269,13 @@ class _Walk:
         if path is not None:
             self.file(path, scope)
             rebound = source_files.parsed(path.read_bytes()).rebound
-            return ["function", code.co_qualname, str(code.co_firstlineno), *held, *self._constants(code, scope, rebound)]
+            return [
+                "function",
+                code.co_qualname,
+                str(code.co_firstlineno),
+                *held,
+                *self._constants(code, scope, rebound),
+            ]
         try:
             text = inspect.getsource(code)
         except (OSError, TypeError, SyntaxError, IndexError) as error:
@@ -233,22 +291,41 @@ class _Walk:
     def _globals(self, code: CodeType, scope: dict[str, Any]) -> list[str]:
         """Every global that a function without a file names, but those that it sets."""
         named = _used(code, "LOAD_GLOBAL", "LOAD_NAME") - _used(code, "STORE_GLOBAL")
-        return [f"{name} {self.of(scope[name])}" for name in sorted(named) if name in scope and not name.startswith("__")]
+        return [
+            f"{name} {self.of(scope[name])}"
+            for name in sorted(named)
+            if name in scope and not name.startswith("__")
+        ]
 
-    def _constants(self, code: CodeType, scope: dict[str, Any], rebound: frozenset[str]) -> list[str]:
-        """Of a function with a file: constants that it names, which may be set from outside, and the functions and classes."""
+    def _constants(
+        self, code: CodeType, scope: dict[str, Any], rebound: frozenset[str]
+    ) -> list[str]:
+        """Of a function with a file: constants that it names, which may be set from outside, and
+        the functions and classes.
+        """
         found = []
         for name in sorted(_used(code, "LOAD_GLOBAL", "LOAD_NAME") - rebound):
             value = scope.get(name)
             if name.startswith("__") or name not in scope:
                 continue
-            if isinstance(value, ModuleType) and (path := source_files.own_file(vars(value))) is not None:
+            if (
+                isinstance(value, ModuleType)
+                and (path := source_files.own_file(vars(value))) is not None
+            ):
                 set_there = source_files.parsed(path.read_bytes()).rebound
                 inside = _used(code, "LOAD_ATTR", "LOAD_METHOD") - set_there
-                found += [(f"{name}.{each}", getattr(value, each)) for each in sorted(inside) if hasattr(value, each)]
+                found += [
+                    (f"{name}.{each}", getattr(value, each))
+                    for each in sorted(inside)
+                    if hasattr(value, each)
+                ]
             else:
                 found.append((name, value))
-        return [f"{name} {self.of(value)}" for name, value in found if _constant(value) or isinstance(value, FunctionType | type)]
+        return [
+            f"{name} {self.of(value)}"
+            for name, value in found
+            if _constant(value) or isinstance(value, FunctionType | type)
+        ]
 
     def _class(self, cls: type) -> list[str]:
         scope = _scope(cls)
@@ -257,24 +334,37 @@ class _Walk:
             return ["shipped", cls.__module__, cls.__qualname__]
         if (path := source_files.own_file(scope)) is not None:
             self.file(path, scope)
-        members = [f"{name} {self.of(value)}" for name, value in sorted(self._members(cls, known=path is not None), key=itemgetter(0))]
+        members = [
+            f"{name} {self.of(value)}"
+            for name, value in sorted(self._members(cls, known=path is not None), key=itemgetter(0))
+        ]
         return ["class", cls.__qualname__, *map(self.of, (type(cls), *cls.__bases__)), *members]
 
     def _members(self, cls: type, *, known: bool) -> Iterator[tuple[str, Any]]:
-        """Methods and attributes of a class; where its file is `known` only attributes that may be set from outside."""
+        """Methods and attributes of a class; where its file is `known` only attributes that may be
+        set from outside.
+        """
         fields = vars(cls).get("__dataclass_fields__", {})
         for name, field in fields.items():
-            yield from ((f"{name} {each}", getattr(field, each)) for each in ("default", "default_factory"))
+            yield from (
+                (f"{name} {each}", getattr(field, each)) for each in ("default", "default_factory")
+            )
         for name, value in vars(cls).items():
             method = isinstance(value, FunctionType | staticmethod | classmethod | property)
-            set_there = not name.startswith(("__", "_abc_")) and not isinstance(value, GetSetDescriptorType | MemberDescriptorType)
+            set_there = not name.startswith(("__", "_abc_")) and not isinstance(
+                value, GetSetDescriptorType | MemberDescriptorType
+            )
             if (method and not _generated(cls, name, value)) or (
-                set_there and not method and (not known or _constant(value) or isinstance(value, type))
+                set_there
+                and not method
+                and (not known or _constant(value) or isinstance(value, type))
             ):
                 yield name, value
 
     def file(self, path: Path, scope: source_files.Scope) -> None:
-        """Notes a user's file, of a module with these globals, and those that it imports; the folder they lie in does not matter."""
+        """Notes a user's file, of a module with these globals, and those that it imports; the
+        folder they lie in does not matter.
+        """
         self._first = self._first or path
         own = path.stem if scope.get("__spec__") is None else str(scope["__name__"])
         for name, (other, sha256) in source_files.files_of(path, scope).items():
@@ -288,20 +378,34 @@ class _Walk:
 
 
 def _constant(value: Any) -> bool:
-    return type(value) in PLAIN or (type(value) in (tuple, frozenset) and all(map(_constant, value)))
+    return type(value) in PLAIN or (
+        type(value) in (tuple, frozenset) and all(map(_constant, value))
+    )
 
 
 def _scope(cls: type) -> source_files.Scope:
-    """The globals of the module that a class was made in; of one beside a user's file its methods alone tell."""
+    """The globals of the module that a class was made in; of one beside a user's file its methods
+    alone tell.
+    """
     scopes = [value.__globals__ for value in vars(cls).values() if isinstance(value, FunctionType)]
     module = sys.modules.get(cls.__module__)
-    return next((scope for scope in scopes if scope.get("__name__") == cls.__module__), {} if module is None else vars(module))
+    return next(
+        (scope for scope in scopes if scope.get("__name__") == cls.__module__),
+        {} if module is None else vars(module),
+    )
 
 
 def _generated(cls: type, name: str, method: Any) -> bool:
-    """Whether Python wrote a method itself, of a data class or a named tuple: its fields tell all of it."""
+    """Whether Python wrote a method itself, of a data class or a named tuple: its fields tell all
+    of it.
+    """
     made = dataclasses.is_dataclass(cls) or issubclass(cls, tuple)
-    return made and name.startswith("__") and isinstance(method, FunctionType) and inspect.unwrap(method).__code__.co_filename[0] == "<"
+    return (
+        made
+        and name.startswith("__")
+        and isinstance(method, FunctionType)
+        and inspect.unwrap(method).__code__.co_filename[0] == "<"
+    )
 
 
 def _shipped(scope: source_files.Scope) -> bool:
@@ -313,11 +417,17 @@ def _shipped(scope: source_files.Scope) -> bool:
 
 
 def _module_of(thing: Any) -> str:
-    return str(thing.__globals__.get("__name__", "")) if isinstance(thing, FunctionType) else str(thing.__module__)
+    return (
+        str(thing.__globals__.get("__name__", ""))
+        if isinstance(thing, FunctionType)
+        else str(thing.__module__)
+    )
 
 
 def _named(thing: Callable[..., Any]) -> bool:
-    """Whether a function or class is what its module calls by its name, and not one of many made on the way."""
+    """Whether a function or class is what its module calls by its name, and not one of many made on
+    the way.
+    """
     found: Any = sys.modules.get(thing.__module__ or "")
     for part in thing.__qualname__.split("."):
         found = getattr(found, part, None)
@@ -327,4 +437,6 @@ def _named(thing: Callable[..., Any]) -> bool:
 def _used(code: CodeType, *operations: str) -> set[str]:
     """Names that a code object, and those inside it, use in these operations."""
     found = {str(each.argval) for each in dis.get_instructions(code) if each.opname in operations}
-    return found.union(*(_used(each, *operations) for each in code.co_consts if isinstance(each, CodeType)))
+    return found.union(
+        *(_used(each, *operations) for each in code.co_consts if isinstance(each, CodeType))
+    )

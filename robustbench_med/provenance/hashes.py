@@ -1,7 +1,9 @@
-"""Hashes of files, remembered for as long as a file is the one that was hashed: an unchanged file costs one stat.
+"""Hashes of files, remembered for as long as a file is the one that was hashed: an unchanged file
+costs one stat.
 
-It is the same one while its device, inode, size and times are. Name, size and time of writing would not do: reproducible archives,
-`cp -p`, `rsync -t` and `touch -d` give them to other bytes. The time at which an inode changed (ctime) none of them can set.
+It is the same one while its device, inode, size and times are. Name, size and time of writing would
+not do: reproducible archives, `cp -p`, `rsync -t` and `touch -d` give them to other bytes. The time
+    at which an inode changed (ctime) none of them can set.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from typing import Any
 from robustbench_med.paths import write_text
 
 SETTLED = 2.0
-"""Seconds: the hash of a file that changed later than that is not remembered, since one more change might bear the same time."""
+"""Seconds: the hash of a file that changed later than that is not remembered, since one more change
+might bear the same time.
+"""
 
 
 CHUNK = 256
@@ -26,7 +30,11 @@ CHUNK = 256
 
 
 def hashes_of(
-    paths: Sequence[Path], memory: Path, *, algorithm: str = "sha256", tick: Callable[[int, int, str], None] | None = None
+    paths: Sequence[Path],
+    memory: Path,
+    *,
+    algorithm: str = "sha256",
+    tick: Callable[[int, int, str], None] | None = None,
 ) -> list[str]:
     """Hash of each file's bytes in hexadecimal, "" where a file cannot be read.
 
@@ -50,7 +58,11 @@ def hashes_of(
                 found[i], signatures[i] = sha, signature if old else ""
             if tick is not None:
                 tick(start + len(some), len(new), "")
-    kept = {signature: sha for signature, sha in zip(signatures, found, strict=True) if signature and sha}
+    kept = {
+        signature: sha
+        for signature, sha in zip(signatures, found, strict=True)
+        if signature and sha
+    }
     if not kept.items() <= known.items():
         write_sealed(memory, kept)
     return found
@@ -72,11 +84,15 @@ def read_sealed(path: Path) -> Any:
 
 
 def _read(path: Path, algorithm: str, settled: float) -> tuple[str, str, bool]:
-    """Signature, hash and whether the file has not changed since a time; empty where it cannot be read."""
+    """Signature, hash and whether the file has not changed since a time; empty where it cannot be
+    read.
+    """
     try:
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
-            sha = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+            sha = hashlib.file_digest(
+                file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+            ).hexdigest()
             return signature(stat), sha, last_change(stat) < settled
     except OSError:
         return "", "", False

@@ -1,1 +1,3 @@
-"""What a user asks for, from its specification to its records: run, train, compare, certify, diagnose."""
+"""What a user asks for, from its specification to its records: run, train, compare, certify,
+diagnose.
+"""

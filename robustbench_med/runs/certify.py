@@ -1,4 +1,6 @@
-"""Certified robustness of smoothed victims: the grid of `medrobust certify`, one immutable certificate record a case."""
+"""Certified robustness of smoothed victims: the grid of `medrobust certify`, one immutable
+certificate record a case.
+"""
 
 from __future__ import annotations
 
@@ -38,24 +40,44 @@ from robustbench_med.version import versions
 JOINT = "all modalities"
 
 
-def certify(spec: RunSpec, job: Job, *, sigmas: Sequence[float] = (), n0: int, n: int, alpha: float, per_modality: bool) -> list[Record]:
-    """Certificates of every noise, model, defence, data set and seed; finished ones are read from `<out>/certificates`.
+def certify(
+    spec: RunSpec,
+    job: Job,
+    *,
+    sigmas: Sequence[float] = (),
+    n0: int,
+    n: int,
+    alpha: float,
+    per_modality: bool,
+) -> list[Record]:
+    """Certificates of every noise, model, defence, data set and seed; finished ones are read from
+    `<out>/certificates`.
 
     Args:
-        sigmas: standard deviations of the noise, each with victims of its own where the defence trains with it; empty: the defence's.
-        n0, n, alpha: draws that choose the class, draws that bound its probability, and how often a certificate may be wrong.
+        sigmas: standard deviations of the noise, each with victims of its own where the defence
+            trains with it; empty: the defence's.
+        n0, n, alpha: draws that choose the class, draws that bound its probability, and how often a
+            certificate may be wrong.
         per_modality: also certify each modality alone, noised alone, the others trusted.
 
     Raises:
-        UserError: as `runner.run`; a defence without Gaussian noise directly on the input; before any training.
+        UserError: as `runner.run`; a defence without Gaussian noise directly on the input; before
+            any training.
     """
     include(spec.include, job.display.say)
-    spec = spec.model_copy(update={"data": on_disk(spec.data, job), "attack": ["pgd"], "control": False})  # a cell a victim
-    levels = [spec.model_copy(update={"defense_params": {**spec.defense_params, "sigma": sigma}}) for sigma in dict.fromkeys(sigmas)]
+    spec = spec.model_copy(
+        update={"data": on_disk(spec.data, job), "attack": ["pgd"], "control": False}
+    )  # a cell a victim
+    levels = [
+        spec.model_copy(update={"defense_params": {**spec.defense_params, "sigma": sigma}})
+        for sigma in dict.fromkeys(sigmas)
+    ]
     for level in levels or [spec]:
         check_names(level)
         for model, name in itertools.product(level.model, level.defense):
-            check_noise(defense.plan(model, name, level.defense_params, presets.preset(level.preset)))
+            check_noise(
+                defense.plan(model, name, level.defense_params, presets.preset(level.preset))
+            )
     if job.out is None:
         raise ValueError("certify needs an output folder")
     store = Store(writable_folder(job.out), CERTIFICATES)
@@ -72,7 +94,21 @@ def certify(spec: RunSpec, job: Job, *, sigmas: Sequence[float] = (), n0: int, n
             every = tuple(range(len(dataset.modalities)))
             for noised in [every, *((m,) for m in every if per_modality and len(every) > 1)]:
                 draws = {"n0": n0, "n": n, "alpha": alpha}
-                records.append(_certificate(cell, level, dataset, victim, samples, noised, store, device, batch, job, draws))
+                records.append(
+                    _certificate(
+                        cell,
+                        level,
+                        dataset,
+                        victim,
+                        samples,
+                        noised,
+                        store,
+                        device,
+                        batch,
+                        job,
+                        draws,
+                    )
+                )
     return records
 
 
@@ -101,8 +137,14 @@ def _certificate(
         "randomness": SCHEME,
     }
     spec_hash = canonical_hash(resolved)
-    name = JOINT if len(noised) == len(dataset.modalities) else dataset.modalities[noised[0]] + " alone"
-    label = f"certificates of {victim.plan.name} on {dataset.name}, sigma {sigma:g}, noise on {name}"
+    name = (
+        JOINT
+        if len(noised) == len(dataset.modalities)
+        else dataset.modalities[noised[0]] + " alone"
+    )
+    label = (
+        f"certificates of {victim.plan.name} on {dataset.name}, sigma {sigma:g}, noise on {name}"
+    )
     if not job.force and (kept := store.kept(spec_hash, job.display.warn)) is not None:
         job.display.say(f"{label}: done before, {spec_hash[:12]}")
         return kept
@@ -117,21 +159,40 @@ def _certificate(
                 noised=noised,
                 **draws,
                 drawing=drawing,
-                setting=Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, chunk=spec.chunk),
+                setting=Setting(
+                    spec.protocol, spec.draws, cell.seed, device, batch.size, chunk=spec.chunk
+                ),
                 tick=lambda done: advance(done, ""),
             )
 
     threat = Threat("L2", tuple(1.0 for _ in dataset.modalities), tuple(range(len(dataset.tasks))))
     fits = functools.partial(one_gradient, base, samples, threat, device)
     found = batch.hold(work, spec.chunk, fits) if whole else batch.fit(work)
-    record = {"hash": spec_hash, "spec": resolved, **described(cell, dataset, samples, found), "noised": name}
+    record = {
+        "hash": spec_hash,
+        "spec": resolved,
+        **described(cell, dataset, samples, found),
+        "noised": name,
+    }
     record["notes"] = [*dataset.notes, *([] if victim.nature.repeatable else [UNREPEATABLE])]
     if victim.nature.neighbours:
         record["batch_dependent"] = victim.nature.neighbours
-    record["environment"] = {"device": device_name, "versions": versions(), "started": started, "seconds": time.time() - started}
-    arrays = {"ids": np.array(samples.ids), "labels": samples.labels.numpy(), "predicted": found.predicted}
+    record["environment"] = {
+        "device": device_name,
+        "versions": versions(),
+        "started": started,
+        "seconds": time.time() - started,
+    }
+    arrays = {
+        "ids": np.array(samples.ids),
+        "labels": samples.labels.numpy(),
+        "predicted": found.predicted,
+    }
     for t in range(len(dataset.tasks)):
-        arrays[f"image_{t}"], arrays[f"group_{t}"] = samples.label_rows[:, t], samples.label_groups[:, t]
+        arrays[f"image_{t}"], arrays[f"group_{t}"] = (
+            samples.label_rows[:, t],
+            samples.label_groups[:, t],
+        )
     return store.write(record, {**arrays, "radius": found.radius, "p_lower": found.p_lower})
 
 
@@ -140,20 +201,24 @@ def check_noise(plan: defense.Plan) -> None:
     transforms = defense.transforms(plan.inference)
     if not transforms or not isinstance(transforms[0], InputNoise):
         raise UserError(
-            f"{plan.name} cannot be certified: the first input transform must be Gaussian noise, as in --defense smoothing "
-            "(trained with it), input-noise or pgd-at+input-noise"
+            f"{plan.name} cannot be certified: the first input transform must be Gaussian noise, as"
+            " in --defense smoothing (trained with it), input-noise or pgd-at+input-noise"
         )
 
 
 def unsmoothed(module: nn.Module) -> tuple[nn.Module, float]:
-    """The network behind the noise of a victim that `check_noise` lets pass, and the noise's standard deviation."""
+    """The network behind the noise of a victim that `check_noise` lets pass, and the noise's
+    standard deviation.
+    """
     assert isinstance(module, Defended)
     first, *rest = module.transforms
     assert isinstance(first, InputNoise)
     return (Defended(module.network, rest).eval() if rest else module.network), first.sigma
 
 
-def described(cell: Cell, dataset: Dataset, samples: Samples, found: smoothing.Certificates) -> dict[str, Any]:
+def described(
+    cell: Cell, dataset: Dataset, samples: Samples, found: smoothing.Certificates
+) -> dict[str, Any]:
     """What a certificate record says besides its spec."""
     labels = samples.labels.numpy()
     tasks = []
@@ -164,7 +229,12 @@ def described(cell: Cell, dataset: Dataset, samples: Samples, found: smoothing.C
         given = found.predicted[known, t] != smoothing.ABSTAIN
         groups, distinct = samples.label_groups[known, t], samples.distinct_labels[t]
         why = (
-            statistics.trivial(right.astype(float), found.predicted[known, t][given], labels[known, t], len(classes))
+            statistics.trivial(
+                right.astype(float),
+                found.predicted[known, t][given],
+                labels[known, t],
+                len(classes),
+            )
             if given.any()
             else "abstains on every sample"
         )

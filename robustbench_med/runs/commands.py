@@ -1,4 +1,6 @@
-"""What the commands of records and sidecars share: they run again as they stand, from any folder."""
+"""What the commands of records and sidecars share: they run again as they stand, from any
+folder.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ def model_option(model: str) -> str:
 
 def data_option(given: str) -> str:
     """What `--data` takes, cards by their whole path."""
-    return "+".join(str(Path(part).resolve()) if part.endswith((".yaml", ".yml")) else part for part in given.split("+"))
+    return "+".join(
+        str(Path(part).resolve()) if part.endswith((".yaml", ".yml")) else part
+        for part in given.split("+")
+    )
 
 
 def where(dataset: Dataset) -> list[str]:
@@ -44,9 +49,22 @@ def includes(names: Collection[str]) -> list[str]:
 
 
 def training_command(spec: TrainSpec, dataset: Dataset) -> str:
-    """The command line that trains this spec, from any folder: the preset, and what differs from it."""
+    """The command line that trains this spec, from any folder: the preset, and what differs from
+    it.
+    """
     data = data_option(dataset.given or spec.data)
-    parts = ["medrobust", "train", "--model", model_option(spec.model), "--data", data, "--preset", spec.preset, "--seed", str(spec.seed)]
+    parts = [
+        "medrobust",
+        "train",
+        "--model",
+        model_option(spec.model),
+        "--data",
+        data,
+        "--preset",
+        spec.preset,
+        "--seed",
+        str(spec.seed),
+    ]
     chosen = preset(spec.preset)
     usual = Recipe.model_validate(usual_recipe(spec.model, spec.preset, spec.defense))
     if spec.start is not None:
@@ -54,8 +72,15 @@ def training_command(spec: TrainSpec, dataset: Dataset) -> str:
     if spec.defense:
         parts += ["--defense", "+".join(layer.name for layer in spec.defense)]
     for layer in spec.defense:
-        own = defense.parameters(layer.name) | chosen.get("defenses", {}).get(layer.name, {}).get("params", {})
-        parts += [part for k, v in layer.params.items() if v != own[k] for part in ("--defense-param", f"{k}={v}")]
+        own = defense.parameters(layer.name) | chosen.get("defenses", {}).get(layer.name, {}).get(
+            "params", {}
+        )
+        parts += [
+            part
+            for k, v in layer.params.items()
+            if v != own[k]
+            for part in ("--defense-param", f"{k}={v}")
+        ]
     if spec.fold is not None:
         parts += ["--folds", str(spec.fold[1]), "--fold", str(spec.fold[0])]
     if spec.size != chosen["size"]:
@@ -68,9 +93,14 @@ def training_command(spec: TrainSpec, dataset: Dataset) -> str:
         parts += ["--preprocess", f"{name}={value}"]
     for name, value in spec.recipe:
         if value != getattr(usual, name) and not (value is None and name in ("steps", "epochs")):
-            parts += ["--recipe", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+            parts += [
+                "--recipe",
+                f"{name}={value if isinstance(value, str) else json.dumps(value)}",
+            ]
     own = includes({spec.model, *(layer.name for layer in spec.defense)})
-    return shlex.join([*parts, *own, *where(dataset), *(["--half"] if spec.half else []), "--force"])
+    return shlex.join(
+        [*parts, *own, *where(dataset), *(["--half"] if spec.half else []), "--force"]
+    )
 
 
 def command_of(cell: Cell, spec: RunSpec, n: int, dataset: Dataset) -> str:
@@ -103,19 +133,44 @@ def command_of(cell: Cell, spec: RunSpec, n: int, dataset: Dataset) -> str:
     for name, value in options.items():
         if value is not None:
             parts += [f"--{name}", str(value)]
-    victims = [label(model) for model in (cell.model, *(spec.source if cell.attack == "transfer" else ()))]
+    victims = [
+        label(model) for model in (cell.model, *(spec.source if cell.attack == "transfer" else ()))
+    ]
     known = parameters_of(cell.attack, spec, stochastic=False)
     for option, given in (
         ("preprocess", spec.preprocessing.model_dump(exclude_defaults=True)),
-        ("attack-param", {key: value for key, value in only(spec.attack_params, [cell.attack]).items() if split(key)[1] in known}),
+        (
+            "attack-param",
+            {
+                key: value
+                for key, value in only(spec.attack_params, [cell.attack]).items()
+                if split(key)[1] in known
+            },
+        ),
         ("model-param", only(spec.model_params, victims)),
         ("recipe", only(spec.recipe, victims)),
-        ("defense-param", only(spec.defense_params, [part.strip() for part in cell.defense.split("+")])),
+        (
+            "defense-param",
+            only(spec.defense_params, [part.strip() for part in cell.defense.split("+")]),
+        ),
     ):
         for name, value in given.items():
-            parts += [f"--{option}", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+            parts += [
+                f"--{option}",
+                f"{name}={value if isinstance(value, str) else json.dumps(value)}",
+            ]
     loss = str(known.get("loss"))
-    own = {cell.model, *spec.source, cell.attack, loss, *(name.strip() for name in cell.defense.split("+"))}
-    flags = {"whole-range": spec.whole_range, "allow-batch-dependent": spec.allow_batch_dependent, "no-control": True}
+    own = {
+        cell.model,
+        *spec.source,
+        cell.attack,
+        loss,
+        *(name.strip() for name in cell.defense.split("+")),
+    }
+    flags = {
+        "whole-range": spec.whole_range,
+        "allow-batch-dependent": spec.allow_batch_dependent,
+        "no-control": True,
+    }
     wanted = [f"--{name}" for name, given in flags.items() if given]
     return shlex.join([*parts, *includes(own), *where(dataset), *wanted])

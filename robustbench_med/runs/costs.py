@@ -25,7 +25,9 @@ def costs(
     device: str,
     checkpoint: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """One row a model: what one sample costs on this device. Without `checkpoint` untrained: cost does not depend on weights."""
+    """One row a model: what one sample costs on this device. Without `checkpoint` untrained: cost
+    does not depend on weights.
+    """
     check_owners(params, list(map(label, models)), "model")
     weights = open_checkpoint(checkpoint) if checkpoint is not None else None
     if weights is not None and len(models) > 1:
@@ -36,16 +38,26 @@ def costs(
     rows = []
     for model in models:
         own = model_parameters(weights, model, of(params, label(model)))
-        victim = presets.untrained(model, preset, (channels,) * modalities, tuple(classes), size, own)
+        victim = presets.untrained(
+            model, preset, (channels,) * modalities, tuple(classes), size, own
+        )
         if weights is not None:
             load_weights(victim, weights)
         victim = victim.to(choose_device(device))
-        rows.append({"model": label(model), "size": size, **cost.measure(victim, [(channels, size, size)] * modalities)})
+        rows.append(
+            {
+                "model": label(model),
+                "size": size,
+                **cost.measure(victim, [(channels, size, size)] * modalities),
+            }
+        )
     return rows
 
 
 def list_models(preset: str) -> tuple[list[dict[str, Any]], str]:
-    """What can be named with `--model`, with its cost under a preset, and the preset's description."""
+    """What can be named with `--model`, with its cost under a preset, and the preset's
+    description.
+    """
     chosen = presets.preset(preset)
     channels = 1 if chosen["channels"] == "native" else chosen["channels"]
     rows = []

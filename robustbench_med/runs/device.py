@@ -16,18 +16,26 @@ T = TypeVar("T")
 
 def choose_device(name: str) -> torch.device:
     """`auto` takes CUDA, then Apple's MPS, then the CPU; a device that is absent is a UserError."""
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name == "auto":
         return torch.device(next(kind for kind, there in present.items() if there))
     if name not in present:
         raise unknown("device", name, ["auto", *present])
     if not present[name]:
-        raise UserError(f"this machine has no {name} device that PyTorch can use; take --device auto")
+        raise UserError(
+            f"this machine has no {name} device that PyTorch can use; take --device auto"
+        )
     return torch.device(name)
 
 
 def peak_memory_mib(device: torch.device) -> float | None:
-    """Peak memory since the cell began on CUDA, else of the whole process so far; None where the platform does not tell."""
+    """Peak memory since the cell began on CUDA, else of the whole process so far; None where the
+    platform does not tell.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
@@ -48,7 +56,8 @@ class BatchSize:
         self.display = display
 
     def hold(self, work: Callable[[], T], chunk: int, fits: Callable[[int], object]) -> T:
-        """Calls `work`, which keeps `chunk` samples together whatever the batch size; too little memory is a UserError with what fits.
+        """Calls `work`, which keeps `chunk` samples together whatever the batch size; too little
+        memory is a UserError with what fits.
 
         `fits(n)` makes the passes of n samples that need most memory.
         """
@@ -60,9 +69,14 @@ class BatchSize:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             size = largest(chunk // 2, fits)
-            advice = f"--chunk {size} fits, and gives another record" if size else "not even one sample fits"
+            advice = (
+                f"--chunk {size} fits, and gives another record"
+                if size
+                else "not even one sample fits"
+            )
             raise UserError(
-                f"out of memory with chunks of {chunk} samples, which stay together since predictions depend on the batch; {advice}"
+                f"out of memory with chunks of {chunk} samples, which stay together since"
+                f" predictions depend on the batch; {advice}"
             ) from error
 
     def fit(self, work: Callable[[], T]) -> T:
@@ -74,7 +88,10 @@ class BatchSize:
                 if not out_of_memory(error):
                     raise
                 if not self.auto or self.size == 1:
-                    raise UserError(f"out of memory with {self.size} samples a batch; give a smaller --batch-size or 'auto'") from error
+                    raise UserError(
+                        f"out of memory with {self.size} samples a batch; give a smaller"
+                        " --batch-size or 'auto'"
+                    ) from error
                 self.size //= 2
                 self.display.warn(f"out of memory; going on with {self.size} samples a batch")
                 if torch.cuda.is_available():
@@ -82,7 +99,9 @@ class BatchSize:
 
 
 def largest(size: int, fits: Callable[[int], object]) -> int:
-    """The largest of size, size / 2, size / 4 ... for which `fits` does not run out of memory; 0 where none is."""
+    """The largest of size, size / 2, size / 4 ... for which `fits` does not run out of memory; 0
+    where none is.
+    """
     while size:
         try:
             fits(size)
@@ -98,4 +117,8 @@ def largest(size: int, fits: Callable[[int], object]) -> int:
 def out_of_memory(error: BaseException) -> bool:
     """Whether PyTorch or Python ran out of memory, on any device."""
     text = str(error)
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "can't allocate memory" in text
+    return (
+        isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        or "out of memory" in text
+        or "can't allocate memory" in text
+    )

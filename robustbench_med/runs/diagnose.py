@@ -1,4 +1,6 @@
-"""Every sign that an attack failed, for each victim and threat: the grid of `medrobust diagnose`."""
+"""Every sign that an attack failed, for each victim and threat: the grid of
+`medrobust diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,28 @@ from robustbench_med.runs.spec import Cell, RunSpec, cells
 from robustbench_med.runs.victims import Victims
 
 
-def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int, eot: int) -> list[dict[str, Any]]:
-    """Every sign for each model, defence, training seed, data set, norm and radius; also written to `<out>/diagnostics.json`.
+def diagnose(
+    spec: RunSpec, job: Job, *, steps: int, queries: int, eot: int
+) -> list[dict[str, Any]]:
+    """Every sign for each model, defence, training seed, data set, norm and radius; also written to
+    `<out>/diagnostics.json`.
 
-    Returns a row a case: `model` (with its defences), `train_seed`, `data`, `norm`, `eps`, `target`, `n`, `siblings`, `trust`, `signs`.
+    Returns a row a case: `model` (with its defences), `train_seed`, `data`, `norm`, `eps`,
+        `target`, `n`, `siblings`, `trust`, `signs`.
     """
     include(spec.include, job.display.say)
     one_attack = ["transfer" if spec.source else "pgd"]  # a case is a cell of one attack
-    spec = spec.model_copy(update={"data": on_disk(spec.data, job), "attack": one_attack, "control": False})
+    spec = spec.model_copy(
+        update={"data": on_disk(spec.data, job), "attack": one_attack, "control": False}
+    )
     check_names(spec)
     if job.out is None:
         raise ValueError("diagnose needs an output folder")
-    out, device, batch = writable_folder(job.out), choose_device(job.device), BatchSize(job.batch_size, job.display)
+    out, device, batch = (
+        writable_folder(job.out),
+        choose_device(job.device),
+        BatchSize(job.batch_size, job.display),
+    )
     datasets = load_all(spec, spec.data, job)
     announce_whole_range(spec, job)
     grid = cells(spec)
@@ -44,7 +56,21 @@ def diagnose(spec: RunSpec, job: Job, *, steps: int, queries: int, eot: int) -> 
     victims, rows = Victims(spec, device, job), []
     for cell, threat in zip(grid, threats, strict=True):
         dataset = datasets[cell.data, cell.fold]
-        rows.append(diagnose_cell(cell, threat, spec, dataset, victims, device, batch, job, steps=steps, queries=queries, eot=eot))
+        rows.append(
+            diagnose_cell(
+                cell,
+                threat,
+                spec,
+                dataset,
+                victims,
+                device,
+                batch,
+                job,
+                steps=steps,
+                queries=queries,
+                eot=eot,
+            )
+        )
     write_text(out / "diagnostics.json", json.dumps(rows, indent=1, allow_nan=False))
     return rows
 
@@ -66,12 +92,23 @@ def diagnose_cell(
     """One row of `diagnose`."""
     victim = victims.of(cell, dataset)
     samples = dataset.splits["test"].head(sample_limit(spec))
-    own = victim.checkpoint.sha256, victim.plan  # behind an input transform the same weights are another victim
-    label = f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.label}"
-    siblings = [source for source in victims.sources(cell, dataset) if (source.checkpoint.sha256, source.plan) != own]
+    own = (
+        victim.checkpoint.sha256,
+        victim.plan,
+    )  # behind an input transform the same weights are another victim
+    label = (
+        f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.label}"
+    )
+    siblings = [
+        source
+        for source in victims.sources(cell, dataset)
+        if (source.checkpoint.sha256, source.plan) != own
+    ]
 
     def signs() -> list[diagnostics.Sign]:
-        setting = Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws, spec.chunk)
+        setting = Setting(
+            spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws, spec.chunk
+        )
         if cell.seed not in victim.clean:
             victim.clean[cell.seed] = clean_pass(
                 victim.module,
@@ -93,7 +130,11 @@ def diagnose_cell(
             eot=eot,
             tick=lambda stage: job.display.say(f"{label}: {stage}"),
         )
-        return signs + ([diagnostics.depends_on_batch(victim.nature.neighbours)] if victim.nature.neighbours else [])
+        return signs + (
+            [diagnostics.depends_on_batch(victim.nature.neighbours)]
+            if victim.nature.neighbours
+            else []
+        )
 
     whole = victim.nature.drawing == "batch"
     fits = functools.partial(one_gradient, victim.module, samples, threat, device)

@@ -18,7 +18,9 @@ from robustbench_med.training import presets
 
 @dataclass
 class Job:
-    """Where and how to run: nothing here changes what is measured, but for the rounding of float32 kernels."""
+    """Where and how to run: nothing here changes what is measured, but for the rounding of float32
+    kernels.
+    """
 
     out: Path | None = None
     device: str = "auto"
@@ -30,12 +32,17 @@ class Job:
     display: Display = field(default_factory=lambda: Display(quiet=True))
 
 
-def announce_limit(spec: RunSpec, datasets: Mapping[tuple[str, Fold | None], Dataset], job: Job) -> None:
+def announce_limit(
+    spec: RunSpec, datasets: Mapping[tuple[str, Fold | None], Dataset], job: Job
+) -> None:
     """Says of which data sets only the first test samples are taken."""
     for (name, fold), dataset in datasets.items():
         n, of = len(dataset.splits["test"].head(sample_limit(spec))), len(dataset.splits["test"])
         if n < of:
-            job.display.say(f"{name}{fold_label(fold)}: the first {n} of {of} test samples (--limit 0 takes all)")
+            job.display.say(
+                f"{name}{fold_label(fold)}: the first {n} of {of} test samples (--limit 0 takes"
+                " all)"
+            )
 
 
 def announce_whole_range(spec: RunSpec, job: Job) -> None:
@@ -52,17 +59,28 @@ def on_disk(data: list[str], job: Job) -> list[str]:
     return chosen
 
 
-def load_all(spec: RunSpec | TrainOptions, data: list[str], job: Job) -> dict[tuple[str, Fold | None], Dataset]:
+def load_all(
+    spec: RunSpec | TrainOptions, data: list[str], job: Job
+) -> dict[tuple[str, Fold | None], Dataset]:
     """Every data set of a run by its name and fold, warnings shown once."""
     found = {}
     for name in dict.fromkeys(data):
         for i, fold in enumerate(spec.partitions):
-            found[name, fold] = load_one(name, spec.preset, spec.size, spec.preprocessing, job, fold=fold, warn=i == 0)
+            found[name, fold] = load_one(
+                name, spec.preset, spec.size, spec.preprocessing, job, fold=fold, warn=i == 0
+            )
     return found
 
 
 def load_one(
-    name: str, preset: str, size: int | None, preprocessing: Preprocessing, job: Job, *, fold: Fold | None = None, warn: bool = True
+    name: str,
+    preset: str,
+    size: int | None,
+    preprocessing: Preprocessing,
+    job: Job,
+    *,
+    fold: Fold | None = None,
+    warn: bool = True,
 ) -> Dataset:
     """One data set or pairing at the preset's size and channels, its warnings shown if `warn`."""
     chosen = presets.preset(preset)
@@ -72,7 +90,9 @@ def load_one(
         channels=None if chosen["channels"] == "native" else chosen["channels"],
         fold=fold,
         preprocessing=preprocessing,
-        files=Files(job.data_root, job.accept_unverified, job.strict, job.display.say, job.display.lazy_bar),
+        files=Files(
+            job.data_root, job.accept_unverified, job.strict, job.display.say, job.display.lazy_bar
+        ),
     )
     for note in dataset.notes if warn else ():
         job.display.warn(note)

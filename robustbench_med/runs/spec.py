@@ -1,6 +1,7 @@
 """Run specifications: what a user asks for, validated, expanded to cells, hashed.
 
-A run is a grid: models x data x attacks x radii x seeds. YAML and command line fill the same `RunSpec`.
+A run is a grid: models x data x attacks x radii x seeds. YAML and command line fill the same
+    `RunSpec`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ EOT_AUTOATTACK = 20
 
 
 def _flat_of_models(given: dict[str, Any]) -> dict[str, Any]:
-    """A mapping is a model's parameters where its key names one; else the value of a parameter of a model of the user's own."""
+    """A mapping is a model's parameters where its key names one; else the value of a parameter of a
+    model of the user's own.
+    """
     return flat(given, nested=lambda key: key in MODELS or not key.isidentifier())
 
 
@@ -45,7 +48,9 @@ ModelParameters = Annotated[dict[str, Any], AfterValidator(_flat_of_models)]
 
 
 class CrossValidation(BaseModel):
-    """Folds of a grouped cross-validation over all samples, in place of the usual split; each trains a victim of its own."""
+    """Folds of a grouped cross-validation over all samples, in place of the usual split; each
+    trains a victim of its own.
+    """
 
     model_config = STRICT
 
@@ -64,13 +69,19 @@ class CrossValidation(BaseModel):
     def _fold_exists(cls, value: list[int], info: ValidationInfo) -> list[int]:
         folds = info.data.get("folds")
         if any(not 0 <= k < (folds or 0) for k in value):
-            raise ValueError("it needs folds" if folds is None else f"folds are numbered 0 to {folds - 1}")
+            raise ValueError(
+                "it needs folds" if folds is None else f"folds are numbered 0 to {folds - 1}"
+            )
         return value
 
     @property
     def partitions(self) -> list[Fold | None]:
         """What `data.load` takes as `fold`, one after another: the usual split, or the folds."""
-        return [None] if self.folds is None else [(k, self.folds) for k in self.fold or range(self.folds)]
+        return (
+            [None]
+            if self.folds is None
+            else [(k, self.folds) for k in self.fold or range(self.folds)]
+        )
 
 
 class RunSpec(CrossValidation):
@@ -109,9 +120,13 @@ class RunSpec(CrossValidation):
     batch_draws: int = Field(1, ge=1)
     """Draws of one EOT gradient that share a batch."""
     chunk: int = Field(32, ge=1)
-    """Samples that stay together where predictions depend on the batch: random victims that draw for it as a whole."""
+    """Samples that stay together where predictions depend on the batch: random victims that draw
+    for it as a whole.
+    """
     allow_batch_dependent: bool = False
-    """Evaluates a victim whose prediction for an image depends on its neighbours in the batch, with a sign that fails its trust."""
+    """Evaluates a victim whose prediction for an image depends on its neighbours in the batch, with
+    a sign that fails its trust.
+    """
     whole_range: bool = False
     """Takes Linf radii above 1, more than a pixel's whole range."""
     include: list[Path] = []
@@ -125,7 +140,17 @@ class RunSpec(CrossValidation):
         return list(dict.fromkeys(map(canonical, split_radii(list(map(as_text, value))))))
 
     @field_validator(
-        "model", "defense", "attack", "data", "eps", "norm", "seed", "train_seed", "source", "include", mode="before"
+        "model",
+        "defense",
+        "attack",
+        "data",
+        "eps",
+        "norm",
+        "seed",
+        "train_seed",
+        "source",
+        "include",
+        mode="before",
     )  # runs first
     @classmethod
     def _listed(cls, value: object) -> object:
@@ -176,7 +201,9 @@ class Cell(BaseModel):
 
 
 def cells(run: RunSpec) -> list[Cell]:
-    """The grid of a run in a stable order, the noise control of every radius first; victims outermost, so each loads once."""
+    """The grid of a run in a stable order, the noise control of every radius first; victims
+    outermost, so each loads once.
+    """
     attacks = list(dict.fromkeys((["noise"] if run.control else []) + run.attack))
     axes: dict[str, list[Any]] = {
         "data": run.data,
@@ -194,8 +221,12 @@ def cells(run: RunSpec) -> list[Cell]:
     return [Cell.model_validate(dict(zip(axes, point, strict=True))) for point in grid]
 
 
-def cross_modal(grid: Sequence[Cell], names: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> list[Cell]:
-    """Each cell once for every modality attacked alone and every task; `names` gives modalities and tasks of each data set."""
+def cross_modal(
+    grid: Sequence[Cell], names: Mapping[str, tuple[Sequence[str], Sequence[str]]]
+) -> list[Cell]:
+    """Each cell once for every modality attacked alone and every task; `names` gives modalities and
+    tasks of each data set.
+    """
     return [
         cell.model_copy(update={"eps": f"{modality}={cell.eps}", "target_task": task})
         for cell in grid
@@ -209,7 +240,9 @@ def load_config(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the run file {path}: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"cannot read the run file {path}: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(loaded, dict):
         raise UserError(f"{path} must hold a mapping such as 'model: [mail, late]'")
     return loaded

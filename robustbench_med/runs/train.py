@@ -20,7 +20,9 @@ from robustbench_med.training.checkpoints import Checkpoint, export, open_checkp
 
 
 def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -> list[Checkpoint]:
-    """Trains every model on every data set, or finds that it was done before; copies the files to `job.out` when that is given."""
+    """Trains every model on every data set, or finds that it was done before; copies the files to
+    `job.out` when that is given.
+    """
     include(options.include, job.display.say)
     device = choose_device(job.device)
     if job.out is not None:
@@ -34,7 +36,9 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
         for given in (options.params, options.recipe):
             check_owners(given, list(map(naming.label, models)), "model")
         check_defense_owners(options.defense_params, [options.defense])
-        plans = [defense.plan(model, options.defense, options.defense_params, chosen) for model in models]
+        plans = [
+            defense.plan(model, options.defense, options.defense_params, chosen) for model in models
+        ]
         for plan in plans:
             defense.transforms(plan.inference)
             if not options.whole_range:
@@ -60,8 +64,9 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
             announce_trivial(checkpoint, spec, job.display)
             for figures in checkpoint.sidecar["validation"]:
                 job.display.say(
-                    f"{spec.name} on {dataset.label}, task {figures['task']}: validation accuracy {figures['accuracy']:.3f}, balanced "
-                    f"{figures['balanced_accuracy']:.3f}, most predicted class {figures['most_predicted_share']:.0%}"
+                    f"{spec.name} on {dataset.label}, task {figures['task']}: validation accuracy"
+                    f" {figures['accuracy']:.3f}, balanced {figures['balanced_accuracy']:.3f}, most"
+                    f" predicted class {figures['most_predicted_share']:.0%}"
                 )
             job.display.say(f"{spec.name}: {checkpoint.path}")
             done.append(checkpoint)

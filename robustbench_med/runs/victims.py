@@ -1,4 +1,6 @@
-"""The victims of a run: obtained from the cache, the zoo or a training, tried, and kept while cells need them."""
+"""The victims of a run: obtained from the cache, the zoo or a training, tried, and kept while cells
+need them.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class Victim:
     noise: dict[tuple[int, Threat], float] = field(default_factory=dict)
     """Robust accuracy under noise, by evaluation seed and threat."""
     found: dict[str, dict[int, Any]] = field(default_factory=dict)
-    """Smallest perturbations of attacks that serve several radii, by everything else that they depend on."""
+    """Smallest perturbations of attacks that serve several radii, by everything else that they
+    depend on.
+    """
 
     @property
     def as_source(self) -> Source:
@@ -51,7 +55,9 @@ class Victim:
 
 
 class Victims:
-    """Victims of a run: the current one, kept while cells need it, and the sources of transfer attacks, each loaded once."""
+    """Victims of a run: the current one, kept while cells need it, and the sources of transfer
+    attacks, each loaded once.
+    """
 
     def __init__(self, spec: RunSpec, device: torch.device, job: Job) -> None:
         self.spec, self.device, self.job = spec, device, job
@@ -67,34 +73,56 @@ class Victims:
 
     def sources(self, cell: Cell, dataset: Dataset) -> list[Victim]:
         """The undefended victims that `--source` names, on the data of a cell."""
-        plain = self.spec.model_copy(update={"checkpoint": None, "model_params": owned(self.spec.model_params)})
+        plain = self.spec.model_copy(
+            update={"checkpoint": None, "model_params": owned(self.spec.model_params)}
+        )
         for model in self.spec.source:
             if (cell.data, cell.fold, model) not in self.loaded:
-                source = cell.model_copy(update={"model": model, "defense": "none", "train_seed": 0})
-                self.loaded[cell.data, cell.fold, model] = obtain_victim(source, plain, dataset, self.device, self.job)
+                source = cell.model_copy(
+                    update={"model": model, "defense": "none", "train_seed": 0}
+                )
+                self.loaded[cell.data, cell.fold, model] = obtain_victim(
+                    source, plain, dataset, self.device, self.job
+                )
         return [self.loaded[cell.data, cell.fold, model] for model in self.spec.source]
 
 
-def planned(cell: Cell, spec: RunSpec, dataset: Dataset) -> tuple[defense.Plan, TrainSpec, Checkpoint | None]:
-    """The victim of a cell, its training, and the weights that the user names; a network that cannot be built is a UserError."""
+def planned(
+    cell: Cell, spec: RunSpec, dataset: Dataset
+) -> tuple[defense.Plan, TrainSpec, Checkpoint | None]:
+    """The victim of a cell, its training, and the weights that the user names; a network that
+    cannot be built is a UserError.
+    """
     checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
     plan = defense.plan(cell.model, cell.defense, spec.defense_params, presets.preset(spec.preset))
     name = naming.label(cell.model)
-    params = model_parameters(checkpoint, plan.model, {**plan.params, **of(spec.model_params, name)})
+    params = model_parameters(
+        checkpoint, plan.model, {**plan.params, **of(spec.model_params, name)}
+    )
     train_spec = presets.make_spec(
-        plan.model, dataset, spec.preset, params=params, recipe=of(spec.recipe, name), seed=cell.train_seed, layers=plan.training
+        plan.model,
+        dataset,
+        spec.preset,
+        params=params,
+        recipe=of(spec.recipe, name),
+        seed=cell.train_seed,
+        layers=plan.training,
     )
     return plan, train_spec, checkpoint
 
 
-def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.device, job: Job) -> Victim:
+def obtain_victim(
+    cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.device, job: Job
+) -> Victim:
     """Loads the victim of a cell, training it first when there is no checkpoint."""
     plan, train_spec, checkpoint = planned(cell, spec, dataset)
     test = dataset.splits["test"]
     if checkpoint is None:
         if naming.is_own(plan.model):  # a fault is said before the training, not after it
             fresh = defense.wrap(presets.build(train_spec).eval(), plan.inference)
-            refuse_neighbours(plan.name, probes.examine(fresh, test, torch.device("cpu"), cell.seed), spec)
+            refuse_neighbours(
+                plan.name, probes.examine(fresh, test, torch.device("cpu"), cell.seed), spec
+            )
         checkpoint = obtain_checkpoint(train_spec, dataset, device, job)
     module = defense.wrap(presets.load(train_spec, checkpoint, device), plan.inference).to(device)
     announce_trivial(checkpoint, train_spec, job.display)
@@ -105,24 +133,41 @@ def obtain_victim(cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.dev
 
 
 def refuse_neighbours(name: str, nature: probes.Nature, spec: RunSpec) -> None:
-    """Refuses (UserError) a victim whose predictions depend on their batch, unless that is allowed."""
+    """Refuses (UserError) a victim whose predictions depend on their batch, unless that is
+    allowed.
+    """
     if nature.neighbours and not spec.allow_batch_dependent:
         raise UserError(
-            f"{name} cannot be judged image by image: {nature.neighbours} (batch statistics at inference?); mend the model, or pass "
-            f"--allow-batch-dependent to evaluate it in chunks of {spec.chunk}, marked and not to be trusted"
+            f"{name} cannot be judged image by image: {nature.neighbours} (batch statistics at"
+            " inference?); mend the model, or pass --allow-batch-dependent to evaluate it in"
+            f" chunks of {spec.chunk}, marked and not to be trusted"
         )
 
 
-def announce_nature(name: str, module: nn.Module, nature: probes.Nature, spec: RunSpec, job: Job) -> None:
+def announce_nature(
+    name: str, module: nn.Module, nature: probes.Nature, spec: RunSpec, job: Job
+) -> None:
     """Warns of what trying a victim found."""
     if nature.neighbours:
-        job.display.warn(f"{name}: {nature.neighbours}; evaluated in chunks of {spec.chunk}, its figures hold for these chunks alone")
+        job.display.warn(
+            f"{name}: {nature.neighbours}; evaluated in chunks of {spec.chunk}, its figures hold"
+            " for these chunks alone"
+        )
     if nature.stochastic and not getattr(module, "stochastic", False):
-        job.display.warn(f"{name} says it is deterministic, but two passes on one input differ; it is evaluated as a random victim")
+        job.display.warn(
+            f"{name} says it is deterministic, but two passes on one input differ; it is evaluated"
+            " as a random victim"
+        )
     if not nature.repeatable:
-        job.display.warn(f"{name} draws numbers that no seed of PyTorch, NumPy or random repeats: another run gives other figures")
+        job.display.warn(
+            f"{name} draws numbers that no seed of PyTorch, NumPy or random repeats: another run"
+            " gives other figures"
+        )
     if nature.drawing == "batch" and job.batch_size != "auto":
-        job.display.say(f"{name} is evaluated in chunks of {spec.chunk} whatever --batch-size says: its predictions depend on the batch")
+        job.display.say(
+            f"{name} is evaluated in chunks of {spec.chunk} whatever --batch-size says: its"
+            " predictions depend on the batch"
+        )
 
 
 def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) -> None:
@@ -130,15 +175,28 @@ def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) 
     for figures in checkpoint.sidecar.get("validation", []):
         if figures["trivial"]:
             display.warn(
-                f"{spec.name} on {spec.data} is no better than chance at task {figures['task']}: {figures['trivial']} (validation); "
-                "its robustness means nothing there"
+                f"{spec.name} on {spec.data} is no better than chance at task {figures['task']}:"
+                f" {figures['trivial']} (validation); its robustness means nothing there"
             )
 
 
-def obtain_checkpoint(spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job, *, fresh: bool = False) -> Checkpoint:
-    """The checkpoint of a training, with a progress bar when it has to be made; `fresh` trains even if it was done before."""
+def obtain_checkpoint(
+    spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job, *, fresh: bool = False
+) -> Checkpoint:
+    """The checkpoint of a training, with a progress bar when it has to be made; `fresh` trains even
+    if it was done before.
+    """
     with LazyBar(
-        job.display, f"training {'+'.join((spec.name, *(layer.name for layer in spec.defense)))} on {spec.data}{fold_label(spec.fold)}"
+        job.display,
+        f"training {'+'.join((spec.name, *(layer.name for layer in spec.defense)))} on"
+        f" {spec.data}{fold_label(spec.fold)}",
     ) as bar:
         make = training.train if fresh else training.obtain
-        return make(spec, dataset, device, tick=bar, say=job.display.say, command=training_command(spec, dataset))
+        return make(
+            spec,
+            dataset,
+            device,
+            tick=bar,
+            say=job.display.say,
+            command=training_command(spec, dataset),
+        )

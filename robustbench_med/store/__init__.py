@@ -1,4 +1,6 @@
-"""The store: one immutable, content-addressed record a cell, believed only where it fits its schema, hash and digests."""
+"""The store: one immutable, content-addressed record a cell, believed only where it fits its
+schema, hash and digests.
+"""
 
 from robustbench_med.store.belief import Record
 from robustbench_med.store.store import CERTIFICATES, RECORDS, Store, nothing_left

@@ -1,4 +1,6 @@
-"""Whether a file of a store can be believed: its shape, its identity, and that nothing was changed since it was written."""
+"""Whether a file of a store can be believed: its shape, its identity, and that nothing was changed
+since it was written.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ from pydantic import ValidationError
 from robustbench_med import naming
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home
-from robustbench_med.provenance.hashes import SETTLED, last_change, read_sealed, signature, write_sealed
+from robustbench_med.provenance.hashes import (
+    SETTLED,
+    last_change,
+    read_sealed,
+    signature,
+    write_sealed,
+)
 from robustbench_med.store.record import SCHEMAS, SHAPE
 
 Record = dict[str, Any]
@@ -26,7 +34,9 @@ NAMED = 5
 
 
 class MisfitError(Exception):
-    """Why a file is not believed; `stale` is the record where it is whole but of an older identity."""
+    """Why a file is not believed; `stale` is the record where it is whole but of an older
+    identity.
+    """
 
     def __init__(self, reason: str, stale: Record | None = None) -> None:
         super().__init__(reason)
@@ -35,7 +45,9 @@ class MisfitError(Exception):
 
 @dataclass(frozen=True)
 class Misfit:
-    """A file of a store that is not believed, and why; `stale`: the record, where it is whole but of an older identity."""
+    """A file of a store that is not believed, and why; `stale`: the record, where it is whole but
+    of an older identity.
+    """
 
     path: Path
     reason: str
@@ -53,31 +65,42 @@ def listing(misfits: Sequence[Misfit]) -> str:
 
 def stamped(record: Mapping[str, Any], outcomes: bytes) -> Record:
     """A record as it is written: with its versions, and the digests that its readers check."""
-    plain: Record = json.loads(json.dumps({**record, "schema": naming.SCHEMA, "shape": SHAPE}, allow_nan=False))
+    plain: Record = json.loads(
+        json.dumps({**record, "schema": naming.SCHEMA, "shape": SHAPE}, allow_nan=False)
+    )
     plain.pop("digests", None)
-    return plain | {"digests": {"outcomes": hashlib.sha256(outcomes).hexdigest(), "record": digest(plain)}}
+    return plain | {
+        "digests": {"outcomes": hashlib.sha256(outcomes).hexdigest(), "record": digest(plain)}
+    }
 
 
 def digest(record: Mapping[str, Any]) -> str:
     """sha256 of a record's canonical JSON, but for the digests themselves."""
     plain = {key: value for key, value in record.items() if key != "digests"}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    ).hexdigest()
 
 
 def read(path: Path, kind: str) -> Record:
     """One record (or certificate, by `kind`) in today's shape.
 
     Raises:
-        MisfitError: it is not JSON, breaks the schema, is not what its name or its digest says, or is of an older identity.
+        MisfitError: it is not JSON, breaks the schema, is not what its name or its digest says, or
+            is of an older identity.
     """
     what = kind.removesuffix("s")
     try:
         if not path.is_file():
             raise ValueError("it is no file")
-        return _believed(json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number), path, what)
+        return _believed(
+            json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number), path, what
+        )
     except ValidationError as error:
         first = error.errors()[0]
-        raise MisfitError(f"it is no {what} of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise MisfitError(
+            f"it is no {what} of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise MisfitError(f"it is not a readable {what} ({reason})") from error
@@ -89,7 +112,10 @@ def _believed(raw: Any, path: Path, what: str) -> Record:
     digests, schema = raw.get("digests"), raw.get("schema", 1)
     record = lifted(raw)
     if type(schema) is not int or not 1 <= schema <= naming.SCHEMA:
-        raise MisfitError(f"its schema is {schema!r}; this version knows up to {naming.SCHEMA}: was it written by a newer medrobust?")
+        raise MisfitError(
+            f"its schema is {schema!r}; this version knows up to {naming.SCHEMA}: was it written by"
+            " a newer medrobust?"
+        )
     spec, spec_hash = record.get("spec"), record.get("hash")
     if not isinstance(spec, dict) or not isinstance(spec_hash, str):
         raise MisfitError(f"it is no {what} of this version: it lacks its hash or its spec")
@@ -101,12 +127,14 @@ def _believed(raw: Any, path: Path, what: str) -> Record:
         SCHEMAS[what].model_validate(record, strict=True)
     if digests is None and (schema > 1 or raw.get("shape", 1) > 1):
         raise MisfitError("it lacks its digests; it was altered")
-    if digests is not None and (not isinstance(digests, dict) or digests.get("record") != digest(raw)):
+    if digests is not None and (
+        not isinstance(digests, dict) or digests.get("record") != digest(raw)
+    ):
         raise MisfitError("its content is not what was written (another digest); it was altered")
     if schema < naming.SCHEMA:
         raise MisfitError(
-            f"it is of an older identity (schema {schema}, now {naming.SCHEMA}); `medrobust rerun --stale --out {path.parents[1]}` makes "
-            "it again",
+            f"it is of an older identity (schema {schema}, now {naming.SCHEMA}); `medrobust rerun"
+            f" --stale --out {path.parents[1]}` makes it again",
             stale=record,
         )
     return record
@@ -122,11 +150,16 @@ def _from_1(record: Record) -> Record:
 
 
 def _from_2(record: Record) -> Record:
-    """Shape 2 said in words alone what `unverified`, `repeatable`, `architecture` and `on_gpu` say; certificates have none of them."""
+    """Shape 2 said in words alone what `unverified`, `repeatable`, `architecture` and `on_gpu` say;
+    certificates have none of them.
+    """
     try:
         if "attack" not in record["spec"]:
             return record
-        victim, device = record["spec"]["victim"], record["victim"].get("device", record["environment"]["device"])
+        victim, device = (
+            record["spec"]["victim"],
+            record["victim"].get("device", record["environment"]["device"]),
+        )
         layers = "".join(f"+{layer['name']}" for layer in victim.get("defense", ()))
         return {
             **record,
@@ -135,7 +168,11 @@ def _from_2(record: Record) -> Record:
             "architecture": victim["model"].removesuffix(" (unaware attack)").removesuffix(layers),
             "on_gpu": not device.startswith("cpu"),
         }
-    except (AttributeError, KeyError, TypeError):  # no record: the schema says what is wrong with it
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+    ):  # no record: the schema says what is wrong with it
         return record
 
 
@@ -151,20 +188,29 @@ def lifted(record: Record) -> Record:
     """
     shape = record.get("shape", 1)
     if type(shape) is not int or not 1 <= shape <= SHAPE:
-        raise MisfitError(f"its shape is {shape!r}; this version knows up to {SHAPE}: was it written by a newer medrobust?")
+        raise MisfitError(
+            f"its shape is {shape!r}; this version knows up to {SHAPE}: was it written by a newer"
+            " medrobust?"
+        )
     for older in range(shape, SHAPE):
         record = {**UPGRADES[older](record), "shape": older + 1}
     return record
 
 
 class Memory:
-    """Which files of a folder had which sha256, by inode, times and size, so that a large store is hashed once.
+    """Which files of a folder had which sha256, by inode, times and size, so that a large store is
+    hashed once.
 
-    It lies below MEDROBUST_HOME and may be lost at any time; only digests that fitted are remembered.
+    It lies below MEDROBUST_HOME and may be lost at any time; only digests that fitted are
+    remembered.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = home() / "hashed" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:HASH_LENGTH]}.json"
+        self.path = (
+            home()
+            / "hashed"
+            / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:HASH_LENGTH]}.json"
+        )
         self.known: dict[str, str] = read_sealed(self.path) or {}
         self.changed = False
 

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SHAPE = 3
-"""Version of the layout of records and certificates; the store lifts older ones to it on reading."""
+"""Version of the layout of records and certificates; the store lifts older ones to it on reading.
+"""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -46,15 +47,23 @@ class VictimSpec(_Open):
     model: str
     params: dict[str, Any]
     preset: str
-    recipe: dict[str, Any] | None = Field(None, description="of the training that its sidecar tells of; null for foreign weights")
-    training: Hash | None = Field(None, description="of that training's specification without its seed and data")
+    recipe: dict[str, Any] | None = Field(
+        None, description="of the training that its sidecar tells of; null for foreign weights"
+    )
+    training: Hash | None = Field(
+        None, description="of that training's specification without its seed and data"
+    )
     train_seed: int | None
     weights_sha256: Hash
-    source_sha256: Hash | None = Field(None, description="of the file that builds a model of the user's own")
+    source_sha256: Hash | None = Field(
+        None, description="of the file that builds a model of the user's own"
+    )
 
 
 class FoldSpec(_Open):
-    """Fold `number` (from 0) of the `of` of a cross-validation; `content` is the hash of the files and the split's seed."""
+    """Fold `number` (from 0) of the `of` of a cross-validation; `content` is the hash of the files
+    and the split's seed.
+    """
 
     number: int = Field(ge=0)
     of: int = Field(ge=2)
@@ -62,7 +71,9 @@ class FoldSpec(_Open):
 
 
 class DataSpec(_Open):
-    """The samples: `n` first ones of a split, images of `size` pixels, `manifest` the hash of splits and pairing."""
+    """The samples: `n` first ones of a split, images of `size` pixels, `manifest` the hash of
+    splits and pairing.
+    """
 
     name: str
     split: str
@@ -75,7 +86,9 @@ class DataSpec(_Open):
 
 
 class ThreatSpec(_Open):
-    """What the attacker may do: a radius per modality (pixels in 0..1, 0 = trusted) and the tasks aimed at."""
+    """What the attacker may do: a radius per modality (pixels in 0..1, 0 = trusted) and the tasks
+    aimed at.
+    """
 
     norm: Literal["Linf", "L2"]
     radii: list[Annotated[float, Field(ge=0)]]
@@ -94,8 +107,16 @@ class ProtocolSpec(_Open):
 
     name: str
     draws: int = Field(ge=1)
-    chunk: int | None = Field(None, ge=1, description="samples that stayed together, where predictions or draws depend on the batch")
-    batch_draws: int | None = Field(None, ge=1, description="draws of one gradient that shared such a batch, where more than one")
+    chunk: int | None = Field(
+        None,
+        ge=1,
+        description="samples that stayed together, where predictions or draws depend on the batch",
+    )
+    batch_draws: int | None = Field(
+        None,
+        ge=1,
+        description="draws of one gradient that shared such a batch, where more than one",
+    )
 
 
 class Spec(_Open):
@@ -116,15 +137,21 @@ class TaskFigures(_Open):
 
     n: int
     n_distinct: int
-    n_groups: int | None = Field(None, description="patients, or what else the card groups by; images where it names nothing")
-    n_effective_clean: float | None = Field(None, description="independent samples that `clean` is worth: its interval counts these")
+    n_groups: int | None = Field(
+        None, description="patients, or what else the card groups by; images where it names nothing"
+    )
+    n_effective_clean: float | None = Field(
+        None, description="independent samples that `clean` is worth: its interval counts these"
+    )
     n_effective_robust: float | None = Field(None, description="the same of `robust`")
     clean: Share
     clean_interval: Interval
     clean_vote: Share
     clean_balanced_accuracy: Share
     clean_auc: Share | None
-    trivial: str | None = Field(description="why the victim is no better than chance at this task, or null")
+    trivial: str | None = Field(
+        description="why the victim is no better than chance at this task, or null"
+    )
     robust: Share
     robust_interval: Interval
     robust_vote: Share
@@ -132,7 +159,13 @@ class TaskFigures(_Open):
     balanced_accuracy: Share
     auc: Share | None
     most_predicted_share: Share
-    not_finite: int = Field(0, ge=0, description="samples with NaN or infinite logits before or after the attack; such are never right")
+    not_finite: int = Field(
+        0,
+        ge=0,
+        description=(
+            "samples with NaN or infinite logits before or after the attack; such are never right"
+        ),
+    )
 
 
 class MinimalNorm(_Open):
@@ -155,26 +188,37 @@ class Figures(_Open):
     asr: Share | None
     balanced_accuracy: Share
     auc: Share | None
-    not_finite: int = Field(0, ge=0, description="samples with NaN or infinite logits at an attacked task")
+    not_finite: int = Field(
+        0, ge=0, description="samples with NaN or infinite logits at an attacked task"
+    )
     minimal_norm: MinimalNorm | None = None
     attack_loss: list[float | None] | None = Field(
         None,
-        description="of attacks that step along a gradient, in their first run (restart, likeliest target, member of autoattack): what "
-        "they ascend before each step, summed over the attacked tasks, mean over the attacked samples; a sample that fell keeps its last",
+        description=(
+            "of attacks that step along a gradient, in their first run (restart, likeliest target,"
+            " member of autoattack): what they ascend before each step, summed over the attacked"
+            " tasks, mean over the attacked samples; a sample that fell keeps its last"
+        ),
     )
 
 
 class MemberRan(_Open):
-    """An attack of an ensemble, and the loss that each attacked task got where the attack ascends a loss of choice."""
+    """An attack of an ensemble, and the loss that each attacked task got where the attack ascends a
+    loss of choice.
+    """
 
     attack: str
     losses: dict[str, str] | None = None
 
 
 class AttackRan(_Open):
-    """What the attack made of its parameters on these tasks: DLR needs 3 classes, targeted DLR 4, and a task of fewer gets the margin."""
+    """What the attack made of its parameters on these tasks: DLR needs 3 classes, targeted DLR 4,
+    and a task of fewer gets the margin.
+    """
 
-    losses: dict[str, str] | None = Field(None, description="by attacked task, where the attack ascends a loss of choice")
+    losses: dict[str, str] | None = Field(
+        None, description="by attacked task, where the attack ascends a loss of choice"
+    )
     version: str | None = Field(None, description="of autoattack; its parameter may be `auto`")
     members: list[MemberRan] | None = Field(None, description="of autoattack, in their order")
 
@@ -190,13 +234,17 @@ class Sign(_Open):
 
 
 class TrainingFacts(_Open):
-    """What the training took: steps, samples a step, forward and backward passes a sample and step."""
+    """What the training took: steps, samples a step, forward and backward passes a sample and
+    step.
+    """
 
     steps: int
     batch_size: int
     forward: float
     backward: float
-    inner: float = Field(0, description="passes of an attack in the training, which need no gradient of the weights")
+    inner: float = Field(
+        0, description="passes of an attack in the training, which need no gradient of the weights"
+    )
     seconds: float | None = None
 
 
@@ -232,7 +280,9 @@ class Environment(_Open):
 
 
 class Digests(_Open):
-    """What a reader checks before it believes: sha256 of the outcomes' npz, and of everything else here as canonical JSON."""
+    """What a reader checks before it believes: sha256 of the outcomes' npz, and of everything else
+    here as canonical JSON.
+    """
 
     outcomes: Hash
     record: Hash
@@ -244,7 +294,9 @@ class _Kept(_Open):
     hash: Hash
     schema_: int = Field(1, alias="schema", ge=1, description="version of what the hash means")
     shape: int = Field(1, ge=1, description="version of the layout")
-    digests: Digests | None = Field(None, description="absent in what was written before there were any (shape 1)")
+    digests: Digests | None = Field(
+        None, description="absent in what was written before there were any (shape 1)"
+    )
 
 
 class RecordModel(_Kept):
@@ -256,7 +308,9 @@ class RecordModel(_Kept):
     figures: Figures
     stochastic: bool
     draws: int = Field(ge=1)
-    batch_dependent: str | None = Field(None, description="how predictions for an image depend on its neighbours in the batch")
+    batch_dependent: str | None = Field(
+        None, description="how predictions for an image depend on its neighbours in the batch"
+    )
     naive: bool = Field(description="a random victim attacked without EOT")
     synthetic: bool
     notes: list[str]
@@ -268,16 +322,28 @@ class RecordModel(_Kept):
     victim: VictimFacts
     cost: CostFacts
     environment: Environment
-    attack_ran: AttackRan | None = Field(None, description="of native attacks whose parameters leave something open")
+    attack_ran: AttackRan | None = Field(
+        None, description="of native attacks whose parameters leave something open"
+    )
     trust: Literal["pass", "warn", "fail"] | None = None
     diagnostics: list[Sign] = []
 
     @model_validator(mode="after")
     def _fits_itself(self) -> Self:
         """Every list that goes by modality or by task has the length of their names."""
-        modalities, tasks, threat = len(self.names.modalities), len(self.names.tasks), self.spec.threat
-        by_modality: dict[str, Sequence[object]] = {"spec.data.channels": self.spec.data.channels, "spec.threat.radii": threat.radii}
-        by_task: dict[str, Sequence[object]] = {"names.classes": self.names.classes, "figures.tasks": self.figures.tasks}
+        modalities, tasks, threat = (
+            len(self.names.modalities),
+            len(self.names.tasks),
+            self.spec.threat,
+        )
+        by_modality: dict[str, Sequence[object]] = {
+            "spec.data.channels": self.spec.data.channels,
+            "spec.threat.radii": threat.radii,
+        }
+        by_task: dict[str, Sequence[object]] = {
+            "names.classes": self.names.classes,
+            "figures.tasks": self.figures.tasks,
+        }
         for n, kind, lists in ((modalities, "modalities", by_modality), (tasks, "tasks", by_task)):
             for name, values in lists.items():
                 if len(values) != n:
@@ -288,7 +354,9 @@ class RecordModel(_Kept):
 
 
 class SmoothingSpec(_Open):
-    """Randomised smoothing: noise, which modalities carry it (numbers), draws that choose a class and that bound its probability."""
+    """Randomised smoothing: noise, which modalities carry it (numbers), draws that choose a class
+    and that bound its probability.
+    """
 
     sigma: float = Field(gt=0)
     noised: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
@@ -312,24 +380,44 @@ class CertifiedTask(_Open):
     task: str
     n: int
     n_distinct: int
-    n_groups: int | None = Field(None, description="patients, or what else the card groups by; images where it names nothing")
-    n_effective: float | None = Field(None, description="independent samples that `certified_accuracy` is worth: its interval counts these")
+    n_groups: int | None = Field(
+        None, description="patients, or what else the card groups by; images where it names nothing"
+    )
+    n_effective: float | None = Field(
+        None,
+        description=(
+            "independent samples that `certified_accuracy` is worth: its interval counts these"
+        ),
+    )
     abstained: Share
     certified_accuracy: Share = Field(description="share certified right, at whatever radius")
-    average_radius: Annotated[float, Field(ge=0)] = Field(description="mean radius, 0 where wrong or abstained")
+    average_radius: Annotated[float, Field(ge=0)] = Field(
+        description="mean radius, 0 where wrong or abstained"
+    )
     largest_radius: Annotated[float, Field(ge=0)]
-    trivial: str | None = Field(None, description="why the smoothed victim is no better than a constant at this task, or null")
+    trivial: str | None = Field(
+        None,
+        description="why the smoothed victim is no better than a constant at this task, or null",
+    )
 
 
 class CertificateModel(_Kept):
-    """What was proved about one victim with noise on some of its modalities; the radius of every sample lies beside it as npz."""
+    """What was proved about one victim with noise on some of its modalities; the radius of every
+    sample lies beside it as npz.
+    """
 
     spec: CertificateSpec
     names: InputsAndTasks
     defense: str
-    noised: str = Field(description="what the radius bounds: `all modalities` jointly, or one `alone`, the others trusted")
+    noised: str = Field(
+        description=(
+            "what the radius bounds: `all modalities` jointly, or one `alone`, the others trusted"
+        )
+    )
     figures: list[CertifiedTask] = Field(min_length=1)
-    batch_dependent: str | None = Field(None, description="how predictions for an image depend on its neighbours in the batch")
+    batch_dependent: str | None = Field(
+        None, description="how predictions for an image depend on its neighbours in the batch"
+    )
     synthetic: bool
     notes: list[str]
     environment: Environment
@@ -349,7 +437,10 @@ SCHEMAS: dict[str, type[_Open]] = {"record": RecordModel, "certificate": Certifi
 
 def json_schema(name: str = "record") -> str:
     """The JSON schema of a record, or of a certificate."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **SCHEMAS[name].model_json_schema()}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **SCHEMAS[name].model_json_schema(),
+    }
     return json.dumps(schema | {"title": f"medrobust {name}"}, indent=1) + "\n"
 
 

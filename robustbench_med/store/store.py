@@ -1,6 +1,8 @@
-"""The store: one immutable, content-addressed record a cell, `records/<hash>.json`, per-sample outcomes beside it as npz.
+"""The store: one immutable, content-addressed record a cell, `records/<hash>.json`, per-sample
+outcomes beside it as npz.
 
-Every reader comes through here, and gets only what fits: the schema, its own hash, and the digests it was written with.
+Every reader comes through here, and gets only what fits: the schema, its own hash, and the digests
+    it was written with.
 """
 
 from __future__ import annotations
@@ -24,20 +26,33 @@ from numpy.typing import NDArray
 
 from robustbench_med.errors import IncompleteError, UserError, left_out
 from robustbench_med.paths import write_atomically, write_text
-from robustbench_med.store.belief import HASH_LENGTH, Memory, Misfit, MisfitError, Record, listing, read, stamped
+from robustbench_med.store.belief import (
+    HASH_LENGTH,
+    Memory,
+    Misfit,
+    MisfitError,
+    Record,
+    listing,
+    read,
+    stamped,
+)
 
 __all__ = ["CERTIFICATES", "RECORDS", "Record", "Store", "nothing_left"]
 
 RECORDS = "records"
 CERTIFICATES = "certificates"
-"""The folder of what `certify` proved: immutable and addressed like records, but not measured under an attack."""
+"""The folder of what `certify` proved: immutable and addressed like records, but not measured under
+an attack.
+"""
 PENDING = re.compile(r"([0-9a-f]{16})\.[0-9a-f]{8}\.npz")
 """Outcomes on their way to replace others: they count once the record names them."""
 TEMPORARY = re.compile(r"\..*\.tmp")
 
 
 class Store:
-    """Records below `<folder>/records`, or another `kind`. A record is never changed: another spec is another hash."""
+    """Records below `<folder>/records`, or another `kind`. A record is never changed: another spec
+    is another hash.
+    """
 
     def __init__(self, folder: Path, kind: str = RECORDS) -> None:
         self.folder, self.kind = folder / kind, kind
@@ -53,10 +68,13 @@ class Store:
 
     def paths(self) -> list[Path]:
         """Everything that should be a record, ordered by name."""
-        return [path for path in sorted(self.folder.glob("*.json")) if not path.name.startswith(".")]
+        return [
+            path for path in sorted(self.folder.glob("*.json")) if not path.name.startswith(".")
+        ]
 
     def write(self, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Record:
-        """Writes a record and its per-sample arrays as one: a reader sees both or neither, or the pair that they replace.
+        """Writes a record and its per-sample arrays as one: a reader sees both or neither, or the
+        pair that they replace.
 
         Returns:
             The record as it is kept, with versions and digests.
@@ -78,7 +96,9 @@ class Store:
             _make_way(settled)
             place = self._pending(kept) if path.exists() else settled
             write_atomically(place, lambda temporary: temporary.write_bytes(outcomes))
-            write_text(path, json.dumps(kept, indent=1, allow_nan=False))  # from here on the new pair counts
+            write_text(
+                path, json.dumps(kept, indent=1, allow_nan=False)
+            )  # from here on the new pair counts
             if place != settled:
                 _move(place, settled)
             if alone:
@@ -94,7 +114,9 @@ class Store:
                 raise UserError(f"cannot remove {path}: {error.strerror or error}") from error
 
     def look(self, *, fresh: bool = False) -> tuple[list[Record], list[Misfit]]:
-        """All records that fit, and what does not, ordered by name; `fresh` hashes outcomes whatever is remembered of them."""
+        """All records that fit, and what does not, ordered by name; `fresh` hashes outcomes
+        whatever is remembered of them.
+        """
         found, misfits = [], []
         for path in self.paths():
             try:
@@ -111,8 +133,8 @@ class Store:
         found, misfits = self.look()
         if misfits:
             left_out(
-                f"{len(misfits)} of {len(found) + len(misfits)} files in {self.folder} left out (`medrobust verify --out "
-                f"{self.folder.parent}` lists all):\n  {listing(misfits)}"
+                f"{len(misfits)} of {len(found) + len(misfits)} files in {self.folder} left out"
+                f" (`medrobust verify --out {self.folder.parent}` lists all):\n  {listing(misfits)}"
             )
         return found
 
@@ -125,14 +147,19 @@ class Store:
         matches = [path for path in self.paths() if path.stem.startswith(prefix[:HASH_LENGTH])]
         if len(matches) != 1:
             reason = "no record" if not matches else f"{len(matches)} records"
-            raise UserError(f"{reason} in {self.folder} with a hash that starts with {prefix!r}; `medrobust leaderboard` lists them")
+            raise UserError(
+                f"{reason} in {self.folder} with a hash that starts with {prefix!r}; `medrobust"
+                " leaderboard` lists them"
+            )
         try:
             return self._believed(matches[0])
         except MisfitError as error:
             raise UserError(str(Misfit(matches[0], str(error)))) from error
 
     def kept(self, spec_hash: str, warn: Callable[[str], None]) -> Record | None:
-        """The record of a cell that is done; None where it is not, or where what lies there does not fit, which `warn` is told."""
+        """The record of a cell that is done; None where it is not, or where what lies there does
+        not fit, which `warn` is told.
+        """
         path = self.path(spec_hash)
         if not os.path.lexists(path):
             return None
@@ -148,8 +175,17 @@ class Store:
         try:
             with np.load(self.outcomes(record), allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files if names is None or key in names}
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, MisfitError) as error:
-            raise UserError(f"{path} is not readable ({error}); compute its cell again with --force") from error
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            zipfile.BadZipFile,
+            zlib.error,
+            MisfitError,
+        ) as error:
+            raise UserError(
+                f"{path} is not readable ({error}); compute its cell again with --force"
+            ) from error
 
     def outcomes(self, record: Record, *, fresh: bool = False) -> Path:
         """The npz that belongs to a record.
@@ -158,7 +194,11 @@ class Store:
             MisfitError: it is not there, or another's.
         """
         settled, digests = self.path(record["hash"]).with_suffix(".npz"), record.get("digests")
-        there = [path for path in (settled, self._pending(record) if digests else settled) if path.is_file()]
+        there = [
+            path
+            for path in (settled, self._pending(record) if digests else settled)
+            if path.is_file()
+        ]
         if not there:
             raise MisfitError(f"it lacks its outcomes {settled.name}")
         for path in there:
@@ -167,12 +207,16 @@ class Store:
         raise MisfitError(f"its outcomes {settled.name} are not those it was written with")
 
     def leftovers(self) -> list[Misfit]:
-        """What no record needs: outcomes without one, and what writers that were killed left behind."""
+        """What no record needs: outcomes without one, and what writers that were killed left
+        behind.
+        """
         stems = {path.stem for path in self.paths()}
         found = []
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
             if TEMPORARY.fullmatch(path.name) or PENDING.fullmatch(path.name):
-                found.append(Misfit(path, "a writer that was killed left it; the next one takes it away"))
+                found.append(
+                    Misfit(path, "a writer that was killed left it; the next one takes it away")
+                )
             elif path.suffix == ".npz" and path.stem not in stems:
                 found.append(Misfit(path, "outcomes without a record"))
         return found
@@ -180,7 +224,9 @@ class Store:
     def _believed(self, path: Path, *, fresh: bool = False) -> Record:
         with contextlib.suppress(MisfitError):
             return self._look_at(path, fresh=fresh)
-        return self._look_at(path, fresh=fresh)  # a second look: a writer may have been between record and outcomes
+        return self._look_at(
+            path, fresh=fresh
+        )  # a second look: a writer may have been between record and outcomes
 
     def _look_at(self, path: Path, *, fresh: bool) -> Record:
         record = read(path, self.kind)
@@ -206,9 +252,13 @@ class Store:
                 yield True
 
     def _sweep(self) -> None:
-        """Takes away what killed writers left, or finishes what they began; only for who is alone."""
+        """Takes away what killed writers left, or finishes what they began; only for who is
+        alone.
+        """
         for name in os.listdir(self.folder):
-            path = self.folder / name if name.count(".") > 1 else None  # most are records and outcomes
+            path = (
+                self.folder / name if name.count(".") > 1 else None
+            )  # most are records and outcomes
             if path and TEMPORARY.fullmatch(name):
                 path.unlink(missing_ok=True)
             elif path and (named := PENDING.fullmatch(name)):
@@ -225,9 +275,17 @@ class Store:
 
 
 def nothing_left(message: str, *stores: Store) -> UserError:
-    """The error where none of these holds anything to show: `message` where nothing lies there, else that all was left out."""
+    """The error where none of these holds anything to show: `message` where nothing lies there,
+    else that all was left out.
+    """
     left = [str(store.folder) for store in stores if store.paths()]
-    return IncompleteError(f"nothing in {' or '.join(left)} can be believed, so nothing was made of it") if left else UserError(message)
+    return (
+        IncompleteError(
+            f"nothing in {' or '.join(left)} can be believed, so nothing was made of it"
+        )
+        if left
+        else UserError(message)
+    )
 
 
 def _make_way(path: Path) -> None:

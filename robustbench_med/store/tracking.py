@@ -1,4 +1,6 @@
-"""What a run or a training gave, sent to MLflow or written as TensorBoard events; both are extras, imported when they are asked for."""
+"""What a run or a training gave, sent to MLflow or written as TensorBoard events; both are extras,
+imported when they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +33,22 @@ class Tracked:
 
 
 def check(mlflow: str | None, tensorboard: Path | None) -> None:
-    """UserError, with the pip command, where an extra that is asked for is absent or the events' folder cannot be written."""
+    """UserError, with the pip command, where an extra that is asked for is absent or the events'
+    folder cannot be written.
+    """
     for extra, wanted in (("mlflow", mlflow), ("tensorboard", tensorboard)):
         if wanted is not None and find_spec(extra) is None:
-            raise UserError(f"--{extra} needs the package {extra}: pip install 'medrobust[{extra}]'")
+            raise UserError(
+                f"--{extra} needs the package {extra}: pip install 'medrobust[{extra}]'"
+            )
     if tensorboard is not None:
         writable_folder(tensorboard)
 
 
 def of_run(records: Sequence[Record], out: Path) -> list[Tracked]:
-    """One a sweep over radii; a figure's step is its largest radius in thousandths of a grey level (Linf) or of 1 (L2)."""
+    """One a sweep over radii; a figure's step is its largest radius in thousandths of a grey level
+    (Linf) or of 1 (L2).
+    """
     sweeps: dict[str, list[Record]] = {}
     for record in records:
         sweeps.setdefault(_sweep(record), []).append(record)
@@ -51,7 +59,12 @@ def _sweep(record: Record) -> str:
     """Everything but the scale of the radii."""
     threat = record["spec"]["threat"]
     largest = max(threat["radii"]) or 1.0
-    return canonical_hash({**record["spec"], "threat": {**threat, "radii": [round(r / largest, 9) for r in threat["radii"]]}})
+    return canonical_hash(
+        {
+            **record["spec"],
+            "threat": {**threat, "radii": [round(r / largest, 9) for r in threat["radii"]]},
+        }
+    )
 
 
 def _tracked(sweep: Sequence[Record], out: Path) -> Tracked:
@@ -59,7 +72,11 @@ def _tracked(sweep: Sequence[Record], out: Path) -> Tracked:
     spec, names = first["spec"], first["names"]
     target = "+".join(names["tasks"][t] for t in spec["threat"]["tasks"])
     params = _flat({key: value for key, value in spec.items() if key != "threat"})
-    params |= {"norm": spec["threat"]["norm"], "target": target, "records": " ".join(r["hash"][:12] for r in sweep)}
+    params |= {
+        "norm": spec["threat"]["norm"],
+        "target": target,
+        "records": " ".join(r["hash"][:12] for r in sweep),
+    }
     radii = [radius_label(r["spec"]["threat"]["radii"], names["modalities"]) for r in sweep]
     params["eps"] = " ".join(radii)
     scale = 1000 * (255 if spec["threat"]["norm"] == "Linf" else 1)
@@ -70,9 +87,16 @@ def _tracked(sweep: Sequence[Record], out: Path) -> Tracked:
         for task, figures in zip(names["tasks"], record["figures"]["tasks"], strict=True):
             points += [(f"{_metric(task)}/{key}", step, value) for key, value in _figures(figures)]
     swept = f"{radii[0]} to {radii[-1]}" if len(sweep) > 1 else radii[0]
-    key = canonical_hash({"records": [r["hash"] for r in sweep]}) if len(sweep) > 1 else first["hash"]
-    name = f"{spec['victim']['model']} {spec['attack']['name']} {spec['threat']['norm']} {swept} {spec['data']['name']} {key[:8]}"
-    return Tracked(name, params, points, tuple(path for file in RUN_FILES if (path := out / file).exists()))
+    key = (
+        canonical_hash({"records": [r["hash"] for r in sweep]}) if len(sweep) > 1 else first["hash"]
+    )
+    name = (
+        f"{spec['victim']['model']} {spec['attack']['name']} {spec['threat']['norm']} {swept}"
+        f" {spec['data']['name']} {key[:8]}"
+    )
+    return Tracked(
+        name, params, points, tuple(path for file in RUN_FILES if (path := out / file).exists())
+    )
 
 
 def _figures(figures: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -84,15 +108,21 @@ def _figures(figures: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def of_training(sidecar: Mapping[str, Any], weights: Path) -> Tracked:
-    """A training: its curves by optimiser step, its validation figures at the last one. `sidecar`: what stands beside the weights."""
+    """A training: its curves by optimiser step, its validation figures at the last one. `sidecar`:
+    what stands beside the weights.
+    """
     training = sidecar["training"]
     points = [
-        (_metric(key), int(entry["step"]), float(value)) for entry in sidecar["history"] for key, value in entry.items() if key != "step"
+        (_metric(key), int(entry["step"]), float(value))
+        for entry in sidecar["history"]
+        for key, value in entry.items()
+        if key != "step"
     ]
     last = max((int(entry["step"]) for entry in sidecar["history"]), default=0)
     for figures in sidecar["validation"]:
         points += [
-            (f"{_metric(str(figures['task']))}/validation_{key}", last, float(figures[key])) for key in ("accuracy", "balanced_accuracy")
+            (f"{_metric(str(figures['task']))}/validation_{key}", last, float(figures[key]))
+            for key in ("accuracy", "balanced_accuracy")
         ]
     name = f"train {training['model']} {training['data']} {sidecar['weights_sha256'][:8]}"
     params = _flat(training) | {"weights_sha256": sidecar["weights_sha256"]}
@@ -113,9 +143,13 @@ def write(runs: Sequence[Tracked], *, mlflow: str | None, tensorboard: Path | No
 
 
 def _to_mlflow(runs: Sequence[Tracked], uri: str) -> None:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing goes anywhere but to the URI
+    os.environ.setdefault(
+        "MLFLOW_DISABLE_TELEMETRY", "true"
+    )  # nothing goes anywhere but to the URI
     if uri.startswith("file:") or "://" not in uri:
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3 wants to hear that a folder is meant
+        os.environ.setdefault(
+            "MLFLOW_ALLOW_FILE_STORE", "true"
+        )  # MLflow 3 wants to hear that a folder is meant
     from mlflow.entities import Metric, Param
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
@@ -127,10 +161,15 @@ def _to_mlflow(runs: Sequence[Tracked], uri: str) -> None:
         for run in runs:
             started = client.create_run(experiment, run_name=run.name)
             key, now = started.info.run_id, started.info.start_time
-            client.log_batch(key, params=[Param(name, value[:500]) for name, value in list(run.params.items())[:100]])
+            client.log_batch(
+                key,
+                params=[Param(name, value[:500]) for name, value in list(run.params.items())[:100]],
+            )
             for first in range(0, len(run.points), 1000):  # what one request may hold
                 part = run.points[first : first + 1000]
-                client.log_batch(key, metrics=[Metric(name, value, now, step) for name, step, value in part])
+                client.log_batch(
+                    key, metrics=[Metric(name, value, now, step) for name, step, value in part]
+                )
             for path in run.files:
                 client.log_artifact(key, str(path))
             client.set_terminated(key)
@@ -145,13 +184,17 @@ def _to_tensorboard(runs: Sequence[Tracked], folder: Path) -> None:
 
     for run in runs:
         with SummaryWriter(str(folder / folder_name(run.name))) as writer:
-            writer.add_text("params", "\n".join(f"    {name}: {value}" for name, value in run.params.items()))
+            writer.add_text(
+                "params", "\n".join(f"    {name}: {value}" for name, value in run.params.items())
+            )
             for name, step, value in run.points:
                 writer.add_scalar(name, value, step)
             for path in run.files:
                 if path.suffix == ".png":
                     with Image.open(path) as image:
-                        writer.add_image(path.stem, np.asarray(image.convert("RGB")), dataformats="HWC")
+                        writer.add_image(
+                            path.stem, np.asarray(image.convert("RGB")), dataformats="HWC"
+                        )
 
 
 def folder_name(run: str) -> str:
@@ -166,7 +209,9 @@ def _flat(value: Any, prefix: str = "") -> dict[str, str]:
         if isinstance(inner, Mapping):
             found |= _flat(inner, f"{prefix}{key}.")
         else:
-            found[_metric(f"{prefix}{key}")] = inner if isinstance(inner, str) else json.dumps(inner)
+            found[_metric(f"{prefix}{key}")] = (
+                inner if isinstance(inner, str) else json.dumps(inner)
+            )
     return found
 
 

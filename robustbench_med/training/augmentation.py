@@ -15,8 +15,9 @@ Augmentation = Literal["none", "light", "release"]
 def augment(x: Tensor, kind: Augmentation, seed: int, step: int) -> Tensor:
     """Augmented images (B, C, H, W) in [0, 1]; the modalities of a sample are changed alike.
 
-    `light`: each image rotated by up to 10 degrees, moved by up to 6 % of a side and zoomed by up to 8 % a side. `release`: each
-    image appears as it is, rotated by 20 degrees, moved by (5, 5) pixels, or blurred 3x3, as in the authors' notebook.
+    `light`: each image rotated by up to 10 degrees, moved by up to 6 % of a side and zoomed by up
+    to 8 % a side. `release`: each image appears as it is, rotated by 20 degrees, moved by (5, 5)
+    pixels, or blurred 3x3, as in the authors' notebook.
     """
     if kind == "none":
         return x
@@ -30,7 +31,11 @@ def augment(x: Tensor, kind: Augmentation, seed: int, step: int) -> Tensor:
         if kind == "light":
             far = 0.06 * x.shape[-1]
             move = RandAffine(
-                prob=1.0, rotate_range=math.radians(10), translate_range=(far, far), scale_range=(0.08, 0.08), padding_mode="zeros"
+                prob=1.0,
+                rotate_range=math.radians(10),
+                translate_range=(far, far),
+                scale_range=(0.08, 0.08),
+                padding_mode="zeros",
             )
             move.set_random_state(seed=int(rng.integers(2**32)))
             changed = [move(image) for image in x]
@@ -39,7 +44,10 @@ def augment(x: Tensor, kind: Augmentation, seed: int, step: int) -> Tensor:
             shift = Affine(translate_params=(5, 5), padding_mode="zeros", image_only=True)
             blur = GaussianSmooth(sigma=0.8, approx="erf")
             chosen = (lambda image: image, rotate, shift, blur)
-            changed = [torch.as_tensor(chosen[c](image)) for image, c in zip(x, rng.integers(4, size=len(x)), strict=True)]
+            changed = [
+                torch.as_tensor(chosen[c](image))
+                for image, c in zip(x, rng.integers(4, size=len(x)), strict=True)
+            ]
     finally:
         set_track_meta(tracked)
     return torch.stack(changed).clamp(0, 1)

@@ -1,4 +1,6 @@
-"""BatchNorm in the last part of a training: it normalises as inference does, so that the network learns under what it will be used with."""
+"""BatchNorm in the last part of a training: it normalises as inference does, so that the network
+learns under what it will be used with.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,13 @@ def layers(victim: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 class Settled:
-    """Running statistics of a victim's frozen BatchNorm layers, as inference sees them; they follow the training.
+    """Running statistics of a victim's frozen BatchNorm layers, as inference sees them; they follow
+    the training.
 
-    A random victim draws its filters once a batch, so that the mean of a channel moves from draw to draw. A batch's own variance, all
-    that BatchNorm's running variance is made of, knows nothing of it. These are moments over draws (mean, and mean square less its
-    square), taken behind layers that already normalise as in inference.
+    A random victim draws its filters once a batch, so that the mean of a channel moves from draw to
+    draw. A batch's own variance, all that BatchNorm's running variance is made of, knows nothing of
+    it. These are moments over draws (mean, and mean square less its square), taken behind layers
+    that already normalise as in inference.
     """
 
     def __init__(self, victim: nn.Module) -> None:
@@ -37,7 +41,9 @@ class Settled:
             layer.register_forward_pre_hook(self._take)
 
     def settle(self, batch: Callable[[int], list[Tensor]], device: torch.device, seed: int) -> None:
-        """Takes the statistics anew over `SETTLING_PASSES` batches (their number -> modalities), without training."""
+        """Takes the statistics anew over `SETTLING_PASSES` batches (their number -> modalities),
+        without training.
+        """
         freeze(self.victim.train())
         self.momentum = SETTLING_MOMENTUM
         with torch.no_grad():
@@ -49,10 +55,14 @@ class Settled:
 
     @torch.no_grad()
     def _take(self, layer: Any, given: tuple[Tensor, ...]) -> None:
-        """Before a layer normalises (B, C, H, W): its statistics move towards these inputs; only in training, once frozen, if not held."""
+        """Before a layer normalises (B, C, H, W): its statistics move towards these inputs; only in
+        training, once frozen, if not held.
+        """
         if layer.training or not self.victim.training or layer.momentum == 0:
             return
         (x,) = given
-        square = (layer.running_var + layer.running_mean.square()).lerp(x.square().mean((0, 2, 3)), self.momentum)
+        square = (layer.running_var + layer.running_mean.square()).lerp(
+            x.square().mean((0, 2, 3)), self.momentum
+        )
         layer.running_mean.lerp_(x.mean((0, 2, 3)), self.momentum)
         layer.running_var.copy_((square - layer.running_mean.square()).clamp_min(0))

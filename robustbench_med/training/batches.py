@@ -11,21 +11,32 @@ from robustbench_med.data import Samples
 
 
 class BalancedBatches:
-    """Batches in which every class of a data set is equally likely; unpaired sets are paired afresh in every batch."""
+    """Batches in which every class of a data set is equally likely; unpaired sets are paired afresh
+    in every batch.
+    """
 
     def __init__(self, samples: Samples, batch_size: int, seed: int) -> None:
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.classes = []
         for component in samples.components:
             _, kind = np.unique(component.labels, axis=0, return_inverse=True)
-            self.classes.append([np.flatnonzero(kind.reshape(-1) == k) for k in range(kind.max() + 1)])
+            self.classes.append(
+                [np.flatnonzero(kind.reshape(-1) == k) for k in range(kind.max() + 1)]
+            )
 
     def __call__(self, step: int) -> tuple[list[Tensor], Tensor, NDArray[np.int64]]:
-        """Modalities, labels (B, T) and component rows of one step: a function of the seed and the step alone."""
+        """Modalities, labels (B, T) and component rows of one step: a function of the seed and the
+        step alone.
+        """
         rng = np.random.default_rng([self.seed, step])
         index = np.empty((self.batch_size, len(self.classes)), np.int64)
         for k, classes in enumerate(self.classes):
             chosen = rng.integers(len(classes), size=self.batch_size)
-            index[:, k] = [classes[c][int(u * len(classes[c]))] for c, u in zip(chosen, rng.random(self.batch_size), strict=True)]
-        labels = np.concatenate([c.labels[index[:, k]] for k, c in enumerate(self.samples.components)], 1)
+            index[:, k] = [
+                classes[c][int(u * len(classes[c]))]
+                for c, u in zip(chosen, rng.random(self.batch_size), strict=True)
+            ]
+        labels = np.concatenate(
+            [c.labels[index[:, k]] for k, c in enumerate(self.samples.components)], 1
+        )
         return self.samples.gather(index), torch.from_numpy(labels), index

@@ -1,4 +1,6 @@
-"""Checkpoints: weights as safetensors, everything about them in a JSON sidecar. Of a user's pickle the tensors alone are read."""
+"""Checkpoints: weights as safetensors, everything about them in a JSON sidecar. Of a user's pickle
+the tensors alone are read.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ NESTED = ("state_dict", "model_state_dict", "model")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained victim on disk: `path` of the weights, their sha256, and the sidecar (empty for foreign weights)."""
+    """A trained victim on disk: `path` of the weights, their sha256, and the sidecar (empty for
+    foreign weights).
+    """
 
     path: Path
     sha256: str
@@ -45,7 +49,13 @@ class Checkpoint:
     @property
     def origin(self) -> str:
         """Where it came from: zoo, cache or file."""
-        return "zoo" if self.path.parent.name == "zoo" else "cache" if home() in self.path.parents else "file"
+        return (
+            "zoo"
+            if self.path.parent.name == "zoo"
+            else "cache"
+            if home() in self.path.parents
+            else "file"
+        )
 
 
 def name_of(spec: TrainSpec) -> str:
@@ -61,14 +71,17 @@ def cached_path(spec: TrainSpec) -> Path:
 
 
 def find(spec: TrainSpec) -> Checkpoint | None:
-    """The checkpoint of a spec: medrobust's own cache first, then the zoo that comes with the package."""
+    """The checkpoint of a spec: medrobust's own cache first, then the zoo that comes with the
+    package.
+    """
     path, wanted = cached_path(spec), {training_hash(spec)}
     if path.with_suffix(".json").exists() and path.exists():
         found = open_checkpoint(path)
         if found.sidecar["training_hash"] not in wanted:
             raise UserError(
-                f"{path} are the weights of another training ({found.sidecar['training_hash'][:12]}) than the one asked for; "
-                "delete them and their sidecar"
+                f"{path} are the weights of another training"
+                f" ({found.sidecar['training_hash'][:12]}) than the one asked for; delete them and"
+                " their sidecar"
             )
         return found
     wanted.add(training_hash(spec.model_copy(update={"half": True})))
@@ -82,10 +95,14 @@ def find(spec: TrainSpec) -> Checkpoint | None:
 def open_checkpoint(path: Path) -> Checkpoint:
     """A file of weights: safetensors, or a PyTorch state_dict, whose tensors alone will be read.
 
-    A sidecar beside a safetensors file must belong to these very weights. What does not fit is a UserError.
+    A sidecar beside a safetensors file must belong to these very weights. What does not fit is a
+    UserError.
     """
     if path.suffix in (".keras", ".h5", ".hdf5", ".npz"):
-        raise UserError(f"{path} is no safetensors file; `medrobust import-keras {path} --model NAME --out weights.safetensors` makes one")
+        raise UserError(
+            f"{path} is no safetensors file; `medrobust import-keras {path} --model NAME --out"
+            " weights.safetensors` makes one"
+        )
     try:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -95,7 +112,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(path, sha256, {})
     sidecar = read_sidecar(sidecar_path)
     if sidecar["weights_sha256"] != sha256:
-        raise UserError(f"{path} is not the file its sidecar {sidecar_path.name} describes (sha256 differs); delete both and train again")
+        raise UserError(
+            f"{path} is not the file its sidecar {sidecar_path.name} describes (sha256 differs);"
+            " delete both and train again"
+        )
     return Checkpoint(path, sha256, sidecar)
 
 
@@ -130,7 +150,9 @@ class Sidecar(BaseModel):
 
 
 def read_sidecar(path: Traversable) -> dict[str, Any]:
-    """A sidecar that is whole and whose hash is that of the training it tells of; else a UserError."""
+    """A sidecar that is whole and whose hash is that of the training it tells of; else a
+    UserError.
+    """
     try:
         sidecar: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(sidecar, dict):
@@ -140,13 +162,16 @@ def read_sidecar(path: Traversable) -> dict[str, Any]:
             raise ValueError("its training_hash is not that of its training")
     except (OSError, ValueError, UserError) as error:
         raise UserError(
-            f"{path} is no sidecar of medrobust's ({error}); train again, or move it away from weights that come from elsewhere"
+            f"{path} is no sidecar of medrobust's ({error}); train again, or move it away from"
+            " weights that come from elsewhere"
         ) from error
     return sidecar
 
 
 def find_sidecar(file_name: str, sha256: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
-    """The sidecar of these very weights in one of the folders, medrobust's cache or the zoo; empty where there is none."""
+    """The sidecar of these very weights in one of the folders, medrobust's cache or the zoo; empty
+    where there is none.
+    """
     name = Path(file_name).with_suffix(".json").name
     for path in (*(folder / name for folder in folders), home() / "checkpoints" / name, ZOO / name):
         if path.is_file() and (sidecar := read_sidecar(path))["weights_sha256"] == sha256:
@@ -154,43 +179,73 @@ def find_sidecar(file_name: str, sha256: str, folders: Sequence[Path] = ()) -> d
     return {}
 
 
-def model_parameters(checkpoint: Checkpoint | None, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Constructor parameters of a checkpoint's victim: what its sidecar tells, the given ones on top; another model is a UserError."""
+def model_parameters(
+    checkpoint: Checkpoint | None, model: str, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Constructor parameters of a checkpoint's victim: what its sidecar tells, the given ones on
+    top; another model is a UserError.
+    """
     if checkpoint is None or not checkpoint.sidecar:
         return dict(given)
     trained = checkpoint.sidecar["training"]
     if trained["model"] != label(model):
-        raise UserError(f"{checkpoint.path} was trained as {trained['model']!r}, not {label(model)!r}")
+        raise UserError(
+            f"{checkpoint.path} was trained as {trained['model']!r}, not {label(model)!r}"
+        )
     return {**trained["params"], **given}
 
 
 def load_weights(victim: nn.Module, checkpoint: Checkpoint) -> None:
-    """Loads weights in place, half precision widened; a UserError where they are another architecture's or class count's, or not finite.
+    """Loads weights in place, half precision widened; a UserError where they are another
+    architecture's or class count's, or not finite.
 
-    Infinities that a fresh victim has at the same places (an attention mask) are none of its training's.
+    Infinities that a fresh victim has at the same places (an attention mask) are none of its
+    training's.
     """
     state = read_weights(checkpoint)
     expected = victim.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or extra:
-        what = " and ".join(f"{verb} {shortened(names)}" for verb, names in (("lacks", missing), ("has besides", extra)) if names)
-        raise UserError(f"{checkpoint.path} does not fit this model: it {what}; was it trained as another model or with other parameters?")
-    other = [f"{n} is {tuple(state[n].shape)}, needed {tuple(t.shape)}" for n, t in expected.items() if t.shape != state[n].shape]
+        what = " and ".join(
+            f"{verb} {shortened(names)}"
+            for verb, names in (("lacks", missing), ("has besides", extra))
+            if names
+        )
+        raise UserError(
+            f"{checkpoint.path} does not fit this model: it {what}; was it trained as another model"
+            " or with other parameters?"
+        )
+    other = [
+        f"{n} is {tuple(state[n].shape)}, needed {tuple(t.shape)}"
+        for n, t in expected.items()
+        if t.shape != state[n].shape
+    ]
     if other:
         raise UserError(
-            f"{checkpoint.path} does not fit this model and data: {shortened(other)}; another width or another number of classes?"
+            f"{checkpoint.path} does not fit this model and data: {shortened(other)}; another width"
+            " or another number of classes?"
         )
     odd = [name for name, fresh in expected.items() if not plain(state[name], fresh)]
     if odd:
-        raise UserError(f"{checkpoint.path}: {shortened(odd)}: sparse, quantised, complex or without numbers; save plain float tensors")
+        raise UserError(
+            f"{checkpoint.path}: {shortened(odd)}: sparse, quantised, complex or without numbers;"
+            " save plain float tensors"
+        )
     broken = [name for name, fresh in expected.items() if not sound(state[name], fresh)]
     if broken:
-        raise UserError(f"{checkpoint.path} holds weights that are NaN or infinite: {shortened(broken)}; its training has diverged")
-    victim.load_state_dict({name: state[name].to(tensor.dtype) for name, tensor in expected.items()})
+        raise UserError(
+            f"{checkpoint.path} holds weights that are NaN or infinite: {shortened(broken)}; its"
+            " training has diverged"
+        )
+    victim.load_state_dict(
+        {name: state[name].to(tensor.dtype) for name, tensor in expected.items()}
+    )
 
 
 def plain(weights: torch.Tensor, fresh: torch.Tensor) -> bool:
-    """Whether weights are a tensor of numbers as a fresh victim's: dense, not quantised, not on the meta device."""
+    """Whether weights are a tensor of numbers as a fresh victim's: dense, not quantised, not on the
+    meta device.
+    """
     dense = weights.layout == torch.strided and not weights.is_meta and not weights.is_quantized
     return dense and weights.is_complex() == fresh.is_complex()
 
@@ -201,7 +256,9 @@ def sound(weights: torch.Tensor, fresh: torch.Tensor) -> bool:
 
 
 def read_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint by name, the very bytes that were hashed; a file that cannot be read is a UserError."""
+    """The tensors of a checkpoint by name, the very bytes that were hashed; a file that cannot be
+    read is a UserError.
+    """
     path = checkpoint.path
     try:
         data = path.read_bytes()
@@ -218,7 +275,9 @@ def read_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 
 
 def unpickled(path: Path, data: bytes) -> dict[str, torch.Tensor]:
-    """The tensors of what `torch.save` wrote, a state_dict or one inside `NESTED`; anything else is a UserError."""
+    """The tensors of what `torch.save` wrote, a state_dict or one inside `NESTED`; anything else is
+    a UserError.
+    """
     advice = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
     try:
         with warnings.catch_warnings():
@@ -227,15 +286,30 @@ def unpickled(path: Path, data: bytes) -> dict[str, torch.Tensor]:
     except Exception as error:  # a damaged file raises anything
         script = "TorchScript" in str(error)
         if script or isinstance(error, pickle.UnpicklingError):
-            what = "a TorchScript archive" if script else "a whole pickled model, or something else that"
-            raise UserError(f"{path} holds more than tensors ({what} can run code when it is read); {advice}") from error
+            what = (
+                "a TorchScript archive"
+                if script
+                else "a whole pickled model, or something else that"
+            )
+            raise UserError(
+                f"{path} holds more than tensors ({what} can run code when it is read); {advice}"
+            ) from error
         said = " ".join(str(error).split()).split(". ")[0]
-        raise UserError(f"{path} cannot be read as weights of PyTorch, it may be damaged: {type(error).__name__}: {said}") from error
-    nested = [key for key in NESTED if isinstance(loaded, dict) and isinstance(loaded.get(key), dict)]
+        raise UserError(
+            f"{path} cannot be read as weights of PyTorch, it may be damaged:"
+            f" {type(error).__name__}: {said}"
+        ) from error
+    nested = [
+        key for key in NESTED if isinstance(loaded, dict) and isinstance(loaded.get(key), dict)
+    ]
     state = loaded[nested[0]] if nested else loaded
     if not isinstance(state, dict):
         raise UserError(f"{path} holds a {type(state).__name__}, not a state_dict; {advice}")
-    others = [str(key) for key, value in state.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]
+    others = [
+        str(key)
+        for key, value in state.items()
+        if not (isinstance(key, str) and isinstance(value, torch.Tensor))
+    ]
     if others:
         raise UserError(f"{path} is no state_dict: {shortened(others)} are no tensors; {advice}")
     return state
@@ -246,13 +320,22 @@ def shortened(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def save(path: Path, state: dict[str, torch.Tensor], spec: TrainSpec, details: dict[str, Any]) -> Checkpoint:
+def save(
+    path: Path, state: dict[str, torch.Tensor], spec: TrainSpec, details: dict[str, Any]
+) -> Checkpoint:
     """Writes weights, then the sidecar that makes them count."""
     tensors = {
-        name: (tensor.half() if spec.half and tensor.is_floating_point() else tensor).contiguous().cpu() for name, tensor in state.items()
+        name: (
+            (tensor.half() if spec.half and tensor.is_floating_point() else tensor)
+            .contiguous()
+            .cpu()
+        )
+        for name, tensor in state.items()
     }
     if spec.half and not all(t.isfinite().all() for t in tensors.values()):
-        raise UserError(f"{spec.name}: a weight is too large for half precision; train without --half")
+        raise UserError(
+            f"{spec.name}: a weight is too large for half precision; train without --half"
+        )
     write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary))
     sidecar = {
         "training": spec.model_dump(mode="json"),
@@ -267,26 +350,36 @@ def save(path: Path, state: dict[str, torch.Tensor], spec: TrainSpec, details: d
 def export(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     """Copies weights and sidecar into a folder."""
     for source in (checkpoint.path, checkpoint.path.with_suffix(".json")):
-        write_atomically(folder / source.name, lambda temporary, source=source: shutil.copyfile(source, temporary))  # type: ignore[misc]
+        write_atomically(
+            folder / source.name,
+            lambda temporary, source=source: shutil.copyfile(source, temporary),
+        )  # type: ignore[misc]
     return open_checkpoint(folder / checkpoint.path.name)
 
 
-# --- interrupted trainings ---------------------------------------------------------------------------------------------------
+# --- interrupted trainings ------------------------------------------------------------------------
 
 
 def save_progress(path: Path, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-    """One file with the whole state of a training, so that a kill leaves either the old state or the new one.
+    """One file with the whole state of a training, so that a kill leaves either the old state or
+    the new one.
 
     It holds its name, which names the training, and a hash of all that it says.
     """
     flat = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"name": path.name, **facts})
     metadata = {"facts": text, "sha256": progress_hash(flat, text)}
-    write_atomically(path, lambda temporary: safetensors.torch.save_file(flat, temporary, metadata=metadata))
+    write_atomically(
+        path, lambda temporary: safetensors.torch.save_file(flat, temporary, metadata=metadata)
+    )
 
 
-def load_progress(path: Path, say: Callable[[str], None]) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """The state `save_progress` wrote, or None when there is none; a damaged one, or another training's, is refused in a line."""
+def load_progress(
+    path: Path, say: Callable[[str], None]
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """The state `save_progress` wrote, or None when there is none; a damaged one, or another
+    training's, is refused in a line.
+    """
     if not path.exists():
         return None
     try:
@@ -299,7 +392,10 @@ def load_progress(path: Path, say: Callable[[str], None]) -> tuple[dict[str, tor
         if facts["name"] != path.name:
             raise ValueError(f"it is {facts['name']}")
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        say(f"the interrupted training {path} is damaged or another's ({error}) and not gone on from; starting again")
+        say(
+            f"the interrupted training {path} is damaged or another's ({error}) and not gone on"
+            " from; starting again"
+        )
         return None
     return tensors, facts
 

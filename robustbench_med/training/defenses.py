@@ -1,8 +1,8 @@
 """Defences by name: what `--defense` means for a model, its training and its inference.
 
-A defence is one name or several joined by "+", such as `trades+awp`, `pni+pgd-at` or `pgd-at+jpeg`. Some change the training
-(a scheme), some the network that is trained, some only what happens to the inputs at inference; those last share the checkpoint of
-the victim without them.
+A defence is one name or several joined by "+", such as `trades+awp`, `pni+pgd-at` or `pgd-at+jpeg`.
+Some change the training (a scheme), some the network that is trained, some only what happens to the
+inputs at inference; those last share the checkpoint of the victim without them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from robustbench_med.naming import label
 from robustbench_med.parameters import of, split
 from robustbench_med.parsing import as_text, canonical, check_range, parse_radii
 from robustbench_med.provenance import code
-from robustbench_med.training.objectives import AWP, PGDAT, SCHEMES, GaussianAugmentation, Objective, Standard
+from robustbench_med.training.objectives import (
+    AWP,
+    PGDAT,
+    SCHEMES,
+    GaussianAugmentation,
+    Objective,
+    Standard,
+)
 from robustbench_med.training.spec import Layer
 
 OF_MAIL = {"rpf": "mail+rpf", "man": "mail+man", "robust-mail": "robust-mail"}
@@ -36,7 +43,8 @@ HARNESS_FIELDS = ("shapes", "radii", "seed", "delta", "base")
 
 @dataclass(frozen=True)
 class Plan:
-    """A defended model: the network to train, what changes its training, and the transforms in front of it at inference.
+    """A defended model: the network to train, what changes its training, and the transforms in
+    front of it at inference.
 
     `params`: constructor parameters of the network, where the defence is a network of its own.
     """
@@ -60,7 +68,10 @@ class Plan:
     @property
     def layers(self) -> list[dict[str, Any]]:
         """Everything about the defences, for a record."""
-        return [layer.model_dump(mode="json") for layer in {layer.name: layer for layer in (*self.training, *self.inference)}.values()]
+        return [
+            layer.model_dump(mode="json")
+            for layer in {layer.name: layer for layer in (*self.training, *self.inference)}.values()
+        ]
 
 
 def names() -> tuple[str, ...]:
@@ -75,7 +86,11 @@ def parameters(name: str) -> dict[str, Any]:
     if name in SCHEMES or name == "awp":
         kind: Any = AWP if name == "awp" else SCHEMES[name]
         fixed = {"free-at": ("steps", "step_size"), "fast-at": ("steps",)}.get(name, ())
-        own = {f.name: f.default for f in dataclasses.fields(kind) if f.name not in (*HARNESS_FIELDS, *fixed)}
+        own = {
+            f.name: f.default
+            for f in dataclasses.fields(kind)
+            if f.name not in (*HARNESS_FIELDS, *fixed)
+        }
         return own if name == "awp" else {"eps": "4/255", **own}
     signature = inspect.signature({**NETWORK, **INFERENCE}[name])
     return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
@@ -86,11 +101,21 @@ def describe() -> list[dict[str, Any]]:
     rows = []
     for name in names()[1:]:
         source: Any = AWP if name == "awp" else {**SCHEMES, **NETWORK, **INFERENCE}.get(name)
-        kind = "training" if name in (*SCHEMES, "awp", "smoothing") else "inference" if name in INFERENCE else "network"
-        summary = (
-            (inspect.getdoc(source) or "").splitlines()[0] if source else "The authors' RPF and MAN together, on mail (arXiv 2602.15346)."
+        kind = (
+            "training"
+            if name in (*SCHEMES, "awp", "smoothing")
+            else "inference"
+            if name in INFERENCE
+            else "network"
         )
-        rows.append({"name": name, "kind": kind, "summary": summary, "parameters": parameters(name)})
+        summary = (
+            (inspect.getdoc(source) or "").splitlines()[0]
+            if source
+            else "The authors' RPF and MAN together, on mail (arXiv 2602.15346)."
+        )
+        rows.append(
+            {"name": name, "kind": kind, "summary": summary, "parameters": parameters(name)}
+        )
     return rows
 
 
@@ -98,11 +123,13 @@ def plan(model: str, text: str, given: Mapping[str, Any], preset: Mapping[str, A
     """What a model with `--defense text` is.
 
     Args:
-        given: the user's parameters; each goes to every defence of the chain that has it, `jpeg.quality` to jpeg alone.
+        given: the user's parameters; each goes to every defence of the chain that has it,
+            `jpeg.quality` to jpeg alone.
         preset: may hold `defenses: {name: {params: ...}}`.
 
     Raises:
-        UserError: unknown names, parameters no defence of the chain has, combinations without meaning.
+        UserError: unknown names, parameters no defence of the chain has, combinations without
+            meaning.
     """
     parts = [part.strip() for part in text.split("+")]
     for name in parts:
@@ -111,14 +138,26 @@ def plan(model: str, text: str, given: Mapping[str, Any], preset: Mapping[str, A
     chain = [name for name in parts if name != "none"]
     if len(set(chain)) < len(chain):
         raise UserError(f"defence {text!r} names one twice")
-    known = {name: {**parameters(name), **preset.get("defenses", {}).get(name, {}).get("params", {})} for name in chain}
+    known = {
+        name: {**parameters(name), **preset.get("defenses", {}).get(name, {}).get("params", {})}
+        for name in chain
+    }
     for key in given:
         owner, plain = split(key)
         asked = [owner] if owner in chain else [] if owner else chain
         if asked and not any(plain in known[name] for name in asked):
             having = "; ".join(f"{name}: {', '.join(known[name]) or 'none'}" for name in asked)
-            alone = "" if owner else f"; a defence's name and a dot before it, such as pgd-at.{key}, give it to that one alone"
-            raise UserError(f"defence {owner or text!r} has no parameter {plain!r}; it has: {having}{alone}")
+            alone = (
+                ""
+                if owner
+                else (
+                    f"; a defence's name and a dot before it, such as pgd-at.{key}, give it to that"
+                    " one alone"
+                )
+            )
+            raise UserError(
+                f"defence {owner or text!r} has no parameter {plain!r}; it has: {having}{alone}"
+            )
     wanted = {name: of(given, name) for name in chain}
     for name, own in known.items():
         for key in own.keys() & wanted[name].keys():
@@ -133,25 +172,45 @@ def check_radii(plan: Plan) -> None:
             check_range(layer.params["eps"], f"{layer.name}: eps")
 
 
-def _combine(model: str, text: str, names: Sequence[str], known: Mapping[str, dict[str, Any]], wanted: Mapping[str, Any]) -> Plan:
+def _combine(
+    model: str,
+    text: str,
+    names: Sequence[str],
+    known: Mapping[str, dict[str, Any]],
+    wanted: Mapping[str, Any],
+) -> Plan:
     networks = [name for name in names if name in OF_MAIL]
     params: dict[str, Any] = {}
     if model == "mail" and networks:
-        params = {called: known[name][key] for name in networks for key, called in OF_MAIL_PARAMETERS[name].items() if key in wanted[name]}
+        params = {
+            called: known[name][key]
+            for name in networks
+            for key, called in OF_MAIL_PARAMETERS[name].items()
+            if key in wanted[name]
+        }
         if len(networks) > 1:
             networks = ["robust-mail"]  # rpf and man together
         model, names = OF_MAIL[networks[0]], [name for name in names if name not in OF_MAIL]
     elif "robust-mail" in networks:
-        raise UserError(f"robust-mail is a defence of mail alone, not of {model}; `rpf` and `man` go onto other models")
+        raise UserError(
+            f"robust-mail is a defence of mail alone, not of {model}; `rpf` and `man` go onto other"
+            " models"
+        )
     elif networks and model in OF_MAIL.values():
         raise UserError(f"{model} has its own {networks[0]}; choose mail with --defense {text}")
     schemes = [name for name in names if name in SCHEMES]
     if len(schemes) > 1:
-        raise UserError(f"defence {text!r} has two training objectives, {' and '.join(schemes)}; choose one")
+        raise UserError(
+            f"defence {text!r} has two training objectives, {' and '.join(schemes)}; choose one"
+        )
     if "awp" in names and (not schemes or schemes == ["free-at"]):
-        raise UserError("awp goes on top of pgd-at, trades, mart or fast-at, as in --defense trades+awp")
+        raise UserError(
+            "awp goes on top of pgd-at, trades, mart or fast-at, as in --defense trades+awp"
+        )
     if "smoothing" in names and schemes:
-        raise UserError(f"smoothing trains with Gaussian noise and does not combine with {schemes[0]}")
+        raise UserError(
+            f"smoothing trains with Gaussian noise and does not combine with {schemes[0]}"
+        )
     layers = {name: Layer(name=name, params=known[name]) for name in names}
     order = [*NETWORK, *SCHEMES, "awp", "smoothing"]
     return Plan(
@@ -169,18 +228,28 @@ def _made_of(name: str) -> list[Any]:
 
 
 def code_of_layers(layers: Sequence[Layer]) -> dict[str, str]:
-    """sha256 of the user's own code in these defences, by name; those of medrobust are left out, their revisions speak.
+    """sha256 of the user's own code in these defences, by name; those of medrobust are left out,
+    their revisions speak.
 
     Raises:
         UserError: code that cannot be told, see `robustbench_med.provenance.code`.
     """
-    found = {layer.name: [code.code_of(each, f"defence {layer.name!r}") for each in _made_of(layer.name)] for layer in layers}
+    found = {
+        layer.name: [code.code_of(each, f"defence {layer.name!r}") for each in _made_of(layer.name)]
+        for layer in layers
+    }
     own = {name: [sha256 for sha256 in each if sha256] for name, each in found.items()}
-    return {name: each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest() for name, each in own.items() if each}
+    return {
+        name: each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest()
+        for name, each in own.items()
+        if each
+    }
 
 
 def revisions(model: str, layers: Sequence[Layer]) -> dict[str, int]:
-    """Revisions of medrobust's files that a model and its defences are made of (`REVISION` in each), by the file's name."""
+    """Revisions of medrobust's files that a model and its defences are made of (`REVISION` in
+    each), by the file's name.
+    """
     found = registry.revisions(model)
     for layer in layers:
         for each in _made_of(layer.name):
@@ -188,7 +257,12 @@ def revisions(model: str, layers: Sequence[Layer]) -> dict[str, int]:
     return found
 
 
-def objective(layers: Sequence[Layer], shapes: Sequence[tuple[int, int, int]], modalities: Sequence[str], seed: int) -> Objective:
+def objective(
+    layers: Sequence[Layer],
+    shapes: Sequence[tuple[int, int, int]],
+    modalities: Sequence[str],
+    seed: int,
+) -> Objective:
     """What the training of these layers minimises; bad parameters are a UserError."""
     found: Objective = Standard()
     for layer in layers:
@@ -212,7 +286,10 @@ def _check(layer: Layer) -> None:
     if given.get("norm", "Linf") not in ("Linf", "L2"):
         raise UserError(f"{layer.name}: norm must be Linf or L2, got {given['norm']!r}")
     if given.get("attacked", "all") not in ("all", "random"):
-        raise UserError(f"{layer.name}: attacked must be all or random (a choice of modalities a batch), got {given['attacked']!r}")
+        raise UserError(
+            f"{layer.name}: attacked must be all or random (a choice of modalities a batch), got"
+            f" {given['attacked']!r}"
+        )
     for key in ("steps", "replays", "step_size", "gamma", "sigma"):
         if given.get(key, 1) <= 0:
             raise UserError(f"{layer.name}: {key} must be positive, got {given[key]!r}")
@@ -235,8 +312,12 @@ def transforms(layers: Sequence[Layer]) -> list[nn.Module]:
         raise UserError(str(error)) from error
 
 
-def harden(victim: nn.Module, layers: Sequence[Layer], shapes: Sequence[tuple[int, int, int]]) -> None:
-    """Puts the network's defences into a fresh victim, in place (ValueError where it has no place for them)."""
+def harden(
+    victim: nn.Module, layers: Sequence[Layer], shapes: Sequence[tuple[int, int, int]]
+) -> None:
+    """Puts the network's defences into a fresh victim, in place (ValueError where it has no place
+    for them).
+    """
     for layer in layers:
         if layer.name in NETWORK:
             NETWORK[layer.name](victim, shapes, **layer.params)

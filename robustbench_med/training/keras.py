@@ -1,4 +1,6 @@
-"""Weights of the authors' Keras releases as safetensors, without TensorFlow: `.keras`, `.weights.h5`, legacy `.h5`, or `.npz`."""
+"""Weights of the authors' Keras releases as safetensors, without TensorFlow: `.keras`,
+`.weights.h5`, legacy `.h5`, or `.npz`.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ class KerasFile:
 
     Attributes:
         arrays: everything in the file, by its name there.
-        layers: by class, in Keras' order: each layer's names by path (Keras 3) or in order (legacy, npz: trainable ones first).
+        layers: by class, in Keras' order: each layer's names by path (Keras 3) or in order (legacy,
+            npz: trainable ones first).
         left: arrays that are no weights (state of the optimizer and of random generators), and why.
     """
 
@@ -46,7 +49,9 @@ class KerasFile:
 
 @dataclass(frozen=True)
 class Imported:
-    """A finished import: the constructor parameters and facts of the network, and how many arrays were not taken, by reason."""
+    """A finished import: the constructor parameters and facts of the network, and how many arrays
+    were not taken, by reason.
+    """
 
     params: dict[str, Any]
     channels: tuple[int, ...]
@@ -54,11 +59,20 @@ class Imported:
     left: Counter[str]
 
 
-def convert(path: Path, model: str, out: Path, *, mapping: Path | None = None, params: Mapping[str, Any] | None = None) -> Imported:
-    """Writes the weights of a Keras file as a checkpoint of `model`; every parameter is assigned and every array accounted for.
+def convert(
+    path: Path,
+    model: str,
+    out: Path,
+    *,
+    mapping: Path | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> Imported:
+    """Writes the weights of a Keras file as a checkpoint of `model`; every parameter is assigned
+    and every array accounted for.
 
     Args:
-        mapping: YAML, `weights: {our name: their name}` and `unused: [patterns]`, instead of the authors' layer order.
+        mapping: YAML, `weights: {our name: their name}` and `unused: [patterns]`, instead of the
+            authors' layer order.
         params: constructor arguments besides the width, which the file tells.
 
     Raises:
@@ -83,11 +97,16 @@ def convert(path: Path, model: str, out: Path, *, mapping: Path | None = None, p
     else:
         names, left = _by_mapping(file, chosen)
     state = _state(victim, file, names, path)
-    write_atomically(out, lambda temporary: safetensors.torch.save_file(state, temporary, metadata={"imported_from": path.name}))
+    write_atomically(
+        out,
+        lambda temporary: safetensors.torch.save_file(
+            state, temporary, metadata={"imported_from": path.name}
+        ),
+    )
     return Imported(found, channels, classes, Counter(left.values()))
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def read(path: Path) -> KerasFile:
@@ -98,13 +117,21 @@ def read(path: Path) -> KerasFile:
                 return _flat({name: arrays[name] for name in arrays.files})
         import h5py
 
-        content = zipfile.ZipFile(path).read("model.weights.h5") if path.suffix == ".keras" else path.read_bytes()
+        content = (
+            zipfile.ZipFile(path).read("model.weights.h5")
+            if path.suffix == ".keras"
+            else path.read_bytes()
+        )
         with h5py.File(io.BytesIO(content), "r") as file:
             return _read_h5(file)
     except ImportError as error:
-        raise UserError("reading .keras and .h5 files needs h5py: pip install 'medrobust[keras]'") from error
+        raise UserError(
+            "reading .keras and .h5 files needs h5py: pip install 'medrobust[keras]'"
+        ) from error
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read the Keras weights {path}: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"cannot read the Keras weights {path}: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _read_h5(file: Any) -> KerasFile:
@@ -118,7 +145,10 @@ def _read_h5(file: Any) -> KerasFile:
                 arrays[f"{layer}:{i}:{weight}"] = legacy[layer][weight][()]
         return _flat(arrays)
     if "layers" not in file:
-        raise ValueError(f"neither Keras 3's `layers` nor a legacy `layer_names` is there, but {', '.join(file) or 'nothing'}")
+        raise ValueError(
+            "neither Keras 3's `layers` nor a legacy `layer_names` is there, but"
+            f" {', '.join(file) or 'nothing'}"
+        )
     found = KerasFile()
 
     def visit(name: str, node: Any) -> None:
@@ -146,7 +176,9 @@ def _flat(arrays: dict[str, Array]) -> KerasFile:
     for name in arrays:
         layer, colon, _ = name.partition(":")
         if not colon:
-            raise ValueError(f"the array {name!r} is not named layer:number, as docs/keras.md shows")
+            raise ValueError(
+                f"the array {name!r} is not named layer:number, as docs/keras.md shows"
+            )
         if layer not in seen:
             seen[layer] = []
             found.layers.setdefault(_numbered(layer)[0], []).append(seen[layer])
@@ -166,15 +198,21 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-# --- whose array is whose ----------------------------------------------------------------------------------------------------
+# --- whose array is whose -------------------------------------------------------------------------
 
 
-def _by_layers(file: KerasFile, wanted: Layers, path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Their names of each of our parameters by class, number and path; and what is left, with the reason."""
+def _by_layers(
+    file: KerasFile, wanted: Layers, path: Path
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Their names of each of our parameters by class, number and path; and what is left, with the
+    reason.
+    """
     names: dict[str, list[str]] = {}
     left, faults = dict(file.left), []
     there = {
-        kind: kept for kind, layers in file.layers.items() if (kept := [layer for layer in layers if set(_names(layer)) - left.keys()])
+        kind: kept
+        for kind, layers in file.layers.items()
+        if (kept := [layer for layer in layers if set(_names(layer)) - left.keys()])
     }
     for kind in sorted(wanted.keys() | there.keys()):
         theirs, ours = there.get(kind, []), wanted.get(kind, [])
@@ -186,7 +224,9 @@ def _by_layers(file: KerasFile, wanted: Layers, path: Path) -> tuple[dict[str, l
             faults += [f"{kind} {number}: {fault}" for fault in wrong]
             for name, variable in pairs:
                 if variable.one and not (file.arrays[name] == 1).all():
-                    faults.append(f"{name} is {file.arrays[name].ravel()[0]:g}, in the release always 1")
+                    faults.append(
+                        f"{name} is {file.arrays[name].ravel()[0]:g}, in the release always 1"
+                    )
                 if variable.name is None:
                     left[name] = "that the release never uses"
                 else:
@@ -199,7 +239,9 @@ def _names(layer: dict[str, str] | list[str]) -> list[str]:
     return list(layer.values()) if isinstance(layer, dict) else layer
 
 
-def _pairs(layer: dict[str, str] | list[str], variables: Sequence[Variable]) -> tuple[list[tuple[str, Variable]], list[str]]:
+def _pairs(
+    layer: dict[str, str] | list[str], variables: Sequence[Variable]
+) -> tuple[list[tuple[str, Variable]], list[str]]:
     """Each of a layer's arrays with its variable, and what does not fit."""
     if isinstance(layer, list):
         ordered = sorted(variables, key=lambda v: not v.trainable)
@@ -207,7 +249,9 @@ def _pairs(layer: dict[str, str] | list[str], variables: Sequence[Variable]) -> 
             return [], [f"{len(layer)} arrays, expected {len(ordered)}"]
         return list(zip(layer, ordered, strict=True)), []
     by_path = {v.path: v for v in variables}
-    faults = [f"lacks {p}" for p in by_path.keys() - layer.keys()] + [f"has {p} besides" for p in layer.keys() - by_path.keys()]
+    faults = [f"lacks {p}" for p in by_path.keys() - layer.keys()] + [
+        f"has {p} besides" for p in layer.keys() - by_path.keys()
+    ]
     return [(layer[p], v) for p, v in by_path.items() if p in layer], sorted(faults)
 
 
@@ -215,51 +259,89 @@ def _mapping(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the mapping {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(loaded, dict) or not isinstance(loaded.get("weights"), dict) or loaded.keys() - {"weights", "unused"}:
-        raise UserError(f"{path} must hold `weights:` (our name: their name) and may hold `unused:` (a list); see docs/keras.md")
+        raise UserError(
+            f"cannot read the mapping {path}: {' '.join(str(error).split())}"
+        ) from error
+    if (
+        not isinstance(loaded, dict)
+        or not isinstance(loaded.get("weights"), dict)
+        or loaded.keys() - {"weights", "unused"}
+    ):
+        raise UserError(
+            f"{path} must hold `weights:` (our name: their name) and may hold `unused:` (a list);"
+            " see docs/keras.md"
+        )
     if others := [name for name in loaded["weights"] if not isinstance(name, str)]:
         raise UserError(f"{path}: {others[0]!r} under `weights:` is no name; names are text")
     return loaded
 
 
-def _by_mapping(file: KerasFile, chosen: Mapping[str, Any]) -> tuple[dict[str, list[str]], dict[str, str]]:
-    names = {ours: theirs if isinstance(theirs, list) else [str(theirs)] for ours, theirs in chosen["weights"].items()}
+def _by_mapping(
+    file: KerasFile, chosen: Mapping[str, Any]
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    names = {
+        ours: theirs if isinstance(theirs, list) else [str(theirs)]
+        for ours, theirs in chosen["weights"].items()
+    }
     used = [name for theirs in names.values() for name in theirs]
     left = dict(file.left)
     for name in file.arrays.keys() - set(used):
         if any(fnmatch(name, pattern) for pattern in chosen.get("unused") or []):
             left[name] = "that the mapping calls unused"
-    faults = [f"the mapping names {name}, which is not there" for name in used if name not in file.arrays]
+    faults = [
+        f"the mapping names {name}, which is not there" for name in used if name not in file.arrays
+    ]
     faults += [f"the mapping uses {name} {n} times" for name, n in Counter(used).items() if n > 1]
-    faults += [f"{name} is neither mapped nor unused" for name in sorted(file.arrays.keys() - set(used) - left.keys())]
+    faults += [
+        f"{name} is neither mapped nor unused"
+        for name in sorted(file.arrays.keys() - set(used) - left.keys())
+    ]
     _refuse(None, faults)
     return names, left
 
 
-def _facts(file: KerasFile, chosen: Mapping[str, Any] | None, path: Path) -> tuple[list[Array], list[Array]]:
-    """The kernels of the stems (7, 7, C, width) and of the heads (features, classes), which tell the network's facts."""
+def _facts(
+    file: KerasFile, chosen: Mapping[str, Any] | None, path: Path
+) -> tuple[list[Array], list[Array]]:
+    """The kernels of the stems (7, 7, C, width) and of the heads (features, classes), which tell
+    the network's facts.
+    """
     if chosen is not None:
         weights = chosen["weights"]
-        groups = [[str(weights[n]) for n in sorted(weights) if re.fullmatch(p, n)] for p in (r"stem\.\d\.0\.weight", r"heads\.\d\.weight")]
+        groups = [
+            [str(weights[n]) for n in sorted(weights) if re.fullmatch(p, n)]
+            for p in (r"stem\.\d\.0\.weight", r"heads\.\d\.weight")
+        ]
     else:
-        first = {kind: [_names(layer)[0] for layer in file.layers.get(kind, [])] for kind in ("conv2d", "dense")}
+        first = {
+            kind: [_names(layer)[0] for layer in file.layers.get(kind, [])]
+            for kind in ("conv2d", "dense")
+        }
         groups = [first["conv2d"][:2], first["dense"]]
     found = [[file.arrays[name] for name in names if name in file.arrays] for names in groups]
     if not all(found) or any(a.ndim != 4 for a in found[0]) or any(a.ndim != 2 for a in found[1]):
-        raise UserError(f"{path} does not look like the authors' networks: no two stem convolutions and no heads are where they should be")
+        raise UserError(
+            f"{path} does not look like the authors' networks: no two stem convolutions and no"
+            " heads are where they should be"
+        )
     return found[0], found[1]
 
 
-# --- arrays to tensors -------------------------------------------------------------------------------------------------------
+# --- arrays to tensors ----------------------------------------------------------------------------
 
 
-def _state(victim: nn.Module, file: KerasFile, names: Mapping[str, Sequence[str]], path: Path) -> dict[str, Tensor]:
+def _state(
+    victim: nn.Module, file: KerasFile, names: Mapping[str, Sequence[str]], path: Path
+) -> dict[str, Tensor]:
     """The victim's whole state out of the file's arrays."""
     state, faults = {}, []
-    expected = {n: t for n, t in victim.state_dict().items() if not n.endswith("num_batches_tracked")}
+    expected = {
+        n: t for n, t in victim.state_dict().items() if not n.endswith("num_batches_tracked")
+    }
     faults += [f"nothing is assigned to {name}" for name in sorted(expected.keys() - names.keys())]
-    faults += [f"{name} is no parameter of this model" for name in sorted(names.keys() - expected.keys())]
+    faults += [
+        f"{name} is no parameter of this model" for name in sorted(names.keys() - expected.keys())
+    ]
     for name, tensor in expected.items():
         arrays = [file.arrays[theirs] for theirs in names.get(name, [])]
         if not arrays:
@@ -267,27 +349,37 @@ def _state(victim: nn.Module, file: KerasFile, names: Mapping[str, Sequence[str]
         array = arrays[0] if len(arrays) == 1 else np.concatenate([a.ravel() for a in arrays])
         turned = to_torch(array, tuple(tensor.shape))
         if turned is None:
-            faults.append(f"{names[name][0]} is {array.shape}, which does not make {name} {tuple(tensor.shape)}")
+            faults.append(
+                f"{names[name][0]} is {array.shape}, which does not make {name}"
+                f" {tuple(tensor.shape)}"
+            )
         elif not np.isfinite(turned).all():
             faults.append(f"{names[name][0]} is not finite")
         else:
             state[name] = torch.from_numpy(np.ascontiguousarray(turned, np.float32))
     _refuse(path, faults)
-    return {n: state[n] if n in state else torch.zeros_like(t) for n, t in victim.state_dict().items()}
+    return {
+        n: state[n] if n in state else torch.zeros_like(t) for n, t in victim.state_dict().items()
+    }
 
 
 def to_torch(array: Array, shape: tuple[int, ...]) -> Array | None:
     """A Keras array in PyTorch's layout, or None where it does not make `shape`.
 
-    Convolution kernels are (H, W, in, out) and become (out, in, H, W), depth-wise ones (H, W, channels, 1) become (channels, 1, H, W),
-    dense ones (in, out) become (out, in); everything else differs by axes of length 1 at most.
+    Convolution kernels are (H, W, in, out) and become (out, in, H, W), depth-wise ones (H, W,
+    channels, 1) become (channels, 1, H, W), dense ones (in, out) become (out, in); everything else
+    differs by axes of length 1 at most.
     """
     if array.ndim == len(shape) == 4:
         turned = [array.transpose(3, 2, 0, 1), array.transpose(2, 3, 0, 1)]
     elif array.ndim == len(shape) == 2:
         turned = [array.T]
     else:
-        turned = [array.reshape(shape)] if [n for n in array.shape if n != 1] == [n for n in shape if n != 1] else []
+        turned = (
+            [array.reshape(shape)]
+            if [n for n in array.shape if n != 1] == [n for n in shape if n != 1]
+            else []
+        )
     return next((each for each in turned if each.shape == shape), None)
 
 

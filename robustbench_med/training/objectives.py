@@ -1,6 +1,8 @@
-"""What a training minimises: cross-entropy, or one of the adversarial objectives (PGD-AT, TRADES, MART, fast, free; AWP on top).
+"""What a training minimises: cross-entropy, or one of the adversarial objectives (PGD-AT, TRADES,
+MART, fast, free; AWP on top).
 
-All of them face every task at once and perturb every modality, or a random choice of modalities a batch, within its radius.
+All of them face every task at once and perturb every modality, or a random choice of modalities a
+batch, within its radius.
 """
 
 from __future__ import annotations
@@ -27,13 +29,17 @@ VALIDATION_STEPS = 10
 def multitask_loss(logits: Logits, y: Tensor) -> Tensor:
     """Cross-entropies of the tasks, weighted 1/T; unlabelled samples (-1) do not count."""
     losses = [
-        F.cross_entropy(z, y[:, t], ignore_index=-1, reduction="sum") / (y[:, t] >= 0).sum().clamp_min(1) for t, z in enumerate(logits)
+        F.cross_entropy(z, y[:, t], ignore_index=-1, reduction="sum")
+        / (y[:, t] >= 0).sum().clamp_min(1)
+        for t, z in enumerate(logits)
     ]
     return torch.stack(losses).mean()
 
 
 class Passes(NamedTuple):
-    """Passes a sample and step of a training: forward; inner backward ones, which stop at the input; backward ones to the weights too."""
+    """Passes a sample and step of a training: forward; inner backward ones, which stop at the
+    input; backward ones to the weights too.
+    """
 
     forward: int
     inner: int
@@ -41,7 +47,9 @@ class Passes(NamedTuple):
 
 
 class Standard:
-    """Cross-entropy on the images as they are. The other objectives differ in `perturb` and `loss`."""
+    """Cross-entropy on the images as they are. The other objectives differ in `perturb` and
+    `loss`.
+    """
 
     passes = Passes(forward=1, inner=0, backward=1)
 
@@ -49,11 +57,15 @@ class Standard:
         """Which batch a step takes."""
         return step
 
-    def perturb(self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int) -> Sequence[Tensor]:
+    def perturb(
+        self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int
+    ) -> Sequence[Tensor]:
         """The images that the loss is taken at."""
         return x
 
-    def loss(self, victim: nn.Module, x: Sequence[Tensor], perturbed: Sequence[Tensor], y: Tensor) -> Tensor:
+    def loss(
+        self, victim: nn.Module, x: Sequence[Tensor], perturbed: Sequence[Tensor], y: Tensor
+    ) -> Tensor:
         return multitask_loss(victim(*perturbed), y)
 
     def backward(self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int) -> Tensor:
@@ -63,7 +75,9 @@ class Standard:
         loss.backward()
         return loss.detach()
 
-    def penalised(self, victim: nn.Module, x: Sequence[Tensor], perturbed: Sequence[Tensor], y: Tensor) -> Tensor:
+    def penalised(
+        self, victim: nn.Module, x: Sequence[Tensor], perturbed: Sequence[Tensor], y: Tensor
+    ) -> Tensor:
         penalty = getattr(victim, "penalty", None)
         loss = self.loss(victim, x, perturbed, y)
         return loss if penalty is None else loss + penalty()
@@ -75,7 +89,9 @@ class Standard:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Takes back what `tensors` gave."""
 
-    def validation(self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int) -> Sequence[Tensor] | None:
+    def validation(
+        self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int
+    ) -> Sequence[Tensor] | None:
         """Perturbed validation images, or None where the clean ones say what is asked for."""
         return None
 
@@ -114,29 +130,52 @@ class PGDAT(Standard):
         return Threat(self.norm, radii, tuple(range(tasks)))
 
     def streams(self, n: int, step: int) -> Streams:
-        return Streams([torch.Generator().manual_seed(derive_seed(self.seed, "training", step, i)) for i in range(n)])
+        return Streams(
+            [
+                torch.Generator().manual_seed(derive_seed(self.seed, "training", step, i))
+                for i in range(n)
+            ]
+        )
 
-    def perturb(self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int) -> Sequence[Tensor]:
+    def perturb(
+        self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int
+    ) -> Sequence[Tensor]:
         view = View(victim, self.shapes)
         with statistics_held(victim):
-            return view.unpack(self.adversarial(view, view.pack(x), y, self.threat(step, y.shape[1]), step).detach())
+            return view.unpack(
+                self.adversarial(
+                    view, view.pack(x), y, self.threat(step, y.shape[1]), step
+                ).detach()
+            )
 
     def adversarial(self, view: View, x: Tensor, y: Tensor, threat: Threat, step: int) -> Tensor:
         streams = self.streams(len(x), step)
-        return pgd(view, x, y, threat, streams, steps=self.steps, step_size=self.step_size, keep="last")
+        return pgd(
+            view, x, y, threat, streams, steps=self.steps, step_size=self.step_size, keep="last"
+        )
 
-    def validation(self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int) -> Sequence[Tensor]:
-        """PGD against the victim as it is evaluated; a random one's last iterate, not the draw it failed at."""
+    def validation(
+        self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int
+    ) -> Sequence[Tensor]:
+        """PGD against the victim as it is evaluated; a random one's last iterate, not the draw it
+        failed at.
+        """
         view = View(victim, self.shapes)
         threat = Threat(self.norm, self.radii, tuple(range(y.shape[1])))
         keep = "last" if getattr(victim, "stochastic", False) else "best"
         flat, streams = view.pack(x), self.streams(len(y), step)
-        return view.unpack(pgd(view, flat, y, threat, streams, steps=VALIDATION_STEPS, step_size=0.25, keep=keep).detach())
+        return view.unpack(
+            pgd(
+                view, flat, y, threat, streams, steps=VALIDATION_STEPS, step_size=0.25, keep=keep
+            ).detach()
+        )
 
 
 @dataclass
 class Trades(PGDAT):
-    """TRADES (Zhang et al., arXiv 1901.08573, equation 5): CE(f(x), y) + beta max KL(f(x) || f(x')), per task, mean over tasks."""
+    """TRADES (Zhang et al., arXiv 1901.08573, equation 5): CE(f(x), y) + beta max KL(f(x) ||
+    f(x')), per task, mean over tasks.
+    """
 
     beta: float = 6.0
 
@@ -153,17 +192,34 @@ class Trades(PGDAT):
         def divergence(logits: Sequence[Tensor], y: Tensor) -> Tensor:
             return torch.stack([kl(p, z) for p, z in zip(clean, logits, strict=True)]).sum(0)
 
-        return ascend(view, start, x, y, threat, steps=self.steps, step_size=self.step_size, loss=divergence, eot=1, keep="last")
+        return ascend(
+            view,
+            start,
+            x,
+            y,
+            threat,
+            steps=self.steps,
+            step_size=self.step_size,
+            loss=divergence,
+            eot=1,
+            keep="last",
+        )
 
-    def loss(self, victim: nn.Module, x: Sequence[Tensor], perturbed: Sequence[Tensor], y: Tensor) -> Tensor:
+    def loss(
+        self, victim: nn.Module, x: Sequence[Tensor], perturbed: Sequence[Tensor], y: Tensor
+    ) -> Tensor:
         clean, moved = victim(*x), victim(*perturbed)
-        divergence = torch.stack([kl(a.softmax(1), b).mean() for a, b in zip(clean, moved, strict=True)]).mean()
+        divergence = torch.stack(
+            [kl(a.softmax(1), b).mean() for a, b in zip(clean, moved, strict=True)]
+        ).mean()
         return multitask_loss(clean, y) + self.beta * divergence
 
 
 @dataclass
 class Mart(PGDAT):
-    """MART (Wang et al., ICLR 2020, equation 11): boosted CE at x', and KL(f(x) || f(x')) weighted by 1 - p_y(x)."""
+    """MART (Wang et al., ICLR 2020, equation 11): boosted CE at x', and KL(f(x) || f(x')) weighted
+    by 1 - p_y(x).
+    """
 
     beta: float = 5.0
 
@@ -171,22 +227,30 @@ class Mart(PGDAT):
     def passes(self) -> Passes:  # type: ignore[override]
         return Passes(self.steps + 2, self.steps, 2)
 
-    def loss(self, victim: nn.Module, x: Sequence[Tensor], perturbed: Sequence[Tensor], y: Tensor) -> Tensor:
+    def loss(
+        self, victim: nn.Module, x: Sequence[Tensor], perturbed: Sequence[Tensor], y: Tensor
+    ) -> Tensor:
         total = []
         for t, (clean, moved) in enumerate(zip(victim(*x), victim(*perturbed), strict=True)):
             known = y[:, t] >= 0
             label = y[:, t].clamp_min(0)[:, None]
             p, q = clean.softmax(1), moved.softmax(1)
             runner_up = q.scatter(1, label, 0.0).amax(1)
-            boosted = F.cross_entropy(moved, label[:, 0], reduction="none") - torch.log1p(-runner_up.clamp_max(1 - 1e-6))
+            boosted = F.cross_entropy(moved, label[:, 0], reduction="none") - torch.log1p(
+                -runner_up.clamp_max(1 - 1e-6)
+            )
             weighted = kl(p, moved) * (1 - p.gather(1, label)[:, 0])
-            total.append(((boosted + self.beta * weighted) * known).sum() / known.sum().clamp_min(1))
+            total.append(
+                ((boosted + self.beta * weighted) * known).sum() / known.sum().clamp_min(1)
+            )
         return torch.stack(total).mean()
 
 
 @dataclass
 class FastAT(PGDAT):
-    """Fast adversarial training (Wong et al., arXiv 2001.03994, algorithm 3): one step of 1.25 radii from a random start."""
+    """Fast adversarial training (Wong et al., arXiv 2001.03994, algorithm 3): one step of 1.25
+    radii from a random start.
+    """
 
     steps: int = 1
     step_size: float = 1.25
@@ -194,9 +258,11 @@ class FastAT(PGDAT):
 
 @dataclass
 class FreeAT(PGDAT):
-    """Free adversarial training (Shafahi et al., arXiv 1904.12843, algorithm 1): a batch replayed `replays` times.
+    """Free adversarial training (Shafahi et al., arXiv 1904.12843, algorithm 1): a batch replayed
+    `replays` times.
 
-    One backward pass serves weights and perturbation; the perturbation is carried from step to step, and over to the next batch.
+    One backward pass serves weights and perturbation; the perturbation is carried from step to
+    step, and over to the next batch.
     """
 
     replays: int = 4
@@ -214,7 +280,9 @@ class FreeAT(PGDAT):
         loss = self.penalised(victim, x, view.unpack(leaf), y)
         loss.backward()
         assert leaf.grad is not None
-        self.delta = view.project(leaf.detach() + view.steepest(leaf.grad, threat), clean, threat) - clean
+        self.delta = (
+            view.project(leaf.detach() + view.steepest(leaf.grad, threat), clean, threat) - clean
+        )
         return loss.detach()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -226,9 +294,11 @@ class FreeAT(PGDAT):
 
 @dataclass
 class AWP:
-    """Adversarial weight perturbation (Wu et al., arXiv 2004.05884, equation 8) around another objective.
+    """Adversarial weight perturbation (Wu et al., arXiv 2004.05884, equation 8) around another
+    objective.
 
-    The gradient is taken at weights moved against the objective by `gamma` times their norm, layer by layer.
+    The gradient is taken at weights moved against the objective by `gamma` times their norm, layer
+    by layer.
     """
 
     base: PGDAT
@@ -247,7 +317,9 @@ class AWP:
         perturbed = self.base.perturb(victim, x, y, step)
         weights = [p for p in victim.parameters() if p.dim() > 1]
         with statistics_held(victim):
-            gradients = torch.autograd.grad(self.base.penalised(victim, x, perturbed, y), weights, allow_unused=True)
+            gradients = torch.autograd.grad(
+                self.base.penalised(victim, x, perturbed, y), weights, allow_unused=True
+            )
         kept = [w.detach().clone() for w in weights]
         with torch.no_grad():
             for w, g in zip(weights, gradients, strict=True):
@@ -263,19 +335,31 @@ class AWP:
 
 @dataclass
 class GaussianAugmentation(Standard):
-    """Training on noisy images, which randomised smoothing asks for (Cohen et al., arXiv 1902.02918, section 3.3); validated on such."""
+    """Training on noisy images, which randomised smoothing asks for (Cohen et al., arXiv
+    1902.02918, section 3.3); validated on such.
+    """
 
     sigma: float
 
-    def perturb(self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int) -> Sequence[Tensor]:
+    def perturb(
+        self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int
+    ) -> Sequence[Tensor]:
         return [m + self.sigma * torch.randn_like(m) for m in x]
 
-    def validation(self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int) -> Sequence[Tensor]:
+    def validation(
+        self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int
+    ) -> Sequence[Tensor]:
         return self.perturb(victim, x, y, step)
 
 
 Objective = Standard | AWP
-SCHEMES: dict[str, Callable[..., PGDAT]] = {"pgd-at": PGDAT, "trades": Trades, "mart": Mart, "fast-at": FastAT, "free-at": FreeAT}
+SCHEMES: dict[str, Callable[..., PGDAT]] = {
+    "pgd-at": PGDAT,
+    "trades": Trades,
+    "mart": Mart,
+    "fast-at": FastAT,
+    "free-at": FreeAT,
+}
 
 
 def kl(p: Tensor, logits: Tensor) -> Tensor:
@@ -285,10 +369,16 @@ def kl(p: Tensor, logits: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def statistics_held(victim: nn.Module) -> Iterator[None]:
-    """BatchNorm normalises as in training, but its running statistics do not learn from adversarial iterates."""
+    """BatchNorm normalises as in training, but its running statistics do not learn from adversarial
+    iterates.
+    """
     layers = [m for m in victim.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     kept = [layer.momentum for layer in layers]
-    counts = [layer.num_batches_tracked.clone() for layer in layers if layer.num_batches_tracked is not None]
+    counts = [
+        layer.num_batches_tracked.clone()
+        for layer in layers
+        if layer.num_batches_tracked is not None
+    ]
     for layer in layers:
         layer.momentum = 0.0
     try:
@@ -296,5 +386,7 @@ def statistics_held(victim: nn.Module) -> Iterator[None]:
     finally:
         for layer, momentum in zip(layers, kept, strict=True):
             layer.momentum = momentum
-        for layer, count in zip((m for m in layers if m.num_batches_tracked is not None), counts, strict=True):
+        for layer, count in zip(
+            (m for m in layers if m.num_batches_tracked is not None), counts, strict=True
+        ):
             layer.num_batches_tracked.copy_(count)  # type: ignore[union-attr]

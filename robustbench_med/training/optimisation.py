@@ -1,4 +1,6 @@
-"""A recipe's optimizer and learning-rate schedule, and their state as an interrupted training keeps it."""
+"""A recipe's optimizer and learning-rate schedule, and their state as an interrupted training keeps
+it.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,23 @@ from robustbench_med.training.checkpoints import shortened
 from robustbench_med.training.spec import Recipe
 
 FROZEN_LR = 0.15
-"""Factor on a trapezoid's learning rate once BatchNorm is frozen: without its normalisation the full rate diverges."""
+"""Factor on a trapezoid's learning rate once BatchNorm is frozen: without its normalisation the
+full rate diverges.
+"""
 
 
 def optimizer(victim: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam or AdamW over a victim's parameters; `foreach` gives the same floats, sooner on networks of many small tensors."""
+    """Adam or AdamW over a victim's parameters; `foreach` gives the same floats, sooner on networks
+    of many small tensors.
+    """
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
     return kind(victim.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
 
 
 def scheduler(of: torch.optim.Optimizer, recipe: Recipe, total: int, freeze_at: int) -> Any:
-    """Learning rate by step out of `total`; a trapezoid drops where BatchNorm freezes. A plateau's steps on the validation loss instead."""
+    """Learning rate by step out of `total`; a trapezoid drops where BatchNorm freezes. A plateau's
+    steps on the validation loss instead.
+    """
     if recipe.schedule == "one-cycle":
         return torch.optim.lr_scheduler.OneCycleLR(of, recipe.lr, total_steps=total + 1)
     if recipe.schedule == "trapezoid":
@@ -42,14 +50,20 @@ def scheduler(of: torch.optim.Optimizer, recipe: Recipe, total: int, freeze_at: 
 def plain(scheduler: Any) -> dict[str, Any]:
     """A scheduler's state without its functions."""
     state = scheduler.state_dict()
-    return {k: v for k, v in state.items() if isinstance(v, (int, float, str, list, bool, type(None))) and k != "lr_lambdas"}
+    return {
+        k: v
+        for k, v in state.items()
+        if isinstance(v, (int, float, str, list, bool, type(None))) and k != "lr_lambdas"
+    }
 
 
 def tensors(of: torch.optim.Optimizer) -> dict[str, Tensor]:
     """An optimizer's state as named tensors."""
     state = of.state_dict()["state"]
     found = {f"optimizer/{i}/{k}": v for i, values in state.items() for k, v in values.items()}
-    schedule = [[group["lr"], *group["betas"]] for group in of.param_groups]  # one-cycle moves the first beta too
+    schedule = [
+        [group["lr"], *group["betas"]] for group in of.param_groups
+    ]  # one-cycle moves the first beta too
     return found | {"schedule": torch.tensor(schedule, dtype=torch.float64)}
 
 
@@ -66,15 +80,23 @@ def restore(of: torch.optim.Optimizer, found: dict[str, Tensor]) -> None:
     of.load_state_dict({"state": state, "param_groups": groups})
 
 
-def check_finite(figures: Mapping[str, float], victim: nn.Module, name: str, step: int, partial: Path) -> None:
-    """Ends (UserError) a training whose figures are no longer finite, and leaves nothing of it to go on from."""
-    lost = [f"{key.replace('_', ' ')} is {value} at step {step}" for key, value in figures.items() if not math.isfinite(value)]
+def check_finite(
+    figures: Mapping[str, float], victim: nn.Module, name: str, step: int, partial: Path
+) -> None:
+    """Ends (UserError) a training whose figures are no longer finite, and leaves nothing of it to
+    go on from.
+    """
+    lost = [
+        f"{key.replace('_', ' ')} is {value} at step {step}"
+        for key, value in figures.items()
+        if not math.isfinite(value)
+    ]
     if not lost:
         return
     partial.unlink(missing_ok=True)
     broken = [key for key, weights in victim.named_parameters() if not weights.isfinite().all()]
     what = f", and weights are not finite: {shortened(broken)}" if broken else ""
     raise UserError(
-        f"the training of {name} has diverged: its {lost[0]}{what}; lower the learning rate (--recipe lr=...), or look in the model for "
-        "a division by zero or a logarithm of zero"
+        f"the training of {name} has diverged: its {lost[0]}{what}; lower the learning rate"
+        " (--recipe lr=...), or look in the model for a division by zero or a logarithm of zero"
     )

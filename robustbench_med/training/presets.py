@@ -1,4 +1,6 @@
-"""What a preset means for a model: its recipe and parameters, its specification, and the network built of them."""
+"""What a preset means for a model: its recipe and parameters, its specification, and the network
+built of them.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +42,17 @@ def make_spec(
     layers: Sequence[Layer] = (),
     start: Checkpoint | None = None,
 ) -> TrainSpec:
-    """The training a preset means for one model, its defences and data set, with the user's overrides of model parameters and recipe.
+    """The training a preset means for one model, its defences and data set, with the user's
+    overrides of model parameters and recipe.
 
     `start`: weights that it begins with, instead of drawn ones.
     """
     spec = TrainSpec(
         model=model,
-        params={**_own(model, preset_name).get("params", {}), **checkpoints.model_parameters(start, model, params)},
+        params={
+            **_own(model, preset_name).get("params", {}),
+            **checkpoints.model_parameters(start, model, params),
+        },
         data=dataset.name,
         manifest=dataset.manifest_hash,
         size=dataset.size,
@@ -70,15 +76,25 @@ def make_spec(
     return spec
 
 
-def choose_recipe(model: str, preset_name: str, layers: Sequence[Layer], given: Mapping[str, Any]) -> Recipe:
-    """The usual recipe with the user's settings on top; an unknown one or a bad value is a UserError."""
+def choose_recipe(
+    model: str, preset_name: str, layers: Sequence[Layer], given: Mapping[str, Any]
+) -> Recipe:
+    """The usual recipe with the user's settings on top; an unknown one or a bad value is a
+    UserError.
+    """
     length = {"steps", "epochs"} if {"steps", "epochs"} & given.keys() else set()
-    usual = {key: value for key, value in usual_recipe(model, preset_name, layers).items() if key not in length}
+    usual = {
+        key: value
+        for key, value in usual_recipe(model, preset_name, layers).items()
+        if key not in length
+    }
     return validate(Recipe, usual | dict(given), f"recipe of {model}")
 
 
 def usual_recipe(model: str, preset_name: str, layers: Sequence[Layer]) -> dict[str, Any]:
-    """A preset's recipe for a model and its defences: the general one, the model's, then the defences'."""
+    """A preset's recipe for a model and its defences: the general one, the model's, then the
+    defences'.
+    """
     chosen = preset(preset_name)
     merged: dict[str, Any] = chosen["recipe"] | _own(model, preset_name).get("recipe", {})
     for layer in layers:
@@ -113,7 +129,12 @@ def preset_parameters(model: str, preset_name: str) -> dict[str, Any]:
 
 
 def untrained(
-    model: str, preset_name: str, channels: tuple[int, ...], class_counts: tuple[int, ...], size: int, params: dict[str, Any]
+    model: str,
+    preset_name: str,
+    channels: tuple[int, ...],
+    class_counts: tuple[int, ...],
+    size: int,
+    params: dict[str, Any],
 ) -> nn.Module:
     """A fresh victim under a preset; bad parameters are a UserError."""
     try:
@@ -126,7 +147,9 @@ def untrained(
 def build(spec: TrainSpec) -> nn.Module:
     """The untrained victim of a spec, weights drawn from its seed."""
     with seeded(torch.device("cpu"), spec.seed, "init"):
-        victim = untrained(spec.model, spec.preset, spec.channels, spec.class_counts, spec.size, spec.params)
+        victim = untrained(
+            spec.model, spec.preset, spec.channels, spec.class_counts, spec.size, spec.params
+        )
         try:
             defense.harden(victim, spec.defense, [(c, spec.size, spec.size) for c in spec.channels])
         except ValueError as error:

@@ -1,4 +1,6 @@
-"""What determines the weights of a victim: recipe, defences, and the whole specification of a training."""
+"""What determines the weights of a victim: recipe, defences, and the whole specification of a
+training.
+"""
 
 from __future__ import annotations
 
@@ -39,19 +41,25 @@ class Recipe(BaseModel):
     """Validations without improvement after which training ends."""
     augmentation: Augmentation = "none"
     warm_up: tuple[float, float] | None = None
-    """Shares of the training between which the model's own `warm_up` goes from 0 to 1; only later weights are kept."""
+    """Shares of the training between which the model's own `warm_up` goes from 0 to 1; only later
+    weights are kept.
+    """
     freeze_bn: float | None = Field(None, gt=0, lt=1)
-    """Share of the training after which BatchNorm uses its running statistics, as in inference; a trapezoid then goes on more slowly."""
+    """Share of the training after which BatchNorm uses its running statistics, as in inference; a
+    trapezoid then goes on more slowly.
+    """
     settle_bn: bool = False
-    """Those statistics are then taken anew, over a random victim's draws as inference sees them, and follow the training
-    (`batch_norm.Settled`). Left out at its default: older hashes stay."""
+    """Those statistics are then taken anew, over a random victim's draws as inference sees them,
+    and follow the training (`batch_norm.Settled`). Left out at its default: older hashes stay."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs")
         if self.settle_bn and self.freeze_bn is None:
-            raise ValueError("settle_bn needs freeze_bn, the share of the training after which it begins")
+            raise ValueError(
+                "settle_bn needs freeze_bn, the share of the training after which it begins"
+            )
         return self
 
     @model_serializer(mode="wrap")
@@ -90,18 +98,24 @@ class TrainSpec(BaseModel):
     """Weights stored in half precision."""
     preprocessing: Preprocessing = Preprocessing()
     defense: tuple[Layer, ...] = ()
-    """Defences that change the training. This, the preprocessing and what follows are left out at their default: older hashes stay."""
+    """Defences that change the training. This, the preprocessing and what follows are left out at
+    their default: older hashes stay.
+    """
     fold: Fold | None = None
     """Fold of a cross-validation that the victim is not trained on."""
     source_sha256: str = ""
-    """Hash of the file that builds a model of the user's own; its folder is no part of the specification."""
+    """Hash of the file that builds a model of the user's own; its folder is no part of the
+    specification.
+    """
     code: dict[str, str] = {}
     """Hashes of the user's own code in the defences, by their name."""
     revisions: dict[str, int] = {}
     """Revisions of medrobust's files behind network and defences, where they are above 1."""
     start: Path | None = None
     start_sha256: str = ""
-    """Weights that the training begins with: where they lie (no part of the specification) and their hash."""
+    """Weights that the training begins with: where they lie (no part of the specification) and
+    their hash.
+    """
 
     @property
     def name(self) -> str:

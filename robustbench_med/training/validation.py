@@ -35,10 +35,11 @@ def validation_loss(victim: nn.Module, samples: Samples, device: torch.device, s
 def robust_validation(
     victim: nn.Module, objective: Objective, samples: Samples, device: torch.device, seed: int
 ) -> dict[str, float] | None:
-    """Loss and accuracy on perturbed validation images, by which an adversarial training picks its checkpoint; None where it is clean.
+    """Loss and accuracy on perturbed validation images, by which an adversarial training picks its
+    checkpoint; None where it is clean.
 
-    Robust accuracy peaks long before the training ends (robust overfitting, arXiv 2002.11569). The first `ROBUST_VALIDATION`
-    samples, one draw, always the same.
+    Robust accuracy peaks long before the training ends (robust overfitting, arXiv 2002.11569). The
+    first `ROBUST_VALIDATION` samples, one draw, always the same.
     """
     victim.eval()
     n = min(len(samples), ROBUST_VALIDATION)
@@ -57,11 +58,21 @@ def robust_validation(
     return {"robust_val_loss": loss, "robust_val_accuracy": accuracy}
 
 
-def validation_figures(victim: nn.Module, dataset: Dataset, device: torch.device, seed: int) -> list[dict[str, Any]]:
-    """Per task on the validation split: balanced accuracy, share of the most predicted class, and why it is trivial, if it is."""
+def validation_figures(
+    victim: nn.Module, dataset: Dataset, device: torch.device, seed: int
+) -> list[dict[str, Any]]:
+    """Per task on the validation split: balanced accuracy, share of the most predicted class, and
+    why it is trivial, if it is.
+    """
     samples = dataset.splits["val"]
     setting = Setting("sound", 8, seed, device, 128)
-    clean = clean_pass(victim.eval(), samples, setting, lambda _: None, stochastic=bool(getattr(victim, "stochastic", False)))
+    clean = clean_pass(
+        victim.eval(),
+        samples,
+        setting,
+        lambda _: None,
+        stochastic=bool(getattr(victim, "stochastic", False)),
+    )
     figures = []
     for t, (name, classes) in enumerate(zip(dataset.tasks, dataset.classes, strict=True)):
         y = samples.labels[:, t].numpy()

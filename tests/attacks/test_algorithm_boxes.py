@@ -1,4 +1,6 @@
-"""Attacks against the algorithm boxes of their papers, worked in NumPy: a golden trajectory stays, but does not say that it was right."""
+"""Attacks against the algorithm boxes of their papers, worked in NumPy: a golden trajectory stays,
+but does not say that it was right.
+"""
 
 import sys
 
@@ -16,7 +18,8 @@ from robustbench_med.attacks.square import square
 LABEL = torch.zeros(1, 1, dtype=torch.int64)
 
 
-# at a low rho the second condition decides; many hills in L2 are chaos: the last bit of float64 grows to the size of the ball
+# at a low rho the second condition decides; many hills in L2 are chaos: the last bit of float64
+# grows to the size of the ball
 @pytest.mark.parametrize("rho", [0.75, 0.3])
 @pytest.mark.parametrize(("norm", "frequency"), [("Linf", 12.0), ("L2", 3.0)])
 def test_apgd_is_algorithm_1(norm: str, frequency: float, rho: float) -> None:
@@ -25,8 +28,21 @@ def test_apgd_is_algorithm_1(norm: str, frequency: float, rho: float) -> None:
         x0, eps = rng.uniform(0, 1, 6), 0.3
         start = boxes.projected(x0 + rng.uniform(-eps, eps, 6), x0, norm, eps)
         expected = boxes.apgd(victim.margin, start, x0, norm, eps, 100, rho)
-        view, (first, clean) = View(victim, victim.shapes), (torch.from_numpy(each)[None] for each in (start, x0))
-        found = climb(view, first, clean, LABEL, Threat(norm, (eps,), (0,)), steps=100, loss="margin", rho=rho, eot=1)
+        view, (first, clean) = (
+            View(victim, victim.shapes),
+            (torch.from_numpy(each)[None] for each in (start, x0)),
+        )
+        found = climb(
+            view,
+            first,
+            clean,
+            LABEL,
+            Threat(norm, (eps,), (0,)),
+            steps=100,
+            loss="margin",
+            rho=rho,
+            eot=1,
+        )
         assert np.allclose(found[0].numpy(), expected, atol=1e-9), seed
         assert len(victim.seen) == 101
         assert victim.margin(expected)[0] > victim.margin(start)[0]
@@ -38,18 +54,29 @@ def test_the_checkpoints_of_apgd() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_square_is_algorithm_2_with_the_papers_schedule(seed: int, monkeypatch) -> None:
-    """Every point that the victim is asked about is a step from the best so far, by a square of the side that is due."""
+    """Every point that the victim is asked about is a step from the best so far, by a square of the
+    side that is due.
+    """
     monkeypatch.setattr(sys.modules["robustbench_med.attacks.square"], "AHEAD", 1)
     victim, eps, queries = Waves(seed, 3.0, shape=(1, 8, 8)), 0.1, 120
     x0 = np.random.default_rng(seed).uniform(0, 1, (8, 8))
     streams = Streams.seeded(seed, ["sample"], "square")
     clean = torch.from_numpy(x0).view(1, 64)
-    found = square(View(victim, victim.shapes), clean, LABEL, Threat("Linf", (eps,), (0,)), streams, queries=queries)
+    found = square(
+        View(victim, victim.shapes),
+        clean,
+        LABEL,
+        Threat("Linf", (eps,), (0,)),
+        streams,
+        queries=queries,
+    )
     sides = boxes.patch_sides(queries, 8, 0.8)
     assert len(victim.seen) == queries == len(sides) + 1
     assert (sides[0], sides[-1]) == (4, 1)
     best, *candidates = victim.seen
-    assert np.allclose(np.abs(np.sign(best.reshape(8, 8) - x0).sum(0)), 8)  # stripes: every column goes one way
+    assert np.allclose(
+        np.abs(np.sign(best.reshape(8, 8) - x0).sum(0)), 8
+    )  # stripes: every column goes one way
     for candidate, side in zip(candidates, sides, strict=True):
         assert boxes.is_square_step(candidate.reshape(8, 8), best.reshape(8, 8), x0, eps, side)
         if victim.margin(candidate)[0] > victim.margin(best)[0]:
@@ -69,7 +96,9 @@ def test_fab_is_algorithm_1(norm: str) -> None:
         capped += [alpha == 0.1 for alpha in alphas]
         streams, threat = Streams.seeded(seed, ["sample"], "fab"), Threat(norm, (0.1,), (0,))
         clean = torch.from_numpy(x0)[None]
-        found = fab_minimal(View(victim, victim.shapes), clean, LABEL, threat, streams, steps=12, targets=1, eot=1)
+        found = fab_minimal(
+            View(victim, victim.shapes), clean, LABEL, threat, streams, steps=12, targets=1, eot=1
+        )
         assert np.allclose(found.x[0, 0].numpy(), expected, atol=1e-9), seed
         assert 0 < float(found.size[0, 0]) < 0.3
     assert any(capped)

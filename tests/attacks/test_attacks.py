@@ -38,8 +38,14 @@ def test_a_gradient_attack_beats_noise_and_more_radius_beats_less(name, batch) -
     right = {}
     for eps in (0.02, 0.1, 1.0):
         threat = Threat("Linf", (eps, eps), (0, 1))
-        right[eps] = view.standing(attack(name, view, x, y, threat), y, Threat("Linf", (eps, eps), (0, 1))).mean()
-    noise = view.standing(attack("noise", view, x, y, Threat("Linf", (0.1, 0.1), (0, 1))), y, Threat("Linf", (eps, eps), (0, 1))).mean()
+        right[eps] = view.standing(
+            attack(name, view, x, y, threat), y, Threat("Linf", (eps, eps), (0, 1))
+        ).mean()
+    noise = view.standing(
+        attack("noise", view, x, y, Threat("Linf", (0.1, 0.1), (0, 1))),
+        y,
+        Threat("Linf", (eps, eps), (0, 1)),
+    ).mean()
     assert right[0.1] < noise - 0.2
     assert right[1.0] <= right[0.1] <= right[0.02]
 
@@ -53,7 +59,10 @@ def test_adversarials_do_not_depend_on_the_batch_size(name, norm, size, batch) -
     x, y = view.pack(batch[0]).double(), batch[1]
     threat = Threat(norm, (0.1, 0.2), (0, 1))
     whole = attack(name, view, x, y, threat)
-    parts = [attack(name, view, x[i : i + size], y[i : i + size], threat, IDS[i : i + size]) for i in range(0, 16, size)]
+    parts = [
+        attack(name, view, x[i : i + size], y[i : i + size], threat, IDS[i : i + size])
+        for i in range(0, 16, size)
+    ]
     assert torch.allclose(whole, torch.cat(parts), atol=1e-9)
 
 
@@ -72,10 +81,14 @@ def test_the_release_protocol_gives_the_adversarials_of_torchattacks(modalities)
         def forward(self, image: Tensor) -> Tensor:
             return victim(*image.split(3, 1))[0]
 
-    theirs = torchattacks.PGD(OneTensor().eval(), eps=4 / 255, alpha=1 / 255, steps=10, random_start=False)
+    theirs = torchattacks.PGD(
+        OneTensor().eval(), eps=4 / 255, alpha=1 / 255, steps=10, random_start=False
+    )
     image = torch.cat(view.unpack(x), 1)
     expected = view.pack(theirs(image, y[:, 0]).split(3, 1))
-    ours = attack("pgd", view, x, y, Threat("Linf", (4 / 255,) * modalities, (0,)), IDS[:6], **RELEASE)
+    ours = attack(
+        "pgd", view, x, y, Threat("Linf", (4 / 255,) * modalities, (0,)), IDS[:6], **RELEASE
+    )
     assert (ours - x).abs().max() > 3 / 255
     assert (ours - expected).abs().max() <= 1e-6
 
@@ -88,7 +101,9 @@ def test_pixels_that_are_exactly_black_or_white_can_move(name, batch) -> None:
     delta = attack(name, view, x, y, Threat("Linf", (0.1, 0.1), (0, 1)), **given) - x
     for value in (0, 1):
         at_the_edge = x == value
-        assert (delta[at_the_edge] != 0).float().mean() > 0.2  # about half want to leave the box, and cannot
+        assert (
+            delta[at_the_edge] != 0
+        ).float().mean() > 0.2  # about half want to leave the box, and cannot
 
 
 def test_restarts_keep_the_better_candidate_of_every_sample(batch) -> None:
@@ -105,7 +120,9 @@ def test_a_gradient_that_is_not_finite_is_counted_and_does_not_spread(batch) -> 
     class Broken(TwoHeads):
         def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
             zero = a[:, :, 0, 0].sum(1, keepdim=True) * 0
-            return tuple(z + torch.sqrt(zero) for z in super().forward(a, b))  # sqrt has an infinite slope at 0
+            return tuple(
+                z + torch.sqrt(zero) for z in super().forward(a, b)
+            )  # sqrt has an infinite slope at 0
 
     view = View(Broken().eval(), TwoHeads.shapes)
     x, y = view.pack(batch[0]), batch[1]
@@ -120,41 +137,79 @@ def test_margin_is_positive_exactly_when_the_prediction_is_wrong(classes) -> Non
     y = torch.randint(classes, (200,), generator=torch.Generator().manual_seed(1))
     assert torch.equal(margin(logits, y) > 0, logits.argmax(1) != y)
     permutation = torch.randperm(classes)
-    assert torch.allclose(margin(logits[:, permutation], permutation.argsort()[y]), margin(logits, y))
+    assert torch.allclose(
+        margin(logits[:, permutation], permutation.argsort()[y]), margin(logits, y)
+    )
     assert torch.allclose(ce(logits, y), -logits.log_softmax(1)[range(200), y])
 
 
 def test_unknown_and_mistyped_parameters_are_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="it has: steps, step_size"):
         complete("pgd", {"step": 3})
-    for wrong in ({"steps": 2.5}, {"steps": 0}, {"loss": "hinge"}, {"random_start": 1}, {"keep": "first"}):
+    for wrong in (
+        {"steps": 2.5},
+        {"steps": 0},
+        {"loss": "hinge"},
+        {"random_start": 1},
+        {"keep": "first"},
+    ):
         with pytest.raises(ValueError, match="pgd"):
             complete("pgd", wrong)
     assert complete("pgd", {"step_size": 1})["step_size"] == 1.0
     assert [complete("pgd", {"steps": n})["step_size"] for n in (10, 20, 50)] == [0.25, 0.125, 0.05]
-    assert complete("transfer", {"steps": 10}) == complete("transfer", {"steps": 10, "step_size": 0.25})
+    assert complete("transfer", {"steps": 10}) == complete(
+        "transfer", {"steps": 10, "step_size": 0.25}
+    )
     assert complete("pgd", {"steps": 100, "step_size": 0.1})["step_size"] == 0.1
 
 
 DEFAULTS = {
     "noise": ("", {}),
     "fgsm": ("arXiv 1412.6572", {"loss": "ce", "eot": 1}),
-    "bim": ("arXiv 1607.02533", {"steps": 20, "step_size": 0.125, "loss": "ce", "eot": 1, "keep": "best"}),
+    "bim": (
+        "arXiv 1607.02533",
+        {"steps": 20, "step_size": 0.125, "loss": "ce", "eot": 1, "keep": "best"},
+    ),
     "pgd": (
         "arXiv 1706.06083",
-        {"steps": 20, "step_size": 0.125, "random_start": True, "restarts": 1, "loss": "ce", "eot": 1, "keep": "best"},
+        {
+            "steps": 20,
+            "step_size": 0.125,
+            "random_start": True,
+            "restarts": 1,
+            "loss": "ce",
+            "eot": 1,
+            "keep": "best",
+        },
     ),
-    "mim": ("arXiv 1710.06081", {"steps": 20, "step_size": 0.125, "decay": 1.0, "loss": "ce", "eot": 1, "keep": "best"}),
-    "apgd": ("arXiv 2003.01690", {"steps": 100, "restarts": 1, "loss": "ce", "rho": 0.75, "eot": 1}),
+    "mim": (
+        "arXiv 1710.06081",
+        {"steps": 20, "step_size": 0.125, "decay": 1.0, "loss": "ce", "eot": 1, "keep": "best"},
+    ),
+    "apgd": (
+        "arXiv 2003.01690",
+        {"steps": 100, "restarts": 1, "loss": "ce", "rho": 0.75, "eot": 1},
+    ),
     "apgd-t": ("arXiv 2003.01690", {"steps": 100, "targets": 9, "rho": 0.75, "eot": 1}),
     "cw": ("arXiv 1608.04644", {"steps": 100, "search": 6, "lr": 0.01, "c": 1.0, "eot": 1}),
     "fab": ("arXiv 1907.02044", {"steps": 100, "targets": 9, "eot": 1}),
     "square": ("arXiv 1912.00049", {"queries": 1000, "p": 0.8, "loss": "margin", "eot": 1}),
-    "autoattack": ("arXiv 2003.01690", {"version": "auto", "steps": 100, "targets": 9, "queries": 5000, "eot": 1}),
-    "transfer": ("arXiv 1605.07277", {"steps": 40, "step_size": 0.0625, "loss": "margin", "eot": 1}),
-    "hopskipjump": ("arXiv 1904.02144", {"steps": 20, "evaluations": 1000, "initial": 100, "eot": 1}),
+    "autoattack": (
+        "arXiv 2003.01690",
+        {"version": "auto", "steps": 100, "targets": 9, "queries": 5000, "eot": 1},
+    ),
+    "transfer": (
+        "arXiv 1605.07277",
+        {"steps": 40, "step_size": 0.0625, "loss": "margin", "eot": 1},
+    ),
+    "hopskipjump": (
+        "arXiv 1904.02144",
+        {"steps": 20, "evaluations": 1000, "initial": 100, "eot": 1},
+    ),
 }
-"""Of every attack its paper on arXiv and its defaults: another default is another attack under the same command line."""
+"""Of every attack its paper on arXiv and its defaults: another default is another attack under the
+same command line.
+"""
 
 
 def test_every_attack_names_its_paper_and_its_defaults() -> None:
@@ -167,9 +222,16 @@ def test_every_attack_names_its_paper_and_its_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "names"), [("standard", "apgd apgd-t fab square"), ("few-class", "apgd apgd fab square"), ("rand", "apgd apgd")]
+    ("version", "names"),
+    [
+        ("standard", "apgd apgd-t fab square"),
+        ("few-class", "apgd apgd fab square"),
+        ("rand", "apgd apgd"),
+    ],
 )
-def test_the_record_of_autoattack_tells_the_members_that_really_ran_and_their_losses(version, names, batch, monkeypatch) -> None:
+def test_the_record_of_autoattack_tells_the_members_that_really_ran_and_their_losses(
+    version, names, batch, monkeypatch
+) -> None:
     view = View(TwoHeads().eval(), TwoHeads.shapes)
     x, y = view.pack(batch[0]), batch[1]
     called: list[tuple[str, str | None]] = []
@@ -184,12 +246,23 @@ def test_the_record_of_autoattack_tells_the_members_that_really_ran_and_their_lo
     for name in MEMBERS:
         monkeypatch.setitem(MEMBERS, name, spy(name))
     attack("autoattack", view, x, y, Threat("Linf", (0.1, 0.1), (0, 1)), version=version)
-    told = ran("autoattack", complete("autoattack", {"version": version}), {"breast": 2, "skin": 4}, stochastic=False)
+    told = ran(
+        "autoattack",
+        complete("autoattack", {"version": version}),
+        {"breast": 2, "skin": 4},
+        stochastic=False,
+    )
     assert told["version"] == version
-    assert [member["attack"] for member in told["members"]] == [name for name, _ in called] == names.split()
+    assert (
+        [member["attack"] for member in told["members"]]
+        == [name for name, _ in called]
+        == names.split()
+    )
     for member, (name, loss) in zip(told["members"], called, strict=True):
         if name in ("apgd-t", "fab"):
-            assert member.get("losses") == (None if name == "fab" else {"breast": "margin", "skin": "dlr-targeted"})
+            assert member.get("losses") == (
+                None if name == "fab" else {"breast": "margin", "skin": "dlr-targeted"}
+            )
         else:
             loss = loss or parameters(name)["loss"]
             assert member["losses"] == {"breast": "margin" if loss == "dlr" else loss, "skin": loss}
@@ -199,7 +272,10 @@ def test_the_record_tells_the_loss_that_a_task_got_and_what_auto_stands_for() ->
     classes = {"breast": 2, "lung": 3, "skin": 4}
     dlr = ran("apgd", complete("apgd", {"loss": "dlr"}), classes, stochastic=False)
     assert dlr == {"losses": {"breast": "margin", "lung": "dlr", "skin": "dlr"}}
-    assert ran("apgd-t", complete("apgd-t", {}), classes, stochastic=False)["losses"]["lung"] == "margin"
+    assert (
+        ran("apgd-t", complete("apgd-t", {}), classes, stochastic=False)["losses"]["lung"]
+        == "margin"
+    )
     assert ran("fab", complete("fab", {}), classes, stochastic=False) == {}
     auto = complete("autoattack", {})
     assert ran("autoattack", auto, classes, stochastic=True)["version"] == "rand"
@@ -209,7 +285,9 @@ def test_the_record_tells_the_loss_that_a_task_got_and_what_auto_stands_for() ->
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_square_asks_ahead_and_finds_what_one_query_after_another_finds(norm, batch, monkeypatch) -> None:
+def test_square_asks_ahead_and_finds_what_one_query_after_another_finds(
+    norm, batch, monkeypatch
+) -> None:
     view = View(TwoHeads().double().eval(), TwoHeads.shapes)
     x, y = view.pack(batch[0])[:3].double(), batch[1][:3]
     threat = Threat(norm, (0.02, 0.02) if norm == "Linf" else (0.3, 0.3), (0, 1))
@@ -217,7 +295,10 @@ def test_square_asks_ahead_and_finds_what_one_query_after_another_finds(norm, ba
     for ahead in (1, 16):
         monkeypatch.setattr(sys.modules["robustbench_med.attacks.square"], "AHEAD", ahead)
         view.passes.forward = 0
-        found[ahead] = attack("square", view, x, y, threat, IDS[:3], queries=120), view.passes.forward
+        found[ahead] = (
+            attack("square", view, x, y, threat, IDS[:3], queries=120),
+            view.passes.forward,
+        )
     assert torch.allclose(found[1][0], found[16][0], atol=1e-12)
     assert (found[1][0] != x).any()
     assert found[1][1] < found[16][1] < 16 * found[1][1]  # what is thrown away is counted

@@ -1,6 +1,8 @@
-"""Defects of other libraries, each in its smallest reproduction: where one of these fails, the library was mended; see docs/engines.md.
+"""Defects of other libraries, each in its smallest reproduction: where one of these fails, the
+library was mended; see docs/engines.md.
 
-Every test shows the library alone going wrong, and what `--engine` or the native attack does about it.
+Every test shows the library alone going wrong, and what `--engine` or the native attack does about
+it.
 """
 
 import importlib.metadata
@@ -23,7 +25,9 @@ N = 6
 
 
 class Linear(nn.Module):
-    """Four classes of one small image; `shift` is added to all logits, which changes no prediction and no softmax."""
+    """Four classes of one small image; `shift` is added to all logits, which changes no prediction
+    and no softmax.
+    """
 
     n_modalities, class_counts, stochastic = 1, (4,), False
 
@@ -38,7 +42,9 @@ class Linear(nn.Module):
 
 
 class Coin(nn.Module):
-    """Right with probability 0.7 where an image is on its label's side of grey, else 0.3; labels 0 and 1 of four classes."""
+    """Right with probability 0.7 where an image is on its label's side of grey, else 0.3; labels 0
+    and 1 of four classes.
+    """
 
     n_modalities, class_counts, stochastic = 1, (4,), True
 
@@ -54,7 +60,11 @@ class AsVictim(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
-        self.n_modalities, self.class_counts, self.stochastic = net.n_modalities, net.class_counts, net.stochastic
+        self.n_modalities, self.class_counts, self.stochastic = (
+            net.n_modalities,
+            net.class_counts,
+            net.stochastic,
+        )
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
         return (self.net(image),)
@@ -70,31 +80,54 @@ def images(net: nn.Module, n: int = N) -> tuple[Tensor, Tensor]:
 def right(net: nn.Module, x: Tensor, y: Tensor, draws: int = 1) -> float:
     """Accuracy over fresh draws."""
     with torch.no_grad():
-        return float(torch.stack([(net(x).argmax(1) == y).float().mean() for _ in range(draws)]).mean())
+        return float(
+            torch.stack([(net(x).argmax(1) == y).float().mean() for _ in range(draws)]).mean()
+        )
 
 
-def ours(name: str, net: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, engine: str = "native", draws: int = 1, **given) -> Tensor:
+def ours(
+    name: str,
+    net: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    engine: str = "native",
+    draws: int = 1,
+    **given,
+) -> Tensor:
     """Adversarials of an attack of this package, native or through an engine."""
     view = View(AsVictim(net).eval().requires_grad_(False), (tuple(x.shape[1:]),), draws=draws)
     torch.manual_seed(0)
     streams = Streams.seeded(0, [str(i) for i in range(len(x))], name)
     attack = ATTACKS[name] if engine == "native" else ENGINES[engine][name]
-    return view.unpack(attack(view, view.pack([x]), y[:, None], threat, streams, **complete(name, given, engine)))[0]
+    return view.unpack(
+        attack(view, view.pack([x]), y[:, None], threat, streams, **complete(name, given, engine))
+    )[0]
 
 
 def art(net: nn.Module, name: str, **options):
     """An attack of ART on a network, as its documentation builds it."""
     victim = PyTorchClassifier(
-        model=net, loss=nn.CrossEntropyLoss(), input_shape=SHAPE, nb_classes=4, clip_values=(0.0, 1.0), device_type="cpu"
+        model=net,
+        loss=nn.CrossEntropyLoss(),
+        input_shape=SHAPE,
+        nb_classes=4,
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
     )
     return getattr(evasion, name)(victim, **options)
 
 
-# --- torchattacks 3.5.1 --------------------------------------------------------------------------------------------------
+# --- torchattacks 3.5.1 ---------------------------------------------------------------------------
 
 
-def test_torchattacks_cw_takes_the_masked_zero_for_a_logit_and_stands_still_where_logits_are_negative() -> None:
-    """Its margin is max(onehot z) - max((1 - onehot) z): both are the 0 of the mask once all logits are below it."""
+def test_torchattacks_cw_takes_the_masked_zero_for_a_logit_and_stands_still_where_logits_are_negative() -> (
+    None
+):
+    """Its margin is max(onehot z) - max((1 - onehot) z): both are the 0 of the mask once all logits
+    are below it.
+    """
     above, below = Linear(shift=20.0).eval(), Linear(shift=-20.0).eval()
     x, y = images(above)
     assert torch.equal(images(below)[1], y)  # the same network, but for a constant
@@ -106,12 +139,20 @@ def test_torchattacks_cw_takes_the_masked_zero_for_a_logit_and_stands_still_wher
     assert right(below, ours("cw", below, x, y, threat, steps=30), y) == 0
 
 
-def test_torchattacks_autoattack_for_random_victims_drops_a_sample_after_one_noisy_wrong_prediction() -> None:
-    """A radius that takes the victim from 0.7 to 0.3: samples wrong by chance come back as they were, and count as robust."""
+def test_torchattacks_autoattack_for_random_victims_drops_a_sample_after_one_noisy_wrong_prediction() -> (
+    None
+):
+    """A radius that takes the victim from 0.7 to 0.3: samples wrong by chance come back as they
+    were, and count as robust.
+    """
     net = Coin().eval()
     n = 300
     y = torch.arange(n) % 2
-    x = torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(0)) / 5 + 0.4 + torch.where(y == 1, 0.03, -0.03)[:, None, None, None]
+    x = (
+        torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(0)) / 5
+        + 0.4
+        + torch.where(y == 1, 0.03, -0.03)[:, None, None, None]
+    )
     torch.manual_seed(0)
     theirs = torchattacks.AutoAttack(net, eps=0.1, version="rand", n_classes=4, seed=0)(x, y)
     untouched = float((theirs == x).flatten(1).all(1).float().mean())
@@ -122,8 +163,12 @@ def test_torchattacks_autoattack_for_random_victims_drops_a_sample_after_one_noi
     assert right(net, theirs, y, 200) > 0.4
 
 
-def test_torchattacks_autoattack_counts_a_random_victim_that_nothing_can_move_below_its_accuracy() -> None:
-    """Two attacks, each with one prediction a sample: of 0.7, whatever the attacks do, 0.7 x 0.7 are left in its count."""
+def test_torchattacks_autoattack_counts_a_random_victim_that_nothing_can_move_below_its_accuracy() -> (
+    None
+):
+    """Two attacks, each with one prediction a sample: of 0.7, whatever the attacks do, 0.7 x 0.7
+    are left in its count.
+    """
     net = Coin().eval()
     n = 300
     y = torch.arange(n) % 2
@@ -140,11 +185,17 @@ def test_torchattacks_autoattack_counts_a_random_victim_that_nothing_can_move_be
 
 def test_torchattacks_autoattack_takes_ten_steps_where_the_paper_takes_a_hundred() -> None:
     members = torchattacks.AutoAttack(Linear().eval(), n_classes=4, seed=0)._autoattack.attacks
-    assert [(type(member).__name__, member.steps) for member in members[:3]] == [("APGD", 10), ("APGDT", 10), ("FAB", 10)]
+    assert [(type(member).__name__, member.steps) for member in members[:3]] == [
+        ("APGD", 10),
+        ("APGDT", 10),
+        ("FAB", 10),
+    ]
     assert complete("autoattack", {})["steps"] == 100
 
 
-def test_torchattacks_autoattack_answers_by_the_clock_and_the_engine_gives_it_a_seed(monkeypatch) -> None:
+def test_torchattacks_autoattack_answers_by_the_clock_and_the_engine_gives_it_a_seed(
+    monkeypatch,
+) -> None:
     net = Linear().eval()
     x, y = images(net)
     alone, engine = [], []
@@ -152,30 +203,41 @@ def test_torchattacks_autoattack_answers_by_the_clock_and_the_engine_gives_it_a_
         monkeypatch.setattr("time.time", lambda clock=clock: clock)
         torch.manual_seed(0)
         alone.append(torchattacks.AutoAttack(net, eps=0.1, n_classes=4)(x, y))
-        engine.append(ours("autoattack", net, x, y, Threat("Linf", (0.1,), (0,)), engine="torchattacks"))
+        engine.append(
+            ours("autoattack", net, x, y, Threat("Linf", (0.1,), (0,)), engine="torchattacks")
+        )
     assert not torch.equal(alone[0], alone[1])
     assert torch.equal(alone[0], alone[2])
     assert torch.equal(engine[0], engine[1])
 
 
-# --- ART 1.20 ------------------------------------------------------------------------------------------------------------
+# --- ART 1.20 -------------------------------------------------------------------------------------
 
 
-def test_art_draws_its_random_start_from_numpys_global_generator_alone_and_the_engine_seeds_and_restores_it() -> None:
+def test_art_draws_its_random_start_from_numpys_global_generator_alone_and_the_engine_seeds_and_restores_it() -> (
+    None
+):
     net = Linear().eval().requires_grad_(False)
     x, y = images(net)
     options = {"eps": 0.1, "eps_step": 0.001, "max_iter": 2, "num_random_init": 1, "verbose": False}
-    first, second = (art(net, "ProjectedGradientDescentPyTorch", **options).generate(x.numpy(), y=y.numpy()) for _ in range(2))
+    first, second = (
+        art(net, "ProjectedGradientDescentPyTorch", **options).generate(x.numpy(), y=y.numpy())
+        for _ in range(2)
+    )
     assert np.abs(first - second).max() > 0.01
     before = np.random.get_state()[1].copy()
     threat = Threat("Linf", (0.1,), (0,))
-    first, second = (ours("pgd", net, x, y, threat, engine="art", steps=2, step_size=0.01) for _ in range(2))
+    first, second = (
+        ours("pgd", net, x, y, threat, engine="art", steps=2, step_size=0.01) for _ in range(2)
+    )
     assert torch.equal(first, second)
     assert np.array_equal(np.random.get_state()[1], before)
 
 
 def test_art_hopskipjump_starts_from_an_image_that_no_seed_reaches() -> None:
-    """It draws from a `RandomState()` of its own; the native attack draws the image and hands it over."""
+    """It draws from a `RandomState()` of its own; the native attack draws the image and hands it
+    over.
+    """
     net = Linear().eval().requires_grad_(False)
     x, y = images(net, 3)
     found = []
@@ -186,7 +248,10 @@ def test_art_hopskipjump_starts_from_an_image_that_no_seed_reaches() -> None:
         found.append(attack.generate(x.numpy(), y=y.numpy()))
     assert np.abs(found[0] - found[1]).max() > 0.01
     threat = Threat("L2", (9.0,), (0,))
-    first, second = (ours("hopskipjump", net, x, y, threat, steps=2, evaluations=50, initial=10) for _ in range(2))
+    first, second = (
+        ours("hopskipjump", net, x, y, threat, steps=2, evaluations=50, initial=10)
+        for _ in range(2)
+    )
     assert torch.equal(first, second)
 
 
@@ -198,8 +263,20 @@ def test_art_hopskipjump_hands_a_network_of_float32_images_in_float64() -> None:
     net = Strict().eval().requires_grad_(False)
     x, y = images(net, 2)
     with pytest.raises(RuntimeError, match="dtype"):
-        art(net, "HopSkipJump", max_iter=1, max_eval=20, init_eval=10, verbose=False).generate(x.numpy(), y=y.numpy())
-    found = ours("hopskipjump", net, x, y, Threat("L2", (9.0,), (0,)), engine="art", steps=1, evaluations=20, initial=10)
+        art(net, "HopSkipJump", max_iter=1, max_eval=20, init_eval=10, verbose=False).generate(
+            x.numpy(), y=y.numpy()
+        )
+    found = ours(
+        "hopskipjump",
+        net,
+        x,
+        y,
+        Threat("L2", (9.0,), (0,)),
+        engine="art",
+        steps=1,
+        evaluations=20,
+        initial=10,
+    )
     assert right(net, found, y) == 0
 
 
@@ -217,10 +294,18 @@ def test_art_goes_backward_through_the_weights_too_unless_they_are_frozen() -> N
 @pytest.mark.parametrize(
     ("name", "options", "every_step"),
     [
-        ("AutoProjectedGradientDescent", {"eps": 1e-3, "eps_step": 1e-4, "nb_random_init": 1, "loss_type": "cross_entropy"}, True),
+        (
+            "AutoProjectedGradientDescent",
+            {"eps": 1e-3, "eps_step": 1e-4, "nb_random_init": 1, "loss_type": "cross_entropy"},
+            True,
+        ),
         ("CarliniL2Method", {"binary_search_steps": 1}, True),
         ("SquareAttack", {"eps": 1e-3, "nb_restarts": 1}, True),
-        ("ProjectedGradientDescentPyTorch", {"eps": 1e-3, "eps_step": 1e-4}, False),  # the exception: once a batch
+        (
+            "ProjectedGradientDescentPyTorch",
+            {"eps": 1e-3, "eps_step": 1e-4},
+            False,
+        ),  # the exception: once a batch
     ],
 )
 def test_art_leaves_torch_for_numpy_at_every_step(name, options, every_step, monkeypatch) -> None:
@@ -239,7 +324,9 @@ def test_art_leaves_torch_for_numpy_at_every_step(name, options, every_step, mon
     for steps in (5, 25):
         trips = 0
         np.random.seed(0)
-        art(net, name, max_iter=steps, batch_size=N, verbose=False, **options).generate(x.numpy(), y=y.numpy())
+        art(net, name, max_iter=steps, batch_size=N, verbose=False, **options).generate(
+            x.numpy(), y=y.numpy()
+        )
         found.append(trips)
     assert found[1] - found[0] >= 20 if every_step else found[1] == found[0]
 
@@ -248,7 +335,11 @@ def test_art_autoattack_is_not_the_papers() -> None:
     """DeepFool for FAB, the untargeted DLR for the targeted one."""
     net = Linear().eval().requires_grad_(False)
     members = art(net, "AutoAttack", eps=0.1, eps_step=0.01).attacks
-    assert [type(member).__name__ for member in members] == [*["AutoProjectedGradientDescent"] * 2, "DeepFool", "SquareAttack"]
+    assert [type(member).__name__ for member in members] == [
+        *["AutoProjectedGradientDescent"] * 2,
+        "DeepFool",
+        "SquareAttack",
+    ]
     assert not any(member.targeted for member in members)
 
 

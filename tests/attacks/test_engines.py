@@ -20,7 +20,10 @@ class SameSize(TwoHeads):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = torch.nn.Parameter(torch.randn(128, 12, generator=torch.Generator().manual_seed(0)) / 4, requires_grad=False)
+        self.first = torch.nn.Parameter(
+            torch.randn(128, 12, generator=torch.Generator().manual_seed(0)) / 4,
+            requires_grad=False,
+        )
 
 
 def setup(n: int = 8):
@@ -34,7 +37,9 @@ def run(engine: str, name: str, view: View, x, y, threat: Threat, **given):
     known = complete(name, {}, engine)
     given = complete(name, {**{k: v for k, v in SHORT.items() if k in known}, **given}, engine)
     torch.manual_seed(0)
-    return ENGINES[engine][name](view, x, y, threat, Streams.seeded(0, IDS[: len(x)], name), **given)
+    return ENGINES[engine][name](
+        view, x, y, threat, Streams.seeded(0, IDS[: len(x)], name), **given
+    )
 
 
 @pytest.mark.parametrize(("engine", "name"), PAIRS)
@@ -57,9 +62,14 @@ def test_an_engine_attacks_inside_the_ball_whatever_the_radii(engine, name, radi
 @pytest.mark.parametrize("engine", engines.ENGINES)
 @pytest.mark.parametrize("radii", [(0.05, 0.05), (0.08, 0.02)])
 @pytest.mark.parametrize("tasks", [(1,), (0, 1)])
-def test_pgd_through_an_engine_gives_the_native_adversarials_on_joint_tasks_too(engine, radii, tasks) -> None:
+def test_pgd_through_an_engine_gives_the_native_adversarials_on_joint_tasks_too(
+    engine, radii, tasks
+) -> None:
     view, x, _ = setup()
-    x = 0.2 + 0.6 * x  # at unequal radii the engine's box is narrower than ours where a pixel is nearly black or white
+    x = (
+        0.2 + 0.6 * x
+        # at unequal radii the engine's box is narrower than ours where a pixel is nearly black or white
+    )
     y = torch.stack([z.argmax(1) for z in view.logits(x)], 1)
     threat = Threat("Linf", radii, tasks)
     given = {"steps": 5, "step_size": 0.25, "random_start": False}
@@ -71,16 +81,27 @@ def test_pgd_through_an_engine_gives_the_native_adversarials_on_joint_tasks_too(
 def test_mim_through_torchattacks_gives_the_native_adversarials() -> None:
     view, x, y = setup()
     threat = Threat("Linf", (0.05, 0.05), (0, 1))
-    assert (run("torchattacks", "mim", view, x, y, threat) - run("native", "mim", view, x, y, threat, keep="last")).abs().max() <= 1e-6
+    assert (
+        run("torchattacks", "mim", view, x, y, threat)
+        - run("native", "mim", view, x, y, threat, keep="last")
+    ).abs().max() <= 1e-6
 
 
 def test_what_an_engine_cannot_do_is_refused_with_the_reason() -> None:
     both = Threat("Linf", (0.1, 0.1), (0, 1))
     for engine in engines.ENGINES:
-        assert "single draw" in str(engines.refusal(engine, "autoattack", Threat("Linf", (0.1, 0.1), (1,)), stochastic=True))
+        assert "single draw" in str(
+            engines.refusal(engine, "autoattack", Threat("Linf", (0.1, 0.1), (1,)), stochastic=True)
+        )
         assert "--target-task" in str(engines.refusal(engine, "square", both, stochastic=False))
-        assert "L2 ball" in str(engines.refusal(engine, "pgd", Threat("L2", (1.0, 1.0), (1,)), stochastic=False))
-        assert "targeted" in str(engines.refusal(engine, "pgd", Threat("Linf", (0.1, 0.1), (1,), targeted=True), stochastic=False))
+        assert "L2 ball" in str(
+            engines.refusal(engine, "pgd", Threat("L2", (1.0, 1.0), (1,)), stochastic=False)
+        )
+        assert "targeted" in str(
+            engines.refusal(
+                engine, "pgd", Threat("Linf", (0.1, 0.1), (1,), targeted=True), stochastic=False
+            )
+        )
         assert engines.refusal(engine, "pgd", both, stochastic=False) is None
         view, x, y = setup()
         with pytest.raises(RefusedError, match="classes; this task has 2"):
@@ -91,7 +112,14 @@ def test_what_an_engine_cannot_do_is_refused_with_the_reason() -> None:
     different = View(TwoHeads().eval(), TwoHeads.shapes)
     x = torch.rand(2, different.dim)
     with pytest.raises(RefusedError, match="one height and width"):
-        run("art", "square", different, x, torch.zeros(2, 2, dtype=torch.long), Threat("Linf", (0.1, 0.1), (1,)))
+        run(
+            "art",
+            "square",
+            different,
+            x,
+            torch.zeros(2, 2, dtype=torch.long),
+            Threat("Linf", (0.1, 0.1), (1,)),
+        )
 
 
 @pytest.mark.parametrize(("engine", "name"), PAIRS)
@@ -101,8 +129,13 @@ def test_an_engine_has_its_own_choices_runs_each_and_refuses_all_others(engine, 
     for key, allowed in engines.ENGINES[engine].CHOICES.get(name, {}).items():
         for value in allowed:
             run(engine, name, view, x, y, Threat("Linf", (0.3, 0.3), (1,)), **{key: value})
-        for value in {"ce", "margin", "dlr", "auto", "few-class", "standard", "plus"} - set(allowed):
-            with pytest.raises(ValueError, match=f"engine {engine}: {key} must be one of {', '.join(allowed)}, got '{value}'"):
+        for value in {"ce", "margin", "dlr", "auto", "few-class", "standard", "plus"} - set(
+            allowed
+        ):
+            with pytest.raises(
+                ValueError,
+                match=f"engine {engine}: {key} must be one of {', '.join(allowed)}, got '{value}'",
+            ):
                 complete(name, {key: value}, engine)
 
 
@@ -114,6 +147,9 @@ def test_a_default_that_an_engine_does_not_know_is_refused_as_well(monkeypatch) 
 
 def test_what_art_finds_wrong_with_its_parameters_is_a_refusal() -> None:
     view, x, y = setup(2)
-    for name, wrong in (("square", {"p": 1.5}), ("hopskipjump", {"initial": 60, "evaluations": 50})):
+    for name, wrong in (
+        ("square", {"p": 1.5}),
+        ("hopskipjump", {"initial": 60, "evaluations": 50}),
+    ):
         with pytest.raises(RefusedError, match="ART's"):
             run("art", name, view, x, y, Threat("Linf", (0.1, 0.1), (1,)), **wrong)

@@ -1,4 +1,6 @@
-"""On a victim trained on real images, native attacks are at least as strong as the same attacks of other libraries."""
+"""On a victim trained on real images, native attacks are at least as strong as the same attacks of
+other libraries.
+"""
 
 from fractions import Fraction
 
@@ -14,12 +16,16 @@ pytest.importorskip("torchattacks", reason="needs the extra engines")
 pytest.importorskip("art", reason="needs the extra engines")
 
 LUCK = {"square": 6}
-"""Samples that two runs of a random search may differ by: two standard deviations, of 2 samples a run over six seeds of each library."""
+"""Samples that two runs of a random search may differ by: two standard deviations, of 2 samples a
+run over six seeds of each library.
+"""
 
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory):
-    """Four kinds of brain MRI, 32 px; the images it is right on among the first 128 of the test part."""
+    """Four kinds of brain MRI, 32 px; the images it is right on among the first 128 of the test
+    part.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDROBUST_HOME", str(tmp_path_factory.mktemp("home")))
         data = load_data("sartaj-mri", size=SIZE, data_root=SHARED_DATA)
@@ -31,7 +37,9 @@ def victim(tmp_path_factory):
 
 
 def robust(victim, engine: str, name: str) -> float:
-    """Robust accuracy over all 128; only those that are right from the start are attacked, as in a run."""
+    """Robust accuracy over all 128; only those that are right from the start are attacked, as in a
+    run.
+    """
     view, x, y, ids = victim
     norm, eps, given = CASES[name]
     threat = Threat(norm, (float(Fraction(eps)),), (0,))
@@ -54,7 +62,9 @@ def test_no_engine_breaks_more_than_one_sample_more(victim, name) -> None:
     clean = float(view.standing(x, y, Threat("Linf", (1.0,), (0,))).mean())
     native = robust(victim, "native", name)
     assert clean > 0.6
-    assert 0 < native < clean - 0.05  # at a radius where there is something to win and something left to break
+    assert (
+        0 < native < clean - 0.05
+    )  # at a radius where there is something to win and something left to break
     for engine in ("torchattacks", "art"):
         if name in ENGINES[engine]:
             assert native <= robust(victim, engine, name) + (1 + LUCK.get(name, 0)) / N, engine

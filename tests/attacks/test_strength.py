@@ -1,4 +1,6 @@
-"""What the attacks are for: exact answers where mathematics gives them, strength, random victims, few classes, odd batches."""
+"""What the attacks are for: exact answers where mathematics gives them, strength, random victims,
+few classes, odd batches.
+"""
 
 import pytest
 import torch
@@ -6,14 +8,25 @@ from support.attacking import IDS, attack
 from support.victims import CoinFlip, TwoHeads
 from torch import Tensor, nn
 
-from robustbench_med.attacks import ATTACKS, MINIMAL, UNTARGETED, Streams, Threat, View, complete, scaled_size
+from robustbench_med.attacks import (
+    ATTACKS,
+    MINIMAL,
+    UNTARGETED,
+    Streams,
+    Threat,
+    View,
+    complete,
+    scaled_size,
+)
 from robustbench_med.attacks.autoattack import chosen
 from robustbench_med.attacks.fab import project_onto_plane
 from robustbench_med.attacks.losses import dlr, dlr_towards, margin
 
 
 class Linear(nn.Module):
-    """Two modalities, one task; logits linear in the pixels, so that distances to the boundary are known."""
+    """Two modalities, one task; logits linear in the pixels, so that distances to the boundary are
+    known.
+    """
 
     n_modalities, stochastic = 2, False
     shapes = ((1, 4, 4), (1, 3, 3))
@@ -21,7 +34,10 @@ class Linear(nn.Module):
     def __init__(self, classes: int = 2) -> None:
         super().__init__()
         self.class_counts = (classes,)
-        self.w = nn.Parameter(torch.randn(25, classes, generator=torch.Generator().manual_seed(3)), requires_grad=False)
+        self.w = nn.Parameter(
+            torch.randn(25, classes, generator=torch.Generator().manual_seed(3)),
+            requires_grad=False,
+        )
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor]:
         return ((torch.cat((a.flatten(1), b.flatten(1)), 1) - 0.5) @ self.w,)
@@ -43,9 +59,16 @@ def right_everywhere(batch, seed: int = 0) -> tuple[View, Tensor, Tensor]:
 @pytest.mark.parametrize("name", MINIMAL)
 def test_minimal_attacks_find_the_distance_to_a_linear_boundary(name, norm) -> None:
     view, x, y = linear(classes=3)
-    threat = Threat(norm, (0.01, 0.01 if norm == "Linf" else 0), (0,))  # L2: one ball, so that the distance is known
+    threat = Threat(
+        norm, (0.01, 0.01 if norm == "Linf" else 0), (0,)
+    )  # L2: one ball, so that the distance is known
     given = complete(
-        name, {"cw": {"steps": 200, "search": 9}, "fab": {"steps": 20}, "hopskipjump": {"steps": 20, "evaluations": 200}}[name]
+        name,
+        {
+            "cw": {"steps": 200, "search": 9},
+            "fab": {"steps": 20},
+            "hopskipjump": {"steps": 20, "evaluations": 200},
+        }[name],
     )
     found = MINIMAL[name](view, x, y, threat, Streams.seeded(0, IDS[:8], name), **given)
     z, w = view.logits(x)[0], view.victim.w
@@ -57,9 +80,11 @@ def test_minimal_attacks_find_the_distance_to_a_linear_boundary(name, norm) -> N
         distances.append(torch.where(y[:, 0] == other, torch.inf, gap / dual))
     expected = torch.stack(distances).amin(0)
     assert (view.logits(found.x[0])[0].argmax(1) != y[:, 0]).all()
-    assert (found.size[0] / expected - 1).abs().max() < {"cw": 0.08, "fab": 0.01, "hopskipjump": 1.0}[
-        name
-    ]  # what search leaves; few queries
+    assert (found.size[0] / expected - 1).abs().max() < {
+        "cw": 0.08,
+        "fab": 0.01,
+        "hopskipjump": 1.0,
+    }[name]  # what search leaves; few queries
     assert torch.allclose(scaled_size(view, found.x[0], x, threat), found.size[0])
 
 
@@ -91,12 +116,16 @@ def test_the_projection_onto_a_plane_in_a_box_is_the_nearest_point(norm) -> None
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name != "noise"])
 @pytest.mark.parametrize("classes", [2, 3, 5])
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_every_attack_wins_on_a_linear_victim_whatever_the_number_of_classes(name, classes, norm) -> None:
+def test_every_attack_wins_on_a_linear_victim_whatever_the_number_of_classes(
+    name, classes, norm
+) -> None:
     view, x, y = linear(classes)
     threat = Threat(norm, (0.5, 0.5) if norm == "Linf" else (2.0, 2.0), (0,))
     source = View(Linear(classes).eval(), Linear.shapes)
     steps = 40 if name == "cw" else 10
-    given = complete(name, {k: v for k, v in {"steps": steps, "queries": 200}.items() if k in complete(name, {})})
+    given = complete(
+        name, {k: v for k, v in {"steps": steps, "queries": 200}.items() if k in complete(name, {})}
+    )
     extra = {"sources": [source]} if name == "transfer" else {}
     broken = ATTACKS[name](view, x, y, threat, Streams.seeded(0, IDS[:8], name), **given, **extra)
     view.check(broken, x, threat)
@@ -104,7 +133,9 @@ def test_every_attack_wins_on_a_linear_victim_whatever_the_number_of_classes(nam
 
 
 @pytest.mark.parametrize("name", ["apgd", "apgd-t", "autoattack"])
-def test_the_stronger_attacks_leave_less_standing_than_fgsm_and_what_pgd_leaves(name, batch) -> None:
+def test_the_stronger_attacks_leave_less_standing_than_fgsm_and_what_pgd_leaves(
+    name, batch
+) -> None:
     view, x, y = right_everywhere(batch)
     for eps in (0.02, 0.04):
         threat = Threat("Linf", (eps, eps), (0, 1))
@@ -113,12 +144,16 @@ def test_the_stronger_attacks_leave_less_standing_than_fgsm_and_what_pgd_leaves(
             for attacker, given in (("fgsm", {}), ("pgd", {"steps": 10}), (name, {"steps": 30}))
         )
         assert strong < weak
-        assert strong <= pgd + 2 / 32  # PGD, going 2.5 radii, is hard to beat here: two of 32 tasks of samples are chance
+        assert (
+            strong <= pgd + 2 / 32
+        )  # PGD, going 2.5 radii, is hard to beat here: two of 32 tasks of samples are chance
 
 
 @pytest.mark.parametrize("name", ["bim", "pgd", "mim", "apgd", "apgd-t"])
 def test_a_task_that_is_wrong_already_does_not_shield_a_confident_one(name) -> None:
-    """The wrong task's loss pulls every pixel up, the confident task's pulls it down: the sum follows the wrong one."""
+    """The wrong task's loss pulls every pixel up, the confident task's pulls it down: the sum
+    follows the wrong one.
+    """
 
     class Opposed(nn.Module):
         n_modalities, stochastic, class_counts, shapes = 1, False, (2, 2), ((1, 4, 4),)
@@ -129,12 +164,18 @@ def test_a_task_that_is_wrong_already_does_not_shield_a_confident_one(name) -> N
             return torch.cat((3 * brightness + 6, zero), 1), torch.cat((brightness + 0.3, zero), 1)
 
     view = View(Opposed().eval(), Opposed.shapes)
-    x, y = torch.full((3, 16), 0.5), torch.tensor([[1, 0]] * 3)  # wrong on the first task, right on the second
+    x, y = (
+        torch.full((3, 16), 0.5),
+        torch.tensor([[1, 0]] * 3),
+    )  # wrong on the first task, right on the second
     threat = Threat("Linf", (0.1,), (0, 1))
     assert view.standing(x, y, threat).tolist() == [0.5] * 3
     assert view.standing(attack(name, view, x, y, threat, steps=10), y, threat).max() == 0
     if name == "pgd":
-        assert view.standing(attack(name, view, x, y, threat, steps=10, keep="last"), y, threat).min() == 0.5
+        assert (
+            view.standing(attack(name, view, x, y, threat, steps=10, keep="last"), y, threat).min()
+            == 0.5
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name != "noise"])
@@ -144,11 +185,21 @@ def test_a_random_victim_keeps_what_chance_gives_it_under_every_attack(name) -> 
     x = torch.rand(n, 36, generator=torch.Generator().manual_seed(0))
     y = (x[:, :1] > 0.5).long()
     view = View(CoinFlip().eval(), ((1, 6, 6),), draws=8)
-    extra = {"sources": [View(CoinFlip().eval(), ((1, 6, 6),), draws=8)]} if name == "transfer" else {}
-    given = {k: v for k, v in {"steps": 3, "queries": 10, "search": 1, "eot": 2, "restarts": 3}.items() if k in complete(name, {})}
+    extra = (
+        {"sources": [View(CoinFlip().eval(), ((1, 6, 6),), draws=8)]} if name == "transfer" else {}
+    )
+    given = {
+        k: v
+        for k, v in {"steps": 3, "queries": 10, "search": 1, "eot": 2, "restarts": 3}.items()
+        if k in complete(name, {})
+    }
     ids = [f"s{i}" for i in range(n)]
-    threat = Threat("Linf", (0.0,), (0,))  # the label is in a pixel: nothing may move, all an attack could do is select
-    broken = ATTACKS[name](view, x, y, threat, Streams.seeded(0, ids, name), **complete(name, given), **extra)
+    threat = Threat(
+        "Linf", (0.0,), (0,)
+    )  # the label is in a pixel: nothing may move, all an attack could do is select
+    broken = ATTACKS[name](
+        view, x, y, threat, Streams.seeded(0, ids, name), **complete(name, given), **extra
+    )
     fresh = View(CoinFlip().eval(), ((1, 6, 6),), draws=200).standing(broken, y, threat).mean()
     assert abs(float(fresh) - 0.7) < 0.03
 
@@ -197,7 +248,9 @@ def test_no_attack_minds_samples_that_are_wrong_already_or_have_no_label(name, b
     assert view.standing(broken, y, threat).max() <= 0.5
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in (*UNTARGETED, "transfer")])
+@pytest.mark.parametrize(
+    "name", [name for name in ATTACKS if name not in (*UNTARGETED, "transfer")]
+)
 def test_targeted_attacks_reach_the_class_they_are_given(name) -> None:
     view, x, y = linear(classes=4)
     target = (y + 1) % 4

@@ -1,4 +1,6 @@
-"""An attack's results change only with its revision: trajectories against those that were made under the same revisions."""
+"""An attack's results change only with its revision: trajectories against those that were made
+under the same revisions.
+"""
 
 import importlib.util
 import sys
@@ -12,20 +14,31 @@ from support import trajectories
 from robustbench_med import attacks
 from robustbench_med.attacks import ATTACKS, ENGINES
 
-REMAKE = "if results may change, raise REVISION in the attack's file; then `PYTHONPATH=tests python -m support.trajectories` remakes the golden trajectories"
+REMAKE = (
+    "if results may change, raise REVISION in the attack's file; then `PYTHONPATH=tests python -m"
+    " support.trajectories` remakes the golden trajectories"
+)
 
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))]
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    ),
+]
 
 
 def compared(called: str, *, random: bool, device: str = "cpu") -> None:
     name, threat, given = trajectories.cases(random=random)[called]
     golden, revisions = trajectories.kept(random=random)
     assert revisions[called] == trajectories.revisions_of(name, random=random), (
-        f"{called}: a revision was raised: `PYTHONPATH=tests python -m support.trajectories` remakes them"
+        f"{called}: a revision was raised: `PYTHONPATH=tests python -m support.trajectories`"
+        " remakes them"
     )
     found = trajectories.trajectory(name, threat, given, random=random, device=device)
-    assert np.allclose(found, golden[called], atol=trajectories.ATOL, rtol=0), f"{called} is no longer what it was: {REMAKE}"
+    assert np.allclose(found, golden[called], atol=trajectories.ATOL, rtol=0), (
+        f"{called} is no longer what it was: {REMAKE}"
+    )
 
 
 def needs_art(called: str) -> object:
@@ -34,13 +47,21 @@ def needs_art(called: str) -> object:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("called", [needs_art(called) for called in trajectories.cases(random=False)])
-def test_results_change_only_with_the_revision_and_are_those_of_every_device(called: str, device: str) -> None:
+@pytest.mark.parametrize(
+    "called", [needs_art(called) for called in trajectories.cases(random=False)]
+)
+def test_results_change_only_with_the_revision_and_are_those_of_every_device(
+    called: str, device: str
+) -> None:
     compared(called, random=False, device=device)
 
 
-@pytest.mark.parametrize("called", [needs_art(called) for called in trajectories.cases(random=True)])
-def test_results_on_a_random_victim_change_only_with_a_revision_or_the_scheme_of_random_numbers(called: str) -> None:
+@pytest.mark.parametrize(
+    "called", [needs_art(called) for called in trajectories.cases(random=True)]
+)
+def test_results_on_a_random_victim_change_only_with_a_revision_or_the_scheme_of_random_numbers(
+    called: str,
+) -> None:
     compared(called, random=True)
 
 
@@ -57,27 +78,51 @@ def test_a_changed_attack_under_its_old_revision_fails_and_cannot_be_remade(monk
     """The guard itself: a step 1 % too long is found, by the test and by the script."""
     module = sys.modules["robustbench_med.attacks.pgd"]
     ascend = module.ascend
-    monkeypatch.setattr(module, "ascend", lambda *args, step_size, **rest: ascend(*args, step_size=1.01 * step_size, **rest))
+    monkeypatch.setattr(
+        module,
+        "ascend",
+        lambda *args, step_size, **rest: ascend(*args, step_size=1.01 * step_size, **rest),
+    )
     with pytest.raises(AssertionError, match="raise REVISION"):
         compared("pgd/linf", random=False)
-    monkeypatch.setattr(trajectories, "cases", lambda *, random: {"pgd/linf": ("pgd", trajectories.CASES["linf"], {})})
+    monkeypatch.setattr(
+        trajectories,
+        "cases",
+        lambda *, random: {"pgd/linf": ("pgd", trajectories.CASES["linf"], {})},
+    )
     with pytest.raises(SystemExit, match="pgd/linf: results changed under the same revision"):
         trajectories.remake(random=False)
 
 
 ROOT = Path(attacks.__file__).parent
 FILES = sorted(
-    path.stem for path in (*ROOT.glob("*.py"), *(ROOT / "engines").glob("*.py")) if path.stem not in ("__init__", "streams")
+    path.stem
+    for path in (*ROOT.glob("*.py"), *(ROOT / "engines").glob("*.py"))
+    if path.stem not in ("__init__", "streams")
 )  # streams: SCHEME
 
 
 @pytest.mark.parametrize("stem", FILES)
-def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_of_it(stem: str, monkeypatch) -> None:
-    package = "robustbench_med.attacks.engines" if stem in ("art", "torchattacks", "one_tensor") else "robustbench_med.attacks"
+def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_of_it(
+    stem: str, monkeypatch
+) -> None:
+    package = (
+        "robustbench_med.attacks.engines"
+        if stem in ("art", "torchattacks", "one_tensor")
+        else "robustbench_med.attacks"
+    )
     module = sys.modules[f"{package}.{stem}"]
-    before = {(engine, name): attacks.revision(name, engine) for engine, table in ENGINES.items() for name in table}
+    before = {
+        (engine, name): attacks.revision(name, engine)
+        for engine, table in ENGINES.items()
+        for name in table
+    }
     monkeypatch.setattr(module, "REVISION", module.REVISION + 1)
-    after = {(engine, name): attacks.revision(name, engine) for engine, table in ENGINES.items() for name in table}
+    after = {
+        (engine, name): attacks.revision(name, engine)
+        for engine, table in ENGINES.items()
+        for name in table
+    }
     raised = {key for key in before if before[key] != after[key]}
     assert raised, stem
     native = {name for engine, name in raised if engine == "native"}

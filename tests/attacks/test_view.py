@@ -26,9 +26,14 @@ radii = st.floats(0, 2, allow_nan=False)
 
 @settings(max_examples=60, deadline=None)
 @given(
-    norm=st.sampled_from(["Linf", "L2"]), r=st.tuples(radii, radii), scale=st.sampled_from([1e-6, 0.1, 10.0, 1e6]), seed=st.integers(0, 99)
+    norm=st.sampled_from(["Linf", "L2"]),
+    r=st.tuples(radii, radii),
+    scale=st.sampled_from([1e-6, 0.1, 10.0, 1e6]),
+    seed=st.integers(0, 99),
 )
-def test_projection_lands_in_every_ball_and_in_the_box_and_does_not_move_what_is_inside(norm, r, scale, seed) -> None:
+def test_projection_lands_in_every_ball_and_in_the_box_and_does_not_move_what_is_inside(
+    norm, r, scale, seed
+) -> None:
     view, generator = make_view(), torch.Generator().manual_seed(seed)
     x0 = torch.rand(5, view.dim, generator=generator).round(decimals=1)
     threat = Threat(norm, r, (0, 1))
@@ -46,7 +51,9 @@ def test_a_trusted_modality_comes_back_bit_identical(norm, batch) -> None:
     assert not torch.equal(moved[:, 64:], x0[:, 64:])
 
 
-@pytest.mark.parametrize("spoil", [lambda x: x + 0.2, lambda x: x * float("nan"), lambda x: torch.where(x == 0, 1e-3, x)])
+@pytest.mark.parametrize(
+    "spoil", [lambda x: x + 0.2, lambda x: x * float("nan"), lambda x: torch.where(x == 0, 1e-3, x)]
+)
 def test_check_catches_a_step_outside(spoil, batch) -> None:
     view = make_view()
     x0 = view.pack(batch[0])
@@ -61,8 +68,17 @@ def test_random_points_fill_the_ball() -> None:
     point = view.random_point(x0, Threat("L2", (0.3, 0.1), (0,)), streams)
     sizes = view.distances(point, x0, "L2")
     assert (sizes <= torch.tensor([0.3, 0.1]) + 1e-6).all()
-    assert torch.allclose(sizes.mean(0), torch.tensor([0.3 * 64 / 65, 0.1 * 108 / 109]), atol=2e-3)  # E|x| = r d / (d + 1)
-    box = view.random_point(x0, Threat("Linf", (0.3, 0.1), (0,)), Streams.seeded(0, [str(i) for i in range(400)], "test")) - x0
+    assert torch.allclose(
+        sizes.mean(0), torch.tensor([0.3 * 64 / 65, 0.1 * 108 / 109]), atol=2e-3
+    )  # E|x| = r d / (d + 1)
+    box = (
+        view.random_point(
+            x0,
+            Threat("Linf", (0.3, 0.1), (0,)),
+            Streams.seeded(0, [str(i) for i in range(400)], "test"),
+        )
+        - x0
+    )
     assert box[:, :64].std() == pytest.approx(0.3 / 3**0.5, rel=0.02)
     assert box[:, 64:].std() == pytest.approx(0.1 / 3**0.5, rel=0.02)
 
@@ -71,7 +87,11 @@ def test_steepest_direction_has_the_length_of_each_radius_even_for_tiny_gradient
     view = make_view()
     gradient = 1e-30 * torch.randn(3, view.dim, generator=torch.Generator().manual_seed(0))
     step = view.steepest(gradient, Threat("L2", (0.5, 0.2), (0,)))
-    assert torch.allclose(view.distances(step, torch.zeros_like(step), "L2"), torch.tensor([0.5, 0.2]).expand(3, 2), rtol=1e-4)
+    assert torch.allclose(
+        view.distances(step, torch.zeros_like(step), "L2"),
+        torch.tensor([0.5, 0.2]).expand(3, 2),
+        rtol=1e-4,
+    )
 
 
 def test_a_samples_random_numbers_depend_on_nothing_but_seed_id_and_purpose() -> None:

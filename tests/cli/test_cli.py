@@ -1,4 +1,6 @@
-"""From the shell: whole runs on small drawn data, killed and resumed runs, and every bad input as one line and exit code 2."""
+"""From the shell: whole runs on small drawn data, killed and resumed runs, and every bad input as
+one line and exit code 2.
+"""
 
 import json
 import os
@@ -18,14 +20,18 @@ from support.files import write_folder_set
 from robustbench_med.store.record import RecordModel
 
 
-def small_run(root: Path, out: Path, *more: object, model: str = "late,mail", attack: str = "fgsm,pgd") -> list[object]:
+def small_run(
+    root: Path, out: Path, *more: object, model: str = "late,mail", attack: str = "fgsm,pgd"
+) -> list[object]:
     data = f"{root / 'heads.yaml'}+{root / 'chests.yaml'}"
     params = ["--attack-param", "steps=2"] if "pgd" in attack else []
     return ["run", "--model", model, "--attack", attack, "--eps", "1/255,8/255", "--data", data, "--data-root", root, "--out", out,
             "--draws", 3, *SMALL, *params, *more]  # fmt: skip
 
 
-def test_a_run_leaves_tables_records_and_a_figure_and_a_second_one_computes_nothing(drawn_root, tmp_path) -> None:
+def test_a_run_leaves_tables_records_and_a_figure_and_a_second_one_computes_nothing(
+    drawn_root, tmp_path
+) -> None:
     out = tmp_path / "out"
     first = medrobust(*small_run(drawn_root, out))
     for name in ("leaderboard.csv", "records.csv", "cost.csv", "robust_accuracy.png"):
@@ -40,7 +46,14 @@ def test_a_run_leaves_tables_records_and_a_figure_and_a_second_one_computes_noth
     assert set(board[board.model == "mail"].draws) == {3}
     assert set(board[board.model == "late"].draws) == {1}
     records = pd.read_csv(out / "records.csv")
-    assert set(records.metric) >= {"clean", "robust", "robust_low", "asr", "balanced_accuracy", "auc"}
+    assert set(records.metric) >= {
+        "clean",
+        "robust",
+        "robust_low",
+        "asr",
+        "balanced_accuracy",
+        "auc",
+    }
     assert "wilson" in first.stderr.lower()
     assert "synthetic" in first.stdout
 
@@ -63,10 +76,17 @@ def test_a_run_leaves_tables_records_and_a_figure_and_a_second_one_computes_noth
     assert arrays["robust_right"].shape == (16, 2)
 
 
-def test_a_run_killed_in_the_middle_and_resumed_gives_the_leaderboard_of_an_uninterrupted_one(drawn_root, tmp_path, home) -> None:
+def test_a_run_killed_in_the_middle_and_resumed_gives_the_leaderboard_of_an_uninterrupted_one(
+    drawn_root, tmp_path, home
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     medrobust(*small_run(drawn_root, whole, model="mail"))
-    command = [sys.executable, "-m", "robustbench_med.cli.app", *map(str, small_run(drawn_root, killed, model="mail"))]
+    command = [
+        sys.executable,
+        "-m",
+        "robustbench_med.cli.app",
+        *map(str, small_run(drawn_root, killed, model="mail")),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list((killed / "records").glob("*.json"))) < 3 and process.poll() is None:
@@ -85,11 +105,16 @@ def test_a_run_killed_in_the_middle_and_resumed_gives_the_leaderboard_of_an_unin
 def test_a_run_file_and_options_make_the_same_records(drawn_root, tmp_path) -> None:
     medrobust(*small_run(drawn_root, tmp_path / "a", model="late", attack="fgsm"))
     (tmp_path / "run.yaml").write_text(
-        f"model: late\nattack: fgsm\neps: [1/255, 8/255]\ndata: {drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}\n"
-        "draws: 3\nsize: 32\nrecipe: {steps: 4, eval_every: 2, batch_size: 8}\n"
+        "model: late\nattack: fgsm\neps: [1/255, 8/255]\ndata:"
+        f" {drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}\ndraws: 3\nsize: 32\nrecipe:"
+        " {steps: 4, eval_every: 2, batch_size: 8}\n"
     )
-    medrobust("run", "--config", tmp_path / "run.yaml", "--data-root", drawn_root, "--out", tmp_path / "b")
-    assert (tmp_path / "a" / "leaderboard.csv").read_bytes() == (tmp_path / "b" / "leaderboard.csv").read_bytes()
+    medrobust(
+        "run", "--config", tmp_path / "run.yaml", "--data-root", drawn_root, "--out", tmp_path / "b"
+    )
+    assert (tmp_path / "a" / "leaderboard.csv").read_bytes() == (
+        tmp_path / "b" / "leaderboard.csv"
+    ).read_bytes()
 
 
 def test_the_command_in_a_record_makes_the_record_again(drawn_root, tmp_path) -> None:
@@ -98,7 +123,11 @@ def test_the_command_in_a_record_makes_the_record_again(drawn_root, tmp_path) ->
     out = tmp_path / "a"
     medrobust(*small_run(drawn_root, out, "--target-task", "xray-task", model="mail", attack="pgd"))
     paths = sorted((out / "records").glob("*.json"))
-    record = next(r for r in (json.loads(p.read_text()) for p in paths) if r["spec"]["attack"]["name"] == "pgd")
+    record = next(
+        r
+        for r in (json.loads(p.read_text()) for p in paths)
+        if r["spec"]["attack"]["name"] == "pgd"
+    )
     command = shlex.split(record["command"])[1:]
     data = command.index("--data") + 1
     assert command[data] == f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
@@ -108,7 +137,18 @@ def test_the_command_in_a_record_makes_the_record_again(drawn_root, tmp_path) ->
 
 
 def test_a_radius_per_modality_and_a_target_task(drawn_root, tmp_path) -> None:
-    medrobust(*small_run(drawn_root, tmp_path, "--eps", "mri=8/255,xray=0", "--target-task", "1", model="late", attack="fgsm"))
+    medrobust(
+        *small_run(
+            drawn_root,
+            tmp_path,
+            "--eps",
+            "mri=8/255,xray=0",
+            "--target-task",
+            "1",
+            model="late",
+            attack="fgsm",
+        )
+    )
     board = pd.read_csv(tmp_path / "leaderboard.csv")
     assert "mri=8/255,xray=0" in set(board.eps)
     assert set(board.target) == {"xray-task"}
@@ -119,7 +159,9 @@ def test_a_radius_per_modality_and_a_target_task(drawn_root, tmp_path) -> None:
 
 
 def test_a_naive_attack_on_a_random_model_is_announced_and_marked(drawn_root, tmp_path) -> None:
-    done = medrobust(*small_run(drawn_root, tmp_path, "--protocol", "release", model="mail", attack="fgsm"))
+    done = medrobust(
+        *small_run(drawn_root, tmp_path, "--protocol", "release", model="mail", attack="fgsm")
+    )
     assert "over-estimate" in done.stderr
     board = pd.read_csv(tmp_path / "leaderboard.csv")
     assert board[board.attack == "fgsm"].marks.str.contains("naive").all()
@@ -127,7 +169,18 @@ def test_a_naive_attack_on_a_random_model_is_announced_and_marked(drawn_root, tm
 
 
 def test_evaluation_seeds_are_pooled_and_the_spread_is_over_trainings(drawn_root, tmp_path) -> None:
-    medrobust(*small_run(drawn_root, tmp_path, "--seed", "0,1", "--train-seed", "0,1", model="late", attack="fgsm"))
+    medrobust(
+        *small_run(
+            drawn_root,
+            tmp_path,
+            "--seed",
+            "0,1",
+            "--train-seed",
+            "0,1",
+            model="late",
+            attack="fgsm",
+        )
+    )
     board = pd.read_csv(tmp_path / "leaderboard.csv")
     assert set(zip(board.trainings, board.evaluation_seeds, strict=True)) == {(2, 2)}
     assert board.robust_std.notna().all()
@@ -141,28 +194,51 @@ def test_folds_train_a_victim_each_and_test_every_sample_once(drawn_root, tmp_pa
     assert set(pd.read_csv(tmp_path / "per_class.csv").samples) == {80}
     paths = sorted((tmp_path / "records").glob("*.json"))
     found = {
-        json.loads(p.read_text())["spec"]["data"]["fold"]["number"]: (json.loads(p.read_text()), np.load(p.with_suffix(".npz")))
+        json.loads(p.read_text())["spec"]["data"]["fold"]["number"]: (
+            json.loads(p.read_text()),
+            np.load(p.with_suffix(".npz")),
+        )
         for p in paths
     }
     tested = [sample.split("+")[0] for _, outcomes in found.values() for sample in outcomes["ids"]]
     assert len(tested) == len(set(tested)) == 80
     assert len({record["spec"]["victim"]["weights_sha256"] for record, _ in found.values()}) == 2
     assert "--folds 2 --fold 1" in found[1][0]["command"]
-    assert "done before" in medrobust(*shlex.split(found[1][0]["command"])[1:], "--out", tmp_path).stderr
+    assert (
+        "done before"
+        in medrobust(*shlex.split(found[1][0]["command"])[1:], "--out", tmp_path).stderr
+    )
     assert "not trained on it" in refused(medrobust(*run, "--checkpoint", tmp_path / "x", check=2))
 
 
 def test_trained_weights_can_be_exported_and_run_as_a_checkpoint(drawn_root, tmp_path) -> None:
     data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
     common = ["--data", data, "--data-root", drawn_root, "--size", 32]
-    medrobust("train", "--model", "late", *common, "--recipe", "steps=2", "--model-param", "width=8", "--out", tmp_path / "w")
+    medrobust(
+        "train",
+        "--model",
+        "late",
+        *common,
+        "--recipe",
+        "steps=2",
+        "--model-param",
+        "width=8",
+        "--out",
+        tmp_path / "w",
+    )
     (weights,) = (tmp_path / "w").glob("*.safetensors")
     run = ["run", "--attack", "fgsm", *common, "--out", tmp_path / "o"]
     medrobust(*run, "--model", "late", "--checkpoint", weights)  # the width is in the sidecar
     assert pd.read_csv(tmp_path / "o" / "leaderboard.csv").gflops.gt(0).all()
-    assert "was trained as 'late', not 'mail'" in medrobust(*run, "--model", "mail", "--checkpoint", weights, check=2).stderr
+    assert (
+        "was trained as 'late', not 'mail'"
+        in medrobust(*run, "--model", "mail", "--checkpoint", weights, check=2).stderr
+    )
     weights.with_suffix(".json").unlink()
-    assert "does not fit" in medrobust(*run, "--model", "late", "--checkpoint", weights, check=2).stderr
+    assert (
+        "does not fit"
+        in medrobust(*run, "--model", "late", "--checkpoint", weights, check=2).stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,7 +252,10 @@ def test_trained_weights_can_be_exported_and_run_as_a_checkpoint(drawn_root, tmp
         (["--model", "late", "--eps=-1"], "eps must be a number or fraction"),
         (["--model", "late", "--eps", "ct=1/255"], "names the modality 'ct'"),
         (["--model", "late", "--target-task", "brain"], "unknown target task"),
-        (["--model", "late", "--data", "breastmnist", "--data-root", "/nonexistent"], "is not a folder"),
+        (
+            ["--model", "late", "--data", "breastmnist", "--data-root", "/nonexistent"],
+            "is not a folder",
+        ),
         (["--model", "late", "--attack-param", "stepz=3"], "has a parameter 'stepz'"),
         (["--model", "late", "--attack-param", "steps=many"], "must be of type int"),
         (["--model", "late", "--model-param", "depth=3"], "has no parameter 'depth'"),
@@ -199,12 +278,33 @@ def test_corrupt_data_is_one_line_and_exit_code_2(tmp_path) -> None:
     path = write_folder_set(tmp_path, "heads", "mri", per_class=12)
     (tmp_path / "heads" / "ring" / "image(1).png").write_bytes(b"not an image")
     done = medrobust(
-        "run", "--model", "late", "--data", path, "--data-root", tmp_path, "--strict", *SMALL, "--out", tmp_path / "o", check=2
+        "run",
+        "--model",
+        "late",
+        "--data",
+        path,
+        "--data-root",
+        tmp_path,
+        "--strict",
+        *SMALL,
+        "--out",
+        tmp_path / "o",
+        check=2,
     )
     assert "image(1).png" in refused(done)
     (tmp_path / "breastmnist.npz").write_bytes(b"PK\x03\x04truncated")
     done = medrobust(
-        "run", "--model", "late", "--data", "breastmnist", "--data-root", tmp_path, "--accept-unverified", "--out", tmp_path / "o", check=2
+        "run",
+        "--model",
+        "late",
+        "--data",
+        "breastmnist",
+        "--data-root",
+        tmp_path,
+        "--accept-unverified",
+        "--out",
+        tmp_path / "o",
+        check=2,
     )
     assert "truncated" in refused(done)
 
@@ -212,8 +312,12 @@ def test_corrupt_data_is_one_line_and_exit_code_2(tmp_path) -> None:
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs a POSIX system")
 def test_an_unwritable_folder_and_a_file_in_its_place_are_refused(tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot write" in refused(medrobust("run", "--model", "late", "--out", tmp_path / "file", check=2))
-    assert "cannot write" in refused(medrobust("run", "--model", "late", "--out", "/proc/medrobust", check=2))
+    assert "cannot write" in refused(
+        medrobust("run", "--model", "late", "--out", tmp_path / "file", check=2)
+    )
+    assert "cannot write" in refused(
+        medrobust("run", "--model", "late", "--out", "/proc/medrobust", check=2)
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -233,13 +337,17 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch) -> None:
         raise AssertionError(errno.ENOSPC)
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(UserError, match="No space left on device; choose another folder or free some space"):
+    with pytest.raises(
+        UserError, match="No space left on device; choose another folder or free some space"
+    ):
         write_text(target, "new")
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir() if p.name != "home"] == ["leaderboard.csv"]
 
 
-def test_a_record_that_is_missing_is_refused_and_a_damaged_one_left_out(drawn_root, tmp_path) -> None:
+def test_a_record_that_is_missing_is_refused_and_a_damaged_one_left_out(
+    drawn_root, tmp_path
+) -> None:
     medrobust(*small_run(drawn_root, tmp_path, model="late", attack="fgsm"))
     assert "no record" in refused(medrobust("show", "ffffffff0000", "--out", tmp_path, check=2))
     path = next((tmp_path / "records").glob("*.json"))
@@ -248,60 +356,112 @@ def test_a_record_that_is_missing_is_refused_and_a_damaged_one_left_out(drawn_ro
     assert f"1 of 4 files in {tmp_path / 'records'} left out" in done.stderr
     assert f"{path}: it is not a readable record" in done.stderr
     assert len(pd.read_csv(tmp_path / "leaderboard.csv")) == 3
-    assert "holds no records" in refused(medrobust("leaderboard", "--out", tmp_path / "empty", check=2))
+    assert "holds no records" in refused(
+        medrobust("leaderboard", "--out", tmp_path / "empty", check=2)
+    )
 
 
 @pytest.mark.parametrize(
-    "command", [["models"], ["attacks"], ["data", "list"], ["data", "show", "breastmnist"], ["cost", "--model", "late"]]
+    "command",
+    [
+        ["models"],
+        ["attacks"],
+        ["data", "list"],
+        ["data", "show", "breastmnist"],
+        ["cost", "--model", "late"],
+    ],
 )
 def test_what_lists_things_lists_them(command, tmp_path) -> None:
     shown = medrobust(*command).stdout
-    expected = {"models": "781,623", "attacks": "1706.06083", "data": "CC BY 4.0", "cost": "1,403,303"}[command[0]]
+    expected = {
+        "models": "781,623",
+        "attacks": "1706.06083",
+        "data": "CC BY 4.0",
+        "cost": "1,403,303",
+    }[command[0]]
     assert expected in shown
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["train"], ["cost"], ["leaderboard"], ["show"], ["models"], ["attacks"], ["data"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["run"],
+        ["train"],
+        ["cost"],
+        ["leaderboard"],
+        ["show"],
+        ["models"],
+        ["attacks"],
+        ["data"],
+    ],
+)
 def test_help_teaches_without_importing_torch(command) -> None:
     code = (
-        "import sys\nfrom robustbench_med.cli.app import app\n"
-        f"try:\n    app({[*command, '--help']!r})\nexcept SystemExit as e:\n    assert not e.code\n"
-        "assert not {'torch', 'pandas', 'numpy', 'matplotlib', 'yaml'} & set(sys.modules), 'a heavy import'\n"
+        "import sys\nfrom robustbench_med.cli.app import app\ntry:\n   "
+        f" app({[*command, '--help']!r})\nexcept SystemExit as e:\n    assert not e.code\nassert"
+        " not {'torch', 'pandas', 'numpy', 'matplotlib', 'yaml'} & set(sys.modules), 'a heavy"
+        " import'\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
 
 
-def test_a_cross_modal_run_attacks_every_modality_and_task_alone_and_every_record_says_how_far_to_trust_it(drawn_root, tmp_path) -> None:
+def test_a_cross_modal_run_attacks_every_modality_and_task_alone_and_every_record_says_how_far_to_trust_it(
+    drawn_root, tmp_path
+) -> None:
     out = tmp_path / "out"
-    said = medrobust(*small_run(drawn_root, out, "--cross-modal", model="late", attack="fgsm")).stderr.replace("\n", " ")
+    said = medrobust(
+        *small_run(drawn_root, out, "--cross-modal", model="late", attack="fgsm")
+    ).stderr.replace("\n", " ")
     assert "cross_modal.csv, cross_modal.png, robust_accuracy.png" in said
     assert (out / "cross_modal.png").stat().st_size > 5_000
-    assert len(pd.read_csv(out / "cross_modal.csv").query("attack == 'fgsm'")) == 2 * 2 * 2  # modalities x tasks x radii
+    assert (
+        len(pd.read_csv(out / "cross_modal.csv").query("attack == 'fgsm'")) == 2 * 2 * 2
+    )  # modalities x tasks x radii
     shown = " ".join(medrobust("report", "--out", out, "--no-html", "--no-figures").stdout.split())
     for part in ("Cost of one sample on", "Robust accuracy by class", "attacked modality"):
         assert part in shown
     assert medrobust("report", "--out", out, "--no-html", "--no-figures", "--quiet").stdout == ""
     records = [json.loads(path.read_text()) for path in (out / "records").glob("*.json")]
-    seen = {(tuple(r > 0 for r in record["spec"]["threat"]["radii"]), tuple(record["spec"]["threat"]["tasks"])) for record in records}
+    seen = {
+        (
+            tuple(r > 0 for r in record["spec"]["threat"]["radii"]),
+            tuple(record["spec"]["threat"]["tasks"]),
+        )
+        for record in records
+    }
     assert seen == {((m == 0, m == 1), (t,)) for m in (0, 1) for t in (0, 1)}
     for record in records:
-        worst = max((sign["verdict"] for sign in record["diagnostics"]), key=["pass", "warn", "fail"].index)
+        worst = max(
+            (sign["verdict"] for sign in record["diagnostics"]), key=["pass", "warn", "fail"].index
+        )
         assert record["trust"] == worst == record["diagnostics"][0]["verdict"]
-        assert ("no better than noise" in {sign["sign"] for sign in record["diagnostics"]}) == (record["spec"]["attack"]["name"] == "fgsm")
+        assert ("no better than noise" in {sign["sign"] for sign in record["diagnostics"]}) == (
+            record["spec"]["attack"]["name"] == "fgsm"
+        )
 
 
 @pytest.mark.parametrize(
-    ("attack", "given"), [("fab", ["--attack-param", "steps=3", "--attack-param", "targets=1"]), ("fgsm", ["--attack-param", "eot=2"])]
+    ("attack", "given"),
+    [
+        ("fab", ["--attack-param", "steps=3", "--attack-param", "targets=1"]),
+        ("fgsm", ["--attack-param", "eot=2"]),
+    ],
 )
-def test_one_search_serves_all_radii_and_gives_what_each_radius_alone_gives(attack, given, drawn_root, tmp_path) -> None:
+def test_one_search_serves_all_radii_and_gives_what_each_radius_alone_gives(
+    attack, given, drawn_root, tmp_path
+) -> None:
     data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
     base = ["run", "--model", "late", "--attack", attack, "--data", data, "--data-root", drawn_root, *SMALL, *given, "--limit", 6,
             "--no-control"]  # fmt: skip
     medrobust(*base, "--eps", "1/255,32/255", "--out", tmp_path / "sweep")
     medrobust(*base, "--eps", "32/255", "--out", tmp_path / "alone")
     path = next((tmp_path / "alone" / "records").glob("*.json"))
-    swept, alone = (json.loads(file.read_text()) for file in (tmp_path / "sweep" / "records" / path.name, path))
+    swept, alone = (
+        json.loads(file.read_text()) for file in (tmp_path / "sweep" / "records" / path.name, path)
+    )
     assert swept["figures"] == alone["figures"]
     assert ("minimal_norm" in swept["figures"]) == (attack == "fab")
     for key in ("attack_forward", "attack_backward", "evaluation_forward"):
@@ -320,45 +480,109 @@ def test_a_record_says_which_autoattack_ran_and_which_loss_a_task_got(drawn_root
         RecordModel.model_validate(record)
         found[record["spec"]["victim"]["model"]] = record
     late, mail = found["late"], found["mail"]
-    assert late["spec"]["attack"]["params"]["version"] == mail["spec"]["attack"]["params"]["version"] == "auto"  # the hash is over this
+    assert (
+        late["spec"]["attack"]["params"]["version"]
+        == mail["spec"]["attack"]["params"]["version"]
+        == "auto"
+    )  # the hash is over this
     assert late["attack_ran"]["version"] == "standard"
-    assert late["attack_ran"]["members"][1] == {"attack": "apgd-t", "losses": {"mri-task": "dlr-targeted", "xray-task": "margin"}}
+    assert late["attack_ran"]["members"][1] == {
+        "attack": "apgd-t",
+        "losses": {"mri-task": "dlr-targeted", "xray-task": "margin"},
+    }
     assert mail["attack_ran"]["version"] == "rand"  # a random victim
     shown = " ".join(medrobust("show", late["hash"][:12], "--out", tmp_path).stdout.split())
-    assert "standard: apgd ce on mri-task, ce on xray-task; apgd-t dlr-targeted on mri-task, margin on xray-task; fab; square" in shown
+    assert (
+        "standard: apgd ce on mri-task, ce on xray-task; apgd-t dlr-targeted on mri-task, margin on"
+        " xray-task; fab; square" in shown
+    )
 
 
 def test_diagnose_writes_every_sign(tmp_path) -> None:
-    shown = medrobust("diagnose", "--model", "late", "--out", tmp_path, "--limit", 4, "--steps", 2, "--queries", 4)  # the zoo's
+    shown = medrobust(
+        "diagnose", "--model", "late", "--out", tmp_path, "--limit", 4, "--steps", 2, "--queries", 4
+    )  # the zoo's
     (row,) = json.loads((tmp_path / "diagnostics.json").read_text())
-    assert {"zero gradient", "not converged", "not monotone", "black box beats white box", "bounds"} <= {
-        sign["sign"] for sign in row["signs"]
-    }
+    assert {
+        "zero gradient",
+        "not converged",
+        "not monotone",
+        "black box beats white box",
+        "bounds",
+    } <= {sign["sign"] for sign in row["signs"]}
     assert "zero gradient" in shown.stdout
 
 
-def test_diagnose_examines_defended_victims_with_weights_of_the_recipe_and_seed(drawn_root, tmp_path) -> None:
+def test_diagnose_examines_defended_victims_with_weights_of_the_recipe_and_seed(
+    drawn_root, tmp_path
+) -> None:
     data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
-    few = ["--limit", 4, "--steps", 2, "--queries", 4, "--data", data, "--data-root", drawn_root, *SMALL, "--out", tmp_path]
-    defended = ["--defense", "jpeg,rpf", "--train-seed", 3, "--eot", 2, "--draws", 1]  # one draw is random all the same
+    few = [
+        "--limit",
+        4,
+        "--steps",
+        2,
+        "--queries",
+        4,
+        "--data",
+        data,
+        "--data-root",
+        drawn_root,
+        *SMALL,
+        "--out",
+        tmp_path,
+    ]
+    defended = [
+        "--defense",
+        "jpeg,rpf",
+        "--train-seed",
+        3,
+        "--eot",
+        2,
+        "--draws",
+        1,
+    ]  # one draw is random all the same
     shown = medrobust("diagnose", "--model", "late", *defended, *few).stdout
     rows = json.loads((tmp_path / "diagnostics.json").read_text())
-    assert [(row["model"], row["train_seed"], row["siblings"]) for row in rows] == [("late+jpeg", 3, []), ("late+rpf", 3, [])]
+    assert [(row["model"], row["train_seed"], row["siblings"]) for row in rows] == [
+        ("late+jpeg", 3, []),
+        ("late+rpf", 3, []),
+    ]
     signs = [{sign["sign"]: sign["text"] for sign in row["signs"]} for row in rows]
     assert "randomness masks" not in signs[0]
     assert "with 2," in signs[1]["randomness masks"]
     assert "late+jpeg on heads+chests" in shown
-    assert "not looked for, as --source names no other victim: transfer beats white box (late+jpeg, late+rpf)" in " ".join(shown.split())
+    assert (
+        "not looked for, as --source names no other victim: transfer beats white box (late+jpeg,"
+        " late+rpf)" in " ".join(shown.split())
+    )
 
-    refused = medrobust("diagnose", "--model", "late", "--defense", "jpeg", "--defense-param", "kwality=3", *few, check=2)
+    refused = medrobust(
+        "diagnose",
+        "--model",
+        "late",
+        "--defense",
+        "jpeg",
+        "--defense-param",
+        "kwality=3",
+        *few,
+        check=2,
+    )
     assert "quality" in refused.stderr
 
 
-def test_diagnose_looks_for_transfer_from_the_undefended_weights_to_the_defended_victim(tmp_path) -> None:
+def test_diagnose_looks_for_transfer_from_the_undefended_weights_to_the_defended_victim(
+    tmp_path,
+) -> None:
     few = ["--limit", 4, "--steps", 2, "--queries", 4, "--out", tmp_path]
-    shown = medrobust("diagnose", "--model", "late", "--defense", "none,jpeg", "--source", "late", *few).stdout  # the zoo's
+    shown = medrobust(
+        "diagnose", "--model", "late", "--defense", "none,jpeg", "--source", "late", *few
+    ).stdout  # the zoo's
     plain, behind = json.loads((tmp_path / "diagnostics.json").read_text())
-    assert (plain["siblings"], behind["siblings"]) == ([], ["late"])  # the same weights are another victim behind a transform
+    assert (plain["siblings"], behind["siblings"]) == (
+        [],
+        ["late"],
+    )  # the same weights are another victim behind a transform
     assert "transfer beats white box" in {sign["sign"] for sign in behind["signs"]}
     assert "transfer beats white box (late)" in " ".join(shown.split())
 
@@ -379,16 +603,59 @@ def test_diagnose_refuses_an_unknown_sibling_in_one_line(tmp_path) -> None:
         (["--attack", "pgd", "--target", "most"], "least-likely"),
         (["--attack", "pgd", "--cross-modal", "--target-task", "0"], "--cross-modal"),
         (["--attack", "mim", "--engine", "art"], "engine art"),
-        (["--attack", "apgd", "--engine", "torchattacks", "--attack-param", "loss=margin"], "loss must be one of ce, dlr, got"),
-        (["--attack", "square", "--engine", "torchattacks", "--attack-param", "loss=dlr"], "loss must be one of margin, ce, got"),
-        (["--attack", "autoattack", "--engine", "torchattacks", "--attack-param", "version=few-class"], "one of standard, plus, rand, got"),
-        (["--attack", "autoattack", "--engine", "torchattacks", "--attack-param", "version=auto"], "one of standard, plus, rand, got"),
-        (["--attack", "autoattack", "--attack-param", "version=plus"], "one of auto, standard, rand, few-class, got"),
-        (["--attack", "square", "--engine", "art", "--target-task", "0", "--attack-param", "p=2"], "SquareAttack says"),
+        (
+            ["--attack", "apgd", "--engine", "torchattacks", "--attack-param", "loss=margin"],
+            "loss must be one of ce, dlr, got",
+        ),
+        (
+            ["--attack", "square", "--engine", "torchattacks", "--attack-param", "loss=dlr"],
+            "loss must be one of margin, ce, got",
+        ),
+        (
+            [
+                "--attack",
+                "autoattack",
+                "--engine",
+                "torchattacks",
+                "--attack-param",
+                "version=few-class",
+            ],
+            "one of standard, plus, rand, got",
+        ),
+        (
+            [
+                "--attack",
+                "autoattack",
+                "--engine",
+                "torchattacks",
+                "--attack-param",
+                "version=auto",
+            ],
+            "one of standard, plus, rand, got",
+        ),
+        (
+            ["--attack", "autoattack", "--attack-param", "version=plus"],
+            "one of auto, standard, rand, few-class, got",
+        ),
+        (
+            [
+                "--attack",
+                "square",
+                "--engine",
+                "art",
+                "--target-task",
+                "0",
+                "--attack-param",
+                "p=2",
+            ],
+            "SquareAttack says",
+        ),
         (["--attack", "hopskipjump", "--attack-param", "evaluations=9"], "initial queries (100)"),
     ],
 )
-def test_attacks_that_cannot_be_are_one_line_and_exit_code_2(more, says, drawn_root, tmp_path) -> None:
+def test_attacks_that_cannot_be_are_one_line_and_exit_code_2(
+    more, says, drawn_root, tmp_path
+) -> None:
     done = medrobust("run", "--model", "late", "--limit", 2, "--out", tmp_path, *more, check=2)
     (line,) = [line for line in done.stderr.splitlines() if "error" in line]
     assert says in line

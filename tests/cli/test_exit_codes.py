@@ -21,14 +21,19 @@ def command(monkeypatch: pytest.MonkeyPatch, body) -> None:
     monkeypatch.setattr(cli, "app", app)
 
 
-def test_what_was_left_out_is_named_once_after_everything_else_and_the_exit_code_is_1(monkeypatch) -> None:
+def test_what_was_left_out_is_named_once_after_everything_else_and_the_exit_code_is_1(
+    monkeypatch,
+) -> None:
     def body() -> None:
         for _ in range(2):
             left_out("late: no such width")
         print("work goes on", file=sys.stderr)
 
     command(monkeypatch, body)
-    assert medrobust("models", check=1).stderr.splitlines() == ["work goes on", "medrobust: warning: late: no such width"]
+    assert medrobust("models", check=1).stderr.splitlines() == [
+        "work goes on",
+        "medrobust: warning: late: no such width",
+    ]
 
 
 @pytest.mark.parametrize(("error", "code"), [(UserError, 2), (IncompleteError, 1)])
@@ -39,7 +44,10 @@ def test_an_error_stands_last_and_decides_the_exit_code(error, code, monkeypatch
 
     command(monkeypatch, body)
     done = medrobust("models", check=code)
-    assert done.stderr.splitlines() == ["medrobust: warning: one", "medrobust: error: nothing is left"]
+    assert done.stderr.splitlines() == [
+        "medrobust: warning: one",
+        "medrobust: error: nothing is left",
+    ]
     assert refused(done)
 
 
@@ -104,7 +112,9 @@ def test_a_wrong_input_is_2_for_every_command(command, tmp_path, monkeypatch) ->
 def test_the_walk_above_takes_every_command_and_the_docs_name_each() -> None:
     named = (ROOT / "docs" / "exit-codes.md").read_text()
     commands = typer.main.get_command(cli.app).commands
-    walked = {name for name in commands if name != "data"} | {f"data {name}" for name in commands["data"].commands}
+    walked = {name for name in commands if name != "data"} | {
+        f"data {name}" for name in commands["data"].commands
+    }
     assert walked == set(WRONG)
     assert {name for name in commands if f"`{name}`" not in named and name != "data"} == set()
 
@@ -141,12 +151,26 @@ def test_what_was_left_out_is_1(command, tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize("text", ["model: " + "[" * 3000 + "]" * 3000, "{" * 3000])
 def test_a_file_nested_without_end_is_one_line(text, tmp_path) -> None:
     (tmp_path / "run.yaml").write_text(text)
-    assert "cannot read the run file" in refused(medrobust("run", "--config", tmp_path / "run.yaml", check=2))
+    assert "cannot read the run file" in refused(
+        medrobust("run", "--config", tmp_path / "run.yaml", check=2)
+    )
 
 
-def test_a_network_that_cannot_be_built_is_said_before_the_first_training(tmp_path, monkeypatch) -> None:
+def test_a_network_that_cannot_be_built_is_said_before_the_first_training(
+    tmp_path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     small = ["--size", 16, "--recipe", "steps=2", "--limit", 4, "--attack", "fgsm"]
-    done = medrobust("run", "--model", "late,mail", "--model-param", "late.width=8", "--model-param", "mail.width=4", *small, check=2)
+    done = medrobust(
+        "run",
+        "--model",
+        "late,mail",
+        "--model-param",
+        "late.width=8",
+        "--model-param",
+        "mail.width=4",
+        *small,
+        check=2,
+    )
     assert "mail" in refused(done)
     assert not list((tmp_path / "reports").rglob("*.json"))

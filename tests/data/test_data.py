@@ -1,4 +1,6 @@
-"""Readers, splits, pairings, phantoms and cards: what is read, what is refused, what does not change."""
+"""Readers, splits, pairings, phantoms and cards: what is read, what is refused, what does not
+change.
+"""
 
 import hashlib
 from pathlib import Path
@@ -38,7 +40,9 @@ def test_medmnist_is_read_as_published_and_said_to_be_unverified(tmp_path: Path)
     assert any("12 images, published 156" in note for note in dataset.notes)
     test = dataset.splits["test"]
     row = [i for i, sample in enumerate(test.ids) if sample == "breastmnist/test/000005"]
-    assert np.array_equal((test.batch(row)[0][0, 0] * 255).numpy().round(), arrays["test_images"][5])
+    assert np.array_equal(
+        (test.batch(row)[0][0, 0] * 255).numpy().round(), arrays["test_images"][5]
+    )
     assert test.labels[row[0], 0] == arrays["test_labels"][5, 0]
 
 
@@ -110,24 +114,40 @@ def test_class_folders_of_a_users_own_card(drawn_root: Path) -> None:
     for split in dataset.splits.values():  # the label is the folder's
         for sample, label in zip(split.ids, split.labels[:, 0], strict=True):
             assert sample.split("/")[1] == phantoms.MRI_CLASSES[int(label)]
-    shares = [np.bincount(split.labels[:, 0], minlength=4) / len(split) for split in dataset.splits.values()]
+    shares = [
+        np.bincount(split.labels[:, 0], minlength=4) / len(split)
+        for split in dataset.splits.values()
+    ]
     assert all(np.allclose(share, 0.25, atol=0.13) for share in shares)
 
 
-def test_the_split_depends_on_seed_and_names_alone(drawn_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_split_depends_on_seed_and_names_alone(
+    drawn_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = str(drawn_root / "heads.yaml")
     first = load(name, size=32, files=Files(data_root=drawn_root))
     listing = Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda self: iter(sorted(listing(self), key=lambda p: hashlib.md5(p.name.encode()).hexdigest())))
+    monkeypatch.setattr(
+        Path,
+        "iterdir",
+        lambda self: iter(
+            sorted(listing(self), key=lambda p: hashlib.md5(p.name.encode()).hexdigest())
+        ),
+    )
     shuffled = load(name, size=32, files=Files(data_root=drawn_root))
     assert first.manifest_hash == shuffled.manifest_hash
     assert first.splits["test"].ids == shuffled.splits["test"].ids
-    assert load(name, size=32, files=Files(data_root=drawn_root), split_seed=1).manifest_hash != first.manifest_hash
+    assert (
+        load(name, size=32, files=Files(data_root=drawn_root), split_seed=1).manifest_hash
+        != first.manifest_hash
+    )
 
 
 def test_the_folds_of_a_cross_validation_test_every_image_once(drawn_root: Path) -> None:
     files = Files(data_root=drawn_root)
-    folds = [load(str(drawn_root / "heads.yaml"), size=32, fold=(k, 4), files=files) for k in range(4)]
+    folds = [
+        load(str(drawn_root / "heads.yaml"), size=32, fold=(k, 4), files=files) for k in range(4)
+    ]
     tested = [sample for fold in folds for sample in fold.splits["test"].ids]
     assert len(tested) == len(set(tested)) == 80
     assert len({fold.manifest_hash for fold in folds}) == 4
@@ -159,19 +179,31 @@ def test_corrupt_images_are_counted_or_with_strict_refused(tmp_path: Path) -> No
     broken.write_bytes(broken.read_bytes()[:100])
     dataset = load(str(path), size=32, files=Files(data_root=tmp_path))
     assert sum(len(s) for s in dataset.splits.values()) == 78
-    assert any(note.startswith("2 unreadable images skipped") and "image(4).png" in note for note in dataset.notes)
+    assert any(
+        note.startswith("2 unreadable images skipped") and "image(4).png" in note
+        for note in dataset.notes
+    )
     assert any("78 images, published 80" in note for note in dataset.notes)
     with pytest.raises(UserError, match="cannot be read"):
         load(str(path), size=32, files=Files(data_root=tmp_path, strict=True))
 
 
 def test_samples_of_a_pairing_have_as_many_parts_as_it_has_sets_whatever_their_names() -> None:
-    components = tuple(Component((), np.zeros((1, 1), np.int64), (name,), (name,)) for name in ("left+right.png", "b.png"))
+    components = tuple(
+        Component((), np.zeros((1, 1), np.int64), (name,), (name,))
+        for name in ("left+right.png", "b.png")
+    )
     assert Samples(components, np.zeros((1, 2), np.int64), ()).ids == ["left%2Bright.png+b.png"]
 
 
-def test_a_pairing_joins_by_a_seeded_permutation_and_counts_distinct_images(drawn_root: Path) -> None:
-    pair = load(f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}", size=32, files=Files(data_root=drawn_root))
+def test_a_pairing_joins_by_a_seeded_permutation_and_counts_distinct_images(
+    drawn_root: Path,
+) -> None:
+    pair = load(
+        f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}",
+        size=32,
+        files=Files(data_root=drawn_root),
+    )
     assert pair.name == "heads+chests"
     assert (pair.modalities, pair.tasks) == (("mri", "xray"), ("mri-task", "xray-task"))
     test = pair.splits["test"]
@@ -187,7 +219,9 @@ def test_a_pairing_joins_by_a_seeded_permutation_and_counts_distinct_images(draw
 
 def test_grey_is_repeated_only_where_the_model_asks(drawn_root: Path) -> None:
     name = str(drawn_root / "heads.yaml")
-    grey, rgb = (load(name, size=32, channels=c, files=Files(data_root=drawn_root)) for c in (None, 3))
+    grey, rgb = (
+        load(name, size=32, channels=c, files=Files(data_root=drawn_root)) for c in (None, 3)
+    )
     assert (grey.channels, rgb.channels) == ((1,), (3,))
     x, y = grey.splits["test"].batch([0])[0], rgb.splits["test"].batch([0])[0]
     assert all(np.array_equal(x[0, 0], y[0, c]) for c in range(3))
@@ -195,7 +229,9 @@ def test_grey_is_repeated_only_where_the_model_asks(drawn_root: Path) -> None:
 
 def test_shrinking_is_antialiased(tmp_path: Path) -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
-    assert np.ptp(fit(Image.fromarray(stripes), 16).astype(int)) < 80  # without antialiasing: 255 or a constant by luck
+    assert (
+        np.ptp(fit(Image.fromarray(stripes), 16).astype(int)) < 80
+    )  # without antialiasing: 255 or a constant by luck
     assert fit(Image.fromarray(stripes), 16).mean() == pytest.approx(127.5, abs=2)
 
 
@@ -224,7 +260,10 @@ def test_phantoms_are_the_same_everywhere_balanced_and_black_around_the_head() -
     for row in val[::-51]:  # one by one and backwards: an image depends on its number alone
         assert np.array_equal(phantoms.Drawing(again, 1)[np.array([row])][0], xray[row - 2048])
         assert np.array_equal(phantoms.Drawing(again, 0)[np.array([row])][0], mri[row - 2048])
-    assert [np.bincount(studies.labels[val, t]).tolist() for t in (0, 1)] == [[64] * 4, [86, 85, 85]]
+    assert [np.bincount(studies.labels[val, t]).tolist() for t in (0, 1)] == [
+        [64] * 4,
+        [86, 85, 85],
+    ]
     assert (mri[:, 0, :4, :4] == 0).all()
     assert 0.3 < (mri == 0).mean() < 0.7
     assert len({image.tobytes() for image in mri}) == len(mri)
@@ -233,7 +272,9 @@ def test_phantoms_are_the_same_everywhere_balanced_and_black_around_the_head() -
 
 def test_phantoms_are_the_ones_the_zoo_was_trained_on() -> None:
     test = load("phantoms", size=32).splits["test"]
-    pixels = [(m * 255).round().to(dtype=torch.uint8).numpy().tobytes() for m in test.batch(range(16))]
+    pixels = [
+        (m * 255).round().to(dtype=torch.uint8).numpy().tobytes() for m in test.batch(range(16))
+    ]
     assert hashlib.sha256(b"".join(pixels)).hexdigest()[:16] == "c24098d838d8c964"
 
 
@@ -245,10 +286,15 @@ def test_phantoms_are_beyond_a_linear_model_on_pixels() -> None:
 
     dataset = load("phantoms", size=64)
     train, test = dataset.splits["train"], dataset.splits["test"]
-    x, z = (np.concatenate([m.flatten(1).numpy() for m in s.batch(range(len(s)))], 1) for s in (train, test))
+    x, z = (
+        np.concatenate([m.flatten(1).numpy() for m in s.batch(range(len(s)))], 1)
+        for s in (train, test)
+    )
     for t in (0, 1):
         scores = [
-            make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=200)).fit(x, train.labels[:, t]).score(z, test.labels[:, t])
+            make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=200))
+            .fit(x, train.labels[:, t])
+            .score(z, test.labels[:, t])
             for c in (1e-4, 1e-3)
         ]
         assert max(scores) < 0.8
@@ -261,12 +307,20 @@ def test_every_card_is_complete_and_listed(tmp_path: Path) -> None:
     assert set(rows) == set(ids()) >= {"breastmnist", "pneumoniamnist", "sartaj-mri"}
     for name in ids():
         told = facts(card(name), None)
-        assert all(told[key] for key in ("title", "source", "licence", "citation", "provenance", "where to put it"))
+        assert all(
+            told[key]
+            for key in ("title", "source", "licence", "citation", "provenance", "where to put it")
+        )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"classes": 3}, "Extra inputs"), ({"tasks": []}, "tasks"), ({"id": "Bad Name"}, "id"), ({"reader": {"kind": "magic"}}, "reader")],
+    [
+        ({"classes": 3}, "Extra inputs"),
+        ({"tasks": []}, "tasks"),
+        ({"id": "Bad Name"}, "id"),
+        ({"reader": {"kind": "magic"}}, "reader"),
+    ],
 )
 def test_a_faulty_card_is_one_line(drawn_root: Path, tmp_path: Path, change, message) -> None:
     content = yaml.safe_load((drawn_root / "heads.yaml").read_text()) | change

@@ -1,4 +1,6 @@
-"""The cache of decoded images: made once, by one process, whole or not at all; and made anew when files change."""
+"""The cache of decoded images: made once, by one process, whole or not at all; and made anew when
+files change.
+"""
 
 import hashlib
 import os
@@ -39,7 +41,9 @@ def entries(home: Path) -> list[Path]:
     return [path for path in (home / "cache").glob("heads-*/*") if path.is_dir()]
 
 
-def test_images_are_decoded_once_for_each_size_and_preprocessing(heads: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_decoded_once_for_each_size_and_preprocessing(
+    heads: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = pixels_of(heads)
     others = [pixels_of(heads, 24), pixels_of(heads, preprocessing=Preprocessing(scaling="minmax"))]
     assert len(entries(home)) == 3
@@ -110,7 +114,9 @@ def as_bitmaps(heads: Path) -> Path:
     return heads
 
 
-@pytest.mark.parametrize("settled", [hashes.SETTLED, -60.0])  # with hashes of young files remembered or not
+@pytest.mark.parametrize(
+    "settled", [hashes.SETTLED, -60.0]
+)  # with hashes of young files remembered or not
 @pytest.mark.parametrize("put", [rewritten, renamed, linked])
 def test_another_release_with_the_same_names_sizes_and_times_is_other_data(
     heads: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[Path, Path], None], settled: float
@@ -126,19 +132,29 @@ def test_another_release_with_the_same_names_sizes_and_times_is_other_data(
 
 def test_another_archive_with_the_same_name_size_and_time_is_other_data(tmp_path: Path) -> None:
     def pixels() -> np.ndarray:
-        return read(card("breastmnist"), size=28, files=Files(data_root=tmp_path, accept_unverified=True)).images[0][np.arange(4)]
+        return read(
+            card("breastmnist"), size=28, files=Files(data_root=tmp_path, accept_unverified=True)
+        ).images[0][np.arange(4)]
 
     path, arrays = tmp_path / "breastmnist.npz", medmnist_arrays()
     np.savez(path, **arrays)
     os.utime(path, (1e9, 1e9))
     before, size = pixels(), path.stat().st_size
-    np.savez(path, **{name: 255 - array if name.endswith("images") else array for name, array in arrays.items()})
+    np.savez(
+        path,
+        **{
+            name: 255 - array if name.endswith("images") else array
+            for name, array in arrays.items()
+        },
+    )
     os.utime(path, (1e9, 1e9))
     assert path.stat().st_size == size
     assert np.array_equal(pixels(), 255 - before)
 
 
-def test_two_roots_share_an_entry_only_where_their_files_are_the_same(heads: Path, home: Path, tmp_path: Path) -> None:
+def test_two_roots_share_an_entry_only_where_their_files_are_the_same(
+    heads: Path, home: Path, tmp_path: Path
+) -> None:
     as_bitmaps(heads)
     roots = [heads.parent, *(tmp_path / name for name in ("copy", "links", "other"))]
     shutil.copytree(roots[0] / "heads", roots[1] / "heads")
@@ -166,7 +182,9 @@ def flipped(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("damage", [cut, flipped])
 @pytest.mark.parametrize("name", ["images-0.npy", "index.json", "digests.npy"])
-def test_a_damaged_entry_is_noticed_and_made_again(heads: Path, home: Path, name: str, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_entry_is_noticed_and_made_again(
+    heads: Path, home: Path, name: str, damage: Callable[[bytes], bytes]
+) -> None:
     said: list[str] = []
     files = Files(data_root=heads.parent, say=said.append)
     first = read(card(str(heads)), size=16, files=files)
@@ -183,7 +201,9 @@ def test_a_damaged_entry_is_noticed_and_made_again(heads: Path, home: Path, name
     assert "damaged and are made again" in said[0]
 
 
-def test_a_damaged_memory_of_hashes_does_no_harm(heads: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_memory_of_hashes_does_no_harm(
+    heads: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hashes, "SETTLED", -60.0)
     first = pixels_of(heads)
     memories = [*(home / "cache" / "hashes").iterdir(), entries(home)[0] / "checked.json"]
@@ -194,15 +214,21 @@ def test_a_damaged_memory_of_hashes_does_no_harm(heads: Path, home: Path, monkey
             assert np.array_equal(pixels_of(heads), first)
 
 
-def test_an_unchanged_file_costs_a_stat_and_a_changed_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_file_costs_a_stat_and_a_changed_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = [tmp_path / f"{i}" for i in range(600)]
     for path in paths:
         path.write_bytes(path.name.encode())
     expected = [hashlib.sha256(path.name.encode()).hexdigest() for path in paths]
     memory, opened, asked = tmp_path / "memory.json", list[Path](), list[Path]()
     plain_read, plain_stat = hashes._read, hashes._signature_of
-    monkeypatch.setattr(hashes, "_read", lambda path, *given: (opened.append(path), plain_read(path, *given))[1])
-    monkeypatch.setattr(hashes, "_signature_of", lambda path: (asked.append(path), plain_stat(path))[1])
+    monkeypatch.setattr(
+        hashes, "_read", lambda path, *given: (opened.append(path), plain_read(path, *given))[1]
+    )
+    monkeypatch.setattr(
+        hashes, "_signature_of", lambda path: (asked.append(path), plain_stat(path))[1]
+    )
     assert hashes_of(paths, memory) == expected
     assert not memory.exists()  # these files are young: one more change might bear the same time
     monkeypatch.setattr(hashes, "SETTLED", -60.0)
@@ -213,11 +239,18 @@ def test_an_unchanged_file_costs_a_stat_and_a_changed_one_is_read(tmp_path: Path
     assert (opened, asked) == ([], paths)
     paths[3].write_bytes(b"x")
     paths[4].unlink()
-    assert hashes_of(paths, memory) == [*expected[:3], hashlib.sha256(b"x").hexdigest(), "", *expected[5:]]
+    assert hashes_of(paths, memory) == [
+        *expected[:3],
+        hashlib.sha256(b"x").hexdigest(),
+        "",
+        *expected[5:],
+    ]
     assert opened == paths[3:5]
 
 
-def test_a_file_that_changes_while_it_is_decoded_is_refused(heads: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_it_is_decoded_is_refused(
+    heads: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = cache.hashes_of
 
     def then_changed(paths: list[Path], *given: object, **more: object) -> list[str]:
@@ -226,7 +259,9 @@ def test_a_file_that_changes_while_it_is_decoded_is_refused(heads: Path, home: P
         return found
 
     monkeypatch.setattr(cache, "hashes_of", then_changed)
-    with pytest.raises(UserError, match=r"image\(7\)\.png changed while it was read; run the command again"):
+    with pytest.raises(
+        UserError, match=r"image\(7\)\.png changed while it was read; run the command again"
+    ):
         pixels_of(heads)
     assert entries(home) == []
 
@@ -239,9 +274,15 @@ def test_an_unreadable_file_is_remembered_and_refused_under_strict(heads: Path) 
         assert len(source.ids) == len(source.digests) == 79
         assert "heads/solid/image(3).png" not in source.ids
         row = source.ids.index("heads/solid/image(4).png")  # behind the gap
-        expected = np.asarray(Image.open(heads.parent / "heads" / "solid" / "image(4).png").resize((16, 16), Image.Resampling.BILINEAR))
+        expected = np.asarray(
+            Image.open(heads.parent / "heads" / "solid" / "image(4).png").resize(
+                (16, 16), Image.Resampling.BILINEAR
+            )
+        )
         assert np.array_equal(source.images[0][np.array([row])][0, 0], expected)
-        with pytest.raises(UserError, match=r"solid/image\(3\)\.png cannot be read \(UnidentifiedImageError"):
+        with pytest.raises(
+            UserError, match=r"solid/image\(3\)\.png cannot be read \(UnidentifiedImageError"
+        ):
             read(card(str(heads)), size=16, files=Files(data_root=heads.parent, strict=True))
 
 
@@ -268,7 +309,9 @@ read(card(sys.argv[1]), size=16, files=Files(data_root=Path(sys.argv[1]).parent)
 
 
 def test_two_builders_do_not_meet_and_a_killed_one_does_no_harm(heads: Path, home: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(heads)], stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW_BUILD, str(heads)], stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout is not None
         assert other.stdout.readline().startswith("decoding")  # two threads print at once
         found: list[np.ndarray] = []
@@ -283,7 +326,9 @@ def test_two_builders_do_not_meet_and_a_killed_one_does_no_harm(heads: Path, hom
 
 
 def test_batches_do_not_stay_in_memory(heads: Path) -> None:
-    """A batch costs its own pixels, and nothing of the file once it is gone. Resident memory is measured in benchmarks/data_cache.py."""
+    """A batch costs its own pixels, and nothing of the file once it is gone. Resident memory is
+    measured in benchmarks/data_cache.py.
+    """
     images = read(card(str(heads)), size=128, files=Files(data_root=heads.parent)).images[0]
     whole = len(images) * 128 * 128
     tracemalloc.start()
@@ -299,12 +344,16 @@ def test_batches_do_not_stay_in_memory(heads: Path) -> None:
     assert 8 * 128 * 128 < peak < whole / 2
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what a process maps")
+@pytest.mark.skipif(
+    not Path("/proc/self/maps").exists(), reason="only Linux tells what a process maps"
+)
 def test_no_map_of_a_cached_file_outlives_its_batch(heads: Path) -> None:
     images = read(card(str(heads)), size=16, files=Files(data_root=heads.parent)).images[0]
     batch = images[np.arange(5)]
     assert len(batch) == 5
     assert "images-0.npy" not in Path("/proc/self/maps").read_text()
     held = np.load(images.path, mmap_mode="r")
-    assert "images-0.npy" in Path("/proc/self/maps").read_text()  # that is how a map that stays would be seen
+    assert (
+        "images-0.npy" in Path("/proc/self/maps").read_text()
+    )  # that is how a map that stays would be seen
     del held

@@ -1,4 +1,6 @@
-"""Downloads and imports against a server on loopback: what goes wrong on networks, disks and in archives."""
+"""Downloads and imports against a server on loopback: what goes wrong on networks, disks and in
+archives.
+"""
 
 import contextlib
 import hashlib
@@ -29,7 +31,9 @@ MD5 = hashlib.md5(BODY).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `body`; cuts connections after `cuts` bytes (one entry a request), or answers with `status`."""
+    """Serves `body`; cuts connections after `cuts` bytes (one entry a request), or answers with
+    `status`.
+    """
 
     def __init__(self, body: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -101,7 +105,9 @@ def test_a_cut_connection_is_resumed_where_it_was_cut(server: Server, tmp_path: 
     assert 0 == starts[0] < starts[1] < starts[2] < len(BODY)
 
 
-def test_a_later_command_goes_on_where_an_earlier_one_gave_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_command_goes_on_where_an_earlier_one_gave_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fetch, "ATTEMPTS", 1)
     server.cuts = [2 << 20]
     with pytest.raises(UserError, match="try again to continue"):
@@ -112,7 +118,9 @@ def test_a_later_command_goes_on_where_an_earlier_one_gave_up(server: Server, tm
     assert server.requests[-1] == f"bytes={kept}-"
 
 
-def test_a_server_without_ranges_starts_over_and_a_complete_partial_file_is_enough(server: Server, tmp_path: Path) -> None:
+def test_a_server_without_ranges_starts_over_and_a_complete_partial_file_is_enough(
+    server: Server, tmp_path: Path
+) -> None:
     (tmp_path / "set.npz.part").write_bytes(BODY[:1000])
     server.ranges = False
     assert fetch.download(server.url, tmp_path / "set.npz", MD5, Files()).read_bytes() == BODY
@@ -127,8 +135,12 @@ def test_another_md5_is_refused_and_nothing_is_kept(server: Server, tmp_path: Pa
     assert list(tmp_path.glob("set*")) == []
 
 
-@pytest.mark.parametrize(("status", "reason"), [(404, "404 Not Found"), (503, "503 Service Unavailable")])
-def test_an_error_of_the_server_is_one_line(server: Server, tmp_path: Path, status: int, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "reason"), [(404, "404 Not Found"), (503, "503 Service Unavailable")]
+)
+def test_an_error_of_the_server_is_one_line(
+    server: Server, tmp_path: Path, status: int, reason: str
+) -> None:
     server.status = status
     with pytest.raises(UserError, match=f"the server answered {reason}"):
         fetch.download(server.url, tmp_path / "set.npz", MD5, Files())
@@ -139,7 +151,9 @@ def test_nobody_listening_is_one_line(tmp_path: Path) -> None:
         fetch.download("http://127.0.0.1:9/set.npz", tmp_path / "set.npz", MD5, Files())
 
 
-def test_a_full_disk_is_one_line_and_the_part_is_kept(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_and_the_part_is_kept(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with disk_of(1 << 20), pytest.raises(UserError, match=r"no space for set\.npz"):
         fetch.download(server.url, tmp_path / "set.npz", MD5, Files())
     assert 0 < (tmp_path / "set.npz.part").stat().st_size <= 1 << 20
@@ -149,12 +163,17 @@ def test_a_full_disk_is_one_line_and_the_part_is_kept(server: Server, tmp_path: 
         fetch.download(server.url, tmp_path / "other.npz", MD5, Files())
 
 
-def test_the_command_fetches_the_size_that_is_asked_for(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_fetches_the_size_that_is_asked_for(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from medmnist.info import INFO
 
     medmnist(tmp_path, "retinamnist")
     server.body = (tmp_path / "retinamnist.npz").read_bytes()
-    for key, value in {"url_64": server.url, "MD5_64": hashlib.md5(server.body).hexdigest()}.items():
+    for key, value in {
+        "url_64": server.url,
+        "MD5_64": hashlib.md5(server.body).hexdigest(),
+    }.items():
         monkeypatch.setitem(INFO["retinamnist"], key, value)
     done = medrobust("data", "fetch", "retinamnist", "--size", 50)
     path = Path(done.stdout.strip())
@@ -165,7 +184,7 @@ def test_the_command_fetches_the_size_that_is_asked_for(server: Server, tmp_path
     assert "medrobust data import busi" in refused(medrobust("data", "fetch", "busi", check=2))
 
 
-# --- archives ----------------------------------------------------------------------------------------------------------------
+# --- archives -------------------------------------------------------------------------------------
 
 
 def zip_of(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -175,10 +194,25 @@ def zip_of(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFL
     return path
 
 
-@pytest.mark.parametrize("name", ["../outside.png", "/tmp/outside.png", "a/../../outside.png", "..\\outside.png", "C:/outside.png"])
-def test_a_member_that_points_out_of_the_archive_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
-    source = zip_of(tmp_path / "bad.zip", {"no/no1.png": picture("x.png"), name.replace("\\", "|"): b"x"})
-    source.write_bytes(source.read_bytes().replace(b"..|outside.png", b"..\\outside.png"))  # zipfile itself writes no backslash
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside.png",
+        "/tmp/outside.png",
+        "a/../../outside.png",
+        "..\\outside.png",
+        "C:/outside.png",
+    ],
+)
+def test_a_member_that_points_out_of_the_archive_is_refused_before_anything_is_written(
+    tmp_path: Path, name: str
+) -> None:
+    source = zip_of(
+        tmp_path / "bad.zip", {"no/no1.png": picture("x.png"), name.replace("\\", "|"): b"x"}
+    )
+    source.write_bytes(
+        source.read_bytes().replace(b"..|outside.png", b"..\\outside.png")
+    )  # zipfile itself writes no backslash
     (tmp_path / "target").mkdir()
     with pytest.raises(UserError, match="points out of the archive"):
         unpack(source, tmp_path / "target", lambda *_: None)
@@ -197,7 +231,11 @@ def test_links_bombs_and_encrypted_members_are_refused(tmp_path: Path) -> None:
     data[6] |= 1
     data[data.index(b"PK\x01\x02") + 8] |= 1
     locked.write_bytes(data)
-    for name, message in (("link", "is a link"), ("bomb", "no archive of images"), ("locked", "is encrypted")):
+    for name, message in (
+        ("link", "is a link"),
+        ("bomb", "no archive of images"),
+        ("locked", "is encrypted"),
+    ):
         (tmp_path / name).mkdir()
         with pytest.raises(UserError, match=message):
             unpack(tmp_path / f"{name}.zip", tmp_path / name, lambda *_: None)
@@ -213,7 +251,10 @@ def test_an_archive_that_lies_about_its_sizes_is_stopped(tmp_path: Path) -> None
     (tmp_path / "target").mkdir()
     with pytest.raises(UserError, match=r"lie\.zip"):
         unpack(source, tmp_path / "target", lambda *_: None)
-    assert sum(path.stat().st_size for path in (tmp_path / "target").rglob("*") if path.is_file()) < 1 << 16
+    assert (
+        sum(path.stat().st_size for path in (tmp_path / "target").rglob("*") if path.is_file())
+        < 1 << 16
+    )
 
 
 def test_an_import_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,15 +264,24 @@ def test_an_import_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     tree.mkdir()
     TREES["busi"](tree)
     names = sorted(path for path in tree.rglob("*") if path.is_file())
-    good = zip_of(tmp_path / "good.zip", {path.relative_to(tree).as_posix(): path.read_bytes() for path in names})
+    good = zip_of(
+        tmp_path / "good.zip",
+        {path.relative_to(tree).as_posix(): path.read_bytes() for path in names},
+    )
     cut = tmp_path / "cut.zip"
     cut.write_bytes(good.read_bytes()[:-300])
     flipped = bytearray(good.read_bytes())
     flipped[flipped.index(b"benign (2).png") + 100] ^= 0xFF
     (tmp_path / "flipped.zip").write_bytes(flipped)
-    wrong = zip_of(tmp_path / "wrong.zip", {"Dataset_BUSI_with_GT/benign/benign (1).png": picture("x.png")})
+    wrong = zip_of(
+        tmp_path / "wrong.zip", {"Dataset_BUSI_with_GT/benign/benign (1).png": picture("x.png")}
+    )
     files = Files(data_root=root)
-    for path, message in ((cut, "not a zip archive"), (tmp_path / "flipped.zip", "not a readable zip"), (wrong, "not the archive of busi")):
+    for path, message in (
+        (cut, "not a zip archive"),
+        (tmp_path / "flipped.zip", "not a readable zip"),
+        (wrong, "not the archive of busi"),
+    ):
         with pytest.raises(UserError, match=message):
             import_files(card("busi"), [path], files)
         assert list(root.iterdir()) == []
@@ -246,7 +296,9 @@ def test_an_import_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     done = medrobust("data", "import", "busi", good, "--data-root", root)
     assert done.stdout.strip() == str(root / "busi")
     assert not (root / "busi" / "__MACOSX").exists()
-    assert "exists already" in refused(medrobust("data", "import", "busi", good, "--data-root", root, check=2))
+    assert "exists already" in refused(
+        medrobust("data", "import", "busi", good, "--data-root", root, check=2)
+    )
     assert "needs no import" in refused(medrobust("data", "import", "octmnist", good, check=2))
 
 
@@ -256,7 +308,10 @@ def test_several_archives_and_a_table_make_one_set(tmp_path: Path) -> None:
     tree.mkdir()
     expected = TREES["ham10000"](tree)
     parts = [
-        zip_of(tmp_path / f"HAM10000_images_part_{k}.zip", {p.name: p.read_bytes() for p in (tree / f"HAM10000_images_part_{k}").iterdir()})
+        zip_of(
+            tmp_path / f"HAM10000_images_part_{k}.zip",
+            {p.name: p.read_bytes() for p in (tree / f"HAM10000_images_part_{k}").iterdir()},
+        )
         for k in (1, 2)
     ]
     import_files(card("ham10000"), [*parts, tree / "HAM10000_metadata.csv"], Files())
@@ -268,7 +323,10 @@ def test_cells_on_black_compress_well_and_are_no_bomb(tmp_path: Path) -> None:
     pixels[200:240, 200:240] = np.random.default_rng(0).integers(0, 256, (40, 40, 3))
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "BMP")
-    source = zip_of(tmp_path / "cells.zip", {f"fold_0/all/UID_1_1_{i}_all.bmp": buffer.getvalue() for i in range(40)})
+    source = zip_of(
+        tmp_path / "cells.zip",
+        {f"fold_0/all/UID_1_1_{i}_all.bmp": buffer.getvalue() for i in range(40)},
+    )
     unpacked = 40 * len(buffer.getvalue())
     assert archive.SMALL < unpacked > 90 * source.stat().st_size
     (tmp_path / "target").mkdir()
@@ -279,6 +337,12 @@ def test_cells_on_black_compress_well_and_are_no_bomb(tmp_path: Path) -> None:
 def test_a_users_own_card_is_imported_too(tmp_path: Path) -> None:
     path = write_folder_set(tmp_path / "a", "heads", "mri")
     tree = tmp_path / "a" / "heads"
-    source = zip_of(tmp_path / "own.zip", {p.relative_to(tree).as_posix(): p.read_bytes() for p in tree.rglob("*.png")})
+    source = zip_of(
+        tmp_path / "own.zip",
+        {p.relative_to(tree).as_posix(): p.read_bytes() for p in tree.rglob("*.png")},
+    )
     (tmp_path / "root").mkdir()
-    assert import_files(card(str(path)), [source], Files(data_root=tmp_path / "root")) == tmp_path / "root" / "heads"
+    assert (
+        import_files(card(str(path)), [source], Files(data_root=tmp_path / "root"))
+        == tmp_path / "root" / "heads"
+    )

@@ -1,4 +1,6 @@
-"""From file to pixels: formats of the clinic, windows, inversion, and the choices of preprocessing."""
+"""From file to pixels: formats of the clinic, windows, inversion, and the choices of
+preprocessing.
+"""
 
 import io
 from pathlib import Path
@@ -19,13 +21,24 @@ RAMP = np.array([[0, 1024], [2048, 4095]])
         ({}, [0, 64, 128, 255]),  # 12 stored bits, not 16
         ({"PhotometricInterpretation": "MONOCHROME1"}, [255, 191, 127, 0]),
         ({"WindowCenter": 1024, "WindowWidth": 2048}, [0, 128, 255, 255]),
-        ({"WindowCenter": ["1024", "40"], "WindowWidth": ["2048", "400"]}, [0, 128, 255, 255]),  # the first of several
-        ({"RescaleSlope": 1, "RescaleIntercept": -1024, "WindowCenter": 0, "WindowWidth": 2048}, [0, 128, 255, 255]),  # window in HU
-        ({"WindowCenter": 1024, "WindowWidth": 2048, "PhotometricInterpretation": "MONOCHROME1"}, [255, 127, 0, 0]),
+        (
+            {"WindowCenter": ["1024", "40"], "WindowWidth": ["2048", "400"]},
+            [0, 128, 255, 255],
+        ),  # the first of several
+        (
+            {"RescaleSlope": 1, "RescaleIntercept": -1024, "WindowCenter": 0, "WindowWidth": 2048},
+            [0, 128, 255, 255],
+        ),  # window in HU
+        (
+            {"WindowCenter": 1024, "WindowWidth": 2048, "PhotometricInterpretation": "MONOCHROME1"},
+            [255, 127, 0, 0],
+        ),
         ({"BitsStored": 16, "HighBit": 15}, [0, 4, 8, 16]),
     ],
 )
-def test_dicom_is_windowed_rescaled_and_inverted_as_a_viewer_does(tmp_path: Path, elements, expected) -> None:
+def test_dicom_is_windowed_rescaled_and_inverted_as_a_viewer_does(
+    tmp_path: Path, elements, expected
+) -> None:
     pixels = shown(write_dicom(tmp_path / "a.dcm", RAMP, **elements))
     assert np.abs(pixels.reshape(-1).astype(int) - expected).max() <= 1
 
@@ -46,13 +59,23 @@ def test_a_nifti_slice_is_shown_as_in_radiology(tmp_path: Path) -> None:
     for name, affine in (("ras.nii.gz", np.eye(4)), ("las.nii", np.diag([-1, 1, 1, 1]))):
         stored = volume if affine[0, 0] > 0 else volume[::-1]
         nibabel.save(nibabel.Nifti1Image(stored, affine), tmp_path / name)
-        pixels = prepare(ImageFile(tmp_path / name, 0.5), (tmp_path / name).read_bytes(), 1, 4, PLAIN)[0]
-        assert np.unravel_index(pixels.argmax(), pixels.shape) == (0, 0)  # the patient's right is on the left of the picture
-        assert (prepare(ImageFile(tmp_path / name, 0.0), (tmp_path / name).read_bytes(), 1, 4, PLAIN) == 0).all()
+        pixels = prepare(
+            ImageFile(tmp_path / name, 0.5), (tmp_path / name).read_bytes(), 1, 4, PLAIN
+        )[0]
+        assert np.unravel_index(pixels.argmax(), pixels.shape) == (
+            0,
+            0,
+        )  # the patient's right is on the left of the picture
+        assert (
+            prepare(ImageFile(tmp_path / name, 0.0), (tmp_path / name).read_bytes(), 1, 4, PLAIN)
+            == 0
+        ).all()
 
 
 def test_exif_rotation_is_applied(tmp_path: Path) -> None:
-    image = Image.fromarray(np.array([[255] * 8, [255] * 8] + [[0] * 8] * 6, np.uint8))  # white above
+    image = Image.fromarray(
+        np.array([[255] * 8, [255] * 8] + [[0] * 8] * 6, np.uint8)
+    )  # white above
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
     image.save(tmp_path / "a.png", exif=exif)
@@ -62,7 +85,9 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
 
 
 def test_padding_keeps_the_aspect_and_cropping_the_middle() -> None:
-    wide = Image.fromarray(np.concatenate([np.full((10, 10), 50, np.uint8), np.full((10, 20), 200, np.uint8)], 1))
+    wide = Image.fromarray(
+        np.concatenate([np.full((10, 10), 50, np.uint8), np.full((10, 20), 200, np.uint8)], 1)
+    )
     padded = fit(wide, 30, "pad")[0]
     assert (padded[:9] == 0).all()
     assert (padded[-9:] == 0).all()
@@ -75,7 +100,9 @@ def test_padding_keeps_the_aspect_and_cropping_the_middle() -> None:
 
 
 def test_minmax_stretches_each_image_before_it_loses_bits() -> None:
-    levels = Image.fromarray(np.linspace(20_000, 20_255, 256).round().astype(np.uint16).reshape(16, 16))  # within one 8-bit step
+    levels = Image.fromarray(
+        np.linspace(20_000, 20_255, 256).round().astype(np.uint16).reshape(16, 16)
+    )  # within one 8-bit step
     buffer = io.BytesIO()
     levels.save(buffer, "PNG")
     raw = ImageFile(Path("x.png"))
@@ -85,5 +112,11 @@ def test_minmax_stretches_each_image_before_it_loses_bits() -> None:
     assert np.array_equal(np.unique(stretched), np.arange(256))
     colour = np.zeros((2, 2, 3), np.uint8)
     colour[0, 0] = [100, 50, 0]
-    assert prepare(colour, b"", 3, 2, Preprocessing(scaling="minmax"))[:, 0, 0].tolist() == [255, 128, 0]  # hue kept
-    assert (prepare(np.full((2, 2), 7, np.uint8), b"", 1, 2, Preprocessing(scaling="minmax")) == 0).all()
+    assert prepare(colour, b"", 3, 2, Preprocessing(scaling="minmax"))[:, 0, 0].tolist() == [
+        255,
+        128,
+        0,
+    ]  # hue kept
+    assert (
+        prepare(np.full((2, 2), 7, np.uint8), b"", 1, 2, Preprocessing(scaling="minmax")) == 0
+    ).all()

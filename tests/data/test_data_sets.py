@@ -1,4 +1,6 @@
-"""Every card against a miniature of its published archive: what is a sample, its label, its group, its split."""
+"""Every card against a miniature of its published archive: what is a sample, its label, its group,
+its split.
+"""
 
 import os
 import random
@@ -31,7 +33,15 @@ def test_the_registry_holds_the_twenty_and_the_extras_and_each_has_a_miniature()
     assert {*TREES, *MEDMNIST, "phantoms"} == set(ids())
     twenty = [name for name in ids() if card(name).twenty]
     assert len(twenty) == 20
-    extras = {"breastmnist", "pneumoniamnist", "dermamnist", "retinamnist", "organcmnist", "organsmnist", "phantoms"}
+    extras = {
+        "breastmnist",
+        "pneumoniamnist",
+        "dermamnist",
+        "retinamnist",
+        "organcmnist",
+        "organsmnist",
+        "phantoms",
+    }
     assert set(ids()) - set(twenty) == extras
 
 
@@ -58,7 +68,9 @@ def test_a_card_is_complete(name: str) -> None:
     }
     assert wanted <= set(fields)
     assert any(
-        step.startswith(("medrobust data import", "medrobust data fetch")) or "medrobust data import" in step for step in each.obtain
+        step.startswith(("medrobust data import", "medrobust data fetch"))
+        or "medrobust data import" in step
+        for step in each.obtain
     )
 
 
@@ -72,7 +84,9 @@ def test_a_medmnist_card_agrees_with_medmnists_own_table(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_a_published_archive_is_imported_and_read_as_it_is_meant(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_published_archive_is_imported_and_read_as_it_is_meant(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = TREES[name](folder(tmp_path / "archive"))
     archive = shutil.make_archive(str(tmp_path / "archive"), "zip", tmp_path / "archive")
     (tmp_path / "root").mkdir()
@@ -80,21 +94,39 @@ def test_a_published_archive_is_imported_and_read_as_it_is_meant(name: str, tmp_
     import_files(card(name), [Path(archive)], files)
     source = read(card(name), size=8, files=files)
     found = {
-        sample.removeprefix(f"{name}/"): (int(label), None if group == sample else group.removeprefix(f"{name}/"), split)
-        for sample, label, group, split in zip(source.ids, source.labels[:, 0], source.groups, source.published, strict=True)
+        sample.removeprefix(f"{name}/"): (
+            int(label),
+            None if group == sample else group.removeprefix(f"{name}/"),
+            split,
+        )
+        for sample, label, group, split in zip(
+            source.ids, source.labels[:, 0], source.groups, source.published, strict=True
+        )
     }
     # a table's group is the table's; a folder's is its own where no group is published
-    assert found == {key: (label, group if group != key else None, split) for key, (label, group, split) in expected.items()}
+    assert found == {
+        key: (label, group if group != key else None, split)
+        for key, (label, group, split) in expected.items()
+    }
     assert source.unreadable == ()
-    assert source.images[0][np.arange(len(source.ids))].shape == (len(expected), card(name).modalities[0].channels, 8, 8)
+    assert source.images[0][np.arange(len(source.ids))].shape == (
+        len(expected),
+        card(name).modalities[0].channels,
+        8,
+        8,
+    )
 
     manifest = make_manifest(source, 0)
     part = {sample: split for split in SPLITS for sample in getattr(manifest, split)}
     assert len(part) == len(expected) == sum(len(getattr(manifest, split)) for split in SPLITS)
     if any(source.published):
-        assert {s for s in part if part[s] == "test"} == {s for s, p in zip(source.ids, source.published, strict=True) if p == "test"}
+        assert {s for s in part if part[s] == "test"} == {
+            s for s, p in zip(source.ids, source.published, strict=True) if p == "test"
+        }
     else:
-        groups = {(group, part[sample]) for sample, group in zip(source.ids, source.groups, strict=True)}
+        groups = {
+            (group, part[sample]) for sample, group in zip(source.ids, source.groups, strict=True)
+        }
         assert len(groups) == len(set(source.groups))
 
     walk = os.walk
@@ -132,8 +164,13 @@ def test_the_dicom_download_of_cbis_ddsm_is_read_too(tmp_path: Path) -> None:
         shutil.rmtree(series)
     for key in expected:
         case = root / "CBIS-DDSM" / key.split("/")[0]
-        write_dicom(case / "08-07-2016-DDSM-NA-1/1.000000-full mammogram images-2/1-1.dcm", np.full((6, 5), len(key)))
-        write_dicom(case / "08-07-2016-DDSM-NA-1/1.000000-ROI mask images-3/1-2.dcm", np.full((6, 5), 0))
+        write_dicom(
+            case / "08-07-2016-DDSM-NA-1/1.000000-full mammogram images-2/1-1.dcm",
+            np.full((6, 5), len(key)),
+        )
+        write_dicom(
+            case / "08-07-2016-DDSM-NA-1/1.000000-ROI mask images-3/1-2.dcm", np.full((6, 5), 0)
+        )
     source = read(card("cbis-ddsm"), size=8, files=Files(data_root=tmp_path))
     assert {s.removeprefix("cbis-ddsm/") for s in source.ids} == set(expected)
     assert source.unreadable == ()
@@ -154,25 +191,35 @@ def test_rows_without_files_are_counted_and_unknown_labels_refused(tmp_path: Pat
 
 
 def test_a_paired_tree_of_volumes_gives_slices_of_every_sequence(tmp_path: Path) -> None:
-    """As BraTS is laid out: a folder a patient, a file a sequence, a table with the grade; one patient lacks a sequence."""
+    """As BraTS is laid out: a folder a patient, a file a sequence, a table with the grade; one
+    patient lacks a sequence.
+    """
     nibabel = pytest.importorskip("nibabel")
     rng = np.random.default_rng(0)
     lines = ["Grade,BraTS_2020_subject_ID,Survival"]
     for i in range(1, 26):
         subject = f"BraTS20_Training_{i:03d}"
-        lines.append(f"{'HGG' if i % 2 else 'LGG'},{subject},{'' if i == 4 else ('short', 'long')[i % 3 == 0]}")
+        lines.append(
+            f"{'HGG' if i % 2 else 'LGG'},{subject},{'' if i == 4 else ('short', 'long')[i % 3 == 0]}"
+        )
         study = tmp_path / "brats" / "MICCAI_BraTS2020_TrainingData" / subject
         study.mkdir(parents=True)
         for sequence in ("flair", "t1ce", "seg"):
             if (i, sequence) != (7, "t1ce"):
                 volume = rng.random((6, 5, 9)).astype(np.float32)
-                nibabel.save(nibabel.Nifti1Image(volume, np.diag([-1, -1, 1, 1])), study / f"{subject}_{sequence}.nii.gz")
+                nibabel.save(
+                    nibabel.Nifti1Image(volume, np.diag([-1, -1, 1, 1])),
+                    study / f"{subject}_{sequence}.nii.gz",
+                )
     (tmp_path / "brats" / "name_mapping.csv").write_text("\n".join(lines) + "\n")
     own = {
         "id": "brats",
         "title": "x",
         "modalities": [{"name": "flair", "channels": 1}, {"name": "t1ce", "channels": 1}],
-        "tasks": [{"name": "grade", "classes": ["LGG", "HGG"]}, {"name": "survival", "classes": ["short", "long"]}],
+        "tasks": [
+            {"name": "grade", "classes": ["LGG", "HGG"]},
+            {"name": "survival", "classes": ["short", "long"]},
+        ],
         "counts": {"total": 50},
         "url": "x",
         "licence": "x",
@@ -193,7 +240,10 @@ def test_a_paired_tree_of_volumes_gives_slices_of_every_sequence(tmp_path: Path)
     paired = load(str(tmp_path / "brats.yaml"), size=16, files=Files(data_root=tmp_path))
     assert (paired.modalities, paired.tasks) == (("flair", "t1ce"), ("grade", "survival"))
     assert sum(len(split) for split in paired.splits.values()) == 48
-    said = "brats: 1 rows without their files: BraTS20_Training_007; name_mapping.csv line 8 looks for 'BraTS20_Training_007_t1ce.nii*'"
+    said = (
+        "brats: 1 rows without their files: BraTS20_Training_007; name_mapping.csv line 8 looks for"
+        " 'BraTS20_Training_007_t1ce.nii*'"
+    )
     assert said in paired.notes
     for split in paired.splits.values():
         patients = {sample.split("/")[1] for sample in split.ids}

@@ -27,10 +27,20 @@ def test_a_clean_set_does_not_leak(drawn_root: Path) -> None:
 def test_planted_twins_are_found_where_they_were_planted(tmp_path: Path) -> None:
     path = write_folder_set(tmp_path, "heads", "mri", size=96, split=True)
     training, testing = tmp_path / "heads" / "Training", tmp_path / "heads" / "Testing"
-    (testing / "ring" / "image(5).png").write_bytes((training / "ring" / "image(3).png").read_bytes())  # a copy
-    (testing / "solid" / "image(6).png").write_bytes((training / "ring" / "image(4).png").read_bytes())  # a copy with another label
-    twin = Image.open(training / "none" / "image(7).png").resize((140, 120), Image.Resampling.BICUBIC).point(lambda v: int(0.9 * v + 12))
-    twin.convert("L").save(testing / "none" / "image(8).jpg", quality=70)  # rescaled, brightened, recompressed
+    (testing / "ring" / "image(5).png").write_bytes(
+        (training / "ring" / "image(3).png").read_bytes()
+    )  # a copy
+    (testing / "solid" / "image(6).png").write_bytes(
+        (training / "ring" / "image(4).png").read_bytes()
+    )  # a copy with another label
+    twin = (
+        Image.open(training / "none" / "image(7).png")
+        .resize((140, 120), Image.Resampling.BICUBIC)
+        .point(lambda v: int(0.9 * v + 12))
+    )
+    twin.convert("L").save(
+        testing / "none" / "image(8).jpg", quality=70
+    )  # rescaled, brightened, recompressed
     (testing / "none" / "image(8).png").unlink()
     (testing / "none" / "image(9).png").write_bytes(b"")
     report = verify(card(str(path)), Files(data_root=tmp_path))
@@ -40,10 +50,14 @@ def test_planted_twins_are_found_where_they_were_planted(tmp_path: Path) -> None
     assert (alikes["images"], alikes["across"], alikes["conflicting"]) == (6, 6, 2)
     assert sum(pair["test"] for name, pair in alikes["between"].items() if "test" in name) == 3
     assert list(report["unreadable"]) == ["heads/Testing/none/image(9).png"]
-    assert [set(pair) for pair in copies["conflicts"]] == [{"heads/Training/ring/image(4).png", "heads/Testing/solid/image(6).png"}]
+    assert [set(pair) for pair in copies["conflicts"]] == [
+        {"heads/Training/ring/image(4).png", "heads/Testing/solid/image(6).png"}
+    ]
     done = medrobust("data", "verify", path, "--data-root", tmp_path, "--json", check=1)
     assert json.loads(done.stdout) == json.loads(json.dumps(report))
-    assert not verify(card(str(path)), Files(data_root=tmp_path), look=False)["twins"].keys() & {"look_alikes"}
+    assert not verify(card(str(path)), Files(data_root=tmp_path), look=False)["twins"].keys() & {
+        "look_alikes"
+    }
     table = medrobust("data", "verify", path, "--data-root", tmp_path, check=1).stdout
     assert "the split leaks" in table
 
@@ -59,25 +73,38 @@ def test_a_group_in_two_published_parts_is_a_leak(tmp_path: Path) -> None:
 
 
 def test_copies_are_paired_with_each_part_once() -> None:
-    digests, part = ["a", "b", "a", "a", "b", "c"], ["train", "train", "train", "test", "val", "test"]
+    digests, part = (
+        ["a", "b", "a", "a", "b", "c"],
+        ["train", "train", "train", "test", "val", "test"],
+    )
     assert duplicates.copies(digests, part).tolist() == [[0, 2], [0, 3], [1, 4], [2, 3]]
     many = duplicates.copies(["x"] * 3000, ["train", "val", "test"] * 1000)
     assert len(many) < 9000  # linear, not quadratic
 
 
-def test_look_alikes_are_those_of_every_pair_compared_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_look_alikes_are_those_of_every_pair_compared_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(duplicates, "BLOCK", (4, 16))
     monkeypatch.setattr(duplicates, "CHUNK", 7)
     rng = np.random.default_rng(0)
-    drawings = np.kron(rng.integers(60, 200, (20, 3, 8, 8)), np.ones((4, 4))) + rng.normal(0, 2, (5, 20, 3, 32, 32))
-    images = np.clip(drawings.reshape(100, 3, 32, 32), 0, 255).astype(np.uint8)  # each of 20 drawings five times, noisy
+    drawings = np.kron(rng.integers(60, 200, (20, 3, 8, 8)), np.ones((4, 4))) + rng.normal(
+        0, 2, (5, 20, 3, 32, 32)
+    )
+    images = np.clip(drawings.reshape(100, 3, 32, 32), 0, 255).astype(
+        np.uint8
+    )  # each of 20 drawings five times, noisy
     grey = images.mean(1, dtype=np.float32)
     hashes = duplicates.perceptual_hash(grey)
     near = np.bitwise_count(hashes[:, None] ^ hashes[None]) <= duplicates.BITS
-    expected = np.argwhere(np.triu(near & (np.corrcoef(grey.reshape(100, -1)) >= duplicates.CORRELATION), 1))
+    expected = np.argwhere(
+        np.triu(near & (np.corrcoef(grey.reshape(100, -1)) >= duplicates.CORRELATION), 1)
+    )
     assert len(expected) > 150
     ticks: list[int] = []
-    everything = duplicates.look_alikes(images, np.arange(100), ticks.append)  # every image of a kind of its own: all pairs are named
+    everything = duplicates.look_alikes(
+        images, np.arange(100), ticks.append
+    )  # every image of a kind of its own: all pairs are named
     assert sorted(everything.tolist()) == expected.tolist()
     assert sum(ticks) == 100
     kind = rng.integers(0, 3, 100)
@@ -100,7 +127,9 @@ def test_a_perceptual_hash_moves_little_with_brightness_and_much_with_content() 
     rng = np.random.default_rng(0)
     from scipy.ndimage import gaussian_filter
 
-    smooth = np.stack([gaussian_filter(rng.standard_normal((32, 32)), 2) for _ in range(40)]).astype(np.float32)
+    smooth = np.stack(
+        [gaussian_filter(rng.standard_normal((32, 32)), 2) for _ in range(40)]
+    ).astype(np.float32)
     hashes = duplicates.perceptual_hash(smooth)
     changed = duplicates.perceptual_hash(0.5 * smooth + 3)
     assert np.bitwise_count(hashes ^ changed).max() <= 2
@@ -112,13 +141,20 @@ def test_a_perceptual_hash_moves_little_with_brightness_and_much_with_content() 
 @needs_real_data
 def test_sartajs_test_part_holds_copies_of_its_training_part() -> None:
     copies = verify(card("sartaj-mri"), Files(data_root=SHARED_DATA), look=False)["twins"]["copies"]
-    assert copies["between"]["train-val"] == {"train": 0, "val": 0}  # the split made here has no copy
+    assert copies["between"]["train-val"] == {
+        "train": 0,
+        "val": 0,
+    }  # the split made here has no copy
     assert copies["between"]["train-test"]["test"] + copies["between"]["val-test"]["test"] == 251
     assert copies["conflicting"] == 0
 
 
 @needs_real_data
-@pytest.mark.parametrize(("name", "across", "conflicting"), [("breastmnist", 2, 2), ("pneumoniamnist", 18, 0)])
+@pytest.mark.parametrize(
+    ("name", "across", "conflicting"), [("breastmnist", 2, 2), ("pneumoniamnist", 18, 0)]
+)
 def test_medmnists_published_parts_share_images(name: str, across: int, conflicting: int) -> None:
-    copies = verify(card(name), Files(data_root=SHARED_DATA, accept_unverified=True), look=False)["twins"]["copies"]
+    copies = verify(card(name), Files(data_root=SHARED_DATA, accept_unverified=True), look=False)[
+        "twins"
+    ]["copies"]
     assert (copies["across"], copies["conflicting"]) == (across, conflicting)

@@ -1,4 +1,6 @@
-"""What intervals count: patients where the card names them, else images; in every table that has one."""
+"""What intervals count: patients where the card names them, else images; in every table that has
+one.
+"""
 
 import re
 from typing import Any
@@ -20,7 +22,10 @@ from robustbench_med.store.store import CERTIFICATES, Record, Store
 
 
 def with_sizes(made: Record, clean: float, robust: float) -> Record:
-    made["figures"]["tasks"] = [task | {"n_effective_clean": clean, "n_effective_robust": robust} for task in made["figures"]["tasks"]]
+    made["figures"]["tasks"] = [
+        task | {"n_effective_clean": clean, "n_effective_robust": robust}
+        for task in made["figures"]["tasks"]
+    ]
     return made
 
 
@@ -29,15 +34,27 @@ def test_the_leaderboards_interval_counts_what_the_records_say_of_every_fold_and
     assert row.n_effective == 12.5
     assert (row.robust_low, row.robust_high) == wilson(0.5, 12.5)
     assert (row.clean_low, row.clean_high) == wilson(0.9, 30.0)
-    (row,) = tables.each(tables.leaderboard([with_sizes(record(train_seed=t), 30.0, n) for t, n in ((0, 10.0), (1, 40.0))]))
-    assert row.n_effective == pytest.approx(16)  # harmonic: the variance of a mean is at most the mean variance
-    (row,) = tables.each(tables.leaderboard([with_sizes(of_fold(k, 0.5), 30.0, 10.0 + k) for k in range(3)]))
+    (row,) = tables.each(
+        tables.leaderboard(
+            [with_sizes(record(train_seed=t), 30.0, n) for t, n in ((0, 10.0), (1, 40.0))]
+        )
+    )
+    assert row.n_effective == pytest.approx(
+        16
+    )  # harmonic: the variance of a mean is at most the mean variance
+    (row,) = tables.each(
+        tables.leaderboard([with_sizes(of_fold(k, 0.5), 30.0, 10.0 + k) for k in range(3)])
+    )
     assert row.n_effective == pytest.approx(33)
 
 
 def with_groups(made: Record, groups: np.ndarray) -> dict[str, Any]:
     n = made["spec"]["data"]["n"]
-    return outcomes(made) | {f"image_{t}": np.arange(n) for t in (0, 1)} | {f"group_{t}": groups for t in (0, 1)}
+    return (
+        outcomes(made)
+        | {f"image_{t}": np.arange(n) for t in (0, 1)}
+        | {f"group_{t}": groups for t in (0, 1)}
+    )
 
 
 def test_the_interval_of_a_class_counts_its_patients(tmp_path) -> None:
@@ -46,7 +63,9 @@ def test_the_interval_of_a_class_counts_its_patients(tmp_path) -> None:
     store.write(made, arrays)
     classes = breakdowns.per_class([made], store.arrays)
     mine = np.arange(50) % 2 == 0
-    expected = wilson(13 / 25, effective_n(arrays["robust_right"][mine, 0], arrays["group_0"][mine]))
+    expected = wilson(
+        13 / 25, effective_n(arrays["robust_right"][mine, 0], arrays["group_0"][mine])
+    )
     assert expected[0] < 0.25
     row = classes[classes["class"] == "a"].iloc[0]
     assert (row.robust_low, row.robust_high) == pytest.approx(expected)
@@ -65,12 +84,20 @@ def test_a_certified_curve_counts_patients(tmp_path) -> None:
 
 
 def compared(store: Store, *made: Record) -> paired.Row:
-    (row,) = paired.rows_of({"model": "mail", "defense": "none", "records": made, "naive": []}, store)
+    (row,) = paired.rows_of(
+        {"model": "mail", "defense": "none", "records": made, "naive": []}, store
+    )
     return row
 
 
-def test_a_comparison_has_its_spread_over_trainings_and_its_interval_over_patients(tmp_path) -> None:
-    made = [record(robust=0.4 + 0.2 * t + 0.04 * s, seed=s, train_seed=t) for s in (0, 1) for t in (0, 1)]
+def test_a_comparison_has_its_spread_over_trainings_and_its_interval_over_patients(
+    tmp_path,
+) -> None:
+    made = [
+        record(robust=0.4 + 0.2 * t + 0.04 * s, seed=s, train_seed=t)
+        for s in (0, 1)
+        for t in (0, 1)
+    ]
     store, groups = Store(tmp_path), np.arange(50) // 5
     for one in made:
         one["draws"] = 1
@@ -79,7 +106,9 @@ def test_a_comparison_has_its_spread_over_trainings_and_its_interval_over_patien
     assert (row.figures["trainings"], row.figures["evaluation_seeds"]) == (2, 2)
     assert row.figures["worst_std"] == pytest.approx(np.std([0.42, 0.62], ddof=1))
     mean = np.mean([store.arrays(one)["robust_right"][:, 0] for one in made], 0)
-    assert (row.figures["worst_low"], row.figures["worst_high"]) == pytest.approx(wilson(0.52, effective_n(mean, groups)))
+    assert (row.figures["worst_low"], row.figures["worst_high"]) == pytest.approx(
+        wilson(0.52, effective_n(mean, groups))
+    )
     assert len(set(row.clusters)) == 10
     once = compared(store, *(one for one in made if one["spec"]["victim"]["train_seed"] == 0))
     assert (once.figures["trainings"], once.figures["worst_std"]) == (1, None)
@@ -88,10 +117,22 @@ def test_a_comparison_has_its_spread_over_trainings_and_its_interval_over_patien
 def test_patients_are_what_a_comparison_resamples_and_images_in_older_outcomes() -> None:
     ids = np.array([f"a{i}+b{i % 3}" for i in range(6)])
     labels = np.zeros((6, 2), int)
-    parts = {"image_0": np.arange(6), "image_1": np.arange(6) % 3, "group_0": np.arange(6) // 3, "group_1": np.arange(6) % 3}
+    parts = {
+        "image_0": np.arange(6),
+        "image_1": np.arange(6) % 3,
+        "group_0": np.arange(6) // 3,
+        "group_1": np.arange(6) % 3,
+    }
     old = {"ids": ids, "labels": labels}
     assert paired.clusters(old).tolist() == [0, 1, 2, 0, 1, 2]
-    assert paired.clusters(old | {key: parts[key] for key in ("image_0", "image_1")}).tolist() == [0, 1, 2, 0, 1, 2]
+    assert paired.clusters(old | {key: parts[key] for key in ("image_0", "image_1")}).tolist() == [
+        0,
+        1,
+        2,
+        0,
+        1,
+        2,
+    ]
     assert paired.clusters(old | parts).tolist() == [0, 0, 0, 1, 1, 1]
 
 
@@ -109,11 +150,17 @@ def test_a_set_with_patients_says_how_many_its_test_images_come_from(drawn_root,
     test = load(data, size=32, files=Files(data_root=tmp_path)).splits["test"]
     groups, images = test.label_groups, test.label_rows
     assert groups.shape == images.shape == (len(test), 2)
-    patient = [found.groups() for sample in test.ids if (found := re.search(f"scans/{PATIENT}", sample))]
+    patient = [
+        found.groups() for sample in test.ids if (found := re.search(f"scans/{PATIENT}", sample))
+    ]
     assert len(patient) == len(test)
-    assert (np.equal.outer(groups[:, 0], groups[:, 0]) == [[a == b for b in patient] for a in patient]).all()
+    assert (
+        np.equal.outer(groups[:, 0], groups[:, 0]) == [[a == b for b in patient] for a in patient]
+    ).all()
     assert len(set(patient)) < test.distinct_labels[0]
-    assert (np.equal.outer(groups[:, 1], groups[:, 1]) == np.equal.outer(images[:, 1], images[:, 1])).all()  # none named: its own
+    assert (
+        np.equal.outer(groups[:, 1], groups[:, 1]) == np.equal.outer(images[:, 1], images[:, 1])
+    ).all()  # none named: its own
 
     medrobust("run", "--model", "late", "--model-param", "width=4", "--recipe", "steps=2", "--size", 32, "--attack", "fgsm", "--no-control",
               "--data", data, "--data-root", tmp_path, "--limit", 0, "--out", tmp_path / "out")  # fmt: skip

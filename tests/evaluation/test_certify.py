@@ -1,4 +1,6 @@
-"""Randomised smoothing: certificates against known distances, Clopper-Pearson's bound, and `medrobust certify` from the shell."""
+"""Randomised smoothing: certificates against known distances, Clopper-Pearson's bound, and
+`medrobust certify` from the shell.
+"""
 
 import io
 import shutil
@@ -29,7 +31,14 @@ from robustbench_med.store.record import CertificateModel
 from robustbench_med.store.store import CERTIFICATES, Store
 
 CPU = torch.device("cpu")
-USUAL = {"sigma": 0.25, "noised": (0, 1), "n0": 50, "n": 400, "alpha": 0.001, "setting": Setting("sound", 1, 0, CPU, 64)}
+USUAL = {
+    "sigma": 0.25,
+    "noised": (0, 1),
+    "n0": 50,
+    "n": 400,
+    "alpha": 0.001,
+    "setting": Setting("sound", 1, 0, CPU, 64),
+}
 
 
 @dataclass
@@ -55,15 +64,22 @@ class Points:
 
 
 class Linear(nn.Module):
-    """Two tasks of two classes, each a half space; the smoothed classifier of a half space is the half space itself."""
+    """Two tasks of two classes, each a half space; the smoothed classifier of a half space is the
+    half space itself.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(1)
-        self.w = [torch.randn(2, size, generator=generator) * scale for size, scale in ((16, 1.0), (18, 0.4))]
+        self.w = [
+            torch.randn(2, size, generator=generator) * scale
+            for size, scale in ((16, 1.0), (18, 0.4))
+        ]
 
     def margin(self, x: Sequence[Tensor]) -> Tensor:
-        return sum(((m.flatten(1) - 0.5) @ w.T for m, w in zip(x, self.w, strict=True)), torch.zeros(1))
+        return sum(
+            ((m.flatten(1) - 0.5) @ w.T for m, w in zip(x, self.w, strict=True)), torch.zeros(1)
+        )
 
     def forward(self, *x: Tensor) -> tuple[Tensor, ...]:
         z = self.margin(x)
@@ -87,9 +103,13 @@ def test_a_half_spaces_radius_is_below_the_true_distance_and_close_to_it(noised)
     samples, base = Points(200), Linear()
     found = smoothing.certify(base, samples, **USUAL | {"noised": noised})
     z = base.margin(samples.x)
-    norms = torch.cat([base.w[m] for m in noised], 1).norm(dim=1)  # an attacker of these modalities alone
+    norms = torch.cat([base.w[m] for m in noised], 1).norm(
+        dim=1
+    )  # an attacker of these modalities alone
     distance = (z.abs() / norms).numpy()
-    assert (found.radius > distance + 1e-6).sum() <= 3  # each is wrong with a chance of 0.001; more than 3 of 400 in 0.1 % of runs
+    assert (
+        found.radius > distance + 1e-6
+    ).sum() <= 3  # each is wrong with a chance of 0.001; more than 3 of 400 in 0.1 % of runs
     certified = found.predicted != ABSTAIN
     assert certified.mean() > 0.5
     assert (found.predicted == (z > 0).numpy())[certified].all()
@@ -100,8 +120,13 @@ def test_a_half_spaces_radius_is_below_the_true_distance_and_close_to_it(noised)
 
 def test_noise_on_one_modality_certifies_more_of_it_than_the_joint_radius() -> None:
     samples, base = Points(200), Linear()
-    joint, weak = (smoothing.certify(base, samples, **USUAL | {"noised": noised}).radius for noised in ((0, 1), (1,)))
-    assert weak.mean() > 1.5 * joint.mean()  # the second modality's weights are small, so its noise seldom changes the class
+    joint, weak = (
+        smoothing.certify(base, samples, **USUAL | {"noised": noised}).radius
+        for noised in ((0, 1), (1,))
+    )
+    assert (
+        weak.mean() > 1.5 * joint.mean()
+    )  # the second modality's weights are small, so its noise seldom changes the class
 
 
 def test_a_constant_classifier_reaches_the_largest_radius_that_n_draws_allow() -> None:
@@ -111,17 +136,26 @@ def test_a_constant_classifier_reaches_the_largest_radius_that_n_draws_allow() -
 
 
 def test_a_coin_is_not_certified() -> None:
-    found = smoothing.certify(Coin(), Points(20), **USUAL | {"setting": Setting("sound", 1, 0, CPU, 1)})  # at most alpha of them would be
+    found = smoothing.certify(
+        Coin(), Points(20), **USUAL | {"setting": Setting("sound", 1, 0, CPU, 1)}
+    )  # at most alpha of them would be
     assert (found.predicted == ABSTAIN).all()
     assert (found.radius == 0).all()
     assert (found.p_lower < 0.5).all()
-    assert (smoothing.radii(np.array([0.5, np.nextafter(0.5, 1)]), 0.25) > 0).tolist() == [False, True]
+    assert (smoothing.radii(np.array([0.5, np.nextafter(0.5, 1)]), 0.25) > 0).tolist() == [
+        False,
+        True,
+    ]
 
 
 def test_the_bound_is_clopper_and_pearsons() -> None:
     for hits in (0, 1, 50, 99, 100):
-        expected = binomtest(hits, 100, alternative="greater").proportion_ci(0.999, method="exact").low
-        assert smoothing.lower_bound(np.array(hits), 100, 0.001) == pytest.approx(expected, abs=1e-12)
+        expected = (
+            binomtest(hits, 100, alternative="greater").proportion_ci(0.999, method="exact").low
+        )
+        assert smoothing.lower_bound(np.array(hits), 100, 0.001) == pytest.approx(
+            expected, abs=1e-12
+        )
 
 
 def test_the_same_seed_gives_the_same_certificates_and_leaves_the_global_state_alone() -> None:
@@ -130,16 +164,21 @@ def test_the_same_seed_gives_the_same_certificates_and_leaves_the_global_state_a
     expected = torch.rand(2)
     torch.manual_seed(5)
     first, again, other = (
-        smoothing.certify(base, samples, **USUAL | {"setting": Setting("sound", 1, seed, CPU, 64)}) for seed in (0, 0, 1)
+        smoothing.certify(base, samples, **USUAL | {"setting": Setting("sound", 1, seed, CPU, 64)})
+        for seed in (0, 0, 1)
     )
-    smaller = smoothing.certify(base, samples, **USUAL | {"setting": Setting("sound", 1, 0, CPU, 3)})
+    smaller = smoothing.certify(
+        base, samples, **USUAL | {"setting": Setting("sound", 1, 0, CPU, 3)}
+    )
     assert np.array_equal(first.p_lower, smaller.p_lower)
     assert torch.equal(torch.rand(2), expected)
     assert np.array_equal(first.p_lower, again.p_lower)
     assert not np.array_equal(first.p_lower, other.p_lower)
 
 
-def test_certify_from_the_shell_writes_curves_that_fall_and_keeps_its_certificates(drawn_root, tmp_path) -> None:
+def test_certify_from_the_shell_writes_curves_that_fall_and_keeps_its_certificates(
+    drawn_root, tmp_path
+) -> None:
     out = tmp_path / "out"
     data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
     arguments = ["certify", "--model", "early", "--n0", 5, "--n", 20, "--alpha", 0.01, "--limit", 8, "--data", data,
@@ -153,7 +192,9 @@ def test_certify_from_the_shell_writes_curves_that_fall_and_keeps_its_certificat
     assert {path: path.read_bytes() for path in before} == before
     tasks, curves = pd.read_csv(out / "certified_tasks.csv"), pd.read_csv(out / "certified.csv")
     assert set(zip(tasks.noised, tasks.sigma, strict=True)) == {
-        (noised, sigma) for noised in ("all modalities", "mri alone", "xray alone") for sigma in (0.1, 0.25)
+        (noised, sigma)
+        for noised in ("all modalities", "mri alone", "xray alone")
+        for sigma in (0.1, 0.25)
     }
     assert len(tasks) == 2 * 3 * 2
     assert tasks.groupby("sigma").checkpoint.unique().map(len).tolist() == [1, 1]
@@ -166,10 +207,15 @@ def test_certify_from_the_shell_writes_curves_that_fall_and_keeps_its_certificat
         assert line.certified.iloc[-1] == 0  # beyond what 20 draws can certify
     keys = ["sigma", "noised", "task"]
     at_zero = curves[curves.radius == 0].set_index(keys).certified
-    assert at_zero.to_dict() == pytest.approx(tasks.set_index(keys).certified_accuracy.to_dict(), abs=1e-5)
+    assert at_zero.to_dict() == pytest.approx(
+        tasks.set_index(keys).certified_accuracy.to_dict(), abs=1e-5
+    )
     for made in Store(out, CERTIFICATES).records():
         CertificateModel.model_validate(made)
-    written = {name: (out / name).read_bytes() for name in ("certified.csv", "certified_tasks.csv", "certified.png")}
+    written = {
+        name: (out / name).read_bytes()
+        for name in ("certified.csv", "certified_tasks.csv", "certified.png")
+    }
     assert len(written["certified.png"]) > 20_000
     for name in written:
         (out / name).unlink()
@@ -178,11 +224,25 @@ def test_certify_from_the_shell_writes_curves_that_fall_and_keeps_its_certificat
     assert not (out / "leaderboard.csv").exists()
 
 
-def test_the_report_of_a_store_with_records_has_the_certified_tables_and_figure_too(tmp_path) -> None:
+def test_the_report_of_a_store_with_records_has_the_certified_tables_and_figure_too(
+    tmp_path,
+) -> None:
     fill(Store(tmp_path), record("late"))
-    certify(Store(tmp_path, CERTIFICATES), certificate(), certificate(sigma=0.5, certified=0.5), certificate(noised=(1,)))
-    found = {path.relative_to(tmp_path).as_posix() for path in reports.write_all(tmp_path, page=False)}
-    assert {"paper/leaderboard.md", "paper/certified.md", "paper/certified.tex", "figures/certified-accuracy-heads+chests-64.png"} <= found
+    certify(
+        Store(tmp_path, CERTIFICATES),
+        certificate(),
+        certificate(sigma=0.5, certified=0.5),
+        certificate(noised=(1,)),
+    )
+    found = {
+        path.relative_to(tmp_path).as_posix() for path in reports.write_all(tmp_path, page=False)
+    }
+    assert {
+        "paper/leaderboard.md",
+        "paper/certified.md",
+        "paper/certified.tex",
+        "figures/certified-accuracy-heads+chests-64.png",
+    } <= found
     assert (tmp_path / "certified.csv").exists()
     assert "toprule" in (tmp_path / "paper" / "certified.tex").read_text()
     shutil.rmtree(tmp_path / "certificates")
@@ -205,17 +265,44 @@ def test_the_printed_table_holds_every_noise_at_round_radii_and_means_over_seeds
     first, second = certified.tables(frames["certified"], frames["certified_tasks"])
     assert "task lesion" in first.caption
     assert "task lung" in second.caption
-    assert [c.heading for c in first.columns][4:-1] == ["radius 0", "radius 0.2", "radius 0.4", "radius 0.6"]
+    assert [c.heading for c in first.columns][4:-1] == [
+        "radius 0",
+        "radius 0.2",
+        "radius 0.4",
+        "radius 0.6",
+    ]
     rows = [[cell.value for cell in row] for row in first.rows]
     expected = [
-        ["late+smoothing", "0.25", "all modalities", 0.2, 0.65, 0.65, 0.0, 0.0, 0.65 * 0.3],  # radius 0.3
-        ["late+smoothing", "0.5", "all modalities", 0.2, 0.5, 0.5, 0.5, 0.0, 0.3],  # radius 0.6, and none is above it
+        [
+            "late+smoothing",
+            "0.25",
+            "all modalities",
+            0.2,
+            0.65,
+            0.65,
+            0.0,
+            0.0,
+            0.65 * 0.3,
+        ],  # radius 0.3
+        [
+            "late+smoothing",
+            "0.5",
+            "all modalities",
+            0.2,
+            0.5,
+            0.5,
+            0.5,
+            0.0,
+            0.3,
+        ],  # radius 0.6, and none is above it
         ["late+smoothing", "0.25", "xray alone", 0.0, 0.8, 0.8, 0.0, 0.0, 0.24],
     ]
     assert [row[:3] for row in rows] == [row[:3] for row in expected]
     for row, right in zip(rows, expected, strict=True):
         assert row[3:] == pytest.approx(right[3:])
-    assert "**" not in paper.markdown(first).split("\n", 1)[1]  # rows bound different changes: no best one
+    assert (
+        "**" not in paper.markdown(first).split("\n", 1)[1]
+    )  # rows bound different changes: no best one
 
 
 def test_certificates_of_a_trivial_victim_are_marked(tmp_path) -> None:
@@ -235,7 +322,9 @@ def test_certificates_of_a_trivial_victim_are_marked(tmp_path) -> None:
 
 
 def test_a_victim_without_a_single_certificate_has_a_table_and_a_figure(tmp_path) -> None:
-    found = certified.frames(certify(Store(tmp_path, CERTIFICATES), certificate(certified=0.0, abstained=1.0)))
+    found = certified.frames(
+        certify(Store(tmp_path, CERTIFICATES), certificate(certified=0.0, abstained=1.0))
+    )
     (row,) = next(iter(certified.tables(found["certified"], found["certified_tasks"]))).rows
     assert [cell.value for cell in row][3:] == [1.0, 0.0, 0.0]
     certified.draw(found["certified"], tmp_path / "nothing.png")
@@ -253,12 +342,21 @@ def test_models_of_one_name_with_other_weights_are_not_averaged(tmp_path) -> Non
 def test_merging_carries_certificates_over_and_reports_those_that_differ(tmp_path) -> None:
     a, b, out = (tmp_path / name for name in ("a", "b", "all"))
     certify(Store(a, CERTIFICATES), certificate(), certificate(sigma=0.5))
-    certify(Store(b, CERTIFICATES), certificate(certified=0.62), certificate(sigma=0.5), certificate(noised=(0,)))
+    certify(
+        Store(b, CERTIFICATES),
+        certificate(certified=0.62),
+        certificate(sigma=0.5),
+        certificate(noised=(0,)),
+    )
     fill(Store(b), record("mail"))
     result = merge([a, b], out)
     assert (result.copied, result.same) == (4, 1)
     (conflict,) = result.conflicts
-    assert (conflict.what, conflict.ours, conflict.theirs) == ("certified_accuracy at lesion", 0.6, 0.62)
+    assert (conflict.what, conflict.ours, conflict.theirs) == (
+        "certified_accuracy at lesion",
+        0.6,
+        0.62,
+    )
     merged = Store(out, CERTIFICATES)
     assert sorted((r["spec"]["certificate"]["sigma"], r["noised"], r["figures"][0]["certified_accuracy"]) for r in merged.records()) == [
         (0.25, "all modalities", 0.6), (0.25, "mri alone", 0.6), (0.5, "all modalities", 0.6)
@@ -277,7 +375,10 @@ def test_merging_carries_certificates_over_and_reports_those_that_differ(tmp_pat
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--defense", "none"], "cannot be certified: the first input transform must be Gaussian noise"),
+        (
+            ["--defense", "none"],
+            "cannot be certified: the first input transform must be Gaussian noise",
+        ),
         (["--defense", "jpeg+input-noise"], "cannot be certified"),
         (["--alpha", 0], "--alpha must lie in (0, 1)"),
         (["--sigma", 0], "--sigma takes positive numbers"),

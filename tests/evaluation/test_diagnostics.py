@@ -1,4 +1,6 @@
-"""The panel: deliberately broken defences that must be flagged by the sign meant for them, and honest victims that must not be."""
+"""The panel: deliberately broken defences that must be flagged by the sign meant for them, and
+honest victims that must not be.
+"""
 
 import pytest
 from support.panel import BROKEN, HONEST, SETTING, examined, signs_of
@@ -24,7 +26,9 @@ def test_an_honest_victim_is_not_flagged(name) -> None:
     assert not [(s.sign, s.text) for s in found.values() if s.verdict == "fail"]
 
 
-def sign_of_cell(victim: nn.Module, attack: str = "pgd", **given: object) -> diagnostics.Sign | None:
+def sign_of_cell(
+    victim: nn.Module, attack: str = "pgd", **given: object
+) -> diagnostics.Sign | None:
     """What is said of the convergence of one evaluation, if anything."""
     samples, clean = examined(victim.eval())
     method, threat = Method(attack, complete(attack, given)), Threat("Linf", (0.08,), (0,))
@@ -35,8 +39,13 @@ def sign_of_cell(victim: nn.Module, attack: str = "pgd", **given: object) -> dia
 
 @pytest.mark.parametrize("attack", ["bim", "pgd", "mim"])
 @pytest.mark.parametrize("name", ["tanh", "relu", "linear"])
-def test_a_loss_that_still_rises_is_a_warning_and_usual_steps_are_enough_for_honest_victims(name, attack) -> None:
-    usual, starved = sign_of_cell(HONEST[name], attack), sign_of_cell(HONEST[name], attack, step_size=0.002)
+def test_a_loss_that_still_rises_is_a_warning_and_usual_steps_are_enough_for_honest_victims(
+    name, attack
+) -> None:
+    usual, starved = (
+        sign_of_cell(HONEST[name], attack),
+        sign_of_cell(HONEST[name], attack, step_size=0.002),
+    )
     assert usual is not None
     assert usual.verdict == "pass", usual.text
     assert starved is not None
@@ -60,7 +69,9 @@ def test_the_worst_sign_comes_first_and_makes_the_trust() -> None:
 def test_verdicts_turn_where_the_thresholds_say() -> None:
     assert diagnostics.converged(0.50, 0.49, 0.02).verdict == "pass"
     assert diagnostics.converged(0.50, 0.47, 0.02).verdict == "warn"
-    assert diagnostics.still_rising([0.0, 1.0, 1.6, 1.8, 1.9, 1.95, 1.95, 2.0]).verdict == "pass"  # 0.05 of 2
+    assert (
+        diagnostics.still_rising([0.0, 1.0, 1.6, 1.8, 1.9, 1.95, 1.95, 2.0]).verdict == "pass"
+    )  # 0.05 of 2
     assert diagnostics.still_rising([float(i) for i in range(8)]).verdict == "warn"
     assert diagnostics.still_rising([5.0] * 4 + [1.0] * 3 + [4.0]).verdict == "pass"  # that fell
     curve = [(1.0, 0.5), (2.0, 0.6)]
@@ -68,6 +79,8 @@ def test_verdicts_turn_where_the_thresholds_say() -> None:
     falling = [(1.0, 0.5), (2.0, 0.3)]
     assert diagnostics.monotone(falling, 0.0, 0.02, everything_moves=True).verdict == "pass"
     assert diagnostics.monotone(falling, 0.3, 0.02, everything_moves=True).verdict == "fail"
-    assert diagnostics.monotone(falling, 0.3, 0.02, everything_moves=False).verdict == "warn"  # a trusted modality may hold it
+    assert (
+        diagnostics.monotone(falling, 0.3, 0.02, everything_moves=False).verdict == "warn"
+    )  # a trusted modality may hold it
     assert diagnostics.bounds(1.01, 0, 1).verdict == "fail"
     assert diagnostics.beats_noise(0.80, 0.79, 0.02).verdict == "warn"

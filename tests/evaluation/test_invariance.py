@@ -1,4 +1,6 @@
-"""What no result may depend on: the batch size, memory, who else is evaluated, the order of work, the state of global generators."""
+"""What no result may depend on: the batch size, memory, who else is evaluated, the order of work,
+the state of global generators.
+"""
 
 import random
 
@@ -24,8 +26,14 @@ class PerSample(TwoHeads):
 
     stochastic = True
 
-    def forward(self, a: Tensor, b: Tensor, generators: list[torch.Generator] | None = None) -> tuple[Tensor, ...]:
-        noise = torch.randn(len(a), 1) if generators is None else torch.stack([torch.randn(1, generator=g) for g in generators])
+    def forward(
+        self, a: Tensor, b: Tensor, generators: list[torch.Generator] | None = None
+    ) -> tuple[Tensor, ...]:
+        noise = (
+            torch.randn(len(a), 1)
+            if generators is None
+            else torch.stack([torch.randn(1, generator=g) for g in generators])
+        )
         return tuple(z * (1 + 0.5 * noise) + 0.3 * noise.roll(1, 1) for z in super().forward(a, b))
 
 
@@ -35,24 +43,54 @@ class PerBatch(TwoHeads):
     stochastic = True
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        noise = torch.randn(len(a), 1) + torch.from_numpy(np.random.randn(len(a), 1)).float() + random.random()
+        noise = (
+            torch.randn(len(a), 1)
+            + torch.from_numpy(np.random.randn(len(a), 1)).float()
+            + random.random()
+        )
         return tuple(z * (1 + 0.3 * noise) for z in super().forward(a, b))
 
 
 VICTIMS = {"deterministic": TwoHeads, "per sample": PerSample, "per batch": PerBatch}
-QUICK = {"steps": 4, "restarts": 2, "queries": 12, "search": 2, "evaluations": 4, "initial": 3, "targets": 2}
+QUICK = {
+    "steps": 4,
+    "restarts": 2,
+    "queries": 12,
+    "search": 2,
+    "evaluations": 4,
+    "initial": 3,
+    "targets": 2,
+}
 THREAT = Threat("Linf", (0.08, 0.08), (0, 1))
 
 
 def outcome_of(
-    kind: str, attack: str, samples: Samples, *, batch_size: int = 16, protocol: str = "sound", engine: str = "native", chunk: int = 16
+    kind: str,
+    attack: str,
+    samples: Samples,
+    *,
+    batch_size: int = 16,
+    protocol: str = "sound",
+    engine: str = "native",
+    chunk: int = 16,
 ) -> Outcome:
     victim = VICTIMS[kind]().eval()
     nature = examine(victim, samples, CPU, 0)
     setting = Setting(protocol, 4, 0, CPU, batch_size, chunk=chunk)  # type: ignore[arg-type]
-    clean = clean_pass(victim, samples, setting, lambda n: None, stochastic=nature.stochastic, drawing=nature.drawing)
+    clean = clean_pass(
+        victim,
+        samples,
+        setting,
+        lambda n: None,
+        stochastic=nature.stochastic,
+        drawing=nature.drawing,
+    )
     known = complete(attack, {}, engine)
-    given = {key: value for key, value in ({"eot": 2 if nature.stochastic else 1} | QUICK).items() if key in known}
+    given = {
+        key: value
+        for key, value in ({"eot": 2 if nature.stochastic else 1} | QUICK).items()
+        if key in known
+    }
     sources = [Source(victim, nature.stochastic, nature.drawing)] if attack == "transfer" else []
     method = Method(attack, complete(attack, given, engine), engine, sources)
     return attack_pass(victim, samples, clean, THREAT, method, setting, lambda n: None)
@@ -67,16 +105,26 @@ def test_no_batch_size_changes_a_figure(attack: str, kind: str) -> None:
         other = outcome_of(kind, attack, samples, batch_size=batch_size)
         np.testing.assert_array_equal(other.arrays["robust_right"], usual.arrays["robust_right"])
         np.testing.assert_array_equal(other.arrays["clean_right"], usual.arrays["clean_right"])
-        exact = {"rtol": 0, "atol": 0} if kind == "per batch" else {"rtol": 1e-4, "atol": 1e-5}  # whole chunks: the very same batches
+        exact = (
+            {"rtol": 0, "atol": 0} if kind == "per batch" else {"rtol": 1e-4, "atol": 1e-5}
+        )  # whole chunks: the very same batches
         for t in (0, 1):
-            np.testing.assert_allclose(other.arrays[f"robust_probabilities_{t}"], usual.arrays[f"robust_probabilities_{t}"], **exact)
+            np.testing.assert_allclose(
+                other.arrays[f"robust_probabilities_{t}"],
+                usual.arrays[f"robust_probabilities_{t}"],
+                **exact,
+            )
 
 
 @pytest.mark.parametrize("attack", ["pgd", "apgd", "square", "autoattack"])
 @pytest.mark.parametrize("kind", ["per sample", "per batch"])
-def test_neither_does_it_under_the_release_protocol_where_one_draw_decides(attack: str, kind: str) -> None:
+def test_neither_does_it_under_the_release_protocol_where_one_draw_decides(
+    attack: str, kind: str
+) -> None:
     samples = two_head_samples(20)
-    one, other = (outcome_of(kind, attack, samples, batch_size=size, protocol="release") for size in (20, 3))
+    one, other = (
+        outcome_of(kind, attack, samples, batch_size=size, protocol="release") for size in (20, 3)
+    )
     np.testing.assert_array_equal(one.arrays["robust_right"], other.arrays["robust_right"])
 
 
@@ -85,7 +133,9 @@ def test_neither_does_it_under_the_release_protocol_where_one_draw_decides(attac
 def test_another_librarys_draws_depend_on_chunks_alone(engine: str, kind: str) -> None:
     pytest.importorskip(engine)
     samples = two_head_samples(20)
-    one, other = (outcome_of(kind, "pgd", samples, batch_size=size, engine=engine) for size in (20, 3))
+    one, other = (
+        outcome_of(kind, "pgd", samples, batch_size=size, engine=engine) for size in (20, 3)
+    )
     np.testing.assert_array_equal(one.arrays["robust_right"], other.arrays["robust_right"])
 
 
@@ -94,7 +144,9 @@ def test_another_librarys_draws_depend_on_chunks_alone(engine: str, kind: str) -
 def test_a_sample_by_itself_has_the_figures_it_has_among_others(attack: str, kind: str) -> None:
     samples = two_head_samples(20)
     among = outcome_of(kind, attack, samples)
-    alone = outcome_of(kind, attack, Samples(samples.components, samples.index[[3, 11]], samples.channels))
+    alone = outcome_of(
+        kind, attack, Samples(samples.components, samples.index[[3, 11]], samples.channels)
+    )
     for what in ("clean_right", "robust_right"):
         np.testing.assert_array_equal(alone.arrays[what], among.arrays[what][[3, 11]])
 
@@ -125,10 +177,14 @@ def test_what_a_victim_with_generators_draws_is_the_same_whatever_the_batch() ->
     seen: dict[int, list[list[float]]] = {}
 
     class Recorder(PerSample):
-        def forward(self, a: Tensor, b: Tensor, generators: list[torch.Generator] | None = None) -> tuple[Tensor, ...]:
+        def forward(
+            self, a: Tensor, b: Tensor, generators: list[torch.Generator] | None = None
+        ) -> tuple[Tensor, ...]:
             assert generators is not None
             drawn = [torch.rand(2, generator=g).tolist() for g in generators]
-            key = (a[:, 0, 0, 0] * 255).round().int().tolist()  # by a pixel no attack moves: the threat trusts the first modality
+            key = (
+                (a[:, 0, 0, 0] * 255).round().int().tolist()
+            )  # by a pixel no attack moves: the threat trusts the first modality
             for pixel, numbers in zip(key, drawn, strict=True):
                 seen.setdefault(pixel, []).append(numbers)
             return TwoHeads.forward(self, a, b)
@@ -141,12 +197,20 @@ def test_what_a_victim_with_generators_draws_is_the_same_whatever_the_batch() ->
         victim = Recorder().eval()
         clean = clean_pass(victim, samples, setting, lambda n: None, stochastic=True)
         method = Method("pgd", complete("pgd", {"steps": 3, "eot": 2, "restarts": 2}))
-        attack_pass(victim, samples, clean, Threat("Linf", (0.0, 0.01), (0, 1)), method, setting, lambda n: None)
+        attack_pass(
+            victim,
+            samples,
+            clean,
+            Threat("Linf", (0.0, 0.01), (0, 1)),
+            method,
+            setting,
+            lambda n: None,
+        )
         results.append({pixel: list(numbers) for pixel, numbers in seen.items()})
     assert results[0] == results[1] == results[2]
 
 
-# --- victims that look at their neighbours ---------------------------------------------------------------------------------------
+# --- victims that look at their neighbours --------------------------------------------------------
 
 
 class Leans(TwoHeads):
@@ -172,7 +236,10 @@ class Leans(TwoHeads):
             "unseeded": lambda: torch.from_numpy(self.own.standard_normal((len(a), 1))).float(),
         }[self.noise]()
         tilt = torch.tensor([1.0, -1.0])
-        return tuple(z + (self.share * looks + 0.1 * drawn) * tilt.repeat(z.shape[1])[: z.shape[1]] for z in super().forward(a, b))
+        return tuple(
+            z + (self.share * looks + 0.1 * drawn) * tilt.repeat(z.shape[1])[: z.shape[1]]
+            for z in super().forward(a, b)
+        )
 
 
 class BatchStatistics(TwoHeads):
@@ -188,7 +255,10 @@ class Placed(TwoHeads):
     """A positional code along the batch, meant for a sequence."""
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        return tuple(z + torch.arange(len(z))[:, None] * torch.eye(z.shape[1])[0] for z in super().forward(a, b))
+        return tuple(
+            z + torch.arange(len(z))[:, None] * torch.eye(z.shape[1])[0]
+            for z in super().forward(a, b)
+        )
 
 
 class Large(TwoHeads):
@@ -199,7 +269,9 @@ class Large(TwoHeads):
 
 
 class Poisson(TwoHeads):
-    """Shot noise: how many numbers are drawn depends on the images, so that the seed hands later ones others."""
+    """Shot noise: how many numbers are drawn depends on the images, so that the seed hands later
+    ones others.
+    """
 
     stochastic = True
 
@@ -217,14 +289,20 @@ class Ignores(TwoHeads):
 
     stochastic = True
 
-    def forward(self, a: Tensor, b: Tensor, generators: list[torch.Generator] | None = None) -> tuple[Tensor, ...]:
+    def forward(
+        self, a: Tensor, b: Tensor, generators: list[torch.Generator] | None = None
+    ) -> tuple[Tensor, ...]:
         return super().forward(a + 0.1 * torch.randn_like(a), b)
 
 
 NOISES = ("none", "torch", "numpy", "unseeded")
 DEPENDENT = {
     "batch statistics": BatchStatistics,
-    **{f"{of}, {how}": lambda of=of, how=how: Leans(1.0, of, how) for of in ("mean", "max", "neighbour") for how in NOISES},
+    **{
+        f"{of}, {how}": lambda of=of, how=how: Leans(1.0, of, how)
+        for of in ("mean", "max", "neighbour")
+        for how in NOISES
+    },
     "a little": lambda: Leans(1e-2, "mean"),
     "its place": Placed,
     "the batch's size": Large,
@@ -265,7 +343,11 @@ def transferred(samples: Samples, batch_size: int) -> Outcome:
     setting = Setting("sound", 4, 0, CPU, batch_size, chunk=16)
     clean = clean_pass(victim, samples, setting, lambda n: None, stochastic=False)
     nature = examine(source, samples, CPU, 0)
-    method = Method("transfer", complete("transfer", {"steps": 3}), sources=[Source(source, nature.stochastic, nature.drawing)])
+    method = Method(
+        "transfer",
+        complete("transfer", {"steps": 3}),
+        sources=[Source(source, nature.stochastic, nature.drawing)],
+    )
     return attack_pass(victim, samples, clean, THREAT, method, setting, lambda n: None)
 
 
@@ -273,7 +355,11 @@ def test_a_source_that_draws_for_the_batch_is_asked_in_chunks() -> None:
     samples = two_head_samples(20)
     one, other = (transferred(samples, batch_size) for batch_size in (20, 3))
     for t in (0, 1):
-        np.testing.assert_allclose(one.arrays[f"robust_probabilities_{t}"], other.arrays[f"robust_probabilities_{t}"], atol=1e-5)
+        np.testing.assert_allclose(
+            one.arrays[f"robust_probabilities_{t}"],
+            other.arrays[f"robust_probabilities_{t}"],
+            atol=1e-5,
+        )
 
 
 def test_so_is_an_attack_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +368,9 @@ def test_so_is_an_attack_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setitem(ATTACKS, "wanders", wanders)
     samples = two_head_samples(20)
-    one, other = (outcome_of("deterministic", "wanders", samples, batch_size=size) for size in (20, 3))
+    one, other = (
+        outcome_of("deterministic", "wanders", samples, batch_size=size) for size in (20, 3)
+    )
     np.testing.assert_allclose(one.arrays["linf"], other.arrays["linf"], atol=1e-6)
 
 
@@ -291,7 +379,7 @@ def test_few_samples_are_enough_to_try() -> None:
     assert examine(TwoHeads().eval(), two_head_samples(1), CPU, 0) == Nature(False, "none")
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 
 def test_where_memory_does_not_hold_a_chunk_the_size_that_fits_is_said() -> None:

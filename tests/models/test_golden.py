@@ -26,18 +26,31 @@ def own_name(name: str) -> str:
 
 def load_golden(model: torch.nn.Module, file: str) -> tuple[list[torch.Tensor], list[np.ndarray]]:
     arrays = np.load(GOLDEN / file)
-    state = {own_name(key[2:]): torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith("p:")}
-    own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    state = {
+        own_name(key[2:]): torch.from_numpy(arrays[key])
+        for key in arrays.files
+        if key.startswith("p:")
+    }
+    own = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
     assert set(state) == set(own)
     model.load_state_dict(state, strict=False)
-    return [torch.from_numpy(arrays[key]) for key in ("x", "y")], [arrays[key] for key in ("logits0", "logits1")]
+    return [torch.from_numpy(arrays[key]) for key in ("x", "y")], [
+        arrays[key] for key in ("logits0", "logits1")
+    ]
 
 
 @pytest.mark.parametrize(
     ("file", "model"),
     [
         ("mail_w16_32px.npz", MAIL((3, 3), (5, 7), width=16, mc_dropout=False)),
-        ("robust_mail_w16_32px.npz", RobustMAIL((3, 3), (5, 7), width=16, mc_dropout=False, rpf_ratio=0, noise=0)),
+        (
+            "robust_mail_w16_32px.npz",
+            RobustMAIL((3, 3), (5, 7), width=16, mc_dropout=False, rpf_ratio=0, noise=0),
+        ),
         ("drifa_w4_32px.npz", DRIFANet((3, 3), (5, 7), width=4, mc_dropout=False)),
     ],
 )
@@ -49,7 +62,9 @@ def test_logits_equal_the_keras_release(file: str, model: torch.nn.Module) -> No
         assert np.abs(ours.numpy() - theirs).max() <= 1e-5
 
 
-@pytest.mark.parametrize(("model", "expected"), [(MAIL, 11_372_540), (RobustMAIL, 11_415_040), (DRIFANet, 53_865_668)])
+@pytest.mark.parametrize(
+    ("model", "expected"), [(MAIL, 11_372_540), (RobustMAIL, 11_415_040), (DRIFANet, 53_865_668)]
+)
 def test_parameter_counts_of_the_paper(model: type[torch.nn.Module], expected: int) -> None:
     arguments = {"rpf_ratio": 0.0} if model is RobustMAIL else {}
     net = model((3, 3), (5, 7), width=64, **arguments)
@@ -58,4 +73,6 @@ def test_parameter_counts_of_the_paper(model: type[torch.nn.Module], expected: i
 
 @pytest.mark.parametrize(("model", "expected"), [(MAIL, 1.313), (DRIFANet, 4.794)])
 def test_flops_at_the_papers_setting(model: type[torch.nn.Module], expected: float) -> None:
-    assert cost.flops(model((3, 3), (5, 7)).eval(), [(3, 128, 128)] * 2) / 1e9 == pytest.approx(expected, abs=5e-4)
+    assert cost.flops(model((3, 3), (5, 7)).eval(), [(3, 128, 128)] * 2) / 1e9 == pytest.approx(
+        expected, abs=5e-4
+    )

@@ -1,4 +1,6 @@
-"""Victims: the contract, the mechanisms of Robust-MAIL, and what MAIL does beyond two modalities."""
+"""Victims: the contract, the mechanisms of Robust-MAIL, and what MAIL does beyond two
+modalities.
+"""
 
 import pytest
 import torch
@@ -69,14 +71,18 @@ def test_the_channel_shuffle_is_shufflenets() -> None:
 def test_the_frequency_basis_is_the_orthonormal_dct_along_channels() -> None:
     x = torch.randn(2, 16, 3, 3)
     ours = F.conv2d(x, EMCAM(16, 2, groups=16).dct)
-    assert torch.allclose(ours, torch.from_numpy(dct(x.numpy(), type=2, norm="ortho", axis=1)), atol=1e-6)
+    assert torch.allclose(
+        ours, torch.from_numpy(dct(x.numpy(), type=2, norm="ortho", axis=1)), atol=1e-6
+    )
 
 
 def test_one_modality_drops_the_cross_terms_of_the_spatial_branch() -> None:
     fusion = EMCAM(16, 1, groups=16)
     x = torch.randn(2, 16, 4, 4)
     p = fusion.pooled_scales(x)
-    assert torch.allclose(fusion.spatial([x]), torch.sigmoid((p + fusion.pooled_scales(p)) * fusion.s[0]))
+    assert torch.allclose(
+        fusion.spatial([x]), torch.sigmoid((p + fusion.pooled_scales(p)) * fusion.s[0])
+    )
 
 
 def test_three_modalities_are_a_chain_in_the_spatial_branch() -> None:
@@ -106,7 +112,9 @@ def test_each_modality_reaches_each_task_through_the_fusion_but_not_without_it(c
         assert torch.equal(before[-1], after[-1]) != reaches
 
 
-def test_random_filters_are_drawn_at_every_pass_with_variance_one_over_k_squared_and_never_trained() -> None:
+def test_random_filters_are_drawn_at_every_pass_with_variance_one_over_k_squared_and_never_trained() -> (
+    None
+):
     layer = RPFConv2d(64, 64, 3, stride=1, groups=64, n_random=16)
     assert sum(p.numel() for p in layer.parameters()) == 48 * (9 + 1)
     x = torch.zeros(1, 64, 5, 5)
@@ -118,7 +126,8 @@ def test_random_filters_are_drawn_at_every_pass_with_variance_one_over_k_squared
 
 
 @pytest.mark.parametrize(
-    ("c", "ratio", "count"), [(16, 0.25, 0), (32, 0.25, 16), (64, 0.25, 16), (128, 0.25, 32), (64, 0.0, 0), (32, 0.9, 16)]
+    ("c", "ratio", "count"),
+    [(16, 0.25, 0), (32, 0.25, 16), (64, 0.25, 16), (128, 0.25, 32), (64, 0.0, 0), (32, 0.9, 16)],
 )
 def test_random_filters_come_in_whole_groups(c: int, ratio: float, count: int) -> None:
     assert random_count(c, ratio, 16) == count
@@ -152,7 +161,9 @@ def test_the_extra_l2_is_on_the_trained_filters_of_the_three_kernels() -> None:
     victim = RobustMAIL((1,), (2,), width=16)
     layers = [m for m in victim.modules() if isinstance(m, RPFConv2d)]
     assert len(layers) == 8 * 2 * 3
-    assert float(victim.penalty().detach()) == pytest.approx(1e-4 * sum(float((m.weight**2).sum().detach()) for m in layers), rel=1e-4)
+    assert float(victim.penalty().detach()) == pytest.approx(
+        1e-4 * sum(float((m.weight**2).sum().detach()) for m in layers), rel=1e-4
+    )
 
 
 def test_the_ablations_have_one_mechanism_each() -> None:
@@ -164,7 +175,11 @@ def test_the_ablations_have_one_mechanism_each() -> None:
         modules = list(victim.modules())
         layers[name] = (
             sum(layer.n_random for layer in modules if isinstance(layer, RPFConv2d)),
-            sum(getattr(m, "noise", 0) > 0 and getattr(m, "man", True) for m in modules if not isinstance(m, RobustMAIL)),
+            sum(
+                getattr(m, "noise", 0) > 0 and getattr(m, "man", True)
+                for m in modules
+                if not isinstance(m, RobustMAIL)
+            ),
         )
         assert victim.stochastic == (name != "mail")
         victim(*x)
@@ -175,6 +190,9 @@ def test_the_ablations_have_one_mechanism_each() -> None:
 
 
 def test_mail_with_man_alone_has_the_weights_of_mail_and_one_scalar_a_fusion_stage() -> None:
-    mail, ablated = (registry.build(n, (1, 1), (2, 3), {"width": 16}, image_size=32).state_dict() for n in ("mail", "mail+man"))
+    mail, ablated = (
+        registry.build(n, (1, 1), (2, 3), {"width": 16}, image_size=32).state_dict()
+        for n in ("mail", "mail+man")
+    )
     assert ablated.keys() - mail.keys() == {f"fuse.{k}.v" for k in range(4)}
     assert mail.keys() <= ablated.keys()

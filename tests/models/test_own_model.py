@@ -75,8 +75,22 @@ def records(out: Path) -> dict[str, dict]:
     return {record["hash"]: record for record in found}
 
 
-def test_the_documented_model_trains_runs_and_resumes_and_an_edited_file_is_another_victim(mine, tmp_path) -> None:
-    run = ["run", "--attack", "fgsm", "--no-control", "--limit", 8, *SMALL, "--model-param", "width=4", "--out", tmp_path / "o"]
+def test_the_documented_model_trains_runs_and_resumes_and_an_edited_file_is_another_victim(
+    mine, tmp_path
+) -> None:
+    run = [
+        "run",
+        "--attack",
+        "fgsm",
+        "--no-control",
+        "--limit",
+        8,
+        *SMALL,
+        "--model-param",
+        "width=4",
+        "--out",
+        tmp_path / "o",
+    ]
     assert "training my_model.py:build" in medrobust(*run, "--model", mine).stderr
     (first,) = records(tmp_path / "o").values()
     assert first["spec"]["victim"]["model"] == "my_model.py:build"
@@ -86,7 +100,9 @@ def test_the_documented_model_trains_runs_and_resumes_and_an_edited_file_is_anot
     moved = tmp_path / "elsewhere" / "my_model.py"
     moved.parent.mkdir()
     shutil.copy(mine.removesuffix(":build"), moved)
-    again = medrobust(*run, "--model", f"{moved}:build").stderr  # the folder is no part of a specification
+    again = medrobust(
+        *run, "--model", f"{moved}:build"
+    ).stderr  # the folder is no part of a specification
     assert "done before" in again
     assert "training" not in again
 
@@ -101,30 +117,72 @@ def test_own_weights_are_loaded_and_fine_tuned(mine, tmp_path) -> None:
     weights = tmp_path / "mine.safetensors"
     safetensors.torch.save_file(victim.state_dict(), weights)
     own_weights = ["--model", mine, "--checkpoint", weights]
-    medrobust("run", *own_weights, "--attack", "fgsm", "--no-control", "--limit", 8, "--out", tmp_path / "o")
+    medrobust(
+        "run",
+        *own_weights,
+        "--attack",
+        "fgsm",
+        "--no-control",
+        "--limit",
+        8,
+        "--out",
+        tmp_path / "o",
+    )
     (record,) = records(tmp_path / "o").values()
     assert record["victim"]["checkpoint"] == "mine.safetensors"
-    medrobust("diagnose", *own_weights, "--limit", 2, "--steps", 2, "--queries", 2, "--out", tmp_path / "d")
-    assert json.loads((tmp_path / "d" / "diagnostics.json").read_text())[0]["model"] == "my_model.py:build"
+    medrobust(
+        "diagnose",
+        *own_weights,
+        "--limit",
+        2,
+        "--steps",
+        2,
+        "--queries",
+        2,
+        "--out",
+        tmp_path / "d",
+    )
+    assert (
+        json.loads((tmp_path / "d" / "diagnostics.json").read_text())[0]["model"]
+        == "my_model.py:build"
+    )
     assert "my_model.py:build" in medrobust("cost", *own_weights).stdout
 
-    slow = ["--recipe", "steps=1", "--recipe", "batch_size=4", "--recipe", "lr=1e-9", "--recipe", "weight_decay=0"]
+    slow = [
+        "--recipe",
+        "steps=1",
+        "--recipe",
+        "batch_size=4",
+        "--recipe",
+        "lr=1e-9",
+        "--recipe",
+        "weight_decay=0",
+    ]
     medrobust("train", *own_weights, *slow, "--out", tmp_path / "t")
     (trained,) = (tmp_path / "t").glob("*.safetensors")
     tuned = safetensors.torch.load_file(trained)
     for name, tensor in victim.state_dict().items():
-        torch.testing.assert_close(tuned[name], tensor, atol=1e-6, rtol=0)  # one step of nothing: they began there
+        torch.testing.assert_close(
+            tuned[name], tensor, atol=1e-6, rtol=0
+        )  # one step of nothing: they began there
     assert json.loads(trained.with_suffix(".json").read_text())["training"]["start_sha256"] != ""
 
 
-def test_a_comparison_gives_own_weights_to_the_victims_that_are_not_trained_anew(mine, tmp_path) -> None:
+def test_a_comparison_gives_own_weights_to_the_victims_that_are_not_trained_anew(
+    mine, tmp_path
+) -> None:
     victim = registry.build(mine, (1, 1), (4, 3), {"width": 4}, image_size=32)
     weights = tmp_path / "mine.safetensors"
     safetensors.torch.save_file(victim.state_dict(), weights)
     medrobust("compare", "--model", mine, "--checkpoint", weights, "--model-param", "width=4", "--defense", "bit-depth,pgd-at", "--attack",
               "fgsm", "--limit", 4, *SMALL, "--out", tmp_path / "o")  # fmt: skip
-    origin = {r["spec"]["victim"]["model"]: r["victim"]["checkpoint"] for r in records(tmp_path / "o").values()}
-    assert origin["my_model.py:build"] == origin["my_model.py:build+bit-depth"] == "mine.safetensors"
+    origin = {
+        r["spec"]["victim"]["model"]: r["victim"]["checkpoint"]
+        for r in records(tmp_path / "o").values()
+    }
+    assert (
+        origin["my_model.py:build"] == origin["my_model.py:build+bit-depth"] == "mine.safetensors"
+    )
     assert origin["my_model.py:build+pgd-at"] != "mine.safetensors"
     assert "| my_model.py:build | pgd-at |" in (tmp_path / "o" / "compare.md").read_text()
 
@@ -134,7 +192,10 @@ def test_a_comparison_gives_own_weights_to_the_victims_that_are_not_trained_anew
     [
         ("raises", "it raised RuntimeError: two lines (line 13)"),
         ("nothing", "it returned NoneType, expected a torch.nn.Module"),
-        ("one_output", "logits of shapes [(2, 4)] on 2 samples, this data's tasks need [(2, 4), (2, 3)]"),
+        (
+            "one_output",
+            "logits of shapes [(2, 4)] on 2 samples, this data's tasks need [(2, 4), (2, 3)]",
+        ),
         ("other_classes", "logits of shapes [(2, 5), (2, 4)]"),
         ("fewer_modalities", "its n_modalities is 1, but this data has 2"),
         ("one_tensor", "must return a tuple of logits, one tensor a task (2), got Tensor"),
@@ -145,24 +206,38 @@ def test_a_comparison_gives_own_weights_to_the_victims_that_are_not_trained_anew
         ("", "name the function too"),
     ],
 )
-def test_a_function_that_cannot_be_used_is_one_line_and_exit_code_2(function, message, tmp_path) -> None:
+def test_a_function_that_cannot_be_used_is_one_line_and_exit_code_2(
+    function, message, tmp_path
+) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
     name = f"{tmp_path / 'broken.py'}:{function}".removesuffix(":")
-    assert message in refused(medrobust("run", "--model", name, "--limit", 2, "--out", tmp_path / "o", check=2))
+    assert message in refused(
+        medrobust("run", "--model", name, "--limit", 2, "--out", tmp_path / "o", check=2)
+    )
 
 
 def test_a_file_that_cannot_be_used_is_one_line_and_exit_code_2(tmp_path) -> None:
     run = ["run", "--limit", 2, "--out", tmp_path / "o"]
-    assert "cannot read" in refused(medrobust(*run, "--model", tmp_path / "absent.py:build", check=2))
+    assert "cannot read" in refused(
+        medrobust(*run, "--model", tmp_path / "absent.py:build", check=2)
+    )
     (tmp_path / "a.py").write_text("def build(:")
-    assert "SyntaxError: invalid syntax (line 1)" in refused(medrobust(*run, "--model", f"{tmp_path / 'a.py'}:build", check=2))
+    assert "SyntaxError: invalid syntax (line 1)" in refused(
+        medrobust(*run, "--model", f"{tmp_path / 'a.py'}:build", check=2)
+    )
     (tmp_path / "b.py").write_text("\nimport no_such_package")
     (tmp_path / "other").mkdir()
     (tmp_path / "c.py").write_text(BROKEN)
     (tmp_path / "other" / "c.py").write_text(BROKEN)
-    twins = ",".join(f"{folder / 'c.py'}:other_classes" for folder in (tmp_path, tmp_path / "other"))
-    assert "would both be called c.py:other_classes" in refused(medrobust(*run, "--model", twins, check=2))
-    assert "No module named 'no_such_package' (line 2)" in refused(medrobust(*run, "--model", f"{tmp_path / 'b.py'}:build", check=2))
+    twins = ",".join(
+        f"{folder / 'c.py'}:other_classes" for folder in (tmp_path, tmp_path / "other")
+    )
+    assert "would both be called c.py:other_classes" in refused(
+        medrobust(*run, "--model", twins, check=2)
+    )
+    assert "No module named 'no_such_package' (line 2)" in refused(
+        medrobust(*run, "--model", f"{tmp_path / 'b.py'}:build", check=2)
+    )
 
 
 def test_weights_that_do_not_fit_are_refused(mine, tmp_path) -> None:
@@ -178,4 +253,6 @@ def test_weights_that_do_not_fit_are_refused(mine, tmp_path) -> None:
     assert "and has besides other" in line
     assert "import-keras" in refused(medrobust(*run, "--checkpoint", tmp_path / "x.keras", check=2))
     for more in (["--defense", "none,pgd-at"], ["--train-seed", "0,1"]):
-        assert "run them one by one" in refused(medrobust(*run, "--checkpoint", weights, *more, check=2))
+        assert "run them one by one" in refused(
+            medrobust(*run, "--checkpoint", weights, *more, check=2)
+        )

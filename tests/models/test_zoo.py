@@ -1,4 +1,6 @@
-"""The zoo that comes with the package: small, whole, found without training, and as good as its sidecars say."""
+"""The zoo that comes with the package: small, whole, found without training, and as good as its
+sidecars say.
+"""
 
 import json
 from pathlib import Path
@@ -30,7 +32,10 @@ VICTIMS = {  # model, defence: least accuracy on either task
 
 def test_the_zoo_has_these_victims_in_less_than_three_megabytes_each() -> None:
     facts = [json.loads(path.read_text())["training"] for path in SIDECARS]
-    found = sorted((spec["model"], "+".join(layer["name"] for layer in spec.get("defense", ())) or "none") for spec in facts)
+    found = sorted(
+        (spec["model"], "+".join(layer["name"] for layer in spec.get("defense", ())) or "none")
+        for spec in facts
+    )
     assert found == sorted(VICTIMS)
     sizes = [path.with_suffix(".safetensors").stat().st_size for path in SIDECARS]
     assert max(sizes) < 3e6
@@ -38,17 +43,27 @@ def test_the_zoo_has_these_victims_in_less_than_three_megabytes_each() -> None:
 
 
 @pytest.mark.parametrize(("model", "name"), VICTIMS)
-def test_a_victim_of_the_zoo_is_found_without_training_and_is_as_good_on_test_images_as_its_sidecar_says(model: str, name: str) -> None:
+def test_a_victim_of_the_zoo_is_found_without_training_and_is_as_good_on_test_images_as_its_sidecar_says(
+    model: str, name: str
+) -> None:
     dataset = load("phantoms", size=64)
     layers = defense.plan(model, name, {}, presets.preset("quick")).training
     spec = presets.make_spec(model, dataset, "quick", params={}, recipe={}, seed=0, layers=layers)
     found = checkpoints.find(spec)
     assert found is not None
     assert found.origin == "zoo"
-    assert found.sidecar["command"] == commands.training_command(spec.model_copy(update={"half": True}), dataset)
+    assert found.sidecar["command"] == commands.training_command(
+        spec.model_copy(update={"half": True}), dataset
+    )
     victim = presets.load(spec, found, torch.device("cpu"))
     samples = dataset.splits["test"].head(128)
-    clean = clean_pass(victim, samples, Setting("sound", 2, 0, torch.device("cpu"), 64), lambda n: None, stochastic=victim.stochastic)
+    clean = clean_pass(
+        victim,
+        samples,
+        Setting("sound", 2, 0, torch.device("cpu"), 64),
+        lambda n: None,
+        stochastic=victim.stochastic,
+    )
     promised = np.array([figures["accuracy"] for figures in found.sidecar["validation"]])
     assert (np.abs(clean.right.mean(0) - promised) < 0.08).all()
     assert (clean.right.mean(0) > VICTIMS[model, name]).all()

@@ -34,21 +34,23 @@ def hashed(thing: Any) -> str | None:
 def run(folder: Path, file: str = "mine.py") -> Any:
     """A user's file, run as `--include` runs it."""
     path = folder / file
-    return source_files.run(path, source_files.imported(path.resolve()), f"medrobust_test_{folder.name}")
+    return source_files.run(
+        path, source_files.imported(path.resolve()), f"medrobust_test_{folder.name}"
+    )
 
 
 def project(folder: Path) -> Path:
-    """A file with an attack that needs a module beside it, a package of two levels, and one imported where it is used."""
+    """A file with an attack that needs a module beside it, a package of two levels, and one
+    imported where it is used.
+    """
     (folder / "parts" / "deep").mkdir(parents=True)
     for package in ("parts", "parts/deep"):
         (folder / package / "__init__.py").write_text("")
     (folder / "mine.py").write_text(
-        "import numpy\nimport helper\nfrom parts import first\nfrom parts.deep.second import SCALE\n"
-        "STEP = 0.5\n"
-        "def attack(view, x, y, threat, streams, *, steps: int = 3):\n"
-        "    import late\n"
-        "    return STEP * helper.move(x) * first.BY * SCALE * late.LAST\n"
-        "def other(view, x, y, threat, streams):\n    return x\n"
+        "import numpy\nimport helper\nfrom parts import first\nfrom parts.deep.second import"
+        " SCALE\nSTEP = 0.5\ndef attack(view, x, y, threat, streams, *, steps: int = 3):\n   "
+        " import late\n    return STEP * helper.move(x) * first.BY * SCALE * late.LAST\ndef"
+        " other(view, x, y, threat, streams):\n    return x\n"
     )
     (folder / "helper.py").write_text("def move(x):\n    return x + 1\n")
     (folder / "parts" / "first.py").write_text("from .deep import third\nBY = third.BY\n")
@@ -71,7 +73,9 @@ EDITS = {  # file: what is replaced by what
 
 
 @pytest.mark.parametrize("file", EDITS)
-def test_every_file_that_the_code_needs_is_in_its_hash_and_is_read_anew(file: str, tmp_path: Path) -> None:
+def test_every_file_that_the_code_needs_is_in_its_hash_and_is_read_anew(
+    file: str, tmp_path: Path
+) -> None:
     """Within one second and of the same size, too: bytecode that Python keeps would not notice."""
     folder = project(tmp_path / "p")
     before = run(folder).attack
@@ -87,7 +91,9 @@ def test_every_file_that_the_code_needs_is_in_its_hash_and_is_read_anew(file: st
     assert hashed(before) == first
 
 
-def test_other_files_the_folder_and_the_way_it_was_loaded_are_not_in_the_hash(tmp_path: Path, monkeypatch) -> None:
+def test_other_files_the_folder_and_the_way_it_was_loaded_are_not_in_the_hash(
+    tmp_path: Path, monkeypatch
+) -> None:
     folder = project(tmp_path / "p")
     first = hashed(run(folder).attack)
     (folder / "unused.py").write_text("NOTHING = 2\n")
@@ -97,18 +103,36 @@ def test_other_files_the_folder_and_the_way_it_was_loaded_are_not_in_the_hash(tm
     assert hashed(run(tmp_path / "elsewhere").attack) == first
     monkeypatch.syspath_prepend(str(folder))
     assert hashed(importlib.import_module("mine").attack) == first
-    for name in ("mine", "helper", "late", *(name for name in sys.modules if name.partition(".")[0] == "parts")):
+    for name in (
+        "mine",
+        "helper",
+        "late",
+        *(name for name in sys.modules if name.partition(".")[0] == "parts"),
+    ):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    script = "from mine import attack\nfrom robustbench_med.code import code_of\nprint(code_of(attack, ''))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+    script = (
+        "from mine import attack\nfrom robustbench_med.code import code_of\nprint(code_of(attack,"
+        " ''))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == first
     (folder / "mine.py").write_text((folder / "mine.py").read_text() + "if __name__ == '__main__':\n    from robustbench_med.code import "
                                     "code_of\n    print(code_of(attack, ''))\n")  # fmt: skip
-    done = subprocess.run([sys.executable, folder / "mine.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, folder / "mine.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == hashed(run(folder).attack)
 
 
-def test_two_functions_of_a_file_differ_and_two_folders_with_a_helper_of_one_name_do_not_mix(tmp_path: Path) -> None:
+def test_two_functions_of_a_file_differ_and_two_folders_with_a_helper_of_one_name_do_not_mix(
+    tmp_path: Path,
+) -> None:
     one, two = project(tmp_path / "one"), project(tmp_path / "two")
     (two / "helper.py").write_text("def move(x):\n    return x + 100\n")
     first, second = run(one), run(two)
@@ -122,7 +146,9 @@ def test_a_helper_called_as_an_installed_package_is_the_users(tmp_path: Path) ->
     import yaml
 
     (tmp_path / "yaml.py").write_text("def move(x):\n    return x + 1\n")
-    (tmp_path / "mine.py").write_text("import yaml\nfrom yaml import move\ndef attack(x):\n    return yaml.move(x)\n")
+    (tmp_path / "mine.py").write_text(
+        "import yaml\nfrom yaml import move\ndef attack(x):\n    return yaml.move(x)\n"
+    )
     mine = run(tmp_path)
     assert (mine.attack(1), sys.modules["yaml"]) == (2, yaml)
     first, moved = hashed(mine.attack), hashed(mine.move)
@@ -130,8 +156,12 @@ def test_a_helper_called_as_an_installed_package_is_the_users(tmp_path: Path) ->
     assert {hashed(run(tmp_path).attack), hashed(run(tmp_path).move)} & {first, moved} == set()
 
 
-def test_a_module_that_python_imported_is_what_it_was_when_it_was_read(tmp_path: Path, monkeypatch) -> None:
-    """An edited file without a reload runs the old code, and keeps the old hash; a reload takes the new one."""
+def test_a_module_that_python_imported_is_what_it_was_when_it_was_read(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """An edited file without a reload runs the old code, and keeps the old hash; a reload takes the
+    new one.
+    """
     (tmp_path / "kept.py").write_text("def attack(x):\n    return x\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     kept = importlib.import_module("kept")
@@ -269,12 +299,22 @@ def test_sets_and_dictionaries_hash_the_same_whatever_the_order_and_cycles_end()
     assert hashed(holding(around)) == hashed(holding(around))
 
 
-@pytest.mark.parametrize("value", [threading.Lock(), open(__file__), (i for i in range(3)), torch.zeros(2).to_sparse()])  # noqa: SIM115
+@pytest.mark.parametrize(
+    "value",
+    [
+        threading.Lock(),
+        open(__file__),  # noqa: SIM115
+        (i for i in range(3)),
+        torch.zeros(2).to_sparse(),
+    ],
+)
 def test_what_cannot_be_hashed_is_refused_in_one_line_with_the_way_out(value: object) -> None:
     def attack() -> object:
         return value
 
-    with pytest.raises(UserError, match=r"attack 'mine' holds a .* register_attack\(name, function, version='1'\)") as refused:
+    with pytest.raises(
+        UserError, match=r"attack 'mine' holds a .* register_attack\(name, function, version='1'\)"
+    ) as refused:
         hashed(attack)
     assert "\n" not in str(refused.value)
     declare(attack, "1")
@@ -287,10 +327,13 @@ def test_what_cannot_be_hashed_is_refused_in_one_line_with_the_way_out(value: ob
 
 
 def test_a_constant_set_from_outside_is_another_attack_and_a_counter_is_not(tmp_path: Path) -> None:
-    (tmp_path / "part.py").write_text("STRENGTH = 1\nCALLS = 0\ndef count():\n    global CALLS\n    CALLS += 1\n")
+    (tmp_path / "part.py").write_text(
+        "STRENGTH = 1\nCALLS = 0\ndef count():\n    global CALLS\n    CALLS += 1\n"
+    )
     (tmp_path / "mine.py").write_text(
-        "import part\nSTEP = 1\nDONE = 0\nCACHE = {}\ndef attack(x):\n    global DONE\n    DONE += 1\n    part.count()\n"
-        "    CACHE[DONE] = x\n    return x * STEP * part.STRENGTH + 0 * part.CALLS\n"
+        "import part\nSTEP = 1\nDONE = 0\nCACHE = {}\ndef attack(x):\n    global DONE\n    DONE +="
+        " 1\n    part.count()\n    CACHE[DONE] = x\n    return x * STEP * part.STRENGTH + 0 *"
+        " part.CALLS\n"
     )
     mine = run(tmp_path)
     first = hashed(mine.attack)
@@ -321,7 +364,11 @@ def attack(x):
 
 def test_a_cell_of_a_notebook_is_hashed_by_its_text_and_every_global_that_it_names() -> None:
     def of(text: str, **names: object) -> str | None:
-        return hashed(cell(text, **{"STEP": 1, "FIXED": np.ones(2), "unrelated": threading.Lock(), **names})["attack"])
+        return hashed(
+            cell(text, **{"STEP": 1, "FIXED": np.ones(2), "unrelated": threading.Lock(), **names})[
+                "attack"
+            ]
+        )
 
     first = of(CELL)
     assert first == of(CELL, unrelated=3)
@@ -337,13 +384,20 @@ def test_a_cell_of_a_notebook_is_hashed_by_its_text_and_every_global_that_it_nam
 
 
 def test_a_class_of_a_notebook_is_hashed_by_its_methods_and_attributes() -> None:
-    text = "class Mine(Base):\n    strength = 1\n    def forward(self, x):\n        return x * self.strength * STEP\n"
+    text = (
+        "class Mine(Base):\n    strength = 1\n    def forward(self, x):\n        return x *"
+        " self.strength * STEP\n"
+    )
 
     def of(text: str, step: int = 1) -> str | None:
         return hashed(cell(text, Base=nn.Module, STEP=step)["Mine"])
 
     assert of(text) == of(text)
-    changed = [of(text.replace("strength = 1", "strength = 2")), of(text.replace("x *", "x +")), of(text, 2)]
+    changed = [
+        of(text.replace("strength = 1", "strength = 2")),
+        of(text.replace("x *", "x +")),
+        of(text, 2),
+    ]
     assert len({of(text), *changed}) == 4
 
 
@@ -365,15 +419,27 @@ def test_what_comes_with_medrobust_has_revisions_and_no_hash() -> None:
         assert revisions(entry.build, name), name
 
 
-def test_own_code_made_of_parts_of_medrobust_has_their_revisions(tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "mine.py").write_text("from robustbench_med.attacks.pgd import ascend\ndef attack(*a):\n    return ascend(*a)\n")
+def test_own_code_made_of_parts_of_medrobust_has_their_revisions(
+    tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from robustbench_med.attacks.pgd import ascend\ndef attack(*a):\n    return ascend(*a)\n"
+    )
     attack = run(tmp_path).attack
     assert hashed(attack) is not None
     assert revisions(attack, "") == {"losses": 1, "pgd": 1, "view": 1}
-    assert hashed(functools.partial(ATTACKS["pgd"], steps=2)) not in (None, hashed(functools.partial(ATTACKS["pgd"], steps=3)))
+    assert hashed(functools.partial(ATTACKS["pgd"], steps=2)) not in (
+        None,
+        hashed(functools.partial(ATTACKS["pgd"], steps=3)),
+    )
     monkeypatch.setattr(sys.modules["robustbench_med.attacks.pgd"], "REVISION", 2)
     assert revisions(attack, "")["pgd"] == 2
-    assert revisions(functools.partial(ATTACKS["bim"], steps=2), "") == {"bim": 1, "losses": 1, "pgd": 2, "view": 1}
+    assert revisions(functools.partial(ATTACKS["bim"], steps=2), "") == {
+        "bim": 1,
+        "losses": 1,
+        "pgd": 2,
+        "view": 1,
+    }
 
 
 def test_a_function_that_only_looks_like_one_of_medrobust_is_the_users() -> None:

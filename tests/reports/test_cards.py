@@ -24,13 +24,22 @@ def front_matter(text: str) -> dict:
 
 
 def test_cards_hold_the_records_figures_threats_trust_and_commands() -> None:
-    made = [record("mail", 0.5, trust="fail"), record("mail", 0.25, eps=8 / 255), record("mail", 0.875, attack="noise")]
+    made = [
+        record("mail", 0.5, trust="fail"),
+        record("mail", 0.25, eps=8 / 255),
+        record("mail", 0.875, attack="noise"),
+    ]
     made[1]["command"] = "medrobust run --eps 8/255"
     victim = cards.Victim(made, {}, "arXiv 2602.15346")
     card, robustness = cards.model_card(victim), cards.robustness_card(victim)
     head = front_matter(card)
     (entry,) = head["model-index"]
-    values = {m["name"]: m["value"] for result in entry["results"] for m in result["metrics"] if m["name"] != "clean accuracy"}
+    values = {
+        m["name"]: m["value"]
+        for result in entry["results"]
+        for m in result["metrics"]
+        if m["name"] != "clean accuracy"
+    }
     assert values == {
         f"robust accuracy (pgd, Linf {eps}, target joint, sound protocol, n = 50)": robust
         for eps, robust in (("4/255", 0.5), ("8/255", 0.25))
@@ -58,7 +67,9 @@ def test_weights_of_the_user_claim_no_licence_and_real_data_no_mark() -> None:
 
 def test_the_hub_is_told_no_figure_of_a_naive_attack() -> None:
     naive = record("mail", 0.9, naive=True, eot=1)
-    (entry,) = front_matter(cards.model_card(cards.Victim([naive, record("mail", 0.5)], {})))["model-index"]
+    (entry,) = front_matter(cards.model_card(cards.Victim([naive, record("mail", 0.5)], {})))[
+        "model-index"
+    ]
     assert [result["metrics"][1]["value"] for result in entry["results"]] == [0.5]
     card = cards.model_card(cards.Victim([naive], {}))
     assert "model-index" not in front_matter(card)
@@ -79,24 +90,36 @@ def test_odd_names_stay_names(tmp_path) -> None:
     assert "<script>" not in body.replace("\\<", "")
     assert "<img" not in body.replace("\\<", "")
     assert not [line for line in body.splitlines() if line.startswith(("# h", "license:"))]
-    widths = {line.replace("\\|", "").count("|") for line in card.splitlines() if line.startswith("| ") and "m\\|1" in line}
+    widths = {
+        line.replace("\\|", "").count("|")
+        for line in card.splitlines()
+        if line.startswith("| ") and "m\\|1" in line
+    }
     assert widths == {3}
 
 
 def test_a_command_with_backticks_stays_in_its_block() -> None:
     made = record()
     made["command"] = "medrobust run --data '```'"
-    assert "````sh\nmedrobust run --data '```'\n````" in cards.robustness_card(cards.Victim([made], {}))
+    assert "````sh\nmedrobust run --data '```'\n````" in cards.robustness_card(
+        cards.Victim([made], {})
+    )
 
 
 def test_the_training_is_told_from_the_sidecar_of_these_very_weights(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "home"))
-    name = next(p.name for p in ZOO.iterdir() if p.name.startswith("robust-mail-") and p.name.endswith(".safetensors"))
+    name = next(
+        p.name
+        for p in ZOO.iterdir()
+        if p.name.startswith("robust-mail-") and p.name.endswith(".safetensors")
+    )
     known = json.loads((ZOO / name.replace(".safetensors", ".json")).read_text())
     made = record("robust-mail")
     made["spec"]["victim"]["weights_sha256"] = known["weights_sha256"]
     made["victim"]["checkpoint"] = name
-    card = cards.model_card(cards.Victim([made], checkpoints.find_sidecar(name, known["weights_sha256"])))
+    card = cards.model_card(
+        cards.Victim([made], checkpoints.find_sidecar(name, known["weights_sha256"]))
+    )
     for text in (
         f"phantoms, training split (manifest {known['training']['manifest'][:12]})",
         "steps=1250",
@@ -116,21 +139,41 @@ def test_the_training_is_told_from_the_sidecar_of_these_very_weights(tmp_path, m
 def test_cards_from_the_shell_and_their_faults(tmp_path) -> None:
     fill(Store(tmp_path), record("mail"), record("late", 0.7))
     done = medrobust("card", "--out", tmp_path, "--model", "late")
-    (readme, robustness) = done.stdout.split()
+    readme, robustness = done.stdout.split()
     assert readme.endswith("README.md")
     assert "late-" in robustness
     assert len(list((tmp_path / "cards").iterdir())) == 1
-    assert "did you mean late" in medrobust("card", "--out", tmp_path, "--model", "lat", check=2).stderr
-    assert "is no folder" in medrobust("card", "--out", tmp_path, "--checkpoints", tmp_path / "none", check=2).stderr
+    assert (
+        "did you mean late"
+        in medrobust("card", "--out", tmp_path, "--model", "lat", check=2).stderr
+    )
+    assert (
+        "is no folder"
+        in medrobust("card", "--out", tmp_path, "--checkpoints", tmp_path / "none", check=2).stderr
+    )
     with pytest.raises(UserError, match="holds no records"):
         reports.write_cards(tmp_path / "empty")
 
 
 def test_the_robustness_card_names_the_signs_that_were_looked_for_and_in_how_many_records() -> None:
     made = [record("mail", 0.5, trust="pass"), record("mail", 0.25, eps=8 / 255, trust="pass")]
-    made[1]["diagnostics"].append({"sign": "not converged", "verdict": "pass", "figure": 0.0, "text": "flat", "advice": "more steps"})
+    made[1]["diagnostics"].append(
+        {
+            "sign": "not converged",
+            "verdict": "pass",
+            "figure": 0.0,
+            "text": "flat",
+            "advice": "more steps",
+        }
+    )
     card = cards.robustness_card(cards.Victim(made, {}))
-    assert "Signs looked for: zero gradient (in 2 of 2 records), not converged (in 1 of 2 records)." in card
+    assert (
+        "Signs looked for: zero gradient (in 2 of 2 records), not converged (in 1 of 2 records)."
+        in card
+    )
     assert "every sign" not in card
-    assert "Worst verdict: **pass**: the signs of a failed attack that were looked for are absent. It is no proof." in card
+    assert (
+        "Worst verdict: **pass**: the signs of a failed attack that were looked for are absent. It"
+        " is no proof." in card
+    )
     assert "Signs looked for: none." in cards.robustness_card(cards.Victim([record("mail")], {}))

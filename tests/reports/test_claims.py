@@ -23,7 +23,9 @@ def verdicts(board: pd.DataFrame, costs: pd.DataFrame) -> dict[str, claims.Findi
 def test_the_published_costs_are_reproduced_in_parameters_and_not_in_operations() -> None:
     found = verdicts(pd.DataFrame(), COSTS)
     assert found["mail-cost-parameters"].verdict == "reproduced"
-    assert found["mail-cost-parameters"].evidence[0].measured == pytest.approx(1 - 11_372_540 / 53_865_668)
+    assert found["mail-cost-parameters"].evidence[0].measured == pytest.approx(
+        1 - 11_372_540 / 53_865_668
+    )
     assert found["mail-cost-operations"].verdict == "not reproduced"
     assert found["mail-cost-operations"].evidence[0].measured == pytest.approx(0.726, abs=1e-3)
     assert found["mail-performance"].verdict == "not testable here"
@@ -47,8 +49,13 @@ def test_a_baseline_that_is_not_the_claims_is_shown_but_does_not_decide() -> Non
         ("sound", 0.7, 0.2, None, "not testable here"),
     ],
 )
-def test_standing_needs_both_halves_the_protocol_and_an_attack_that_did_not_fail(protocol, robust, other, trust, verdict) -> None:
-    made = [record("robust-mail", robust, protocol=protocol, trust=trust, **REAL), record("late", other, protocol=protocol, **REAL)]
+def test_standing_needs_both_halves_the_protocol_and_an_attack_that_did_not_fail(
+    protocol, robust, other, trust, verdict
+) -> None:
+    made = [
+        record("robust-mail", robust, protocol=protocol, trust=trust, **REAL),
+        record("late", other, protocol=protocol, **REAL),
+    ]
     finding = verdicts(tables.leaderboard(made), COSTS)
     assert finding["robust-mail-as-released"].verdict == verdict
     assert (finding["robust-mail-sound"].verdict == "reproduced") == (protocol == "sound")
@@ -56,12 +63,18 @@ def test_standing_needs_both_halves_the_protocol_and_an_attack_that_did_not_fail
 
 def test_under_a_naive_attack_nothing_stands_soundly() -> None:
     made = [record("robust-mail", 0.7, naive=True, **REAL), record("late", 0.2, **REAL)]
-    assert verdicts(tables.leaderboard(made), COSTS)["robust-mail-sound"].verdict == "not testable here"
+    assert (
+        verdicts(tables.leaderboard(made), COSTS)["robust-mail-sound"].verdict
+        == "not testable here"
+    )
 
 
 def test_synthetic_images_and_victims_no_better_than_chance_decide_nothing() -> None:
     for extra in ({"synthetic": True}, {"trivial": "constant"}, {"n": 50}, {"preset": "quick"}):
-        made = [record("mail", clean=0.9, **(REAL | extra)), record("late", clean=0.6, **(REAL | extra))]
+        made = [
+            record("mail", clean=0.9, **(REAL | extra)),
+            record("late", clean=0.6, **(REAL | extra)),
+        ]
         finding = verdicts(tables.leaderboard(made), COSTS)["mail-performance"]
         assert finding.verdict == "not testable here", extra
         assert finding.evidence[0].measured == pytest.approx(0.3)
@@ -83,7 +96,9 @@ def test_the_command_writes_both_files_and_takes_claims_of_ones_own(tmp_path) ->
     assert frame.measured["mine"] == pytest.approx(0.05)
     assert "## mine: reproduced" in (tmp_path / "out" / "claims.md").read_text()
     mine.write_text("- {id: mine, kind: gain, figur: clean}")
-    assert "docs/claims.md" in refused(medrobust("claims", "--out", tmp_path / "out", "--file", mine, check=2))
+    assert "docs/claims.md" in refused(
+        medrobust("claims", "--out", tmp_path / "out", "--file", mine, check=2)
+    )
     assert "neither records" in refused(medrobust("claims", "--out", tmp_path / "empty", check=2))
 
 
@@ -94,16 +109,27 @@ def test_the_documented_example_is_read(tmp_path) -> None:
     assert (claim.kind, claim.against, claim.needs.min_n) == ("stands", ["mail", "late"], 100)
 
 
-def test_merging_copies_what_is_missing_keeps_what_is_there_and_reports_what_differs(tmp_path) -> None:
+def test_merging_copies_what_is_missing_keeps_what_is_there_and_reports_what_differs(
+    tmp_path,
+) -> None:
     fill(Store(tmp_path / "a"), record("mail", 0.5), record("late", 0.7))
-    fill(Store(tmp_path / "b"), record("mail", 0.5 + 0.4 / 50), record("late", 0.7 - 2 / 50), record("gmu", 0.6))
+    fill(
+        Store(tmp_path / "b"),
+        record("mail", 0.5 + 0.4 / 50),
+        record("late", 0.7 - 2 / 50),
+        record("gmu", 0.6),
+    )
     done = medrobust("merge", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "all", check=1)
     assert "3 records and certificates copied" in done.stdout
     assert "1 were there with the same figures, 1 conflicts" in done.stdout
     assert "0.7000" in done.stdout
     assert "0.6600" in done.stdout
     store = Store(tmp_path / "all")
-    assert {r["spec"]["victim"]["model"]: r["figures"]["robust"] for r in store.records()} == {"mail": 0.5, "late": 0.7, "gmu": 0.6}
+    assert {r["spec"]["victim"]["model"]: r["figures"]["robust"] for r in store.records()} == {
+        "mail": 0.5,
+        "late": 0.7,
+        "gmu": 0.6,
+    }
     assert all(len(store.arrays(r)["labels"]) == 50 for r in store.records())
 
 
@@ -112,8 +138,12 @@ def test_merging_refuses_altered_records_before_it_copies_anything(tmp_path) -> 
     altered = record("late")
     altered["spec"]["attack"]["params"]["steps"] = 1
     fill(Store(tmp_path / "b"), altered)
-    assert "altered" in refused(medrobust("merge", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "all", check=2))
+    assert "altered" in refused(
+        medrobust("merge", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "all", check=2)
+    )
     assert not (tmp_path / "all").exists()
     lone = fill(Store(tmp_path / "c"), record("gmu"))
     lone.path(record("gmu")["hash"]).with_suffix(".npz").unlink()
-    assert "lacks its outcomes" in refused(medrobust("merge", tmp_path / "c", "--out", tmp_path / "all", check=2))
+    assert "lacks its outcomes" in refused(
+        medrobust("merge", tmp_path / "c", "--out", tmp_path / "all", check=2)
+    )

@@ -1,4 +1,6 @@
-"""What stands in one row: seeds of one victim, never two victims; what tells rows apart; what spread and intervals count."""
+"""What stands in one row: seeds of one victim, never two victims; what tells rows apart; what
+spread and intervals count.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,16 @@ from support.records import certificate, certify, fill, record
 
 from robustbench_med.cli import terminal
 from robustbench_med.naming import canonical_hash
-from robustbench_med.reports import breakdowns, certified, families, page, paper, plots, style, tables
+from robustbench_med.reports import (
+    breakdowns,
+    certified,
+    families,
+    page,
+    paper,
+    plots,
+    style,
+    tables,
+)
 from robustbench_med.reports import write as reports
 from robustbench_med.store.store import CERTIFICATES, Store
 
@@ -52,7 +63,9 @@ OTHER_VICTIMS = {
     "own code": (victim(code={"net.py": A}), victim(code={"net.py": B}), [f"code net.py={A[:12]}", f"code net.py={B[:12]}"]),
     "same seed": ({"weights_sha256": A}, {"weights_sha256": B}, [f"weights {A[:12]}", f"weights {B[:12]}"]),
 }  # fmt: skip
-each_difference = pytest.mark.parametrize(("first", "second", "variants"), OTHER_VICTIMS.values(), ids=OTHER_VICTIMS)
+each_difference = pytest.mark.parametrize(
+    ("first", "second", "variants"), OTHER_VICTIMS.values(), ids=OTHER_VICTIMS
+)
 
 
 def text_of(shown: Any) -> str:
@@ -63,11 +76,21 @@ def text_of(shown: Any) -> str:
 
 @each_difference
 @pytest.mark.parametrize("seed", [0, 1])
-def test_two_victims_are_two_rows_and_every_table_tells_them_apart(first, second, variants, seed, tmp_path) -> None:
-    """`seed`: whether the second was also evaluated with another seed, so that nothing stands twice."""
-    made = [record(robust=0.25, clean=0.5, victim=first), record(robust=0.75, clean=1.0, victim=second, seed=seed)]
+def test_two_victims_are_two_rows_and_every_table_tells_them_apart(
+    first, second, variants, seed, tmp_path
+) -> None:
+    """`seed`: whether the second was also evaluated with another seed, so that nothing stands
+    twice.
+    """
+    made = [
+        record(robust=0.25, clean=0.5, victim=first),
+        record(robust=0.75, clean=1.0, victim=second, seed=seed),
+    ]
     board = tables.leaderboard(made)
-    assert sorted(zip(board.clean, board.robust, board.trainings, strict=True)) == [(0.5, 0.25, 1), (1.0, 0.75, 1)]
+    assert sorted(zip(board.clean, board.robust, board.trainings, strict=True)) == [
+        (0.5, 0.25, 1),
+        (1.0, 0.75, 1),
+    ]
     assert sorted(board.variant) == variants
     assert tables.leaderboard(made[::-1]).equals(board)
     names = [f"mail ({variant})" for variant in variants]
@@ -94,7 +117,10 @@ def test_curves_of_two_victims_are_not_joined(first, second, variants) -> None:
         for attack in ("pgd", "cw")
     ]
     for one in made:
-        one["figures"] |= {"minimal_norm": {"median": 0.7, "curve": [[0.0, 0.9], [0.7, 0.45]]}, "attack_loss": [0.1, 2.5]}
+        one["figures"] |= {
+            "minimal_norm": {"median": 0.7, "curve": [[0.0, 0.9], [0.7, 0.45]]},
+            "attack_loss": [0.1, 2.5],
+        }
     names = [f"mail ({variant})" for variant in variants]
     board = tables.named(tables.leaderboard(made))
     look = style.looks(board.model)
@@ -109,7 +135,9 @@ def test_curves_of_two_victims_are_not_joined(first, second, variants) -> None:
 
 
 @each_difference
-def test_certificates_of_two_victims_are_two_curves_and_two_rows(first, second, variants, tmp_path) -> None:
+def test_certificates_of_two_victims_are_two_curves_and_two_rows(
+    first, second, variants, tmp_path
+) -> None:
     store = Store(tmp_path, CERTIFICATES)
     for parts, share in ((first, 0.2), (second, 0.6)):
         made = certificate(certified=share)
@@ -121,25 +149,48 @@ def test_certificates_of_two_victims_are_two_curves_and_two_rows(first, second, 
     for table in certified.tables(found["certified"], found["certified_tasks"]):
         assert sorted(row[0].value for row in table.rows) == names
         assert sorted(row[4].value for row in table.rows) == [0.2, 0.6]
-    labels = [text.get_text() for text in certified.figure(found["certified"]).legends[0].get_texts()]
+    labels = [
+        text.get_text() for text in certified.figure(found["certified"]).legends[0].get_texts()
+    ]
     assert sorted(labels) == [f"{name}, sigma = 0.25" for name in names]
-    assert all(name in text_of(terminal.certificates(certified.by_task(store.records()))) for name in names)
+    assert all(
+        name in text_of(terminal.certificates(certified.by_task(store.records()))) for name in names
+    )
 
 
 def test_a_name_that_tells_enough_has_nothing_behind_it() -> None:
-    made = [record("mail", victim={"recipe": {"steps": 20}}), record("late", victim={"recipe": {"steps": 150}})]
-    made += [record("mail", victim={"recipe": {"steps": 20}}, seed=s, train_seed=t) for s, t in ((1, 0), (0, 1))]
+    made = [
+        record("mail", victim={"recipe": {"steps": 20}}),
+        record("late", victim={"recipe": {"steps": 150}}),
+    ]
+    made += [
+        record("mail", victim={"recipe": {"steps": 20}}, seed=s, train_seed=t)
+        for s, t in ((1, 0), (0, 1))
+    ]
     assert set(tables.leaderboard(made).variant) == {""}
-    assert set(tables.leaderboard([record(eps=1 / 255), record(attack="fgsm"), record(data="other")]).variant) == {""}
+    assert set(
+        tables.leaderboard(
+            [record(eps=1 / 255), record(attack="fgsm"), record(data="other")]
+        ).variant
+    ) == {""}
 
 
-def test_two_machines_weights_of_one_seed_are_rows_of_their_own_with_a_warning_and_the_other_seeds_stay_together() -> None:
+def test_two_machines_weights_of_one_seed_are_rows_of_their_own_with_a_warning_and_the_other_seeds_stay_together() -> (
+    None
+):
     made = [record(robust=0.1 * (t + 1), train_seed=t) for t in range(3)]
     merged = [*made, record(robust=0.9, train_seed=1, victim={"weights_sha256": B})]
     board = tables.leaderboard(merged)
-    assert sorted(zip(board.robust.round(3), board.trainings, strict=True)) == [(0.2, 1), (0.2, 2), (0.9, 1)]
+    assert sorted(zip(board.robust.round(3), board.trainings, strict=True)) == [
+        (0.2, 1),
+        (0.2, 2),
+        (0.9, 1),
+    ]
     ours = made[1]["spec"]["victim"]["weights_sha256"][:12]
-    assert sorted(board.marks) == ["synthetic data", *sorted(f"synthetic data; other weights: {w}" for w in (ours, B[:12]))]
+    assert sorted(board.marks) == [
+        "synthetic data",
+        *sorted(f"synthetic data; other weights: {w}" for w in (ours, B[:12])),
+    ]
     (warning,) = families.warnings(merged)
     assert "mail on heads+chests: training seed 1 has 2 different weights" in warning
     assert B[:12] in warning
@@ -148,7 +199,9 @@ def test_two_machines_weights_of_one_seed_are_rows_of_their_own_with_a_warning_a
 
 
 def test_another_evaluation_seed_does_not_hide_other_weights() -> None:
-    board = tables.leaderboard([record(robust=0.2), record(robust=0.8, seed=1, victim={"weights_sha256": B})])
+    board = tables.leaderboard(
+        [record(robust=0.2), record(robust=0.8, seed=1, victim={"weights_sha256": B})]
+    )
     assert sorted(board.robust) == [0.2, 0.8]
     assert board.marks.str.contains("other weights: ").all()
 
@@ -158,24 +211,35 @@ def test_a_merged_store_warns_in_every_command_that_shows_it(tmp_path) -> None:
     for command in ("leaderboard", "report"):
         options = ["--no-html", "--no-figures"] if command == "report" else []
         done = medrobust(command, "--out", tmp_path, *options)
-        assert "training seed 0 has 2 different weights" in " ".join((done.stdout + done.stderr).split())
+        assert "training seed 0 has 2 different weights" in " ".join(
+            (done.stdout + done.stderr).split()
+        )
     assert sorted(pd.read_csv(tmp_path / "leaderboard.csv").robust) == [0.2, 0.8]
 
 
-# --- seeds ---------------------------------------------------------------------------------------------------------------
+# --- seeds ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("seeds", "train_seeds", "trainings", "evaluations"), [([0, 1, 2], [0], 1, 3), ([0], [0, 1, 2], 3, 1), ([0, 1], [0, 1], 2, 2)]
+    ("seeds", "train_seeds", "trainings", "evaluations"),
+    [([0, 1, 2], [0], 1, 3), ([0], [0, 1, 2], 3, 1), ([0, 1], [0, 1], 2, 2)],
 )
-def test_the_spread_is_over_trainings_and_says_of_how_many(seeds, train_seeds, trainings, evaluations) -> None:
-    made = [record(robust=0.4 + 0.1 * t + 0.02 * s, seed=s, train_seed=t) for s in seeds for t in train_seeds]
+def test_the_spread_is_over_trainings_and_says_of_how_many(
+    seeds, train_seeds, trainings, evaluations
+) -> None:
+    made = [
+        record(robust=0.4 + 0.1 * t + 0.02 * s, seed=s, train_seed=t)
+        for s in seeds
+        for t in train_seeds
+    ]
     (row,) = tables.each(tables.leaderboard(made))
     assert (row.trainings, row.evaluation_seeds) == (trainings, evaluations)
     assert row.robust == pytest.approx(np.mean([r["figures"]["robust"] for r in made]))
     shown = text_of(terminal.leaderboard(tables.leaderboard(made)))
     overall = dict(page._overall(tables.leaderboard(made).iloc[0]))
-    assert f"{trainings} training(s), {evaluations} evaluation seed(s) each" in overall["means over"]
+    assert (
+        f"{trainings} training(s), {evaluations} evaluation seed(s) each" in overall["means over"]
+    )
     if trainings == 1:
         assert pd.isna(row.robust_std)
         assert "±" not in shown
@@ -187,7 +251,10 @@ def test_the_spread_is_over_trainings_and_says_of_how_many(seeds, train_seeds, t
 
 
 def test_every_training_weighs_the_same_however_often_it_was_evaluated() -> None:
-    made = [record(robust=r, seed=s, train_seed=t) for r, s, t in ((0.2, 0, 0), (0.4, 1, 0), (0.9, 0, 1))]
+    made = [
+        record(robust=r, seed=s, train_seed=t)
+        for r, s, t in ((0.2, 0, 0), (0.4, 1, 0), (0.9, 0, 1))
+    ]
     (row,) = tables.each(tables.leaderboard(made))
     assert row.robust == pytest.approx((0.3 + 0.9) / 2)
     assert row.robust_std == pytest.approx(np.std([0.3, 0.9], ddof=1))
@@ -195,26 +262,57 @@ def test_every_training_weighs_the_same_however_often_it_was_evaluated() -> None
 
 
 def test_foreign_weights_are_one_training_whatever_the_seeds() -> None:
-    (row,) = tables.each(tables.leaderboard([record(robust=0.4 + 0.1 * s, seed=s, victim=foreign(A)) for s in range(3)]))
+    (row,) = tables.each(
+        tables.leaderboard(
+            [record(robust=0.4 + 0.1 * s, seed=s, victim=foreign(A)) for s in range(3)]
+        )
+    )
     assert (row.trainings, row.evaluation_seeds) == (1, 3)
     assert pd.isna(row.robust_std)
 
 
-def test_folds_are_one_row_though_each_has_a_training_of_its_own_and_sources_trained_on_it() -> None:
-    made = [of_fold(k, 0.4 + 0.1 * k, victim=victim(training=f"{k}" * 64, recipe={"steps": 20}), sources=f"{k + 6}" * 64) for k in range(3)]
+def test_folds_are_one_row_though_each_has_a_training_of_its_own_and_sources_trained_on_it() -> (
+    None
+):
+    made = [
+        of_fold(
+            k,
+            0.4 + 0.1 * k,
+            victim=victim(training=f"{k}" * 64, recipe={"steps": 20}),
+            sources=f"{k + 6}" * 64,
+        )
+        for k in range(3)
+    ]
     (row,) = tables.each(tables.leaderboard(made))
-    assert (row.folds, row.trainings, row.robust, row.robust_std) == (3, 3, pytest.approx(0.5), pytest.approx(0.1))
-    (row,) = tables.each(tables.leaderboard([of_fold(k, 0.4 + 0.1 * k, victim=foreign(A)) for k in range(3)]))
+    assert (row.folds, row.trainings, row.robust, row.robust_std) == (
+        3,
+        3,
+        pytest.approx(0.5),
+        pytest.approx(0.1),
+    )
+    (row,) = tables.each(
+        tables.leaderboard([of_fold(k, 0.4 + 0.1 * k, victim=foreign(A)) for k in range(3)])
+    )
     assert (row.folds, row.trainings) == (3, 1)
     assert pd.isna(row.robust_std)  # one victim on other samples: no spread of trainings
-    assert len(tables.leaderboard([of_fold(k, 0.5, victim=foreign(w)) for k in range(3) for w in (A, B)])) == 2
+    assert (
+        len(
+            tables.leaderboard(
+                [of_fold(k, 0.5, victim=foreign(w)) for k in range(3) for w in (A, B)]
+            )
+        )
+        == 2
+    )
 
 
 @pytest.mark.parametrize("what", ["samples", "recipe", "sources"])
 def test_what_stands_twice_in_a_fold_is_not_averaged(what: str) -> None:
     first, second = {
         "samples": ({"n": 8}, {"n": 50}),
-        "recipe": ({"victim": victim(recipe={"steps": 20})}, {"victim": victim(recipe={"steps": 150})}),
+        "recipe": (
+            {"victim": victim(recipe={"steps": 20})},
+            {"victim": victim(recipe={"steps": 150})},
+        ),
         "sources": ({"sources": A}, {"sources": B}),
     }[what]
     made = [of_fold(0, r, **more) for r, more in ((0.2, first), (0.8, second))]
@@ -223,7 +321,7 @@ def test_what_stands_twice_in_a_fold_is_not_averaged(what: str) -> None:
     assert tables.leaderboard(together).robust.tolist() == [pytest.approx(0.5)]
 
 
-# --- from the shell ------------------------------------------------------------------------------------------------------
+# --- from the shell -------------------------------------------------------------------------------
 
 
 def trained(root: Path, out: Path, *more: object) -> list[object]:
@@ -239,9 +337,13 @@ def foreign_weights(root: Path, out: Path, steps: int) -> Path:
 
 
 @pytest.mark.parametrize("how", ["--recipe", "--checkpoint"])
-def test_two_recipes_or_checkpoints_in_one_folder_are_two_rows(how: str, drawn_root, tmp_path) -> None:
+def test_two_recipes_or_checkpoints_in_one_folder_are_two_rows(
+    how: str, drawn_root, tmp_path
+) -> None:
     say: Callable[[int], object] = (
-        (lambda steps: f"steps={steps}") if how == "--recipe" else lambda steps: foreign_weights(drawn_root, tmp_path, steps)
+        (lambda steps: f"steps={steps}")
+        if how == "--recipe"
+        else lambda steps: foreign_weights(drawn_root, tmp_path, steps)
     )
     out = tmp_path / "out"
     for steps in (2, 5):
@@ -250,7 +352,8 @@ def test_two_recipes_or_checkpoints_in_one_folder_are_two_rows(how: str, drawn_r
     found = {r["spec"]["victim"]["weights_sha256"][:12]: r["figures"] for r in Store(out).records()}
     assert len(found) == 2
     assert {row.checkpoint: (row.clean, row.robust) for row in board.itertuples()} == {
-        weights: (pytest.approx(f["clean"], rel=1e-5), pytest.approx(f["robust"], rel=1e-5)) for weights, f in found.items()
+        weights: (pytest.approx(f["clean"], rel=1e-5), pytest.approx(f["robust"], rel=1e-5))
+        for weights, f in found.items()
     }
     assert set(zip(board.trainings, board.robust_std, strict=True)) == {(1, "")}
     assert board.variant.nunique() == 2

@@ -1,4 +1,6 @@
-"""Figures of a store with many victims: nothing is cut, nothing is squashed, no two victims look alike, what is left out is said."""
+"""Figures of a store with many victims: nothing is cut, nothing is squashed, no two victims look
+alike, what is left out is said.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -16,13 +18,28 @@ from robustbench_med.reports import write as reports
 from robustbench_med.store.store import CERTIFICATES, Record, Store
 
 VICTIMS = ["early", "late", "cross-attention", "tensor-fusion"]
-VICTIMS += [f"{model}+{defense}" for model in VICTIMS for defense in ("bit-depth", "smoothing", "adversarial-training")][:10]
+VICTIMS += [
+    f"{model}+{defense}"
+    for model in VICTIMS
+    for defense in ("bit-depth", "smoothing", "adversarial-training")
+][:10]
 DATA = "breastmnist+pneumoniamnist+bloodmnist"
-QUESTIONS = {"robust-accuracy", "heat-map", "clean-robust", "eot", "per-class", "cross-modal", "minimal-norm", "convergence"}
+QUESTIONS = {
+    "robust-accuracy",
+    "heat-map",
+    "clean-robust",
+    "eot",
+    "per-class",
+    "cross-modal",
+    "minimal-norm",
+    "convergence",
+}
 
 
 def victims(names: list[str], *, eps: tuple[float, ...] = (4 / 255,)) -> list[Record]:
-    """Records that answer every question of `figures.draw` for these victims, the first the most robust."""
+    """Records that answer every question of `figures.draw` for these victims, the first the most
+    robust.
+    """
     made, how = [], {"data": DATA, "modality": "ultrasound"}
     for i, name in enumerate(names):
         robust = 0.8 - 0.05 * i
@@ -30,7 +47,10 @@ def victims(names: list[str], *, eps: tuple[float, ...] = (4 / 255,)) -> list[Re
         made += [record(name, 0.85, eps=e, attack="noise", **how) for e in eps]
         made += [record(name, robust, eps=[0.1, 0.0], tasks=(t,), **how) for t in (0, 1)]
         made.append(record(name, robust, attack="cw", eps=0.5, norm="L2", **how))
-        made[-1]["figures"]["minimal_norm"] = {"median": 0.7, "curve": [[0.0, 0.9], [0.7, 0.45], [1.2, 0.0]]}
+        made[-1]["figures"]["minimal_norm"] = {
+            "median": 0.7,
+            "curve": [[0.0, 0.9], [0.7, 0.45], [1.2, 0.0]],
+        }
     for one in made:
         one["names"]["classes"] = [["malignant", "normal, benign"], ["normal", "pneumonia"]]
         if one["spec"]["attack"]["name"] == "pgd":
@@ -46,10 +66,14 @@ def drawn(folder: Path, made: list[Record], *certificates: Record) -> Iterator[t
 
 
 @pytest.mark.parametrize("count", [2, 14])
-def test_every_text_is_inside_its_figure_and_axes_keep_their_height(count: int, tmp_path: Path, monkeypatch) -> None:
+def test_every_text_is_inside_its_figure_and_axes_keep_their_height(
+    count: int, tmp_path: Path, monkeypatch
+) -> None:
     texts: list[Text] = []
     draw = Text.draw
-    monkeypatch.setattr(Text, "draw", lambda self, renderer: (texts.append(self), draw(self, renderer))[1])
+    monkeypatch.setattr(
+        Text, "draw", lambda self, renderer: (texts.append(self), draw(self, renderer))[1]
+    )
     questions = set()
     proofs = [certificate(name, sigma) for name in VICTIMS[:count] for sigma in (0.25, 0.5)]
     for name, figure in drawn(tmp_path, victims(VICTIMS[:count]), *proofs):
@@ -85,14 +109,19 @@ def test_figures_say_whom_they_leave_out_and_keep_the_undefended_victims(tmp_pat
             continue
         assert "12 of 16 victims: the undefended and most robust" in heading, name
         assert "2 victims under an unaware attack left out" in heading, name
-        found = {label.split(",")[0].split(" (0.1")[0] for label in labels} or {a.get_title().split(",")[0] for a in figure.axes[:12]}
+        found = {label.split(",")[0].split(" (0.1")[0] for label in labels} or {
+            a.get_title().split(",")[0] for a in figure.axes[:12]
+        }
         assert found - {"clean", "noise control of each"} == shown, name
 
 
 def test_what_is_left_out_of_a_figure() -> None:
     board = tables.leaderboard([record("mail+jpeg (unaware attack)"), record("mail+pni", 0.1)])
     rows, sentence = plots.leading(board)
-    assert (list(rows.model), sentence) == (["mail+pni"], "1 victim under an unaware attack left out")
+    assert (list(rows.model), sentence) == (
+        ["mail+pni"],
+        "1 victim under an unaware attack left out",
+    )
     alone = board[board.is_unaware]
     assert plots.leading(alone)[1] == ""  # nothing else to show
     assert len(plots.leading(alone)[0]) == 1
@@ -115,14 +144,24 @@ def test_no_two_victims_look_alike() -> None:
         one["figures"]["attack_loss"] = list(np.linspace(0, 3, 9))
     ((_, figure),) = plots.convergence(made, style.looks(VICTIMS))
     lines = figure.axes[0].lines
-    assert len({(line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in lines}) == len(lines) == 24
+    assert (
+        len({(line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in lines})
+        == len(lines)
+        == 24
+    )
     figure.draw_without_rendering()
     assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())
 
 
 def test_bars_of_a_class_are_told_apart_by_colour_and_hatch(tmp_path: Path) -> None:
-    figure = next(figure for name, figure in drawn(tmp_path, victims(VICTIMS)) if name.startswith("per-class"))
-    bars = {(bar.get_facecolor(), bar.get_hatch()) for bar in figure.axes[0].patches if bar.get_facecolor()[3]}
+    figure = next(
+        figure for name, figure in drawn(tmp_path, victims(VICTIMS)) if name.startswith("per-class")
+    )
+    bars = {
+        (bar.get_facecolor(), bar.get_hatch())
+        for bar in figure.axes[0].patches
+        if bar.get_facecolor()[3]
+    }
     assert len(bars) == 12
 
 
@@ -142,20 +181,28 @@ def test_lines_are_broken_between_words_and_within_one_only_where_it_is_too_long
 def test_a_heat_map_grows_with_its_rows() -> None:
     heights = []
     for rows in (2, 10, 50):
-        figure = plots.matrix(pd.DataFrame(0.5, index=[f"victim {i}" for i in range(rows)], columns=["clean", "pgd\n4/255"]), "title")
+        figure = plots.matrix(
+            pd.DataFrame(
+                0.5, index=[f"victim {i}" for i in range(rows)], columns=["clean", "pgd\n4/255"]
+            ),
+            "title",
+        )
         figure.draw_without_rendering()
         heights.append(figure.axes[0].get_window_extent().height / rows)
         assert min(heights) > 30  # of 100 to an inch: room for a line of text in every row
 
 
-def test_a_gallery_says_what_was_attacked_how_and_quotes_names_that_are_lists(tmp_path: Path) -> None:
+def test_a_gallery_says_what_was_attacked_how_and_quotes_names_that_are_lists(
+    tmp_path: Path,
+) -> None:
     sources = [{"model": "late", "weights_sha256": "b" * 64}]
     made = record(data=DATA, tasks=(1,), attack="pgd", engine="torchattacks")
     made["spec"]["attack"]["sources"] = sources
     made["names"]["classes"] = [["malignant", "normal, benign"], ["normal", "pneumonia"]]
-    assert gallery.title(made) == (
-        f"mail, pgd from late (torchattacks) Linf 4/255, target lung\n{DATA} (synthetic), 64 px, protocol sound, n = 50, "
-        f"record {made['hash'][:12]}"
+    assert (
+        gallery.title(made)
+        == f"mail, pgd from late (torchattacks) Linf 4/255, target lung\n{DATA} (synthetic), 64 px,"
+        f" protocol sound, n = 50, record {made['hash'][:12]}"
     )
     found = gallery.examples(fill(Store(tmp_path), made, images=True), made)
     assert any('true "normal, benign"; before ' in example.lines[0] for example in found)
@@ -164,10 +211,15 @@ def test_a_gallery_says_what_was_attacked_how_and_quotes_names_that_are_lists(tm
 
 def test_no_text_of_a_gallery_is_cut(tmp_path: Path) -> None:
     made = record("cross-attention+adversarial-training", data=DATA)
-    made["names"]["classes"] = [["atypical and malignant, of any grade", "normal, benign, or not to be told from them"], ["c", "d"]]
+    made["names"]["classes"] = [
+        ["atypical and malignant, of any grade", "normal, benign, or not to be told from them"],
+        ["c", "d"],
+    ]
     made["names"]["modalities"] = ["ultrasound"]
     found = gallery.examples(fill(Store(tmp_path), made, images=True), made)
-    short = gallery.draw(made, [dataclasses.replace(example, lines=["short", "short"]) for example in found])
+    short = gallery.draw(
+        made, [dataclasses.replace(example, lines=["short", "short"]) for example in found]
+    )
     long = gallery.draw(made, found)
     assert long.height > short.height
     assert np.asarray(long)[:, -gallery.GAP :].min() == 255  # the margin is white

@@ -1,4 +1,6 @@
-"""No meaning is read back out of the texts that readers see: names and labels may look like anything."""
+"""No meaning is read back out of the texts that readers see: names and labels may look like
+anything.
+"""
 
 import json
 from pathlib import Path
@@ -47,31 +49,53 @@ def test_columns_for_code_are_in_no_file_and_in_no_table_of_users(tmp_path) -> N
 
 
 @pytest.mark.parametrize(
-    ("radii", "norm"), [([0.03, 0.01], "Linf"), ([0.5, 1.0], "L2"), ([0.0625, 0.07], "Linf"), ([0.1, 0.05], "L2"), ([1e-7, 0.09], "L2")]
+    ("radii", "norm"),
+    [
+        ([0.03, 0.01], "Linf"),
+        ([0.5, 1.0], "L2"),
+        ([0.0625, 0.07], "Linf"),
+        ([0.1, 0.05], "L2"),
+        ([1e-7, 0.09], "L2"),
+    ],
 )
 def test_different_radii_are_no_trusted_modality_and_lose_no_figure(radii, norm, tmp_path) -> None:
     made = [record(eps=radii, norm=norm, tasks=tasks) for tasks in ((0, 1), (0,))]
     setting = f"heads+chests-64-50-{norm}"
     names = drawn(made, tmp_path)
     for target in ("joint", "lesion"):
-        assert {f"{kind}-{setting}-{target}-sound" for kind in ("robust-accuracy", "heat-map", "clean-robust", "per-class")} <= names
+        assert {
+            f"{kind}-{setting}-{target}-sound"
+            for kind in ("robust-accuracy", "heat-map", "clean-robust", "per-class")
+        } <= names
 
 
 def test_a_radius_of_one_modality_alone_has_the_cross_modal_figure_only(tmp_path) -> None:
-    made = [record(eps=[0.1, 0.0], tasks=(t,)) for t in (0, 1)] + [record(eps=[0.0, 0.1], tasks=(t,)) for t in (0, 1)]
+    made = [record(eps=[0.1, 0.0], tasks=(t,)) for t in (0, 1)] + [
+        record(eps=[0.0, 0.1], tasks=(t,)) for t in (0, 1)
+    ]
     assert drawn(made, tmp_path) == {"cross-modal-heads+chests-64-50-Linf-sound"}
 
 
 @pytest.mark.parametrize("modality", ["mri=0", "a,b", "b=0,c"])
 def test_a_trusted_modality_is_one_of_radius_zero_whatever_the_names(modality) -> None:
-    (attacked,), (trusting,) = (tables.leaderboard([record(eps=eps, modality=modality)]).trusted for eps in ([0.2, 0.1], [0.0, 0.1]))
+    (attacked,), (trusting,) = (
+        tables.leaderboard([record(eps=eps, modality=modality)]).trusted
+        for eps in ([0.2, 0.1], [0.0, 0.1])
+    )
     assert (attacked, trusting) == ((), (modality,))
     (row,) = page._rows([record(eps=[0.0, 0.1], modality=modality)])
     assert row["trusted"] == f", {modality} trusted"
     assert row["radius"] == pytest.approx(25.5)
 
 
-@pytest.mark.parametrize("task", ["x; naive attack on a random model", "x; trivial on lung", "attacker unaware of the input transform"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "x; naive attack on a random model",
+        "x; trivial on lung",
+        "attacker unaware of the input transform",
+    ],
+)
 def test_a_task_may_be_called_like_a_mark(task) -> None:
     made = [record("mail", 0.5, trivial="constant"), record("late", 0.4)]
     for one in made:
@@ -86,7 +110,12 @@ def test_a_task_may_be_called_like_a_mark(task) -> None:
 
 def test_notes_are_shown_and_decide_nothing() -> None:
     odd = record()
-    odd["notes"] = ["unverified rumours about this set", "not repeatable by anyone else", "unverified: x", "not repeatable: y"]
+    odd["notes"] = [
+        "unverified rumours about this set",
+        "not repeatable by anyone else",
+        "unverified: x",
+        "not repeatable: y",
+    ]
     assert tables.marks([odd]) == ["synthetic data"]
     sure = record()
     sure |= {"unverified": True, "repeatable": False}
@@ -99,16 +128,31 @@ def test_a_victim_is_defended_or_attacked_unaware_by_its_layers_not_by_its_name(
     own["architecture"] = name
     plain, unaware = record("late", 0.2), record("late+jpeg (unaware attack)", 0.9)
     board = tables.leaderboard([own, plain, unaware]).set_index("model")
-    assert board.is_defended.to_dict() == {name: False, "late": False, unaware["spec"]["victim"]["model"]: True}
-    assert board.is_unaware.to_dict() == {name: False, "late": False, unaware["spec"]["victim"]["model"]: True}
+    assert board.is_defended.to_dict() == {
+        name: False,
+        "late": False,
+        unaware["spec"]["victim"]["model"]: True,
+    }
+    assert board.is_unaware.to_dict() == {
+        name: False,
+        "late": False,
+        unaware["spec"]["victim"]["model"]: True,
+    }
     rows, sentence = plots.leading(board.reset_index())
-    assert (set(rows.model), sentence) == ({name, "late"}, "1 victim under an unaware attack left out")
+    assert (set(rows.model), sentence) == (
+        {name, "late"},
+        "1 victim under an unaware attack left out",
+    )
     assert {row["model"]: row["family"] for row in page._rows([own, plain, unaware])} == {
         name: name,
         "late": "late",
         "late+jpeg (unaware attack)": "late",
     }
-    assert {row[0].value for table in paper.victims(tables.victims([own, plain, unaware])) for row in table.rows} == {name, "late"}
+    assert {
+        row[0].value
+        for table in paper.victims(tables.victims([own, plain, unaware]))
+        for row in table.rows
+    } == {name, "late"}
 
 
 def test_a_task_called_joint_is_one_task() -> None:
@@ -130,9 +174,16 @@ def test_draws_are_no_part_of_an_attacks_other_settings() -> None:
 
 
 def test_filters_take_any_name_and_go_by_norm_and_radius() -> None:
-    made = [record("L2 norm", data="Linf data", eps=e, norm=norm) for norm, e in (("Linf", 9 / 255), ("Linf", 10 / 255), ("L2", 0.5))]
+    made = [
+        record("L2 norm", data="Linf data", eps=e, norm=norm)
+        for norm, e in (("Linf", 9 / 255), ("Linf", 10 / 255), ("L2", 0.5))
+    ]
     rows = list(page._rows(made))
-    assert page._choices(rows, "threat") == ["L2 0.5, joint", "Linf 9/255, joint", "Linf 10/255, joint"]
+    assert page._choices(rows, "threat") == [
+        "L2 0.5, joint",
+        "Linf 9/255, joint",
+        "Linf 10/255, joint",
+    ]
     assert page._choices(rows, "model") == ["L2 norm"]
     assert page._choices(rows, "data") == ["Linf data"]
 
@@ -144,7 +195,10 @@ def test_a_certificate_of_one_modality_is_known_by_its_noise_not_by_its_text(tmp
     both["noised"], one["noised"] = "what is not left alone", "the left one"
     curves = certified.frames(certify(Store(tmp_path, CERTIFICATES), both, one))["certified"]
     labels = {axis.get_xlabel().replace("\n", " ") for axis in certified.figure(curves).axes}
-    assert labels - {""} == {"L2 radius, pixels in 0..1, joint", "L2 radius, pixels in 0..1, of left alone"}
+    assert labels - {""} == {
+        "L2 radius, pixels in 0..1, joint",
+        "L2 radius, pixels in 0..1, of left alone",
+    }
 
 
 def test_a_setting_whose_section_has_a_space_is_still_told_with_its_value() -> None:
@@ -167,13 +221,18 @@ def test_the_terminal_orders_radii_by_their_size(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("radius", "label", "shown"),
-    [(4 / 255 + 1e-12, "4/255", 4 / 255), (0.12345678, "0.123457", 0.123457), (0.0, "0", 0.0), (1.0, "1", 1.0)],
+    [
+        (4 / 255 + 1e-12, "4/255", 4 / 255),
+        (0.12345678, "0.123457", 0.123457),
+        (0.0, "0", 0.0),
+        (1.0, "1", 1.0),
+    ],
 )
 def test_radii_of_one_label_are_one(radius, label, shown) -> None:
     assert (naming.number_label(radius), naming.shown_radius(radius)) == (label, shown)
 
 
-# --- records that told it in words ---------------------------------------------------------------------------------------
+# --- records that told it in words ----------------------------------------------------------------
 
 
 FIELDS = ("unverified", "repeatable", "architecture", "on_gpu")
@@ -183,10 +242,14 @@ def of_shape_2(made: Record) -> Record:
     return {key: value for key, value in made.items() if key not in FIELDS} | {"shape": 2}
 
 
-@pytest.mark.parametrize("model", ["late", "late+jpeg", "late+jpeg (unaware attack)", "robust-mail", "mail+pni+trades"])
+@pytest.mark.parametrize(
+    "model", ["late", "late+jpeg", "late+jpeg (unaware attack)", "robust-mail", "mail+pni+trades"]
+)
 def test_a_record_of_shape_2_gets_the_fields_it_told_in_words(model) -> None:
     made = record(model)
-    assert {key: belief.lifted(of_shape_2(made))[key] for key in FIELDS} == {key: made[key] for key in FIELDS}
+    assert {key: belief.lifted(of_shape_2(made))[key] for key in FIELDS} == {
+        key: made[key] for key in FIELDS
+    }
     told = of_shape_2(made)
     told["notes"] = [
         "12 images, published 156",

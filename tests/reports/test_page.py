@@ -1,4 +1,6 @@
-"""The leaderboard page in a real browser, from disk, with the network off. Skips where there is no Chromium."""
+"""The leaderboard page in a real browser, from disk, with the network off. Skips where there is no
+Chromium.
+"""
 
 import json
 import re
@@ -27,7 +29,12 @@ def html(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     made = [
         record(m, r, eps=e / 255, attack=a, trust=t, modality=EVIL, naive=m == FOOLED)
-        for m, r, t in ((FOOLED, 0.8, "pass"), ("late", 0.3, "fail"), (EVIL, 0.7, None), (UNICODE, 0.6, "warn"))
+        for m, r, t in (
+            (FOOLED, 0.8, "pass"),
+            ("late", 0.3, "fail"),
+            (EVIL, 0.7, None),
+            (UNICODE, 0.6, "warn"),
+        )
         for e in (1, 4)
         for a in ("pgd", "fgsm", "noise")
     ]
@@ -49,12 +56,21 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture
 def opened(browser, html) -> Iterator[object]:
-    """The page after its scripts have run; no error, and no request but the file's own, until the test ends."""
-    context = browser.new_context(offline=True, viewport={"width": 1400, "height": 1000}, color_scheme="light")
+    """The page after its scripts have run; no error, and no request but the file's own, until the
+    test ends.
+    """
+    context = browser.new_context(
+        offline=True, viewport={"width": 1400, "height": 1000}, color_scheme="light"
+    )
     context.set_default_timeout(PATIENCE)
     tab = context.new_page()
     problems, requests = [], []
-    tab.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    tab.on(
+        "console",
+        lambda message: (
+            problems.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
     tab.on("pageerror", lambda error: problems.append(str(error)))
     tab.on("request", lambda request: requests.append(request.url))
     tab.goto(html.as_uri())
@@ -66,7 +82,9 @@ def opened(browser, html) -> Iterator[object]:
 
 
 def column(tab, number: int) -> list[str]:
-    """Texts of a column as they are now; the table sorts and filters a moment after the event, so wait for its state first."""
+    """Texts of a column as they are now; the table sorts and filters a moment after the event, so
+    wait for its state first.
+    """
     return tab.locator(f"#board tbody tr td:nth-child({number})").all_inner_texts()
 
 
@@ -112,7 +130,9 @@ def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) ->
     opened.get_by_label("Search all columns").fill("模型")
     wait_for_rows(opened, 6)
     assert set(column(opened, 3)) == {UNICODE}
-    opened.wait_for_function("document.getElementById('radius').data.length === 4")  # follows the table: a line an attack, all noise's name
+    opened.wait_for_function(
+        "document.getElementById('radius').data.length === 4"
+    )  # follows the table: a line an attack, all noise's name
 
 
 @needs_browser
@@ -124,12 +144,26 @@ def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None
     dialog = opened.get_by_role("dialog")
     dialog.wait_for()
     text = dialog.inner_text()
-    for part in ("late", "take BPDA", "half of the gradients are 0", "medrobust run", "0.300 [0.400, 0.600]", '"steps": 20'):
+    for part in (
+        "late",
+        "take BPDA",
+        "half of the gradients are 0",
+        "medrobust run",
+        "0.300 [0.400, 0.600]",
+        '"steps": 20',
+    ):
         assert part in text
     low, high = wilson(0.3, 40)
-    assert re.search(rf"robust accuracy\s+0\.300 \[{low:.3f}, {high:.3f}\]", text)  # of the row, over distinct images
+    assert re.search(
+        rf"robust accuracy\s+0\.300 \[{low:.3f}, {high:.3f}\]", text
+    )  # of the row, over distinct images
     assert dialog.locator("img").count() == 4
-    assert dialog.locator("img").first.evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 6 * 18
+    assert (
+        dialog.locator("img").first.evaluate(
+            "(image) => image.decode().then(() => image.naturalWidth)"
+        )
+        == 6 * 18
+    )
     opened.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
 
@@ -137,12 +171,18 @@ def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None
 @needs_browser
 def test_the_charts_are_drawn_and_their_legend_leaves_the_axis_title_alone(opened) -> None:
     opened.wait_for_selector("#radius .legend .traces")
-    assert opened.locator("#radius .scatterlayer .trace").count() == 4 * 2  # models x attacks; noise waits for a click
+    assert (
+        opened.locator("#radius .scatterlayer .trace").count() == 4 * 2
+    )  # models x attacks; noise waits for a click
     assert opened.locator("#pareto .scatterlayer .trace").count() == 4
     lines = opened.evaluate("document.getElementById('radius').data")
     noise = [line for line in lines if line.get("legendgroup") == "noise"]
-    assert {(line["line"]["dash"], line["line"]["width"], line["visible"]) for line in noise} == {("dash", 1, "legendonly")}
-    assert [line["name"] for line in noise if line.get("showlegend") is not False] == ["noise control of each"]
+    assert {(line["line"]["dash"], line["line"]["width"], line["visible"]) for line in noise} == {
+        ("dash", 1, "legendonly")
+    }
+    assert [line["name"] for line in noise if line.get("showlegend") is not False] == [
+        "noise control of each"
+    ]
     assert "dash" not in {line["line"]["dash"] for line in lines if line not in noise}
     points = opened.evaluate("document.getElementById('pareto').data")
     symbols = {point["name"]: point["marker"]["symbol"][0] for point in points}
@@ -150,16 +190,22 @@ def test_the_charts_are_drawn_and_their_legend_leaves_the_axis_title_alone(opene
     assert [name for name, symbol in symbols.items() if symbol.endswith("-open")] == [FOOLED]
     assert {line["marker"]["symbol"] for line in lines if "marker" in line} == set(symbols.values())
     for chart in ("radius", "pareto"):
-        assert opened.evaluate(f"document.getElementById('{chart}').layout.yaxis.range")[0] < 0  # points at 0 are whole
+        assert (
+            opened.evaluate(f"document.getElementById('{chart}').layout.yaxis.range")[0] < 0
+        )  # points at 0 are whole
     board, charts = (opened.locator(part).bounding_box() for part in ("#board", ".charts"))
     assert board["y"] < charts["y"]
     for chart in ("radius", "pareto"):
-        title, legend = (opened.locator(f"#{chart} {part}").bounding_box() for part in (".xtitle", ".legend"))
+        title, legend = (
+            opened.locator(f"#{chart} {part}").bounding_box() for part in (".xtitle", ".legend")
+        )
         assert legend["height"] > 0
         assert title["y"] + title["height"] <= legend["y"], chart
         plot = opened.locator(f"#{chart} .nsewdrag").first.bounding_box()
         assert plot["height"] > 150
-        assert UNICODE in opened.locator(f"#{chart} .legend").text_content(), chart  # its &amp; is text
+        assert UNICODE in opened.locator(f"#{chart} .legend").text_content(), (
+            chart
+        )  # its &amp; is text
     assert "needs scripts" not in opened.locator(".charts").inner_text()
 
 
@@ -177,8 +223,11 @@ def test_paper_shows_all_rows_in_light_colours_and_the_page_is_as_before_afterwa
     opened.get_by_label("entries per page").select_option("10")
     wait_for_rows(opened, 10)
     opened.get_by_role("button", name="Dark colours").click()
-    opened.evaluate("""addEventListener("beforeprint", () => { window.printed = {
-        rows: document.querySelectorAll("#board tbody tr").length, dark: document.documentElement.classList.contains("dark") } })""")
+    opened.evaluate(
+        """addEventListener("beforeprint", () => { window.printed = {
+        rows: document.querySelectorAll("#board tbody tr").length, dark:
+            document.documentElement.classList.contains("dark") } })"""
+    )
     opened.pdf(prefer_css_page_size=True)
     assert opened.evaluate("window.printed") == {"rows": 24, "dark": False}
     wait_for_rows(opened, 10)
@@ -193,8 +242,13 @@ def test_all_columns_fit_on_paper_and_an_open_record_stands_alone(opened) -> Non
     assert opened.evaluate("document.documentElement.scrollWidth") <= 1047
     last = opened.locator("#board thead th").last.bounding_box()
     assert last["x"] + last["width"] <= 1047
-    assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert opened.locator("#board tbody td").last.evaluate("(cell) => getComputedStyle(cell).color") == "rgb(0, 0, 0)"
+    assert (
+        opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    )
+    assert (
+        opened.locator("#board tbody td").last.evaluate("(cell) => getComputedStyle(cell).color")
+        == "rgb(0, 0, 0)"
+    )
     assert not opened.get_by_label("trust", exact=True).is_visible()
     assert not opened.locator("#radius .modebar").is_visible()
     opened.emulate_media(media="screen")
@@ -203,9 +257,14 @@ def test_all_columns_fit_on_paper_and_an_open_record_stands_alone(opened) -> Non
     opened.emulate_media(media="print")
     opened.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert not opened.locator("#board").is_visible()
-    style = "(record) => { const { position, overflow, maxHeight } = getComputedStyle(record); return [position, overflow, maxHeight]; }"
+    style = (
+        "(record) => { const { position, overflow, maxHeight } = getComputedStyle(record); return"
+        " [position, overflow, maxHeight]; }"
+    )
     assert opened.locator("#record").evaluate(style) == ["static", "visible", "none"]
-    assert opened.locator("#record").evaluate("(record) => record.scrollHeight <= record.clientHeight")
+    assert opened.locator("#record").evaluate(
+        "(record) => record.scrollHeight <= record.clientHeight"
+    )
     opened.evaluate("dispatchEvent(new Event('afterprint'))")
     opened.emulate_media(media="screen")
     assert opened.locator("#record").evaluate("(record) => record.matches(':modal')")
@@ -221,7 +280,9 @@ def test_names_with_markup_are_text_everywhere(opened) -> None:
     opened.locator("button.open").first.click()
     opened.get_by_role("dialog").wait_for()
     assert EVIL in opened.locator("#record-title").inner_text()
-    assert opened.locator("script").count() == opened.locator("body > script, head > script").count()
+    assert (
+        opened.locator("script").count() == opened.locator("body > script, head > script").count()
+    )
     assert opened.title() == "medrobust leaderboard"
 
 
@@ -232,7 +293,9 @@ def test_axe_finds_nothing(opened, state: str) -> None:
 
     if state == "dark":
         opened.get_by_role("button", name="Dark colours").click()
-        opened.wait_for_function("getComputedStyle(document.body).backgroundColor === 'rgb(20, 24, 29)'")
+        opened.wait_for_function(
+            "getComputedStyle(document.body).backgroundColor === 'rgb(20, 24, 29)'"
+        )
     if state == "record":
         opened.locator("button.open").first.click()
         opened.get_by_role("dialog").wait_for()
@@ -253,7 +316,10 @@ def test_without_scripts_the_table_is_complete(browser, html) -> None:
 
 def test_advice_is_given_on_signs_of_failure_alone() -> None:
     sign = {"sign": "zero gradient", "text": "none", "advice": "take BPDA"}
-    given = {verdict: page._sign({**sign, "verdict": verdict})["advice"] for verdict in ("pass", "warn", "fail")}
+    given = {
+        verdict: page._sign({**sign, "verdict": verdict})["advice"]
+        for verdict in ("pass", "warn", "fail")
+    }
     assert given == {"pass": "", "warn": "take BPDA", "fail": "take BPDA"}
 
 
@@ -272,7 +338,9 @@ def test_the_same_store_gives_the_same_page(tmp_path) -> None:
 
 def test_five_hundred_rows_with_examples_stay_below_eight_megabytes(tmp_path) -> None:
     made = [
-        record(f"model-{i}", (i % 100) / 100, attack=a, eps=(1 + i % 8) / 255, trust="warn") for i in range(250) for a in ("pgd", "fgsm")
+        record(f"model-{i}", (i % 100) / 100, attack=a, eps=(1 + i % 8) / 255, trust="warn")
+        for i in range(250)
+        for a in ("pgd", "fgsm")
     ]
     store = fill(Store(tmp_path), *made, images=True)
     text = page.render(store, store.records())
@@ -281,7 +349,10 @@ def test_five_hundred_rows_with_examples_stay_below_eight_megabytes(tmp_path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak memory of a process is read from Linux's /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(),
+    reason="the peak memory of a process is read from Linux's /proc",
+)
 def test_two_thousand_records_are_reported_in_a_gigabyte(tmp_path) -> None:
     """In a process of its own: the peak of this one is that of all tests before."""
     made = [
@@ -293,10 +364,13 @@ def test_two_thousand_records_are_reported_in_a_gigabyte(tmp_path) -> None:
     ]
     fill(Store(tmp_path), *made, images=True)
     code = (
-        "import sys; from pathlib import Path; from robustbench_med.reports import write as reports; reports.write_all(Path(sys.argv[1])); "
-        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+        "import sys; from pathlib import Path; from robustbench_med.reports import write as"
+        " reports; reports.write_all(Path(sys.argv[1]));"
+        " print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
+    )
     assert int(done.stdout.split()[-1]) < 1024**2  # KiB
     assert (tmp_path / "leaderboard.csv").stat().st_size > 1e5
     assert json.loads(next((tmp_path / "records").glob("*.json")).read_text())

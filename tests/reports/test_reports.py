@@ -18,7 +18,12 @@ from robustbench_med.store.store import Record, Store
 
 
 def test_the_leaderboard_is_sorted_and_ranks_within_comparable_rows() -> None:
-    records = [record("mail", 0.5), record("late", 0.7), record("mail", 0.9, eps=1 / 255), record("late", 0.8, eps=1 / 255)]
+    records = [
+        record("mail", 0.5),
+        record("late", 0.7),
+        record("mail", 0.9, eps=1 / 255),
+        record("late", 0.8, eps=1 / 255),
+    ]
     board = tables.leaderboard(records)
     assert board.robust.tolist() == [0.9, 0.8, 0.7, 0.5]
     assert list(zip(board.model, board.eps, board["rank"], strict=True)) == [
@@ -29,7 +34,9 @@ def test_the_leaderboard_is_sorted_and_ranks_within_comparable_rows() -> None:
 
 def test_training_seeds_are_one_row_with_mean_spread_and_an_interval_over_distinct_images() -> None:
     robust = [0.4, 0.5, 0.6]
-    board = tables.leaderboard([record(robust=r, seed=i, train_seed=i) for i, r in enumerate(robust)])
+    board = tables.leaderboard(
+        [record(robust=r, seed=i, train_seed=i) for i, r in enumerate(robust)]
+    )
     assert len(board) == 1
     row = board.iloc[0]
     assert (row.trainings, row.evaluation_seeds, row.robust) == (3, 1, pytest.approx(0.5))
@@ -39,7 +46,10 @@ def test_training_seeds_are_one_row_with_mean_spread_and_an_interval_over_distin
 
 def of_fold(k: int, robust: float, *, n: int = 50, seed: int = 0) -> Record:
     made = record(robust=robust, n=n, data="heads", seed=seed)
-    made["spec"]["data"] |= {"manifest": f"{k}" * 64, "fold": {"number": k, "of": 3, "content": "c" * 64}}
+    made["spec"]["data"] |= {
+        "manifest": f"{k}" * 64,
+        "fold": {"number": k, "of": 3, "content": "c" * 64},
+    }
     return made | {"hash": canonical_hash(made["spec"])}
 
 
@@ -53,7 +63,9 @@ def test_folds_are_one_row_over_all_test_samples() -> None:
     assert (row.robust_low, row.robust_high) == pytest.approx(wilson(0.5, 3 * 40))
     assert list(board["rank"]) == [1, 1]  # other samples: not ranked against each other
     again = [of_fold(k, 0.5, seed=1) for k in range(3)]
-    assert tables.leaderboard([*folds, *again])[["trainings", "evaluation_seeds", "folds"]].values.tolist() == [[3, 2, 3]]
+    assert tables.leaderboard([*folds, *again])[
+        ["trainings", "evaluation_seeds", "folds"]
+    ].values.tolist() == [[3, 2, 3]]
     assert "1 of 3 folds missing" in tables.leaderboard(folds[:2]).marks[0]
     assert sorted(set(tables.long_form(folds).fold)) == [0, 1, 2]
 
@@ -75,21 +87,38 @@ def test_files_are_rebuilt_from_the_store_byte_for_byte(tmp_path: Path) -> None:
     for r in (record("mail", 0.5), record("late", 0.7), record("mail", 0.85, attack="noise")):
         store.write(r, outcomes(r))
     reports.write(tmp_path)
-    names = ("leaderboard.csv", "records.csv", "cost.csv", "victims.csv", "per_class.csv", reports.FIGURE)
+    names = (
+        "leaderboard.csv",
+        "records.csv",
+        "cost.csv",
+        "victims.csv",
+        "per_class.csv",
+        reports.FIGURE,
+    )
     first = {name: (tmp_path / name).read_bytes() for name in names}
     for name in names:
         (tmp_path / name).unlink()
     reports.write(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in names} == first
-    assert pd.read_csv(tmp_path / "records.csv").query("metric == 'robust'").value.tolist().count(0.7) == 2
+    assert (
+        pd.read_csv(tmp_path / "records.csv").query("metric == 'robust'").value.tolist().count(0.7)
+        == 2
+    )
     with pytest.raises(UserError, match="3 records"):
         store.find("")
 
 
-def test_the_figure_has_a_line_a_model_the_noise_control_and_a_title_that_tells(tmp_path: Path, monkeypatch) -> None:
+def test_the_figure_has_a_line_a_model_the_noise_control_and_a_title_that_tells(
+    tmp_path: Path, monkeypatch
+) -> None:
     figures = []
     monkeypatch.setattr(plots.style, "save", lambda figure, *paths: figures.append(figure))
-    records = [record(m, 0.9 - 20 * e, eps=e, attack=a) for m in ("mail", "late") for e in (1 / 255, 8 / 255) for a in ("pgd", "noise")]
+    records = [
+        record(m, 0.9 - 20 * e, eps=e, attack=a)
+        for m in ("mail", "late")
+        for e in (1 / 255, 8 / 255)
+        for a in ("pgd", "noise")
+    ]
     plots.robust_against_radius(records, tmp_path / "f.png")
     (axis,) = figures[0].axes
     assert len(axis.lines) == 4
@@ -99,39 +128,80 @@ def test_the_figure_has_a_line_a_model_the_noise_control_and_a_title_that_tells(
         assert word in axis.get_title()
 
 
-def test_every_figure_is_drawn_at_the_ends_of_the_scale_and_says_what_it_shows(tmp_path: Path) -> None:
-    made = [record(m, r, clean=1.0, eps=e / 255, eot=n) for m, r in (("mail", 0.0), ("late", 1.0)) for e in (1, 4) for n in (1, 8)]
-    made += [record(robust=r, eps=e, tasks=(t,)) for r, e in ((0.0, [0.1, 0.0]), (1.0, [0.0, 0.1])) for t in (0, 1)]
+def test_every_figure_is_drawn_at_the_ends_of_the_scale_and_says_what_it_shows(
+    tmp_path: Path,
+) -> None:
+    made = [
+        record(m, r, clean=1.0, eps=e / 255, eot=n)
+        for m, r in (("mail", 0.0), ("late", 1.0))
+        for e in (1, 4)
+        for n in (1, 8)
+    ]
+    made += [
+        record(robust=r, eps=e, tasks=(t,))
+        for r, e in ((0.0, [0.1, 0.0]), (1.0, [0.0, 0.1]))
+        for t in (0, 1)
+    ]
     sweep = [record("late", 0.3, attack="cw", eps=e, norm="L2") for e in (0.5, 1.0)]
     for one in made:
         one["figures"]["attack_loss"] = [0.1, None, 2.5]
     for one in sweep:
-        one["figures"]["minimal_norm"] = {"median": 0.7, "curve": [[0.0, 0.9], [0.7, 0.45], [1.2, 0.0]]}
+        one["figures"]["minimal_norm"] = {
+            "median": 0.7,
+            "curve": [[0.0, 0.9], [0.7, 0.45], [1.2, 0.0]],
+        }
     store = fill(Store(tmp_path), *made, *sweep, images=True)
     written = reports.write_all(tmp_path, page=False)
-    questions = {"robust-accuracy", "heat-map", "clean-robust", "eot", "per-class", "cross-modal", "minimal-norm", "convergence"}
+    questions = {
+        "robust-accuracy",
+        "heat-map",
+        "clean-robust",
+        "eot",
+        "per-class",
+        "cross-modal",
+        "minimal-norm",
+        "convergence",
+    }
     pictures = [path for path in written if path.parent.name == "figures"]
     assert {next(q for q in questions if path.name.startswith(q)) for path in pictures} == questions
     for path in pictures:
         text = path.with_suffix(".svg").read_text()  # text stays text
         for word in ("heads+chests", "synthetic", "protocol sound", "n = 50"):
             assert word in text, path.name
-    minimal = next(path for path in pictures if path.name.startswith("minimal")).with_suffix(".svg").read_text()
+    minimal = (
+        next(path for path in pictures if path.name.startswith("minimal"))
+        .with_suffix(".svg")
+        .read_text()
+    )
     assert minimal.count("median 0.7") == 1  # radii share one search, so one curve
-    assert len([path for path in written if path.parent.name == "gallery"]) == len({r["spec"]["victim"]["model"] for r in store.records()})
+    assert len([path for path in written if path.parent.name == "gallery"]) == len(
+        {r["spec"]["victim"]["model"] for r in store.records()}
+    )
 
 
 def crossed(robust: dict[tuple[int, int], float], **more: Any) -> list[Record]:
     """Records of one modality and one task each, by their numbers."""
-    return [record(robust=r, eps=[0.1 * (m == 0), 0.1 * (m == 1)], tasks=(t,), **more) for (m, t), r in robust.items()]
+    return [
+        record(robust=r, eps=[0.1 * (m == 0), 0.1 * (m == 1)], tasks=(t,), **more)
+        for (m, t), r in robust.items()
+    ]
 
 
-def test_a_cross_modal_run_leaves_its_heat_map_beside_its_table_and_no_stale_one(tmp_path: Path, monkeypatch) -> None:
+def test_a_cross_modal_run_leaves_its_heat_map_beside_its_table_and_no_stale_one(
+    tmp_path: Path, monkeypatch
+) -> None:
     pictures = lambda: sorted(path.name for path in tmp_path.glob("cross_modal*"))  # noqa: E731
     measured = crossed({(0, 0): 0.1, (0, 1): 0.8, (1, 0): 0.7, (1, 1): 0.2})
     store = fill(Store(tmp_path), record(), *measured)
     shown = {}
-    monkeypatch.setattr(style, "save", lambda figure, path, save=style.save: (shown.update({path.name: figure}), save(figure, path)))
+    monkeypatch.setattr(
+        style,
+        "save",
+        lambda figure, path, save=style.save: (
+            shown.update({path.name: figure}),
+            save(figure, path),
+        ),
+    )
     reports.write(tmp_path)
     assert pictures() == ["cross_modal.csv", "cross_modal.png"]
     (axis,) = shown["cross_modal.png"].axes
@@ -140,7 +210,12 @@ def test_a_cross_modal_run_leaves_its_heat_map_beside_its_table_and_no_stale_one
     assert [label.get_text() for label in axis.get_xticklabels()] == ["lesion", "lung"]
     first = (tmp_path / "cross_modal.png").read_bytes()
 
-    fill(store, *crossed({(0, 0): 0.9}, data="skin+heads"), *crossed({(0, 0): 0.05}, draws=64), *crossed({(0, 0): 0.0}, attack="noise"))
+    fill(
+        store,
+        *crossed({(0, 0): 0.9}, data="skin+heads"),
+        *crossed({(0, 0): 0.05}, draws=64),
+        *crossed({(0, 0): 0.0}, attack="noise"),
+    )
     reports.write(tmp_path)
     assert pictures() == [
         "cross_modal-heads+chests-64-50-Linf-sound.png", "cross_modal-skin+heads-64-50-Linf-sound.png", "cross_modal.csv",
@@ -162,7 +237,12 @@ def test_a_cross_modal_run_leaves_its_heat_map_beside_its_table_and_no_stale_one
 
 
 def test_convergence_is_one_panel_an_objective_and_radius_with_the_mean_over_seeds() -> None:
-    made = [record(eps=e / 255, seed=s, attack=a) for e in (1, 4) for s in (0, 1) for a in ("pgd", "bim", "noise")]
+    made = [
+        record(eps=e / 255, seed=s, attack=a)
+        for e in (1, 4)
+        for s in (0, 1)
+        for a in ("pgd", "bim", "noise")
+    ]
     for one in made:
         if one["spec"]["attack"]["name"] != "noise":
             one["figures"]["attack_loss"] = [0.0, 1.0 + 2 * one["spec"]["seed"]]

@@ -1,4 +1,6 @@
-"""`medrobust compare`: the grid it runs, the naive figures beside, and what its tables and sentences say."""
+"""`medrobust compare`: the grid it runs, the naive figures beside, and what its tables and
+sentences say.
+"""
 
 import io
 import json
@@ -18,10 +20,23 @@ from robustbench_med.reports.comparison.pairs import Row, pairs, relative
 from robustbench_med.reports.tables import TRUST
 from robustbench_med.store.store import Store
 
-RECIPE = ["--size", 32, "--model-param", "width=4", "--recipe", "steps=4", "--recipe", "eval_every=2", "--recipe", "batch_size=8"]
+RECIPE = [
+    "--size",
+    32,
+    "--model-param",
+    "width=4",
+    "--recipe",
+    "steps=4",
+    "--recipe",
+    "eval_every=2",
+    "--recipe",
+    "batch_size=8",
+]
 
 
-def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(drawn_root, tmp_path) -> None:
+def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(
+    drawn_root, tmp_path
+) -> None:
     out = tmp_path / "out"
     data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
     arguments = ["compare", "--model", "early,gmu", "--defense", "fast-at,jpeg,man", "--attack", "fgsm,pgd", "--limit", 6, "--data", data,
@@ -30,35 +45,57 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(drawn_r
     assert "left out: man on early" in done.stderr.replace("\n", " ")
     table = pd.read_csv(out / "compare.csv")
     assert list(zip(table.model, table.defense, strict=True)) == [
-        (m, d) for m in ("early", "gmu") for d in ("none", "fast-at", "jpeg", "man") if (m, d) != ("early", "man")
+        (m, d)
+        for m in ("early", "gmu")
+        for d in ("none", "fast-at", "jpeg", "man")
+        if (m, d) != ("early", "man")
     ]
     attacks = {"noise", "fgsm", "pgd"}
-    assert list(dict.fromkeys("ATTACK" if name in attacks else name for name in table)) == list(columns.COLUMNS["compare"])
+    assert list(dict.fromkeys("ATTACK" if name in attacks else name for name in table)) == list(
+        columns.COLUMNS["compare"]
+    )
     assert list(pd.read_csv(out / "compare_pairs.csv")) == list(columns.COLUMNS["compare_pairs"])
     naive = table[table.naive.notna()]
     kinds = list(zip(naive.model, naive.defense, naive.naive_how, strict=True))
-    assert kinds == [("early", "jpeg", "unaware"), ("gmu", "none", "release"), ("gmu", "jpeg", "unaware"), ("gmu", "man", "release")]
+    assert kinds == [
+        ("early", "jpeg", "unaware"),
+        ("gmu", "none", "release"),
+        ("gmu", "jpeg", "unaware"),
+        ("gmu", "man", "release"),
+    ]
     records = Store(out).records()
     for record in records:  # the naive column is what these say
         if record["spec"]["victim"]["model"] == "early+jpeg (unaware attack)":
-            (row,) = [row for _, row in naive.iterrows() if (row.model, row.defense) == ("early", "jpeg")]
+            (row,) = [
+                row for _, row in naive.iterrows() if (row.model, row.defense) == ("early", "jpeg")
+            ]
             assert row.naive == pytest.approx(record["figures"]["robust"], abs=1e-5)
             assert record["spec"]["attack"]["name"] == row.naive_attack == "pgd"
             assert record["spec"]["attack"]["params"]["keep"] == "last"
             break
     else:
         raise AssertionError("no record of an unaware attack on early+jpeg")
-    verdicts = {(r["spec"]["victim"]["model"], r["spec"]["attack"]["name"]): r["trust"] for r in records if not r["naive"]}
+    verdicts = {
+        (r["spec"]["victim"]["model"], r["spec"]["attack"]["name"]): r["trust"]
+        for r in records
+        if not r["naive"]
+    }
     expected = min((verdicts["early", attack] for attack in ("fgsm", "pgd")), key=TRUST.index)
     assert table.trust[0] == expected
-    assert (table.worst <= table[["fgsm", "pgd"]].min(axis=1) + 1e-6).all()  # robust accuracies are kept in single precision
-    plain, fast, jpeg = (table[table.defense == name].iloc[0] for name in ("none", "fast-at", "jpeg"))
+    assert (
+        table.worst <= table[["fgsm", "pgd"]].min(axis=1) + 1e-6
+    ).all()  # robust accuracies are kept in single precision
+    plain, fast, jpeg = (
+        table[table.defense == name].iloc[0] for name in ("none", "fast-at", "jpeg")
+    )
     assert plain.training_x == plain.inference_x == jpeg.training_x == 1
     assert fast.training_x == pytest.approx(
         5 / 3, rel=1e-5
     )  # one more forward pass, and one back to the input alone, beside the three of the loss
     paired = pd.read_csv(out / "compare_pairs.csv")
-    assert len(paired) == 3 + 6 + 3  # within early, within gmu, and across the two under each shared defence
+    assert (
+        len(paired) == 3 + 6 + 3
+    )  # within early, within gmu, and across the two under each shared defence
     assert (paired.p_holm >= paired.p).all()
     assert ((paired.low <= paired.difference) & (paired.difference <= paired.high)).all()
     text = (out / "compare.md").read_text()
@@ -67,7 +104,14 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(drawn_r
         assert f"early on heads+chests (Linf, 8/255): {name} " in text
     assert "\\toprule" in (out / "compare.tex").read_text()
     assert (out / "pareto.png").stat().st_size > 20_000
-    files = ("compare.md", "compare.csv", "compare.tex", "compare_pairs.csv", "pareto.png", "pareto.svg")
+    files = (
+        "compare.md",
+        "compare.csv",
+        "compare.tex",
+        "compare_pairs.csv",
+        "pareto.png",
+        "pareto.svg",
+    )
     before = {file: (out / file).read_bytes() for file in files}
     for file in files:
         (out / file).unlink()
@@ -109,36 +153,64 @@ def test_a_faulty_comparison_is_one_line(more, message, drawn_root, tmp_path) ->
 def test_without_names_the_usual_defences_that_suit_are_compared(drawn_root, tmp_path) -> None:
     done = medrobust("compare", "--model", "early", *RECIPE, "--recipe", "steps=2", "--limit", 4, "--attack", "fgsm", "--data",
                      drawn_root / "heads.yaml", "--data-root", drawn_root, "--out", tmp_path)  # fmt: skip
-    assert [line.split()[3] for line in (done.stdout + done.stderr).splitlines() if "left out:" in line] == ["man", "robust-mail"]
+    assert [
+        line.split()[3] for line in (done.stdout + done.stderr).splitlines() if "left out:" in line
+    ] == ["man", "robust-mail"]
     suit = ["none", "pgd-at", "trades", "rpf", "jpeg", "smoothing"]
     assert pd.read_csv(tmp_path / "compare.csv", keep_default_na=False).defense.tolist() == suit
 
 
 def test_victims_trained_beside_a_checkpoint_are_of_its_size(drawn_root, tmp_path) -> None:
-    data = [*RECIPE[:2], *RECIPE[4:], "--data", drawn_root / "heads.yaml", "--data-root", drawn_root]
-    medrobust("train", "--model", "early", "--model-param", "width=4", *data, "--out", tmp_path / "t")
+    data = [
+        *RECIPE[:2],
+        *RECIPE[4:],
+        "--data",
+        drawn_root / "heads.yaml",
+        "--data-root",
+        drawn_root,
+    ]
+    medrobust(
+        "train", "--model", "early", "--model-param", "width=4", *data, "--out", tmp_path / "t"
+    )
     (weights,) = (tmp_path / "t").glob("*.safetensors")
     medrobust("compare", "--model", "early", "--checkpoint", weights, "--defense", "fast-at", "--attack", "fgsm", "--limit", 4, *data,
               "--out", tmp_path)  # fmt: skip
-    victims = {r["spec"]["victim"]["model"]: r["spec"]["victim"]["params"]["width"] for r in Store(tmp_path).records()}
+    victims = {
+        r["spec"]["victim"]["model"]: r["spec"]["victim"]["params"]["width"]
+        for r in Store(tmp_path).records()
+    }
     assert victims == {"early": 4, "early+fast-at": 4}
 
 
-def test_a_model_that_the_shared_parameters_do_not_fit_is_named_in_the_result(drawn_root, tmp_path) -> None:
+def test_a_model_that_the_shared_parameters_do_not_fit_is_named_in_the_result(
+    drawn_root, tmp_path
+) -> None:
     given = ["compare", "--model", "early,lmf,unimodal", "--defense", "bit-depth", "--attack", "fgsm", "--limit", 4, *RECIPE,
              "--model-param", "rank=2", "--data", drawn_root / "heads.yaml", "--data-root", drawn_root]  # fmt: skip
     done = medrobust(*given, "--out", tmp_path, check=1)
     assert set(pd.read_csv(tmp_path / "compare.csv").model) == {"lmf"}
-    lines = [line for line in done.stderr.splitlines() if line.startswith("medrobust: warning: left out of the comparison: ")]
+    lines = [
+        line
+        for line in done.stderr.splitlines()
+        if line.startswith("medrobust: warning: left out of the comparison: ")
+    ]
     assert lines == done.stderr.splitlines()[-len(lines) :]
     shown = " ".join(done.stdout.split())
     absent = pd.read_csv(tmp_path / "compare_left_out.csv", keep_default_na=False)
     assert list(absent) == list(columns.COLUMNS["compare_left_out"])
     for name in ("early", "unimodal"):
-        assert any(f": {name} altogether (model '{name}': it has no parameter 'rank'" in line for line in lines)
-        assert f"{name} is missing from this comparison: model '{name}': it has no parameter 'rank'" in shown
+        assert any(
+            f": {name} altogether (model '{name}': it has no parameter 'rank'" in line
+            for line in lines
+        )
+        assert (
+            f"{name} is missing from this comparison: model '{name}': it has no parameter 'rank'"
+            in shown
+        )
         assert f"- {name} is missing from this comparison" in (tmp_path / "compare.md").read_text()
-        assert absent[absent.model == name][["defense", "unsuited"]].values.tolist() == [["", False]]
+        assert absent[absent.model == name][["defense", "unsuited"]].values.tolist() == [
+            ["", False]
+        ]
     noted = json.loads((tmp_path / "compare.json").read_text())["left_out"]
     assert [entry["model"] for entry in noted] == list(absent.model)
     before = (tmp_path / "compare.md").read_text()
@@ -146,22 +218,45 @@ def test_a_model_that_the_shared_parameters_do_not_fit_is_named_in_the_result(dr
     assert (tmp_path / "compare.md").read_text() == before
 
 
-def test_python_tells_what_a_comparison_left_out_and_a_parameter_of_ones_own_mends_it(drawn_root, tmp_path) -> None:
+def test_python_tells_what_a_comparison_left_out_and_a_parameter_of_ones_own_mends_it(
+    drawn_root, tmp_path
+) -> None:
     options = {"data": str(drawn_root / "heads.yaml"), "data_root": drawn_root, "limit": 4, "size": 32, "quiet": True,
                "recipe": {"steps": 2, "batch_size": 8}, "out": tmp_path}  # fmt: skip
     with pytest.warns(LeftOutWarning, match="early altogether"):
-        found = api.compare(["early", "lmf"], "bit-depth", "fgsm", model_params={"width": 4, "rank": 2}, **options)
-    assert [(each.model, each.defense, each.unsuited) for each in found.left_out] == [("early", "", False)]
+        found = api.compare(
+            ["early", "lmf"], "bit-depth", "fgsm", model_params={"width": 4, "rank": 2}, **options
+        )
+    assert [(each.model, each.defense, each.unsuited) for each in found.left_out] == [
+        ("early", "", False)
+    ]
     assert "early is missing from this comparison" in repr(found)
     assert "early is missing from this comparison" in found._repr_html_()
-    whole = api.compare(["early", "lmf"], "bit-depth", "fgsm", model_params={"width": 4, "lmf": {"rank": 2}}, **options)
+    whole = api.compare(
+        ["early", "lmf"],
+        "bit-depth",
+        "fgsm",
+        model_params={"width": 4, "lmf": {"rank": 2}},
+        **options,
+    )
     assert whole.left_out == ()
     assert set(whole.table.model) == {"early", "lmf"}
 
 
 def test_parameters_that_fit_no_model_are_refused(tmp_path) -> None:
     for names in ("early", "early,unimodal"):
-        done = medrobust("compare", "--model", names, "--model-param", "rank=2", "--defense", "jpeg", "--out", tmp_path, check=2)
+        done = medrobust(
+            "compare",
+            "--model",
+            names,
+            "--model-param",
+            "rank=2",
+            "--defense",
+            "jpeg",
+            "--out",
+            tmp_path,
+            check=2,
+        )
         assert "it has no parameter 'rank'" in refused(done)
 
 
@@ -191,9 +286,14 @@ def test_the_trust_column_names_the_worst_sign() -> None:
 
 
 def test_where_every_sample_falls_nobody_is_called_the_best_and_trainings_have_a_spread() -> None:
-    rows = [row_of("none", np.zeros(4), trainings=3, worst_std=0.0), row_of("jpeg", np.zeros(4), trainings=3, worst_std=0.0123)]
+    rows = [
+        row_of("none", np.zeros(4), trainings=3, worst_std=0.0),
+        row_of("jpeg", np.zeros(4), trainings=3, worst_std=0.0123),
+    ]
     table = relative(pd.DataFrame([row.figures for row in rows]))
-    assert compare.verdict(table, pairs(rows))[-1].startswith("On d (Linf, 4/255) nothing withstands")
+    assert compare.verdict(table, pairs(rows))[-1].startswith(
+        "On d (Linf, 4/255) nothing withstands"
+    )
     assert list(compare.display(table)["sd over trainings"]) == ["0.000", "0.012"]
     assert "sd over trainings" not in compare.display(table.assign(trainings=1))
 
@@ -226,7 +326,9 @@ def test_a_clear_gain_is_said_with_its_interval_and_its_cost() -> None:
     dear = {"training_gflops": 71.0, "gflops": 3.0, "latency_ms": 9.0}
     said = sentence_of(row_of("none", plain), row_of("trades", better, clean=0.85, **dear))
     assert "trades beats none by +50.0 points [+43" in said
-    assert "-5.0 points of clean accuracy, 7.1 x training, 3.0 x inference FLOPs." in said  # counted: a clock says 1.8
+    assert (
+        "-5.0 points of clean accuracy, 7.1 x training, 3.0 x inference FLOPs." in said
+    )  # counted: a clock says 1.8
 
 
 @pytest.mark.parametrize(
@@ -235,10 +337,17 @@ def test_a_clear_gain_is_said_with_its_interval_and_its_cost() -> None:
      (-0.01, 0.30, 0.001, "cannot be told from none"), (0.0, 0.30, 0.001, "cannot be told from none"),
      (-0.30, -0.01, 1.0, "cannot be told from none"), (-0.30, -0.01, 0.01, "is worse than none by")],
 )  # fmt: skip
-def test_a_victim_beats_another_only_where_the_interval_and_the_corrected_p_both_say_so(low, high, p, said) -> None:
-    plain, defended = row_of("none", np.full(8, 0.25)), row_of("jpeg", np.full(8, 0.375 if high > 0.1 else 0.125))
+def test_a_victim_beats_another_only_where_the_interval_and_the_corrected_p_both_say_so(
+    low, high, p, said
+) -> None:
+    plain, defended = (
+        row_of("none", np.full(8, 0.25)),
+        row_of("jpeg", np.full(8, 0.375 if high > 0.1 else 0.125)),
+    )
     table = relative(pd.DataFrame([plain.figures, defended.figures]))
-    paired = pairs([plain, defended]).assign(difference=-(low + high) / 2, low=-high, high=-low, p=p, p_holm=p)
+    paired = pairs([plain, defended]).assign(
+        difference=-(low + high) / 2, low=-high, high=-low, p=p, p_holm=p
+    )
     sentence, best = compare.verdict(table, paired)
     assert said in sentence
     decided = "beats" in said or "worse" in said
@@ -261,7 +370,12 @@ def test_a_gain_on_eight_images_is_not_called_one() -> None:
 
 def test_the_best_tells_which_it_was_not_paired_with() -> None:
     zero, one = np.zeros(40), np.ones(40)
-    rows = [row_of("none", zero), row_of("jpeg", one), row_of("none", zero, model="early"), row_of("man", zero, model="early")]
+    rows = [
+        row_of("none", zero),
+        row_of("jpeg", one),
+        row_of("none", zero, model="early"),
+        row_of("man", zero, model="early"),
+    ]
     table = relative(pd.DataFrame([row.figures for row in rows]))
     best = compare.verdict(table, pairs(rows))[-1]
     assert best.endswith("Not paired with it: 2 of another model and another defence.")
@@ -269,14 +383,21 @@ def test_the_best_tells_which_it_was_not_paired_with() -> None:
 
 
 def test_every_printed_row_says_its_data_and_radius() -> None:
-    rows = [row_of(name, np.zeros(4), data=data, eps=eps) for data in ("d", "e") for eps in ("4/255", "8/255") for name in ("none", "jpeg")]
+    rows = [
+        row_of(name, np.zeros(4), data=data, eps=eps)
+        for data in ("d", "e")
+        for eps in ("4/255", "8/255")
+        for name in ("none", "jpeg")
+    ]
     table = relative(pd.DataFrame([row.figures for row in rows]))
     shown = compare.display(table)
-    assert list(zip(shown["data"], shown["threat"], strict=True)) == [(r.figures["data"], f"Linf {r.figures['eps']}") for r in rows]
-    page = compare.markdown(table, pairs(rows), [], "medrobust compare", 1.0)
-    assert [line.split(" | ")[2:4] for line in str(page).splitlines() if line.startswith("| late | ")] == [
-        [r.figures["data"], f"Linf {r.figures['eps']}"] for r in rows
+    assert list(zip(shown["data"], shown["threat"], strict=True)) == [
+        (r.figures["data"], f"Linf {r.figures['eps']}") for r in rows
     ]
+    page = compare.markdown(table, pairs(rows), [], "medrobust compare", 1.0)
+    assert [
+        line.split(" | ")[2:4] for line in str(page).splitlines() if line.startswith("| late | ")
+    ] == [[r.figures["data"], f"Linf {r.figures['eps']}"] for r in rows]
     console = Console(width=80, file=io.StringIO())
     console.print(terminal.comparison(table, page))
     text = console.file.getvalue()
@@ -291,15 +412,33 @@ def test_an_advantage_that_only_a_naive_attack_shows_is_called_so() -> None:
     unaware = {"naive": 0.62, "naive_attack": "pgd", "naive_how": "unaware"}
     said = sentence_of(row_of("none", plain), row_of("jpeg", plain[::-1], **unaware))
     assert "cannot be told from none" in said
-    assert "Its advantage under an attack unaware of the transform, 12.0 points, vanishes under BPDA." in said
+    assert (
+        "Its advantage under an attack unaware of the transform, 12.0 points, vanishes under BPDA."
+        in said
+    )
     release = {"naive_attack": "pgd", "naive_how": "release"}
-    said = sentence_of(row_of("none", plain, naive=0.55, **release), row_of("man", plain[::-1], naive=0.67, **release))
-    assert "Its advantage under the release protocol, 12.0 points, vanishes under EOT." in said  # against none under the same protocol
+    said = sentence_of(
+        row_of("none", plain, naive=0.55, **release),
+        row_of("man", plain[::-1], naive=0.67, **release),
+    )
+    assert (
+        "Its advantage under the release protocol, 12.0 points, vanishes under EOT." in said
+    )  # against none under the same protocol
     few = np.array([1.0, 1.0, 0.0, 0.0])
-    said = sentence_of(row_of("none", few, naive=0.5, **release), row_of("man", np.array([1.0, 1.0, 1.0, 0.0]), naive=0.75, **release))
-    assert "25.0 points, is uncertain under EOT." in said  # +25 points on four samples: neither gone nor proved
-    said = sentence_of(row_of("none", plain, naive=0.4, **release), row_of("man", plain, naive=0.4, **release))
-    assert said.endswith("The naive attack did more harm than those of the comparison: give them more steps before you conclude.")
+    said = sentence_of(
+        row_of("none", few, naive=0.5, **release),
+        row_of("man", np.array([1.0, 1.0, 1.0, 0.0]), naive=0.75, **release),
+    )
+    assert (
+        "25.0 points, is uncertain under EOT." in said
+    )  # +25 points on four samples: neither gone nor proved
+    said = sentence_of(
+        row_of("none", plain, naive=0.4, **release), row_of("man", plain, naive=0.4, **release)
+    )
+    assert said.endswith(
+        "The naive attack did more harm than those of the comparison: give them more steps before"
+        " you conclude."
+    )
     worse = sentence_of(row_of("none", plain), row_of("man", np.zeros(200)))
     assert "man is worse than none by -50.0 points" in worse
 
@@ -311,21 +450,30 @@ def test_a_trivial_victim_is_not_the_best_and_not_to_be_quoted() -> None:
     said, best = compare.verdict(table, pairs(rows))
     assert said.endswith("Do not quote it (trades: no better than chance on a task).")
     assert best.startswith("On d (Linf, 4/255) late with none has the highest")
-    assert "no victim can be called the best" in compare.verdict(table.assign(trust="fail"), pairs(rows))[-1]
+    assert (
+        "no victim can be called the best"
+        in compare.verdict(table.assign(trust="fail"), pairs(rows))[-1]
+    )
 
 
-def test_pairs_refuse_different_samples_and_skip_pairs_that_share_neither_model_nor_defence() -> None:
+def test_pairs_refuse_different_samples_and_skip_pairs_that_share_neither_model_nor_defence() -> (
+    None
+):
     a = row_of("none", np.zeros(4))
     other = Row(a.figures | {"defense": "trades"}, a.worst, a.first, ("x",) * 4, a.clusters)
     with pytest.raises(AssertionError, match="different samples"):
         pairs([a, other])
-    stranger = Row(a.figures | {"model": "early", "defense": "trades"}, a.worst, a.first, a.units, a.clusters)
+    stranger = Row(
+        a.figures | {"model": "early", "defense": "trades"}, a.worst, a.first, a.units, a.clusters
+    )
     assert pairs([a, stranger]).empty
 
 
 def test_the_figure_takes_figures_at_the_very_ends(tmp_path) -> None:
     rows = [row_of("none", np.zeros(8)), row_of("trades", np.ones(8))]
-    table = relative(pd.DataFrame([r.figures for r in rows])).assign(protocol="sound", worst_low=[1e-17, 0.9], worst_high=[0.1, 1 - 1e-16])
+    table = relative(pd.DataFrame([r.figures for r in rows])).assign(
+        protocol="sound", worst_low=[1e-17, 0.9], worst_high=[0.1, 1 - 1e-16]
+    )
     compare.pareto(table, tmp_path / "pareto.png")
     assert (tmp_path / "pareto.svg").stat().st_size > 10_000
 
@@ -360,6 +508,8 @@ def test_in_print_what_failed_or_is_trivial_is_never_the_best() -> None:
 def test_a_comparison_whose_records_are_gone_is_not_rebuilt(tmp_path) -> None:
     assert compare.rebuild(tmp_path, []) == []
     entries = [{"model": "m", "defense": "d", "records": ["abc"], "naive": []}]
-    (tmp_path / "compare.json").write_text(json.dumps({"command": "c", "seconds": 1, "entries": entries}))
+    (tmp_path / "compare.json").write_text(
+        json.dumps({"command": "c", "seconds": 1, "entries": entries})
+    )
     with pytest.raises(UserError, match=r"KeyError\('abc'\) is missing or wrong"):
         compare.rebuild(tmp_path, [])

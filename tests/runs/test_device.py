@@ -1,4 +1,6 @@
-"""The device: names, and a batch size that shrinks when memory runs out. What attacks find on one: test_trajectories."""
+"""The device: names, and a batch size that shrinks when memory runs out. What attacks find on one:
+test_trajectories.
+"""
 
 import pytest
 import torch
@@ -13,14 +15,18 @@ def test_out_of_memory_halves_an_automatic_batch_size_and_says_so(capsys) -> Non
 
     def work() -> int:
         if batch.size > 20:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
+            raise RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes"
+            )
         return batch.size
 
     assert batch.fit(work) == 16
     assert capsys.readouterr().err.count("out of memory; going on with") == 3
 
 
-def test_a_fixed_batch_size_that_does_not_fit_is_refused_and_other_errors_are_not_swallowed() -> None:
+def test_a_fixed_batch_size_that_does_not_fit_is_refused_and_other_errors_are_not_swallowed() -> (
+    None
+):
     def out_of_memory() -> None:
         raise torch.OutOfMemoryError
 

@@ -1,4 +1,6 @@
-"""Every input of a record is in its hash: the table of docs/records.md, changed line by line; and what is no input is not."""
+"""Every input of a record is in its hash: the table of docs/records.md, changed line by line; and
+what is no input is not.
+"""
 
 import os
 import sys
@@ -41,7 +43,13 @@ def card(tmp_path: Path) -> Path:
 def hash_of(card: Path, /, job: dict[str, Any] | None = None, **given: Any) -> str:
     """The hash of the one cell that these settings mean."""
     spec = RunSpec(**{**TINY, "data": [str(card)], **given})
-    options = {"out": card.parent / "out", "device": "cpu", "data_root": card.parent, "display": Display(quiet=True), **(job or {})}
+    options = {
+        "out": card.parent / "out",
+        "device": "cpu",
+        "data_root": card.parent,
+        "display": Display(quiet=True),
+        **(job or {}),
+    }
     (record,) = run.run(spec, Job(**options))
     return str(record["hash"])
 
@@ -60,7 +68,15 @@ def a_label(card: Path) -> None:
 def weights(card: Path) -> dict[str, Any]:
     """Trained elsewhere by a seed of its own, in a file."""
     given = {key: value for key, value in TINY.items() if key not in ("model", "attack")}
-    evaluate("late", out=card.parent / "elsewhere", data=str(card), data_root=card.parent, quiet=True, **given, train_seed=7)
+    evaluate(
+        "late",
+        out=card.parent / "elsewhere",
+        data=str(card),
+        data_root=card.parent,
+        quiet=True,
+        **given,
+        train_seed=7,
+    )
     found = sorted(Path(os.environ["MEDROBUST_HOME"], "checkpoints").glob("*-s7-*.safetensors"))
     return {"checkpoint": found[0]}
 
@@ -84,7 +100,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "parameters of the attack": {"attack_params": {"steps": 3}},
     "engine": {"engine": "torchattacks"},
     "source": {"attack": ["transfer"], "source": ["early"]},
-    "parameters of the source": {"attack": ["transfer"], "source": ["early"], "model_params": {"width": 4, "early.width": 6}},
+    "parameters of the source": {
+        "attack": ["transfer"],
+        "source": ["early"],
+        "model_params": {"width": 4, "early.width": 6},
+    },
     "protocol": {"protocol": "release"},
     "draws": {"draws": 3},
     "seed": {"seed": [1]},
@@ -95,7 +115,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def test_every_setting_changes_the_hash(card: Path) -> None:
-    hashes = {"none": hash_of(card), **{name: hash_of(card, **given) for name, given in SETTINGS.items()}}
+    hashes = {
+        "none": hash_of(card),
+        **{name: hash_of(card, **given) for name, given in SETTINGS.items()},
+    }
     assert len(set(hashes.values())) == len(hashes), hashes
 
 
@@ -104,8 +127,10 @@ FILES: dict[str, Callable[[Path], object]] = {
     "order of the classes": lambda card: edited(card, lambda c: c["tasks"][0]["classes"].reverse()),
     "name of a task": lambda card: edited(card, lambda c: c["tasks"][0].update(name="finding")),
     "groups": lambda card: edited(card, lambda c: c["reader"].update(group=r"image\((\d)")),
-    "pixels": lambda card: (card.parent / "chests" / "normal" / "image(0).png").write_bytes(
-        (card.parent / "chests" / "normal" / "image(1).png").read_bytes()
+    "pixels": (
+        lambda card: (card.parent / "chests" / "normal" / "image(0).png").write_bytes(
+            (card.parent / "chests" / "normal" / "image(1).png").read_bytes()
+        )
     ),
     "a channel more": lambda card: edited(card, lambda c: c["modalities"][0].update(channels=3)),
 }
@@ -132,14 +157,18 @@ REVISIONS = {
 
 
 @pytest.mark.parametrize("which", REVISIONS)
-def test_a_revision_of_our_own_code_changes_the_hash(which: str, card: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revision_of_our_own_code_changes_the_hash(
+    which: str, card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = hash_of(card)
     for module, name in REVISIONS[which]:
         monkeypatch.setattr(module, name, getattr(module, name) + 1)
     assert hash_of(card) != before
 
 
-def test_the_users_own_code_changes_the_hash(card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_code_changes_the_hash(
+    card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tmp_path / "mine.py"
     model.write_text("from robustbench_med.models.fusion import LateFusion as build\n")
     hashes = [hash_of(card, model=[f"{model}:build"])]
@@ -160,7 +189,9 @@ def test_the_users_own_code_changes_the_hash(card: Path, tmp_path: Path, monkeyp
     assert len(set(hashes)) == 4
 
 
-def test_what_is_no_input_changes_nothing(card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_input_changes_nothing(
+    card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usual, noisy = hash_of(card), hash_of(card, **RANDOM)
     same = {
         "the same again": hash_of(card),

@@ -1,4 +1,6 @@
-"""Attacks, losses and defences of the user's own: registered by a file, in the identity, and found again by the command of a record."""
+"""Attacks, losses and defences of the user's own: registered by a file, in the identity, and found
+again by the command of a record.
+"""
 
 import contextlib
 import json
@@ -24,8 +26,25 @@ from robustbench_med.runs import registration
 from robustbench_med.training import presets
 from robustbench_med.training.objectives import PGDAT, SCHEMES
 
-SHORT = ["--size", "32", "--recipe", "steps=3", "--recipe", "batch_size=8", "--recipe", "lr=0.05", "--limit", "6"]
-SMALL = {"size": 32, "recipe": {"steps": 3, "batch_size": 8, "lr": 0.05}, "limit": 6, "eps": "64/255", "quiet": True}
+SHORT = [
+    "--size",
+    "32",
+    "--recipe",
+    "steps=3",
+    "--recipe",
+    "batch_size=8",
+    "--recipe",
+    "lr=0.05",
+    "--limit",
+    "6",
+]
+SMALL = {
+    "size": 32,
+    "recipe": {"steps": 3, "batch_size": 8, "lr": 0.05},
+    "limit": 6,
+    "eps": "64/255",
+    "quiet": True,
+}
 MODEL = """
 import torch
 import helper
@@ -100,12 +119,20 @@ def nothing_stays() -> Iterator[None]:
 
 
 def write_own(folder: Path) -> None:
-    for name, text in (("attack", FGSM + REGISTER), ("defense", DEFENSE), ("objective", OBJECTIVE), ("model", MODEL), ("helper", HELPER)):
+    for name, text in (
+        ("attack", FGSM + REGISTER),
+        ("defense", DEFENSE),
+        ("objective", OBJECTIVE),
+        ("model", MODEL),
+        ("helper", HELPER),
+    ):
         (folder / f"{name}.py").write_text(text)
 
 
 def tiny(folder: Path) -> list[object]:
-    """Options of a small quick victim: a linear model of the user's own, with a module beside it."""
+    """Options of a small quick victim: a linear model of the user's own, with a module beside
+    it.
+    """
     write_own(folder)
     return ["--model", f"{folder / 'model.py'}:build", *SHORT]
 
@@ -113,7 +140,13 @@ def tiny(folder: Path) -> list[object]:
 def measured(folder: Path, attack: str, **given: Any) -> dict[str, Any]:
     """The record of an attack on that victim."""
     write_own(folder)
-    found = evaluate(f"{folder / 'model.py'}:build", attack, out=folder / "o", control=False, **{**SMALL, **given})
+    found = evaluate(
+        f"{folder / 'model.py'}:build",
+        attack,
+        out=folder / "o",
+        control=False,
+        **{**SMALL, **given},
+    )
     (record,) = found.records
     return record
 
@@ -125,7 +158,9 @@ def records(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def of(attack: str, out: Path) -> list[dict[str, Any]]:
-    return [record for record in records(out).values() if record["spec"]["attack"]["name"] == attack]
+    return [
+        record for record in records(out).values() if record["spec"]["attack"]["name"] == attack
+    ]
 
 
 FORKED = """
@@ -150,11 +185,18 @@ print("SAID", json.dumps(said))
 
 
 def again(commands: list[str], tmp_path: Path, home: Path, *more: object) -> list[str]:
-    """Runs commands as they stand, each in a process that knows of none before, in another folder; what they said."""
+    """Runs commands as they stand, each in a process that knows of none before, in another folder;
+    what they said.
+    """
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-c", FORKED, json.dumps([[*shlex.split(command), *map(str, more)] for command in commands])],
+        [
+            sys.executable,
+            "-c",
+            FORKED,
+            json.dumps([[*shlex.split(command), *map(str, more)] for command in commands]),
+        ],
         cwd=elsewhere,
         env=os.environ | {"MEDROBUST_HOME": str(home), "OMP_NUM_THREADS": "1", "COLUMNS": "400"},
         capture_output=True,
@@ -167,15 +209,23 @@ def again(commands: list[str], tmp_path: Path, home: Path, *more: object) -> lis
     return [text for _, text in said]
 
 
-# --- editing is another result -----------------------------------------------------------------------------------------------
+# --- editing is another result --------------------------------------------------------------------
 
 
-def test_an_attack_that_was_edited_is_computed_anew_and_one_that_was_not_is_not(tmp_path: Path) -> None:
+def test_an_attack_that_was_edited_is_computed_anew_and_one_that_was_not_is_not(
+    tmp_path: Path,
+) -> None:
     """The identity attack leaves robust accuracy at clean; as FGSM it must not keep that figure."""
 
     def run(text: str) -> dict[str, Any]:
         (tmp_path / "mine.py").write_text(text + REGISTER)
-        return measured(tmp_path, "mine", include=tmp_path / "mine.py", recipe={"steps": 200, "batch_size": 32, "lr": 0.05}, limit=24)
+        return measured(
+            tmp_path,
+            "mine",
+            include=tmp_path / "mine.py",
+            recipe={"steps": 200, "batch_size": 32, "lr": 0.05},
+            limit=24,
+        )
 
     first = run(IDENTITY)
     assert first["figures"]["robust"] == first["figures"]["clean"] > 0.4
@@ -186,9 +236,13 @@ def test_an_attack_that_was_edited_is_computed_anew_and_one_that_was_not_is_not(
     assert len(of("mine", tmp_path / "o")) == 2
 
 
-def test_a_module_beside_an_attack_a_captured_value_and_a_version_are_in_its_identity(tmp_path: Path) -> None:
+def test_a_module_beside_an_attack_a_captured_value_and_a_version_are_in_its_identity(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "shares.py").write_text("SHARE = 0.1\n")
-    (tmp_path / "mine.py").write_text(f"import shares\n{FGSM.replace('view.steepest', 'shares.SHARE * view.steepest')}{REGISTER}")
+    (tmp_path / "mine.py").write_text(
+        f"import shares\n{FGSM.replace('view.steepest', 'shares.SHARE * view.steepest')}{REGISTER}"
+    )
 
     def hashed(**more: Any) -> str:
         return str(measured(tmp_path, "mine", **more)["hash"])
@@ -219,7 +273,17 @@ def test_an_own_loss_is_a_value_of_the_parameter_and_in_the_identity(tmp_path: P
     text = "def lead(z, y):\n    return -z.gather(1, y[:, None])[:, 0]\n"
     text += "from robustbench_med import register_loss\nregister_loss('lead', lead)\n"
     (tmp_path / "losses.py").write_text(text)
-    run = ["run", *tiny(tmp_path), "--attack", "fgsm", "--attack-param", "loss=lead", "--no-control", "--out", tmp_path / "o"]
+    run = [
+        "run",
+        *tiny(tmp_path),
+        "--attack",
+        "fgsm",
+        "--attack-param",
+        "loss=lead",
+        "--no-control",
+        "--out",
+        tmp_path / "o",
+    ]
     assert "loss must be one of ce, margin, dlr" in refused(medrobust(*run, check=2))
     medrobust(*run, "--include", tmp_path / "losses.py")
     (first,) = records(tmp_path / "o").values()
@@ -232,10 +296,19 @@ def test_an_own_loss_is_a_value_of_the_parameter_and_in_the_identity(tmp_path: P
 
 def test_what_comes_with_medrobust_cannot_be_replaced(tmp_path: Path, monkeypatch) -> None:
     """Its signs and ensembles ask for each other by name: they would be what nobody knows."""
-    (tmp_path / "mine.py").write_text(f"{IDENTITY}from robustbench_med.attacks import ATTACKS\nATTACKS['fgsm'] = mine\n")
-    with pytest.raises(UserError, match=r"mine\.py cannot be included: the attack 'fgsm' comes with medrobust and was replaced"):
+    (tmp_path / "mine.py").write_text(
+        f"{IDENTITY}from robustbench_med.attacks import ATTACKS\nATTACKS['fgsm'] = mine\n"
+    )
+    with pytest.raises(
+        UserError,
+        match=(
+            r"mine\.py cannot be included: the attack 'fgsm' comes with medrobust and was replaced"
+        ),
+    ):
         measured(tmp_path, "fgsm", include=tmp_path / "mine.py")
-    monkeypatch.setitem(LOSSES, "ce", lambda z, y: z[:, 0])  # what the file did was undone; so only this stands in the way
+    monkeypatch.setitem(
+        LOSSES, "ce", lambda z, y: z[:, 0]
+    )  # what the file did was undone; so only this stands in the way
     with pytest.raises(UserError, match="the loss 'ce' comes with medrobust"):
         measured(tmp_path, "fgsm")
 
@@ -248,27 +321,53 @@ EDITED = [  # kind, name of the defence, what is edited, whether it is trained a
 ]
 
 
-def test_a_defence_that_was_edited_is_another_victim_in_a_new_process(tmp_path: Path, home: Path) -> None:
-    """Trained anew where it changes the training; one at inference keeps the checkpoint of the undefended victim."""
+def test_a_defence_that_was_edited_is_another_victim_in_a_new_process(
+    tmp_path: Path, home: Path
+) -> None:
+    """Trained anew where it changes the training; one at inference keeps the checkpoint of the
+    undefended victim.
+    """
     commands, victim = [], tiny(tmp_path)
     for number, (text, name, _, _, _) in enumerate(EDITED):
         (tmp_path / f"mine{number}.py").write_text(text)
-        given = ["--attack", "fgsm", "--no-control", "--defense", name, "--include", tmp_path / f"mine{number}.py"]
-        commands.append(shlex.join(map(str, ["medrobust", "run", *victim, *given, "--out", tmp_path / f"o{number}"])))
+        given = [
+            "--attack",
+            "fgsm",
+            "--no-control",
+            "--defense",
+            name,
+            "--include",
+            tmp_path / f"mine{number}.py",
+        ]
+        commands.append(
+            shlex.join(
+                map(str, ["medrobust", "run", *victim, *given, "--out", tmp_path / f"o{number}"])
+            )
+        )
     again(commands, tmp_path, home)
     assert all("done before" in said for said in again(commands, tmp_path, home))
     for number, (text, _, old, new, _) in enumerate(EDITED):
         (tmp_path / f"mine{number}.py").write_text(text.replace(old, new))
-    for number, (said, (_, name, _, _, trained)) in enumerate(zip(again(commands, tmp_path, home), EDITED, strict=True)):
+    for number, (said, (_, name, _, _, trained)) in enumerate(
+        zip(again(commands, tmp_path, home), EDITED, strict=True)
+    ):
         assert "done before" not in said
         assert ("training model.py" in said) == trained
         found = records(tmp_path / f"o{number}").values()
         assert len({record["spec"]["victim"]["code"][name] for record in found}) == 2
-    sidecars = [json.loads(path.read_text())["training"] for path in (home / "checkpoints").glob("*.json")]
-    assert sorted(bool(each.get("code")) for each in sidecars) == [False, True, True, True, True]  # the undefended one is shared
+    sidecars = [
+        json.loads(path.read_text())["training"] for path in (home / "checkpoints").glob("*.json")
+    ]
+    assert sorted(bool(each.get("code")) for each in sidecars) == [
+        False,
+        True,
+        True,
+        True,
+        True,
+    ]  # the undefended one is shared
 
 
-# --- the command of a record runs again as it stands -------------------------------------------------------------------------
+# --- the command of a record runs again as it stands ----------------------------------------------
 
 OWN = ["--model", "model.py:build"]
 GIVEN = {
@@ -287,7 +386,9 @@ GIVEN = {
 NEEDED = {"own attack": {"attack.py"}, "own defences": {"objective.py", "defense.py"}}
 
 
-def test_a_records_command_makes_the_same_record_in_another_folder_and_process(drawn_root, tmp_path, home, monkeypatch) -> None:
+def test_a_records_command_makes_the_same_record_in_another_folder_and_process(
+    drawn_root, tmp_path, home, monkeypatch
+) -> None:
     work = tmp_path / "my work"
     shutil.copytree(drawn_root, work)
     write_own(work)
@@ -301,28 +402,60 @@ def test_a_records_command_makes_the_same_record_in_another_folder_and_process(d
     merged = tmp_path / "all"
     for number in range(len(GIVEN)):
         shutil.copytree(work / f"o{number}" / "records", merged / "records", dirs_exist_ok=True)
-    for what, said in zip(found, again([record["command"] for record in found.values()], tmp_path, home, "--out", merged), strict=True):
+    for what, said in zip(
+        found,
+        again([record["command"] for record in found.values()], tmp_path, home, "--out", merged),
+        strict=True,
+    ):
         assert f"done before, record {found[what]['hash'][:12]}" in " ".join(said.split()), what
-        assert set(re.findall(r"(\w+\.py)'? ", " ".join(re.findall(r"--include .*?\.py'? ", found[what]["command"])))) == NEEDED.get(
-            what, set()
-        )
+        assert set(
+            re.findall(
+                r"(\w+\.py)'? ",
+                " ".join(re.findall(r"--include .*?\.py'? ", found[what]["command"])),
+            )
+        ) == NEEDED.get(what, set())
     assert len(records(merged)) == len(GIVEN)
 
 
-def test_a_sidecars_command_makes_the_same_training_in_another_folder_and_process(drawn_root, tmp_path, monkeypatch) -> None:
+def test_a_sidecars_command_makes_the_same_training_in_another_folder_and_process(
+    drawn_root, tmp_path, monkeypatch
+) -> None:
     work = tmp_path / "my work"
     shutil.copytree(drawn_root, work)
     write_own(work)
     monkeypatch.chdir(work)
     short = SHORT[:-2]
-    medrobust("train", *OWN, *short, "--defense", "halved", "--include", "objective.py", "--recipe", "clip_norm=null", "--out", "t")
-    medrobust("train", *OWN, *short, "--data", "heads.yaml+chests.yaml", "--data-root", ".", "--out", "t")
+    medrobust(
+        "train",
+        *OWN,
+        *short,
+        "--defense",
+        "halved",
+        "--include",
+        "objective.py",
+        "--recipe",
+        "clip_norm=null",
+        "--out",
+        "t",
+    )
+    medrobust(
+        "train", *OWN, *short, "--data", "heads.yaml+chests.yaml", "--data-root", ".", "--out", "t"
+    )
     sidecars = {path.name: json.loads(path.read_text()) for path in (work / "t").glob("*.json")}
-    again([sidecar["command"] for sidecar in sidecars.values()], tmp_path, tmp_path / "another home", "--out", work / "again")
+    again(
+        [sidecar["command"] for sidecar in sidecars.values()],
+        tmp_path,
+        tmp_path / "another home",
+        "--out",
+        work / "again",
+    )
     assert len(sidecars) == 2
     for name, sidecar in sidecars.items():
         made = json.loads((work / "again" / name).read_text())
-        assert (made["training_hash"], made["weights_sha256"]) == (sidecar["training_hash"], sidecar["weights_sha256"])
+        assert (made["training_hash"], made["weights_sha256"]) == (
+            sidecar["training_hash"],
+            sidecar["weights_sha256"],
+        )
 
 
 def test_a_helper_beside_an_own_model_is_part_of_the_victim(tmp_path: Path) -> None:
@@ -334,20 +467,63 @@ def test_a_helper_beside_an_own_model_is_part_of_the_victim(tmp_path: Path) -> N
     assert len({record["spec"]["victim"]["weights_sha256"] for record in (first, other)}) == 2
 
 
-# --- files, names, every command -------------------------------------------------------------------------------------------
+# --- files, names, every command ------------------------------------------------------------------
 
 
 def test_every_command_takes_include_and_a_run_file_does(tmp_path: Path) -> None:
     victim, include = tiny(tmp_path), ["--include", tmp_path / "defense.py"]
-    said = medrobust("compare", *victim, "--attack", "fgsm", "--defense", "contrast", *include, "--out", tmp_path / "c").stderr
+    said = medrobust(
+        "compare",
+        *victim,
+        "--attack",
+        "fgsm",
+        "--defense",
+        "contrast",
+        *include,
+        "--out",
+        tmp_path / "c",
+    ).stderr
     assert f"running {tmp_path / 'defense.py'}: it is code" in " ".join(said.split())
     assert "contrast" in (tmp_path / "c" / "compare.md").read_text()
-    medrobust("diagnose", *victim, "--steps", 2, "--queries", 2, "--defense", "contrast", *include, "--out", tmp_path / "d")
-    assert json.loads((tmp_path / "d" / "diagnostics.json").read_text())[0]["model"] == "model.py:build+contrast"
-    medrobust("certify", *victim, "--n0", 2, "--n", 4, "--defense", "input-noise+contrast", *include, "--out", tmp_path / "f")
+    medrobust(
+        "diagnose",
+        *victim,
+        "--steps",
+        2,
+        "--queries",
+        2,
+        "--defense",
+        "contrast",
+        *include,
+        "--out",
+        tmp_path / "d",
+    )
+    assert (
+        json.loads((tmp_path / "d" / "diagnostics.json").read_text())[0]["model"]
+        == "model.py:build+contrast"
+    )
+    medrobust(
+        "certify",
+        *victim,
+        "--n0",
+        2,
+        "--n",
+        4,
+        "--defense",
+        "input-noise+contrast",
+        *include,
+        "--out",
+        tmp_path / "f",
+    )
     certificate = json.loads(next((tmp_path / "f" / "certificates").glob("*.json")).read_text())
     assert certificate["spec"]["victim"]["code"].keys() == {"contrast"}
-    run = {"model": victim[1], "attack": "mine", **SMALL, "include": str(tmp_path / "attack.py"), "control": False}
+    run = {
+        "model": victim[1],
+        "attack": "mine",
+        **SMALL,
+        "include": str(tmp_path / "attack.py"),
+        "control": False,
+    }
     del run["quiet"]
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
     medrobust("run", "--config", tmp_path / "run.yaml", "--out", tmp_path / "r")
@@ -356,7 +532,9 @@ def test_every_command_takes_include_and_a_run_file_does(tmp_path: Path) -> None
 
 def test_an_unknown_name_tells_of_include(tmp_path: Path) -> None:
     run = ["run", "--model", "late", "--out", tmp_path / "o"]
-    assert "unknown attack 'mine'" in (line := refused(medrobust(*run, "--attack", "mine", check=2)))
+    assert "unknown attack 'mine'" in (
+        line := refused(medrobust(*run, "--attack", "mine", check=2))
+    )
     assert "--include FILE.py" in line
     assert "--include FILE.py" in refused(medrobust(*run, "--defense", "contrast", check=2))
 
@@ -372,34 +550,87 @@ def test_an_unknown_name_tells_of_include(tmp_path: Path) -> None:
         ("raise GeneratorExit", "GeneratorExit"),
         ("import no_such_module", "No module named 'no_such_module' (line 1)"),
         ("x = 1", "registers no attack, loss or defence"),
-        ("from robustbench_med import register_attack\nregister_attack('pgd', print)", "there is an attack 'pgd' in medrobust"),
-        ("from robustbench_med.attacks import LOSSES\nLOSSES['ce'] = print", "the loss 'ce' comes with medrobust and was replaced"),
-        ("from robustbench_med import register_attack\nregister_attack('my attack', print)", "'my attack' is no name"),
-        ("from robustbench_med import register_attack\nregister_attack('mine', 3)", "must be a function or class, got int"),
+        (
+            "from robustbench_med import register_attack\nregister_attack('pgd', print)",
+            "there is an attack 'pgd' in medrobust",
+        ),
+        (
+            "from robustbench_med.attacks import LOSSES\nLOSSES['ce'] = print",
+            "the loss 'ce' comes with medrobust and was replaced",
+        ),
+        (
+            "from robustbench_med import register_attack\nregister_attack('my attack', print)",
+            "'my attack' is no name",
+        ),
+        (
+            "from robustbench_med import register_attack\nregister_attack('mine', 3)",
+            "must be a function or class, got int",
+        ),
         (
             "from robustbench_med import register_defense\nregister_defense('x', print, kind='y')",
             "of the kind inference, network",
         ),
-        ("from robustbench_med import register_defense\nregister_defense('jpeg', print)", "there is a defence 'jpeg' in medrobust"),
-        ("from robustbench_med import register_defense\nregister_defense('x', print, kind='training')", "expected a class derived from"),
-        ("from robustbench_med.attacks import ATTACKS\nexec('def f(*a): ...')\nATTACKS['mine'] = f", "has no source that can be read"),
+        (
+            "from robustbench_med import register_defense\nregister_defense('jpeg', print)",
+            "there is a defence 'jpeg' in medrobust",
+        ),
+        (
+            (
+                "from robustbench_med import register_defense\nregister_defense('x', print,"
+                " kind='training')"
+            ),
+            "expected a class derived from",
+        ),
+        (
+            (
+                "from robustbench_med.attacks import ATTACKS\nexec('def f(*a):"
+                " ...')\nATTACKS['mine'] = f"
+            ),
+            "has no source that can be read",
+        ),
     ],
 )
-def test_a_file_that_cannot_be_included_is_one_line_and_exit_code_2(text, message, tmp_path) -> None:
+def test_a_file_that_cannot_be_included_is_one_line_and_exit_code_2(
+    text, message, tmp_path
+) -> None:
     mine = tmp_path / "mine.py"
     if text is not None:
         mine.write_text(text)
-    line = refused(medrobust("run", "--model", "late", "--attack", "mine", "--include", mine, "--out", tmp_path / "o", check=2))
+    line = refused(
+        medrobust(
+            "run",
+            "--model",
+            "late",
+            "--attack",
+            "mine",
+            "--include",
+            mine,
+            "--out",
+            tmp_path / "o",
+            check=2,
+        )
+    )
     assert message in line
     assert not (tmp_path / "o" / "records").exists()
 
 
 def test_an_interrupt_in_an_included_file_is_an_interrupt(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("raise KeyboardInterrupt")
-    medrobust("run", "--model", "late", "--include", tmp_path / "mine.py", "--out", tmp_path / "o", check=130)
+    medrobust(
+        "run",
+        "--model",
+        "late",
+        "--include",
+        tmp_path / "mine.py",
+        "--out",
+        tmp_path / "o",
+        check=130,
+    )
 
 
-def test_two_files_that_register_one_name_are_refused_and_a_renamed_attack_is_gone(tmp_path: Path) -> None:
+def test_two_files_that_register_one_name_are_refused_and_a_renamed_attack_is_gone(
+    tmp_path: Path,
+) -> None:
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text(IDENTITY + REGISTER)
     with pytest.raises(UserError, match=r"a\.py and .*b\.py both register the attack 'mine'"):
@@ -414,7 +645,9 @@ def test_two_files_that_register_one_name_are_refused_and_a_renamed_attack_is_go
     assert "mine" not in ATTACKS
 
 
-def test_a_registered_defence_counts_at_once_and_what_is_registered_in_python_may_be_registered_again() -> None:
+def test_a_registered_defence_counts_at_once_and_what_is_registered_in_python_may_be_registered_again() -> (
+    None
+):
     from robustbench_med.models.defenses.transforms import BitDepth
     from robustbench_med.training import defenses as defense
 
@@ -430,7 +663,9 @@ def test_a_registered_defence_counts_at_once_and_what_is_registered_in_python_ma
     assert defense.plan("late", "my-pgd+mine", {"bits": 3}, {}).name == "late+my-pgd+mine"
 
 
-def test_a_revision_above_one_is_another_training_and_one_at_one_is_left_out(tmp_path: Path, monkeypatch) -> None:
+def test_a_revision_above_one_is_another_training_and_one_at_one_is_left_out(
+    tmp_path: Path, monkeypatch
+) -> None:
     from robustbench_med.data import load
     from robustbench_med.training import defenses as defense
 
@@ -438,7 +673,9 @@ def test_a_revision_above_one_is_another_training_and_one_at_one_is_left_out(tmp
 
     def spec(model: str, name: str = "none") -> Any:
         layers = defense.plan(model, name, {}, presets.preset("quick")).training
-        return presets.make_spec(model, dataset, "quick", params={}, recipe={}, seed=0, layers=layers)
+        return presets.make_spec(
+            model, dataset, "quick", params={}, recipe={}, seed=0, layers=layers
+        )
 
     assert "revisions" not in spec("mail").model_dump(mode="json")
     monkeypatch.setattr(sys.modules["robustbench_med.attacks.pgd"], "REVISION", 2)

@@ -13,7 +13,20 @@ from support.shapes import SHAPE_1
 from robustbench_med import naming
 from robustbench_med.store.store import Store
 
-TINY = ["--model", "late", "--model-param", "width=4", "--recipe", "steps=2", "--size", 16, "--limit", 4, "--attack", "fgsm"]
+TINY = [
+    "--model",
+    "late",
+    "--model-param",
+    "width=4",
+    "--recipe",
+    "steps=2",
+    "--size",
+    16,
+    "--limit",
+    4,
+    "--attack",
+    "fgsm",
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +46,9 @@ def out(ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "out"
 
 
-def test_a_run_computes_a_spoilt_cell_again_and_keeps_its_work_beside_a_spoilt_stranger(out) -> None:
+def test_a_run_computes_a_spoilt_cell_again_and_keeps_its_work_beside_a_spoilt_stranger(
+    out,
+) -> None:
     paths = Store(out).paths()
     before = [json.loads(path.read_text())["figures"] for path in paths]
     paths[0].write_text("{")
@@ -47,7 +62,10 @@ def test_a_run_computes_a_spoilt_cell_again_and_keeps_its_work_beside_a_spoilt_s
     assert said.count("its cell is computed again") == 2
     assert "done before" not in said
     assert lines[-2:] == [
-        f"medrobust: warning: 1 of 3 files in {out / 'records'} left out (`medrobust verify --out {out}` lists all):",
+        (
+            f"medrobust: warning: 1 of 3 files in {out / 'records'} left out (`medrobust verify"
+            f" --out {out}` lists all):"
+        ),
         f"  {stranger}: it is not a readable record (no JSON object)",
     ]
     assert [json.loads(path.read_text())["figures"] for path in paths] == before
@@ -61,7 +79,10 @@ def test_stale_records_are_made_again_by_their_own_commands(out, monkeypatch) ->
     medrobust("leaderboard", "--out", out)
     board = pd.read_csv(out / "leaderboard.csv")
     monkeypatch.setattr(naming, "SCHEMA", naming.SCHEMA + 1)
-    assert medrobust("leaderboard", "--out", out, check=1).stderr.count("`medrobust rerun --stale") == 2
+    assert (
+        medrobust("leaderboard", "--out", out, check=1).stderr.count("`medrobust rerun --stale")
+        == 2
+    )
     done = medrobust("rerun", "--stale", "--out", out)
     assert "2 of 2 records of an older identity made again" in done.stderr
     assert "[1/2]" in done.stderr
@@ -92,11 +113,18 @@ def test_a_record_of_the_first_shape_is_made_again(tmp_path, monkeypatch) -> Non
         ("medrobust run --no-such-option", "No such option"),
         ("medrobust run --model lat", "did you mean late"),
         (shlex.join(map(str, ["medrobust", "run", *TINY])), "its command makes 2 records, not one"),
-        (shlex.join(map(str, ["medrobust", "run", *TINY, "--limit", 3, "--no-control"])), "its command now makes data n 3, was 4"),
+        (
+            shlex.join(map(str, ["medrobust", "run", *TINY, "--limit", 3, "--no-control"])),
+            "its command now makes data n 3, was 4",
+        ),
     ],
 )
 def test_what_cannot_be_made_again_is_named_and_kept(command, reason, out, monkeypatch) -> None:
-    path = next(path for path in Store(out).paths() if json.loads(path.read_text())["spec"]["attack"]["name"] == "fgsm")
+    path = next(
+        path
+        for path in Store(out).paths()
+        if json.loads(path.read_text())["spec"]["attack"]["name"] == "fgsm"
+    )
     record = json.loads(path.read_text())
     for other in Store(out).paths():
         if other != path:
@@ -104,7 +132,11 @@ def test_what_cannot_be_made_again_is_named_and_kept(command, reason, out, monke
     Store(out).write(record | {"command": command}, Store(out).arrays(record))
     monkeypatch.setattr(naming, "SCHEMA", naming.SCHEMA + 1)
     done = medrobust("rerun", "--stale", "--out", out, check=1)
-    assert reason in next(line for line in done.stderr.splitlines() if line.startswith(f"medrobust: warning: {path} was not made again"))
+    assert reason in next(
+        line
+        for line in done.stderr.splitlines()
+        if line.startswith(f"medrobust: warning: {path} was not made again")
+    )
     assert "0 of 1 records of an older identity made again" in done.stderr
     assert path.exists()
     assert path.with_suffix(".npz").exists()
@@ -113,8 +145,13 @@ def test_what_cannot_be_made_again_is_named_and_kept(command, reason, out, monke
 def test_a_command_that_is_no_text_is_named_and_kept(tmp_path) -> None:
     shutil.copytree(SHAPE_1, tmp_path / "records")
     (path,) = (tmp_path / "records").glob("*.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"command": 7}))  # the first shape had no digests
-    assert "it holds no `medrobust run` command" in medrobust("rerun", "--stale", "--out", tmp_path, check=1).stderr
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"command": 7})
+    )  # the first shape had no digests
+    assert (
+        "it holds no `medrobust run` command"
+        in medrobust("rerun", "--stale", "--out", tmp_path, check=1).stderr
+    )
     assert path.exists()
 
 

@@ -27,7 +27,11 @@ def test_radii_of_all_or_of_named_modalities() -> None:
 
 
 def test_several_radii_in_one_option_and_one_per_modality() -> None:
-    assert split_radii(["1/255,2/255", "mri=4/255,xray=0"]) == ["1/255", "2/255", "mri=4/255,xray=0"]
+    assert split_radii(["1/255,2/255", "mri=4/255,xray=0"]) == [
+        "1/255",
+        "2/255",
+        "mri=4/255,xray=0",
+    ]
 
 
 @given(st.integers(1, 254))
@@ -39,7 +43,9 @@ def test_labels_of_grey_levels_read_back_as_the_same_radius(k: int) -> None:
 
 
 def test_assignments_read_numbers_words_and_lists() -> None:
-    assert assignments(["steps=5", "lr=1e-3", "loss=margin", "warm_up=[0.1, 0.6]", "half=true"]) == {
+    assert assignments(
+        ["steps=5", "lr=1e-3", "loss=margin", "warm_up=[0.1, 0.6]", "half=true"]
+    ) == {
         "steps": 5,
         "lr": 1e-3,
         "loss": "margin",
@@ -51,7 +57,9 @@ def test_assignments_read_numbers_words_and_lists() -> None:
 
 
 def test_the_grid_has_every_combination_once_and_the_noise_control() -> None:
-    run = RunSpec(model=["a", "b", "a"], attack=["pgd", "noise"], eps=["1/255", "2/255"], seed=[0, 1])
+    run = RunSpec(
+        model=["a", "b", "a"], attack=["pgd", "noise"], eps=["1/255", "2/255"], seed=[0, 1]
+    )
     grid = cells(run)
     assert len(grid) == len(set(grid)) == 2 * 2 * 2 * 2
     assert len(cells(run.model_copy(update={"control": False, "attack": ["pgd"]}))) == 2 * 2 * 2
@@ -86,7 +94,9 @@ def test_the_hash_depends_on_values_not_on_key_order() -> None:
     assert canonical_hash({"a": 1}) != canonical_hash({"a": 2})
 
 
-def test_preprocessing_is_part_of_what_a_checkpoint_is_and_the_default_leaves_earlier_hashes_alone() -> None:
+def test_preprocessing_is_part_of_what_a_checkpoint_is_and_the_default_leaves_earlier_hashes_alone() -> (
+    None
+):
     plain = {
         "model": "late", "params": {}, "data": "phantoms", "manifest": "x", "size": 32, "channels": (1,), "class_counts": (2,),
         "preset": "quick", "recipe": Recipe(steps=1), "seed": 0,
@@ -95,14 +105,20 @@ def test_preprocessing_is_part_of_what_a_checkpoint_is_and_the_default_leaves_ea
     assert "preprocessing" not in usual.model_dump(mode="json")
     assert canonical_hash(usual) != canonical_hash(padded)
     assert "fold" not in usual.model_dump(mode="json")
-    assert canonical_hash(TrainSpec(**plain, fold=(0, 5))) != canonical_hash(TrainSpec(**plain, fold=(1, 5))) != canonical_hash(usual)
+    assert (
+        canonical_hash(TrainSpec(**plain, fold=(0, 5)))
+        != canonical_hash(TrainSpec(**plain, fold=(1, 5)))
+        != canonical_hash(usual)
+    )
     with pytest.raises(UserError, match=r"preprocessing\.fit"):
         validate(RunSpec, {"model": "late", "preprocessing": {"fit": "squeeze"}}, "run")
 
 
 def test_folds_are_an_axis_of_the_grid_and_one_that_does_not_exist_is_refused() -> None:
     run = RunSpec(model=["late", "mail"], data=["a", "b"], attack=["pgd"], folds=3)
-    assert [(c.data, c.fold, c.model) for c in cells(run)[::2]] == [(d, (k, 3), m) for d in "ab" for k in range(3) for m in run.model]
+    assert [(c.data, c.fold, c.model) for c in cells(run)[::2]] == [
+        (d, (k, 3), m) for d in "ab" for k in range(3) for m in run.model
+    ]
     assert {c.fold for c in cells(run.model_copy(update={"fold": [2]}))} == {(2, 3)}
     assert {c.fold for c in cells(RunSpec(model=["late"]))} == {None}
     for wrong in ({"folds": 3, "fold": "3"}, {"fold": 0}, {"folds": 1}, {"folds": 3, "fold": [-1]}):

@@ -1,4 +1,6 @@
-"""Runs and trainings sent to MLflow and TensorBoard, and read back; each skips where its package is not installed."""
+"""Runs and trainings sent to MLflow and TensorBoard, and read back; each skips where its package is
+not installed.
+"""
 
 from pathlib import Path
 
@@ -11,7 +13,10 @@ from robustbench_med.store import tracking as export
 SIDECAR = {
     "training": {"model": "mail", "data": "phantoms", "params": {"width": 8}, "seed": 0},
     "weights_sha256": "ab" * 32,
-    "history": [{"step": 10, "train_loss": 0.9, "val_loss": 1.0}, {"step": 20, "train_loss": 0.5, "val_loss": 0.75}],
+    "history": [
+        {"step": 10, "train_loss": 0.9, "val_loss": 1.0},
+        {"step": 20, "train_loss": 0.5, "val_loss": 0.75},
+    ],
     "validation": [{"task": "lung", "accuracy": 0.8, "balanced_accuracy": 0.75}],
 }
 
@@ -32,14 +37,25 @@ def runs(tmp_path) -> list[export.Tracked]:
 
 def test_a_sweep_is_one_run_with_a_step_for_each_radius(runs) -> None:
     assert len(runs) == 2
-    assert [p for p in runs[0].points if p[0] == "robust"] == [("robust", 4000, 0.5), ("robust", 1000, 0.75)]
+    assert [p for p in runs[0].points if p[0] == "robust"] == [
+        ("robust", 4000, 0.5),
+        ("robust", 1000, 0.75),
+    ]
     assert ("robust_low", 4000, 0.4) in runs[0].points
     assert runs[0].params["eps"] == "4/255 1/255"
-    assert [p for p in runs[1].points if p[0] == "val_loss"] == [("val_loss", 10, 1.0), ("val_loss", 20, 0.75)]
+    assert [p for p in runs[1].points if p[0] == "val_loss"] == [
+        ("val_loss", 10, 1.0),
+        ("val_loss", 20, 0.75),
+    ]
 
 
 def test_other_attacks_and_other_trusted_modalities_are_runs_of_their_own(tmp_path) -> None:
-    apart = [record(attack="pgd"), record(attack="fgsm"), record(eps=[4 / 255, 0]), record(eps=[0, 4 / 255])]
+    apart = [
+        record(attack="pgd"),
+        record(attack="fgsm"),
+        record(eps=[4 / 255, 0]),
+        record(eps=[0, 4 / 255]),
+    ]
     assert len(export.of_run(apart, tmp_path)) == 4
 
 
@@ -47,7 +63,10 @@ def test_names_tell_the_radii_and_runs_over_other_radii_have_names_of_their_own(
     four, one, eight = (record("mail", 0.5, eps=e / 255) for e in (4, 1, 8))
     (alone,) = export.of_run([four], tmp_path)
     assert alone.name == f"mail pgd Linf 4/255 heads+chests {four['hash'][:8]}"
-    runs = [export.of_run(sweep, tmp_path)[0].name for sweep in ([one, four], [one, eight], [one, four, eight], [one], [four])]
+    runs = [
+        export.of_run(sweep, tmp_path)[0].name
+        for sweep in ([one, four], [one, eight], [one, four, eight], [one], [four])
+    ]
     assert runs[0].startswith("mail pgd Linf 1/255 to 4/255 heads+chests ")
     assert len({export.folder_name(name) for name in runs}) == 5
     assert export.folder_name(alone.name) == f"mail-pgd-Linf-4-255-heads_chests-{four['hash'][:8]}"
@@ -56,7 +75,9 @@ def test_names_tell_the_radii_and_runs_over_other_radii_have_names_of_their_own(
 
 
 @pytest.mark.parametrize("extra", ["mlflow", "tensorboard"])
-def test_an_absent_package_is_one_line_with_the_pip_command(extra: str, monkeypatch, tmp_path) -> None:
+def test_an_absent_package_is_one_line_with_the_pip_command(
+    extra: str, monkeypatch, tmp_path
+) -> None:
     monkeypatch.setattr(export, "find_spec", lambda name: None)
     asked = {"mlflow": None, "tensorboard": None} | {extra: tmp_path}
     with pytest.raises(UserError, match=rf"pip install 'medrobust\[{extra}\]'"):
@@ -68,7 +89,10 @@ def test_tensorboard_events_read_back(runs, tmp_path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     export.write(runs, mlflow=None, tensorboard=tmp_path / "events")
-    found = {folder.name.split("-")[0]: EventAccumulator(str(folder)).Reload() for folder in (tmp_path / "events").iterdir()}
+    found = {
+        folder.name.split("-")[0]: EventAccumulator(str(folder)).Reload()
+        for folder in (tmp_path / "events").iterdir()
+    }
     assert {e.step: e.value for e in found["mail"].Scalars("robust")} == {4000: 0.5, 1000: 0.75}
     assert [e.value for e in found["train"].Scalars("val_loss")] == [1.0, 0.75]
     assert found["mail"].Tags()["images"] == ["robust_accuracy"]
@@ -82,11 +106,22 @@ def test_an_mlflow_folder_reads_back(runs, tmp_path) -> None:
 
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name(export.EXPERIMENT)
-    found = {run.info.run_name.split(" ")[0]: run for run in client.search_runs([experiment.experiment_id])}
+    found = {
+        run.info.run_name.split(" ")[0]: run
+        for run in client.search_runs([experiment.experiment_id])
+    }
     swept, trained = found["mail"], found["train"]
     assert swept.data.params["attack.params.steps"] == "20"
-    assert {m.step: m.value for m in client.get_metric_history(swept.info.run_id, "robust")} == {4000: 0.5, 1000: 0.75}
-    assert [m.value for m in client.get_metric_history(trained.info.run_id, "train_loss")] == [0.9, 0.5]
-    artefacts = Path(tmp_path / "mlruns" / experiment.experiment_id / swept.info.run_id / "artifacts")
+    assert {m.step: m.value for m in client.get_metric_history(swept.info.run_id, "robust")} == {
+        4000: 0.5,
+        1000: 0.75,
+    }
+    assert [m.value for m in client.get_metric_history(trained.info.run_id, "train_loss")] == [
+        0.9,
+        0.5,
+    ]
+    artefacts = Path(
+        tmp_path / "mlruns" / experiment.experiment_id / swept.info.run_id / "artifacts"
+    )
     assert sorted(p.name for p in artefacts.iterdir()) == ["leaderboard.csv", "robust_accuracy.png"]
     assert swept.info.status == "FINISHED"

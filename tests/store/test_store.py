@@ -1,4 +1,6 @@
-"""The store: what was altered, damaged or left over is never used in silence, never a traceback, and never costs a good record."""
+"""The store: what was altered, damaged or left over is never used in silence, never a traceback,
+and never costs a good record.
+"""
 
 import copy
 import hashlib
@@ -61,7 +63,9 @@ def dangling(path: Path) -> None:
 
 
 def outcomes_of_another(path: Path) -> None:
-    shutil.copy(path.parent.joinpath(sorted(path.parent.glob("*.npz"))[1]), path.with_suffix(".npz"))
+    shutil.copy(
+        path.parent.joinpath(sorted(path.parent.glob("*.npz"))[1]), path.with_suffix(".npz")
+    )
 
 
 def cut(path: Path) -> None:
@@ -116,11 +120,17 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_does_not_fit_is_named_left_out_and_ends_with_the_exit_code_of_its_case(fault, out, tmp_path) -> None:
+def test_what_does_not_fit_is_named_left_out_and_ends_with_the_exit_code_of_its_case(
+    fault, out, tmp_path
+) -> None:
     bad, reason = first(out), FAULTS[fault][1]
     good = [path.stem for path in Store(out).paths()[1:]]
     FAULTS[fault][0](bad)
-    line = next(line for line in medrobust("verify", "--out", out, check=1).stdout.splitlines() if line.startswith(str(bad)))
+    line = next(
+        line
+        for line in medrobust("verify", "--out", out, check=1).stdout.splitlines()
+        if line.startswith(str(bad))
+    )
     assert reason in line
     with pytest.warns(LeftOutWarning, match=bad.name):
         assert [r["hash"][:16] for r in Store(out).records()] == good
@@ -135,13 +145,21 @@ def test_what_does_not_fit_is_named_left_out_and_ends_with_the_exit_code_of_its_
 
 def nodes(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where everything in a record lies."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, inner in items:
         yield (*path, key)
         yield from nodes(inner, (*path, key))
 
 
-@pytest.mark.parametrize("other", ["absent", None, "x", -1, 1.5, True, [], {}, [[]], 10**400, "\ud800"], ids=str)
+@pytest.mark.parametrize(
+    "other", ["absent", None, "x", -1, 1.5, True, [], {}, [[]], 10**400, "\ud800"], ids=str
+)
 def test_no_change_of_any_value_passes_unnoticed(other, out) -> None:
     path, store = first(out), Store(out)
     content = json.loads(path.read_text())
@@ -190,7 +208,9 @@ def test_many_are_five_and_a_count_and_none_left_is_exit_code_1(tmp_path) -> Non
         assert "can be believed, so nothing was made of it" in refused(done)
     with pytest.warns(LeftOutWarning), pytest.raises(IncompleteError):
         api.leaderboard(tmp_path)
-    assert "holds no records" in refused(medrobust("leaderboard", "--out", tmp_path / "empty", check=2))
+    assert "holds no records" in refused(
+        medrobust("leaderboard", "--out", tmp_path / "empty", check=2)
+    )
 
 
 def test_certificates_come_through_the_same_door(tmp_path) -> None:
@@ -202,12 +222,18 @@ def test_certificates_come_through_the_same_door(tmp_path) -> None:
     assert pd.read_csv(tmp_path / "certified_tasks.csv").sigma.nunique() == 1
     bad.write_text("{")
     store.paths()[1].write_text("{")
-    assert medrobust("report", "--out", tmp_path, check=1).stderr.count("not a readable certificate") == 2
+    assert (
+        medrobust("report", "--out", tmp_path, check=1).stderr.count("not a readable certificate")
+        == 2
+    )
     assert "2 files do not" in medrobust("verify", "--out", tmp_path, check=1).stdout
 
 
 def test_verify_lists_everything_and_changes_nothing(out) -> None:
-    assert medrobust("verify", "--out", out).stdout == "3 records and certificates fit, 0 files do not\n"
+    assert (
+        medrobust("verify", "--out", out).stdout
+        == "3 records and certificates fit, 0 files do not\n"
+    )
     assert json.loads(medrobust("verify", "--json", "--out", out).stdout) == []
     folder = out / "records"
     (folder / "0123456789abcdef.npz").write_bytes(b"")
@@ -223,13 +249,19 @@ def test_verify_lists_everything_and_changes_nothing(out) -> None:
         "0123456789abcdef.01234567.npz": "a writer that was killed left it",
     }
     assert sorted(path.name for path in folder.iterdir()) == before
-    assert "holds no records or certificates" in refused(medrobust("verify", "--out", out / "empty", check=2))
+    assert "holds no records or certificates" in refused(
+        medrobust("verify", "--out", out / "empty", check=2)
+    )
 
 
 def test_outcomes_are_hashed_once_and_again_when_they_change(out, monkeypatch) -> None:
     hashed = []
     monkeypatch.setattr(belief, "SETTLED", -1.0)
-    monkeypatch.setattr(hashlib, "file_digest", lambda file, name, real=hashlib.file_digest: hashed.append(file.name) or real(file, name))
+    monkeypatch.setattr(
+        hashlib,
+        "file_digest",
+        lambda file, name, real=hashlib.file_digest: hashed.append(file.name) or real(file, name),
+    )
     for expected in (3, 3):
         assert len(Store(out).records()) == 3
         assert len(hashed) == expected
@@ -245,7 +277,9 @@ def test_outcomes_are_hashed_once_and_again_when_they_change(out, monkeypatch) -
 
 
 @pytest.mark.parametrize("remembered", ["[", "[]", '{"x": 1}', "null", None], ids=str)
-def test_what_is_remembered_may_be_lost_damaged_or_impossible(remembered, out, home, monkeypatch) -> None:
+def test_what_is_remembered_may_be_lost_damaged_or_impossible(
+    remembered, out, home, monkeypatch
+) -> None:
     monkeypatch.setattr(belief, "SETTLED", -1.0)
     if remembered is None:
         monkeypatch.setenv("MEDROBUST_HOME", "/proc/medrobust")
@@ -260,11 +294,15 @@ class Killed(BaseException):
     """The process is gone."""
 
 
-CALLS = [(Path, name) for name in ("mkdir", "open", "write_bytes", "write_text", "replace", "unlink")] + [(os, "fsync")]
+CALLS = [
+    (Path, name) for name in ("mkdir", "open", "write_bytes", "write_text", "replace", "unlink")
+] + [(os, "fsync")]
 
 
 def killed_at(n: int, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> list[int]:
-    """Makes the n-th file-system call of this thread the last one; returns the number of calls, counted on."""
+    """Makes the n-th file-system call of this thread the last one; returns the number of calls,
+    counted on.
+    """
     count = [0]
     for owner, name in CALLS:
         real = getattr(owner, name)
@@ -283,7 +321,9 @@ def killed_at(n: int, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> list[i
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("there", [False, True])
-def test_a_writer_killed_at_any_call_leaves_the_old_pair_or_the_new_one(there, after, tmp_path) -> None:
+def test_a_writer_killed_at_any_call_leaves_the_old_pair_or_the_new_one(
+    there, after, tmp_path
+) -> None:
     old, new, other = record("mail", 0.5), record("mail", 0.8), record("late")
     assert old["hash"] == new["hash"]
     seen = set()
@@ -353,7 +393,9 @@ def test_an_altered_npz_is_not_read_even_by_who_holds_the_record(out) -> None:
     made = store.records()[0]
     assert len(store.arrays(made)["labels"]) == 50
     flipped(first(out))
-    with pytest.raises(UserError, match=r"not those it was written with\); compute its cell again with --force"):
+    with pytest.raises(
+        UserError, match=r"not those it was written with\); compute its cell again with --force"
+    ):
         store.arrays(made)
 
 
@@ -377,7 +419,9 @@ def test_a_record_says_its_versions_and_the_digests_of_itself_and_its_outcomes(t
     npz = store.path(kept["hash"]).with_suffix(".npz")
     assert (kept["schema"], kept["shape"]) == (naming.SCHEMA, SHAPE)
     assert kept["digests"]["outcomes"] == hashlib.sha256(npz.read_bytes()).hexdigest()
-    plain = json.dumps({k: v for k, v in kept.items() if k != "digests"}, sort_keys=True, separators=(",", ":"))
+    plain = json.dumps(
+        {k: v for k, v in kept.items() if k != "digests"}, sort_keys=True, separators=(",", ":")
+    )
     assert kept["digests"]["record"] == hashlib.sha256(plain.encode()).hexdigest()
     assert store.records() == [kept] == [store.find(kept["hash"])]
 
@@ -401,13 +445,18 @@ def test_a_record_of_an_older_shape_is_lifted(tmp_path, monkeypatch) -> None:
 def test_a_record_of_an_older_identity_is_named_and_left_out(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(naming, "SCHEMA", max(2, naming.SCHEMA))
     shutil.copytree(SHAPE_1, tmp_path / "records")
-    advice = f"it is of an older identity (schema 1, now {naming.SCHEMA}); `medrobust rerun --stale --out {tmp_path}` makes it again"
+    advice = (
+        f"it is of an older identity (schema 1, now {naming.SCHEMA}); `medrobust rerun --stale"
+        f" --out {tmp_path}` makes it again"
+    )
     assert advice in medrobust("leaderboard", "--out", tmp_path, check=1).stderr
     assert advice in refused(medrobust("show", "5c34", "--out", tmp_path, check=2))
     assert advice in refused(medrobust("merge", tmp_path, "--out", tmp_path / "all", check=2))
     (listed,) = json.loads(medrobust("verify", "--json", "--out", tmp_path, check=1).stdout)
     assert listed["stale"]
-    edited(lambda r: r["spec"]["attack"]["params"].update(loss="dlr"))(tmp_path / "records" / "5c34fd685003000d.json")
+    edited(lambda r: r["spec"]["attack"]["params"].update(loss="dlr"))(
+        tmp_path / "records" / "5c34fd685003000d.json"
+    )
     (listed,) = json.loads(medrobust("verify", "--json", "--out", tmp_path, check=1).stdout)
     assert not listed["stale"]  # altered, not only old
 
@@ -416,7 +465,9 @@ def test_a_record_of_today_that_lost_its_digests_is_not_believed(tmp_path) -> No
     store = fill(Store(tmp_path), made := record())
     path = store.path(made["hash"])
     plain = json.loads(path.read_text())
-    path.write_text(json.dumps({key: value for key, value in plain.items() if key not in ("digests", "shape")}))
+    path.write_text(
+        json.dumps({key: value for key, value in plain.items() if key not in ("digests", "shape")})
+    )
     found, misfits = store.look()
     assert not found
     assert "digests" in str(misfits[0])

@@ -1,6 +1,8 @@
-"""Algorithm boxes of papers in plain NumPy, float64, one sample and one modality at a time: written from the text, not from our code.
+"""Algorithm boxes of papers in plain NumPy, float64, one sample and one modality at a time: written
+from the text, not from our code.
 
-The victim is `Waves`, whose logits and gradients are closed forms; with a large lead it is right everywhere, and attacks run to the end.
+The victim is `Waves`, whose logits and gradients are closed forms; with a large lead it is right
+everywhere, and attacks run to the end.
 """
 
 from __future__ import annotations
@@ -18,15 +20,27 @@ Array = NDArray[np.float64]
 
 
 class Waves(nn.Module):
-    """One modality, one task of two classes: z_0 = lead, z_1 = sum_j a_j sin(w_j . x + b_j); more hills at a higher frequency."""
+    """One modality, one task of two classes: z_0 = lead, z_1 = sum_j a_j sin(w_j . x + b_j); more
+    hills at a higher frequency.
+    """
 
     n_modalities, class_counts, stochastic = 1, (2,), False
 
-    def __init__(self, seed: int, frequency: float, lead: float = 100.0, shape: tuple[int, int, int] = (1, 2, 3)) -> None:
+    def __init__(
+        self,
+        seed: int,
+        frequency: float,
+        lead: float = 100.0,
+        shape: tuple[int, int, int] = (1, 2, 3),
+    ) -> None:
         super().__init__()
         rng = np.random.default_rng(seed)
         self.shapes, self.lead = (shape,), lead
-        self.a, self.w, self.b = rng.uniform(0.5, 2, 8), rng.normal(0, frequency, (8, int(np.prod(shape)))), rng.uniform(0, 6, 8)
+        self.a, self.w, self.b = (
+            rng.uniform(0.5, 2, 8),
+            rng.normal(0, frequency, (8, int(np.prod(shape)))),
+            rng.uniform(0, 6, 8),
+        )
         self.seen: list[Array] = []
         """Every sample that was asked about, flat."""
 
@@ -45,22 +59,38 @@ class Waves(nn.Module):
 def projected(x: Array, x0: Array, norm: str, eps: float) -> Array:
     """P_S: into the ball, then into [0, 1]."""
     delta = x - x0
-    delta = np.clip(delta, -eps, eps) if norm == "Linf" else delta * min(1.0, eps / max(float(np.linalg.norm(delta)), 1e-300))
+    delta = (
+        np.clip(delta, -eps, eps)
+        if norm == "Linf"
+        else delta * min(1.0, eps / max(float(np.linalg.norm(delta)), 1e-300))
+    )
     return np.clip(x0 + delta, 0, 1)
 
 
 def checkpoints(steps: int) -> list[int]:
-    """W of section 3.1: w_j = ceil(p_j steps), p_0 = 0, p_1 = 0.22, p_j+1 = p_j + max(p_j - p_j-1 - 0.03, 0.06)."""
+    """W of section 3.1: w_j = ceil(p_j steps), p_0 = 0, p_1 = 0.22, p_j+1 = p_j + max(p_j - p_j-1 -
+    0.03, 0.06).
+    """
     p = [Fraction(0), Fraction(22, 100)]
     while p[-1] < 1:
         p.append(p[-1] + max(p[-1] - p[-2] - Fraction(3, 100), Fraction(6, 100)))
     return [ceil(share * steps) for share in p if share <= 1]
 
 
-def apgd(f: Callable[[Array], tuple[float, Array]], start: Array, x0: Array, norm: str, eps: float, steps: int, rho: float) -> Array:
-    """Algorithm 1 of arXiv 2003.01690 with the two conditions of section 3.2, each checked as soon as x^(w_j) is known.
+def apgd(
+    f: Callable[[Array], tuple[float, Array]],
+    start: Array,
+    x0: Array,
+    norm: str,
+    eps: float,
+    steps: int,
+    rho: float,
+) -> Array:
+    """Algorithm 1 of arXiv 2003.01690 with the two conditions of section 3.2, each checked as soon
+    as x^(w_j) is known.
 
-    As in the authors' code, condition 1 compares the losses of the points that were stepped to, also right after a restart.
+    As in the authors' code, condition 1 compares the losses of the points that were stepped to,
+    also right after a restart.
     """
 
     def ascent(gradient: Array) -> Array:
@@ -73,7 +103,11 @@ def apgd(f: Callable[[Array], tuple[float, Array]], start: Array, x0: Array, nor
     size_then, f_max_then, last = size, f_max, 0
     for k in range(steps):
         z = projected(x + size * ascent(gradient), x0, norm, eps)
-        following = z if k == 0 else projected(x + alpha * (z - x) + (1 - alpha) * (x - before), x0, norm, eps)
+        following = (
+            z
+            if k == 0
+            else projected(x + alpha * (z - x) + (1 - alpha) * (x - before), x0, norm, eps)
+        )
         before, x = x, following
         value, gradient = f(x)
         values.append(value)
@@ -90,9 +124,11 @@ def apgd(f: Callable[[Array], tuple[float, Array]], start: Array, x0: Array, nor
 
 
 def patch_sides(queries: int, side: int, p: float) -> list[int]:
-    """Sides of the square of every query but the first point's: arXiv 1912.00049, section 3.2 and its schedule for 10,000 iterations.
+    """Sides of the square of every query but the first point's: arXiv 1912.00049, section 3.2 and
+    its schedule for 10,000 iterations.
 
-    "p is halved at i in {10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000}"; the square is the closest to p side^2 pixels, at least one.
+    "p is halved at i in {10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000}"; the square is the
+    closest to p side^2 pixels, at least one.
     """
     halvings = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
     shares = [p / 2 ** sum(i * 10_000 > at * queries for at in halvings) for i in range(1, queries)]
@@ -100,7 +136,9 @@ def patch_sides(queries: int, side: int, p: float) -> list[int]:
 
 
 def is_square_step(candidate: Array, incumbent: Array, x0: Array, eps: float, side: int) -> bool:
-    """Algorithm 2 of arXiv 1912.00049, (H, W): somewhere a square of this side is at x0 + eps or x0 - eps, all else is the incumbent's."""
+    """Algorithm 2 of arXiv 1912.00049, (H, W): somewhere a square of this side is at x0 + eps or x0
+    - eps, all else is the incumbent's.
+    """
     height, width = x0.shape
     for row in range(height - side + 1):
         for column in range(width - side + 1):
@@ -113,8 +151,11 @@ def is_square_step(candidate: Array, incumbent: Array, x0: Array, eps: float, si
     return False
 
 
-def fab(f: Callable[[Array], tuple[float, Array]], x0: Array, norm: str, steps: int) -> tuple[Array, list[float]]:
-    """Algorithm 1 of arXiv 1907.02044 from x0, without restarts, far from the bounds of the pixels, which it checks.
+def fab(
+    f: Callable[[Array], tuple[float, Array]], x0: Array, norm: str, steps: int
+) -> tuple[Array, list[float]]:
+    """Algorithm 1 of arXiv 1907.02044 from x0, without restarts, far from the bounds of the pixels,
+    which it checks.
 
     Returns the closest point found beyond the boundary f = 0, and the alpha of every step.
     """
@@ -130,7 +171,9 @@ def fab(f: Callable[[Array], tuple[float, Array]], x0: Array, norm: str, steps: 
             return gap * np.sign(w) / np.abs(w).sum() if norm == "Linf" else gap * w / (w @ w)
 
         near, far = to_plane(x), to_plane(x0)
-        share = float(np.linalg.norm(near, order) / (np.linalg.norm(near, order) + np.linalg.norm(far, order)))
+        share = float(
+            np.linalg.norm(near, order) / (np.linalg.norm(near, order) + np.linalg.norm(far, order))
+        )
         alphas.append(min(share, alpha_max))
         x = (1 - alphas[-1]) * (x + eta * near) + alphas[-1] * (x0 + eta * far)
         assert x.min() > 0

@@ -19,5 +19,17 @@ SHORT = {
 
 def attack(name: str, view: View, x: Tensor, y: Tensor, threat: Threat, ids=IDS, **given) -> Tensor:
     short = {key: value for key, value in SHORT.items() if key in parameters(name)}
-    sources = {"sources": [View(TwoHeads(seed=1).to(x.dtype).eval(), TwoHeads.shapes)]} if name == "transfer" else {}
-    return ATTACKS[name](view, x, y, threat, Streams.seeded(0, ids, name), **complete(name, {**short, **given}), **sources)
+    sources = (
+        {"sources": [View(TwoHeads(seed=1).to(x.dtype).eval(), TwoHeads.shapes)]}
+        if name == "transfer"
+        else {}
+    )
+    return ATTACKS[name](
+        view,
+        x,
+        y,
+        threat,
+        Streams.seeded(0, ids, name),
+        **complete(name, {**short, **given}),
+        **sources,
+    )

@@ -9,13 +9,28 @@ import pytest
 
 from robustbench_med.cli.app import app as cli
 
-SMALL = ["--size", "32", "--recipe", "steps=4", "--recipe", "eval_every=2", "--recipe", "batch_size=8"]
+SMALL = [
+    "--size",
+    "32",
+    "--recipe",
+    "steps=4",
+    "--recipe",
+    "eval_every=2",
+    "--recipe",
+    "batch_size=8",
+]
 
 
 def medrobust(*arguments: object, check: int = 0) -> subprocess.CompletedProcess[str]:
-    """The command line in this process (starting Python and torch anew takes seconds), its output and exit code."""
+    """The command line in this process (starting Python and torch anew takes seconds), its output
+    and exit code.
+    """
     out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         patch.setattr(sys, "argv", ["medrobust", *map(str, arguments)])
         try:
             cli.main()

@@ -38,9 +38,21 @@ def setting(batch_size: int = 16, protocol: str = "sound", draws: int = 16) -> S
 def evaluate(victim: nn.Module, samples: Samples, threat: Threat, name: str, how: Setting, **given):
     nature = examine(victim, samples, CPU, 0)
     stochastic = nature.stochastic
-    clean = clean_pass(victim, samples, how, lambda n: None, stochastic=stochastic, drawing=nature.drawing)
-    given = ({"eot": 4} if stochastic and name != "noise" and how.protocol == "sound" else {}) | given
+    clean = clean_pass(
+        victim, samples, how, lambda n: None, stochastic=stochastic, drawing=nature.drawing
+    )
+    given = (
+        {"eot": 4} if stochastic and name != "noise" and how.protocol == "sound" else {}
+    ) | given
     known = complete(name, {})
     given = {key: value for key, value in given.items() if key in known}
     sources = [Source(victim, nature.stochastic, nature.drawing)] if name == "transfer" else []
-    return clean, attack_pass(victim, samples, clean, threat, Method(name, complete(name, given), sources=sources), how, lambda n: None)
+    return clean, attack_pass(
+        victim,
+        samples,
+        clean,
+        threat,
+        Method(name, complete(name, given), sources=sources),
+        how,
+        lambda n: None,
+    )

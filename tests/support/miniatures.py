@@ -1,6 +1,8 @@
-"""Miniatures of the published archives: exact names, nesting, formats and traps, a few tiny images a class.
+"""Miniatures of the published archives: exact names, nesting, formats and traps, a few tiny images
+a class.
 
-Each builder writes a tree as the archive unpacks and returns what a reader must find: for every sample id (below the data
+Each builder writes a tree as the archive unpacks and returns what a reader must find: for every
+    sample id (below the data
 set's id) its label, its group (None: its own) and its published split.
 """
 
@@ -24,7 +26,9 @@ def picture(name: str, mode: str = "RGB") -> bytes:
     rng = np.random.default_rng(next(counter))
     pixels = rng.integers(0, 256, (10, 12, 3), np.uint8)
     suffix = name.rpartition(".")[2].lower()
-    kind = {"jpg": "JPEG", "jpeg": "JPEG", "jfif": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper())
+    kind = {"jpg": "JPEG", "jpeg": "JPEG", "jfif": "JPEG", "tif": "TIFF"}.get(
+        suffix, suffix.upper()
+    )
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(buffer, kind)
     return buffer.getvalue()
@@ -50,8 +54,12 @@ def clutter(root: Path, folder: str) -> None:
         (root / name).write_bytes(b"\0not an image")
 
 
-def classes(root: Path, folders: dict[str, str], n: int = 12, split: str = "", base: str = "") -> Expected:
-    """Class folders; `folders` maps a folder to a file name with {i}. Ids are relative to `base`."""
+def classes(
+    root: Path, folders: dict[str, str], n: int = 12, split: str = "", base: str = ""
+) -> Expected:
+    """Class folders; `folders` maps a folder to a file name with {i}. Ids are relative to
+    `base`.
+    """
     found: Expected = {}
     for label, (folder, name) in enumerate(folders.items()):
         for i in range(1, n + 1):
@@ -87,7 +95,9 @@ def sipakmed(root: Path) -> Expected:
             put(root, f"{inner}/{slide:03d}.bmp")  # whole cluster images, no cells
             (root / f"{inner}/{slide:03d}_01_nuc.dat").write_text("1 2\n")
             for cell in (1, 2, 3)[: 1 + slide % 3]:
-                path = put(root, f"{inner}/CROPPED/{slide:03d}_{cell:02d}.{'BMP' if slide == 2 else 'bmp'}")
+                path = put(
+                    root, f"{inner}/CROPPED/{slide:03d}_{cell:02d}.{'BMP' if slide == 2 else 'bmp'}"
+                )
                 (root / f"{inner}/CROPPED/{slide:03d}_{cell:02d}_cyt.dat").write_text("1 2\n")
                 found[path] = label, f"im_{name}/{slide:03d}", ""
         clutter(root, f"{inner}/CROPPED")
@@ -105,19 +115,34 @@ def nickparvar(root: Path) -> Expected:
     short = {"glioma": "gl", "meningioma": "me", "notumor": "no", "pituitary": "pi"}
     found = {}
     for folder, (prefix, split) in parts.items():
-        found |= classes(root, {f"{folder}/{name}": f"{prefix}-{code}_{{i}}.jpg" for name, code in short.items()}, split=split)
+        found |= classes(
+            root,
+            {f"{folder}/{name}": f"{prefix}-{code}_{{i}}.jpg" for name, code in short.items()},
+            split=split,
+        )
     return found
 
 
 def sartaj(root: Path) -> Expected:
-    names = {"glioma_tumor": "gg ({i}).jpg", "meningioma_tumor": "m ({i}).jpg", "no_tumor": "{i}.jpg", "pituitary_tumor": "p ({i}).jpg"}
+    names = {
+        "glioma_tumor": "gg ({i}).jpg",
+        "meningioma_tumor": "m ({i}).jpg",
+        "no_tumor": "{i}.jpg",
+        "pituitary_tumor": "p ({i}).jpg",
+    }
     found = classes(root, {f"Training/{name}": file for name, file in names.items()}, split="train")
-    return found | classes(root, {f"Testing/{name}": "image({i}).jpg" for name in names}, split="test")
+    return found | classes(
+        root, {f"Testing/{name}": "image({i}).jpg" for name in names}, split="test"
+    )
 
 
 def iq_othnccd(root: Path) -> Expected:
     base = "The IQ-OTHNCCD lung cancer dataset/The IQ-OTHNCCD lung cancer dataset/"
-    found = classes(root, {f"{c} cases": f"{c} case ({{i}}).jpg" for c in ("Bengin", "Malignant", "Normal")}, base=base)
+    found = classes(
+        root,
+        {f"{c} cases": f"{c} case ({{i}}).jpg" for c in ("Bengin", "Malignant", "Normal")},
+        base=base,
+    )
     (root / base / "IQ-OTH_NCCD lung cancer dataset.txt").write_text("about")
     return found
 
@@ -135,14 +160,22 @@ def cxr_pneumonia(root: Path) -> Expected:
                 sick = f"{split}/PNEUMONIA/person{i // 2 + 1}_{'bacteria' if i % 2 else 'virus'}_{i}.jpeg"
                 for label, name in enumerate((normal, sick)):
                     put(root, copy + name, "L")
-                    group = f"person{i // 2 + 1}" if label else f"{'NORMAL2-' if i % 2 else ''}IM-{100 + i // 2:04d}"
+                    group = (
+                        f"person{i // 2 + 1}"
+                        if label
+                        else f"{'NORMAL2-' if i % 2 else ''}IM-{100 + i // 2:04d}"
+                    )
                     found[name] = label, group, split
         clutter(root, f"chest_xray/{split}/NORMAL")
     return found
 
 
 def covid_cxr(root: Path) -> Expected:
-    return classes(root, {"covid": "COVID-{i}.jfif", "normal": "n{i}.png", "virus": "v{i}.jpeg"}, base="COVID_IEEE/")
+    return classes(
+        root,
+        {"covid": "COVID-{i}.jfif", "normal": "n{i}.png", "virus": "v{i}.jpeg"},
+        base="COVID_IEEE/",
+    )
 
 
 def shenzhen(root: Path) -> Expected:
@@ -161,7 +194,9 @@ def shenzhen(root: Path) -> Expected:
 
 def busi(root: Path) -> Expected:
     base = "Dataset_BUSI_with_GT/"
-    found = classes(root, {c: f"{c} ({{i}}).png" for c in ("benign", "malignant", "normal")}, base=base)
+    found = classes(
+        root, {c: f"{c} ({{i}}).png" for c in ("benign", "malignant", "normal")}, base=base
+    )
     for name in list(found):
         put(root, base + name.replace(".png", "_mask.png"), "L")
     put(root, f"{base}benign/benign (1)_mask_1.png", "L")
@@ -171,8 +206,12 @@ def busi(root: Path) -> Expected:
 def skin_cancer_isic(root: Path) -> Expected:
     found = {}
     for split in ("train", "test"):
-        found |= classes(root, {f"{split}/{c}": "{i}.jpg" for c in ("benign", "malignant")}, split=split)
-        classes(root, {f"data/{split}/{c}": "{i}.jpg" for c in ("benign", "malignant")})  # the same again
+        found |= classes(
+            root, {f"{split}/{c}": "{i}.jpg" for c in ("benign", "malignant")}, split=split
+        )
+        classes(
+            root, {f"data/{split}/{c}": "{i}.jpg" for c in ("benign", "malignant")}
+        )  # the same again
     return found
 
 
@@ -180,7 +219,9 @@ def wce_colon(root: Path) -> Expected:
     found = {}
     for split, n in (("train", 8), ("val", 5), ("test", 2)):
         names = card("wce-colon").tasks[0].classes
-        found |= classes(root, {f"{split}/{c}": f"{split}_{c[2:]}_ ({{i}}).jpg" for c in names}, n=n, split=split)
+        found |= classes(
+            root, {f"{split}/{c}": f"{split}_{c[2:]}_ ({{i}}).jpg" for c in names}, n=n, split=split
+        )
     return found
 
 
@@ -197,12 +238,17 @@ def c_nmc_2019(root: Path) -> Expected:
 
 
 def cbis_ddsm(root: Path) -> Expected:
-    """The JPEG mirror: paths of the DICOM download in the tables, files by series; a mammogram with two abnormalities."""
+    """The JPEG mirror: paths of the DICOM download in the tables, files by series; a mammogram with
+    two abnormalities.
+    """
     found: Expected = {}
     for kind in ("mass", "calc"):
         for part, split in (("Training", "train"), ("Test", "test")):
             density = "breast_density" if kind == "mass" else "breast density"
-            columns = f"patient_id,{density},left or right breast,image view,abnormality id,abnormality type,pathology"
+            columns = (
+                f"patient_id,{density},left or right breast,image view,abnormality id,abnormality"
+                " type,pathology"
+            )
             lines = [f"{columns},image file path,cropped image file path"]
             for i in range(24 if split == "train" else 6):
                 patient = f"P_{(10_000 if split == 'test' else 0) + i // 2 + (5_000 if kind == 'calc' else 0):05d}"
@@ -210,11 +256,21 @@ def cbis_ddsm(root: Path) -> Expected:
                 case = f"{kind.title()}-{part}_{patient}_LEFT_{view}"
                 series = f"1.3.6.1.4.1.9590.{kind}.{part}.{i}"
                 for abnormality in (1, 2) if i == 0 else (1,):
-                    pathology = ("BENIGN", "MALIGNANT", "BENIGN_WITHOUT_CALLBACK")[(i // 2 + abnormality - 1) % 3]
-                    path = f'"{case}/1.3.6.1.study/{series}/000000.dcm\n"'  # a line break inside the cell, as published
+                    pathology = ("BENIGN", "MALIGNANT", "BENIGN_WITHOUT_CALLBACK")[
+                        (i // 2 + abnormality - 1) % 3
+                    ]
+                    path = (  # a line break inside the cell, as published
+                        f'"{case}/1.3.6.1.study/{series}/000000.dcm\n"'
+                    )
                     kind_of = "mass" if kind == "mass" else "calcification"
-                    lines.append(f"{patient},3,LEFT,{view},{abnormality},{kind_of},{pathology},{path},{path}")
-                    found[f"{case}/{kind_of}-{abnormality}"] = int(pathology == "MALIGNANT"), patient, split
+                    lines.append(
+                        f"{patient},3,LEFT,{view},{abnormality},{kind_of},{pathology},{path},{path}"
+                    )
+                    found[f"{case}/{kind_of}-{abnormality}"] = (
+                        int(pathology == "MALIGNANT"),
+                        patient,
+                        split,
+                    )
                 put(root, f"jpeg/{series}/1-{i:03d}.jpg", "L")
             put(root, f"jpeg/1.3.6.1.4.1.9590.crop.{kind}.{part}/1-1.jpg", "L")
             path = root / f"csv/{kind}_case_description_{part.lower().replace('ing', '')}_set.csv"
@@ -244,13 +300,17 @@ TREES: dict[str, Callable[[Path], Expected]] = {
 
 
 def medmnist(path: Path, name: str) -> Expected:
-    """The npz of a MedMNIST set with its classes and channels, a few images a split; as numpy writes it, compressed."""
+    """The npz of a MedMNIST set with its classes and channels, a few images a split; as numpy
+    writes it, compressed.
+    """
     each = card(name)
     assert isinstance(each.reader, MedMNISTReader)
     n_classes, channels = len(each.tasks[0].classes), each.modalities[0].channels
     rng, arrays, found = np.random.default_rng(next(counter)), {}, {}
     for split, n in (("train", 3 * n_classes), ("val", n_classes), ("test", 2 * n_classes)):
-        arrays[f"{split}_images"] = rng.integers(0, 256, (n, 28, 28, 3)[: 3 + (channels == 3)], np.uint8)
+        arrays[f"{split}_images"] = rng.integers(
+            0, 256, (n, 28, 28, 3)[: 3 + (channels == 3)], np.uint8
+        )
         arrays[f"{split}_labels"] = (np.arange(n) % n_classes).astype(np.uint8)[:, None]
         found |= {f"{split}/{i:06d}": (i % n_classes, None, split) for i in range(n)}
     np.savez_compressed(path / f"{each.reader.flag}.npz", **arrays)

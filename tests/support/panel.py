@@ -31,7 +31,9 @@ class Honest(nn.Module):
     def __init__(self, activation=torch.tanh, hidden: int = 32) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
-        self.first = nn.Parameter(torch.randn(SIDE * SIDE, hidden, generator=generator) / 3, requires_grad=False)
+        self.first = nn.Parameter(
+            torch.randn(SIDE * SIDE, hidden, generator=generator) / 3, requires_grad=False
+        )
         self.last = nn.Parameter(torch.randn(hidden, 3, generator=generator), requires_grad=False)
         self.activation = activation
 
@@ -93,14 +95,19 @@ class GentlyRandom(Honest):
 
 
 class WinnersTakeAll(Honest):
-    """k-winners-take-all (arXiv 1905.10510) in four layers: a gradient says little about what lies a step further."""
+    """k-winners-take-all (arXiv 1905.10510) in four layers: a gradient says little about what lies
+    a step further.
+    """
 
     def __init__(self, k: int = 12, hidden: int = 600) -> None:
         super().__init__(hidden=hidden)
         generator = torch.Generator().manual_seed(1)
         self.k = k
         self.middle = nn.ParameterList(
-            nn.Parameter(torch.randn(hidden, hidden, generator=generator) / k**0.5, requires_grad=False) for _ in range(3)
+            nn.Parameter(
+                torch.randn(hidden, hidden, generator=generator) / k**0.5, requires_grad=False
+            )
+            for _ in range(3)
         )
 
     def winners(self, h: Tensor) -> Tensor:
@@ -118,16 +125,30 @@ def examined(victim: nn.Module) -> tuple[Samples, Clean]:
     images = np.random.default_rng(0).integers(0, 256, (4 * N, 1, SIDE, SIDE), dtype=np.uint8)
     with torch.no_grad():  # labels of the honest network, balanced
         labels = Honest().logits(torch.from_numpy(images).float() / 255).argmax(1).numpy()
-        own = torch.stack([victim(torch.from_numpy(images).float() / 255)[0] for _ in range(16)]).mean(0).argmax(1).numpy()
+        own = (
+            torch.stack([victim(torch.from_numpy(images).float() / 255)[0] for _ in range(16)])
+            .mean(0)
+            .argmax(1)
+            .numpy()
+        )
     labels = labels if isinstance(victim, Constant) else own
     samples = samples_of(images[:N], labels=labels[:N, None])
     nature = examine(victim, samples, SETTING.device, SETTING.seed)
-    return samples, clean_pass(victim, samples, SETTING, lambda n: None, stochastic=nature.stochastic, drawing=nature.drawing)
+    return samples, clean_pass(
+        victim,
+        samples,
+        SETTING,
+        lambda n: None,
+        stochastic=nature.stochastic,
+        drawing=nature.drawing,
+    )
 
 
 def signs_of(victim: nn.Module, eps: float = 0.08) -> dict[str, diagnostics.Sign]:
     samples, clean = examined(victim.eval())
-    found = diagnosis.diagnose(victim, samples, clean, Threat("Linf", (eps,), (0,)), SETTING, queries=400)
+    found = diagnosis.diagnose(
+        victim, samples, clean, Threat("Linf", (eps,), (0,)), SETTING, queries=400
+    )
     return {sign.sign: sign for sign in found}
 
 

@@ -12,7 +12,9 @@ from robustbench_med.data.source import Source, read
 CLASSES = ("well", "sick")
 
 
-def write_card(root: Path, reader: str, *, classes: str = "[well, sick]", window: str = "", total: int = 40) -> Path:
+def write_card(
+    root: Path, reader: str, *, classes: str = "[well, sick]", window: str = "", total: int = 40
+) -> Path:
     path = root / "scans.yaml"
     path.write_text(
         f"""id: scans
@@ -41,14 +43,20 @@ def put(root: Path, name: str, value: int = 100) -> Path:
     return path
 
 
-def table(root: Path, text: str, reader: str = "images: {xray: ['{image}']}, labels: {t: label}, id: '{image}'") -> Path:
+def table(
+    root: Path,
+    text: str,
+    reader: str = "images: {xray: ['{image}']}, labels: {t: label}, id: '{image}'",
+) -> Path:
     (root / "scans").mkdir(exist_ok=True)
     (root / "scans/labels.csv").write_text(text, encoding="utf-8")
     return write_card(root, "{kind: table, tables: [{file: labels.csv}], " + reader + "}")
 
 
 def rows_of(n: int = 20, image: str = "i{i}.png", end: str = "") -> str:
-    return "image,label\n" + "".join(f"{image.format(i=i)},{CLASSES[i % 2]}{end}\n" for i in range(n))
+    return "image,label\n" + "".join(
+        f"{image.format(i=i)},{CLASSES[i % 2]}{end}\n" for i in range(n)
+    )
 
 
 def opened(path: Path, **given: object) -> Source:

@@ -26,26 +26,58 @@ def record(
         "clean_vote": clean, "robust_vote": robust, "asr": 0.4, "balanced_accuracy": 0.5, "clean_balanced_accuracy": clean, "auc": None,
         "clean_auc": 0.9, "trivial": trivial, "most_predicted_share": 0.5,
     }  # fmt: skip
-    keys = ("clean", "clean_interval", "robust", "robust_interval", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
+    keys = (
+        "clean",
+        "clean_interval",
+        "robust",
+        "robust_interval",
+        "clean_vote",
+        "robust_vote",
+        "asr",
+        "balanced_accuracy",
+        "auc",
+    )
     weights = canonical_hash({"weights": [model, train_seed, data, preset]})
     radii = eps if isinstance(eps, list) else [eps, eps]
     plain, unaware, _ = model.partition(" (unaware attack)")
     architecture, *layers = plain.split("+")
     spec = {
-        "victim": {
-            "model": model,
-            "params": {},
-            "preset": preset,
-            "recipe": {"steps": 100},
-            "training": "b" * 64,
-            "train_seed": train_seed,
-            "weights_sha256": weights,
-        }
-        | ({"defense": [{"name": name, "params": {"attack": "unaware"} if unaware else {}} for name in layers]} if layers else {})
-        | (victim or {}),
-        "data": {"name": data, "split": "test", "n": n, "samples": "c" * 64, "size": size, "channels": [1, 1], "manifest": "a" * 64},
+        "victim": (
+            {
+                "model": model,
+                "params": {},
+                "preset": preset,
+                "recipe": {"steps": 100},
+                "training": "b" * 64,
+                "train_seed": train_seed,
+                "weights_sha256": weights,
+            }
+            | (
+                {
+                    "defense": [
+                        {"name": name, "params": {"attack": "unaware"} if unaware else {}}
+                        for name in layers
+                    ]
+                }
+                if layers
+                else {}
+            )
+            | (victim or {})
+        ),
+        "data": {
+            "name": data,
+            "split": "test",
+            "n": n,
+            "samples": "c" * 64,
+            "size": size,
+            "channels": [1, 1],
+            "manifest": "a" * 64,
+        },
         "threat": {"norm": norm, "radii": radii, "tasks": list(tasks)},
-        "attack": {"name": attack, "params": {"steps": 20, "eot": eot} if attack != "noise" else {}},
+        "attack": {
+            "name": attack,
+            "params": {"steps": 20, "eot": eot} if attack != "noise" else {},
+        },
         "protocol": {"name": protocol, "draws": 16},
         "seed": seed,
         "randomness": SCHEME,
@@ -71,11 +103,17 @@ def record(
 
 
 def outcomes(made: Record, *, images: bool = False) -> dict[str, Any]:
-    """Outcomes of a record: of each task the first `robust` share of the samples stays right; classes alternate; ten images repeat."""
+    """Outcomes of a record: of each task the first `robust` share of the samples stays right;
+    classes alternate; ten images repeat.
+    """
     n = made["spec"]["data"]["n"]
     labels = np.stack([np.arange(n) % 2, np.arange(n) % 2], 1)
-    robust = np.stack([np.arange(n) < round(task["robust"] * n) for task in made["figures"]["tasks"]], 1)
-    clean = np.stack([np.arange(n) < round(task["clean"] * n) for task in made["figures"]["tasks"]], 1)
+    robust = np.stack(
+        [np.arange(n) < round(task["robust"] * n) for task in made["figures"]["tasks"]], 1
+    )
+    clean = np.stack(
+        [np.arange(n) < round(task["clean"] * n) for task in made["figures"]["tasks"]], 1
+    )
     arrays: dict[str, Any] = {
         "ids": np.array([f"s{i}" for i in range(n)]), "labels": labels,
         "clean_right": clean.astype(np.float32), "robust_right": robust.astype(np.float32),
@@ -85,11 +123,16 @@ def outcomes(made: Record, *, images: bool = False) -> dict[str, Any]:
         for t in (0, 1):
             for when in ("clean", "robust"):
                 arrays[f"{when}_probabilities_{t}"] = rng.dirichlet((1, 1), n).astype(np.float32)
-        arrays |= {"examples": np.array([0, 1, 7, 9]), "examples_rule": np.array(["first", "first", "worst", "worst"])}
+        arrays |= {
+            "examples": np.array([0, 1, 7, 9]),
+            "examples_rule": np.array(["first", "first", "worst", "worst"]),
+        }
         for m in (0, 1):
             before = rng.integers(0, 256, (4, 1, 16, 16), dtype=np.uint8)
             arrays[f"examples_clean_{m}"] = before
-            arrays[f"examples_adversarial_{m}"] = np.clip(before / 255 + 4 / 255, 0, 1).astype(np.float16)
+            arrays[f"examples_adversarial_{m}"] = np.clip(before / 255 + 4 / 255, 0, 1).astype(
+                np.float16
+            )
     return arrays
 
 
@@ -107,7 +150,10 @@ def certificate(
     """A certificate record with these figures for both tasks."""
     made = record(model, train_seed=train_seed, n=n)
     spec = {
-        "victim": {**made["spec"]["victim"], "weights_sha256": canonical_hash({"weights": [model, sigma, train_seed]})},
+        "victim": {
+            **made["spec"]["victim"],
+            "weights_sha256": canonical_hash({"weights": [model, sigma, train_seed]}),
+        },
         "data": made["spec"]["data"],
         "certificate": {"sigma": sigma, "noised": list(noised), "n0": 10, "n": 100, "alpha": 0.001},
         "seed": 0,
@@ -129,12 +175,24 @@ def certificate(
 
 
 def certify(store: Store, *made: Record) -> Store:
-    """Writes certificates with radii that fit them: the first samples right, the last abstained, one radius for all others."""
+    """Writes certificates with radii that fit them: the first samples right, the last abstained,
+    one radius for all others.
+    """
     for each in made:
         n, figures = each["spec"]["data"]["n"], each["figures"][0]
         labels = np.stack([np.arange(n) % 2, np.arange(n) % 2], 1)
-        predicted = np.where(np.arange(n)[:, None] < round(figures["certified_accuracy"] * n), labels, 1 - labels)
+        predicted = np.where(
+            np.arange(n)[:, None] < round(figures["certified_accuracy"] * n), labels, 1 - labels
+        )
         predicted[n - round(figures["abstained"] * n) :] = -1
         radius = np.where(predicted >= 0, figures["largest_radius"], 0.0)
-        store.write(each, {"ids": np.arange(n).astype(str), "labels": labels, "predicted": predicted, "radius": radius})
+        store.write(
+            each,
+            {
+                "ids": np.arange(n).astype(str),
+                "labels": labels,
+                "predicted": predicted,
+                "radius": radius,
+            },
+        )
     return store

@@ -36,5 +36,7 @@ def write_dicom(path: Path, pixels: np.ndarray, **elements: object) -> Path:
     return path
 
 
-def shown(path: Path, size: int = 2, chosen: Preprocessing = PLAIN, channels: int = 1) -> np.ndarray:
+def shown(
+    path: Path, size: int = 2, chosen: Preprocessing = PLAIN, channels: int = 1
+) -> np.ndarray:
     return prepare(ImageFile(path), path.read_bytes(), channels, size, chosen)

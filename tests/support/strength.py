@@ -33,21 +33,33 @@ CASES = {  # attack: norm, radius, parameters
 
 MATCHED = {  # (engine, attack): about as many passes
     ("torchattacks", "cw"): {"steps": 200},  # in its one search
-    ("torchattacks", "fab"): {"steps": 76},  # it goes no further with samples that it has broken inside the ball
+    ("torchattacks", "fab"): {
+        "steps": 76
+    },  # it goes no further with samples that it has broken inside the ball
 }
 
 
-FIXED = {  # inside their AutoAttack, where no parameter reaches: one start and the queries of ours; ART needs its more steps
+# inside their AutoAttack, where no parameter reaches: one start and the queries of ours; ART needs
+# its more steps
+FIXED = {
     ("torchattacks.attacks.autoattack", "Square"): {"n_queries": 500},  # of 5,000
-    ("art.attacks.evasion.auto_attack", "SquareAttack"): {"max_iter": 500, "nb_restarts": 1},  # of 5 x 5,000
-    ("art.attacks.evasion.auto_attack", "AutoProjectedGradientDescent"): {"max_iter": 30, "nb_random_init": 1},  # of 5 x 100
+    ("art.attacks.evasion.auto_attack", "SquareAttack"): {
+        "max_iter": 500,
+        "nb_restarts": 1,
+    },  # of 5 x 5,000
+    ("art.attacks.evasion.auto_attack", "AutoProjectedGradientDescent"): {
+        "max_iter": 30,
+        "nb_random_init": 1,
+    },  # of 5 x 100
     ("art.attacks.evasion.auto_attack", "DeepFool"): {"max_iter": 30},  # of 100
 }
 
 
 @contextlib.contextmanager
 def matched_ensembles() -> Iterator[None]:
-    """The libraries' AutoAttack with the parameters in `FIXED`: with their own, the few samples that stand to the end take minutes."""
+    """The libraries' AutoAttack with the parameters in `FIXED`: with their own, the few samples
+    that stand to the end take minutes.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for (module, name), given in FIXED.items():
             where = importlib.import_module(module)

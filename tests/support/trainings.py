@@ -9,14 +9,26 @@ from robustbench_med.training import presets
 CPU = torch.device("cpu")
 
 
-def spec_of(dataset: Dataset, model: str = "late", *, seed: int = 0, half: bool = False, params=None, **recipe):
+def spec_of(
+    dataset: Dataset,
+    model: str = "late",
+    *,
+    seed: int = 0,
+    half: bool = False,
+    params=None,
+    **recipe,
+):
     params = params or ({"width": 4} if model == "late" else {})
     recipe = {"steps": 6, "eval_every": 2, "batch_size": 8} | recipe
-    return presets.make_spec(model, dataset, "quick", params=params, recipe=recipe, seed=seed, half=half)
+    return presets.make_spec(
+        model, dataset, "quick", params=params, recipe=recipe, seed=seed, half=half
+    )
 
 
 def train(spec, dataset: Dataset, tick=lambda *_: None):
-    return training.train(spec, dataset, CPU, tick=tick, say=lambda _: None, command="medrobust train")
+    return training.train(
+        spec, dataset, CPU, tick=tick, say=lambda _: None, command="medrobust train"
+    )
 
 
 class KilledError(Exception):

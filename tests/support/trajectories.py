@@ -1,6 +1,8 @@
-"""Golden trajectories: what every native attack made of fixed inputs, under the revisions that stand beside them.
+"""Golden trajectories: what every native attack made of fixed inputs, under the revisions that
+stand beside them.
 
-`PYTHONPATH=tests python -m support.trajectories` remakes them; it refuses to where an attack's results changed and no `REVISION` was raised. Those of the
+`PYTHONPATH=tests python -m support.trajectories` remakes them; it refuses to where an attack's
+results changed and no `REVISION` was raised. Those of the
 random victim lie in a file of their own: they change with the scheme of random numbers too.
 """
 
@@ -14,13 +16,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_med.attacks import ATTACKS, SCHEME, Draws, Streams, Threat, View, complete, parameters, revision
+from robustbench_med.attacks import (
+    ATTACKS,
+    SCHEME,
+    Draws,
+    Streams,
+    Threat,
+    View,
+    complete,
+    parameters,
+    revision,
+)
 from support.files import ROOT
 from support.victims import TwoHeads
 
 GOLDEN = ROOT / "tests" / "golden"
 ATOL = 2e-5
-"""What they are compared within: they are kept in float32, and other machines round the last bits of float64 otherwise."""
+"""What they are compared within: they are kept in float32, and other machines round the last bits
+of float64 otherwise.
+"""
 SHORT = {"steps": 6, "queries": 40, "search": 3, "evaluations": 40, "initial": 10}
 CASES = {
     "linf": Threat("Linf", (0.1, 0.2), (0, 1)),
@@ -45,7 +59,9 @@ class Shaken(TwoHeads):
 
 
 def inputs() -> tuple[Tensor, Tensor]:
-    """Four samples (4, 172) with black and white pixels, float64, and the labels that `TwoHeads` gives them; one is not labelled."""
+    """Four samples (4, 172) with black and white pixels, float64, and the labels that `TwoHeads`
+    gives them; one is not labelled.
+    """
     generator = torch.Generator().manual_seed(5)
     x = torch.rand(4, 172, generator=generator, dtype=torch.float64)
     x[:, :16], x[:, 160:] = 0, 1
@@ -55,7 +71,9 @@ def inputs() -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def trajectory(name: str, threat: Threat, given: dict[str, object], *, random: bool, device: str = "cpu") -> NDArray[np.float32]:
+def trajectory(
+    name: str, threat: Threat, given: dict[str, object], *, random: bool, device: str = "cpu"
+) -> NDArray[np.float32]:
     """What an attack makes of the inputs, (4, 172)."""
     x, y = (each.to(device) for each in inputs())
     kind = Shaken if random else TwoHeads
@@ -63,10 +81,16 @@ def trajectory(name: str, threat: Threat, given: dict[str, object], *, random: b
     short = {key: value for key, value in SHORT.items() if key in parameters(name)} | (
         {"eot": 2} if "eot" in parameters(name) and random else {}
     )
-    sources = {"sources": [View(TwoHeads(seed=1).double().eval().to(device), TwoHeads.shapes)]} if name == "transfer" else {}
+    sources = (
+        {"sources": [View(TwoHeads(seed=1).double().eval().to(device), TwoHeads.shapes)]}
+        if name == "transfer"
+        else {}
+    )
     streams = Streams.seeded(0, [f"sample{i}" for i in range(4)], name)
     view.own = Draws("golden", name) if random else None
-    moved = ATTACKS[name](view, x, y, threat, streams, **complete(name, {**short, **given}), **sources)
+    moved = ATTACKS[name](
+        view, x, y, threat, streams, **complete(name, {**short, **given}), **sources
+    )
     return moved.cpu().numpy().astype(np.float32)
 
 
@@ -93,19 +117,33 @@ def file(*, random: bool) -> Path:
 def kept(*, random: bool) -> tuple[dict[str, NDArray[np.float32]], dict[str, dict[str, int]]]:
     """The trajectories as they were made, and the revisions under which."""
     with np.load(file(random=random)) as arrays:
-        return {name: arrays[name] for name in arrays.files if name != "revisions"}, json.loads(str(arrays["revisions"]))
+        return {name: arrays[name] for name in arrays.files if name != "revisions"}, json.loads(
+            str(arrays["revisions"])
+        )
 
 
 def remake(*, random: bool) -> None:
     """Makes a file of trajectories again."""
     wanted = cases(random=random)
-    made = {called: trajectory(name, threat, given, random=random) for called, (name, threat, given) in wanted.items()}
-    revisions = {called: revisions_of(name, random=random) for called, (name, _, _) in wanted.items()}
+    made = {
+        called: trajectory(name, threat, given, random=random)
+        for called, (name, threat, given) in wanted.items()
+    }
+    revisions = {
+        called: revisions_of(name, random=random) for called, (name, _, _) in wanted.items()
+    }
     if file(random=random).exists():
         old, under = kept(random=random)
         same = [called for called in made if called in old and under[called] == revisions[called]]
-        if changed := [called for called in same if not np.allclose(made[called], old[called], atol=ATOL, rtol=0)]:
-            raise SystemExit(f"{', '.join(changed)}: results changed under the same revision; raise REVISION in the attack's file first")
+        if changed := [
+            called
+            for called in same
+            if not np.allclose(made[called], old[called], atol=ATOL, rtol=0)
+        ]:
+            raise SystemExit(
+                f"{', '.join(changed)}: results changed under the same revision; raise REVISION in"
+                " the attack's file first"
+            )
     np.savez_compressed(file(random=random), revisions=json.dumps(revisions), **made)  # type: ignore[arg-type]
 
 

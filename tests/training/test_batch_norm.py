@@ -1,4 +1,6 @@
-"""BatchNorm in the last part of a training: the statistics that a random victim's inference sees."""
+"""BatchNorm in the last part of a training: the statistics that a random victim's inference
+sees.
+"""
 
 import torch
 from torch import nn
@@ -10,7 +12,9 @@ CPU = torch.device("cpu")
 
 
 class Drifting(nn.Module):
-    """Adds one draw from N(0, 3^2) to a whole batch, as a random filter does, and normalises twice; `factor` scales between."""
+    """Adds one draw from N(0, 3^2) to a whole batch, as a random filter does, and normalises twice;
+    `factor` scales between.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +41,9 @@ def settled() -> tuple[Drifting, batch_norm.Settled]:
 def test_settled_statistics_hold_the_variance_between_draws() -> None:
     victim, _ = settled()
     assert 6 < victim.first.running_var.item() < 14  # 1 within a batch, 9 between draws
-    assert 2.4 < victim.second.running_var.item() < 5.6  # 4: behind a layer that normalises as inference does
+    assert (
+        2.4 < victim.second.running_var.item() < 5.6
+    )  # 4: behind a layer that normalises as inference does
     with torch.no_grad():
         outputs = torch.cat([victim.eval()(*images(number)) for number in range(200)])
     assert 0.7 < float(outputs.var()) < 1.4

@@ -1,4 +1,6 @@
-"""Files of weights: what PyTorch saves, sidecars, interrupted trainings; whatever is damaged, foreign or not finite is one line."""
+"""Files of weights: what PyTorch saves, sidecars, interrupted trainings; whatever is damaged,
+foreign or not finite is one line.
+"""
 
 import hashlib
 import json
@@ -21,12 +23,29 @@ from robustbench_med.models import registry
 from robustbench_med.training import checkpoints
 from robustbench_med.training import loop as training
 
-LATE = ["run", "--model", "late", "--model-param", "width=4", "--attack", "fgsm", "--no-control", "--limit", 4, "--size", 32]
+LATE = [
+    "run",
+    "--model",
+    "late",
+    "--model-param",
+    "width=4",
+    "--attack",
+    "fgsm",
+    "--no-control",
+    "--limit",
+    4,
+    "--size",
+    32,
+]
 
 
 @pytest.fixture
 def pair(drawn_root: Path) -> Dataset:
-    return load(f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}", size=32, files=Files(data_root=drawn_root))
+    return load(
+        f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}",
+        size=32,
+        files=Files(data_root=drawn_root),
+    )
 
 
 def late() -> nn.Module:
@@ -34,7 +53,7 @@ def late() -> nn.Module:
     return registry.build("late", (1, 1), (4, 3), {"width": 4}, image_size=32)
 
 
-# --- what PyTorch saves -------------------------------------------------------------------------------------------------------
+# --- what PyTorch saves ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".bin", ".PT"])
@@ -62,12 +81,28 @@ def test_a_state_dict_runs_as_safetensors_do_from_the_shell(tmp_path) -> None:
     figures = []
     for name in ("a.pth", "b.safetensors"):
         medrobust(*LATE, "--checkpoint", tmp_path / name, "--out", tmp_path / name[0])
-        (record,) = [json.loads(path.read_text()) for path in (tmp_path / name[0] / "records").glob("*.json")]
-        assert record["spec"]["victim"]["weights_sha256"] == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        (record,) = [
+            json.loads(path.read_text()) for path in (tmp_path / name[0] / "records").glob("*.json")
+        ]
+        assert (
+            record["spec"]["victim"]["weights_sha256"]
+            == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        )
         assert record["victim"]["checkpoint"] == name
         figures.append(record["figures"])
     assert figures[0] == figures[1]
-    medrobust("train", "--model", "late", "--model-param", "width=4", *SMALL, "--checkpoint", tmp_path / "a.pth", "--out", tmp_path / "t")
+    medrobust(
+        "train",
+        "--model",
+        "late",
+        "--model-param",
+        "width=4",
+        *SMALL,
+        "--checkpoint",
+        tmp_path / "a.pth",
+        "--out",
+        tmp_path / "t",
+    )
 
 
 class Evil:
@@ -95,7 +130,14 @@ def damaged(path: Path, kind: str) -> None:
         data = path.read_bytes()
         path.write_bytes(data[: len(data) - 40 if kind == "cut" else len(data) // 2])
     else:
-        path.write_bytes({"empty": b"", "text": b"hello, these are no weights", "zip": b"PK\x03\x04 nothing", "zeros": bytes(1000)}[kind])
+        path.write_bytes(
+            {
+                "empty": b"",
+                "text": b"hello, these are no weights",
+                "zip": b"PK\x03\x04 nothing",
+                "zeros": bytes(1000),
+            }[kind]
+        )
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -113,10 +155,16 @@ def damaged(path: Path, kind: str) -> None:
     ],
 )
 @pytest.mark.parametrize("suffix", [".pt", ".bin"])
-def test_a_pickle_that_is_no_state_dict_is_one_line_and_runs_nothing(kind: str, message: str, suffix: str, tmp_path, monkeypatch) -> None:
+def test_a_pickle_that_is_no_state_dict_is_one_line_and_runs_nothing(
+    kind: str, message: str, suffix: str, tmp_path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     damaged(tmp_path / f"mine{suffix}", kind)
-    line = refused(medrobust(*LATE, "--checkpoint", tmp_path / f"mine{suffix}", "--out", tmp_path / "o", check=2))
+    line = refused(
+        medrobust(
+            *LATE, "--checkpoint", tmp_path / f"mine{suffix}", "--out", tmp_path / "o", check=2
+        )
+    )
     assert message in line
     assert len(line) < 400
     assert not (tmp_path / "ran").exists()
@@ -125,24 +173,32 @@ def test_a_pickle_that_is_no_state_dict_is_one_line_and_runs_nothing(kind: str, 
 @pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".txt", ""])
 def test_what_is_neither_is_refused(suffix: str, tmp_path) -> None:
     torch.save(late().state_dict(), tmp_path / f"mine{suffix}")
-    line = refused(medrobust(*LATE, "--checkpoint", tmp_path / f"mine{suffix}", "--out", tmp_path / "o", check=2))
+    line = refused(
+        medrobust(
+            *LATE, "--checkpoint", tmp_path / f"mine{suffix}", "--out", tmp_path / "o", check=2
+        )
+    )
     assert "not a readable safetensors file" in line
 
 
 def test_a_file_that_changes_after_it_was_opened_is_refused(tmp_path) -> None:
     safetensors.torch.save_file(late().state_dict(), tmp_path / "mine.safetensors")
     checkpoint = checkpoints.open_checkpoint(tmp_path / "mine.safetensors")
-    safetensors.torch.save_file({k: v + 1 for k, v in late().state_dict().items()}, tmp_path / "mine.safetensors")
+    safetensors.torch.save_file(
+        {k: v + 1 for k, v in late().state_dict().items()}, tmp_path / "mine.safetensors"
+    )
     with pytest.raises(UserError, match="has changed since it was opened"):
         checkpoints.load_weights(late(), checkpoint)
 
 
-# --- not finite ---------------------------------------------------------------------------------------------------------------
+# --- not finite -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_weights_that_are_not_finite_are_refused_by_name(value: float, suffix: str, tmp_path) -> None:
+def test_weights_that_are_not_finite_are_refused_by_name(
+    value: float, suffix: str, tmp_path
+) -> None:
     state = {name: tensor.clone() for name, tensor in late().state_dict().items()}
     names = sorted(name for name, t in state.items() if t.is_floating_point())
     for name in names[-2:]:
@@ -166,12 +222,18 @@ def test_infinities_that_a_victim_is_built_with_are_no_fault() -> None:
 @pytest.mark.parametrize("recipe", [{"lr": 1e30, "clip_norm": None}, {"lr": 1e37}])
 def test_a_training_that_diverges_is_one_line_and_leaves_nothing(recipe, pair, home) -> None:
     spec = spec_of(pair, schedule="plateau", eval_every=1, **recipe)
-    with pytest.raises(UserError, match=r"^the training of late has diverged: its .* is (nan|inf) at step \d.*lower the learning rate"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"^the training of late has diverged: its .* is (nan|inf) at step \d.*lower the"
+            r" learning rate"
+        ),
+    ):
         train(spec, pair)
     assert not list((home / "checkpoints").glob("*"))
 
 
-# --- sidecars -----------------------------------------------------------------------------------------------------------------
+# --- sidecars -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -187,34 +249,60 @@ SIDECARS = {
     "no JSON": lambda own, other: "{",
     "no text": lambda own, other: "\udcff",
     "another training's": lambda own, other: json.dumps(other),
-    "another training under these weights": lambda own, other: json.dumps({**own, "training": other["training"]}),
+    "another training under these weights": lambda own, other: json.dumps(
+        {**own, "training": other["training"]}
+    ),
     "another hash": lambda own, other: json.dumps({**own, "training_hash": other["training_hash"]}),
-    "another seed": lambda own, other: json.dumps({**own, "training": {**own["training"], "seed": 5}}),
+    "another seed": lambda own, other: json.dumps(
+        {**own, "training": {**own["training"], "seed": 5}}
+    ),
     "a training that is a text": lambda own, other: json.dumps({**own, "training": "mine"}),
     "no history": lambda own, other: json.dumps({**own, "history": []}),
     "history of numbers": lambda own, other: json.dumps({**own, "history": [1]}),
     "validation of numbers": lambda own, other: json.dumps({**own, "validation": [1]}),
 }
-LACKING = ("training", "training_hash", "weights_sha256", "history", "best_step", "validation", "command")
+LACKING = (
+    "training",
+    "training_hash",
+    "weights_sha256",
+    "history",
+    "best_step",
+    "validation",
+    "command",
+)
 
 
 @pytest.mark.parametrize("kind", [*SIDECARS, *LACKING])
-def test_a_sidecar_that_is_not_of_these_weights_and_their_training_is_refused(kind: str, trained, pair, tmp_path) -> None:
+def test_a_sidecar_that_is_not_of_these_weights_and_their_training_is_refused(
+    kind: str, trained, pair, tmp_path
+) -> None:
     sidecar = trained.path.with_suffix(".json")
     own = json.loads(sidecar.read_text())
     other = json.loads(train(spec_of(pair, seed=1), pair).path.with_suffix(".json").read_text())
-    text = json.dumps({k: v for k, v in own.items() if k != kind}) if kind in LACKING else SIDECARS[kind](own, other)
+    text = (
+        json.dumps({k: v for k, v in own.items() if k != kind})
+        if kind in LACKING
+        else SIDECARS[kind](own, other)
+    )
     sidecar.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match="sidecar") as refusal:
         checkpoints.open_checkpoint(trained.path)
     assert "\n" not in str(refusal.value)
     assert "train again" in str(refusal.value)
     with pytest.raises(UserError, match="sidecar"):
-        training.obtain(spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train")
+        training.obtain(
+            spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train"
+        )
     shutil.copy(trained.path, tmp_path / "mine.safetensors")
     shutil.copy(sidecar, tmp_path / "mine.json")
-    assert "sidecar" in refused(medrobust(*LATE, "--checkpoint", tmp_path / "mine.safetensors", "--out", tmp_path / "o", check=2))
-    for_cards = kind not in ("another training's",)  # there, the sidecar of other weights is passed over
+    assert "sidecar" in refused(
+        medrobust(
+            *LATE, "--checkpoint", tmp_path / "mine.safetensors", "--out", tmp_path / "o", check=2
+        )
+    )
+    for_cards = kind not in (
+        "another training's",
+    )  # there, the sidecar of other weights is passed over
     if for_cards:
         with pytest.raises(UserError, match="no sidecar of medrobust's"):
             checkpoints.find_sidecar("mine.safetensors", trained.sha256, [tmp_path])
@@ -225,31 +313,47 @@ def test_another_training_under_a_cached_name_is_refused(trained, pair) -> None:
     for suffix in (".safetensors", ".json"):
         shutil.copy(other.path.with_suffix(suffix), trained.path.with_suffix(suffix))
     with pytest.raises(UserError, match="are the weights of another training"):
-        training.obtain(spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train")
+        training.obtain(
+            spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train"
+        )
 
 
 def test_a_sidecar_as_it_was_written_is_accepted(trained, pair) -> None:
     assert checkpoints.open_checkpoint(trained.path).sidecar["training_hash"]
-    assert training.obtain(spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train") == trained
+    assert (
+        training.obtain(
+            spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train"
+        )
+        == trained
+    )
 
 
-# --- interrupted trainings ----------------------------------------------------------------------------------------------------
+# --- interrupted trainings ------------------------------------------------------------------------
 
 
 def interrupted(spec, dataset) -> Path:
     with pytest.raises(KilledError):
         train(spec, dataset, kill_at(5))
-    (partial,) = checkpoints.cached_path(spec).parent.glob(f"{checkpoints.cached_path(spec).stem}.partial*")
+    (partial,) = checkpoints.cached_path(spec).parent.glob(
+        f"{checkpoints.cached_path(spec).stem}.partial*"
+    )
     return partial
 
 
 def goes_on(spec, dataset) -> tuple[list[str], str]:
     said: list[str] = []
-    return said, training.train(spec, dataset, CPU, tick=lambda *_: None, say=said.append, command="medrobust train").sha256
+    return (
+        said,
+        training.train(
+            spec, dataset, CPU, tick=lambda *_: None, say=said.append, command="medrobust train"
+        ).sha256,
+    )
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.7, 0.9, 0.999])
-def test_a_flipped_bit_in_an_interrupted_training_is_said_and_not_gone_on_from(share: float, pair, tmp_path, monkeypatch) -> None:
+def test_a_flipped_bit_in_an_interrupted_training_is_said_and_not_gone_on_from(
+    share: float, pair, tmp_path, monkeypatch
+) -> None:
     whole = train(spec_of(pair), pair).sha256
     monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "another"))
     partial = interrupted(spec_of(pair), pair)
@@ -263,7 +367,9 @@ def test_a_flipped_bit_in_an_interrupted_training_is_said_and_not_gone_on_from(s
 
 
 @pytest.mark.parametrize("kind", ["facts", "cut", "another's"])
-def test_a_changed_or_anothers_interrupted_training_is_not_gone_on_from(kind: str, pair, tmp_path, monkeypatch) -> None:
+def test_a_changed_or_anothers_interrupted_training_is_not_gone_on_from(
+    kind: str, pair, tmp_path, monkeypatch
+) -> None:
     whole = train(spec_of(pair), pair).sha256
     monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "another"))
     partial = interrupted(spec_of(pair), pair)
@@ -308,6 +414,14 @@ def test_reading_weights_needs_no_network_and_no_class_of_the_users(tmp_path) ->
 )
 def test_weights_that_are_no_plain_numbers_are_refused_by_name(odd, tmp_path) -> None:
     net = torch.nn.Linear(2, 2)
-    torch.save({"model": {name: odd(w.detach()) if name == "weight" else w for name, w in net.state_dict().items()}}, tmp_path / "w.pt")
+    torch.save(
+        {
+            "model": {
+                name: odd(w.detach()) if name == "weight" else w
+                for name, w in net.state_dict().items()
+            }
+        },
+        tmp_path / "w.pt",
+    )
     with pytest.raises(UserError, match="weight: sparse, quantised, complex"):
         checkpoints.load_weights(net, checkpoints.open_checkpoint(tmp_path / "w.pt"))

@@ -1,4 +1,6 @@
-"""Defences on the victim's side: what they compute, where they sit, and what an attacker sees of them."""
+"""Defences on the victim's side: what they compute, where they sit, and what an attacker sees of
+them.
+"""
 
 import numpy as np
 import pytest
@@ -25,7 +27,9 @@ def plan(model: str, text: str, **given) -> defense.Plan:
 
 
 def small(name: str, **given) -> nn.Module:
-    return registry.build(name, (1, 1), (2, 3), {"width": 16 if name == "mail" else 4, **given}, image_size=32)
+    return registry.build(
+        name, (1, 1), (2, 3), {"width": 16 if name == "mail" else 4, **given}, image_size=32
+    )
 
 
 @pytest.mark.parametrize("transform", [Jpeg(), BitDepth(), Median(), TotalVariation()])
@@ -53,16 +57,24 @@ def test_transforms_are_what_they_say() -> None:
     middle = Median(window=3)(x)[:, :, 1:-1, 1:-1]
     assert torch.equal(middle, x.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4).median(4).values)
     smooth = torch.full((1, 1, 16, 16), 0.5)
-    noisy = (smooth + 0.1 * torch.randn(smooth.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    noisy = (
+        smooth + 0.1 * torch.randn(smooth.shape, generator=torch.Generator().manual_seed(0))
+    ).clamp(0, 1)
     for transform in (Median(), TotalVariation()):
         assert (transform(noisy) - smooth).abs().mean() < 0.8 * (noisy - smooth).abs().mean()
-    assert (Jpeg(quality=90)(noisy) - noisy).abs().mean() < (Jpeg(quality=10)(noisy) - noisy).abs().mean()
+    assert (Jpeg(quality=90)(noisy) - noisy).abs().mean() < (
+        Jpeg(quality=10)(noisy) - noisy
+    ).abs().mean()
 
 
-def test_an_unaware_attacker_differentiates_the_bare_network_and_is_judged_by_the_defended_one() -> None:
+def test_an_unaware_attacker_differentiates_the_bare_network_and_is_judged_by_the_defended_one() -> (
+    None
+):
     network = small("late").requires_grad_(False)
     x = [torch.rand(2, 1, 32, 32) for _ in range(2)]
-    aware, unaware = (Defended(network, [BitDepth(bits=1, attack=attack)]) for attack in ("bpda", "unaware"))
+    aware, unaware = (
+        Defended(network, [BitDepth(bits=1, attack=attack)]) for attack in ("bpda", "unaware")
+    )
     assert torch.equal(aware(*x)[0], unaware(*x)[0])
     assert not torch.allclose(aware(*x)[0], network(*x)[0], atol=1e-4)
     leaves = [m.clone().requires_grad_() for m in x]
@@ -82,12 +94,17 @@ class LinearVictim(nn.Module):
 
 
 def test_an_unaware_attack_does_not_stop_where_the_bare_network_falls() -> None:
-    """Where both attackers see the same gradients they do the same: on a linear network, step by step."""
+    """Where both attackers see the same gradients they do the same: on a linear network, step by
+    step.
+    """
     chosen = {"model": ["late"], "attack": ["pgd"], "attack_params": {}}
     assert parameters_of("pgd", RunSpec(**chosen), stochastic=False, unaware=True)["keep"] == "last"
     assert parameters_of("pgd", RunSpec(**chosen), stochastic=False)["keep"] == "best"
     network = LinearVictim().requires_grad_(False)
-    threat, start = Threat("Linf", (0.1, 0.1), (0,)), torch.rand(6, 18, generator=torch.Generator().manual_seed(0))
+    threat, start = (
+        Threat("Linf", (0.1, 0.1), (0,)),
+        torch.rand(6, 18, generator=torch.Generator().manual_seed(0)),
+    )
     y, views = torch.zeros(6, 1, dtype=torch.int64), []
     for attack in ("bpda", "unaware"):
         view = View(Defended(network, [BitDepth(bits=3, attack=attack)]), [(1, 3, 3), (1, 3, 3)])
@@ -104,7 +121,9 @@ def test_numpys_global_randomness_is_left_alone_by_a_transform_that_draws() -> N
     assert np.array_equal(np.random.rand(3), expected)
 
 
-def test_random_resizing_keeps_all_of_the_image_at_a_random_place_of_its_own_for_each_sample() -> None:
+def test_random_resizing_keeps_all_of_the_image_at_a_random_place_of_its_own_for_each_sample() -> (
+    None
+):
     torch.manual_seed(0)
     x = torch.ones(200, 1, 32, 32)
     y = ResizePad(smallest=0.8)(x)
@@ -117,8 +136,13 @@ def test_random_resizing_keeps_all_of_the_image_at_a_random_place_of_its_own_for
     assert centres.mean() == pytest.approx(15.5, abs=0.3)
 
 
-@pytest.mark.parametrize(("model", "count"), [("late", 2), ("early", 1), ("mail", 2), ("drifa-net", 2), ("mmtm", 2), ("unimodal", 2)])
-def test_random_filters_replace_a_quarter_of_the_first_convolution_of_every_modality(model: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("model", "count"),
+    [("late", 2), ("early", 1), ("mail", 2), ("drifa-net", 2), ("mmtm", 2), ("unimodal", 2)],
+)
+def test_random_filters_replace_a_quarter_of_the_first_convolution_of_every_modality(
+    model: str, count: int
+) -> None:
     victim = small(model, **({"mc_dropout": False} if model in ("mail", "drifa-net") else {}))
     shapes = SHAPES
     layers = first_convolutions(victim, shapes)
@@ -135,7 +159,9 @@ def test_random_filters_replace_a_quarter_of_the_first_convolution_of_every_moda
     assert drawn[:, -n:].std() == pytest.approx(1 / first.kernel_size[0], rel=0.05)
 
 
-def test_parametric_noise_is_as_large_as_alpha_times_the_weights_deviation_and_alpha_learns() -> None:
+def test_parametric_noise_is_as_large_as_alpha_times_the_weights_deviation_and_alpha_learns() -> (
+    None
+):
     layer = nn.Linear(64, 64)
     noisy = NoisyWeight()
     drawn = torch.stack([noisy(layer.weight) - layer.weight for _ in range(50)])
@@ -145,8 +171,13 @@ def test_parametric_noise_is_as_large_as_alpha_times_the_weights_deviation_and_a
     assert noisy.alpha.grad > 0
 
 
-@pytest.mark.parametrize(("model", "text"), [("gmu", "man"), ("mmtm", "man"), ("drifa-net", "man"), ("late", "pni"), ("drifa-net", "rpf")])
-def test_network_defences_make_the_victim_random_and_load_their_weights_again(model: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [("gmu", "man"), ("mmtm", "man"), ("drifa-net", "man"), ("late", "pni"), ("drifa-net", "rpf")],
+)
+def test_network_defences_make_the_victim_random_and_load_their_weights_again(
+    model: str, text: str
+) -> None:
     given = {"mc_dropout": False} if model == "drifa-net" else {}
     victim, again = small(model, **given), small(model, **given)
     for v in (victim, again):
@@ -183,7 +214,9 @@ def test_a_wrapped_victim_keeps_the_contract() -> None:
 def test_defences_of_mail_are_the_papers_networks_and_chains_keep_one_order() -> None:
     assert plan("mail", "rpf") == defense.Plan("mail+rpf")
     assert plan("mail", "rpf+man") == plan("mail", "robust-mail") == defense.Plan("robust-mail")
-    assert plan("mail", "rpf+man", ratio=0.5, noise=0.1) == defense.Plan("robust-mail", params={"rpf_ratio": 0.5, "noise": 0.1})
+    assert plan("mail", "rpf+man", ratio=0.5, noise=0.1) == defense.Plan(
+        "robust-mail", params={"rpf_ratio": 0.5, "noise": 0.1}
+    )
     assert plan("mail", "man+pgd-at", noise=1).params == {"noise": 1.0}
     assert plan("late", "rpf", ratio=0.5).params == {}  # a layer's there
     assert plan("mail", "man+pgd-at").name == "mail+man+pgd-at"

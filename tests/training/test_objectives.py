@@ -1,4 +1,6 @@
-"""Adversarial objectives: their formulas, their threat, and that they buy robustness; trainings by them resume and pick by it."""
+"""Adversarial objectives: their formulas, their threat, and that they buy robustness; trainings by
+them resume and pick by it.
+"""
 
 from pathlib import Path
 
@@ -35,23 +37,38 @@ RADII = (0.05, 0.1)
 
 @pytest.fixture
 def pair(drawn_root: Path) -> Dataset:
-    return load(f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}", size=32, files=Files(data_root=drawn_root))
+    return load(
+        f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}",
+        size=32,
+        files=Files(data_root=drawn_root),
+    )
 
 
 def spec_of(dataset: Dataset, text: str, model: str = "early", **recipe):
     given = {"steps": 6, "eval_every": 2, "batch_size": 8} | recipe
-    plan = defense.plan(model, text, {"steps": 2} if text not in ("fast-at", "free-at", "smoothing", "rpf") else {}, {})
+    plan = defense.plan(
+        model,
+        text,
+        {"steps": 2} if text not in ("fast-at", "free-at", "smoothing", "rpf") else {},
+        {},
+    )
     params = {"width": 4} if model == "early" else {}
-    return presets.make_spec(plan.model, dataset, "quick", params=params, recipe=given, seed=0, layers=plan.training)
+    return presets.make_spec(
+        plan.model, dataset, "quick", params=params, recipe=given, seed=0, layers=plan.training
+    )
 
 
 def train(spec, dataset: Dataset, tick=lambda *_: None):
-    return training.train(spec, dataset, CPU, tick=tick, say=lambda _: None, command="medrobust train")
+    return training.train(
+        spec, dataset, CPU, tick=tick, say=lambda _: None, command="medrobust train"
+    )
 
 
 @pytest.mark.parametrize("objective", [PGDAT, Trades, Mart, FastAT])
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_perturbed_images_stay_in_the_ball_and_raise_the_loss(objective, norm, victim, batch) -> None:
+def test_perturbed_images_stay_in_the_ball_and_raise_the_loss(
+    objective, norm, victim, batch
+) -> None:
     x, y = batch
     radii = RADII if norm == "Linf" else (0.5, 1.0)
     adversary = objective(TwoHeads.shapes, radii, norm=norm)
@@ -96,7 +113,11 @@ class Alone(nn.Module):
 
     def __init__(self, victim: nn.Module, task: int) -> None:
         super().__init__()
-        self.victim, self.task, self.class_counts = victim, task, victim.class_counts[task : task + 1]
+        self.victim, self.task, self.class_counts = (
+            victim,
+            task,
+            victim.class_counts[task : task + 1],
+        )
 
     def forward(self, a, b):
         return (self.victim(a, b)[self.task],)
@@ -105,7 +126,9 @@ class Alone(nn.Module):
 @pytest.mark.parametrize("labelled", [0, 5])  # samples with a label for task 1
 @pytest.mark.parametrize("kind", [PGDAT, FastAT, FreeAT, Trades, Mart])
 def test_unlabelled_tasks_do_not_count(kind, labelled: int, victim, batch) -> None:
-    """The loss is the mean over tasks of that on each task's labelled samples alone; the divergence of TRADES needs no labels."""
+    """The loss is the mean over tasks of that on each task's labelled samples alone; the divergence
+    of TRADES needs no labels.
+    """
     x, y = batch
     moved = [(m + 0.05).clamp(0, 1) for m in x]
     y[labelled:, 1] = -1
@@ -114,25 +137,43 @@ def test_unlabelled_tasks_do_not_count(kind, labelled: int, victim, batch) -> No
     rows = slice(labelled)
     if kind is Trades:
         objective.beta = 0.0
-        second = objective.loss(Alone(victim, 1), [m[rows] for m in x], [m[rows] for m in moved], y[rows, 1:]) if labelled else 0.0
+        second = (
+            objective.loss(
+                Alone(victim, 1), [m[rows] for m in x], [m[rows] for m in moved], y[rows, 1:]
+            )
+            if labelled
+            else 0.0
+        )
         p, q = victim(*x)[1].softmax(1), victim(*moved)[1].softmax(1)
         second += 6 * (p * (p / q).log()).sum(1).mean()
         objective.beta = 6.0
     else:
-        second = objective.loss(Alone(victim, 1), [m[rows] for m in x], [m[rows] for m in moved], y[rows, 1:]) if labelled else 0.0
-    assert objective.loss(victim, x, moved, y).item() == pytest.approx(float(first + second) / 2, rel=1e-4)
+        second = (
+            objective.loss(
+                Alone(victim, 1), [m[rows] for m in x], [m[rows] for m in moved], y[rows, 1:]
+            )
+            if labelled
+            else 0.0
+        )
+    assert objective.loss(victim, x, moved, y).item() == pytest.approx(
+        float(first + second) / 2, rel=1e-4
+    )
 
 
 def test_no_perturbation_is_sought_against_an_unlabelled_task(victim, batch) -> None:
     x, y = batch
     y[:, 1] = -1
     alone = PGDAT(TwoHeads.shapes, RADII).perturb(Alone(victim, 0), x, y[:, :1], 0)
-    for found, expected in zip(PGDAT(TwoHeads.shapes, RADII).perturb(victim, x, y, 0), alone, strict=True):
+    for found, expected in zip(
+        PGDAT(TwoHeads.shapes, RADII).perturb(victim, x, y, 0), alone, strict=True
+    ):
         assert torch.allclose(found, expected, atol=1e-6)
 
 
 class Linear(nn.Module):
-    """Two modalities of 1 x 1 x 9 pixels, one task; linear, so that the worst perturbation is known."""
+    """Two modalities of 1 x 1 x 9 pixels, one task; linear, so that the worst perturbation is
+    known.
+    """
 
     n_modalities, class_counts, stochastic = 2, (2,), False
     shapes = ((1, 1, 9), (1, 1, 9))
@@ -148,14 +189,20 @@ class Linear(nn.Module):
 
 
 def toy(n: int, seed: int):
-    """One strong feature that is right 9 times in 10, and 17 weak ones that together are better but smaller than the radius."""
+    """One strong feature that is right 9 times in 10, and 17 weak ones that together are better but
+    smaller than the radius.
+    """
     rng = np.random.default_rng(seed)
     y = rng.integers(2, size=n)
     sign = 2 * y - 1
     strong = np.where(rng.random(n) < 0.9, sign, -sign) * 0.4
     weak = sign[:, None] * 0.03 + 0.03 * rng.standard_normal((n, 17))
-    pixels = torch.from_numpy(np.clip(0.5 + np.concatenate((strong[:, None], weak), 1), 0, 1)).float()
-    return [pixels[:, :9].reshape(n, 1, 1, 9), pixels[:, 9:].reshape(n, 1, 1, 9)], torch.from_numpy(y)[:, None]
+    pixels = torch.from_numpy(
+        np.clip(0.5 + np.concatenate((strong[:, None], weak), 1), 0, 1)
+    ).float()
+    return [pixels[:, :9].reshape(n, 1, 1, 9), pixels[:, 9:].reshape(n, 1, 1, 9)], torch.from_numpy(
+        y
+    )[:, None]
 
 
 OBJECTIVES = {
@@ -187,7 +234,9 @@ def robust_accuracy(objective) -> tuple[float, float]:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_adversarial_training_buys_robustness_for_clean_accuracy(name: str) -> None:
-    """Features may be predictive and not robust (Tsipras et al., arXiv 1805.12152): only an adversarial objective drops those."""
+    """Features may be predictive and not robust (Tsipras et al., arXiv 1805.12152): only an
+    adversarial objective drops those.
+    """
     clean, robust = robust_accuracy(Standard())
     assert clean > 0.97
     assert robust < 0.5
@@ -196,7 +245,9 @@ def test_adversarial_training_buys_robustness_for_clean_accuracy(name: str) -> N
     assert clean == pytest.approx(0.9, abs=0.05)
 
 
-def test_weights_perturbed_by_awp_come_back_and_the_gradient_is_that_of_the_perturbed_ones() -> None:
+def test_weights_perturbed_by_awp_come_back_and_the_gradient_is_that_of_the_perturbed_ones() -> (
+    None
+):
     torch.manual_seed(0)
     victim = Linear()
     nn.init.normal_(victim.head.weight)
@@ -216,7 +267,10 @@ def test_weights_perturbed_by_awp_come_back_and_the_gradient_is_that_of_the_pert
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_step_costs_the_passes_that_its_objective_says(name: str) -> None:
-    shapes, network = [(1, 32, 32), (1, 32, 32)], presets.untrained("late", "quick", (1, 1), (4, 3), 32, {"width": 8}).train()
+    shapes, network = (
+        [(1, 32, 32), (1, 32, 32)],
+        presets.untrained("late", "quick", (1, 1), (4, 3), 32, {"width": 8}).train(),
+    )
     x, y = [torch.rand(4, *shape) for shape in shapes], torch.zeros(4, 2, dtype=torch.int64)
     objective = OBJECTIVES[name]()
     getattr(objective, "base", objective).shapes = shapes
@@ -244,7 +298,9 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize("text", ["free-at", "trades+awp"])
-def test_a_killed_adversarial_training_goes_on_to_the_same_weights(pair, text, monkeypatch, tmp_path) -> None:
+def test_a_killed_adversarial_training_goes_on_to_the_same_weights(
+    pair, text, monkeypatch, tmp_path
+) -> None:
     spec = spec_of(pair, text)
     whole = train(spec, pair)
 
@@ -266,7 +322,13 @@ def test_robust_validation_picks_the_checkpoint(pair) -> None:
     assert checkpoint.sidecar["best_step"] == best["step"]
     assert len({h["robust_val_loss"] for h in history}) == len(history) == 6
     cost = training.cost_of(spec_of(pair, "pgd-at", steps=12, lr=0.02), checkpoint)
-    assert (cost["steps"], cost["batch_size"], cost["forward"], cost["inner"], cost["backward"]) == (12, 8, 3, 2, 1)
+    assert (
+        cost["steps"],
+        cost["batch_size"],
+        cost["forward"],
+        cost["inner"],
+        cost["backward"],
+    ) == (12, 8, 3, 2, 1)
     assert cost["seconds"] > 0
 
 

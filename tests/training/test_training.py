@@ -1,4 +1,6 @@
-"""Training and checkpoints: the same seed, the same weights; interrupted or not; and what does not fit is refused."""
+"""Training and checkpoints: the same seed, the same weights; interrupted or not; and what does not
+fit is refused.
+"""
 
 from pathlib import Path
 
@@ -17,12 +19,19 @@ from robustbench_med.training import batches, checkpoints, presets, validation
 from robustbench_med.training import loop as training
 from robustbench_med.training.augmentation import augment
 
-QUICK = {"mail": {"steps": 6, "eval_every": 2, "batch_size": 8}, "late": {"steps": 6, "eval_every": 2, "batch_size": 8}}
+QUICK = {
+    "mail": {"steps": 6, "eval_every": 2, "batch_size": 8},
+    "late": {"steps": 6, "eval_every": 2, "batch_size": 8},
+}
 
 
 @pytest.fixture
 def pair(drawn_root: Path) -> Dataset:
-    return load(f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}", size=32, files=Files(data_root=drawn_root))
+    return load(
+        f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}",
+        size=32,
+        files=Files(data_root=drawn_root),
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,19 +39,32 @@ def pair(drawn_root: Path) -> Dataset:
     [
         ("late", {"schedule": "one-cycle"}),
         ("late", {"schedule": "plateau", "optimizer": "adam", "augmentation": "release"}),
-        ("robust-mail", {"schedule": "trapezoid", "warm_up": (0.1, 0.5), "freeze_bn": 0.6, "settle_bn": True}),
-        ("robust-mail", {"schedule": "trapezoid", "warm_up": (0.1, 0.3), "freeze_bn": 0.4, "settle_bn": True}),
-        ("robust-mail", {"schedule": "trapezoid", "warm_up": (0.1, 0.3), "freeze_bn": 0.4, "settle_bn": False}),
+        (
+            "robust-mail",
+            {"schedule": "trapezoid", "warm_up": (0.1, 0.5), "freeze_bn": 0.6, "settle_bn": True},
+        ),
+        (
+            "robust-mail",
+            {"schedule": "trapezoid", "warm_up": (0.1, 0.3), "freeze_bn": 0.4, "settle_bn": True},
+        ),
+        (
+            "robust-mail",
+            {"schedule": "trapezoid", "warm_up": (0.1, 0.3), "freeze_bn": 0.4, "settle_bn": False},
+        ),
     ],
 )
-def test_a_killed_training_goes_on_to_the_weights_of_an_uninterrupted_one(pair, model, recipe, monkeypatch, tmp_path) -> None:
+def test_a_killed_training_goes_on_to_the_weights_of_an_uninterrupted_one(
+    pair, model, recipe, monkeypatch, tmp_path
+) -> None:
     spec = spec_of(pair, model, **recipe)
     whole = train(spec, pair)
     monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "another"))
     with pytest.raises(KilledError):
         train(spec, pair, kill_at(5))
     said = []
-    resumed = training.train(spec, pair, CPU, tick=lambda *_: None, say=said.append, command="medrobust train")
+    resumed = training.train(
+        spec, pair, CPU, tick=lambda *_: None, say=said.append, command="medrobust train"
+    )
     assert said == [f"continuing the interrupted training of {model} at step 4 of 6"]
     assert resumed.sha256 == whole.sha256
     assert resumed.sidecar["history"] == whole.sidecar["history"]
@@ -53,7 +75,12 @@ def test_another_seed_gives_other_weights_and_another_name(pair) -> None:
     a, b = (train(spec_of(pair, seed=seed), pair) for seed in (0, 1))
     assert a.sha256 != b.sha256
     assert a.path != b.path
-    assert training.obtain(spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train") == a  # found, not trained again
+    assert (
+        training.obtain(
+            spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train"
+        )
+        == a
+    )  # found, not trained again
 
 
 def test_the_best_validation_loss_is_kept(pair) -> None:
@@ -62,7 +89,9 @@ def test_the_best_validation_loss_is_kept(pair) -> None:
     best = min(history, key=lambda h: h["val_loss"])
     assert checkpoint.sidecar["best_step"] == best["step"]
     victim = presets.load(spec_of(pair, steps=10, lr=0.05), checkpoint, CPU)
-    assert validation.validation_loss(victim, pair.splits["val"], CPU, 0) == pytest.approx(best["val_loss"], rel=1e-5)
+    assert validation.validation_loss(victim, pair.splits["val"], CPU, 0) == pytest.approx(
+        best["val_loss"], rel=1e-5
+    )
 
 
 def test_warm_up_keeps_no_weights_from_before_its_end(pair) -> None:
@@ -70,7 +99,10 @@ def test_warm_up_keeps_no_weights_from_before_its_end(pair) -> None:
     assert checkpoint.sidecar["best_step"] == 6
 
 
-@pytest.mark.parametrize("recipe", [{"freeze_bn": 0.99}, {"early_stop": 1, "warm_up": (0.0, 0.7)}, {"warm_up": (0.5, 1.0)}])
+@pytest.mark.parametrize(
+    "recipe",
+    [{"freeze_bn": 0.99}, {"early_stop": 1, "warm_up": (0.0, 0.7)}, {"warm_up": (0.5, 1.0)}],
+)
 def test_a_training_ends_with_weights_however_late_they_may_be_kept(pair, recipe) -> None:
     checkpoint = train(spec_of(pair, "robust-mail", steps=6, schedule="trapezoid", **recipe), pair)
     assert checkpoint.sidecar["best_step"] == checkpoint.sidecar["history"][-1]["step"] == 6
@@ -85,7 +117,10 @@ def test_half_precision_halves_the_file_and_keeps_the_predictions(pair) -> None:
     whole, half = (train(spec_of(pair, half=h), pair) for h in (False, True))
     assert half.path.stat().st_size < 0.6 * whole.path.stat().st_size
     x = pair.splits["test"].batch(range(8))
-    a, b = (presets.load(spec_of(pair, half=h), c, CPU)(*x)[0] for h, c in ((False, whole), (True, half)))
+    a, b = (
+        presets.load(spec_of(pair, half=h), c, CPU)(*x)[0]
+        for h, c in ((False, whole), (True, half))
+    )
     assert torch.allclose(a, b, atol=2e-2)
 
 
@@ -101,7 +136,9 @@ def test_classes_are_drawn_equally_often_however_rare(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["light", "release"])
-def test_augmentation_changes_images_a_little_stays_in_the_box_and_depends_on_the_step_alone(pair, kind) -> None:
+def test_augmentation_changes_images_a_little_stays_in_the_box_and_depends_on_the_step_alone(
+    pair, kind
+) -> None:
     x = pair.splits["train"].batch(range(32))[0]
     tracked = get_track_meta()
     a, b, c = (augment(x, kind, 0, step) for step in (1, 1, 2))
@@ -116,7 +153,9 @@ def test_augmentation_changes_images_a_little_stays_in_the_box_and_depends_on_th
 
 
 def test_light_augmentation_turns_moves_and_zooms_as_far_as_it_says() -> None:
-    """Three blobs of the drawing are followed: the centre tells the shift, the arms from it tell angle and zoom."""
+    """Three blobs of the drawing are followed: the centre tells the shift, the arms from it tell
+    angle and zoom.
+    """
     size, arm = 97, 30
     rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     centre = size // 2
@@ -126,7 +165,11 @@ def test_light_augmentation_turns_moves_and_zooms_as_far_as_it_says() -> None:
     for step in range(20):
         moved = augment(blobs.expand(16, -1, -1, -1).contiguous(), "light", 0, step)
         mass = moved.sum((2, 3))
-        found.append(torch.stack([(moved * rows).sum((2, 3)) / mass, (moved * columns).sum((2, 3)) / mass], -1))
+        found.append(
+            torch.stack(
+                [(moved * rows).sum((2, 3)) / mass, (moved * columns).sum((2, 3)) / mass], -1
+            )
+        )
     place = torch.cat(found)  # (320, 3 blobs, row and column)
     shift = (place[:, 0] - centre).abs() / size
     assert 0.055 < float(shift.max()) < 0.07
@@ -148,13 +191,28 @@ def test_a_victim_at_chance_is_called_trivial_in_its_sidecar(pair) -> None:
 
 def test_the_sidecars_command_names_what_differs_from_the_preset(pair) -> None:
     spec = spec_of(pair, half=True)
-    for part in ("--model late", "--size 32", "--model-param width=4", "--recipe steps=6", "--recipe eval_every=2", "--half"):
+    for part in (
+        "--model late",
+        "--size 32",
+        "--model-param width=4",
+        "--recipe steps=6",
+        "--recipe eval_every=2",
+        "--half",
+    ):
         assert part in commands.training_command(spec, pair)
     assert "lr" not in commands.training_command(spec, pair)
 
 
 @pytest.mark.parametrize(
-    "recipe", [{"steps": 0}, {"lr": -1}, {"speed": 3}, {"steps": 5, "epochs": 2}, {"schedule": "none"}, {"settle_bn": True}]
+    "recipe",
+    [
+        {"steps": 0},
+        {"lr": -1},
+        {"speed": 3},
+        {"steps": 5, "epochs": 2},
+        {"schedule": "none"},
+        {"settle_bn": True},
+    ],
 )
 def test_a_faulty_recipe_is_refused_before_any_work(pair, recipe) -> None:
     with pytest.raises(UserError, match="recipe of late"):
@@ -162,13 +220,25 @@ def test_a_faulty_recipe_is_refused_before_any_work(pair, recipe) -> None:
 
 
 def test_what_two_settings_of_a_recipe_ask_of_each_other_is_said_plainly(pair) -> None:
-    with pytest.raises(UserError, match=r"^recipe of late: settle_bn needs freeze_bn, the share of the training after which it begins$"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"^recipe of late: settle_bn needs freeze_bn, the share of the training after which it"
+            r" begins$"
+        ),
+    ):
         spec_of(pair, settle_bn=True)
 
 
-def test_a_checkpoint_of_another_architecture_width_or_class_count_is_refused(pair, drawn_root) -> None:
+def test_a_checkpoint_of_another_architecture_width_or_class_count_is_refused(
+    pair, drawn_root
+) -> None:
     checkpoint = train(spec_of(pair), pair)
-    swapped = load(f"{drawn_root / 'chests.yaml'}+{drawn_root / 'heads.yaml'}", size=32, files=Files(data_root=drawn_root))
+    swapped = load(
+        f"{drawn_root / 'chests.yaml'}+{drawn_root / 'heads.yaml'}",
+        size=32,
+        files=Files(data_root=drawn_root),
+    )
     for spec, message in (
         (spec_of(pair, "mail"), "does not fit this model: it lacks"),
         (spec_of(pair, params={"width": 8}), "another width or another number of classes"),
@@ -193,10 +263,14 @@ def test_a_damaged_checkpoint_is_refused(pair) -> None:
 
 def test_a_damaged_progress_file_starts_the_training_again(pair) -> None:
     spec = spec_of(pair)
-    partial = checkpoints.cached_path(spec).with_name(f"{checkpoints.cached_path(spec).stem}.partial.safetensors")
+    partial = checkpoints.cached_path(spec).with_name(
+        f"{checkpoints.cached_path(spec).stem}.partial.safetensors"
+    )
     partial.parent.mkdir(parents=True)
     partial.write_bytes(b"not safetensors")
     said = []
-    checkpoint = training.train(spec, pair, CPU, tick=lambda *_: None, say=said.append, command="medrobust train")
+    checkpoint = training.train(
+        spec, pair, CPU, tick=lambda *_: None, say=said.append, command="medrobust train"
+    )
     assert "starting again" in said[0]
     assert safetensors.torch.load_file(checkpoint.path)

@@ -1,1 +1,3 @@
-"""Readers: published archives to listings: ids, labels, groups, splits, and where each image lies."""
+"""Readers: published archives to listings: ids, labels, groups, splits, and where each image
+lies.
+"""

@@ -15,16 +15,75 @@ from robustbench_med.data.scans import is_dicom
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".dcm", ".dicom", ".nii", ".nii.gz")
-# fmt: off
-OTHERS = (
-    ".csv", ".tsv", ".tab", ".txt", ".md", ".rst", ".json", ".xml", ".yaml", ".yml", ".html", ".htm", ".pdf", ".doc", ".docx", ".rtf",
-    ".xls", ".xlsx", ".ods", ".log", ".ini", ".dat", ".mat", ".npy", ".npz", ".pkl", ".h5", ".db", ".bib", ".py", ".ipynb", ".m", ".r",
-    ".zip", ".gz", ".tar", ".md5", ".sha256", ".lock", "readme", "license", "licence", "dicomdir",
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".webp",
+    ".dcm",
+    ".dicom",
+    ".nii",
+    ".nii.gz",
 )
-# fmt: on
+OTHERS = (
+    ".csv",
+    ".tsv",
+    ".tab",
+    ".txt",
+    ".md",
+    ".rst",
+    ".json",
+    ".xml",
+    ".yaml",
+    ".yml",
+    ".html",
+    ".htm",
+    ".pdf",
+    ".doc",
+    ".docx",
+    ".rtf",
+    ".xls",
+    ".xlsx",
+    ".ods",
+    ".log",
+    ".ini",
+    ".dat",
+    ".mat",
+    ".npy",
+    ".npz",
+    ".pkl",
+    ".h5",
+    ".db",
+    ".bib",
+    ".py",
+    ".ipynb",
+    ".m",
+    ".r",
+    ".zip",
+    ".gz",
+    ".tar",
+    ".md5",
+    ".sha256",
+    ".lock",
+    "readme",
+    "license",
+    "licence",
+    "dicomdir",
+)
 """Ends of names that no image bears: such files are passed over without a word."""
-CLUTTER = ("__macosx", "thumbs.db", "desktop.ini", "lost+found", "system volume information", "$recycle.bin")
+CLUTTER = (
+    "__macosx",
+    "thumbs.db",
+    "desktop.ini",
+    "lost+found",
+    "system volume information",
+    "$recycle.bin",
+)
 
 
 @dataclass(frozen=True)
@@ -39,42 +98,62 @@ def roots(data_root: Path | None) -> list[Path]:
     if data_root is None:
         return [home() / "data"]
     if not data_root.is_dir():
-        raise UserError(f"the data root {data_root} is not a folder; --data-root names the folder that holds the data sets")
+        raise UserError(
+            f"the data root {data_root} is not a folder; --data-root names the folder that holds"
+            " the data sets"
+        )
     return [data_root, home() / "data"]
 
 
 def candidates(card: Card, nested: Sequence[str], data_root: Path | None) -> list[Path]:
-    """Folders that may hold a data set, best first: <root>/<id> or the root itself, and the archive's own folders below either."""
+    """Folders that may hold a data set, best first: <root>/<id> or the root itself, and the
+    archive's own folders below either.
+    """
     bases = [folder for root in roots(data_root) for folder in (root / card.id, root)]
-    return [folder for base in bases if base.is_dir() for inner in ("", *nested) if (folder := _below(base, inner)) is not None]
+    return [
+        folder
+        for base in bases
+        if base.is_dir()
+        for inner in ("", *nested)
+        if (folder := _below(base, inner)) is not None
+    ]
 
 
 def _below(base: Path, inner: str) -> Path | None:
-    """The folder of a path below another one, its accents written either way; None where there is none."""
+    """The folder of a path below another one, its accents written either way; None where there is
+    none.
+    """
     for part in inner.split("/") if inner and not (base / inner).is_dir() else ():
-        if (found := next((path for path in base.iterdir() if composed(path.name) == part), None)) is None:
+        if (
+            found := next((path for path in base.iterdir() if composed(path.name) == part), None)
+        ) is None:
             return None
         base, inner = found, ""
     return base / inner if (base / inner).is_dir() else None
 
 
 def composed(text: str) -> str:
-    """Accents as one character each (NFC), as tables and cards have them; file names of macOS take them apart."""
+    """Accents as one character each (NFC), as tables and cards have them; file names of macOS take
+    them apart.
+    """
     return unicodedata.normalize("NFC", text)
 
 
 def walk(base: Path) -> list[Found]:
-    """Every file below a folder that is no clutter of Windows or macOS, in an order that depends on names alone.
+    """Every file below a folder that is no clutter of Windows or macOS, in an order that depends on
+    names alone.
 
-    Links are followed. A folder of several names is entered once: by its shortest path, its own before a link. A link that leads
-    nowhere is listed as the file it should be.
+    Links are followed. A folder of several names is entered once: by its shortest path, its own
+    before a link. A link that leads nowhere is listed as the file it should be.
     """
     found = []
     entered = set()
     level = [(False, base)]
     while level:
         below = []
-        for linked, folder in sorted(level, key=lambda item: (item[0], natural(item[1].as_posix()))):
+        for linked, folder in sorted(
+            level, key=lambda item: (item[0], natural(item[1].as_posix()))
+        ):
             status = folder.stat()
             if (status.st_dev, status.st_ino) in entered:
                 continue
@@ -89,7 +168,9 @@ def walk(base: Path) -> list[Found]:
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """What lies in a folder with what it is; of a link that leads nowhere, or in a circle, the link itself."""
+    """What lies in a folder with what it is; of a link that leads nowhere, or in a circle, the link
+    itself.
+    """
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -114,7 +195,8 @@ def is_other(name: str) -> bool:
 def is_image(path: Path) -> bool:
     """Whether a file is an image: by its suffix, in any letter case, or DICOM by its first bytes.
 
-    A file of another name that cannot be opened counts as one, so that it is found to be unreadable.
+    A file of another name that cannot be opened counts as one, so that it is found to be
+    unreadable.
     """
     if is_other(path.name) or path.name.lower().endswith(SUFFIXES):
         return not is_other(path.name)
@@ -132,13 +214,16 @@ def pattern(text: str) -> str:
 
 def natural(name: str) -> list[tuple[int, str]]:
     """Sort key with numbers by value: image(2) before image(10)."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+    return [
+        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)
+    ]
 
 
 def missing(card: Card, data_root: Path | None, expected: str) -> UserError:
     """The data set is not on disk: what was looked for, and what to do."""
     return UserError(
-        f"{card.id} is not on disk: {roots(data_root)[0] / card.id} should hold {expected}; get it from {card.url} ({card.access}), then "
-        f"`medrobust data import {card.id} FILE.zip`, or name the parent of its folder with --data-root; `medrobust data show {card.id}` "
-        "has the steps"
+        f"{card.id} is not on disk: {roots(data_root)[0] / card.id} should hold {expected}; get it"
+        f" from {card.url} ({card.access}), then `medrobust data import {card.id} FILE.zip`, or"
+        f" name the parent of its folder with --data-root; `medrobust data show {card.id}` has the"
+        " steps"
     )

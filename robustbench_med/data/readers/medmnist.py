@@ -1,4 +1,6 @@
-"""MedMNIST's npz files, read from the archive piece by piece: the largest are bigger than memory."""
+"""MedMNIST's npz files, read from the archive piece by piece: the largest are bigger than
+memory.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,20 @@ from robustbench_med.errors import UserError
 from robustbench_med.paths import home
 
 RESOLUTIONS = {28: "", 64: "_64", 128: "_128", 224: "_224"}
-"""MedMNIST's published sizes and the suffix of their files and of their entries in `medmnist.INFO`."""
+"""MedMNIST's published sizes and the suffix of their files and of their entries in `medmnist.INFO`.
+"""
 
 
 def list_medmnist(card: Card, reader: MedMNISTReader, size: int, files: Files) -> Listing:
-    """The samples of the npz that suits a size, in the published order; downloaded first where it is absent."""
+    """The samples of the npz that suits a size, in the published order; downloaded first where it
+    is absent.
+    """
     found = find_medmnist(card, reader, size, files.data_root)
     if found is None:
         if files.data_root is not None:
             raise UserError(
-                f"{files.data_root} holds no {reader.flag}.npz for the data set {card.id}; leave --data-root out to download it"
+                f"{files.data_root} holds no {reader.flag}.npz for the data set {card.id}; leave"
+                " --data-root out to download it"
             )
         found = fetch_medmnist(card, reader, size, files), preferred(size)[0]
     path, suffix = found
@@ -39,13 +45,18 @@ def list_medmnist(card: Card, reader: MedMNISTReader, size: int, files: Files) -
     if unverified:
         problem = f"{path.name} has md5 {md5}, MedMNIST publishes {published_md5}"
         if not files.accept_unverified:
-            raise UserError(f"{path}: {problem}; delete the file to download it again, or pass --accept-unverified to use it")
+            raise UserError(
+                f"{path}: {problem}; delete the file to download it again, or pass"
+                " --accept-unverified to use it"
+            )
         notes.append(f"unverified: {problem}")
     labels, counts = _labels(card, path)
     return Listing(
         card,
         path,
-        ids := tuple(f"{card.id}/{split}/{i:06d}" for split in SPLITS for i in range(counts[split])),
+        ids := tuple(
+            f"{card.id}/{split}/{i:06d}" for split in SPLITS for i in range(counts[split])
+        ),
         labels,
         ids,
         tuple(split for split in SPLITS for _ in range(counts[split])),
@@ -69,12 +80,23 @@ def info(card: Card, reader: MedMNISTReader) -> dict[str, Any]:
 def fetch_medmnist(card: Card, reader: MedMNISTReader, size: int, files: Files) -> Path:
     """Downloads the smallest published resolution that is not below `size`."""
     suffix, published = preferred(size)[0], info(card, reader)
-    return download(published[f"url{suffix}"], home() / "data" / f"{reader.flag}{suffix}.npz", published[f"MD5{suffix}"], files)
+    return download(
+        published[f"url{suffix}"],
+        home() / "data" / f"{reader.flag}{suffix}.npz",
+        published[f"MD5{suffix}"],
+        files,
+    )
 
 
-def find_medmnist(card: Card, reader: MedMNISTReader, size: int, data_root: Path | None) -> tuple[Path, str] | None:
-    """The file on disk that suits a size best, with the suffix of its resolution: in the data root or `~/.medmnist`."""
-    folders = [folder for root in roots(data_root) for folder in (root, root / card.id)] + [Path.home() / ".medmnist"]
+def find_medmnist(
+    card: Card, reader: MedMNISTReader, size: int, data_root: Path | None
+) -> tuple[Path, str] | None:
+    """The file on disk that suits a size best, with the suffix of its resolution: in the data root
+    or `~/.medmnist`.
+    """
+    folders = [folder for root in roots(data_root) for folder in (root, root / card.id)] + [
+        Path.home() / ".medmnist"
+    ]
     for suffix in preferred(size):
         for folder in folders:
             if (folder / f"{reader.flag}{suffix}.npz").is_file():
@@ -88,22 +110,39 @@ def preferred(size: int) -> list[str]:
 
 
 def _labels(card: Card, path: Path) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """All labels (n, 1), flat or in a column, and the number of images of each split; arrays that do not fit are a UserError."""
+    """All labels (n, 1), flat or in a column, and the number of images of each split; arrays that
+    do not fit are a UserError.
+    """
     arrays = []
     counts = {}
     classes = len(card.tasks[0].classes)
     for split in SPLITS:
-        targets = _opened(path, f"{split}_labels", lambda file, shape, dtype: np.frombuffer(file.read(), dtype).reshape(shape))
+        targets = _opened(
+            path,
+            f"{split}_labels",
+            lambda file, shape, dtype: np.frombuffer(file.read(), dtype).reshape(shape),
+        )
         shape, dtype = _opened(path, f"{split}_images", lambda file, shape, dtype: (shape, dtype))
         if dtype != np.uint8 or len(shape) not in (3, 4) or len(targets) != shape[0]:
-            raise UserError(f"{path}: {split}_images must be uint8 (n, h, w[, 3]) with as many {split}_labels, got {shape}")
+            raise UserError(
+                f"{path}: {split}_images must be uint8 (n, h, w[, 3]) with as many {split}_labels,"
+                f" got {shape}"
+            )
         if not shape[0]:
-            raise UserError(f"{path}: the published {split} part is empty, {split}_images holds no image")
+            raise UserError(
+                f"{path}: the published {split} part is empty, {split}_images holds no image"
+            )
         targets = targets.reshape(len(targets), -1)
         if targets.shape[1] != 1 or not np.issubdtype(targets.dtype, np.integer):
-            raise UserError(f"{path}: {split}_labels must be one whole number an image, got shape {targets.shape} of {targets.dtype}")
+            raise UserError(
+                f"{path}: {split}_labels must be one whole number an image, got shape"
+                f" {targets.shape} of {targets.dtype}"
+            )
         if int(targets.min()) < 0 or int(targets.max()) >= classes:
-            raise UserError(f"{path}: {split}_labels hold {targets.min()}..{targets.max()}, {card.id} has classes 0..{classes - 1}")
+            raise UserError(
+                f"{path}: {split}_labels hold {targets.min()}..{targets.max()}, {card.id} has"
+                f" classes 0..{classes - 1}"
+            )
         arrays.append(targets.astype(np.int64))
         counts[split] = shape[0]
     return np.concatenate(arrays), counts
@@ -141,11 +180,15 @@ def _opened(path: Path, name: str, use: Callable[[IO[bytes], tuple[int, ...], An
 
 def _header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], Any]:
     version = npy.read_magic(file)
-    shape, fortran, dtype = npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
+    shape, fortran, dtype = (
+        npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
+    )
     if dtype.hasobject or (fortran and len(shape) > 1):
         raise _unreadable(path, "its arrays are Python objects or in Fortran order")
     return shape, dtype
 
 
 def _unreadable(path: Path, why: object) -> UserError:
-    return UserError(f"{path} is not a readable npz (truncated?): {why}; delete it and download it again")
+    return UserError(
+        f"{path} is not a readable npz (truncated?): {why}; delete it and download it again"
+    )

@@ -15,17 +15,20 @@ Row = dict[str, str]
 
 
 class Cell(PurePosixPath):
-    """A cell of a table; `{column.parent.name}` in a template is a part of the path in it. An empty cell is empty text."""
+    """A cell of a table; `{column.parent.name}` in a template is a part of the path in it. An empty
+    cell is empty text.
+    """
 
     def __str__(self) -> str:
         return super().__str__() if self.parts else ""
 
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(number of the line, cells by column) of a CSV file, spaces and line ends around a cell removed, empty rows left out.
+    """(number of the line, cells by column) of a CSV file, spaces and line ends around a cell
+    removed, empty rows left out.
 
-    Separators are commas, semicolons or tabs, whichever part the header most. More cells than columns are right where the
-    surplus ones are empty.
+    Separators are commas, semicolons or tabs, whichever part the header most. More cells than
+    columns are right where the surplus ones are empty.
 
     Raises:
         UserError: not readable, not UTF-8, or a row that does not fit the header.
@@ -44,7 +47,9 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
                     _check(path, line, values, names)
                     yield line, dict(zip(names, values, strict=False))
     except UnicodeDecodeError as error:
-        raise UserError(f"cannot read the table {path}: it is not UTF-8 ({error.reason}); save it as CSV UTF-8") from error
+        raise UserError(
+            f"cannot read the table {path}: it is not UTF-8 ({error.reason}); save it as CSV UTF-8"
+        ) from error
     except csv.Error as error:
         raise UserError(f"cannot read the table {path}: line {reader.line_num}: {error}") from error
     except OSError as error:
@@ -52,7 +57,9 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def separator(header: str) -> str:
-    """What parts the columns of a header: the first of comma, semicolon and tab that gives the most."""
+    """What parts the columns of a header: the first of comma, semicolon and tab that gives the
+    most.
+    """
     return max(",;\t", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
 
 
@@ -60,26 +67,39 @@ def _columns(header: list[str]) -> list[str]:
     """Names of the columns; one that occurs again gets a number."""
     names: list[str] = []
     for name in (composed(cell.strip()) for cell in header):
-        names.append(name if name not in names else f"{name}.{sum(re.sub(r'[.][0-9]+$', '', n) == name for n in names)}")
+        names.append(
+            name
+            if name not in names
+            else f"{name}.{sum(re.sub(r'[.][0-9]+$', '', n) == name for n in names)}"
+        )
     return names
 
 
 def _check(path: Path, line: int, values: list[str], names: list[str]) -> None:
     if len(values) < len(names) or any(values[len(names) :]):
         raise UserError(
-            f"cannot read the table {path}: line {line} has {len(values)} cells, the header {len(names)} columns "
-            f"({', '.join(names)}); mend the row, or put a cell that holds the separator in quotes"
+            f"cannot read the table {path}: line {line} has {len(values)} cells, the header"
+            f" {len(names)} columns ({', '.join(names)}); mend the row, or put a cell that holds"
+            " the separator in quotes"
         )
 
 
 def filled(template: str, row: Row, where: str) -> str:
     """A template with a row's cells in it; backslashes of a path are slashes."""
     try:
-        return template.format_map({name: Cell(value.replace("\\", "/")) for name, value in row.items()})
+        return template.format_map(
+            {name: Cell(value.replace("\\", "/")) for name, value in row.items()}
+        )
     except (KeyError, AttributeError, IndexError, ValueError) as error:
-        raise UserError(f"{where}: cannot fill {template!r} ({error}); columns: {', '.join(row)}") from error
+        raise UserError(
+            f"{where}: cannot fill {template!r} ({error}); columns: {', '.join(row)}"
+        ) from error
 
 
 def has_empty(template: str, row: Row) -> bool:
     """Whether a cell that a template names is empty."""
-    return any(not row.get(re.split(r"[.\[]", field)[0], field) for _, field, _, _ in Formatter().parse(template) if field)
+    return any(
+        not row.get(re.split(r"[.\[]", field)[0], field)
+        for _, field, _, _ in Formatter().parse(template)
+        if field
+    )

@@ -16,7 +16,9 @@ Index = list[tuple[str, int]]
 
 
 class Search:
-    """Finds an image by the end of its path; `*` and `?` allowed, letter case as the files have it, accents written either way."""
+    """Finds an image by the end of its path; `*` and `?` allowed, letter case as the files have it,
+    accents written either way.
+    """
 
     def __init__(self, base: Path, files: Sequence[Found]) -> None:
         """`files` below `base`, as `walk` lists them."""
@@ -26,7 +28,9 @@ class Search:
         self.paths = [composed(file.name) for file in self.files]
         parts = [path.split("/") for path in self.paths]
         self.names: Index = sorted((part[-1], i) for i, part in enumerate(parts))
-        self.folders: Index = sorted((folder, i) for i, part in enumerate(parts) for folder in {*part[:-1]})
+        self.folders: Index = sorted(
+            (folder, i) for i, part in enumerate(parts) for folder in {*part[:-1]}
+        )
 
     def find(self, end: str, template: str, where: str) -> Found | None:
         """The file whose path has an end, made of a template; None where none has.
@@ -46,20 +50,35 @@ class Search:
         """An image that is there, for a message."""
         name = next((file.name for i, file in enumerate(self.files) if self._is_image(i)), None)
         return (
-            "there is no image" if name is None else f"an image that is there: {name}; the template may take parts of a cell, {{cell.name}}"
+            "there is no image"
+            if name is None
+            else (
+                f"an image that is there: {name}; the template may take parts of a cell,"
+                " {cell.name}"
+            )
         )
 
     def candidates(self, end: str) -> list[int]:
-        """Numbers of the files that may end so, by the part of the end that fewest have; in the order of the files."""
+        """Numbers of the files that may end so, by the part of the end that fewest have; in the
+        order of the files.
+        """
         *folders, name = end.split("/")
         index, start, stop = min(
-            ((index, *_between(index, part)) for index, part in ((self.names, name), *((self.folders, folder) for folder in folders))),
+            (
+                (index, *_between(index, part))
+                for index, part in (
+                    (self.names, name),
+                    *((self.folders, folder) for folder in folders),
+                )
+            ),
             key=lambda found: found[2] - found[1],
         )
         return sorted({i for _, i in index[start:stop]})
 
     def relative(self, end: str) -> str:
-        """The end of a path without what leads to the data set's folder: "./", "../", and the folder itself."""
+        """The end of a path without what leads to the data set's folder: "./", "../", and the
+        folder itself.
+        """
         for base in self.bases:
             end = end.removeprefix(base)
         while end.startswith(("./", "../")):
@@ -67,10 +86,16 @@ class Search:
         return end
 
     def _fitting(self, end: str) -> list[Found]:
-        """The images that fit an end best: as a whole path, then with accents written as in the end."""
+        """The images that fit an end best: as a whole path, then with accents written as in the
+        end.
+        """
         end = self.relative(end)
         wanted = composed(end)
-        claims = {i: claim for i in self.candidates(wanted) if (claim := _claim(self.paths[i], wanted)) and self._is_image(i)}
+        claims = {
+            i: claim
+            for i in self.candidates(wanted)
+            if (claim := _claim(self.paths[i], wanted)) and self._is_image(i)
+        }
         highest = max(claims.values(), default=0)
         best = [i for i, claim in claims.items() if claim == highest]
         exact = [i for i in best if len(best) > 1 and _claim(self.files[i].name, end)]
@@ -100,12 +125,17 @@ def _ambiguous(end: str, template: str, where: str, files: list[Found]) -> UserE
     folders = dict.fromkeys(file.name.rpartition("/")[0].rpartition("/")[2] for file in files)
     advice = " or ".join(repr(f"{folder}/{template}") for folder in list(folders)[:2] if folder)
     return UserError(
-        f"{where}: {end!r} fits {len(files)} files, {files[0].name} and {files[1].name}; say which in the card's template "
-        f"{template!r}: " + (f"with the folder, {advice}" if len(folders) > 1 else "with more of the name")
+        f"{where}: {end!r} fits {len(files)} files, {files[0].name} and {files[1].name}; say which"
+        f" in the card's template {template!r}: "
+        + (f"with the folder, {advice}" if len(folders) > 1 else "with more of the name")
     )
 
 
 def _between(index: Index, part: str) -> tuple[int, int]:
-    """Where the parts lie that may match a pattern, to judge by what it has before its first `*` or `?`."""
+    """Where the parts lie that may match a pattern, to judge by what it has before its first `*` or
+    `?`.
+    """
     literal = re.split(r"[*?]", part, maxsplit=1)[0]
-    return bisect_left(index, (literal,)), bisect_left(index, (literal + (LAST if literal != part else "\0"),))
+    return bisect_left(index, (literal,)), bisect_left(
+        index, (literal + (LAST if literal != part else "\0"),)
+    )

@@ -1,4 +1,6 @@
-"""Sets whose CSV files name images, labels and groups; several images a row make a paired set, a volume gives slices."""
+"""Sets whose CSV files name images, labels and groups; several images a row make a paired set, a
+volume gives slices.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,12 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
     """The samples of a table set in the order of its tables' rows, sorted by id."""
     base = find_tables(card, reader, data_root)
     if base is None:
-        raise missing(card, data_root, f"the tables {', '.join(table.file for table in reader.tables)} and the images they name")
+        raise missing(
+            card,
+            data_root,
+            f"the tables {', '.join(table.file for table in reader.tables)} and the images they"
+            " name",
+        )
     files = walk(base)
     search = Search(base, files)
     samples: dict[str, Sample] = {}
@@ -46,7 +53,9 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
             key = filled(reader.id, row, where)
             present = [file for file in found if isinstance(file, Found)]
             if len(present) < len(found):
-                absent[key] = f"{where} looks for {next(file for file in found if isinstance(file, str))}"
+                absent[key] = (
+                    f"{where} looks for {next(file for file in found if isinstance(file, str))}"
+                )
                 continue
             group = group_of(reader, row, where)
             if reader.group and not group:
@@ -55,17 +64,28 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
             for position in reader.slices or (None,):
                 sample = f"{card.id}/{key}" + ("" if position is None else f"/z{position:.3f}")
                 if sample in samples:
-                    raise UserError(f"{card.id}: {where}: the id {sample} occurs twice; the card's `id` must be unique")
-                images = (ImageFile(base / file.name, position, m.window) for file, m in zip(present, card.modalities, strict=True))
+                    raise UserError(
+                        f"{card.id}: {where}: the id {sample} occurs twice; the card's `id` must be"
+                        " unique"
+                    )
+                images = (
+                    ImageFile(base / file.name, position, m.window)
+                    for file, m in zip(present, card.modalities, strict=True)
+                )
                 samples[sample] = Sample(labels, group or key, table.split, tuple(images))
     looked_for = next(iter(absent.values()), "")
     _check_parts(card, reader, base, samples, f"{looked_for}; {search.example()}" if absent else "")
     ids = tuple(sorted(samples))
     notes = []
     if absent:
-        notes.append(f"{card.id}: {len(absent)} rows without their files: {_named(list(absent))}; {looked_for}")
+        notes.append(
+            f"{card.id}: {len(absent)} rows without their files: {_named(list(absent))};"
+            f" {looked_for}"
+        )
     if alone:
-        notes.append(f"{card.id}: {len(alone)} rows without a group are each their own: {_named(alone)}")
+        notes.append(
+            f"{card.id}: {len(alone)} rows without a group are each their own: {_named(alone)}"
+        )
     return Listing(
         card,
         base,
@@ -78,14 +98,22 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
     )
 
 
-def _check_parts(card: Card, reader: TableReader, base: Path, samples: dict[str, Sample], why: str) -> None:
+def _check_parts(
+    card: Card, reader: TableReader, base: Path, samples: dict[str, Sample], why: str
+) -> None:
     """Every published part has samples, and so has the whole, else a UserError."""
     if not samples:
-        raise UserError(f"{base} holds the tables of {card.id}, but none of the images they name: {why or 'they have no rows'}")
+        raise UserError(
+            f"{base} holds the tables of {card.id}, but none of the images they name:"
+            f" {why or 'they have no rows'}"
+        )
     found = {sample.split for sample in samples.values()}
     for table in reader.tables:
         if table.split and table.split not in found:
-            raise UserError(f"{card.id}: the published {table.split} part is empty, {table.file}: {why or 'no rows'}")
+            raise UserError(
+                f"{card.id}: the published {table.split} part is empty, {table.file}:"
+                f" {why or 'no rows'}"
+            )
 
 
 def _file_of(search: Search, templates: tuple[str, ...], row: Row, where: str) -> Found | str:
@@ -107,7 +135,11 @@ def _named(keys: list[str]) -> str:
 
 def group_of(reader: TableReader, row: Row, where: str) -> str:
     """The group of a row; empty where the card has none or a cell of it is empty."""
-    return composed(filled(reader.group, row, where)) if reader.group and not has_empty(reader.group, row) else ""
+    return (
+        composed(filled(reader.group, row, where))
+        if reader.group and not has_empty(reader.group, row)
+        else ""
+    )
 
 
 def label_of(card: Card, reader: TableReader, t: int, row: Row, where: str) -> int:
@@ -118,7 +150,10 @@ def label_of(card: Card, reader: TableReader, t: int, row: Row, where: str) -> i
     cell = composed(row[column])
     value = reader.values.get(cell, cell)
     if value and value not in task.classes:
-        raise UserError(f"{where}: {column} is {row[column]!r}, expected one of {', '.join([*task.classes, *reader.values])}")
+        raise UserError(
+            f"{where}: {column} is {row[column]!r}, expected one of"
+            f" {', '.join([*task.classes, *reader.values])}"
+        )
     return task.classes.index(value) if value else -1
 
 
