@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from robustbench_med.data import load
-from robustbench_med.training.loop import loop as training
+from robustbench_med.training import loop as training
 
 FROM_THE_START = {
     "warm_up": None,

@@ -28,7 +28,9 @@ def unchanged(after):
 
 import robustbench_med as mr
 from robustbench_med.reports import write as reports
-from robustbench_med.reports import cards, certified, claims, compare, figures, gallery, page, paper, plots, style, tables
+from robustbench_med.reports import certified, claims, figures, gallery, page, paper, plots, style, tables
+from robustbench_med.reports import model_cards
+from robustbench_med.reports.comparison import table as compare
 unchanged("import")
 tiny = dict(model="late", model_params={{"width": 4}}, recipe={{"steps": 3}}, size=32, limit=8, attack_params={{"steps": 2}}, attack="pgd")
 mr.evaluate(**tiny, out=out, quiet=True).table
@@ -36,7 +38,7 @@ unchanged("evaluate")
 reports.write(out)
 unchanged("leaderboard")
 sys.path.insert(0, {tests!r})
-from records import certificate, certify
+from support.records import certificate, certify
 from robustbench_med.store import CERTIFICATES, Store
 certify(Store(out, CERTIFICATES), certificate(), certificate(noised=(0,)))
 entry = dict(model="late", defense="none", records=Store(out).records(), naive=[])

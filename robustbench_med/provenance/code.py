@@ -39,6 +39,11 @@ from robustbench_med.provenance import source_files
 from robustbench_med.provenance.source_files import OURS
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
+_MOVED = {
+    "robustbench_med.attacks.registry": "robustbench_med.attacks",
+    "robustbench_med.training.objectives": "robustbench_med.objectives",
+}
+"""Where what the user's code builds on first lay: it is hashed under that name, wherever it lies."""
 _VERSIONS: dict[int, tuple[Any, str]] = {}
 """What the user gave a version of, by identity."""
 
@@ -127,6 +132,10 @@ def _ours(names: list[str]) -> set[str]:
 
 def _hash(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _named_first(module: str) -> str:
+    return _MOVED.get(module, module)
 
 
 class _Walk:
@@ -265,7 +274,12 @@ class _Walk:
         path = source_files.file_of_code(code, scope)
         if _shipped(scope) or (path is not None and not source_files.is_own(path)):
             self._note(home)
-            return ["shipped", home, code.co_qualname, *([] if _named(function) else held)]
+            return [
+                "shipped",
+                _named_first(home),
+                code.co_qualname,
+                *([] if _named(function) else held),
+            ]
         if path is not None:
             self.file(path, scope)
             rebound = source_files.parsed(path.read_bytes()).rebound
@@ -331,7 +345,7 @@ class _Walk:
         scope = _scope(cls)
         if _shipped(scope) and _named(cls):
             self._note(cls.__module__)
-            return ["shipped", cls.__module__, cls.__qualname__]
+            return ["shipped", _named_first(cls.__module__), cls.__qualname__]
         if (path := source_files.own_file(scope)) is not None:
             self.file(path, scope)
         members = [

@@ -111,14 +111,14 @@ def test_other_files_the_folder_and_the_way_it_was_loaded_are_not_in_the_hash(
     ):
         monkeypatch.delitem(sys.modules, name, raising=False)
     script = (
-        "from mine import attack\nfrom robustbench_med.code import code_of\nprint(code_of(attack,"
+        "from mine import attack\nfrom robustbench_med.provenance.code import code_of\nprint(code_of(attack,"
         " ''))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == first
-    (folder / "mine.py").write_text((folder / "mine.py").read_text() + "if __name__ == '__main__':\n    from robustbench_med.code import "
+    (folder / "mine.py").write_text((folder / "mine.py").read_text() + "if __name__ == '__main__':\n    from robustbench_med.provenance.code import "
                                     "code_of\n    print(code_of(attack, ''))\n")  # fmt: skip
     done = subprocess.run(
         [sys.executable, folder / "mine.py"],
