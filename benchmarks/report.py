@@ -52,7 +52,7 @@ def main() -> None:
         [
             sys.executable,
             "-m",
-            "robustbench_med.cli.app",
+            "robustbench_med.cli",
             "report",
             "--out",
             str(options.out),

@@ -180,7 +180,8 @@ def run(study: Study, folder: Path, data_root: str) -> None:
         )
         where = [*data, "--out", str(folder)]
         subprocess.run(
-            [sys.executable, "-m", "robustbench_med.cli.app", *command.split(), *where], check=True
+            [sys.executable, "-m", "robustbench_med.cli", *command.split(), *where],
+            check=True,
         )
 
 

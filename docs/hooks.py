@@ -24,7 +24,7 @@ def command_line() -> str:
         sys.executable,
         "-m",
         "typer",
-        "robustbench_med.cli.app",
+        "robustbench_med.cli.program",
         "utils",
         "docs",
         "--name",

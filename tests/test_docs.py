@@ -61,7 +61,7 @@ def test_the_reference_holds_every_command_and_every_public_name(site: Path) -> 
 
     commands = (site / "reference" / "cli.html").read_text()
     listed = subprocess.run(
-        [sys.executable, "-m", "robustbench_med.cli.app", "--help"],
+        [sys.executable, "-m", "robustbench_med.cli", "--help"],
         capture_output=True,
         text=True,
         check=True,

@@ -1,5 +1,5 @@
 """The command line: one thin function a command."""
 
-from robustbench_med.cli.app import app, main
+from robustbench_med.cli.program import app, main
 
 __all__ = ["app", "main"]

@@ -43,7 +43,7 @@ _MOVED = {
     "robustbench_med.attacks.registry": "robustbench_med.attacks",
     "robustbench_med.training.objectives": "robustbench_med.objectives",
 }
-"""Where what the user's code builds on first lay: it is hashed under that name, wherever it lies."""
+"""Where what the user's code builds on first lay: it is hashed under that name ever after."""
 _VERSIONS: dict[int, tuple[Any, str]] = {}
 """What the user gave a version of, by identity."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -62,7 +62,7 @@ class CrossValidation(BaseModel):
     @field_validator("fold", mode="before")
     @classmethod
     def _fold_listed(cls, value: object) -> object:
-        return value if isinstance(value, list) else [value]
+        return _listed(value)
 
     @field_validator("fold")
     @classmethod
@@ -84,41 +84,28 @@ class CrossValidation(BaseModel):
         )
 
 
-class RunSpec(CrossValidation):
-    """What `medrobust run` does; every list is one axis of the grid."""
+class VictimsSpec(CrossValidation):
+    """Which victims a command asks for, and on which samples: what run, compare, certify and
+    diagnose have in common. Every list is one axis of their grid.
+    """
 
     model: list[str] = Field(min_length=1)
     defense: list[str] = ["none"]
     defense_params: Parameters = {}
-    attack: list[str] = ["pgd"]
     data: list[str] = ["phantoms"]
-    eps: list[str] = ["4/255"]
-    norm: list[Literal["Linf", "L2"]] = ["Linf"]
-    target_task: str = "joint"
     seed: list[int] = [0]
+    """Seeds of the evaluation."""
     train_seed: list[int] = [0]
     preset: str = "quick"
-    protocol: Literal["sound", "release"] = "sound"
     draws: int = Field(16, ge=1)
+    """Forward passes per prediction of a random victim."""
     limit: int | None = Field(None, ge=0)
     """First n test samples; 0 = all; None = what the preset says."""
     size: int | None = Field(None, ge=16, le=1024)
     preprocessing: Preprocessing = Preprocessing()
-    attack_params: Parameters = {}
     model_params: ModelParameters = {}
     recipe: Parameters = {}
     checkpoint: Path | None = None
-    control: bool = True
-    """Adds the noise control at every radius."""
-    engine: Literal["native", "torchattacks", "art"] = "native"
-    source: list[str] = []
-    """Victims that `transfer` makes its adversarials on."""
-    target: str | None = None
-    """Makes attacks targeted: "random", "least-likely" or the number of a class."""
-    cross_modal: bool = False
-    """Every attacked modality x task by itself."""
-    batch_draws: int = Field(1, ge=1)
-    """Draws of one EOT gradient that share a batch."""
     chunk: int = Field(32, ge=1)
     """Samples that stay together where predictions depend on the batch: random victims that draw
     for it as a whole.
@@ -132,35 +119,99 @@ class RunSpec(CrossValidation):
     include: list[Path] = []
     """Files of the user's that register attacks, losses and defences."""
 
+    @field_validator("model", "defense", "data", "seed", "train_seed", "include", mode="before")
+    @classmethod
+    def _axis_listed(cls, value: object) -> object:
+        return _listed(value)
+
+
+class ThreatsSpec(VictimsSpec):
+    """Victims, and the threats that they are put to."""
+
+    eps: list[str] = ["4/255"]
+    norm: list[Literal["Linf", "L2"]] = ["Linf"]
+    target_task: str = "joint"
+    protocol: Literal["sound", "release"] = "sound"
+    source: list[str] = []
+    """Undefended victims whose adversarials are tried too."""
+    batch_draws: int = Field(1, ge=1)
+    """Draws of one EOT gradient that share a batch."""
+
     @field_validator("eps", mode="before")
     @classmethod
-    def _as_text(cls, value: list[object]) -> list[str]:
-        if not value:
+    def _radii_as_text(cls, value: object) -> list[str]:
+        if not (radii := _listed(value)):
             raise UserError("eps: an empty list of radii; expected some such as [1/255, 4/255]")
-        return list(dict.fromkeys(map(canonical, split_radii(list(map(as_text, value))))))
+        return list(dict.fromkeys(map(canonical, split_radii(list(map(as_text, radii))))))
 
-    @field_validator(
-        "model",
-        "defense",
-        "attack",
-        "data",
-        "eps",
-        "norm",
-        "seed",
-        "train_seed",
-        "source",
-        "include",
-        mode="before",
-    )  # runs first
+    @field_validator("norm", "source", mode="before")
     @classmethod
-    def _listed(cls, value: object) -> object:
-        return value if isinstance(value, list) else [value]
+    def _threat_listed(cls, value: object) -> object:
+        return _listed(value)
 
     @model_validator(mode="after")
-    def _radii_in_range(self) -> RunSpec:
+    def _radii_in_range(self) -> Self:
         for eps in self.eps if "Linf" in self.norm and not self.whole_range else ():
             check_range(eps, "eps")
         return self
+
+
+class RunSpec(ThreatsSpec):
+    """What `medrobust run` does."""
+
+    attack: list[str] = ["pgd"]
+    attack_params: Parameters = {}
+    control: bool = True
+    """Adds the noise control at every radius."""
+    engine: Literal["native", "torchattacks", "art"] = "native"
+    target: str | None = None
+    """Makes attacks targeted: "random", "least-likely" or the number of a class."""
+    cross_modal: bool = False
+    """Every attacked modality x task by itself."""
+
+    @field_validator("attack", mode="before")
+    @classmethod
+    def _attacks_listed(cls, value: object) -> object:
+        return _listed(value)
+
+
+class DiagnoseSpec(ThreatsSpec):
+    """What `medrobust diagnose` does."""
+
+    limit: int | None = Field(32, ge=1)
+    steps: int = Field(20, ge=2)
+    """Steps of PGD; twice as many are tried too."""
+    queries: int = Field(500, ge=2)
+    """Queries of the square attack."""
+    eot: int = Field(4, ge=1)
+    """Draws per gradient against a random victim; 1 and 32, or twice as many, are tried too."""
+
+
+class CertifySpec(VictimsSpec):
+    """What `medrobust certify` does."""
+
+    defense: list[str] = ["smoothing"]
+    sigma: list[Annotated[float, Field(gt=0)]] = []
+    """Standard deviations of the noise, each with victims of its own where the defence trains with
+    it; empty: the defence's.
+    """
+    n0: int = Field(100, ge=1)
+    """Draws that choose the class."""
+    n: int = Field(1000, ge=1)
+    """Draws that bound its probability."""
+    alpha: float = Field(0.001, gt=0, lt=1)
+    """Chance that a certificate is wrong."""
+    per_modality: bool = True
+    """Also certifies each modality alone, the others trusted."""
+
+    @field_validator("sigma", mode="before")
+    @classmethod
+    def _levels_listed(cls, value: object) -> object:
+        return _listed(value)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 class TrainOptions(CrossValidation):
@@ -183,42 +234,71 @@ class TrainOptions(CrossValidation):
     """Files of the user's that register defences."""
 
 
-class Cell(BaseModel):
-    """One evaluation before its victim and data are known: a point of the grid."""
+class VictimPoint(BaseModel):
+    """One victim and evaluation seed before its data are known: a point of the grid of victims."""
 
     model_config = STRICT
 
     model: str
     defense: str = "none"
     data: str
+    fold: Fold | None = None
+    train_seed: int
+    seed: int
+
+
+class Cell(VictimPoint):
+    """One evaluation before its victim and data are known: a point of the grid."""
+
     attack: str
     eps: str
     norm: Literal["Linf", "L2"]
-    seed: int
-    train_seed: int
     target_task: str = "joint"
-    fold: Fold | None = None
+
+
+class Case(VictimPoint):
+    """One victim under one threat: a point of the grid of `diagnose`."""
+
+    eps: str
+    norm: Literal["Linf", "L2"]
+    target_task: str = "joint"
+
+
+def victim_points(spec: VictimsSpec) -> list[VictimPoint]:
+    """Every victim and evaluation seed in a stable order; a victim's seeds stand side by side, so
+    that it is loaded once.
+    """
+    axes: dict[str, Sequence[Any]] = {
+        "data": spec.data,
+        "fold": spec.partitions,
+        "model": spec.model,
+        "defense": spec.defense,
+        "train_seed": spec.train_seed,
+        "seed": spec.seed,
+    }
+    grid = itertools.product(*(dict.fromkeys(axis) for axis in axes.values()))
+    return [VictimPoint.model_validate(dict(zip(axes, point, strict=True))) for point in grid]
 
 
 def cells(run: RunSpec) -> list[Cell]:
-    """The grid of a run in a stable order, the noise control of every radius first; victims
-    outermost, so each loads once.
+    """The grid of a run in a stable order: victims outermost, then norms and radii, the noise
+    control of every radius first.
     """
     attacks = list(dict.fromkeys((["noise"] if run.control else []) + run.attack))
-    axes: dict[str, list[Any]] = {
-        "data": run.data,
-        "fold": run.partitions,
-        "model": run.model,
-        "defense": run.defense,
-        "train_seed": run.train_seed,
-        "seed": run.seed,
-        "norm": run.norm,
-        "eps": run.eps,
-        "attack": attacks,
-        "target_task": [run.target_task],
-    }
-    grid = itertools.product(*(dict.fromkeys(axis) for axis in axes.values()))
-    return [Cell.model_validate(dict(zip(axes, point, strict=True))) for point in grid]
+    threats = itertools.product(dict.fromkeys(run.norm), dict.fromkeys(run.eps), attacks)
+    return [
+        Cell(**dict(victim), norm=norm, eps=eps, attack=attack, target_task=run.target_task)
+        for victim, (norm, eps, attack) in itertools.product(victim_points(run), threats)
+    ]
+
+
+def cases(spec: DiagnoseSpec) -> list[Case]:
+    """The grid of `diagnose` in a stable order, victims outermost."""
+    threats = itertools.product(dict.fromkeys(spec.norm), dict.fromkeys(spec.eps))
+    return [
+        Case(**dict(victim), norm=norm, eps=eps, target_task=spec.target_task)
+        for victim, (norm, eps) in itertools.product(victim_points(spec), threats)
+    ]
 
 
 def cross_modal(

@@ -84,7 +84,7 @@ def test_a_run_killed_in_the_middle_and_resumed_gives_the_leaderboard_of_an_unin
     command = [
         sys.executable,
         "-m",
-        "robustbench_med.cli.app",
+        "robustbench_med.cli",
         *map(str, small_run(drawn_root, killed, model="mail")),
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -398,7 +398,7 @@ def test_what_lists_things_lists_them(command, tmp_path) -> None:
 )
 def test_help_teaches_without_importing_torch(command) -> None:
     code = (
-        "import sys\nfrom robustbench_med.cli.app import app\ntry:\n   "
+        "import sys\nfrom robustbench_med.cli import app\ntry:\n   "
         f" app({[*command, '--help']!r})\nexcept SystemExit as e:\n    assert not e.code\nassert"
         " not {'torch', 'pandas', 'numpy', 'matplotlib', 'yaml'} & set(sys.modules), 'a heavy"
         " import'\n"

@@ -8,7 +8,7 @@ from support.cli import medrobust, refused
 from support.files import ROOT
 from support.records import fill, record
 
-from robustbench_med.cli import app as cli
+from robustbench_med.cli import program as cli
 from robustbench_med.errors import IncompleteError, UserError, left_out
 from robustbench_med.store.store import Store
 

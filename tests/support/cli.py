@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from robustbench_med.cli.app import app as cli
+from robustbench_med.cli import program as cli
 
 SMALL = [
     "--size",
