@@ -33,7 +33,8 @@ from robustbench_med.attacks.streams import (
     seeded,
     takes_generators,
 )
-from robustbench_med.attacks.view import Passes, RefusedError, Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import PassCount, RefusedError, View
 
 __all__ = [
     "ATTACKS",
@@ -46,7 +47,7 @@ __all__ = [
     "Attack",
     "Draws",
     "Minimal",
-    "Passes",
+    "PassCount",
     "Ray",
     "RefusedError",
     "Streams",

@@ -12,7 +12,8 @@ from torch import Tensor
 from robustbench_med.attacks.losses import dlr_towards, over_tasks
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Objective, RefusedError, Threat, View, named, of_standing
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import JointLoss, RefusedError, View, named, of_standing
 
 REVISION = 1
 MOMENTUM = 0.75  # alpha of eq. 3
@@ -113,7 +114,7 @@ def climb(
     threat: Threat,
     *,
     steps: int,
-    loss: str | Objective,
+    loss: str | JointLoss,
     rho: float,
     eot: int,
 ) -> Tensor:

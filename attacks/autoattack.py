@@ -15,7 +15,8 @@ from robustbench_med.attacks.losses import DLR_TARGETED, FEWEST_CLASSES
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.square import square
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import RefusedError, Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import RefusedError, View
 
 REVISION = 1
 VERSIONS = ("auto", "standard", "rand", "few-class")

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from robustbench_med.attacks.pgd import ascend
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import View
 
 REVISION = 1
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from robustbench_med.attacks.engines.art import NORMS, classifier, load, numpy_seeded
 from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import RefusedError, Threat, View, standing
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import RefusedError, View, standing
 
 REVISION = 1
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import View
 
 REVISION = 1
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Objective, Threat, View, named
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import JointLoss, View, named
 
 REVISION = 1
 
@@ -108,7 +109,7 @@ def ascend(
     *,
     steps: int,
     step_size: float,
-    loss: str | Objective,
+    loss: str | JointLoss,
     eot: int,
     keep: str,
     momentum: float = 0.0,

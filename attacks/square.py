@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Segment, Threat, View, named, standing
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import Segment, View, named, standing
 
 REVISION = 1
 AHEAD = 16

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from robustbench_med.attacks.pgd import Contest, pgd
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import View
 
 REVISION = 1
 

@@ -5,7 +5,7 @@ refused with the reason.
 from __future__ import annotations
 
 from robustbench_med.attacks.engines import art, torchattacks
-from robustbench_med.attacks.view import Threat
+from robustbench_med.attacks.threat import Threat
 
 ENGINES = {"torchattacks": torchattacks, "art": art}
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks.engines.one_tensor import OneTensor, Run, through
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import RefusedError, Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import RefusedError, View
 
 REVISION = 1
 NORMS = {"Linf": np.inf, "L2": 2}

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from robustbench_med.attacks.engines.one_tensor import OneTensor, Run, through
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import RefusedError, Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import RefusedError, View
 
 REVISION = 1
 

@@ -26,7 +26,7 @@ from robustbench_med.attacks import (
     MINIMAL,
     UNSCALED,
     Minimal,
-    Passes,
+    PassCount,
     Ray,
     Streams,
     Threat,
@@ -267,7 +267,11 @@ def recall(method: Method, rows: NDArray[np.int64], x: Tensor) -> tuple[Any, NDA
 
 
 def remember(
-    method: Method, rows: NDArray[np.int64], found: Minimal | Ray, after: Passes, before: Passes
+    method: Method,
+    rows: NDArray[np.int64],
+    found: Minimal | Ray,
+    after: PassCount,
+    before: PassCount,
 ) -> None:
     """Keeps what was found for the other radii of the sweep, on the CPU, with each sample's share
     of the passes.
