@@ -7,23 +7,22 @@ missing label.
 """
 
 from robustbench_med.attacks import engines
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.fgsm import Ray
 from robustbench_med.attacks.losses import LOSSES
 from robustbench_med.attacks.minimal import Minimal, scaled_size
 from robustbench_med.attacks.registry import (
     ATTACKS,
     ENGINES,
-    MINIMAL,
-    UNSCALED,
-    UNTARGETED,
-    Attack,
     attack_code,
     complete,
     describe,
+    entry_of,
     parameters,
     radius_free,
     ran,
     revision,
+    untargeted,
 )
 from robustbench_med.attacks.streams import (
     SCHEME,
@@ -40,10 +39,7 @@ __all__ = [
     "ATTACKS",
     "ENGINES",
     "LOSSES",
-    "MINIMAL",
     "SCHEME",
-    "UNSCALED",
-    "UNTARGETED",
     "Attack",
     "Draws",
     "Minimal",
@@ -58,6 +54,7 @@ __all__ = [
     "derive_seed",
     "describe",
     "engines",
+    "entry_of",
     "parameters",
     "radius_free",
     "ran",
@@ -65,4 +62,5 @@ __all__ = [
     "scaled_size",
     "seeded",
     "takes_generators",
+    "untargeted",
 ]

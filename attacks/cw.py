@@ -7,6 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import margin, over_tasks
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
 from robustbench_med.attacks.streams import Streams
@@ -154,3 +155,7 @@ def hinge(threat: Threat) -> JointLoss:
         y,
         threat.tasks,
     )
+
+
+ENTRY = Attack(name="cw", function=cw, minimal=cw_minimal, radius_free=("L2",))
+"""For Linf its boxes start at the radius."""

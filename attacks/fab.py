@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import margin, margin_towards
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
 from robustbench_med.attacks.streams import Streams
@@ -195,3 +196,6 @@ def project_onto_plane(
 def length(step: Tensor, norm: Norm) -> Tensor:
     """Norm of each row, (B,)."""
     return step.norm(torch.inf if norm == "Linf" else 2, dim=1)
+
+
+ENTRY = Attack(name="fab", function=fab, minimal=fab_minimal)

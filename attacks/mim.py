@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.pgd import ascend
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
@@ -42,3 +43,6 @@ def mim(
         keep=keep,
         momentum=decay,
     )
+
+
+ENTRY = Attack(name="mim", function=mim)

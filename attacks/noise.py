@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import View
@@ -16,3 +17,6 @@ def noise(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams) ->
     the labels.
     """
     return view.random_point(x, threat, streams)
+
+
+ENTRY = Attack(name="noise", function=noise, targeted=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import JointLoss, View, named
@@ -155,3 +156,6 @@ def ascend(
         return x
     record(x, view.standing(x, y, threat))
     return best
+
+
+ENTRY = Attack(name="pgd", function=pgd)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.pgd import Contest, pgd
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
@@ -65,3 +66,6 @@ def transfer(
         source.passes.forward = source.passes.backward = 0
         contest.enter(rows, candidate)
     return contest.best
+
+
+ENTRY = Attack(name="transfer", function=transfer)

@@ -16,6 +16,13 @@ from robustbench_med.provenance.source_files import OURS
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 
 
+def summary(thing: Any) -> str:
+    """The first paragraph of a function's, class's or module's documentation, in one line; empty
+    where there is none.
+    """
+    return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
+
+
 def is_constant(value: Any) -> bool:
     """Whether a value is plain, or a tuple or frozen set of such."""
     return type(value) in PLAIN or (

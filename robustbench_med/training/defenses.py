@@ -23,6 +23,7 @@ from robustbench_med.naming import label
 from robustbench_med.parameters import of, split
 from robustbench_med.parsing import as_text, canonical, check_range, parse_radii
 from robustbench_med.provenance import code
+from robustbench_med.provenance.objects import summary
 from robustbench_med.training.objectives import (
     AWP,
     PGDAT,
@@ -108,14 +109,12 @@ def describe() -> list[dict[str, Any]]:
             if name in INFERENCE
             else "network"
         )
-        summary = (
-            (inspect.getdoc(source) or "").splitlines()[0]
+        said = (
+            summary(source)
             if source
             else "The authors' RPF and MAN together, on mail (arXiv 2602.15346)."
         )
-        rows.append(
-            {"name": name, "kind": kind, "summary": summary, "parameters": parameters(name)}
-        )
+        rows.append({"name": name, "kind": kind, "summary": said, "parameters": parameters(name)})
     return rows
 
 
