@@ -134,8 +134,8 @@ def attack_code(name: str, params: Mapping[str, Any], engine: str = "native") ->
 
 
 def describe() -> list[dict[str, Any]]:
-    """Name, first paragraph of documentation (of its module, with the paper; of the user's own of the
-    function), parameters of every attack.
+    """Name, first paragraph of documentation (its module's, with the paper; the function's of the
+    user's own), and parameters of every attack.
     """
     rows = []
     for name, function in ATTACKS.items():
