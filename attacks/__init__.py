@@ -7,23 +7,22 @@ missing label.
 """
 
 from robustbench_med.attacks import engines
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.fgsm import Ray
 from robustbench_med.attacks.losses import LOSSES
 from robustbench_med.attacks.minimal import Minimal, scaled_size
 from robustbench_med.attacks.registry import (
     ATTACKS,
     ENGINES,
-    MINIMAL,
-    UNSCALED,
-    UNTARGETED,
-    Attack,
     attack_code,
     complete,
     describe,
+    entry_of,
     parameters,
     radius_free,
     ran,
     revision,
+    untargeted,
 )
 from robustbench_med.attacks.streams import (
     SCHEME,
@@ -33,20 +32,18 @@ from robustbench_med.attacks.streams import (
     seeded,
     takes_generators,
 )
-from robustbench_med.attacks.view import Passes, RefusedError, Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import PassCount, RefusedError, View
 
 __all__ = [
     "ATTACKS",
     "ENGINES",
     "LOSSES",
-    "MINIMAL",
     "SCHEME",
-    "UNSCALED",
-    "UNTARGETED",
     "Attack",
     "Draws",
     "Minimal",
-    "Passes",
+    "PassCount",
     "Ray",
     "RefusedError",
     "Streams",
@@ -57,6 +54,7 @@ __all__ = [
     "derive_seed",
     "describe",
     "engines",
+    "entry_of",
     "parameters",
     "radius_free",
     "ran",
@@ -64,4 +62,5 @@ __all__ = [
     "scaled_size",
     "seeded",
     "takes_generators",
+    "untargeted",
 ]

@@ -5,14 +5,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.losses import dlr_towards, over_tasks
+from robustbench_med.attacks.entry import Attack
+from robustbench_med.attacks.losses import DLR_TARGETED, dlr_towards, over_tasks
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Objective, RefusedError, Threat, View, named, of_standing
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import (
+    Gradient,
+    JointLoss,
+    RefusedError,
+    View,
+    named,
+    of_standing,
+)
 
 REVISION = 1
 MOMENTUM = 0.75  # alpha of eq. 3
@@ -113,7 +123,7 @@ def climb(
     threat: Threat,
     *,
     steps: int,
-    loss: str | Objective,
+    loss: str | JointLoss,
     rho: float,
     eot: int,
 ) -> Tensor:
@@ -126,86 +136,120 @@ def climb(
     objective = named(loss, threat, standing_only=deterministic) if isinstance(loss, str) else loss
     window, shrink, shortest = (max(int(share * steps), 1) for share in (0.22, 0.03, 0.06))
     gradient = view.gradient(x, y, threat, loss=objective, eot=eot)
-    grad, value = gradient.direction, gradient.loss
     losses = x.new_full((steps + 1, len(x)), torch.nan)
-    losses[0] = value
+    losses[0] = gradient.loss
     view.trace(losses)
     result, fewest = x.clone(), gradient.standing.clone()
-    rows = torch.arange(len(x), device=x.device)
-    x_prev, x_max, grad_max, f_max, f_check = (
-        x,
-        x.clone(),
-        grad.clone(),
-        value.clone(),
-        value.clone(),
-    )
-    size, rises, halved, since = (
-        x.new_full((len(x), 1), 2.0),
-        torch.zeros_like(value),
-        torch.ones_like(value, dtype=torch.bool),
-        0,
-    )
+    climbers, since = Climbers.at(x, x0, y, gradient), 0
     for i in range(steps):
+        rows = climbers.rows
         stands = fewest[rows] > 0
         if deterministic and not stands.any():
             break
         if deterministic and not view.random and not stands.all():
-            state = (
-                rows,
-                x,
-                x_prev,
-                x0,
-                y,
-                grad,
-                value,
-                x_max,
-                grad_max,
-                f_max,
-                f_check,
-                size,
-                rises,
-                halved,
-            )
-            (
-                rows,
-                x,
-                x_prev,
-                x0,
-                y,
-                grad,
-                value,
-                x_max,
-                grad_max,
-                f_max,
-                f_check,
-                size,
-                rises,
-                halved,
-            ) = (kept[stands] for kept in state)
-        a = MOMENTUM if i else 1.0
-        z = view.project(x + size * view.steepest(grad, threat), x0, threat)
-        x, x_prev = view.project(x + a * (z - x) + (1 - a) * (x - x_prev), x0, threat), x
-        gradient = view.gradient(x, y, threat, loss=objective, eot=eot)
-        rises += gradient.loss > value
-        grad, value = gradient.direction, gradient.loss
-        losses[i + 1, rows] = value
-        higher = value > f_max
-        x_max[higher], grad_max[higher], f_max[higher] = x[higher], grad[higher], value[higher]
+            climbers = climbers.among(stands)
+            rows = climbers.rows
+        climbers.step(view, threat, MOMENTUM if i else 1.0)
+        gradient = view.gradient(climbers.x, climbers.y, threat, loss=objective, eot=eot)
+        higher = climbers.learn(gradient)
+        losses[i + 1, rows] = gradient.loss
         better = (
             (gradient.standing < fewest[rows]) | ((gradient.standing == fewest[rows]) & higher)
         ) & (fewest[rows] > 0)
-        result[rows[better]], fewest[rows[better]] = x[better], gradient.standing[better]
+        result[rows[better]] = climbers.x[better]
+        fewest[rows[better]] = gradient.standing[better]
         since += 1
-        if since == window:  # a checkpoint of the paper: conditions 1 and 2 of section 3.2
-            stalls = (rises < rho * window) | (~halved & (f_check >= f_max))
-            halved, f_check = stalls, f_max.clone()
-            size[stalls] /= 2
-            x[stalls], grad[stalls] = x_max[stalls], grad_max[stalls]
-            rises.zero_()
+        if since == window:
+            climbers.checkpoint(rho * window)
             since, window = 0, max(window - shrink, shortest)
     if deterministic:
         return result
     contest = Contest(view, x0, y, threat)  # nothing left the batch: rows are all samples
-    for candidate in (x_max, x):
+    for candidate in (climbers.x_max, climbers.x):
         contest.enter(torch.arange(len(x)), candidate)
     return contest.best
+
+
+@dataclass
+class Climbers:
+    """The samples still climbing, a row each: the symbols of algorithm 1.
+
+    Attributes:
+        rows: their rows in the batch.
+        x, x_prev, x0, y: this iterate and the one before, clean images, labels.
+        grad, value: gradient and loss at x.
+        x_max, grad_max, f_max: the point of the highest loss so far, its gradient and loss.
+        f_check: f_max at the last checkpoint.
+        size: step size in radii, (B, 1).
+        rises: steps since the last checkpoint that raised the loss.
+        halved: whether the last checkpoint halved the step size.
+    """
+
+    rows: Tensor
+    x: Tensor
+    x_prev: Tensor
+    x0: Tensor
+    y: Tensor
+    grad: Tensor
+    value: Tensor
+    x_max: Tensor
+    grad_max: Tensor
+    f_max: Tensor
+    f_check: Tensor
+    size: Tensor
+    rises: Tensor
+    halved: Tensor
+
+    @classmethod
+    def at(cls, x: Tensor, x0: Tensor, y: Tensor, gradient: Gradient) -> Climbers:
+        """All samples at their start x."""
+        return cls(
+            rows=torch.arange(len(x), device=x.device),
+            x=x,
+            x_prev=x,
+            x0=x0,
+            y=y,
+            grad=gradient.direction,
+            value=gradient.loss,
+            x_max=x.clone(),
+            grad_max=gradient.direction.clone(),
+            f_max=gradient.loss.clone(),
+            f_check=gradient.loss.clone(),
+            size=x.new_full((len(x), 1), 2.0),
+            rises=torch.zeros_like(gradient.loss),
+            halved=torch.ones_like(gradient.loss, dtype=torch.bool),
+        )
+
+    def among(self, stands: Tensor) -> Climbers:
+        """Those of them that stand, a mask (B,)."""
+        return Climbers(**{each.name: getattr(self, each.name)[stands] for each in fields(self)})
+
+    def step(self, view: View, threat: Threat, a: float) -> None:
+        """Equation 3, with momentum 1 - a."""
+        x, x0 = self.x, self.x0
+        z = view.project(x + self.size * view.steepest(self.grad, threat), x0, threat)
+        self.x = view.project(x + a * (z - x) + (1 - a) * (x - self.x_prev), x0, threat)
+        self.x_prev = x
+
+    def learn(self, gradient: Gradient) -> Tensor:
+        """Takes the gradient at x; returns where its loss is the highest so far, (B,)."""
+        self.rises += gradient.loss > self.value
+        self.grad, self.value = gradient.direction, gradient.loss
+        higher = self.value > self.f_max
+        self.x_max[higher], self.grad_max[higher] = self.x[higher], self.grad[higher]
+        self.f_max[higher] = self.value[higher]
+        return higher
+
+    def checkpoint(self, enough: float) -> None:
+        """Conditions 1 and 2 of section 3.2: where progress stalls, half the step from the best
+        point; `enough` steps must have raised the loss.
+        """
+        stalls = (self.rises < enough) | (~self.halved & (self.f_check >= self.f_max))
+        self.halved, self.f_check = stalls, self.f_max.clone()
+        self.size[stalls] /= 2
+        self.x[stalls], self.grad[stalls] = self.x_max[stalls], self.grad_max[stalls]
+        self.rises.zero_()
+
+
+ENTRY = Attack(name="apgd", function=apgd)
+TARGETED_ENTRY = Attack(name="apgd-t", function=apgd_t, targeted=False, only_loss=DLR_TARGETED)

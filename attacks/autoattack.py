@@ -5,17 +5,18 @@ number of classes and random victims.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from torch import Tensor
 
 from robustbench_med.attacks.apgd import apgd, apgd_t
+from robustbench_med.attacks.entry import Attack, Member
 from robustbench_med.attacks.fab import fab
 from robustbench_med.attacks.losses import DLR_TARGETED, FEWEST_CLASSES
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.square import square
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import RefusedError, Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import RefusedError, View
 
 REVISION = 1
 VERSIONS = ("auto", "standard", "rand", "few-class")
@@ -46,34 +47,31 @@ def autoattack(
     Args:
         version: "standard" (apgd-ce, apgd-t, fab, square), from 4 classes; "few-class" (apgd-ce,
             apgd-margin, fab, square) for 2 or 3; "rand" (apgd-ce, apgd-dlr, both with EOT) for
-            random victims; "auto" as `chosen` tells. Tasks attacked together share one version,
-            "standard" when any of them has 4 classes; in apgd-t the smaller ones then get the
-            margin.
+            random victims; "auto" as `version_for` tells. Tasks attacked together share one
+            version, "standard" when any of them has 4 classes; in apgd-t the smaller ones then get
+            the margin.
         steps: of apgd, apgd-t and fab.
         targets: wrong classes of apgd-t and fab.
         queries: of square.
         eot: draws per gradient; "rand" is meant for 20 in the paper.
     """
-    version = chosen(
-        version, [view.class_counts[t] for t in threat.tasks], stochastic=view.draws > 1
-    )
     if threat.targeted:
         raise RefusedError(
             "autoattack is untargeted; attack towards a class of yours with apgd, fab or square"
         )
     contest = Contest(view, x, y, threat)
-    for name, given in members(version, steps=steps, targets=targets, queries=queries, eot=eot):
+    counts = [view.class_counts[t] for t in threat.tasks]
+    version = version_for(version, counts, stochastic=view.draws > 1)
+    for name, own in members(version, steps=steps, targets=targets, queries=queries, eot=eot):
         rows = contest.open()
         if len(rows):
             with view.only(rows):
-                candidate = MEMBERS[name](
-                    view, x[rows], y[rows], threat, streams.take(rows), **given
-                )
+                candidate = MEMBERS[name](view, x[rows], y[rows], threat, streams.take(rows), **own)
             contest.enter(rows, candidate)
     return contest.best
 
 
-def chosen(version: str, class_counts: Sequence[int], *, stochastic: bool) -> str:
+def version_for(version: str, class_counts: Sequence[int], *, stochastic: bool) -> str:
     """What "auto" stands for: "rand" for a random victim, "standard" where a task has 4 classes or
     more, else "few-class".
     """
@@ -84,20 +82,31 @@ def chosen(version: str, class_counts: Sequence[int], *, stochastic: bool) -> st
     return "standard" if max(class_counts) >= FEWEST_CLASSES[DLR_TARGETED] else "few-class"
 
 
-def members(
-    version: str, *, steps: int, targets: int, queries: int, eot: int
-) -> list[tuple[str, dict[str, Any]]]:
+def members(version: str, *, steps: int, targets: int, queries: int, eot: int) -> list[Member]:
     """The attacks of a version in their order, each a name in `MEMBERS` and its parameters."""
-    ce = ("apgd", {"steps": steps, "loss": "ce", "eot": eot})
+    ce: Member = ("apgd", {"steps": steps, "loss": "ce", "eot": eot})
+    dlr: Member = ("apgd", {"steps": steps, "loss": "dlr", "eot": eot})
+    margin: Member = ("apgd", {"steps": steps, "loss": "margin", "eot": eot})
+    aimed: Member = ("apgd-t", {"steps": steps, "targets": targets, "eot": eot})
+    boundary: Member = ("fab", {"steps": steps, "targets": targets, "eot": eot})
+    scores: Member = ("square", {"queries": queries, "eot": eot})
     if version == "rand":
-        return [ce, ("apgd", {"steps": steps, "loss": "dlr", "eot": eot})]
-    aimed = ("apgd-t", {"steps": steps, "targets": targets, "eot": eot})
-    second = (
-        aimed if version == "standard" else ("apgd", {"steps": steps, "loss": "margin", "eot": eot})
-    )
-    return [
-        ce,
-        second,
-        ("fab", {"steps": steps, "targets": targets, "eot": eot}),
-        ("square", {"queries": queries, "eot": eot}),
-    ]
+        return [ce, dlr]
+    return [ce, aimed if version == "standard" else margin, boundary, scores]
+
+
+def ensemble(
+    class_counts: Sequence[int], *, stochastic: bool, version: str, **parameters: int
+) -> tuple[str, list[Member]]:
+    """The version that runs on tasks of so many classes, and its members."""
+    version = version_for(version, class_counts, stochastic=stochastic)
+    return version, members(version, **parameters)
+
+
+ENTRY = Attack(
+    name="autoattack",
+    function=autoattack,
+    targeted=False,
+    choices={"version": VERSIONS},
+    ensemble=ensemble,
+)

@@ -7,10 +7,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import margin, over_tasks
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Objective, Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import JointLoss, View
 
 REVISION = 1
 B1, B2 = 0.9, 0.999  # Adam
@@ -143,7 +145,7 @@ def descend(
     return broken
 
 
-def hinge(threat: Threat) -> Objective:
+def hinge(threat: Threat) -> JointLoss:
     """Sum over tasks of min(margin, 0), or of the target's lead: a task that is wrong asks for
     nothing more (f_6 with confidence 0).
     """
@@ -153,3 +155,7 @@ def hinge(threat: Threat) -> Objective:
         y,
         threat.tasks,
     )
+
+
+ENTRY = Attack(name="cw", function=cw, minimal=cw_minimal, radius_free=("L2",))
+"""For Linf its boxes start at the radius."""

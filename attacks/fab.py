@@ -10,10 +10,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import margin, margin_towards
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Norm, Objective, Threat, View, standing
+from robustbench_med.attacks.threat import Norm, Threat
+from robustbench_med.attacks.view import JointLoss, View, standing
 
 REVISION = 1
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
@@ -82,7 +84,7 @@ def fab_minimal(
     return smallest.found()
 
 
-def boundary(goal: Threat) -> Objective:
+def boundary(goal: Threat) -> JointLoss:
     """The function that is positive exactly beyond the boundary: the least over tasks of z_aim -
     z_y (or the target's lead).
     """
@@ -194,3 +196,6 @@ def project_onto_plane(
 def length(step: Tensor, norm: Norm) -> Tensor:
     """Norm of each row, (B,)."""
     return step.norm(torch.inf if norm == "Linf" else 2, dim=1)
+
+
+ENTRY = Attack(name="fab", function=fab, minimal=fab_minimal)

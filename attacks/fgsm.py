@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import View
 
 REVISION = 1
 
@@ -60,3 +62,6 @@ def fgsm_ray(
 ) -> Ray:
     """What `fgsm` steps along; it asks the threat model for its tasks alone."""
     return Ray(view.gradient(x, y, threat, loss=loss, eot=eot).direction)
+
+
+ENTRY = Attack(name="fgsm", function=fgsm, ray=fgsm_ray)

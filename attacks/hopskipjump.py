@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_med.attacks.engines.art import NORMS, classifier, load, numpy_seeded
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import RefusedError, Threat, View, standing
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import RefusedError, View, standing
 
 REVISION = 1
 
@@ -146,3 +148,6 @@ def first_adversarial(model: Decision, stream: Streams, tries: int) -> Tensor | 
             if model(image).argmax(1).item() == 1:
                 return image
     return None
+
+
+ENTRY = Attack(name="hopskipjump", function=hopskipjump, minimal=hopskipjump_minimal)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.pgd import ascend
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import View
 
 REVISION = 1
 
@@ -41,3 +43,6 @@ def mim(
         keep=keep,
         momentum=decay,
     )
+
+
+ENTRY = Attack(name="mim", function=mim)

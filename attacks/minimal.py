@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.view import Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import View
 
 REVISION = 1
 

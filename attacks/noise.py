@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import View
 
 REVISION = 1
 
@@ -15,3 +17,6 @@ def noise(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams) ->
     the labels.
     """
     return view.random_point(x, threat, streams)
+
+
+ENTRY = Attack(name="noise", function=noise, targeted=False)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Objective, Threat, View, named
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import JointLoss, View, named
 
 REVISION = 1
 
@@ -108,7 +110,7 @@ def ascend(
     *,
     steps: int,
     step_size: float,
-    loss: str | Objective,
+    loss: str | JointLoss,
     eot: int,
     keep: str,
     momentum: float = 0.0,
@@ -154,3 +156,6 @@ def ascend(
         return x
     record(x, view.standing(x, y, threat))
     return best
+
+
+ENTRY = Attack(name="pgd", function=pgd)

@@ -1,9 +1,7 @@
-"""Adversarial attacks on victims of several modalities and tasks: pure functions of a flat view,
-one paper a file.
+"""The attacks by name, medrobust's and the user's own, and what can be asked of each.
 
-Nothing here knows of models, data sets or the harness. An attack is a function
-`(view, x, y, threat, streams, *, parameters) -> x_adv`: x (B, D) in [0, 1], y (B, T) with -1 for a
-missing label.
+Nothing here knows of models, data sets or the harness. An attack of medrobust's is one line in
+`SHIPPED`: the entry that stands beside its function.
 """
 
 from __future__ import annotations
@@ -15,103 +13,99 @@ from typing import Any
 
 from torch import Tensor
 
-from robustbench_med.attacks import engines
-from robustbench_med.attacks.apgd import apgd, apgd_t
-from robustbench_med.attacks.autoattack import VERSIONS, autoattack, chosen, members
-from robustbench_med.attacks.bim import bim
-from robustbench_med.attacks.cw import cw, cw_minimal
-from robustbench_med.attacks.fab import fab, fab_minimal
-from robustbench_med.attacks.fgsm import Ray, fgsm, fgsm_ray
-from robustbench_med.attacks.hopskipjump import hopskipjump, hopskipjump_minimal
-from robustbench_med.attacks.losses import DLR_TARGETED, LOSSES, effective
-from robustbench_med.attacks.mim import mim
-from robustbench_med.attacks.minimal import Minimal
-from robustbench_med.attacks.noise import noise
-from robustbench_med.attacks.pgd import pgd
-from robustbench_med.attacks.square import square
-from robustbench_med.attacks.transfer import transfer
+from robustbench_med.attacks import (
+    apgd,
+    autoattack,
+    bim,
+    cw,
+    engines,
+    fab,
+    fgsm,
+    hopskipjump,
+    mim,
+    noise,
+    pgd,
+    square,
+    transfer,
+)
+from robustbench_med.attacks.entry import Attack
+from robustbench_med.attacks.losses import LOSSES, effective
 from robustbench_med.attacks.view import View
 from robustbench_med.provenance import code
+from robustbench_med.provenance.objects import summary
 
-Attack = Callable[..., Tensor]
-ATTACKS: dict[str, Attack] = {
-    "noise": noise,
-    "fgsm": fgsm,
-    "bim": bim,
-    "pgd": pgd,
-    "mim": mim,
-    "apgd": apgd,
-    "apgd-t": apgd_t,
-    "cw": cw,
-    "fab": fab,
-    "square": square,
-    "autoattack": autoattack,
-    "transfer": transfer,
-    "hopskipjump": hopskipjump,
-}
-MINIMAL: dict[str, Callable[..., Minimal]] = {
-    "cw": cw_minimal,
-    "fab": fab_minimal,
-    "hopskipjump": hopskipjump_minimal,
-}
-"""Attacks that seek the smallest perturbation, whatever the radius."""
-UNSCALED: dict[str, Callable[..., Minimal | Ray]] = {"fgsm": fgsm_ray, **MINIMAL}
-"""What comes before the radius in an attack that asks for it only at its end: `(...) -> found`,
-then `found.within(view, x, threat)`.
+SHIPPED = (
+    noise.ENTRY,
+    fgsm.ENTRY,
+    bim.ENTRY,
+    pgd.ENTRY,
+    mim.ENTRY,
+    apgd.ENTRY,
+    apgd.TARGETED_ENTRY,
+    cw.ENTRY,
+    fab.ENTRY,
+    square.ENTRY,
+    autoattack.ENTRY,
+    transfer.ENTRY,
+    hopskipjump.ENTRY,
+)
+ATTACKS: dict[str, Callable[..., Tensor]] = {entry.name: entry.function for entry in SHIPPED}
+"""The functions of all attacks there are now: `ATTACKS["mine"] = function` makes one of yours one
+as any other.
 """
+ENGINES: dict[str, dict[str, Callable[..., Tensor]]] = {
+    "native": ATTACKS,
+    **{name: library.attacks for name, library in engines.ENGINES.items()},
+}
+_ENTRIES = {entry.name: entry for entry in SHIPPED}
+
+
+def entry_of(name: str, engine: str = "native") -> Attack:
+    """What is true of an attack; of the user's own the defaults."""
+    function = ENGINES[engine][name]
+    if engine != "native":
+        choices = engines.ENGINES[engine].choices.get(name, {})
+        return Attack(name=name, function=function, targeted=False, choices=choices)
+    entry = _ENTRIES.get(name)
+    if entry is None or entry.function is not function:
+        return Attack(name=name, function=function)
+    return entry
+
+
+def untargeted(name: str) -> bool:
+    """Whether an attack of this name cannot aim at a class of the user's, whatever the engine."""
+    return name in _ENTRIES and not _ENTRIES[name].targeted
 
 
 def radius_free(name: str, norm: str) -> bool:
-    """Whether what is found does not depend on the radius, but for the proportions of several: one
-    search serves a sweep.
+    """Whether what a native attack finds does not depend on the radius, but for the proportions of
+    several: one search serves a sweep.
     """
-    return name in UNSCALED and not (
-        name == "cw" and norm == "Linf"
-    )  # its boxes start at the radius
-
-
-UNTARGETED = ("noise", "apgd-t", "autoattack")
-"""Attacks that cannot aim at a class of the user's."""
-CHOICES: dict[str, Mapping[str, Any] | tuple[str, ...]] = {
-    "loss": LOSSES,
-    "keep": ("best", "last"),
-    "version": VERSIONS,
-}
-"""What parameters of the native attacks may be, losses of the user's among them; each engine has
-its own.
-"""
-POSITIVE = (
-    "steps",
-    "restarts",
-    "eot",
-    "queries",
-    "targets",
-    "search",
-    "evaluations",
-    "initial",
-    "step_size",
-    "lr",
-    "c",
-    "p",
-    "rho",
-    "decay",
-)
-
-
-ENGINES: dict[str, dict[str, Attack]] = {
-    "native": ATTACKS,
-    **{name: library.ATTACKS for name, library in engines.ENGINES.items()},
-}
+    entry = entry_of(name)
+    return entry.before_radius is not None and norm in entry.radius_free
 
 
 def parameters(name: str, engine: str = "native") -> dict[str, Any]:
     """An attack's own parameters with their defaults."""
-    signature = inspect.signature(ENGINES[engine][name])
-    return {
-        p.name: p.default
-        for p in signature.parameters.values()
-        if p.kind is p.KEYWORD_ONLY and p.name != "sources"
-    }
+    return entry_of(name, engine).parameters()
+
+
+def complete(name: str, overrides: Mapping[str, Any], engine: str = "native") -> dict[str, Any]:
+    """The parameters of an attack, its defaults overridden; see `Attack.complete`.
+
+    Args:
+        name: of the attack.
+        overrides: values by the parameter's name.
+        engine: "native", or the library whose attack it is.
+
+    Returns:
+        Every parameter with its value.
+
+    Raises:
+        ValueError: an unknown name, a wrong type, or a value that the engine lacks.
+    """
+    of_engine = "" if engine == "native" else f" of the engine {engine}"
+    return entry_of(name, engine).complete(overrides, f"attack {name!r}{of_engine}")
 
 
 def revision(name: str, engine: str = "native") -> dict[str, int]:
@@ -140,52 +134,15 @@ def attack_code(name: str, params: Mapping[str, Any], engine: str = "native") ->
 
 
 def describe() -> list[dict[str, Any]]:
-    """Name, first line of documentation (of its module, with the paper; of the user's own of the
-    function), parameters of every attack.
+    """Name, first paragraph of documentation (its module's, with the paper; the function's of the
+    user's own), and parameters of every attack.
     """
     rows = []
-    for name, attack in ATTACKS.items():
-        told = inspect.getmodule(attack) if attack.__module__.startswith(__name__) else attack
-        summary = next(iter((inspect.getdoc(told) or "").splitlines()), "")
-        rows.append({"name": name, "summary": summary, "parameters": parameters(name)})
+    for name, function in ATTACKS.items():
+        documented = inspect.getmodule(function) if name in _ENTRIES else function
+        row = {"name": name, "summary": summary(documented), "parameters": parameters(name)}
+        rows.append(row)
     return rows
-
-
-def complete(name: str, given: Mapping[str, Any], engine: str = "native") -> dict[str, Any]:
-    """The defaults of an attack overridden by `given`; refuses unknown names, wrong types and
-    values that the engine lacks (ValueError).
-
-    Other steps without a step_size go as far in all as the default's, 2.5 radii: 10 of a quarter,
-    40 of a sixteenth.
-    """
-    known = parameters(name, engine)
-    attack = f"attack {name!r}" if engine == "native" else f"attack {name!r} of the engine {engine}"
-    for key, value in given.items():
-        if key not in known:
-            raise ValueError(
-                f"{attack} has no parameter {key!r}; it has: {', '.join(known) or 'none'}"
-            )
-        default = known[key]
-        fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(
-            default, bool
-        )
-        if not fits and not (isinstance(default, float) and type(value) is int):
-            raise ValueError(
-                f"{attack}: {key} must be of type {type(default).__name__}, got {value!r}"
-            )
-        if key in POSITIVE and value <= 0:
-            raise ValueError(f"{attack}: {key} must be positive, got {value!r}")
-    completed = {**known, **{key: type(known[key])(value) for key, value in given.items()}}
-    if "steps" in given and "step_size" in known and "step_size" not in given:
-        completed["step_size"] = known["steps"] * known["step_size"] / completed["steps"]
-    for key, allowed in (
-        CHOICES if engine == "native" else engines.ENGINES[engine].CHOICES.get(name, {})
-    ).items():
-        if key in completed and completed[key] not in allowed:
-            raise ValueError(
-                f"{attack}: {key} must be one of {', '.join(allowed)}, got {completed[key]!r}"
-            )
-    return completed
 
 
 def ran(
@@ -195,31 +152,26 @@ def ran(
     where they leave nothing open.
 
     Args:
+        name: of the attack.
+        params: its complete parameters.
         class_counts: classes of each attacked task, by its name.
         stochastic: whether the attack sees several draws a prediction.
 
     Returns:
-        "losses": the loss of each task, where the attack has one to choose; of autoattack the
+        "losses": the loss of each task, where the attack has one to choose; of an ensemble the
         "version" and its "members" in their order, each with its name ("attack") and losses.
     """
-    if name == "autoattack":
-        version = chosen(params["version"], list(class_counts.values()), stochastic=stochastic)
-        ensemble = members(
-            version, **{key: value for key, value in params.items() if key != "version"}
+    entry = entry_of(name)
+    if entry.ensemble is not None:
+        version, members = entry.ensemble(
+            list(class_counts.values()), stochastic=stochastic, **params
         )
-        return {
-            "version": version,
-            "members": [
-                {
-                    "attack": member,
-                    **ran(member, complete(member, given), class_counts, stochastic=stochastic),
-                }
-                for member, given in ensemble
-            ],
-        }
-    loss = DLR_TARGETED if name == "apgd-t" else params.get("loss")
-    return (
-        {}
-        if loss is None
-        else {"losses": {task: effective(loss, n) for task, n in class_counts.items()}}
-    )
+        rows = []
+        for member, own in members:
+            what_ran = ran(member, complete(member, own), class_counts, stochastic=stochastic)
+            rows.append({"attack": member, **what_ran})
+        return {"version": version, "members": rows}
+    loss = entry.only_loss or params.get("loss")
+    if loss is None:
+        return {}
+    return {"losses": {task: effective(loss, n) for task, n in class_counts.items()}}

@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Segment, Threat, View, named, standing
+from robustbench_med.attacks.threat import Norm, Threat
+from robustbench_med.attacks.view import Segment, View, named, standing
 
 REVISION = 1
 AHEAD = 16
@@ -66,29 +68,20 @@ def square(
     best = stripes(view, x, threat, streams)
     value, share = score(view, best, y, threat, loss, eot)
     random = view.random
-    patch = patch_linf if threat.norm == "Linf" else patch_l2
     query = [1] * len(x)
     while rows := open_rows(query, share, queries, random):
         ahead = 1 if random else max(AHEAD // len(rows), 1)
         candidates = []
-        after: dict[
-            int, list[Tensor]
-        ] = {}  # of every row, the generator's state behind each of its candidates
+        after: dict[int, list[Tensor]] = {}  # each row's generator behind each of its candidates
         for row in rows:
             generator, after[row] = streams.generators[row], []
-            for k in range(min(ahead, queries - query[row])):
-                area = p * 0.5 ** sum(
-                    (query[row] + k) / queries * 10_000 > knot for knot in SCHEDULE
+            for asked in range(query[row], min(query[row] + ahead, queries)):
+                area = p * 0.5 ** sum(asked / queries * 10_000 > knot for knot in SCHEDULE)
+                candidates.append(
+                    patched(best[row], x[row], segments, threat.norm, area, generator)
                 )
-                segment, radius = segments[int(Streams([generator]).integers(0, [len(segments)]))]
-                part = slice(segment.start, segment.stop)
-                moved = best[row].clone()
-                moved[part] = patch(moved[part], x[row, part], segment, radius, area, generator)
-                candidates.append(moved)
                 after[row].append(generator.get_state())
-        tried = torch.tensor(
-            [row for row, states in after.items() for _ in states], device=x.device
-        )
+        tried = torch.tensor([row for row in rows for _ in after[row]], device=x.device)
         candidate = view.project(torch.stack(candidates), x[tried], threat)
         now, stands = score(view, candidate, y[tried], threat, loss, eot)
         if random:
@@ -96,24 +89,59 @@ def square(
             better = now > value[tried]
         else:
             better = (stands < share[tried]) | ((stands == share[tried]) & (now > value[tried]))
-        succeeds, kept, first = better.tolist(), [], 0
-        for row, states in after.items():
-            asked = succeeds[first : first + len(states)]
-            taken = asked.index(True) if True in asked else len(states) - 1
-            if asked[taken]:
-                kept.append(first + taken)
-            streams.generators[row].set_state(
-                states[taken]
-            )  # what was tried beyond a success was tried on a point that is no more
-            query[row] += (taken + 1) * (2 if random else 1)
-            first += len(states)
-        moved_rows = tried[kept]
-        best[moved_rows], value[moved_rows], share[moved_rows] = (
-            candidate[kept],
-            now[kept],
-            stands[kept],
-        )
+        kept = settle(better.tolist(), after, query, streams, cost=2 if random else 1)
+        moved = tried[kept]
+        best[moved], value[moved], share[moved] = candidate[kept], now[kept], stands[kept]
     return best
+
+
+def patched(
+    now: Tensor,
+    clean: Tensor,
+    segments: Sequence[tuple[Segment, float]],
+    norm: Norm,
+    area: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """A copy of the point `now` (D,) with a patch in one modality, drawn among the `segments`, each
+    with its radius.
+    """
+    segment, radius = segments[int(Streams([generator]).integers(0, [len(segments)]))]
+    patch = patch_linf if norm == "Linf" else patch_l2
+    part = slice(segment.start, segment.stop)
+    moved = now.clone()
+    moved[part] = patch(moved[part], clean[part], segment, radius, area, generator)
+    return moved
+
+
+def settle(
+    better: Sequence[bool],
+    after: Mapping[int, Sequence[Tensor]],
+    query: list[int],
+    streams: Streams,
+    *,
+    cost: int,
+) -> list[int]:
+    """Which candidates are kept: of each row the first that is better. The row's queries and random
+    numbers go on from there: what was tried beyond was tried on a point that is no more.
+
+    Args:
+        better: of every candidate, one row's after another's.
+        after: of every row, the generator's state behind each of its candidates.
+        query: queries asked of each row so far; counted on, in place.
+        streams: whose generators are put back.
+        cost: queries of one candidate.
+    """
+    kept, first = [], 0
+    for row, states in after.items():
+        outcomes = better[first : first + len(states)]
+        last = outcomes.index(True) if True in outcomes else len(states) - 1
+        if outcomes[last]:
+            kept.append(first + last)
+        streams.generators[row].set_state(states[last])
+        query[row] += (last + 1) * cost
+        first += len(states)
+    return kept
 
 
 def open_rows(query: Sequence[int], share: Tensor, queries: int, random: bool) -> list[int]:
@@ -239,3 +267,6 @@ def bump(height: int, width: int, *, transposed: bool = False) -> Tensor:
 
 def draw(n: int, generator: torch.Generator) -> int:
     return int(torch.randint(n, (1,), generator=generator))
+
+
+ENTRY = Attack(name="square", function=square)

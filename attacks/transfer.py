@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.pgd import Contest, pgd
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import View
 
 REVISION = 1
 
@@ -64,3 +66,6 @@ def transfer(
         source.passes.forward = source.passes.backward = 0
         contest.enter(rows, candidate)
     return contest.best
+
+
+ENTRY = Attack(name="transfer", function=transfer)

@@ -1,5 +1,5 @@
-"""The flat view: one tensor (B, D) in front of a victim of several modalities and tasks, and the
-threat model on it.
+"""The flat view: one tensor (B, D) in front of a victim of several modalities and tasks, and what
+the threat model means on it.
 
 This is the only place in the package that knows a sample has several parts. Attacks see one flat
 tensor, a step or a projection on it, and a loss.
@@ -10,43 +10,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from robustbench_med.attacks.losses import LOSSES, over_tasks
 from robustbench_med.attacks.streams import Draws, Streams
+from robustbench_med.attacks.threat import Norm, Threat
 
 REVISION = 1
-Norm = Literal["Linf", "L2"]
-Objective = Callable[[Sequence[Tensor], Tensor], Tensor]
+JointLoss = Callable[[Sequence[Tensor], Tensor], Tensor]
 """(logits of all tasks, y (B, T)) -> what to ascend, (B,)."""
 TOLERANCE = 1e-6  # float32 rounding of x + delta with x in [0, 1]
 
 
 class RefusedError(ValueError):
     """An attack cannot do what it is asked, and says why; never approximated in silence."""
-
-
-@dataclass(frozen=True)
-class Threat:
-    """What the attacker may do.
-
-    Args:
-        norm: "Linf" or "L2"; L2 is one ball per modality.
-        radii: radius of each modality, for pixels in [0, 1]; a modality of radius 0 is trusted and
-            comes back bit-identical.
-        tasks: indices of the tasks whose predictions the attacker wants wrong; their losses are
-            summed.
-        targeted: the labels given to an attack are classes it wants predicted, not classes it wants
-            to avoid.
-    """
-
-    norm: Norm
-    radii: tuple[float, ...]
-    tasks: tuple[int, ...]
-    targeted: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +38,7 @@ class Segment:
 
 
 @dataclass
-class Passes:
+class PassCount:
     """Forward and backward passes, counted in samples."""
 
     forward: int = 0
@@ -94,7 +73,7 @@ class View:
         """The seeds of a random victim's own numbers; None for a deterministic one, and where
         global generators are left as they are.
         """
-        self.passes = Passes()
+        self.passes = PassCount()
         self.nonfinite_gradients = 0
         self.losses: Tensor | None = None
         self.segments: list[Segment] = []
@@ -183,7 +162,7 @@ class View:
         ]
 
     def gradient(
-        self, x: Tensor, y: Tensor, threat: Threat, *, loss: str | Objective = "ce", eot: int = 1
+        self, x: Tensor, y: Tensor, threat: Threat, *, loss: str | JointLoss = "ce", eot: int = 1
     ) -> Gradient:
         """Ascent gradient of the summed task losses at x, averaged over `eot` fresh draws (EOT,
         arXiv 1802.00420).
@@ -210,7 +189,7 @@ class View:
         return Gradient(gradient / eot, value / eot, stands / eot)
 
     def _drawn(
-        self, x: Tensor, y: Tensor, threat: Threat, objective: Objective, n: int
+        self, x: Tensor, y: Tensor, threat: Threat, objective: JointLoss, n: int
     ) -> Gradient:
         """Sums over n draws in one batch. A function of its own, so that nothing of a draw is left
         when the next one begins.
@@ -340,7 +319,7 @@ class Gradient:
     standing: Tensor
 
 
-def named(loss: str, threat: Threat, *, standing_only: bool = False) -> Objective:
+def named(loss: str, threat: Threat, *, standing_only: bool = False) -> JointLoss:
     """The sum over the attacked tasks of a loss in `LOSSES`, to ascend; towards the labels when the
     threat is targeted.
 

@@ -13,8 +13,7 @@ import yaml
 from torch import nn
 
 from robustbench_med import naming
-from robustbench_med.models import trial
-from robustbench_med.models import user_file as own
+from robustbench_med.models import trial, user_file
 from robustbench_med.models.drifa_net import DRIFANet
 from robustbench_med.models.fusion import (
     GMU,
@@ -28,6 +27,7 @@ from robustbench_med.models.fusion import (
 from robustbench_med.models.mail import MAIL
 from robustbench_med.models.robust_mail import RobustMAIL
 from robustbench_med.provenance import code
+from robustbench_med.provenance.shipped import revised
 
 ZOO = files(__package__) / "zoo"
 
@@ -78,7 +78,7 @@ def source_sha256(name: str) -> str:
     file cannot be used).
     """
     if naming.is_own(name):
-        return own.load(name).source_sha256
+        return user_file.load(name).source_sha256
     return "" if name in _SHIPPED else code.code_of(MODELS[name].build, f"model {name!r}") or ""
 
 
@@ -87,7 +87,7 @@ def revisions(name: str) -> dict[str, int]:
     those that it imports.
     """
     if naming.is_own(name):
-        return code.revisions_of_file(own.load(name).path) | code.revised({trial.__name__})
+        return code.revisions_of_file(user_file.load(name).path) | revised({trial.__name__})
     return code.revisions(MODELS[name].build, f"model {name!r}")
 
 
@@ -96,7 +96,7 @@ def parameters(name: str) -> dict[str, Any]:
     cannot be used.
     """
     if naming.is_own(name):
-        return own.load(name).parameters()
+        return user_file.load(name).parameters()
     signature = inspect.signature(MODELS[name].build)
     return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
 
@@ -118,7 +118,7 @@ def build(
         image_size: pixels of a side, passed to the models that adapt to it.
     """
     known = parameters(name)
-    theirs = own.load(name) if naming.is_own(name) else None
+    theirs = user_file.load(name) if naming.is_own(name) else None
     for key in given:
         if key not in known and not (theirs and theirs.takes_any()):
             raise ValueError(f"it has no parameter {key!r}; it has: {', '.join(known)}")
@@ -126,7 +126,7 @@ def build(
     if "image_size" in known:
         arguments.setdefault("image_size", image_size)
     if theirs:
-        return own.build(theirs, channels, class_counts, arguments, image_size=image_size)
+        return user_file.build(theirs, channels, class_counts, arguments, image_size=image_size)
     return MODELS[name].build(channels, class_counts, **arguments).eval()
 
 

@@ -311,10 +311,10 @@ def blamed(what: str, path: Path, when: str) -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise ValueError(f"{what} raised {told(error, path)}{when}") from error
+        raise ValueError(f"{what} raised {in_one_line(error, path)}{when}") from error
 
 
-def told(error: BaseException, path: Path) -> str:
+def in_one_line(error: BaseException, path: Path) -> str:
     """An exception in one line, with the last line of the user's file that it came through."""
     lines = [
         frame.lineno

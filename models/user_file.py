@@ -82,7 +82,9 @@ def load(name: str) -> Own:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # `sys.exit()` in a file is no end of the run
-            raise ValueError(f"{path} cannot be imported: {trial.told(error, path)}") from error
+            raise ValueError(
+                f"{path} cannot be imported: {trial.in_one_line(error, path)}"
+            ) from error
     found = getattr(module, function, None)
     if not callable(found):
         own = [
@@ -157,4 +159,6 @@ def mishap(error: BaseException) -> str | None:
     files = {m.__file__ for name, m in list(sys.modules.items()) if name.startswith(PREFIX)}
     frames = traceback.extract_tb(error.__traceback__)
     through = [frame.filename for frame in frames if str(Path(frame.filename).resolve()) in files]
-    return f"{through[-1]} raised {trial.told(error, Path(through[-1]))}" if through else None
+    return (
+        f"{through[-1]} raised {trial.in_one_line(error, Path(through[-1]))}" if through else None
+    )

@@ -1,5 +1,14 @@
 """What a training defence of the user's own derives from (docs/how-to/own-defence.md)."""
 
-from robustbench_med.training.objectives import PGDAT, SCHEMES, FastAT, FreeAT, Mart, Standard, Trades
+from robustbench_med.training.objectives import (
+    PGDAT,
+    SCHEMES,
+    FastAT,
+    FreeAT,
+    Mart,
+    Passes,
+    Standard,
+    Trades,
+)
 
-__all__ = ["PGDAT", "SCHEMES", "FastAT", "FreeAT", "Mart", "Standard", "Trades"]
+__all__ = ["PGDAT", "SCHEMES", "FastAT", "FreeAT", "Mart", "Passes", "Standard", "Trades"]

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustbench_med.attacks.engines.library import Library
 from robustbench_med.attacks.engines.one_tensor import OneTensor, Run, through
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import RefusedError, Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import RefusedError, View
 
 REVISION = 1
 NORMS = {"Linf": np.inf, "L2": 2}
@@ -210,8 +212,10 @@ def autoattack(
     return through(simple("AutoAttack", **options), view, x, y, threat, needs_plane=True)
 
 
-ATTACKS = {f.__name__: f for f in (fgsm, bim, pgd, cw, square, hopskipjump, autoattack)}
-LINF_ONLY = ("bim",)
-L2_ONLY = ("cw",)
-JUDGES_ITERATES = ("cw", "square", "hopskipjump", "autoattack")
-CHOICES: dict[str, dict[str, tuple[str, ...]]] = {}
+LIBRARY = Library(
+    name="art",
+    attacks={f.__name__: f for f in (fgsm, bim, pgd, cw, square, hopskipjump, autoattack)},
+    linf_only=("bim",),
+    l2_only=("cw",),
+    judges_iterates=("cw", "square", "hopskipjump", "autoattack"),
+)

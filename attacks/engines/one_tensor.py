@@ -10,7 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robustbench_med.attacks.view import RefusedError, Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import RefusedError, View
 
 REVISION = 1
 Run = Callable[["OneTensor", Tensor, Tensor], Tensor]

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.engines.library import Library
 from robustbench_med.attacks.engines.one_tensor import OneTensor, Run, through
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.view import RefusedError, Threat, View
+from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.view import RefusedError, View
 
 REVISION = 1
 
@@ -240,14 +242,17 @@ def seed() -> int:
     return int(torch.randint(2**31 - 1, ()))
 
 
-ATTACKS = {f.__name__: f for f in (fgsm, bim, pgd, eotpgd, mim, cw, apgd, fab, square, autoattack)}
-LINF_ONLY = ("fgsm", "bim", "mim", "eotpgd")
-L2_ONLY = ("cw",)
-JUDGES_ITERATES = ("cw", "apgd", "fab", "square", "autoattack")
-"""Attacks that look at predictions to keep or drop candidates."""
-CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
-    "apgd": {"loss": ("ce", "dlr")},
-    "square": {"loss": ("margin", "ce")},
-    "autoattack": {"version": ("standard", "plus", "rand")},
-}
-"""What its attacks' parameters may be, where not every value of the type will do."""
+LIBRARY = Library(
+    name="torchattacks",
+    attacks={
+        f.__name__: f for f in (fgsm, bim, pgd, eotpgd, mim, cw, apgd, fab, square, autoattack)
+    },
+    linf_only=("fgsm", "bim", "mim", "eotpgd"),
+    l2_only=("cw",),
+    judges_iterates=("cw", "apgd", "fab", "square", "autoattack"),
+    choices={
+        "apgd": {"loss": ("ce", "dlr")},
+        "square": {"loss": ("margin", "ce")},
+        "autoattack": {"version": ("standard", "plus", "rand")},
+    },
+)

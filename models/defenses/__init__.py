@@ -3,38 +3,46 @@ inference (no training).
 
 `NETWORK[name](victim, shapes, *, parameters)` changes a victim in place before it is trained;
 `INFERENCE[name](*, parameters)` makes a module that maps one modality (B, C, H, W) in [0, 1] to the
-same shape, and `Defended` puts such modules in front of a victim. Defences that only change the
-training are the harness's.
+same shape, and `Defended` puts such modules in front of a victim. A defence of medrobust's is one
+line in `SHIPPED`: the entry that stands beside its function. Defences that only change the training
+are the harness's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
-from robustbench_med.models.defenses.randomised import (
-    InputNoise,
-    ResizePad,
-    gate_noise,
-    random_filters,
-    weight_noise,
-)
-from robustbench_med.models.defenses.transforms import BitDepth, Jpeg, Median, TotalVariation
+from robustbench_med.models.contract import Victim
+from robustbench_med.models.defenses import randomised, transforms
+from robustbench_med.models.defenses.entry import Defense, InMail
 
+ROBUST_MAIL = Defense(
+    name="robust-mail",
+    in_mail=InMail("robust-mail"),
+    summary="The authors' RPF and MAN together, on mail (arXiv 2602.15346).",
+)
+SHIPPED = (
+    randomised.RPF,
+    randomised.MAN,
+    randomised.PNI,
+    ROBUST_MAIL,
+    transforms.JPEG,
+    transforms.BIT_DEPTH,
+    transforms.MEDIAN,
+    transforms.TOTAL_VARIATION,
+    randomised.RESIZE_PAD,
+    randomised.INPUT_NOISE,
+    randomised.SMOOTHING,
+)
+"""The defences of medrobust that change the network or its inputs."""
 NETWORK: dict[str, Callable[..., None]] = {
-    "rpf": random_filters,
-    "man": gate_noise,
-    "pni": weight_noise,
+    entry.name: entry.network for entry in SHIPPED if entry.network is not None
 }
 INFERENCE: dict[str, Callable[..., nn.Module]] = {
-    "jpeg": Jpeg,
-    "bit-depth": BitDepth,
-    "median": Median,
-    "total-variation": TotalVariation,
-    "resize-pad": ResizePad,
-    "input-noise": InputNoise,
-    "smoothing": InputNoise,
+    entry.name: entry.transform for entry in SHIPPED if entry.transform is not None
 }
 
 
@@ -47,10 +55,10 @@ class Defended(nn.Module):
         super().__init__()
         self.network = network
         self.transforms = nn.ModuleList(transforms)
-        self.n_modalities: int = network.n_modalities  # type: ignore[assignment]
-        self.class_counts: tuple[int, ...] = network.class_counts  # type: ignore[assignment]
+        victim = cast(Victim, network)
+        self.n_modalities, self.class_counts = victim.n_modalities, victim.class_counts
         self.shares_noise = bool(getattr(network, "shares_noise", False))
-        self.stochastic = bool(network.stochastic) or any(t.stochastic for t in transforms)
+        self.stochastic = bool(victim.stochastic) or any(t.stochastic for t in transforms)
 
     def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
         xs = list(modalities)
@@ -60,4 +68,4 @@ class Defended(nn.Module):
         return logits
 
 
-__all__ = ["INFERENCE", "NETWORK", "Defended"]
+__all__ = ["INFERENCE", "NETWORK", "ROBUST_MAIL", "SHIPPED", "Defended", "Defense"]

@@ -5,13 +5,15 @@ Attacks on them need EOT.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from robustbench_med.models.contract import Victim
+from robustbench_med.models.defenses.entry import Defense, InMail
 from robustbench_med.models.mail import Gate
 from robustbench_med.models.robust_mail import modulate
 
@@ -64,8 +66,8 @@ def random_filters(victim: nn.Module, shapes: Shapes, *, ratio: float = 0.25) ->
     for layer in first_convolutions(victim, shapes):
         n = min(max(round(ratio * layer.out_channels), 1), layer.out_channels - 1)
         parametrize.register_parametrization(layer, "weight", RandomFilters(n))
-    victim.shares_noise = True  # type: ignore[assignment]
-    victim.stochastic = True  # type: ignore[assignment]
+    facts = cast(Victim, victim)
+    facts.stochastic = facts.shares_noise = True
 
 
 def gate_noise(victim: nn.Module, shapes: Shapes, *, noise: float = 0.6) -> None:
@@ -89,7 +91,7 @@ def gate_noise(victim: nn.Module, shapes: Shapes, *, noise: float = 0.6) -> None
 
     for gate in gates:
         gate.register_forward_hook(modulated)
-    victim.stochastic = True  # type: ignore[assignment]
+    cast(Victim, victim).stochastic = True
 
 
 def weight_noise(victim: nn.Module, shapes: Shapes) -> None:
@@ -102,8 +104,8 @@ def weight_noise(victim: nn.Module, shapes: Shapes) -> None:
     for layer in list(victim.modules()):
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             parametrize.register_parametrization(layer, "weight", NoisyWeight())
-    victim.shares_noise = True  # type: ignore[assignment]
-    victim.stochastic = True  # type: ignore[assignment]
+    facts = cast(Victim, victim)
+    facts.stochastic = facts.shares_noise = True
 
 
 def first_convolutions(victim: nn.Module, shapes: Shapes) -> list[nn.Conv2d]:
@@ -112,12 +114,12 @@ def first_convolutions(victim: nn.Module, shapes: Shapes) -> list[nn.Conv2d]:
 
     Found by a forward pass in which only what a convolution returned requires gradients.
     """
-    found: list[nn.Conv2d] = []
+    first: list[nn.Conv2d] = []
 
     def seen(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if not arguments[0].requires_grad and layer not in found:
+        if not arguments[0].requires_grad and layer not in first:
             assert isinstance(layer, nn.Conv2d)
-            found.append(layer)
+            first.append(layer)
         return output.detach().requires_grad_()
 
     handles = [m.register_forward_hook(seen) for m in victim.modules() if isinstance(m, nn.Conv2d)]
@@ -133,9 +135,9 @@ def first_convolutions(victim: nn.Module, shapes: Shapes) -> list[nn.Conv2d]:
             parameter.requires_grad_(True)
         for handle in handles:
             handle.remove()
-    if not found:
+    if not first:
         raise ValueError("rpf replaces filters of convolutions, and this model has none")
-    return found
+    return first
 
 
 class ResizePad(nn.Module):
@@ -188,3 +190,14 @@ class InputNoise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.sigma * torch.randn_like(x)
+
+
+RPF = Defense(
+    name="rpf", network=random_filters, in_mail=InMail("mail+rpf", {"ratio": "rpf_ratio"})
+)
+MAN = Defense(name="man", network=gate_noise, in_mail=InMail("mail+man", {"noise": "noise"}))
+PNI = Defense(name="pni", network=weight_noise)
+RESIZE_PAD = Defense(name="resize-pad", transform=ResizePad)
+INPUT_NOISE = Defense(name="input-noise", transform=InputNoise)
+SMOOTHING = Defense(name="smoothing", transform=InputNoise)
+"""At inference; its training is the harness's."""

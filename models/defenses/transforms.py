@@ -4,7 +4,7 @@ adaptive attacks can use.
 The forward pass is the transform; the backward pass takes it for the identity (BPDA's
 straight-through estimator, Athalye et al., arXiv 1802.00420, section 4.1). With `attack="unaware"`
 a pass with gradients skips the transform: the attacker does not know of it, the figure is the
-    over-estimate that papers before 2018 published.
+over-estimate that papers before 2018 published.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from robustbench_med.models.defenses.entry import Defense
 
 REVISION = 1
 ATTACKS = ("bpda", "unaware")
@@ -150,3 +152,9 @@ def art(name: str) -> Any:
             " 'medrobust[engines]'"
         ) from error
     return getattr(preprocessor, name)
+
+
+JPEG = Defense(name="jpeg", transform=Jpeg)
+BIT_DEPTH = Defense(name="bit-depth", transform=BitDepth)
+MEDIAN = Defense(name="median", transform=Median)
+TOTAL_VARIATION = Defense(name="total-variation", transform=TotalVariation)

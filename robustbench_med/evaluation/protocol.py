@@ -22,17 +22,15 @@ from torch import Tensor, nn
 
 from robustbench_med import statistics
 from robustbench_med.attacks import (
-    ENGINES,
-    MINIMAL,
-    UNSCALED,
     Minimal,
-    Passes,
+    PassCount,
     Ray,
     Streams,
     Threat,
     View,
     attack_code,
     derive_seed,
+    entry_of,
 )
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import examples
@@ -107,7 +105,7 @@ def attack_pass(
     size, l2 = np.zeros((2, len(samples), len(view.segments)), np.float32)
     smallest = (
         np.zeros((len(samples), len(tasks)), np.float32)
-        if attack in MINIMAL and method.engine == "native"
+        if entry_of(attack, method.engine).minimal is not None
         else None
     )
     reused, attacked = np.zeros(2), 0
@@ -244,16 +242,11 @@ def is_whole(drawing: Drawing, method: Method) -> bool:
 
 def computation(method: Method, threat: Threat, sources: Sequence[View]) -> Callable[..., Any]:
     """The attack with its arguments bound: `(view, x, y, threat, streams)` -> adversarials, or what
-    `UNSCALED` attacks find.
+    comes before the radius (`Attack.before_radius`).
     """
     bound = dict(method.parameters) | ({"sources": sources} if sources else {})
-    table = (
-        UNSCALED
-        if method.engine == "native" and method.name in UNSCALED
-        else ENGINES[method.engine]
-    )
-    attack: Callable[..., Any] = table[method.name]
-    return functools.partial(attack, **bound)
+    entry = entry_of(method.name, method.engine)
+    return functools.partial(entry.before_radius or entry.function, **bound)
 
 
 def recall(method: Method, rows: NDArray[np.int64], x: Tensor) -> tuple[Any, NDArray[np.float64]]:
@@ -267,7 +260,11 @@ def recall(method: Method, rows: NDArray[np.int64], x: Tensor) -> tuple[Any, NDA
 
 
 def remember(
-    method: Method, rows: NDArray[np.int64], found: Minimal | Ray, after: Passes, before: Passes
+    method: Method,
+    rows: NDArray[np.int64],
+    found: Minimal | Ray,
+    after: PassCount,
+    before: PassCount,
 ) -> None:
     """Keeps what was found for the other radii of the sweep, on the CPU, with each sample's share
     of the passes.

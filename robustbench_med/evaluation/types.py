@@ -80,7 +80,7 @@ class Method:
     goals: Tensor | None = None
     """(n, T) classes a targeted attack aims at; -1 where there is nothing to aim at."""
     found: dict[int, tuple[Any, float, float]] | None = None
-    """By sample what an attack of `UNSCALED` found, and its forward and backward passes: shared
+    """By sample what an attack found before its radius, and its forward and backward passes: shared
     between the radii of a sweep; filled and read."""
 
 

@@ -3,22 +3,18 @@ of medrobust's own parts in it.
 
 A function of a file is told by that file and the user's files that it imports. What a file does not
 tell is hashed by value: what a closure, a partial, an instance or a default holds, and constants
-    that may be set from outside. Where there is no file (a notebook
-cell) the text of the function stands for it, and every global it names is hashed too. What cannot
-be hashed is refused.
+that may be set from outside. Where there is no file (a notebook cell) the text of the function
+stands for it, and every global it names is hashed too. What cannot be hashed is refused.
 """
 
 from __future__ import annotations
 
 import copyreg
-import dataclasses
-import dis
 import functools
 import hashlib
 import inspect
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
 from types import (
@@ -36,14 +32,19 @@ import torch
 
 from robustbench_med.errors import UserError
 from robustbench_med.provenance import source_files
+from robustbench_med.provenance.objects import (
+    PLAIN,
+    globals_of,
+    is_constant,
+    is_generated,
+    is_named,
+    is_shipped,
+    module_of,
+    names_used,
+)
+from robustbench_med.provenance.shipped import first_name, ours_among, revised
 from robustbench_med.provenance.source_files import OURS
 
-PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
-_MOVED = {
-    "robustbench_med.attacks.registry": "robustbench_med.attacks",
-    "robustbench_med.training.objectives": "robustbench_med.objectives",
-}
-"""Where what the user's code builds on first lay: it is hashed under that name ever after."""
 _VERSIONS: dict[int, tuple[Any, str]] = {}
 """What the user gave a version of, by identity."""
 
@@ -70,12 +71,12 @@ def code_of(thing: Any, what: str) -> str | None:
         return _hash("version", _VERSIONS[id(thing)][1])
     if (
         isinstance(thing, FunctionType | type)
-        and _named(thing)
-        and _module_of(thing).partition(".")[0] == OURS
+        and is_named(thing)
+        and module_of(thing).partition(".")[0] == OURS
     ):
         return None
-    made = _Walk(what)
-    return _hash(made.of(thing), *(f"{name} {sha256}" for name, sha256 in sorted(made.files)))
+    walk = _Walk(what)
+    return _hash(walk.of(thing), *(f"{name} {sha256}" for name, sha256 in sorted(walk.files)))
 
 
 def revisions(thing: Any, what: str) -> dict[str, int]:
@@ -84,58 +85,20 @@ def revisions(thing: Any, what: str) -> dict[str, int]:
     """
     if id(thing) in _VERSIONS:
         return {}
-    made = _Walk(what)
-    made.of(thing)
-    return revised(made.ours)
+    walk = _Walk(what)
+    walk.of(thing)
+    return revised(walk.ours)
 
 
 def revisions_of_file(path: Path) -> dict[str, int]:
     """The same of a user's file and those it imports."""
-    made = _Walk(str(path))
-    made.file(path.resolve(), {})
-    return revised(made.ours)
-
-
-def revised(modules: set[str]) -> dict[str, int]:
-    """`REVISION` of modules of medrobust's and of those that they import, by the last part of their
-    name.
-    """
-    found: dict[str, int] = {}
-    waiting, seen = set(modules), set()
-    while waiting:
-        seen.add(name := waiting.pop())
-        if isinstance(number := getattr(sys.modules.get(name), "REVISION", None), int):
-            found[name.rpartition(".")[2]] = number
-            waiting |= _imports(name) - seen
-    return dict(sorted(found.items()))
-
-
-@functools.cache
-def _imports(name: str) -> set[str]:
-    source = inspect.getsource(sys.modules[name]).encode()
-    return _ours(source_files.dotted(source, name.rpartition(".")[0]))
-
-
-def _ours(names: list[str]) -> set[str]:
-    """Modules of medrobust's among dotted names; what a package passes on is looked up where it was
-    made.
-    """
-    modules = set()
-    for name in (name for name in names if name.partition(".")[0] == OURS):
-        parent, _, last = name.rpartition(".")
-        passed_on = getattr(sys.modules.get(parent), last, None)
-        modules.add(
-            name if name in sys.modules else getattr(passed_on, "__module__", None) or parent
-        )
-    return modules
+    walk = _Walk(str(path))
+    walk.file(path.resolve(), {})
+    return revised(walk.ours)
 
 
 def _hash(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _named_first(module: str) -> str:
-    return _MOVED.get(module, module)
 
 
 class _Walk:
@@ -161,11 +124,11 @@ class _Walk:
             return "itself"
         self._open.add(id(value))
         try:
-            found = _hash(*self._parts(value))
+            sha256 = _hash(*self._parts(value))
         finally:
             self._open.discard(id(value))
-        self._known[id(value)] = value, found  # kept, so that no other gets its id
-        return found
+        self._known[id(value)] = value, sha256  # kept, so that no other gets its id
+        return sha256
 
     def refused(self, why: str) -> UserError:
         return UserError(
@@ -230,14 +193,14 @@ class _Walk:
         """
         reducer = copyreg.dispatch_table.get(type(value))
         try:
-            made = reducer(value) if reducer else value.__reduce_ex__(2)
+            reduced = reducer(value) if reducer else value.__reduce_ex__(2)
         except Exception as error:
             raise self.refused(
                 f"holds a {type(value).__qualname__}, whose state cannot be read"
             ) from error
-        if isinstance(made, str):
-            return ["named", str(getattr(value, "__module__", "")), made]
-        make, arguments, state, items, pairs = (*made, None, None, None)[:5]
+        if isinstance(reduced, str):
+            return ["named", str(getattr(value, "__module__", "")), reduced]
+        make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
         return [
             "instance",
             *map(self.of, (type(value), make, arguments, state)),
@@ -248,7 +211,7 @@ class _Walk:
         if (path := source_files.own_file(vars(module))) is not None:
             self.file(path, vars(module))
             return ["module", "" if path == self._first else module.__name__]
-        if not _shipped(vars(module)):
+        if not is_shipped(vars(module)):
             raise self.refused(f"uses the module {module.__name__}, which was read from no file")
         self._note(module.__name__)
         return ["module", module.__name__]
@@ -272,13 +235,13 @@ class _Walk:
         ]
         home = str(scope.get("__name__", ""))
         path = source_files.file_of_code(code, scope)
-        if _shipped(scope) or (path is not None and not source_files.is_own(path)):
+        if is_shipped(scope) or (path is not None and not source_files.is_own(path)):
             self._note(home)
             return [
                 "shipped",
-                _named_first(home),
+                first_name(home),
                 code.co_qualname,
-                *([] if _named(function) else held),
+                *([] if is_named(function) else held),
             ]
         if path is not None:
             self.file(path, scope)
@@ -304,7 +267,7 @@ class _Walk:
 
     def _globals(self, code: CodeType, scope: dict[str, Any]) -> list[str]:
         """Every global that a function without a file names, but those that it sets."""
-        named = _used(code, "LOAD_GLOBAL", "LOAD_NAME") - _used(code, "STORE_GLOBAL")
+        named = names_used(code, "LOAD_GLOBAL", "LOAD_NAME") - names_used(code, "STORE_GLOBAL")
         return [
             f"{name} {self.of(scope[name])}"
             for name in sorted(named)
@@ -317,8 +280,8 @@ class _Walk:
         """Of a function with a file: constants that it names, which may be set from outside, and
         the functions and classes.
         """
-        found = []
-        for name in sorted(_used(code, "LOAD_GLOBAL", "LOAD_NAME") - rebound):
+        globals_named: list[tuple[str, Any]] = []
+        for name in sorted(names_used(code, "LOAD_GLOBAL", "LOAD_NAME") - rebound):
             value = scope.get(name)
             if name.startswith("__") or name not in scope:
                 continue
@@ -327,25 +290,25 @@ class _Walk:
                 and (path := source_files.own_file(vars(value))) is not None
             ):
                 set_there = source_files.parsed(path.read_bytes()).rebound
-                inside = _used(code, "LOAD_ATTR", "LOAD_METHOD") - set_there
-                found += [
+                inside = names_used(code, "LOAD_ATTR", "LOAD_METHOD") - set_there
+                globals_named += [
                     (f"{name}.{each}", getattr(value, each))
                     for each in sorted(inside)
                     if hasattr(value, each)
                 ]
             else:
-                found.append((name, value))
+                globals_named.append((name, value))
         return [
             f"{name} {self.of(value)}"
-            for name, value in found
-            if _constant(value) or isinstance(value, FunctionType | type)
+            for name, value in globals_named
+            if is_constant(value) or isinstance(value, FunctionType | type)
         ]
 
     def _class(self, cls: type) -> list[str]:
-        scope = _scope(cls)
-        if _shipped(scope) and _named(cls):
+        scope = globals_of(cls)
+        if is_shipped(scope) and is_named(cls):
             self._note(cls.__module__)
-            return ["shipped", _named_first(cls.__module__), cls.__qualname__]
+            return ["shipped", first_name(cls.__module__), cls.__qualname__]
         if (path := source_files.own_file(scope)) is not None:
             self.file(path, scope)
         members = [
@@ -368,10 +331,10 @@ class _Walk:
             set_there = not name.startswith(("__", "_abc_")) and not isinstance(
                 value, GetSetDescriptorType | MemberDescriptorType
             )
-            if (method and not _generated(cls, name, value)) or (
+            if (method and not is_generated(cls, name, value)) or (
                 set_there
                 and not method
-                and (not known or _constant(value) or isinstance(value, type))
+                and (not known or is_constant(value) or isinstance(value, type))
             ):
                 yield name, value
 
@@ -384,73 +347,8 @@ class _Walk:
         for name, (other, sha256) in source_files.files_of(path, scope).items():
             self.files.add(("" if other == self._first else name or own, sha256))
             if other.suffix == ".py":
-                self.ours |= _ours(source_files.dotted(other.read_bytes(), ""))
+                self.ours |= ours_among(source_files.dotted(other.read_bytes(), ""))
 
     def _note(self, module: str) -> None:
         if module.partition(".")[0] == OURS:
             self.ours.add(module)
-
-
-def _constant(value: Any) -> bool:
-    return type(value) in PLAIN or (
-        type(value) in (tuple, frozenset) and all(map(_constant, value))
-    )
-
-
-def _scope(cls: type) -> source_files.Scope:
-    """The globals of the module that a class was made in; of one beside a user's file its methods
-    alone tell.
-    """
-    scopes = [value.__globals__ for value in vars(cls).values() if isinstance(value, FunctionType)]
-    module = sys.modules.get(cls.__module__)
-    return next(
-        (scope for scope in scopes if scope.get("__name__") == cls.__module__),
-        {} if module is None else vars(module),
-    )
-
-
-def _generated(cls: type, name: str, method: Any) -> bool:
-    """Whether Python wrote a method itself, of a data class or a named tuple: its fields tell all
-    of it.
-    """
-    made = dataclasses.is_dataclass(cls) or issubclass(cls, tuple)
-    return (
-        made
-        and name.startswith("__")
-        and isinstance(method, FunctionType)
-        and inspect.unwrap(method).__code__.co_filename[0] == "<"
-    )
-
-
-def _shipped(scope: source_files.Scope) -> bool:
-    """Whether a module with these globals comes with medrobust, Python or an installed package."""
-    name = str(scope.get("__name__"))
-    if name == "__main__" or scope.get("__spec__") is None:
-        return False
-    return name.partition(".")[0] == OURS or source_files.own_file(scope) is None
-
-
-def _module_of(thing: Any) -> str:
-    return (
-        str(thing.__globals__.get("__name__", ""))
-        if isinstance(thing, FunctionType)
-        else str(thing.__module__)
-    )
-
-
-def _named(thing: Callable[..., Any]) -> bool:
-    """Whether a function or class is what its module calls by its name, and not one of many made on
-    the way.
-    """
-    found: Any = sys.modules.get(thing.__module__ or "")
-    for part in thing.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return found is thing
-
-
-def _used(code: CodeType, *operations: str) -> set[str]:
-    """Names that a code object, and those inside it, use in these operations."""
-    found = {str(each.argval) for each in dis.get_instructions(code) if each.opname in operations}
-    return found.union(
-        *(_used(each, *operations) for each in code.co_consts if isinstance(each, CodeType))
-    )

@@ -94,7 +94,9 @@ def evaluate_cell(
 
     engine = engine_of(cell.attack, spec)
     if engine != "native" and (
-        reason := engines.refusal(engine, cell.attack, threat, stochastic=victim.nature.stochastic)
+        reason := engines.ENGINES[engine].refusal(
+            cell.attack, threat, stochastic=victim.nature.stochastic
+        )
     ):
         raise UserError(f"{label}: the engine {engine} refuses: {reason}")
     if spec.batch_draws > 1 and getattr(victim.module, "shares_noise", False):

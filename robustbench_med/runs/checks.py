@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustbench_med import naming
-from robustbench_med.attacks import ENGINES, UNTARGETED, Threat, attack_code, complete
+from robustbench_med.attacks import ENGINES, Threat, attack_code, complete, untargeted
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
 from robustbench_med.errors import INCLUDE, UserError, nearest, unknown
@@ -61,7 +61,7 @@ def check_names(spec: RunSpec) -> None:
                 f"--target takes random, least-likely or the number of a class, got {spec.target!r}"
             )
         for attack in spec.attack:
-            if attack in UNTARGETED:
+            if untargeted(attack):
                 raise UserError(f"{attack} cannot aim at a class; take it out of this --target run")
     if spec.cross_modal and (spec.target_task != "joint" or any("=" in eps for eps in spec.eps)):
         raise UserError(

@@ -15,7 +15,7 @@ from robustbench_med.attacks import ENGINES, LOSSES
 from robustbench_med.errors import UserError
 from robustbench_med.models.defenses import INFERENCE, NETWORK
 from robustbench_med.models.registry import MODELS
-from robustbench_med.models.trial import told
+from robustbench_med.models.trial import in_one_line
 from robustbench_med.models.user_file import PREFIX
 from robustbench_med.provenance import code, source_files
 from robustbench_med.training.objectives import PGDAT, SCHEMES
@@ -32,14 +32,14 @@ _TABLES: dict[str, dict[str, Any]] = {
     "model": MODELS,
 }
 _SHIPPED = {kind: dict(table) for kind, table in _TABLES.items()}
-Made = dict[tuple[str, str], Any]
+Registered = dict[tuple[str, str], Any]
 """What is registered, by kind and name."""
 
 
 @dataclass(frozen=True)
 class _Included:
     fingerprint: str
-    made: Made
+    registered: Registered
 
 
 _INCLUDED: dict[Path, _Included] = {}
@@ -89,7 +89,7 @@ def register_defense(
         name: what `--defense` calls it.
         build: "inference": makes a module in front of the victim; "network": changes a victim
             before it is trained; "training": an objective, a class derived from
-            `robustbench_med.training.objectives.PGDAT`.
+            `robustbench_med.objectives.PGDAT`.
         kind: which of the three it is.
         version: as in `register_attack`.
 
@@ -102,7 +102,7 @@ def register_defense(
     if kind == "training" and not (isinstance(build, type) and issubclass(build, PGDAT)):
         raise UserError(
             f"training defence {name!r}: expected a class derived from"
-            f" robustbench_med.training.objectives.PGDAT, got {build!r}"
+            f" robustbench_med.objectives.PGDAT, got {build!r}"
         )
     if any(name in _SHIPPED[other] for other in _DEFENSES):
         raise UserError(f"there is a defence {name!r} in medrobust; give yours another name")
@@ -139,8 +139,8 @@ def include(files: Sequence[Path], say: Callable[[str], None]) -> None:
     """
     owners: dict[tuple[str, str], Path] = {}
     for file in dict.fromkeys(Path(file).resolve() for file in files):
-        made = _include(file, say)
-        for key in made:
+        registered = _include(file, say)
+        for key in registered:
             if key in owners:
                 raise UserError(
                     f"{owners[key]} and {file} both register the {key[0]} {key[1]!r}; rename one of"
@@ -161,7 +161,7 @@ def _check() -> None:
             )
 
 
-def _include(path: Path, say: Callable[[str], None]) -> Made:
+def _include(path: Path, say: Callable[[str], None]) -> Registered:
     try:
         files = source_files.imported(path)
     except OSError as error:
@@ -170,9 +170,9 @@ def _include(path: Path, say: Callable[[str], None]) -> Made:
     if (
         known is not None
         and known.fingerprint == fingerprint
-        and len(_standing(known)) == len(known.made)
+        and len(_standing(known)) == len(known.registered)
     ):
-        return known.made
+        return known.registered
     for kind, name in _standing(known) if known is not None else ():
         del _TABLES[kind][name]
     say(f"running {path}: it is code, and runs with your rights")
@@ -184,13 +184,13 @@ def _include(path: Path, say: Callable[[str], None]) -> Made:
             f"{PREFIX}include_{hashlib.sha256(f'{path} {fingerprint}'.encode()).hexdigest()[:16]}",
         )
         _check()
-        made = {
+        registered = {
             (kind, name): thing
             for kind, table in _TABLES.items()
             for name, thing in table.items()
             if before[kind].get(name) is not thing
         }
-        if not made:
+        if not registered:
             raise UserError(
                 "it registers no attack, loss or defence; see register_attack, register_loss and"
                 " register_defense"
@@ -201,17 +201,17 @@ def _include(path: Path, say: Callable[[str], None]) -> Made:
             table.update(before[kind])
         if isinstance(error, KeyboardInterrupt):
             raise
-        reason = str(error) if isinstance(error, UserError) else told(error, path)
+        reason = str(error) if isinstance(error, UserError) else in_one_line(error, path)
         raise UserError(f"{path} cannot be included: {reason}") from error
-    _INCLUDED[path] = _Included(fingerprint, made)
-    return made
+    _INCLUDED[path] = _Included(fingerprint, registered)
+    return registered
 
 
 def _standing(included: _Included) -> Collection[tuple[str, str]]:
     """What a file registered and is still registered."""
     return [
         (kind, name)
-        for (kind, name), thing in included.made.items()
+        for (kind, name), thing in included.registered.items()
         if _TABLES[kind].get(name) is thing
     ]
 

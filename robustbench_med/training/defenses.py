@@ -7,38 +7,48 @@ inputs at inference; those last share the checkpoint of the victim without them.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from robustbench_med.errors import INCLUDE, UserError, unknown
 from robustbench_med.models import registry
-from robustbench_med.models.defenses import INFERENCE, NETWORK, Defended
+from robustbench_med.models.defenses import (
+    INFERENCE,
+    NETWORK,
+    ROBUST_MAIL,
+    Defended,
+    Defense,
+    randomised,
+)
+from robustbench_med.models.defenses import SHIPPED as OF_NETWORKS_AND_INPUTS
 from robustbench_med.naming import label
 from robustbench_med.parameters import of, split
 from robustbench_med.parsing import as_text, canonical, check_range, parse_radii
 from robustbench_med.provenance import code
+from robustbench_med.provenance.objects import summary
 from robustbench_med.training.objectives import (
-    AWP,
+    AROUND,
     PGDAT,
     SCHEMES,
     GaussianAugmentation,
     Objective,
     Standard,
 )
+from robustbench_med.training.objectives import SHIPPED as OF_TRAINING
 from robustbench_med.training.spec import Layer
 
-OF_MAIL = {"rpf": "mail+rpf", "man": "mail+man", "robust-mail": "robust-mail"}
-"""For MAIL these defences are the paper's own networks."""
-OF_MAIL_PARAMETERS = {"rpf": {"ratio": "rpf_ratio"}, "man": {"noise": "noise"}, "robust-mail": {}}
-"""What their parameters are called there."""
-
-HARNESS_FIELDS = ("shapes", "radii", "seed", "delta", "base")
+SMOOTHING = replace(randomised.SMOOTHING, objective=GaussianAugmentation, role="augmentation")
+"""Noise in front of a network that was trained with such noise."""
+MAIL = "mail"
+"""The model of which some defences are networks of their own."""
+SHIPPED = (*OF_TRAINING, *AROUND, *OF_NETWORKS_AND_INPUTS, SMOOTHING)
+_ENTRIES = {entry.name: entry for entry in SHIPPED}
+STAGES = ("network", "scheme", "around", "augmentation")
+"""The order of defences in a training, whatever the order of their names in a chain."""
 
 
 @dataclass(frozen=True)
@@ -76,56 +86,60 @@ class Plan:
 
 def names() -> tuple[str, ...]:
     """Every defence there is now, the user's own among them."""
-    return tuple(dict.fromkeys(("none", *SCHEMES, "awp", *NETWORK, "robust-mail", *INFERENCE)))
+    around = [entry.name for entry in AROUND]
+    return tuple(dict.fromkeys(("none", *SCHEMES, *around, *NETWORK, ROBUST_MAIL.name, *INFERENCE)))
+
+
+def entry_of(name: str) -> Defense:
+    """What is true of a defence; of the user's own the defaults."""
+    own = Defense(
+        name=name,
+        objective=SCHEMES.get(name),
+        network=NETWORK.get(name),
+        transform=INFERENCE.get(name),
+    )
+    entry = _ENTRIES.get(name)
+    if entry is not None and all(part in entry.made_of for part in own.made_of):
+        return entry
+    if not own.made_of:
+        raise KeyError(name)
+    return own
 
 
 def parameters(name: str) -> dict[str, Any]:
     """A defence's parameters with their defaults."""
-    if name in ("none", "robust-mail"):
-        return {}
-    if name in SCHEMES or name == "awp":
-        kind: Any = AWP if name == "awp" else SCHEMES[name]
-        fixed = {"free-at": ("steps", "step_size"), "fast-at": ("steps",)}.get(name, ())
-        own = {
-            f.name: f.default
-            for f in dataclasses.fields(kind)
-            if f.name not in (*HARNESS_FIELDS, *fixed)
-        }
-        return own if name == "awp" else {"eps": "4/255", **own}
-    signature = inspect.signature({**NETWORK, **INFERENCE}[name])
-    return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return {} if name == "none" else entry_of(name).parameters()
 
 
 def describe() -> list[dict[str, Any]]:
-    """Name, kind, first line of documentation and parameters of every defence."""
+    """Name, kind, first paragraph of documentation and parameters of every defence."""
     rows = []
     for name in names()[1:]:
-        source: Any = AWP if name == "awp" else {**SCHEMES, **NETWORK, **INFERENCE}.get(name)
-        kind = (
-            "training"
-            if name in (*SCHEMES, "awp", "smoothing")
-            else "inference"
-            if name in INFERENCE
-            else "network"
-        )
-        summary = (
-            (inspect.getdoc(source) or "").splitlines()[0]
-            if source
-            else "The authors' RPF and MAN together, on mail (arXiv 2602.15346)."
-        )
+        entry = entry_of(name)
+        documented = entry.transform or entry.network or entry.objective
         rows.append(
-            {"name": name, "kind": kind, "summary": summary, "parameters": parameters(name)}
+            {
+                "name": name,
+                "kind": entry.kind,
+                "summary": entry.summary or summary(documented),
+                "parameters": entry.parameters(),
+            }
         )
     return rows
 
 
-def plan(model: str, text: str, given: Mapping[str, Any], preset: Mapping[str, Any]) -> Plan:
+def plan(model: str, text: str, params: Mapping[str, Any], preset: Mapping[str, Any]) -> Plan:
     """What a model with `--defense text` is.
 
     Args:
-        given: the user's parameters; each goes to every defence of the chain that has it,
+        model: its name.
+        text: a defence, or several joined by "+".
+        params: the user's parameters; each goes to every defence of the chain that has it,
             `jpeg.quality` to jpeg alone.
         preset: may hold `defenses: {name: {params: ...}}`.
+
+    Returns:
+        The network to train, what changes its training, and what stands in front of it.
 
     Raises:
         UserError: unknown names, parameters no defence of the chain has, combinations without
@@ -142,7 +156,7 @@ def plan(model: str, text: str, given: Mapping[str, Any], preset: Mapping[str, A
         name: {**parameters(name), **preset.get("defenses", {}).get(name, {}).get("params", {})}
         for name in chain
     }
-    for key in given:
+    for key in params:
         owner, plain = split(key)
         asked = [owner] if owner in chain else [] if owner else chain
         if asked and not any(plain in known[name] for name in asked):
@@ -158,7 +172,7 @@ def plan(model: str, text: str, given: Mapping[str, Any], preset: Mapping[str, A
             raise UserError(
                 f"defence {owner or text!r} has no parameter {plain!r}; it has: {having}{alone}"
             )
-    wanted = {name: of(given, name) for name in chain}
+    wanted = {name: of(params, name) for name in chain}
     for name, own in known.items():
         for key in own.keys() & wanted[name].keys():
             own[key] = _typed(name, key, wanted[name][key], own[key])
@@ -175,56 +189,87 @@ def check_radii(plan: Plan) -> None:
 def _combine(
     model: str,
     text: str,
-    names: Sequence[str],
+    chain: Sequence[str],
     known: Mapping[str, dict[str, Any]],
     wanted: Mapping[str, Any],
 ) -> Plan:
-    networks = [name for name in names if name in OF_MAIL]
-    params: dict[str, Any] = {}
-    if model == "mail" and networks:
-        params = {
-            called: known[name][key]
-            for name in networks
-            for key, called in OF_MAIL_PARAMETERS[name].items()
-            if key in wanted[name]
-        }
-        if len(networks) > 1:
-            networks = ["robust-mail"]  # rpf and man together
-        model, names = OF_MAIL[networks[0]], [name for name in names if name not in OF_MAIL]
-    elif "robust-mail" in networks:
-        raise UserError(
-            f"robust-mail is a defence of mail alone, not of {model}; `rpf` and `man` go onto other"
-            " models"
-        )
-    elif networks and model in OF_MAIL.values():
-        raise UserError(f"{model} has its own {networks[0]}; choose mail with --defense {text}")
-    schemes = [name for name in names if name in SCHEMES]
-    if len(schemes) > 1:
-        raise UserError(
-            f"defence {text!r} has two training objectives, {' and '.join(schemes)}; choose one"
-        )
-    if "awp" in names and (not schemes or schemes == ["free-at"]):
-        raise UserError(
-            "awp goes on top of pgd-at, trades, mart or fast-at, as in --defense trades+awp"
-        )
-    if "smoothing" in names and schemes:
-        raise UserError(
-            f"smoothing trains with Gaussian noise and does not combine with {schemes[0]}"
-        )
-    layers = {name: Layer(name=name, params=known[name]) for name in names}
-    order = [*NETWORK, *SCHEMES, "awp", "smoothing"]
+    if model == MAIL:
+        model, params, chain = _within_mail(chain, known, wanted)
+    else:
+        params = {}
+        _check_outside_mail(model, text, chain)
+    entries = [entry_of(name) for name in chain]
+    _check_training(text, entries)
+    order = defenses_in_order(entries)
+    layers = {name: Layer(name=name, params=known[name]) for name in chain}
     return Plan(
         model,
-        tuple(layers[name] for name in order if name in layers),
-        tuple(layers[name] for name in names if name in INFERENCE),
+        tuple(layers[entry.name] for entry in order),
+        tuple(layers[entry.name] for entry in entries if entry.transform is not None),
         params,
     )
 
 
-def _made_of(name: str) -> list[Any]:
-    """The functions and classes behind a defence's name."""
-    ours = {"awp": AWP, "smoothing": GaussianAugmentation}
-    return [table[name] for table in (SCHEMES, NETWORK, INFERENCE, ours) if name in table]
+def _within_mail(
+    chain: Sequence[str], known: Mapping[str, dict[str, Any]], wanted: Mapping[str, Any]
+) -> tuple[str, dict[str, Any], list[str]]:
+    """The network of MAIL's that a chain of defences stands for, its parameters, and the rest of
+    the chain.
+    """
+    forms = {name: form for name in chain if (form := entry_of(name).in_mail) is not None}
+    params = {}
+    for name, form in forms.items():
+        for key, called in form.parameters.items():
+            if key in wanted[name]:
+                params[called] = known[name][key]
+    model = MAIL
+    if len(forms) == 1:
+        model = next(iter(forms.values())).model
+    elif forms:
+        model = ROBUST_MAIL.name  # rpf and man together
+    return model, params, [name for name in chain if name not in forms]
+
+
+def _check_outside_mail(model: str, text: str, chain: Sequence[str]) -> None:
+    if ROBUST_MAIL.name in chain:
+        raise UserError(
+            f"robust-mail is a defence of mail alone, not of {model}; `rpf` and `man` go onto other"
+            " models"
+        )
+    within = [name for name in chain if entry_of(name).in_mail is not None]
+    if within and model in {entry.in_mail.model for entry in SHIPPED if entry.in_mail is not None}:
+        raise UserError(f"{model} has its own {within[0]}; choose mail with --defense {text}")
+
+
+def _check_training(text: str, entries: Sequence[Defense]) -> None:
+    roles = {role: [e for e in entries if e.objective and e.role == role] for role in STAGES}
+    schemes = roles["scheme"]
+    if len(schemes) > 1:
+        raise UserError(
+            f"defence {text!r} has two training objectives,"
+            f" {' and '.join(entry.name for entry in schemes)}; choose one"
+        )
+    if roles["around"] and not (schemes and schemes[0].under_awp):
+        raise UserError(
+            "awp goes on top of pgd-at, trades, mart or fast-at, as in --defense trades+awp"
+        )
+    if roles["augmentation"] and schemes:
+        raise UserError(
+            f"smoothing trains with Gaussian noise and does not combine with {schemes[0].name}"
+        )
+
+
+def defenses_in_order(entries: Sequence[Defense]) -> list[Defense]:
+    """Those that change the network or its training, in the order in which a training's
+    specification has them.
+    """
+    position = {name: place for place, name in enumerate(names())}
+
+    def stage(entry: Defense) -> tuple[int, int]:
+        role = "network" if entry.network is not None else entry.role
+        return STAGES.index(role), position[entry.name]
+
+    return sorted((entry for entry in entries if entry.network or entry.objective), key=stage)
 
 
 def code_of_layers(layers: Sequence[Layer]) -> dict[str, str]:
@@ -234,27 +279,28 @@ def code_of_layers(layers: Sequence[Layer]) -> dict[str, str]:
     Raises:
         UserError: code that cannot be told, see `robustbench_med.provenance.code`.
     """
-    found = {
-        layer.name: [code.code_of(each, f"defence {layer.name!r}") for each in _made_of(layer.name)]
-        for layer in layers
-    }
-    own = {name: [sha256 for sha256 in each if sha256] for name, each in found.items()}
-    return {
-        name: each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest()
-        for name, each in own.items()
-        if each
-    }
+    hashes = {}
+    for layer in layers:
+        parts = [
+            code.code_of(part, f"defence {layer.name!r}") for part in entry_of(layer.name).made_of
+        ]
+        own = [sha256 for sha256 in parts if sha256]
+        if len(own) > 1:
+            own = [hashlib.sha256(" ".join(own).encode()).hexdigest()]
+        if own:
+            hashes[layer.name] = own[0]
+    return hashes
 
 
 def revisions(model: str, layers: Sequence[Layer]) -> dict[str, int]:
     """Revisions of medrobust's files that a model and its defences are made of (`REVISION` in
     each), by the file's name.
     """
-    found = registry.revisions(model)
+    numbers = registry.revisions(model)
     for layer in layers:
-        for each in _made_of(layer.name):
-            found |= code.revisions(each, f"defence {layer.name!r}")
-    return found
+        for part in entry_of(layer.name).made_of:
+            numbers |= code.revisions(part, f"defence {layer.name!r}")
+    return numbers
 
 
 def objective(
@@ -264,37 +310,39 @@ def objective(
     seed: int,
 ) -> Objective:
     """What the training of these layers minimises; bad parameters are a UserError."""
-    found: Objective = Standard()
+    objective: Objective = Standard()
     for layer in layers:
-        given = dict(layer.params)
         _check(layer)
-        if layer.name in SCHEMES:
-            radii = parse_radii(str(given.pop("eps")), modalities)
+        entry, params = entry_of(layer.name), dict(layer.params)
+        if entry.objective is None:
+            continue
+        if entry.role == "around":
+            assert isinstance(objective, PGDAT)
+            objective = entry.objective(objective, **params)
+        elif entry.role == "augmentation":
+            objective = entry.objective(**params)
+        else:
+            radii = parse_radii(str(params.pop("eps")), modalities)
             if not any(radii):
                 raise UserError(f"{layer.name}: eps is 0 in every modality: nothing is attacked")
-            found = SCHEMES[layer.name](shapes=shapes, radii=radii, seed=seed, **given)
-        elif layer.name == "awp":
-            assert isinstance(found, PGDAT)
-            found = AWP(found, **given)
-        elif layer.name == "smoothing":
-            found = GaussianAugmentation(**given)
-    return found
+            objective = entry.objective(shapes=shapes, radii=radii, seed=seed, **params)
+    return objective
 
 
 def _check(layer: Layer) -> None:
-    given = layer.params
-    if given.get("norm", "Linf") not in ("Linf", "L2"):
-        raise UserError(f"{layer.name}: norm must be Linf or L2, got {given['norm']!r}")
-    if given.get("attacked", "all") not in ("all", "random"):
+    params = layer.params
+    if params.get("norm", "Linf") not in ("Linf", "L2"):
+        raise UserError(f"{layer.name}: norm must be Linf or L2, got {params['norm']!r}")
+    if params.get("attacked", "all") not in ("all", "random"):
         raise UserError(
             f"{layer.name}: attacked must be all or random (a choice of modalities a batch), got"
-            f" {given['attacked']!r}"
+            f" {params['attacked']!r}"
         )
     for key in ("steps", "replays", "step_size", "gamma", "sigma"):
-        if given.get(key, 1) <= 0:
-            raise UserError(f"{layer.name}: {key} must be positive, got {given[key]!r}")
-    if given.get("beta", 0) < 0:
-        raise UserError(f"{layer.name}: beta must not be negative, got {given['beta']!r}")
+        if params.get(key, 1) <= 0:
+            raise UserError(f"{layer.name}: {key} must be positive, got {params[key]!r}")
+    if params.get("beta", 0) < 0:
+        raise UserError(f"{layer.name}: beta must not be negative, got {params['beta']!r}")
 
 
 def wrap(network: nn.Module, layers: Sequence[Layer]) -> nn.Module:

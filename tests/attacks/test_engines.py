@@ -1,11 +1,14 @@
 """Engines: the same attack through another library, and what they refuse."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support.attacking import IDS
 from support.victims import TwoHeads
 
 from robustbench_med.attacks import ENGINES, RefusedError, Streams, Threat, View, complete, engines
+from robustbench_med.attacks.engines.torchattacks import LIBRARY
 
 pytest.importorskip("torchattacks", reason="needs the extra engines")
 pytest.importorskip("art", reason="needs the extra engines")
@@ -47,11 +50,11 @@ def run(engine: str, name: str, view: View, x, y, threat: Threat, **given):
 def test_an_engine_attacks_inside_the_ball_whatever_the_radii(engine, name, radii) -> None:
     view, x, y = setup(4)
     library = engines.ENGINES[engine]
-    norm = "L2" if name in library.L2_ONLY else "Linf"
+    norm = "L2" if name in library.l2_only else "Linf"
     if norm == "L2":
         radii = (0.0, 2.0)
     threat = Threat(norm, radii, (1,))
-    assert engines.refusal(engine, name, threat, stochastic=False) is None
+    assert library.refusal(name, threat, stochastic=False) is None
     broken = run(engine, name, view, x, y, threat)
     view.check(broken, x, threat)
     assert view.passes.forward > 0
@@ -89,20 +92,20 @@ def test_mim_through_torchattacks_gives_the_native_adversarials() -> None:
 
 def test_what_an_engine_cannot_do_is_refused_with_the_reason() -> None:
     both = Threat("Linf", (0.1, 0.1), (0, 1))
-    for engine in engines.ENGINES:
+    for engine, library in engines.ENGINES.items():
         assert "single draw" in str(
-            engines.refusal(engine, "autoattack", Threat("Linf", (0.1, 0.1), (1,)), stochastic=True)
+            library.refusal("autoattack", Threat("Linf", (0.1, 0.1), (1,)), stochastic=True)
         )
-        assert "--target-task" in str(engines.refusal(engine, "square", both, stochastic=False))
+        assert "--target-task" in str(library.refusal("square", both, stochastic=False))
         assert "L2 ball" in str(
-            engines.refusal(engine, "pgd", Threat("L2", (1.0, 1.0), (1,)), stochastic=False)
+            library.refusal("pgd", Threat("L2", (1.0, 1.0), (1,)), stochastic=False)
         )
         assert "targeted" in str(
-            engines.refusal(
-                engine, "pgd", Threat("Linf", (0.1, 0.1), (1,), targeted=True), stochastic=False
+            library.refusal(
+                "pgd", Threat("Linf", (0.1, 0.1), (1,), targeted=True), stochastic=False
             )
         )
-        assert engines.refusal(engine, "pgd", both, stochastic=False) is None
+        assert library.refusal("pgd", both, stochastic=False) is None
         view, x, y = setup()
         with pytest.raises(RefusedError, match="classes; this task has 2"):
             run(engine, "autoattack", view, x, y, Threat("Linf", (0.1, 0.1), (0,)))
@@ -126,7 +129,7 @@ def test_what_an_engine_cannot_do_is_refused_with_the_reason() -> None:
 def test_an_engine_has_its_own_choices_runs_each_and_refuses_all_others(engine, name) -> None:
     complete(name, {}, engine)  # its default is one of them
     view, x, y = setup(2)
-    for key, allowed in engines.ENGINES[engine].CHOICES.get(name, {}).items():
+    for key, allowed in engines.ENGINES[engine].choices.get(name, {}).items():
         for value in allowed:
             run(engine, name, view, x, y, Threat("Linf", (0.3, 0.3), (1,)), **{key: value})
         for value in {"ce", "margin", "dlr", "auto", "few-class", "standard", "plus"} - set(
@@ -140,7 +143,9 @@ def test_an_engine_has_its_own_choices_runs_each_and_refuses_all_others(engine, 
 
 
 def test_a_default_that_an_engine_does_not_know_is_refused_as_well(monkeypatch) -> None:
-    monkeypatch.setitem(engines.torchattacks.CHOICES, "apgd", {"loss": ("dlr",)})
+    monkeypatch.setitem(
+        engines.ENGINES, "torchattacks", replace(LIBRARY, choices={"apgd": {"loss": ("dlr",)}})
+    )
     with pytest.raises(ValueError, match="loss must be one of dlr, got 'ce'"):
         complete("apgd", {}, "torchattacks")
 

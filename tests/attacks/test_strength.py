@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import (
     ATTACKS,
-    MINIMAL,
-    UNTARGETED,
     Streams,
     Threat,
     View,
     complete,
+    entry_of,
     scaled_size,
+    untargeted,
 )
-from robustbench_med.attacks.autoattack import chosen
+from robustbench_med.attacks.autoattack import version_for
 from robustbench_med.attacks.fab import project_onto_plane
 from robustbench_med.attacks.losses import dlr, dlr_towards, margin
 
@@ -56,7 +56,7 @@ def right_everywhere(batch, seed: int = 0) -> tuple[View, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-@pytest.mark.parametrize("name", MINIMAL)
+@pytest.mark.parametrize("name", [name for name in ATTACKS if entry_of(name).minimal])
 def test_minimal_attacks_find_the_distance_to_a_linear_boundary(name, norm) -> None:
     view, x, y = linear(classes=3)
     threat = Threat(
@@ -70,7 +70,7 @@ def test_minimal_attacks_find_the_distance_to_a_linear_boundary(name, norm) -> N
             "hopskipjump": {"steps": 20, "evaluations": 200},
         }[name],
     )
-    found = MINIMAL[name](view, x, y, threat, Streams.seeded(0, IDS[:8], name), **given)
+    found = entry_of(name).minimal(view, x, y, threat, Streams.seeded(0, IDS[:8], name), **given)
     z, w = view.logits(x)[0], view.victim.w
     distances = []
     for other in range(3):
@@ -249,7 +249,7 @@ def test_no_attack_minds_samples_that_are_wrong_already_or_have_no_label(name, b
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in ATTACKS if name not in (*UNTARGETED, "transfer")]
+    "name", [name for name in ATTACKS if not untargeted(name) and name != "transfer"]
 )
 def test_targeted_attacks_reach_the_class_they_are_given(name) -> None:
     view, x, y = linear(classes=4)
@@ -268,10 +268,10 @@ def test_attacks_that_choose_their_own_targets_refuse_a_targeted_threat() -> Non
 
 
 def test_autoattack_picks_its_version_by_classes_and_randomness() -> None:
-    assert chosen("auto", [2, 3], stochastic=False) == "few-class"
-    assert chosen("auto", [2, 7], stochastic=False) == "standard"
-    assert chosen("auto", [7], stochastic=True) == "rand"
-    assert chosen("standard", [2], stochastic=True) == "standard"
+    assert version_for("auto", [2, 3], stochastic=False) == "few-class"
+    assert version_for("auto", [2, 7], stochastic=False) == "standard"
+    assert version_for("auto", [7], stochastic=True) == "rand"
+    assert version_for("standard", [2], stochastic=True) == "standard"
 
 
 def test_dlr_is_the_papers_where_it_exists_and_the_margin_elsewhere() -> None:

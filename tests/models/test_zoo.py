@@ -14,8 +14,7 @@ from robustbench_med.evaluation.protocol import clean_pass
 from robustbench_med.evaluation.types import Setting
 from robustbench_med.models.registry import ZOO
 from robustbench_med.runs import commands
-from robustbench_med.training import checkpoints, presets
-from robustbench_med.training import defenses as defense
+from robustbench_med.training import checkpoints, defenses, presets
 
 SIDECARS = sorted(Path(str(ZOO)).glob("*.json"))
 
@@ -47,7 +46,7 @@ def test_a_victim_of_the_zoo_is_found_without_training_and_is_as_good_on_test_im
     model: str, name: str
 ) -> None:
     dataset = load("phantoms", size=64)
-    layers = defense.plan(model, name, {}, presets.preset("quick")).training
+    layers = defenses.plan(model, name, {}, presets.preset("quick")).training
     spec = presets.make_spec(model, dataset, "quick", params={}, recipe={}, seed=0, layers=layers)
     found = checkpoints.find(spec)
     assert found is not None

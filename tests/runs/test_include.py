@@ -649,7 +649,7 @@ def test_a_registered_defence_counts_at_once_and_what_is_registered_in_python_ma
     None
 ):
     from robustbench_med.models.defenses.transforms import BitDepth
-    from robustbench_med.training import defenses as defense
+    from robustbench_med.training import defenses
 
     class Mine(BitDepth):
         """One bit less."""
@@ -658,21 +658,21 @@ def test_a_registered_defence_counts_at_once_and_what_is_registered_in_python_ma
     register_defense("mine", Mine)
     register_defense("my-pgd", type("MyPGD", (PGDAT,), {}), kind="training")
     register_loss("flat", lambda z, y: z[:, 0])
-    assert {"mine", "my-pgd"} < set(defense.names())
-    assert {row["name"]: row["kind"] for row in defense.describe()}["my-pgd"] == "training"
-    assert defense.plan("late", "my-pgd+mine", {"bits": 3}, {}).name == "late+my-pgd+mine"
+    assert {"mine", "my-pgd"} < set(defenses.names())
+    assert {row["name"]: row["kind"] for row in defenses.describe()}["my-pgd"] == "training"
+    assert defenses.plan("late", "my-pgd+mine", {"bits": 3}, {}).name == "late+my-pgd+mine"
 
 
 def test_a_revision_above_one_is_another_training_and_one_at_one_is_left_out(
     tmp_path: Path, monkeypatch
 ) -> None:
     from robustbench_med.data import load
-    from robustbench_med.training import defenses as defense
+    from robustbench_med.training import defenses
 
     dataset = load("phantoms", size=32)
 
     def spec(model: str, name: str = "none") -> Any:
-        layers = defense.plan(model, name, {}, presets.preset("quick")).training
+        layers = defenses.plan(model, name, {}, presets.preset("quick")).training
         return presets.make_spec(
             model, dataset, "quick", params={}, recipe={}, seed=0, layers=layers
         )

@@ -17,13 +17,13 @@ from robustbench_med.models.defenses.randomised import NoisyWeight, ResizePad, f
 from robustbench_med.models.defenses.transforms import BitDepth, Jpeg, Median, TotalVariation
 from robustbench_med.runs.checks import parameters_of
 from robustbench_med.runs.spec import RunSpec
-from robustbench_med.training import defenses as defense
+from robustbench_med.training import defenses
 
 SHAPES = [(1, 32, 32), (1, 32, 32)]
 
 
-def plan(model: str, text: str, **given) -> defense.Plan:
-    return defense.plan(model, text, given, {})
+def plan(model: str, text: str, **given) -> defenses.Plan:
+    return defenses.plan(model, text, given, {})
 
 
 def small(name: str, **given) -> nn.Module:
@@ -149,7 +149,7 @@ def test_random_filters_replace_a_quarter_of_the_first_convolution_of_every_moda
     assert len(layers) == count
     assert all(layer.in_channels == sum(c for c, _, _ in shapes) // count for layer in layers)
     before = cost.parameters(victim)
-    defense.harden(victim, plan("late", "rpf").training, shapes)
+    defenses.harden(victim, plan("late", "rpf").training, shapes)
     assert victim.stochastic
     first = layers[0]
     n = first.out_channels // 4
@@ -181,7 +181,7 @@ def test_network_defences_make_the_victim_random_and_load_their_weights_again(
     given = {"mc_dropout": False} if model == "drifa-net" else {}
     victim, again = small(model, **given), small(model, **given)
     for v in (victim, again):
-        defense.harden(v, plan(model, text).training, SHAPES)
+        defenses.harden(v, plan(model, text).training, SHAPES)
     x = [torch.rand(2, 1, 32, 32) for _ in range(2)]
     assert victim.stochastic
     assert not torch.equal(victim(*x)[0], victim(*x)[0])
@@ -194,27 +194,27 @@ def test_network_defences_make_the_victim_random_and_load_their_weights_again(
 
 def test_attention_noise_needs_gates() -> None:
     with pytest.raises(ValueError, match="this model has none; mail, drifa-net, gmu and mmtm do"):
-        defense.harden(small("late"), plan("late", "man").training, SHAPES)
+        defenses.harden(small("late"), plan("late", "man").training, SHAPES)
     alone = registry.build("gmu", (1,), (2, 3), {"width": 4}, image_size=32)  # its gates are one
     with pytest.raises(ValueError, match="this model has none"):
-        defense.harden(alone, plan("gmu", "man").training, SHAPES[:1])
+        defenses.harden(alone, plan("gmu", "man").training, SHAPES[:1])
 
 
 def test_a_wrapped_victim_keeps_the_contract() -> None:
     network = small("late")
     for name in INFERENCE:
-        victim = defense.wrap(network, plan("late", name).inference)
+        victim = defenses.wrap(network, plan("late", name).inference)
         x = [torch.rand(2, 1, 32, 32) for _ in range(2)]
         assert [tuple(z.shape) for z in victim(*x)] == [(2, 2), (2, 3)]
         assert (victim.n_modalities, victim.class_counts) == (2, (2, 3))
         assert victim.stochastic != torch.equal(victim(*x)[0], victim(*x)[0])
-    assert defense.wrap(network, ()) is network
+    assert defenses.wrap(network, ()) is network
 
 
 def test_defences_of_mail_are_the_papers_networks_and_chains_keep_one_order() -> None:
-    assert plan("mail", "rpf") == defense.Plan("mail+rpf")
-    assert plan("mail", "rpf+man") == plan("mail", "robust-mail") == defense.Plan("robust-mail")
-    assert plan("mail", "rpf+man", ratio=0.5, noise=0.1) == defense.Plan(
+    assert plan("mail", "rpf") == defenses.Plan("mail+rpf")
+    assert plan("mail", "rpf+man") == plan("mail", "robust-mail") == defenses.Plan("robust-mail")
+    assert plan("mail", "rpf+man", ratio=0.5, noise=0.1) == defenses.Plan(
         "robust-mail", params={"rpf_ratio": 0.5, "noise": 0.1}
     )
     assert plan("mail", "man+pgd-at", noise=1).params == {"noise": 1.0}
@@ -253,7 +253,7 @@ def test_a_faulty_defence_is_one_line(model, text, given, message) -> None:
 
 def test_bad_parameters_are_refused_before_any_work() -> None:
     with pytest.raises(UserError, match=r"quality must lie in 1\.\.95"):
-        defense.transforms(plan("late", "jpeg", quality=100).inference)
+        defenses.transforms(plan("late", "jpeg", quality=100).inference)
     for text, given, message in (
         ("pgd-at", {"attacked": "some"}, "attacked must be"),
         ("pgd-at", {"norm": "L1"}, "norm must be"),
@@ -264,4 +264,4 @@ def test_bad_parameters_are_refused_before_any_work() -> None:
         ("smoothing", {"sigma": 0}, "sigma must be positive"),
     ):
         with pytest.raises(UserError, match=message):
-            defense.objective(plan("late", text, **given).training, SHAPES, ("a", "b"), 0)
+            defenses.objective(plan("late", text, **given).training, SHAPES, ("a", "b"), 0)

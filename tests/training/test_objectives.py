@@ -16,8 +16,7 @@ from robustbench_med.attacks import Streams, Threat, View
 from robustbench_med.attacks.pgd import pgd
 from robustbench_med.data import Dataset, Files, load
 from robustbench_med.runs import commands
-from robustbench_med.training import checkpoints, presets
-from robustbench_med.training import defenses as defense
+from robustbench_med.training import checkpoints, defenses, presets
 from robustbench_med.training import loop as training
 from robustbench_med.training.objectives import (
     AWP,
@@ -46,7 +45,7 @@ def pair(drawn_root: Path) -> Dataset:
 
 def spec_of(dataset: Dataset, text: str, model: str = "early", **recipe):
     given = {"steps": 6, "eval_every": 2, "batch_size": 8} | recipe
-    plan = defense.plan(
+    plan = defenses.plan(
         model,
         text,
         {"steps": 2} if text not in ("fast-at", "free-at", "smoothing", "rpf") else {},

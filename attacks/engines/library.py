@@ -1,0 +1,56 @@
+"""What is true of another library's attacks behind the view: the entry that stands at the end of
+its table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from robustbench_med.attacks.threat import Threat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """A library as an engine.
+
+    Args:
+        name: what `--engine` calls it.
+        attacks: its attacks by the native ones' names, with a native attack's arguments.
+        linf_only: attacks that it has for Linf alone.
+        l2_only: attacks that it has for L2 alone.
+        judges_iterates: attacks that look at predictions to keep or drop candidates.
+        choices: what its attacks' parameters may be, by attack and parameter, where not every value
+            of the type will do.
+    """
+
+    name: str
+    attacks: dict[str, Callable[..., Tensor]]
+    linf_only: tuple[str, ...] = ()
+    l2_only: tuple[str, ...] = ()
+    judges_iterates: tuple[str, ...] = ()
+    choices: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    def refusal(self, attack: str, threat: Threat, *, stochastic: bool) -> str | None:
+        """Why the library cannot run this cell, or None where it can. What depends on classes or
+        shapes is refused when it runs.
+        """
+        if threat.targeted:
+            return "targeted attacks are native only"
+        if threat.norm == "L2" and sum(r > 0 for r in threat.radii) > 1:
+            return "it knows one L2 ball around everything, not one a modality"
+        if threat.norm == "L2" and attack in self.linf_only:
+            return f"its {attack} is Linf only"
+        if threat.norm == "Linf" and attack in self.l2_only:
+            return f"its {attack} is L2 only"
+        if attack in self.judges_iterates:
+            if stochastic:
+                return (
+                    f"its {attack} keeps or drops candidates on a single draw, which is no"
+                    " robustness for a random victim"
+                )
+            if len(threat.tasks) > 1:
+                return f"its {attack} stops at the first wrong task; name one with --target-task"
+        return None

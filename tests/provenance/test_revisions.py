@@ -1,0 +1,109 @@
+"""The revisions in records: their keys are part of every hash, so that no move of code may change
+them.
+"""
+
+import pytest
+
+from robustbench_med.attacks import ENGINES, revision
+from robustbench_med.models import registry
+from robustbench_med.training import defenses
+from robustbench_med.training.spec import Layer
+
+OF_ATTACKS = {
+    "native": {
+        "apgd": "apgd losses pgd view",
+        "apgd-t": "apgd losses pgd view",
+        "autoattack": "apgd autoattack fab losses minimal pgd square view",
+        "bim": "bim losses pgd view",
+        "cw": "cw losses minimal view",
+        "fab": "fab losses minimal view",
+        "fgsm": "fgsm losses view",
+        "hopskipjump": "art hopskipjump losses minimal one_tensor view",
+        "mim": "losses mim pgd view",
+        "noise": "losses noise view",
+        "pgd": "losses pgd view",
+        "square": "losses square view",
+        "transfer": "losses pgd transfer view",
+    },
+    "torchattacks": {
+        "apgd": "losses one_tensor torchattacks view",
+        "autoattack": "losses one_tensor torchattacks view",
+        "bim": "losses one_tensor torchattacks view",
+        "cw": "losses one_tensor torchattacks view",
+        "eotpgd": "losses one_tensor torchattacks view",
+        "fab": "losses one_tensor torchattacks view",
+        "fgsm": "losses one_tensor torchattacks view",
+        "mim": "losses one_tensor torchattacks view",
+        "pgd": "losses one_tensor torchattacks view",
+        "square": "losses one_tensor torchattacks view",
+    },
+    "art": {
+        "autoattack": "art losses one_tensor view",
+        "bim": "art losses one_tensor view",
+        "cw": "art losses one_tensor view",
+        "fgsm": "art losses one_tensor view",
+        "hopskipjump": "art losses one_tensor view",
+        "pgd": "art losses one_tensor view",
+        "square": "art losses one_tensor view",
+    },
+}
+OF_MODELS = {
+    "cross-attention": "encoders fusion mail",
+    "drifa-net": "drifa_net mail",
+    "early": "encoders fusion mail",
+    "gmu": "encoders fusion mail",
+    "late": "encoders fusion mail",
+    "lmf": "encoders fusion mail",
+    "mail": "mail",
+    "mail+man": "mail robust_mail",
+    "mail+rpf": "mail robust_mail",
+    "mmtm": "encoders fusion mail",
+    "robust-mail": "mail robust_mail",
+    "robust-mail-release": "mail robust_mail",
+    "unimodal": "encoders fusion mail",
+}
+"""Of each model."""
+OF_DEFENSES = {
+    "awp": "losses objectives pgd view",
+    "bit-depth": "transforms",
+    "fast-at": "losses objectives pgd view",
+    "free-at": "losses objectives pgd view",
+    "input-noise": "randomised robust_mail",
+    "jpeg": "transforms",
+    "man": "randomised robust_mail",
+    "mart": "losses objectives pgd view",
+    "median": "transforms",
+    "pgd-at": "losses objectives pgd view",
+    "pni": "randomised robust_mail",
+    "resize-pad": "randomised robust_mail",
+    "rpf": "randomised robust_mail",
+    "smoothing": "losses objectives pgd randomised robust_mail view",
+    "total-variation": "transforms",
+    "trades": "losses objectives pgd view",
+}
+"""Of each defence on late fusion, besides those of the model."""
+
+
+@pytest.mark.parametrize("engine", OF_ATTACKS)
+def test_an_attack_has_the_revisions_that_records_hold(engine: str) -> None:
+    now = {name: revision(name, engine) for name in ENGINES[engine]}
+    assert now == {name: at_one(stems) for name, stems in OF_ATTACKS[engine].items()}
+
+
+def test_a_model_has_the_revisions_that_records_hold() -> None:
+    now = {name: registry.revisions(name) for name in registry.MODELS}
+    assert now == {name: at_one(stems) for name, stems in OF_MODELS.items()}
+
+
+def test_a_defence_has_the_revisions_that_records_hold() -> None:
+    now = {
+        name: defenses.revisions("late", [Layer(name=name, params={})])
+        for name in defenses.names()
+        if name not in ("none", "robust-mail")
+    }
+    expected = {name: f"{OF_MODELS['late']} {stems}" for name, stems in OF_DEFENSES.items()}
+    assert now == {name: at_one(stems) for name, stems in expected.items()}
+
+
+def at_one(stems: str) -> dict[str, int]:
+    return dict.fromkeys(stems.split(), 1)
