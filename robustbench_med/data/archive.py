@@ -11,11 +11,12 @@ from pathlib import Path, PurePosixPath
 
 from robustbench_med.data.cards import Card, MedMNISTReader, PhantomReader
 from robustbench_med.data.fetch import check_space
-from robustbench_med.data.listing import Files, Tick
+from robustbench_med.data.listing import Files
 from robustbench_med.data.readers.files import CLUTTER
 from robustbench_med.data.source import locate, placement
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home, writable_folder
+from robustbench_med.progress import Tick
 
 RATIO = 200
 """Largest believable factor between packed and unpacked size; uncompressed bitmaps on black reach

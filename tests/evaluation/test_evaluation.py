@@ -222,7 +222,7 @@ def test_a_second_radius_asks_the_victim_for_nothing_but_its_fresh_draws_and_cos
 ) -> None:
     samples, victim, how = two_head_samples(), TwoHeads().eval(), setting(batch_size=16)
     clean = clean_pass(victim, samples, how, lambda n: None, stochastic=False)
-    method, passed, costs = Method(name, complete(name, given), found={}), [], []
+    method, passed, costs = Method(name, complete(name, given), sweep={}), [], []
     victim.register_forward_hook(lambda module, given, logits: passed.append(len(given[0])))
     for eps in (0.1, 0.02):
         passed.clear()
