@@ -215,16 +215,9 @@ def load(
     for manifest in manifests:
         manifest.store()
     model_channels = _channels(name, cards, channels)
-    splits = {}
-    for split in SPLITS:
-        parts = [_part(s, m, split) for s, m in zip(sources, manifests, strict=True)]
-        splits[split] = _pair(parts, split, split_seed, model_channels)
-    notes = [note for source in sources for note in source.notes]
-    if fold is None:
-        notes += [note for manifest in manifests for note in shipped_notes(manifest)]
     return Dataset(
         name="+".join(c.id for c in cards),
-        splits=splits,
+        splits=_splits(sources, manifests, split_seed, model_channels),
         modalities=_unique([(modality.name, c.id) for c in cards for modality in c.modalities]),
         channels=model_channels,
         tasks=_unique([(task.name, c.id) for c in cards for task in c.tasks]),
@@ -233,7 +226,7 @@ def load(
         synthetic=any(c.synthetic for c in cards),
         manifest_hash=_joint_hash([manifest.hash for manifest in manifests], split_seed),
         preprocessing=preprocessing,
-        notes=tuple(notes),
+        notes=_notes(sources, manifests, fold),
         content=_joint_hash([manifest.content for manifest in manifests], split_seed),
         unverified=any(source.unverified for source in sources),
         fold=fold,
@@ -260,6 +253,30 @@ def _manifest(source: Source, seed: int, fold: Fold | None) -> Manifest:
     if fold is None:
         return make_manifest(source, seed)
     return fold_manifest(source, seed, fold=fold[0], n_folds=fold[1])
+
+
+def _splits(
+    sources: Sequence[Source], manifests: Sequence[Manifest], seed: int, channels: tuple[int, ...]
+) -> dict[str, Samples]:
+    """The paired samples of every split."""
+    splits = {}
+    for split in SPLITS:
+        parts = [_part(s, m, split) for s, m in zip(sources, manifests, strict=True)]
+        splits[split] = _pair(parts, split, seed, channels)
+    return splits
+
+
+def _notes(
+    sources: Sequence[Source], manifests: Sequence[Manifest], fold: Fold | None
+) -> tuple[str, ...]:
+    """What a reader of the results must know of the files, and of a split that is not the shipped
+    one.
+    """
+    notes = [note for source in sources for note in source.notes]
+    if fold is None:
+        for manifest in manifests:
+            notes += shipped_notes(manifest)
+    return tuple(notes)
 
 
 def _joint_hash(hashes: Sequence[str], seed: int) -> str:
