@@ -62,13 +62,13 @@ def main() -> None:
             say=print,
             command="medrobust train",
         )
-        found = {
+        curve = {
             "history": checkpoint.sidecar["history"],
             "validation": checkpoint.sidecar["validation"],
         }
-        print(name, [round(task["accuracy"], 3) for task in found["validation"]], flush=True)
+        print(name, [round(task["accuracy"], 3) for task in curve["validation"]], flush=True)
         curves = json.loads(curves_path.read_text()) if curves_path.exists() else {}
-        curves[name] = found
+        curves[name] = curve
         arguments.out.mkdir(parents=True, exist_ok=True)
         curves_path.write_text(json.dumps(curves, indent=1))
     draw(curves, arguments.out / "robust_mail_recipes.png")

@@ -148,7 +148,7 @@ def neighbours(passes: SeededPasses, x: Sequence[Tensor]) -> str | None:
 
     A victim whose number of draws depends on the images hands every later sample other numbers,
     though none looks at its neighbours: where the generators have gone further in one of the two
-        passes, draws are compared instead.
+    passes, draws are compared instead.
     """
     base, gone = passes.once(x)
     for place in (0, BATCH // 2, BATCH - 1):
