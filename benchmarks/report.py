@@ -44,8 +44,8 @@ def main() -> None:
     ]
     store = fill(Store(options.out), *records, images=True)
     start = time.perf_counter()
-    for record in store.records():
-        store.arrays(record)
+    for kept in store.records():
+        store.arrays(kept)
     reading = time.perf_counter() - start
     start = time.perf_counter()
     subprocess.run(
@@ -63,8 +63,8 @@ def main() -> None:
     took = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(
-        f"{len(records)} records: report {took:.1f} s and {peak:.0f} MiB, reading alone {reading:.1f}"
-        f" s, ratio {took / reading:.1f}"
+        f"{len(records)} records: report {took:.1f} s and {peak:.0f} MiB, reading alone"
+        f" {reading:.1f} s, ratio {took / reading:.1f}"
     )
 
 

@@ -202,14 +202,10 @@ def load(
         UserError: an unknown set, one that is not on disk, files that do not fit its card.
 
     Example:
-        dataset = load("breastmnist+pneumoniamnist", size=64)
-        ultrasound, xray = dataset.splits["test"].batch([0, 1, 2])
+        load("breastmnist+pneumoniamnist", size=64).splits["test"].batch([0, 1, 2])
     """
-    cards = [card(part) for part in name.split("+")]
-    if len({c.id for c in cards}) < len(cards):
-        raise UserError(f"the pairing {name!r} names a data set twice")
-    files = files or Files()
-    preprocessing = preprocessing or Preprocessing()
+    cards = _cards(name)
+    files, preprocessing = files or Files(), preprocessing or Preprocessing()
     sources = [read(c, size=size, files=files, preprocessing=preprocessing) for c in cards]
     manifests = [_manifest(source, split_seed, fold) for source in sources]
     for manifest in manifests:
@@ -233,6 +229,14 @@ def load(
         given=name,
         data_root=files.data_root,
     )
+
+
+def _cards(name: str) -> list[Card]:
+    """The cards of a pairing's data sets; one that is named twice is a UserError."""
+    cards = [card(part) for part in name.split("+")]
+    if len({c.id for c in cards}) < len(cards):
+        raise UserError(f"the pairing {name!r} names a data set twice")
+    return cards
 
 
 def _channels(name: str, cards: Sequence[Card], channels: int | None) -> tuple[int, ...]:
