@@ -45,12 +45,12 @@ def budget(steps: int, length: float = 2.5) -> dict[str, Any]:
 
 def seconds(work: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
     """The fastest of some runs, and what the last one returned."""
-    found = []
+    took = []
     for _ in range(repeats):
         start = time.perf_counter()
         result = work()
-        found.append(time.perf_counter() - start)
-    return min(found), result
+        took.append(time.perf_counter() - start)
+    return min(took), result
 
 
 def bare(victim: torch.nn.Module, view: View, x: Tensor, y: Tensor, steps: int) -> Tensor:
@@ -193,14 +193,18 @@ def pgd(options: argparse.Namespace) -> list[str]:
         for engine in ("torchattacks", "art"):
             theirs, robust = bench.timed(engine, "pgd", eps, (0, 1), budget(steps))
             alone, _ = bench.timed(engine, "pgd", eps, (0, 1), budget(steps), frozen=False)
-            found = None
+            fewer_steps = None
             for fewer, length in ((k, length) for k in LADDER if k <= steps for length in LENGTHS):
                 quick, reached = bench.timed("native", "pgd", eps, (0, 1), budget(fewer, length))
                 if reached <= robust + 1 / len(bench.x):
-                    found = f"{fewer} of {length} / {fewer}", quick
+                    fewer_steps = f"{fewer} of {length} / {fewer}", quick
                     break
             for name, took in ((f"{engine} in medrobust", theirs), (f"{engine} by itself", alone)):
-                same = f"{found[0]} | {took / found[1]:.1f} x" if found else "more | -"
+                same = (
+                    f"{fewer_steps[0]} | {took / fewer_steps[1]:.1f} x"
+                    if fewer_steps
+                    else "more | -"
+                )
                 rows.append(
                     f"| | {name} | {robust:.3f} | {took:.2f} | {took / ours:.1f} x | {same} |"
                 )

@@ -25,6 +25,7 @@ from robustbench_med.progress import Display  # noqa: E402
 from robustbench_med.runs.run import run  # noqa: E402
 from robustbench_med.runs.session import Job  # noqa: E402
 from robustbench_med.runs.spec import RunSpec  # noqa: E402
+from robustbench_med.store.store import Record  # noqa: E402
 
 PAGE = ROOT / "docs" / "engines.md"
 START, END = "<!-- measured -->", "<!-- end of measured -->"
@@ -46,45 +47,20 @@ def measure(options: argparse.Namespace, before: list[str]) -> list[str]:
         if attack not in options.attack:
             lines += [line for line in before if line.startswith(f"| `{attack}` |")]
             continue
-        found = {}
-        for engine, known in ENGINES.items():
-            if attack not in known:
-                found[engine] = "-"
-                continue
-            has = known[attack].__kwdefaults__ or {}
-            spec = RunSpec(
-                model=["unimodal"],
-                model_params=VICTIM["params"],
-                recipe=VICTIM["recipe"],
-                data=["sartaj-mri"],
-                size=SIZE,
-                attack=[attack],
-                norm=[norm],  # type: ignore[list-item]
-                eps=[eps],
-                limit=N,
-                engine=engine,  # type: ignore[arg-type]
-                attack_params={
-                    key: value
-                    for key, value in (parameters | MATCHED.get((engine, attack), {})).items()
-                    if key in has
-                },
-                control=False,
-            )
-            with matched_ensembles():
-                (record,) = run(spec, job)
-            cost = record["cost"]
-            passes = (
-                f"{cost['attack_forward_per_sample']:.0f} +"
-                f" {cost['attack_backward_per_sample']:.0f}"
-            )
-            found[engine] = f"{record['figures']['robust']:.3f} ({passes} passes)"
-            print(attack, engine, found[engine], flush=True)
+        cells = {}
+        for engine in ENGINES:
+            cells[engine] = "-"
+            if attack in ENGINES[engine]:
+                with matched_ensembles():
+                    (record,) = run(spec_of(attack, engine), job)
+                cells[engine] = cell(record)
+                print(attack, engine, cells[engine], flush=True)
         budget = ", ".join(f"{key} {value}" for key, value in parameters.items())
         budget += "; matched passes" if attack in ("cw", "fab", "autoattack") else ""
         asked = f"{norm} {eps}{', ' + budget if budget else ''}"
         lines.append(
-            f"| `{attack}` | {asked} | {found['native']} | {found['torchattacks']} |"
-            f" {found['art']} |"
+            f"| `{attack}` | {asked} | {cells['native']} | {cells['torchattacks']} |"
+            f" {cells['art']} |"
         )
     head = (
         f"unimodal (ResNet-18, width {VICTIM['params']['width']}) on sartaj-mri, {SIZE} px, the"
@@ -94,6 +70,34 @@ def measure(options: argparse.Namespace, before: list[str]) -> list[str]:
     if len(options.attack) < len(CASES) and head not in before:
         raise SystemExit(f"this is another victim than the table's: measure all rows\n{head}")
     return [head, "", *lines]
+
+
+def spec_of(attack: str, engine: str) -> RunSpec:
+    """The cell of one attack by one engine; parameters that it does not have are left out."""
+    norm, eps, parameters = CASES[attack]
+    known = ENGINES[engine][attack].__kwdefaults__ or {}
+    matched = parameters | MATCHED.get((engine, attack), {})
+    return RunSpec(
+        model=["unimodal"],
+        model_params=VICTIM["params"],
+        recipe=VICTIM["recipe"],
+        data=["sartaj-mri"],
+        size=SIZE,
+        attack=[attack],
+        norm=[norm],  # type: ignore[list-item]
+        eps=[eps],
+        limit=N,
+        engine=engine,  # type: ignore[arg-type]
+        attack_params={key: value for key, value in matched.items() if key in known},
+        control=False,
+    )
+
+
+def cell(record: Record) -> str:
+    """Robust accuracy, and forward and backward passes a sample."""
+    cost = record["cost"]
+    forward, backward = cost["attack_forward_per_sample"], cost["attack_backward_per_sample"]
+    return f"{record['figures']['robust']:.3f} ({forward:.0f} + {backward:.0f} passes)"
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--victims", type=int, default=50)
     options = parser.parse_args()
-    made = [
+    records = [
         record(
             f"victim-{i}",
             max(0.9 - 0.1 * eps - 0.003 * i, 0),
@@ -42,10 +42,10 @@ def main() -> None:
         for eps in (1, 2, 4, 8)
         for seed in (0, 1)
     ]
-    store = fill(Store(options.out), *made, images=True)
+    store = fill(Store(options.out), *records, images=True)
     start = time.perf_counter()
-    for found in store.records():
-        store.arrays(found)
+    for kept in store.records():
+        store.arrays(kept)
     reading = time.perf_counter() - start
     start = time.perf_counter()
     subprocess.run(
@@ -63,8 +63,8 @@ def main() -> None:
     took = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(
-        f"{len(made)} records: report {took:.1f} s and {peak:.0f} MiB, reading alone {reading:.1f}"
-        f" s, ratio {took / reading:.1f}"
+        f"{len(records)} records: report {took:.1f} s and {peak:.0f} MiB, reading alone"
+        f" {reading:.1f} s, ratio {took / reading:.1f}"
     )
 
 

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from robustbench_med.data import load
-from robustbench_med.training import loop as training
+from robustbench_med.training import loop, presets
 
 FROM_THE_START = {
     "warm_up": None,
@@ -52,10 +52,9 @@ def main() -> None:
     for i, (name, (model, params, recipe)) in enumerate(RECIPES.items()):
         if name in curves or (arguments.only and str(i) not in arguments.only):
             continue
-        spec = training.make_spec(
-            model, dataset, "quick", params=params, recipe=recipe, seed=0, half=True
-        )
-        checkpoint = training.obtain(
+        spec = presets.make_spec(model, dataset, "quick", params=params, recipe=recipe, seed=0)
+        spec = spec.model_copy(update={"half": True})
+        checkpoint = loop.obtain(
             spec,
             dataset,
             torch.device("cpu"),
@@ -63,13 +62,13 @@ def main() -> None:
             say=print,
             command="medrobust train",
         )
-        found = {
+        curve = {
             "history": checkpoint.sidecar["history"],
             "validation": checkpoint.sidecar["validation"],
         }
-        print(name, [round(task["accuracy"], 3) for task in found["validation"]], flush=True)
+        print(name, [round(task["accuracy"], 3) for task in curve["validation"]], flush=True)
         curves = json.loads(curves_path.read_text()) if curves_path.exists() else {}
-        curves[name] = found
+        curves[name] = curve
         arguments.out.mkdir(parents=True, exist_ok=True)
         curves_path.write_text(json.dumps(curves, indent=1))
     draw(curves, arguments.out / "robust_mail_recipes.png")

@@ -83,8 +83,8 @@ def main() -> None:
         )
         print("|---" * (len(defences) + 1) + "|", flush=True)
         for model in options.model.split(","):
-            found = [minutes(model, layers, options.preset, dataset) for layers in defences]
-            print(f"| {model} | " + " | ".join(f"{m:.1f}" for m in found) + " |", flush=True)
+            times = [minutes(model, layers, options.preset, dataset) for layers in defences]
+            print(f"| {model} | " + " | ".join(f"{m:.1f}" for m in times) + " |", flush=True)
 
 
 if __name__ == "__main__":

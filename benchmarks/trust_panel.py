@@ -29,16 +29,16 @@ MARKS = {"pass": "", "warn": "warn", "fail": "fail"}
 
 
 def main() -> None:
-    found = {name: signs_of(victim, eps) for name, (victim, _, eps) in BROKEN.items()} | {
+    signs_by_victim = {name: signs_of(victim, eps) for name, (victim, _, eps) in BROKEN.items()} | {
         name: signs_of(v) for name, v in HONEST.items()
     }
-    signs = list(dict.fromkeys(sign for row in found.values() for sign in row))
-    worst = np.full((len(found), len(signs)), np.nan)
+    signs = list(dict.fromkeys(sign for row in signs_by_victim.values() for sign in row))
+    worst = np.full((len(signs_by_victim), len(signs)), np.nan)
     with styled():
         figure = new(11, 7.2)
         axis = figure.subplots()
         axis.grid(visible=False)
-        for i, (name, row) in enumerate(found.items()):
+        for i, (name, row) in enumerate(signs_by_victim.items()):
             meant = BROKEN[name][1] if name in BROKEN else None
             for sign, one in row.items():
                 j = signs.index(sign)
@@ -68,7 +68,7 @@ def main() -> None:
             worst, cmap=ListedColormap(list(COLOURS.values())), vmin=0, vmax=2, aspect="auto"
         )
         axis.set_xticks(range(len(signs)), signs, rotation=35, ha="right")
-        axis.set_yticks(range(len(found)), found)
+        axis.set_yticks(range(len(signs_by_victim)), signs_by_victim)
         axis.axhline(len(BROKEN) - 0.5, color="black")
         axis.set_title(
             "Verdict of every sign: broken defences above the line, honest victims below\nframed:"

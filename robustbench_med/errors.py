@@ -44,7 +44,7 @@ def left_out(message: str) -> None:
 @contextlib.contextmanager
 def gathered() -> Iterator[list[str]]:
     """Everything that is left out while this lasts, each message once, instead of warnings."""
-    found: list[str] = []
+    messages: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", LeftOutWarning)
         usual = warnings.showwarning
@@ -59,11 +59,11 @@ def gathered() -> Iterator[list[str]]:
         ) -> None:
             if not issubclass(category, LeftOutWarning):
                 usual(message, category, filename, lineno, file, line)
-            elif str(message) not in found:
-                found.append(str(message))
+            elif str(message) not in messages:
+                messages.append(str(message))
 
         warnings.showwarning = show
-        yield found
+        yield messages
 
 
 class Notice(UserWarning):

@@ -21,7 +21,7 @@ def split(key: str) -> tuple[str, str]:
 
 
 def flat(
-    given: Mapping[str, Any], *, nested: Callable[[str], bool] = lambda key: True
+    parameters: Mapping[str, Any], *, nested: Callable[[str], bool] = lambda key: True
 ) -> dict[str, Any]:
     """Parameters of a run file under one kind of key: `{pgd: {steps: 5}}` becomes
     `{"pgd.steps": 5}`; -0.0 becomes 0.0.
@@ -33,41 +33,41 @@ def flat(
     Raises:
         ValueError: an infinite number or NaN.
     """
-    found: dict[str, Any] = {}
-    for key, value in given.items():
+    by_key: dict[str, Any] = {}
+    for key, value in parameters.items():
         if isinstance(value, Mapping) and nested(key):
-            found |= {
+            by_key |= {
                 f"{label(key)}.{name}": _checked(f"{key}.{name}", inner)
                 for name, inner in value.items()
             }
         else:
             owner, name = split(key)
-            found[f"{owner}.{name}" if owner else name] = _checked(key, value)
-    return found
+            by_key[f"{owner}.{name}" if owner else name] = _checked(key, value)
+    return by_key
 
 
-def of(given: Mapping[str, Any], owner: str) -> dict[str, Any]:
+def of(parameters: Mapping[str, Any], owner: str) -> dict[str, Any]:
     """The parameters that hold for one owner, under their plain names: everybody's, its own
     on top.
     """
-    keys = {key: split(key) for key in given}
-    own = {name: given[key] for key, (whose, name) in keys.items() if whose == owner}
-    return {name: given[key] for key, (whose, name) in keys.items() if not whose} | own
+    keys = {key: split(key) for key in parameters}
+    own = {name: parameters[key] for key, (whose, name) in keys.items() if whose == owner}
+    return {name: parameters[key] for key, (whose, name) in keys.items() if not whose} | own
 
 
-def only(given: Mapping[str, Any], owners: Collection[str]) -> dict[str, Any]:
+def only(parameters: Mapping[str, Any], owners: Collection[str]) -> dict[str, Any]:
     """Everybody's parameters and those of these owners, under the keys they have."""
-    return {key: value for key, value in given.items() if split(key)[0] in ("", *owners)}
+    return {key: value for key, value in parameters.items() if split(key)[0] in ("", *owners)}
 
 
-def owned(given: Mapping[str, Any]) -> dict[str, Any]:
+def owned(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that belong to one owner alone."""
-    return {key: value for key, value in given.items() if split(key)[0]}
+    return {key: value for key, value in parameters.items() if split(key)[0]}
 
 
-def check_owners(given: Mapping[str, Any], owners: Collection[str], kind: str) -> None:
+def check_owners(parameters: Mapping[str, Any], owners: Collection[str], kind: str) -> None:
     """Refuses (UserError) a parameter whose owner is none of these."""
-    for key in given:
+    for key in parameters:
         owner, _ = split(key)
         if owner and owner not in owners:
             raise unknown(f"{kind} in the parameter {key!r}:", owner, owners)

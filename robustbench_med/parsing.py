@@ -70,7 +70,7 @@ def named(text: str) -> dict[str, float]:
     """The radii of `mri=4/255,xray=0` by modality; of `4/255` under the empty name."""
     if "=" not in text:
         return {"": parse_number(text)}
-    found: dict[str, float] = {}
+    radii: dict[str, float] = {}
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not name or not equals:
@@ -78,13 +78,13 @@ def named(text: str) -> dict[str, float]:
                 f"eps {text!r}: expected MODALITY=RADIUS such as mri=4/255,xray=0, got"
                 f" {part.strip()!r}"
             )
-        if name in found:
+        if name in radii:
             raise UserError(
                 f"eps {text!r} names the modality {name!r} twice; expected each once, such as"
                 " mri=4/255,xray=0"
             )
-        found[name] = parse_number(value)
-    return found
+        radii[name] = parse_number(value)
+    return radii
 
 
 def parse_radii(text: str, modalities: Sequence[str]) -> tuple[float, ...]:
@@ -110,9 +110,9 @@ def split_radii(options: Sequence[str]) -> list[str]:
         part.strip() for text in options for part in ([text] if "=" in text else text.split(","))
     ]
     if not all(parts):
-        given = next(text for text in options if not all(part.strip() for part in text.split(",")))
+        faulty = next(text for text in options if not all(part.strip() for part in text.split(",")))
         raise UserError(
-            f"eps {given!r} holds an empty radius; expected radii such as 4/255 or 1/255,4/255"
+            f"eps {faulty!r} holds an empty radius; expected radii such as 4/255 or 1/255,4/255"
         )
     return parts
 
@@ -183,7 +183,7 @@ def assignments(options: Sequence[str]) -> dict[str, Any]:
     """`name=value` options as a dictionary; values as YAML reads them, and 1e-3 is a number too.
     `late.width=8`: of one model alone.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for text in options:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
@@ -199,10 +199,10 @@ def assignments(options: Sequence[str]) -> dict[str, Any]:
         owner, plain = split(name.strip())
         key = f"{owner}.{plain.replace('-', '_')}" if owner else plain.replace("-", "_")
         try:
-            found |= flat({key: loaded}, nested=lambda key: False)
+            values |= flat({key: loaded}, nested=lambda key: False)
         except ValueError as error:
             raise UserError(str(error)) from error
-    return found
+    return values
 
 
 def finite(text: str, name: str) -> float:

@@ -17,6 +17,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+Tick = Callable[[int, int, str], None]
+"""Called with (done, in all, a note) as work goes on."""
+Advance = Callable[[int], None]
+"""Called with the number of samples that have just been finished."""
+
 
 class Display:
     """Lines and bars; a quiet one shows warnings only."""

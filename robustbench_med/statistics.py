@@ -115,13 +115,13 @@ def trivial(
     one class takes more than 95 % of the predictions although the labels are less one-sided than
     that.
     """
-    found = recalls(fraction_right, labels, n_classes)
-    counts = {c: int((labels == c).sum()) for c in found}
-    balanced = float(np.mean(list(found.values())))
-    error = math.sqrt(sum(r * (1 - r) / counts[c] for c, r in found.items())) / len(found)
+    recall = recalls(fraction_right, labels, n_classes)
+    counts = {c: int((labels == c).sum()) for c in recall}
+    balanced = float(np.mean(list(recall.values())))
+    error = math.sqrt(sum(r * (1 - r) / counts[c] for c, r in recall.items())) / len(recall)
     share = most_predicted_share(predicted, n_classes)
-    if balanced - 1.96 * error <= 1 / len(found):
-        return f"balanced accuracy {balanced:.3f} is not above chance ({1 / len(found):.3f})"
+    if balanced - 1.96 * error <= 1 / len(recall):
+        return f"balanced accuracy {balanced:.3f} is not above chance ({1 / len(recall):.3f})"
     if share > 0.95 >= max(counts.values()) / len(labels):
         return f"one class takes {share:.0%} of the predictions"
     return None
@@ -150,14 +150,13 @@ def worst_case(
 
     The worst attack of a sample is the one with the lowest weighted mean over its labelled tasks
     (`known`), a task weighing one over its number of labels, as in a robust accuracy that is the
-    mean over tasks. For a random victim, choosing and measuring on the same
-    draws would punish luck: the draws are split in halves (counts split hypergeometrically, which
-        is what splitting the exchangeable
-    draws themselves would give), one half chooses, the other measures, averaged over `splits`
-    random splits. Half of the draws often choose the weaker of two attacks, so this can exceed the
-    robust accuracy under one attack alone; an attacker would then use that
-    attack on every sample, and its fractions are returned: the worst case never exceeds the lowest
-        of the robust accuracies.
+    mean over tasks. For a random victim, choosing and measuring on the same draws would punish
+    luck: the draws are split in halves (counts split hypergeometrically, which is what splitting
+    the exchangeable draws themselves would give), one half chooses, the other measures, averaged
+    over `splits` random splits. Half of the draws often choose the weaker of two attacks, so this
+    can exceed the robust accuracy under one attack alone; an attacker would then use that attack on
+    every sample, and its fractions are returned: the worst case never exceeds the lowest of the
+    robust accuracies.
     """
     stacked = np.stack([np.asarray(right, np.float64) for right in rights])
     weights, samples = known / np.maximum(known.sum(0), 1), np.arange(known.shape[0])
@@ -169,8 +168,10 @@ def worst_case(
     hits, half = np.rint(stacked * draws).astype(np.int64), draws // 2
     total = np.zeros(stacked.shape[1:])
     for _ in range(splits):
-        chosen = rng.hypergeometric(hits, draws - hits, half)
-        total += ((hits - chosen) / (draws - half))[(chosen * weights).sum(2).argmin(0), samples]
+        deciding = rng.hypergeometric(hits, draws - hits, half)
+        total += ((hits - deciding) / (draws - half))[
+            (deciding * weights).sum(2).argmin(0), samples
+        ]
     return min((total / splits, *stacked), key=lambda right: float((right * weights).sum()))
 
 
@@ -179,8 +180,7 @@ def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_], clusters: Sequence[objec
     1947, binomial form).
 
     Units of one cluster share a patient or an image and are no independent evidence: a cluster
-        counts once, for the side that is right on
-    more of it.
+    counts once, for the side that is right on more of it.
     """
     from scipy.stats import binomtest  # as above
 

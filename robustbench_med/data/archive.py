@@ -11,11 +11,12 @@ from pathlib import Path, PurePosixPath
 
 from robustbench_med.data.cards import Card, MedMNISTReader, PhantomReader
 from robustbench_med.data.fetch import check_space
-from robustbench_med.data.listing import Files, Tick
+from robustbench_med.data.listing import Files
 from robustbench_med.data.readers.files import CLUTTER
 from robustbench_med.data.source import locate, placement
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home, writable_folder
+from robustbench_med.progress import Tick
 
 RATIO = 200
 """Largest believable factor between packed and unpacked size; uncompressed bitmaps on black reach
@@ -30,7 +31,7 @@ def import_files(card: Card, paths: Sequence[Path], files: Files) -> Path:
     """Unpacks zip archives (and copies other files) into `<data root>/<id>`; returns that folder.
 
     All or nothing: the files are unpacked beside the target, looked at by the card's reader, and
-        only then moved into place.
+    only then moved into place.
 
     Raises:
         UserError: a file is missing, hostile or broken, the disk is full, or the card's tree is not
@@ -65,10 +66,8 @@ def import_files(card: Card, paths: Sequence[Path], files: Files) -> Path:
             raise UserError(
                 f"cannot unpack into {root}: {error.strerror or error}; free some space"
             ) from error
-        if locate(card, Path(temporary)) is None or unpacked not in [
-            *(found := locate(card, Path(temporary)) or root).parents,
-            found,
-        ]:
+        place = locate(card, Path(temporary))
+        if place is None or unpacked not in (place, *place.parents):
             raise UserError(
                 f"{', '.join(path.name for path in paths)}: not the archive of {card.id}; expected"
                 f" {'; '.join(card.tree)}"

@@ -4,10 +4,12 @@ evaluation map batch by batch.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
 import json
+import math
 import os
 import shutil
 from collections import Counter
@@ -55,26 +57,26 @@ class Decoded:
     remarks: dict[str, int]
 
 
-def decoded(listing: Listing, size: int, chosen: Preprocessing, files: Files) -> Decoded:
+def decoded(listing: Listing, size: int, preprocessing: Preprocessing, files: Files) -> Decoded:
     """The decoded images of a listing, from the cache or made now, in parallel.
 
     An entry belongs to the bytes it was made of: files are hashed, as far as they are not the ones
-        hashed before, and so are the
-    arrays of the entry. Two processes that need the same entry do not both make it: one waits. What
-    a killed process left, or what is damaged, is removed by the next.
+    hashed before, and so are the arrays of the entry. Two processes that need the same entry do not
+    both make it: one waits. What a killed process left, or what is damaged, is removed by the
+    next.
     """
     digests = None if listing.content else file_digests(listing, files)
     folder = home() / "cache" / f"{listing.card.id}-{size}px"
-    path = folder / key_of(listing, digests, size, chosen)[:16]
-    found = _open(path, listing)
-    if found is not None:
-        return found
+    path = folder / key_of(listing, digests, size, preprocessing)[:16]
+    entry = _open(path, listing)
+    if entry is not None:
+        return entry
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{path.name}.lock"):
-            found = _open(path, listing)  # another process may have made it meanwhile
-            if found is not None:
-                return found
+            entry = _open(path, listing)  # another process may have made it meanwhile
+            if entry is not None:
+                return entry
             if path.exists():
                 files.say(
                     f"{listing.card.id}: the decoded images in {path} are damaged and are made"
@@ -85,7 +87,7 @@ def decoded(listing: Listing, size: int, chosen: Preprocessing, files: Files) ->
                 shutil.rmtree(stale, ignore_errors=True)
             temporary.mkdir()
             try:
-                _build(temporary, listing, digests, size, chosen, files)
+                _build(temporary, listing, digests, size, preprocessing, files)
                 temporary.rename(path)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -94,9 +96,9 @@ def decoded(listing: Listing, size: int, chosen: Preprocessing, files: Files) ->
             f"cannot keep decoded images in {folder}: {error.strerror or error}; free some space or"
             " set MEDROBUST_HOME"
         ) from error
-    found = _open(path, listing)
-    assert found is not None
-    return found
+    entry = _open(path, listing)
+    assert entry is not None
+    return entry
 
 
 def file_digests(listing: Listing, files: Files) -> NDArray[np.uint8]:
@@ -131,7 +133,7 @@ def digest_of(raw: Raw, sha: bytes) -> bytes:
 
 
 def key_of(
-    listing: Listing, digests: NDArray[np.uint8] | None, size: int, chosen: Preprocessing
+    listing: Listing, digests: NDArray[np.uint8] | None, size: int, preprocessing: Preprocessing
 ) -> str:
     """Hash of everything the arrays depend on; `digests` of the files, None where the listing knows
     its content.
@@ -148,9 +150,71 @@ def key_of(
             for modality in listing.card.modalities
         ],
         "size": size,
-        **chosen.model_dump(),
+        **preprocessing.model_dump(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What makes a sample's images out of its files, in any thread.
+
+    Attributes:
+        known: (M, n, 32) digests of the files, None where the listing knows its content.
+        remarks: what must be known of how images were read; filled on the way.
+    """
+
+    listing: Listing
+    known: NDArray[np.uint8] | None
+    size: int
+    preprocessing: Preprocessing
+    remarks: list[str]
+
+    def decode(self, raws: tuple[Raw, ...], row: int) -> tuple[list[Pixels], list[bytes]] | str:
+        """The images of a sample and their digests, or why they cannot be read."""
+        pixels, digests = [], []
+        try:
+            for m, raw in enumerate(raws):
+                data = raw.path.read_bytes() if isinstance(raw, ImageFile) else raw.tobytes()
+                digest = digest_of(raw, hashlib.sha256(data).digest())
+                if self.known is not None and digest != self.known[m, row].tobytes():
+                    raise UserError(
+                        f"{self.listing.ids[row]} changed while it was read; run the command again"
+                        " when its file is complete"
+                    )
+                channels = self.listing.card.modalities[m].channels
+                pixels.append(
+                    prepare(raw, data, channels, self.size, self.preprocessing, self.remarks.append)
+                )
+                digests.append(digest)
+        except UserError:
+            raise
+        except Exception as error:
+            # Pillow, pydicom and nibabel have no common ancestor for a faulty file
+            return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return pixels, digests
+
+
+class ArrayFile:
+    """An array of images on disk that is written one after another, and hashed on the way."""
+
+    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
+        self.name, self.shape = path.name, shape
+        self.sha256 = hashlib.sha256()
+        self.file = path.open("wb")
+        header = io.BytesIO()
+        npy.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        self.write(header.getvalue())
+
+    def write(self, data: bytes) -> None:
+        """Adds bytes."""
+        self.file.write(data)
+        self.sha256.update(data)
+
+    def sync(self) -> None:
+        """What was written is on disk afterwards."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
 
 
 def _build(
@@ -158,84 +222,51 @@ def _build(
     listing: Listing,
     known: NDArray[np.uint8] | None,
     size: int,
-    chosen: Preprocessing,
+    preprocessing: Preprocessing,
     files: Files,
 ) -> None:
-    channels = [modality.channels for modality in listing.card.modalities]
-    n = len(listing.ids)
-    digests = np.zeros((len(channels), n, 32), np.uint8) if known is None else known.copy()
+    """Fills the folder of an entry; `known`: digests of the files."""
+    n, modalities = len(listing.ids), listing.card.modalities
+    digests = np.zeros((len(modalities), n, 32), np.uint8) if known is None else known.copy()
     unreadable: dict[int, str] = {}
-    remarks: list[str] = []
-
-    def work(raws: tuple[Raw, ...], row: int) -> tuple[list[Pixels], list[bytes]] | str:
-        pixels, hashes = [], []
-        try:
-            for m, (raw, c) in enumerate(zip(raws, channels, strict=True)):
-                data = raw.path.read_bytes() if isinstance(raw, ImageFile) else raw.tobytes()
-                digest = digest_of(raw, hashlib.sha256(data).digest())
-                if known is not None and digest != known[m, row].tobytes():
-                    raise UserError(
-                        f"{listing.ids[row]} changed while it was read; run the command again when"
-                        " its file is complete"
-                    )
-                pixels.append(prepare(raw, data, c, size, chosen, remarks.append))
-                hashes.append(digest)
-        except UserError:
-            raise
-        except (
-            Exception
-        ) as error:  # Pillow, pydicom and nibabel have no common ancestor for a faulty file
-            return f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return pixels, hashes
-
-    names = [f"images-{m}.npy" for m in range(len(channels))]
-    hashed = [hashlib.sha256() for _ in names]
-    outputs = [(folder / name).open("wb") for name in names]
-    workers = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
-    try:
-        for output, sha, c in zip(outputs, hashed, channels, strict=True):
-            header = io.BytesIO()
-            npy.write_array_header_1_0(
-                header, {"descr": "|u1", "fortran_order": False, "shape": (n, c, size, size)}
-            )
-            output.write(header.getvalue())
-            sha.update(header.getvalue())
-        with (
-            ThreadPoolExecutor(workers) as pool,
-            files.progress(f"decoding {listing.card.id} at {size} px") as tick,
-        ):
-            row = 0
-            for chunk in _chunks(listing.images()):
-                for result in pool.map(work, chunk, range(row, row + len(chunk))):
-                    if isinstance(result, str):
-                        unreadable[row] = result
-                        result = (
-                            [np.zeros((c, size, size), np.uint8) for c in channels],
-                            list(map(bytes, digests[:, row])),
-                        )
-                    for m, (output, sha, pixels, digest) in enumerate(
-                        zip(outputs, hashed, *result, strict=True)
-                    ):
-                        output.write(pixels.tobytes())
-                        sha.update(pixels.tobytes())
+    decoder = Decoder(listing, known, size, preprocessing, [])
+    with contextlib.ExitStack() as stack:
+        arrays = []
+        for m, modality in enumerate(modalities):
+            array = ArrayFile(folder / f"images-{m}.npy", (n, modality.channels, size, size))
+            stack.callback(array.file.close)
+            arrays.append(array)
+        tick = stack.enter_context(files.progress(f"decoding {listing.card.id} at {size} px"))
+        pool = stack.enter_context(ThreadPoolExecutor(_workers()))
+        row = 0
+        for chunk in _chunks(listing.images()):
+            for result in pool.map(decoder.decode, chunk, range(row, row + len(chunk))):
+                if isinstance(result, str):
+                    unreadable[row] = result
+                    for array in arrays:
+                        array.write(bytes(math.prod(array.shape[1:])))  # black
+                else:
+                    for m, (array, pixels, digest) in enumerate(zip(arrays, *result, strict=True)):
+                        array.write(pixels.tobytes())
                         digests[m, row] = np.frombuffer(digest, np.uint8)
-                    row += 1
-                tick(row, n, f"{len(unreadable)} unreadable" if unreadable else "")
-        for output in outputs:
-            output.flush()
-            os.fsync(output.fileno())
-    finally:
-        for output in outputs:
-            output.close()
+                row += 1
+            tick(row, n, f"{len(unreadable)} unreadable" if unreadable else "")
+        for array in arrays:
+            array.sync()
     np.save(folder / "digests.npy", digests)
-    written = {name: sha.hexdigest() for name, sha in zip(names, hashed, strict=True)}
+    written = {array.name: array.sha256.hexdigest() for array in arrays}
     written["digests.npy"] = hashlib.sha256((folder / "digests.npy").read_bytes()).hexdigest()
     index = {
         "sha256": written,
         "unreadable": {str(row): why for row, why in unreadable.items()},
-        "remarks": Counter(remarks),
+        "remarks": Counter(decoder.remarks),
     }
     write_sealed(folder / "index.json", index)
+
+
+def _workers() -> int | None:
+    """Threads that decode: as many as this process may use."""
+    return os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
 
 
 def _chunks(images: Iterator[tuple[Raw, ...]]) -> Iterator[list[tuple[Raw, ...]]]:

@@ -65,7 +65,7 @@ def look_alikes(images: Images, kind: NDArray[np.int64], tick: Callable[[int], N
         sums[first : first + CHUNK] = summed.reshape(len(summed), -1)
         hashes[first : first + CHUNK] = perceptual_hash(summed.astype(np.float32) / pixels.shape[1])
     named = np.zeros((n, kinds), bool)
-    found = [np.empty((0, 2), np.int64)]
+    pairs = [np.empty((0, 2), np.int64)]
     for i, j in _near(hashes, tick):
         new = ~(named[i, kind[j]] & named[j, kind[i]])
         i, j = i[new], j[new]
@@ -74,8 +74,8 @@ def look_alikes(images: Images, kind: NDArray[np.int64], tick: Callable[[int], N
         firsts = [np.unique(a * kinds + kind[b], return_index=True)[1] for a, b in ((i, j), (j, i))]
         kept = np.union1d(*firsts)
         named[i, kind[j]] = named[j, kind[i]] = True
-        found.append(np.stack([i[kept], j[kept]], 1))
-    return np.concatenate(found)
+        pairs.append(np.stack([i[kept], j[kept]], 1))
+    return np.concatenate(pairs)
 
 
 def _near(

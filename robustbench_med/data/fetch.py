@@ -9,9 +9,10 @@ import shutil
 import time
 from pathlib import Path
 
-from robustbench_med.data.listing import Files, Tick
+from robustbench_med.data.listing import Files
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home
+from robustbench_med.progress import Tick
 from robustbench_med.provenance.hashes import hashes_of
 
 ATTEMPTS = 5

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 
 from robustbench_med.data.cards import Card
 from robustbench_med.data.preprocessing import Raw
+from robustbench_med.progress import Tick
 
 SPLITS = ("train", "val", "test")
-
-Tick = Callable[[int, int, str], None]
-"""Called with (done, total, a note)."""
 
 
 def silent(_: str) -> AbstractContextManager[Tick]:

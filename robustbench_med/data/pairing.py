@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_med.data.cards import card
+from robustbench_med.data.cards import Card, card
 from robustbench_med.data.images import Images, Selected
 from robustbench_med.data.listing import SPLITS, Files
 from robustbench_med.data.preprocessing import Preprocessing
@@ -77,40 +77,29 @@ class Samples:
     @property
     def distinct(self) -> list[int]:
         """Number of distinct images behind each modality; below n where the shorter set cycles."""
-        return [
-            len(np.unique(self.index[:, k]))
-            for k, c in enumerate(self.components)
-            for _ in c.images
-        ]
+        counts = []
+        for rows, component in zip(self.index.T, self.components, strict=True):
+            counts += [len(np.unique(rows))] * len(component.images)
+        return counts
 
     @property
     def label_rows(self) -> NDArray[np.int64]:
         """(n, T), which row of its component each task's label belongs to: equal rows are the same
         image again.
         """
-        return np.stack(
-            [
-                self.index[:, k]
-                for k, c in enumerate(self.components)
-                for _ in range(c.labels.shape[1])
-            ],
-            1,
-        )
+        tasks = [component.labels.shape[1] for component in self.components]
+        return self.index.repeat(tasks, 1)
 
     @functools.cached_property
     def label_groups(self) -> NDArray[np.int64]:
         """(n, T), a number for the group that each task's labelled image belongs to: repeats of an
         image share one.
         """
-        codes = [np.unique(np.array(c.groups), return_inverse=True)[1] for c in self.components]
-        return np.stack(
-            [
-                codes[k][self.index[:, k]]
-                for k, c in enumerate(self.components)
-                for _ in range(c.labels.shape[1])
-            ],
-            1,
-        )
+        columns = []
+        for rows, component in zip(self.index.T, self.components, strict=True):
+            _, group = np.unique(np.array(component.groups), return_inverse=True)
+            columns += [group[rows]] * component.labels.shape[1]
+        return np.stack(columns, 1)
 
     @property
     def distinct_labels(self) -> list[int]:
@@ -205,61 +194,98 @@ def load(
             usual split.
         preprocessing: how files become squares of 8 bits.
         files: where files are looked for and what is tolerated in them.
+
+    Returns:
+        The train, val and test samples, and everything about them that a record says.
+
+    Raises:
+        UserError: an unknown set, one that is not on disk, files that do not fit its card.
+
+    Example:
+        load("breastmnist+pneumoniamnist", size=64).splits["test"].batch([0, 1, 2])
     """
-    cards = [card(part) for part in name.split("+")]
-    if len({c.id for c in cards}) < len(cards):
-        raise UserError(f"the pairing {name!r} names a data set twice")
-    chosen = preprocessing or Preprocessing()
-    sources = [read(c, size=size, files=files or Files(), preprocessing=chosen) for c in cards]
-    manifests = [
-        (
-            make_manifest(source, split_seed)
-            if fold is None
-            else fold_manifest(source, split_seed, fold=fold[0], n_folds=fold[1])
-        )
-        for source in sources
-    ]
+    cards = _cards(name)
+    files, preprocessing = files or Files(), preprocessing or Preprocessing()
+    sources = [read(c, size=size, files=files, preprocessing=preprocessing) for c in cards]
+    manifests = [_manifest(source, split_seed, fold) for source in sources]
     for manifest in manifests:
         manifest.store()
-    native = [modality for c in cards for modality in c.modalities]
-    shown = tuple(max(modality.channels, channels or 0) for modality in native)
-    if channels is not None and any(c != channels for c in shown):
-        raise UserError(
-            f"{name}: the preset asks for {channels} channel(s), but the images are RGB"
-        )
-    splits = {
-        split: _pair(
-            [_part(s, m, split) for s, m in zip(sources, manifests, strict=True)],
-            split,
-            split_seed,
-            shown,
-        )
-        for split in SPLITS
-    }
-    joint = hashlib.sha256(
-        "+".join(m.hash for m in manifests).encode() + f"/{split_seed}".encode()
-    ).hexdigest()
+    model_channels = _channels(name, cards, channels)
     return Dataset(
         name="+".join(c.id for c in cards),
-        splits=splits,
+        splits=_splits(sources, manifests, split_seed, model_channels),
         modalities=_unique([(modality.name, c.id) for c in cards for modality in c.modalities]),
-        channels=shown,
+        channels=model_channels,
         tasks=_unique([(task.name, c.id) for c in cards for task in c.tasks]),
         classes=tuple(task.classes for c in cards for task in c.tasks),
         size=size,
         synthetic=any(c.synthetic for c in cards),
-        manifest_hash=joint,
-        preprocessing=chosen,
-        notes=tuple(note for source in sources for note in source.notes)
-        + tuple(note for manifest in manifests if fold is None for note in shipped_notes(manifest)),
-        content=hashlib.sha256(
-            "+".join(m.content for m in manifests).encode() + f"/{split_seed}".encode()
-        ).hexdigest(),
+        manifest_hash=_joint_hash([manifest.hash for manifest in manifests], split_seed),
+        preprocessing=preprocessing,
+        notes=_notes(sources, manifests, fold),
+        content=_joint_hash([manifest.content for manifest in manifests], split_seed),
         unverified=any(source.unverified for source in sources),
         fold=fold,
         given=name,
-        data_root=files.data_root if files is not None else None,
+        data_root=files.data_root,
     )
+
+
+def _cards(name: str) -> list[Card]:
+    """The cards of a pairing's data sets; one that is named twice is a UserError."""
+    cards = [card(part) for part in name.split("+")]
+    if len({c.id for c in cards}) < len(cards):
+        raise UserError(f"the pairing {name!r} names a data set twice")
+    return cards
+
+
+def _channels(name: str, cards: Sequence[Card], channels: int | None) -> tuple[int, ...]:
+    """Channels of each modality as the model sees it; RGB where grey is asked for is a
+    UserError.
+    """
+    native = [modality.channels for c in cards for modality in c.modalities]
+    seen = tuple(max(each, channels or 0) for each in native)
+    if channels is not None and any(each != channels for each in seen):
+        raise UserError(
+            f"{name}: the preset asks for {channels} channel(s), but the images are RGB"
+        )
+    return seen
+
+
+def _manifest(source: Source, seed: int, fold: Fold | None) -> Manifest:
+    """The usual split, or a fold of a cross-validation."""
+    if fold is None:
+        return make_manifest(source, seed)
+    return fold_manifest(source, seed, fold=fold[0], n_folds=fold[1])
+
+
+def _splits(
+    sources: Sequence[Source], manifests: Sequence[Manifest], seed: int, channels: tuple[int, ...]
+) -> dict[str, Samples]:
+    """The paired samples of every split."""
+    splits = {}
+    for split in SPLITS:
+        parts = [_part(s, m, split) for s, m in zip(sources, manifests, strict=True)]
+        splits[split] = _pair(parts, split, seed, channels)
+    return splits
+
+
+def _notes(
+    sources: Sequence[Source], manifests: Sequence[Manifest], fold: Fold | None
+) -> tuple[str, ...]:
+    """What a reader of the results must know of the files, and of a split that is not the shipped
+    one.
+    """
+    notes = [note for source in sources for note in source.notes]
+    if fold is None:
+        for manifest in manifests:
+            notes += shipped_notes(manifest)
+    return tuple(notes)
+
+
+def _joint_hash(hashes: Sequence[str], seed: int) -> str:
+    """One hash of all data sets and of the seed that pairs them."""
+    return hashlib.sha256(f"{'+'.join(hashes)}/{seed}".encode()).hexdigest()
 
 
 def escaped(part: str) -> str:

@@ -78,7 +78,7 @@ def prepare(
     data: bytes,
     channels: int,
     size: int,
-    chosen: Preprocessing,
+    preprocessing: Preprocessing,
     say: Callable[[str], None] = lambda _: None,
 ) -> Pixels:
     """An image as uint8 (channels, size, size); `data` are the bytes of a file, `say` hears what
@@ -90,12 +90,14 @@ def prepare(
         UserError: a library is missing.
     """
     picture = decode(raw, data)
-    minmax = chosen.scaling == "minmax"
+    minmax = preprocessing.scaling == "minmax"
     if isinstance(picture, Image.Image):
-        return fit(to_uint8(picture, channels, minmax=minmax), size, chosen.fit)
+        return fit(to_uint8(picture, channels, minmax=minmax), size, preprocessing.fit)
     if picture.note:
         say(picture.note)
-    return fit(to_uint8(picture.values, channels, minmax=minmax), size, chosen.fit, picture.aspect)
+    return fit(
+        to_uint8(picture.values, channels, minmax=minmax), size, preprocessing.fit, picture.aspect
+    )
 
 
 def decode(raw: Raw, data: bytes) -> Image.Image | Picture:

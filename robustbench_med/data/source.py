@@ -109,19 +109,18 @@ def read(
     """Reads a whole data set at `size` x `size` pixels, downloading it first where it is open and
     absent.
     """
-    chosen = preprocessing or Preprocessing()
     if isinstance(card.reader, PhantomReader):
         return _phantoms(card, size)
     listing = list_samples(card, size, files)
-    found = decoded(listing, size, chosen, files)
-    unreadable = tuple((listing.ids[row], why) for row, why in sorted(found.unreadable.items()))
+    entry = decoded(listing, size, preprocessing or Preprocessing(), files)
+    unreadable = tuple((listing.ids[row], why) for row, why in sorted(entry.unreadable.items()))
     if unreadable and files.strict:
         name, why = unreadable[0]
         raise UserError(
             f"{name} cannot be read ({why}); mend or delete it, or leave --strict out to skip it"
         )
     kept = np.array(
-        [row for row in range(len(listing.ids)) if row not in found.unreadable], np.int64
+        [row for row in range(len(listing.ids)) if row not in entry.unreadable], np.int64
     )
     if not len(kept):
         raise UserError(f"{listing.base} holds no readable image of {card.id}")
@@ -135,7 +134,7 @@ def read(
     notes = [
         *listing.notes,
         *count_notes(card, published),
-        *(f"{card.id}: {n} images: {text}" for text, n in found.remarks.items()),
+        *(f"{card.id}: {n} images: {text}" for text, n in entry.remarks.items()),
     ]
     if unreadable:
         names = ", ".join(name.removeprefix(f"{card.id}/") for name, _ in unreadable[:5])
@@ -146,12 +145,12 @@ def read(
     return Source(
         card,
         _select(listing.ids, kept),
-        found.images if everything else tuple(Selected(images, kept) for images in found.images),
+        entry.images if everything else tuple(Selected(images, kept) for images in entry.images),
         listing.labels[kept],
         _select(listing.groups, kept),
         published,
         f"{listing.content or 'files'}, decoder {REVISION}",
-        tuple(found.digests[:, row].tobytes().hex() for row in kept),
+        tuple(entry.digests[:, row].tobytes().hex() for row in kept),
         unreadable,
         tuple(notes),
         listing.unverified,
@@ -189,13 +188,10 @@ def fetch(card: Card, size: int, files: Files) -> Path:
     with the steps.
     """
     if isinstance(card.reader, MedMNISTReader):
-        found = find_medmnist(card, card.reader, size, files.data_root)
-        wanted = preferred(size)[0]
-        return (
-            found[0]
-            if found and found[1] == wanted
-            else fetch_medmnist(card, card.reader, size, files)
-        )
+        on_disk = find_medmnist(card, card.reader, size, files.data_root)
+        if on_disk is not None and on_disk[1] == preferred(size)[0]:
+            return on_disk[0]
+        return fetch_medmnist(card, card.reader, size, files)
     if isinstance(card.reader, PhantomReader):
         raise UserError(f"{card.id} needs no download: {placement(card)}")
     steps = " ".join(f"({i}) {step}" for i, step in enumerate(card.obtain, 1))
@@ -211,8 +207,8 @@ def locate(card: Card, data_root: Path | None) -> Path | None:
     """
     reader = card.reader
     if isinstance(reader, MedMNISTReader):
-        found = find_medmnist(card, reader, 28, data_root)
-        return found[0] if found else None
+        on_disk = find_medmnist(card, reader, 28, data_root)
+        return on_disk[0] if on_disk else None
     if isinstance(reader, FolderReader):
         return find_folder(card, reader, data_root)
     return find_tables(card, reader, data_root) if isinstance(reader, TableReader) else None
@@ -240,12 +236,12 @@ def placement(card: Card) -> str:
 
 def count_notes(card: Card, published: Sequence[str]) -> list[str]:
     """A note for every split whose number of images is not the card's."""
-    found = {split: published.count(split) for split in SPLITS} if any(published) else {}
-    found[TOTAL] = len(published)
+    counts = {split: published.count(split) for split in SPLITS} if any(published) else {}
+    counts[TOTAL] = len(published)
     return [
-        f"{card.id} {split}: {found[split]} images, published {expected}"
+        f"{card.id} {split}: {counts[split]} images, published {expected}"
         for split, expected in card.counts.items()
-        if split in found and found[split] != expected
+        if split in counts and counts[split] != expected
     ]
 
 

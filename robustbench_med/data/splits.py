@@ -108,8 +108,8 @@ def shipped(data: str) -> Manifest | None:
     path = MANIFESTS / f"{data}.json"
     if not path.is_file():
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return Manifest(**(found | {split: tuple(found[split]) for split in SPLITS}))
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return Manifest(**(document | {split: tuple(document[split]) for split in SPLITS}))
 
 
 def shipped_notes(manifest: Manifest) -> list[str]:

@@ -56,36 +56,36 @@ def suite(name: str) -> Suite | None:
 
 
 def expand(data: list[str], data_root: Path | None) -> tuple[list[str], list[str]]:
-    """What `--data` names with its suites taken apart, and a line for every pairing left out
+    """What `--data` kept with its suites taken apart, and a line for every pairing left out
     because a set of it is not on disk.
 
-    Only a suite's pairings are left out; a set the user names is loaded, or refused, as always.
+    Only a suite's pairings are left out; a set the user kept is loaded, or refused, as always.
 
     Raises:
         UserError: nothing is left.
     """
-    chosen: list[str] = []
+    kept: list[str] = []
     skipped: list[str] = []
     for name in data:
-        found = suite(name)
-        if found is None:
-            chosen.append(name)
+        members = suite(name)
+        if members is None:
+            kept.append(name)
             continue
-        for pairing in found.pairings:
+        for pairing in members.pairings:
             absent = [part for part in pairing.split("+") if not _here(part, data_root)]
             if absent:
                 skipped.append(
-                    f"{found.suite}: skipped {pairing}, not on disk: {', '.join(absent)}"
+                    f"{members.suite}: skipped {pairing}, not on disk: {', '.join(absent)}"
                     f" (`medrobust data show {absent[0]}`)"
                 )
             else:
-                chosen.append(pairing)
-    if not chosen:
+                kept.append(pairing)
+    if not kept:
         raise UserError(
             f"none of the pairings of {', '.join(data)} is on disk; `medrobust data list` says what"
             " is, `data show ID` how to get it"
         )
-    return list(dict.fromkeys(chosen)), skipped
+    return list(dict.fromkeys(kept)), skipped
 
 
 def _here(name: str, data_root: Path | None) -> bool:

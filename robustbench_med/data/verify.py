@@ -81,10 +81,10 @@ def _counted(tick: Any, total: int) -> Any:
 
 def _counts(card: Card, source: Source, part: Sequence[str]) -> list[dict[str, Any]]:
     """Images of each part, and what is published of it."""
-    found = Counter(source.published) if any(source.published) else Counter()
-    found[TOTAL] = len(source.ids)
+    images_of = Counter(source.published) if any(source.published) else Counter()
+    images_of[TOTAL] = len(source.ids)
     rows = [
-        {"part": s, "published": card.counts[s], "found": found[s]}
+        {"part": s, "published": card.counts[s], "found": images_of[s]}
         for s in (*SPLITS, TOTAL)
         if s in card.counts
     ]
@@ -160,7 +160,7 @@ def _twins(source: Source, part: Sequence[str], pairs: duplicates.Pairs) -> dict
 
 
 def _between(shared: Iterable[set[str]]) -> dict[str, int]:
-    found = Counter(
+    counts = Counter(
         f"{a}-{b}" for splits in shared for a, b in combinations(SPLITS, 2) if {a, b} <= splits
     )
-    return {f"{a}-{b}": found[f"{a}-{b}"] for a, b in combinations(SPLITS, 2)}
+    return {f"{a}-{b}": counts[f"{a}-{b}"] for a, b in combinations(SPLITS, 2)}

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from robustbench_med.attacks import Draws, View, seeded, takes_generators
+from robustbench_med.data import Samples
 from robustbench_med.evaluation.types import Drawing, Setting
+
+
+def shapes_of(samples: Samples) -> list[tuple[int, int, int]]:
+    """(C, H, W) of each modality."""
+    return [(m.shape[1], m.shape[2], m.shape[3]) for m in samples.batch([0])]
 
 
 def batches(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
@@ -52,14 +58,18 @@ def drawn(
     whatever else draws by its first sample.
 
     Args:
+        drawing: what the victim's predictions depend on.
+        ids: of all samples.
+        rows: numbers of this batch's samples.
+        purpose: what the numbers are drawn for; other purposes draw other numbers.
         sources: the victims that `transfer` asks in the same batch, and what their predictions
             depend on.
     """
-    for each, how in ((view, drawing), *sources):
-        if how == "sample":
-            each.own = Draws(setting.seed, *purpose, ids=[ids[row] for row in rows])
-        elif how == "batch":
-            each.own = Draws(setting.seed, *purpose, "chunk", int(rows[0]) // setting.chunk)
+    for victim, depends_on in ((view, drawing), *sources):
+        if depends_on == "sample":
+            victim.own = Draws(setting.seed, *purpose, ids=[ids[row] for row in rows])
+        elif depends_on == "batch":
+            victim.own = Draws(setting.seed, *purpose, "chunk", int(rows[0]) // setting.chunk)
     try:
         with seeded(setting.device, setting.seed, *purpose, ids[rows[0]]):
             yield

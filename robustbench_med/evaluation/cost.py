@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -70,9 +70,26 @@ def peak_memory(victim: nn.Module, shapes: Shapes, *, batch_size: int = 1) -> in
     return int(next(iter(snapshot.values()))["Total"])
 
 
-def measure(victim: nn.Module, shapes: Shapes) -> dict[str, Any]:
-    """Everything above as one row: `parameters`, `gflops`, `gmacs`, `latency_ms`,
-    `peak_memory_mib`, `device`.
+class VictimCost(TypedDict):
+    """What one forward pass of a victim costs, on one sample."""
+
+    parameters: int
+    gflops: float
+    gmacs: float
+    latency_ms: float
+    peak_memory_mib: float
+    device: str
+
+
+def measure(victim: nn.Module, shapes: Shapes) -> VictimCost:
+    """Everything above.
+
+    Args:
+        victim: in evaluation mode, where it is to be measured.
+        shapes: (C, H, W) of each modality.
+
+    Example:
+        measure(victim, dataset.shapes)["gflops"]
     """
     operations = flops(victim, shapes)
     return {
@@ -98,11 +115,9 @@ def device_name(device: torch.device) -> str:
     """What the device is, for a record."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return (
-        f"{device.type} ({torch.get_num_threads()} threads)"
-        if device.type == "cpu"
-        else device.type
-    )
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    return device.type
 
 
 def _synchronise(device: torch.device) -> None:

@@ -4,47 +4,105 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_med import statistics
 from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete
 from robustbench_med.data import Samples
-from robustbench_med.evaluation.batching import drawn, together
-from robustbench_med.evaluation.signs import (
-    GRADIENT_SAMPLES,
-    Sign,
-    beaten,
-    beats_noise,
-    bounds,
-    converged,
-    logit_scale,
-    monotone,
-    randomness,
-    silent_success,
-    start_gradient,
-    tolerance_of,
-    trivial,
-    zero_gradient,
-)
+from robustbench_med.evaluation import signs
+from robustbench_med.evaluation.batching import drawn, shapes_of, together
+from robustbench_med.evaluation.signs import GRADIENT_SAMPLES, Sign
 from robustbench_med.evaluation.types import Clean, Drawing, Setting, Source
 from robustbench_med.models.trial import hands_out_probabilities
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How hard the attacks of a diagnosis try."""
+
+    steps: int = 20
+    """PGD steps; twice as many are tried too."""
+    queries: int = 500
+    """Queries of the square attack."""
+    eot: int = 4
+    """Draws per gradient for a random victim; 1 and 32, or twice as many if that is more, are tried
+    too."""
+
+    @property
+    def most_draws(self) -> int:
+        """The largest number of draws per gradient."""
+        return max(32, 2 * self.eot)
+
+
+def diagnose(
+    victim: nn.Module,
+    samples: Samples,
+    clean: Clean,
+    threat: Threat,
+    setting: Setting,
+    *,
+    sources: Sequence[Source] = (),
+    effort: Effort | None = None,
+    tick: Callable[[str], None] = lambda stage: None,
+) -> list[Sign]:
+    """All signs, of PGD under one threat model, on the given samples (a few dozen are enough).
+
+    Args:
+        victim: in evaluation mode, on the setting's device, parameters without gradients.
+        clean: the clean pass on these samples under the same setting.
+        threat: what the attacker may do: norm, a radius for each modality, the tasks aimed at.
+        sources: sibling victims for the transfer sign; without one it is left out.
+        effort: steps, queries and draws of the attacks; None: the usual ones.
+        tick: called with the name of each stage that begins.
+
+    Returns:
+        The signs in the order of their stages.
+
+    Example:
+        signs = diagnose(victim, samples.head(64), clean, threat, setting)
+        print(trust(signs), [sign.text for sign in signs if sign.verdict == "fail"])
+    """
+    view = View(victim, shapes_of(samples), draws=clean.draws, batch_draws=setting.batch_draws)
+    x = view.pack(samples.batch(range(len(samples)))).to(setting.device)
+    y = samples.labels.to(setting.device)
+    trials = Trials(view, x, y, samples.ids, threat, setting, clean.drawing)
+    diagnosis = Diagnosis(victim, samples, clean, trials, effort or Effort(), tick)
+    results = [
+        *diagnosis.gradients(),
+        diagnosis.noise(),
+        diagnosis.twice_the_steps(),
+        diagnosis.logit_scale(),
+    ]
+    if not clean.stochastic:
+        results.append(diagnosis.last_iterate())
+    results += [diagnosis.radii(), diagnosis.square()]
+    if sources:
+        results.append(diagnosis.transfer(sources))
+    if clean.stochastic:
+        results.append(diagnosis.draws())
+    results.append(diagnosis.bounds())
+    return results
+
+
 @dataclass
-class Trial:
+class Trials:
     """Samples that are attacked again and again, `setting.batch_size` at a time."""
 
     view: View
     x: Tensor
+    """(n, D) in [0, 1]."""
     y: Tensor
+    """(n, T)."""
     ids: list[str]
     threat: Threat
     setting: Setting
@@ -56,214 +114,220 @@ class Trial:
         threat: Threat | None = None,
         *,
         sources: Sequence[Source] = (),
-        **given: Any,
+        **parameters: Any,
     ) -> Tensor:
-        """Adversarials of a native attack; parameters it does not have are left out."""
+        """Adversarials (n, D) of a native attack; parameters it does not have are left out."""
         known = complete(name, {})
-        shapes = [s.shape for s in self.view.segments]
+        own = {key: value for key, value in parameters.items() if key in known}
+        arguments: dict[str, Any] = complete(name, own)
+        shapes = [segment.shape for segment in self.view.segments]
         views = [(source.view(shapes, self.setting), source.drawing) for source in sources]
-        extra: dict[str, Any] = {"sources": [view for view, _ in views]} if views else {}
-        given = complete(name, {key: value for key, value in given.items() if key in known})
+        if views:
+            arguments["sources"] = [view for view, _ in views]
         parts = []
         for rows in self.batches(whole=any(drawing == "batch" for _, drawing in views)):
+            x, y = self.x[rows], self.y[rows]
             streams = Streams.seeded(self.setting.seed, [self.ids[i] for i in rows], name)
             with self.drawn(rows, "diagnose", name, sources=views):
-                moved = ATTACKS[name](
-                    self.view,
-                    self.x[rows],
-                    self.y[rows],
-                    threat or self.threat,
-                    streams,
-                    **given,
-                    **extra,
-                )
+                moved = ATTACKS[name](self.view, x, y, threat or self.threat, streams, **arguments)
             parts.append(moved.detach())
         return torch.cat(parts)
 
     def robust(self, x: Tensor, threat: Threat | None = None) -> float:
-        """Robust accuracy on fresh draws, mean over samples and attacked tasks."""
+        """Robust accuracy of adversarials (n, D) on fresh draws, mean over samples and attacked
+        tasks.
+        """
         parts = []
         for rows in self.batches():
             with self.drawn(rows, "diagnose", "fresh"):
                 parts.append(self.view.standing(x[rows], self.y[rows], threat or self.threat))
         return float(torch.cat(parts).mean())
 
-    def batches(self, *, whole: bool = False) -> Iterator[Any]:
+    def cosine(self) -> float:
+        """Mean cosine between the gradients of two draws at the clean images."""
+        first, second = [], []
+        for rows in self.batches():
+            x, y = self.x[rows], self.y[rows]
+            with self.drawn(rows, "diagnose", "cosine"):
+                first.append(self.view.gradient(x, y, self.threat).direction)
+                second.append(self.view.gradient(x, y, self.threat).direction)
+        cosines = torch.nn.functional.cosine_similarity(torch.cat(first), torch.cat(second), dim=1)
+        value = float(cosines.mean())
+        return value if math.isfinite(value) else 0.0
+
+    def batches(self, *, whole: bool = False) -> Iterator[NDArray[np.int64]]:
         """Rows, a batch at a time; `whole`: in chunks though this victim does not ask for them."""
         n = len(self.x)
         return together(np.arange(n), n, self.setting, whole=whole or self.drawing == "batch")
 
     def drawn(
-        self, rows: Any, *purpose: object, sources: Sequence[tuple[View, Drawing]] = ()
+        self,
+        rows: NDArray[np.int64],
+        *purpose: object,
+        sources: Sequence[tuple[View, Drawing]] = (),
     ) -> AbstractContextManager[None]:
-        """`evaluation.drawn` of these rows."""
+        """`batching.drawn` of these rows."""
         return drawn(
             self.view, self.drawing, self.setting, self.ids, rows, *purpose, sources=sources
         )
 
 
-def diagnose(
-    victim: nn.Module,
-    samples: Samples,
-    clean: Clean,
-    threat: Threat,
-    setting: Setting,
-    *,
-    sources: Sequence[Source] = (),
-    steps: int = 20,
-    queries: int = 500,
-    eot: int = 4,
-    tick: Callable[[str], None] = lambda stage: None,
-) -> list[Sign]:
-    """All signs, of PGD under one threat model, on the given samples (a few dozen are enough).
-
-    Args:
-        clean: the clean pass on these samples.
-        sources: sibling victims for the transfer sign; without one it is left out.
-        steps: PGD steps; twice as many are tried too.
-        queries: of the square attack.
-        eot: draws per gradient for a random victim; 1 and 32, or twice as many if that is more, are
-            tried too.
-        tick: called with the name of each stage that begins.
+@dataclass
+class Diagnosis:
+    """The signs of one victim under one threat model, a method each; PGD as it is usually run is
+    computed once.
     """
-    tasks = list(threat.tasks)
-    shapes = [tuple(m.shape[1:]) for m in samples.batch([0])]
-    view = View(victim, shapes, draws=clean.draws, batch_draws=setting.batch_draws)  # type: ignore[arg-type]
-    labels = samples.labels
-    x, y = (
-        view.pack(samples.batch(range(len(samples)))).to(setting.device),
-        labels.to(setting.device),
-    )
-    trial = Trial(view, x, y, samples.ids, threat, setting, clean.drawing)
-    tolerance = tolerance_of(len(samples))
-    random = clean.stochastic
-    settings: dict[str, Any] = {
-        "steps": steps,
-        "step_size": 2.5 / steps,
-        "eot": eot if random else 1,
-        "keep": "last" if random else "best",
-    }
 
-    tick("gradients")
-    classes = [p.shape[1] for p in clean.probabilities]
-    signs = [
-        trivial(
-            [
-                statistics.trivial(
-                    clean.right[:, t], clean.vote[:, t], labels[:, t].numpy(), classes[t]
-                )
-                for t in tasks
-            ]
-        ),
-        zero_gradient(
-            start_gradient(
-                victim,
-                samples,
-                np.arange(min(len(samples), GRADIENT_SAMPLES)),
-                threat,
-                clean,
-                setting,
-            )
-        ),
-    ]
-    tick("noise")
-    noise = trial.robust(trial.attack("noise"))
-    tick("pgd")
-    adversarial = trial.attack("pgd", **settings)
-    white = trial.robust(adversarial)
-    signs.append(beats_noise(noise, white, tolerance))
-    tick("twice the steps")
-    longer = trial.robust(
-        trial.attack("pgd", **{**settings, "steps": 2 * steps, "step_size": 1.25 / steps})
-    )
-    signs.append(converged(white, longer, tolerance))
-    tick("margin loss")
-    margin = trial.robust(trial.attack("pgd", **settings, loss="margin"))
-    largest = [clean.probabilities[t].max(1) for t in tasks]
-    signs.append(
-        logit_scale(largest, white - margin, tolerance, clamped=hands_out_probabilities(victim))
-    )
-    if not random:
-        tick("last iterate")
-        signs.append(
-            silent_success(
-                trial.robust(trial.attack("pgd", **{**settings, "keep": "last"})) - white, tolerance
-            )
-        )
-    tick("radii")
-    signs.append(radii_sign(trial, settings, white, tolerance))
-    tick("square")
-    square = trial.robust(trial.attack("square", queries=queries, eot=settings["eot"]))
-    signs.append(beaten("black box beats white box", "square", white, square, tolerance))
-    if sources:
-        tick("transfer")
-        moved = trial.robust(
-            trial.attack(
-                "transfer", sources=sources, steps=steps, step_size=2.5 / steps, eot=settings["eot"]
-            )
-        )
-        signs.append(beaten("transfer beats white box", "transfer", white, moved, tolerance))
-    if random:
-        tick("draws")
-        most = max(32, 2 * eot)
-        one, many = (
-            trial.robust(trial.attack("pgd", **{**settings, "eot": draws})) for draws in (1, most)
-        )
-        signs.append(randomness(one, white, many, cosine(trial), tolerance, eot, most))
-    tick("bounds")
-    signs.append(bounds_sign(trial, adversarial, white, tolerance))
-    return signs
+    victim: nn.Module
+    samples: Samples
+    clean: Clean
+    trials: Trials
+    effort: Effort
+    tick: Callable[[str], None]
 
+    @property
+    def tolerance(self) -> float:
+        """Difference of robust accuracy that counts."""
+        return signs.tolerance_of(len(self.samples))
 
-def radii_sign(trial: Trial, settings: Mapping[str, Any], white: float, tolerance: float) -> Sign:
-    """PGD at half, once, twice and four times the radius, and at radius 1, where only images bound
-    it, for Linf.
-    """
-    threat, curve = trial.threat, []
-    for factor in (0.5, 1.0, 2.0, 4.0):
-        scaled = replace(threat, radii=tuple(factor * r for r in threat.radii))
-        curve.append(
-            (
-                factor,
-                white if factor == 1 else trial.robust(trial.attack("pgd", scaled, **settings)),
-            )
+    def pgd(self, threat: Threat | None = None, **changed: Any) -> Tensor:
+        """Adversarials of PGD, with the usual parameters but for those that are changed."""
+        random = self.clean.stochastic
+        usual: dict[str, Any] = {
+            "steps": self.effort.steps,
+            "step_size": 2.5 / self.effort.steps,
+            "eot": self.eot,
+            "keep": "last" if random else "best",
+        }
+        return self.trials.attack("pgd", threat, **{**usual, **changed})
+
+    @property
+    def eot(self) -> int:
+        """Draws per gradient."""
+        return self.effort.eot if self.clean.stochastic else 1
+
+    @functools.cached_property
+    def adversarial(self) -> Tensor:
+        """(n, D), of PGD as it is usually run."""
+        self.tick("pgd")
+        return self.pgd()
+
+    @functools.cached_property
+    def white(self) -> float:
+        """Robust accuracy under PGD as it is usually run."""
+        return self.trials.robust(self.adversarial)
+
+    def gradients(self) -> list[Sign]:
+        """Is there anything to attack, and does the gradient say where?"""
+        self.tick("gradients")
+        clean, labels, tasks = self.clean, self.samples.labels, self.trials.threat.tasks
+        reasons = []
+        for t in tasks:
+            n_classes = clean.probabilities[t].shape[1]
+            y = labels[:, t].numpy()
+            reasons.append(statistics.trivial(clean.right[:, t], clean.vote[:, t], y, n_classes))
+        rows = np.arange(min(len(self.samples), GRADIENT_SAMPLES))
+        gradient = signs.start_gradient(
+            self.victim, self.samples, rows, self.trials.threat, clean, self.trials.setting
         )
-    unbounded = None
-    if (
-        threat.norm == "Linf"
-        # each task alone, on the margin: losses that add up or saturate must not be what stops the
-        # attack
-    ):
-        everything = replace(threat, radii=tuple(float(r > 0) for r in threat.radii))
+        return [signs.trivial(reasons), signs.zero_gradient(gradient)]
+
+    def noise(self) -> Sign:
+        """PGD against noise of the same radius."""
+        self.tick("noise")
+        noise = self.trials.robust(self.trials.attack("noise"))
+        return signs.beats_noise(noise, self.white, self.tolerance)
+
+    def twice_the_steps(self) -> Sign:
+        """PGD with twice the steps of half the size."""
+        self.tick("twice the steps")
+        steps = 2 * self.effort.steps
+        longer = self.trials.robust(self.pgd(steps=steps, step_size=1.25 / self.effort.steps))
+        return signs.converged(self.white, longer, self.tolerance)
+
+    def logit_scale(self) -> Sign:
+        """PGD on the margin, which does not depend on the logits' scale."""
+        self.tick("margin loss")
+        margin = self.trials.robust(self.pgd(loss="margin"))
+        largest = [self.clean.probabilities[t].max(1) for t in self.trials.threat.tasks]
+        clamped = hands_out_probabilities(self.victim)
+        return signs.logit_scale(largest, self.white - margin, self.tolerance, clamped=clamped)
+
+    def last_iterate(self) -> Sign:
+        """PGD that returns its last iterate, of a victim that is not random."""
+        self.tick("last iterate")
+        last = self.trials.robust(self.pgd(keep="last"))
+        return signs.silent_success(last - self.white, self.tolerance)
+
+    def radii(self) -> Sign:
+        """PGD at half, once, twice and four times the radius, and at radius 1, where only images
+        bound it, for Linf.
+        """
+        self.tick("radii")
+        threat, curve = self.trials.threat, []
+        for factor in (0.5, 1.0, 2.0, 4.0):
+            scaled = replace(threat, radii=tuple(factor * radius for radius in threat.radii))
+            robust = self.white if factor == 1 else self.trials.robust(self.pgd(scaled))
+            curve.append((factor, robust))
+        unbounded = self.unbounded() if threat.norm == "Linf" else None
+        return signs.monotone(
+            curve, unbounded, self.tolerance, everything_moves=min(threat.radii) > 0
+        )
+
+    def unbounded(self) -> float:
+        """Robust accuracy at radius 1, mean over the attacked tasks.
+
+        Each task is attacked alone, on the margin: losses that add up or saturate must not be what
+        stops the attack.
+        """
+        threat = self.trials.threat
+        everything = replace(threat, radii=tuple(float(radius > 0) for radius in threat.radii))
         alone = [replace(everything, tasks=(t,)) for t in threat.tasks]
-        unbounded = sum(
-            trial.robust(trial.attack("pgd", one, **settings, loss="margin"), one) for one in alone
-        ) / len(alone)
-    return monotone(curve, unbounded, tolerance, everything_moves=min(threat.radii) > 0)
+        robust = [self.trials.robust(self.pgd(one, loss="margin"), one) for one in alone]
+        return sum(robust) / len(alone)
 
+    def square(self) -> Sign:
+        """A black box, which must not do better."""
+        self.tick("square")
+        square = self.trials.robust(
+            self.trials.attack("square", queries=self.effort.queries, eot=self.eot)
+        )
+        return signs.beaten(
+            "black box beats white box", "square", self.white, square, self.tolerance
+        )
 
-def bounds_sign(trial: Trial, adversarial: Tensor, white: float, tolerance: float) -> Sign:
-    """Sizes, pixel range, and what rounding to 8 bits gives back."""
-    radii = torch.tensor(trial.threat.radii)
-    moved = trial.view.distances(adversarial, trial.x, trial.threat.norm).amax(0).cpu()
-    ratio = float((moved[radii > 0] / radii[radii > 0]).max()) if (radii > 0).any() else 0.0
-    rounded = trial.robust((adversarial * 255).round() / 255)
-    return bounds(
-        ratio, float(adversarial.min()), float(adversarial.max()), rounded - white, tolerance
-    )
+    def transfer(self, sources: Sequence[Source]) -> Sign:
+        """Adversarials of other victims, which must not do better."""
+        self.tick("transfer")
+        steps = self.effort.steps
+        moved = self.trials.attack(
+            "transfer", sources=sources, steps=steps, step_size=2.5 / steps, eot=self.eot
+        )
+        return signs.beaten(
+            "transfer beats white box",
+            "transfer",
+            self.white,
+            self.trials.robust(moved),
+            self.tolerance,
+        )
 
+    def draws(self) -> Sign:
+        """PGD with one draw per gradient and with many, of a random victim."""
+        self.tick("draws")
+        most = self.effort.most_draws
+        one, many = (self.trials.robust(self.pgd(eot=draws)) for draws in (1, most))
+        return signs.randomness(
+            one, self.white, many, self.trials.cosine(), self.tolerance, self.effort.eot, most
+        )
 
-def cosine(trial: Trial) -> float:
-    """Mean cosine between the gradients of two draws at the clean images."""
-    pairs = []
-    for rows in trial.batches():
-        with trial.drawn(rows, "diagnose", "cosine"):
-            pairs.append(
-                [
-                    trial.view.gradient(trial.x[rows], trial.y[rows], trial.threat).direction
-                    for _ in range(2)
-                ]
-            )
-    first, second = (torch.cat(draw) for draw in zip(*pairs, strict=True))
-    value = float(torch.nn.functional.cosine_similarity(first, second, dim=1).mean())
-    return value if math.isfinite(value) else 0.0
+    def bounds(self) -> Sign:
+        """Sizes, pixel range, and what rounding to 8 bits gives back."""
+        self.tick("bounds")
+        trials, moved = self.trials, self.adversarial
+        radii = torch.tensor(trials.threat.radii)
+        size = trials.view.distances(moved, trials.x, trials.threat.norm).amax(0).cpu()
+        ratio = float((size[radii > 0] / radii[radii > 0]).max()) if (radii > 0).any() else 0.0
+        rounded = trials.robust((moved * 255).round() / 255)
+        return signs.bounds(
+            ratio, float(moved.min()), float(moved.max()), rounded - self.white, self.tolerance
+        )

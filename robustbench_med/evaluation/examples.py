@@ -39,21 +39,21 @@ def keep(
     samples: Samples,
     adversarials: Mapping[int, Tensor],
     view: View,
-    chosen: Mapping[str, NDArray[np.int64]],
+    by_rule: Mapping[str, NDArray[np.int64]],
 ) -> dict[str, NDArray[Any]]:
     """Images before (uint8) and after (float16) the attack; fewer of each rule, but one, where they
     would take too much room.
 
     Args:
         adversarials: flat adversarials (D,) by row; a row that is missing was not attacked.
-        chosen: rows by rule.
+        by_rule: rows to show, `rows` of the outcomes.
 
     Returns:
         `examples` (k,) rows, `examples_rule` (k,), and for each modality m `examples_clean_m`,
         `examples_adversarial_m` (k, C, H, W).
     """
-    n = max(1, MAX_BYTES // (3 * view.dim * len(chosen)))
-    few = {rule: indices[:n] for rule, indices in chosen.items()}
+    n = max(1, MAX_BYTES // (3 * view.dim * len(by_rule)))
+    few = {rule: indices[:n] for rule, indices in by_rule.items()}
     index = np.concatenate(list(few.values()))
     clean = samples.batch(index)
     packed = view.pack(clean)

@@ -3,37 +3,162 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from robustbench_med import statistics
-from robustbench_med.attacks import (
-    Threat,
+from robustbench_med.attacks import Threat
+from robustbench_med.data import Samples
+from robustbench_med.evaluation.types import (
+    Clean,
+    Figures,
+    Judged,
+    MinimalNorm,
+    ParticularFigures,
+    TaskFigures,
 )
-from robustbench_med.evaluation.types import Clean
+
+
+def cell_figures(
+    samples: Samples,
+    clean: Clean,
+    fresh: Judged,
+    threat: Threat,
+    *,
+    smallest: NDArray[np.float32] | None,
+    losses: Sequence[NDArray[np.float32]],
+    goals: Tensor | None,
+) -> Figures:
+    """Figures of every task, and their means over the attacked ones.
+
+    Args:
+        smallest: (n, attacked tasks), of a minimal-norm attack.
+        losses: (steps, attacked samples) of each batch, of attacks that step along a gradient.
+        goals: (n, T), of a targeted attack.
+    """
+    tasks = list(threat.tasks)
+    every = [task_figures(t, samples, clean, fresh) for t in range(samples.labels.shape[1])]
+    attacked = [every[t] for t in tasks]
+    clean_rate = mean(task["clean"] for task in attacked)
+    robust_rate = mean(task["robust"] for task in attacked)
+    n_clean = min(task["n_effective_clean"] for task in attacked)
+    n_robust = min(task["n_effective_robust"] for task in attacked)
+    particular: ParticularFigures = {}
+    if smallest is not None:
+        clean_right = clean.right[:, tasks].mean(1)
+        particular["minimal_norm"] = minimal_norm(smallest, clean_right, threat)
+    if losses:
+        particular["attack_loss"] = mean_losses(np.concatenate(losses, 1))
+    if goals is not None:
+        particular["target_rate"] = target_rate(goals.numpy(), fresh.vote, tasks)
+    return {
+        "tasks": every,
+        **particular,
+        "not_finite": not_finite(samples, clean, fresh, tasks),
+        "clean": clean_rate,
+        "clean_vote": mean(task["clean_vote"] for task in attacked),
+        "robust": robust_rate,
+        "robust_vote": mean(task["robust_vote"] for task in attacked),
+        "asr": mean_if_all(task["asr"] for task in attacked),
+        "balanced_accuracy": mean(task["balanced_accuracy"] for task in attacked),
+        "auc": mean_if_all(task["auc"] for task in attacked),
+        "clean_interval": list(statistics.wilson(clean_rate, n_clean)),
+        "robust_interval": list(statistics.wilson(robust_rate, n_robust)),
+    }
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of the tasks' values."""
+    return float(np.mean(list(values)))
+
+
+def mean_if_all(values: Iterable[float | None]) -> float | None:
+    """The mean of the tasks' values, None where one has none."""
+    numbers = list(values)
+    return None if None in numbers else mean(value for value in numbers if value is not None)
+
+
+def not_finite(samples: Samples, clean: Clean, fresh: Judged, tasks: Sequence[int]) -> int:
+    """Number of samples with NaN or infinite logits at an attacked task, before or after the
+    attack.
+    """
+    labels = samples.labels.numpy()
+    lost = [
+        statistics.not_finite(clean.probabilities[t], fresh.probabilities[t]) & (labels[:, t] >= 0)
+        for t in tasks
+    ]
+    return int(np.any(lost, 0).sum())
+
+
+def task_figures(t: int, samples: Samples, clean: Clean, fresh: Judged) -> TaskFigures:
+    """Figures of task t over its labelled samples; repeats of an image, and images of one group
+    (patient), are not independent.
+    """
+    labels = samples.labels.numpy()[:, t]
+    known = labels >= 0
+    y, groups = labels[known], samples.label_groups[known, t]
+    distinct = len(np.unique(samples.label_rows[known, t]))
+    before, after = clean.right[known, t], fresh.right[known, t]
+    clean_probabilities = clean.probabilities[t][known]
+    probabilities = fresh.probabilities[t][known]
+    n_classes = probabilities.shape[1]
+    clean_rate, robust_rate = float(before.mean()), float(after.mean())
+    n_clean = min(statistics.effective_n(before, groups), distinct)
+    n_robust = min(statistics.effective_n(after, groups), distinct)
+    return {
+        "n": int(known.sum()),
+        "n_distinct": distinct,
+        "n_groups": len(np.unique(groups)),
+        "n_effective_clean": n_clean,
+        "n_effective_robust": n_robust,
+        "clean": clean_rate,
+        "clean_interval": list(statistics.wilson(clean_rate, n_clean)),
+        "clean_vote": float((clean.vote[known, t] == y).mean()),
+        "clean_balanced_accuracy": statistics.balanced_accuracy(before, y, n_classes),
+        "clean_auc": statistics.auc(clean_probabilities, y),
+        "trivial": statistics.trivial(before, clean.vote[known, t], y, n_classes),
+        "robust": robust_rate,
+        "robust_interval": list(statistics.wilson(robust_rate, n_robust)),
+        "robust_vote": float(fresh.vote_right[known, t].mean()),
+        # chance that a prediction which was right is wrong after the attack, draws before and after
+        # being independent
+        "asr": float((before * (1 - after)).sum() / before.sum()) if before.sum() > 0 else None,
+        "balanced_accuracy": statistics.balanced_accuracy(after, y, n_classes),
+        "auc": statistics.auc(probabilities, y),
+        "most_predicted_share": statistics.most_predicted_share(fresh.vote[known, t], n_classes),
+        "not_finite": int(statistics.not_finite(clean_probabilities, probabilities).sum()),
+    }
 
 
 def minimal_norm(
     smallest: NDArray[np.float32], clean: NDArray[np.float32], threat: Threat
-) -> dict[str, Any]:
+) -> MinimalNorm:
     """Median size of the smallest perturbations that break every attacked task, and robust accuracy
     against their size.
 
     Sizes are the largest of the modalities' radii, which keep their proportions. A sample that was
     never right has size 0; the median is None when half of the samples were not broken at all. At
-    most 21 radii, up to the largest size found. Of a sample, no more stands
-    than was right on clean images: a task that was wrong from the start has size 0 and counts once.
+    most 21 radii, up to the largest finite size. Of a sample, no more stands than was right on
+    clean images: a task that was wrong from the start has size 0 and counts once.
+
+    Args:
+        smallest: (n, attacked tasks) size of the smallest perturbation that breaks 1, 2, ... of the
+            tasks; infinite where none was found.
+        clean: (n,) fraction of draws and attacked tasks that are right on clean images.
     """
     broken = smallest[:, -1]
     median = float(np.median(broken))
     finite = broken[np.isfinite(broken)]
-    radii = (
-        np.linspace(0, float(finite.max()), 21) if len(finite) and finite.max() > 0 else np.zeros(1)
-    )
-    curve = [[float(r), float(np.minimum(clean, (smallest > r).mean(1)).mean())] for r in radii]
+    largest = float(finite.max()) if len(finite) else 0.0
+    radii = np.linspace(0, largest, 21) if largest > 0 else np.zeros(1)
+    curve = []
+    for radius in radii:
+        standing = np.minimum(clean, (smallest > radius).mean(1))
+        curve.append([float(radius), float(standing.mean())])
     return {
         "norm": threat.norm,
         "median": median if np.isfinite(median) else None,
@@ -61,56 +186,12 @@ def mean_losses(losses: NDArray[Any]) -> list[float | None]:
 def target_rate(
     goals: NDArray[np.int64], vote: NDArray[np.int64], tasks: Sequence[int]
 ) -> float | None:
-    """Share of goals, over samples and attacked tasks, that most draws predict."""
+    """Share of goals, over samples and attacked tasks, that most draws predict.
+
+    Args:
+        goals: (n, T), -1 where there is nothing to aim at.
+        vote: (n, T) class that most draws predict.
+    """
     aimed = goals[:, list(tasks)] >= 0
     reached = (vote[:, list(tasks)] == goals[:, list(tasks)]) & aimed
     return float(reached.sum() / aimed.sum()) if aimed.any() else None
-
-
-def task_figures(
-    t: int,
-    clean: Clean,
-    right: NDArray[np.float32],
-    vote_right: NDArray[np.bool_],
-    vote: NDArray[np.int64],
-    probabilities: Sequence[NDArray[np.float32]],
-    labels: NDArray[np.int64],
-    images: NDArray[np.int64],
-    groups: NDArray[np.int64],
-) -> dict[str, Any]:
-    """Figures of task t over its labelled samples; repeated `images` (n,) and those of one of the
-    `groups` (n,) are not independent.
-    """
-    known = labels[:, t] >= 0
-    distinct = len(np.unique(images[known]))
-    y, before, after = labels[known, t], clean.right[known, t], right[known, t]
-    n_classes = probabilities[t].shape[1]
-    clean_rate, robust_rate = float(before.mean()), float(after.mean())
-    n_clean, n_robust = (
-        min(statistics.effective_n(share, groups[known]), distinct) for share in (before, after)
-    )
-    return {
-        "n": int(known.sum()),
-        "n_distinct": distinct,
-        "n_groups": len(np.unique(groups[known])),
-        "n_effective_clean": n_clean,
-        "n_effective_robust": n_robust,
-        "clean": clean_rate,
-        "clean_interval": list(statistics.wilson(clean_rate, n_clean)),
-        "clean_vote": float((clean.vote[known, t] == y).mean()),
-        "clean_balanced_accuracy": statistics.balanced_accuracy(before, y, n_classes),
-        "clean_auc": statistics.auc(clean.probabilities[t][known], y),
-        "trivial": statistics.trivial(before, clean.vote[known, t], y, n_classes),
-        "robust": robust_rate,
-        "robust_interval": list(statistics.wilson(robust_rate, n_robust)),
-        "robust_vote": float(vote_right[known, t].mean()),
-        # chance that a prediction which was right is wrong after the attack, draws before and after
-        # being independent
-        "asr": float((before * (1 - after)).sum() / before.sum()) if before.sum() > 0 else None,
-        "balanced_accuracy": statistics.balanced_accuracy(after, y, n_classes),
-        "auc": statistics.auc(probabilities[t][known], y),
-        "most_predicted_share": statistics.most_predicted_share(vote[known, t], n_classes),
-        "not_finite": int(
-            statistics.not_finite(clean.probabilities[t][known], probabilities[t][known]).sum()
-        ),
-    }

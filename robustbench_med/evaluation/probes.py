@@ -64,19 +64,19 @@ def examine(victim: nn.Module, samples: Samples, device: torch.device, seed: int
         differ = not same(victim(*x), victim(*x), exact=True)
     stochastic = differ or bool(getattr(victim, "stochastic", False))
     drawing = drawing_of(victim, stochastic=stochastic)
-    trial = Trial(victim, seed, drawing == "sample")
-    repeatable = trial.repeats(x)
+    passes = SeededPasses(victim, seed, drawing == "sample")
+    repeatable = passes.repeats(x)
     if drawing == "sample" and not repeatable:  # it takes generators, and draws from others
-        drawing, trial = "batch", Trial(victim, seed, per_sample=False)
-        repeatable = trial.repeats(x)
-    reason = neighbours(trial, x) if repeatable else neighbours_by_means(victim, x, seed)
+        drawing, passes = "batch", SeededPasses(victim, seed, per_sample=False)
+        repeatable = passes.repeats(x)
+    reason = neighbours(passes, x) if repeatable else neighbours_by_means(victim, x, seed)
     if reason is None and repeatable and drawing != "batch":
-        reason = place_or_size(trial, x)
+        reason = place_or_size(passes, x)
     return Nature(stochastic, "batch" if reason else drawing, repeatable, reason)
 
 
 @dataclass(frozen=True)
-class Trial:
+class SeededPasses:
     """Passes of a victim under one seed: of the batch, or of each sample (by its row) where the
     victim takes generators.
     """
@@ -142,22 +142,22 @@ def placed(x: Sequence[Tensor], around: Sequence[Tensor], place: int) -> list[Te
     return batch
 
 
-def neighbours(trial: Trial, x: Sequence[Tensor]) -> str | None:
+def neighbours(passes: SeededPasses, x: Sequence[Tensor]) -> str | None:
     """Whether the logits of a sample at one place of two batches of one size differ, under the same
     seed, by more than rounding.
 
     A victim whose number of draws depends on the images hands every later sample other numbers,
     though none looks at its neighbours: where the generators have gone further in one of the two
-        passes, draws are compared instead.
+    passes, draws are compared instead.
     """
-    base, gone = trial.once(x)
+    base, gone = passes.once(x)
     for place in (0, BATCH // 2, BATCH - 1):
         for name, around in others(x):
-            moved, elsewhere = trial.once(placed(x, around, place))
+            moved, elsewhere = passes.once(placed(x, around, place))
             if same([z[place] for z in base], [z[place] for z in moved]):
                 continue
             if gone != elsewhere:
-                return neighbours_by_means(trial.victim, x, trial.seed)
+                return neighbours_by_means(passes.victim, x, passes.seed)
             gap = max(
                 float((a[place] - b[place]).abs().max()) for a, b in zip(base, moved, strict=True)
             )
@@ -165,14 +165,14 @@ def neighbours(trial: Trial, x: Sequence[Tensor]) -> str | None:
     return None
 
 
-def place_or_size(trial: Trial, x: Sequence[Tensor]) -> str | None:
+def place_or_size(passes: SeededPasses, x: Sequence[Tensor]) -> str | None:
     """Whether the logits of a sample depend on its place in the batch, or on the batch's size, by
     more than other kernels round.
     """
-    base, _ = trial.once(x)
-    copied, _ = trial.once([m.repeat(COPIES, 1, 1, 1) for m in x], list(range(BATCH)) * COPIES)
+    base, _ = passes.once(x)
+    copied, _ = passes.once([m.repeat(COPIES, 1, 1, 1) for m in x], list(range(BATCH)) * COPIES)
     for row in range(BATCH):
-        alone, _ = trial.once([m[row : row + 1] for m in x], [row])
+        alone, _ = passes.once([m[row : row + 1] for m in x], [row])
         for what, logits in (
             ("alone", [z[0] for z in alone]),
             *((f"at place {p}", [z[p] for z in copied]) for p in places(row)),

@@ -1,18 +1,17 @@
 """The evaluation protocol: clean pass, attack, fresh draws, per-sample outcomes.
 
 `release` retraces the authors' notebook: one draw, whatever the victim. `sound` asks what a single
-use in the clinic would
-see: a stochastic victim is found by trying, a sample counts with the fraction of K fresh draws that
-    are right, samples that
-are never right are not attacked, and the draws an attacker optimised on are never reported.
+use in the clinic would see: whether a victim is stochastic is tried, a sample counts with the
+fraction of K fresh draws that are right, samples that are never right are not attacked, and the
+draws an attacker optimised on are never reported.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,30 +19,39 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbench_med import statistics
 from robustbench_med.attacks import (
-    Minimal,
     PassCount,
-    Ray,
+    entry_of,
     Streams,
     Threat,
     View,
     attack_code,
     derive_seed,
-    entry_of,
 )
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import examples
-from robustbench_med.evaluation.batching import drawing_of, drawn, together
-from robustbench_med.evaluation.figures import mean_losses, minimal_norm, target_rate, task_figures
-from robustbench_med.evaluation.types import Arrays, Clean, Drawing, Method, Outcome, Setting, Tick
+from robustbench_med.evaluation.batching import drawing_of, drawn, shapes_of, together
+from robustbench_med.evaluation.figures import cell_figures
+from robustbench_med.evaluation.predictions import join, predict
+from robustbench_med.evaluation.sweep import recall, remember
+from robustbench_med.evaluation.types import (
+    Arrays,
+    AttackCost,
+    Clean,
+    Drawing,
+    Judged,
+    Method,
+    Outcome,
+    Setting,
+)
+from robustbench_med.progress import Advance
 
 
 def clean_pass(
     victim: nn.Module,
     samples: Samples,
     setting: Setting,
-    tick: Tick,
+    tick: Advance,
     *,
     stochastic: bool,
     drawing: Drawing | None = None,
@@ -51,27 +59,33 @@ def clean_pass(
     """Predictions on unperturbed samples.
 
     Args:
+        victim: in evaluation mode, on the setting's device.
+        tick: called with the number of samples of each batch that is done.
         stochastic: whether two passes may differ (`probes.examine`).
         drawing: what a prediction depends on besides its sample; None: as the victim's signature
             says.
+
+    Returns:
+        Fractions right, votes and probabilities of every sample, for every attack under this
+        setting.
     """
     start = time.perf_counter()
     drawing = drawing or drawing_of(victim, stochastic=stochastic)
     draws = setting.draws if stochastic and setting.protocol == "sound" else 1
-    view = View(victim, [tuple(m.shape[1:]) for m in samples.batch([0])], draws=draws)  # type: ignore[misc]
+    view = View(victim, shapes_of(samples), draws=draws)
     parts, ids = [], samples.ids
     for rows in together(np.arange(len(samples)), len(samples), setting, whole=drawing == "batch"):
         x = view.pack(samples.batch(rows)).to(setting.device)
         with drawn(view, drawing, setting, ids, rows, "clean"):
             parts.append(predict(view, x, samples.labels[rows]))
         tick(len(rows))
-    right, vote, probabilities = join(parts)
+    all_samples = join(parts)
     return Clean(
+        all_samples.right,
+        all_samples.vote,
+        all_samples.probabilities,
         stochastic,
         drawing,
-        right,
-        vote,
-        probabilities,
         draws,
         (view.passes.forward, 0),
         time.perf_counter() - start,
@@ -85,147 +99,231 @@ def attack_pass(
     threat: Threat,
     method: Method,
     setting: Setting,
-    tick: Tick,
+    tick: Advance,
 ) -> Outcome:
-    """Attacks every sample that is ever right and measures it on fresh draws. `clean` is the clean
-    pass under the same setting.
+    """Attacks every sample that is ever right and measures it on fresh draws.
+
+    Args:
+        victim: in evaluation mode, on the setting's device, parameters without gradients.
+        clean: the clean pass on these samples under the same setting.
+        threat: what the attacker may do: norm, a radius for each modality, the tasks aimed at.
+        method: the attack with its parameters.
+        tick: called with the number of samples of each batch that is done, of the attack and of the
+            fresh draws: twice the number of samples in all.
+
+    Returns:
+        Figures, outcomes by sample (arrays of n rows) and cost.
+
+    Raises:
+        RefusedError: the attack cannot do what it is asked.
+
+    Example:
+        clean = clean_pass(victim, samples, setting, tick, stochastic=False)
+        threat = Threat("Linf", (4 / 255, 4 / 255), tasks=(0, 1))
+        method = Method("pgd", complete("pgd", {"steps": 20}))
+        outcome = attack_pass(victim, samples, clean, threat, method, setting, tick)
+        outcome.figures["robust"]
     """
     start = time.perf_counter()
-    labels, ids, attack = samples.labels, samples.ids, method.name
-    aims = labels if method.goals is None else method.goals
-    shapes = [tuple(m.shape[1:]) for m in samples.batch([0])]
-    view = View(victim, shapes, draws=clean.draws, batch_draws=setting.batch_draws)  # type: ignore[arg-type]
-    sources = [(source.view(shapes, setting), source.drawing) for source in method.sources]
-    compute = computation(method, threat, [view for view, _ in sources])
-    tasks = list(threat.tasks)
-    targets = np.arange(len(samples))
-    if setting.protocol == "sound":
-        targets = np.flatnonzero(clean.right[:, tasks].max(1) > 0)
-        tick(len(samples) - len(targets))
-    size, l2 = np.zeros((2, len(samples), len(view.segments)), np.float32)
-    smallest = (
-        np.zeros((len(samples), len(tasks)), np.float32)
-        if entry_of(attack, method.engine).minimal is not None
-        else None
+    view = View(victim, shapes_of(samples), draws=clean.draws, batch_draws=setting.batch_draws)
+    case = Case(view, samples, clean, threat, method, setting)
+    targets = choose_targets(case)
+    tick(len(samples) - len(targets))
+    attacked = attack_batches(case, targets, tick)
+    fresh = judge(case, attacked.adversarials, tick)
+    figures = cell_figures(
+        samples,
+        clean,
+        fresh,
+        threat,
+        smallest=attacked.smallest,
+        losses=attacked.losses,
+        goals=method.goals,
     )
-    reused, attacked = np.zeros(2), 0
-    adversarials: dict[int, Tensor] = {}
-    losses: list[NDArray[Any]] = []
-    whole = is_whole(clean.drawing, method)
-    how: Drawing = (
-        "batch" if whole and clean.drawing == "sample" else clean.drawing
-    )  # engines pass no generators on
-    for rows in together(targets, len(samples), setting, whole=whole):
+    arrays = outcome_arrays(case, attacked, fresh)
+    cost = attack_cost(case, attacked, n_targets=len(targets), started=start)
+    return Outcome(figures, arrays, cost)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one attack pass is about: who is attacked on what, and how."""
+
+    view: View
+    samples: Samples
+    clean: Clean
+    threat: Threat
+    method: Method
+    setting: Setting
+
+
+@dataclass
+class Attacked:
+    """What the attack left behind."""
+
+    linf: NDArray[np.float32]
+    """(n, M) size of the perturbation of each modality; 0 where a sample was not attacked."""
+    l2: NDArray[np.float32]
+    """The same in L2."""
+    smallest: NDArray[np.float32] | None
+    """(n, attacked tasks), of a minimal-norm attack: size of the smallest perturbation that breaks
+    1, 2, ... of the tasks; 0 where a sample was not attacked.
+    """
+    adversarials: dict[int, Tensor] = field(default_factory=dict)
+    """Flat adversarials (D,) on the CPU, by sample; one that is missing was not attacked."""
+    losses: list[NDArray[np.float32]] = field(default_factory=list)
+    """What attacks that step along a gradient ascended, a batch each: (steps, attacked samples)."""
+    computed: int = 0
+    """Samples in the batches, passengers of a chunk among them."""
+    reused: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    """Forward and backward passes that another radius of the sweep has spent for this one too."""
+    searched: PassCount = field(default_factory=PassCount)
+    """Passes spent now."""
+
+
+def choose_targets(case: Case) -> NDArray[np.int64]:
+    """Numbers of the samples to attack, ascending: all, or, under `sound`, those that are ever
+    right at an attacked task.
+    """
+    if case.setting.protocol != "sound":
+        return np.arange(len(case.samples))
+    return np.flatnonzero(case.clean.right[:, list(case.threat.tasks)].max(1) > 0)
+
+
+def attack_batches(case: Case, targets: NDArray[np.int64], tick: Advance) -> Attacked:
+    """Attacks the targets, batch by batch, and measures how far they were moved."""
+    view, samples, setting, method = case.view, case.samples, case.setting, case.method
+    n, ids = len(samples), samples.ids
+    shapes = [segment.shape for segment in view.segments]
+    sources = [(source.view(shapes, setting), source.drawing) for source in method.sources]
+    compute = computation(method, [source for source, _ in sources])
+    aims = samples.labels if method.goals is None else method.goals
+    minimal = entry_of(method.name, method.engine).minimal is not None
+    attacked = Attacked(
+        linf=np.zeros((n, len(view.segments)), np.float32),
+        l2=np.zeros((n, len(view.segments)), np.float32),
+        smallest=np.zeros((n, len(case.threat.tasks)), np.float32) if minimal else None,
+    )
+    whole = is_whole(case.clean.drawing, method)
+    drawing = case.clean.drawing
+    if whole and drawing == "sample":
+        drawing = "batch"  # engines pass no generators on
+    for rows in together(targets, n, setting, whole=whole):
         x = view.pack(samples.batch(rows)).to(setting.device)
-        streams = Streams.seeded(setting.seed, [ids[row] for row in rows], attack)
+        y = aims[rows].to(setting.device)
+        streams = Streams.seeded(setting.seed, [ids[row] for row in rows], method.name)
         view.losses = None
-        with drawn(view, how, setting, ids, rows, attack, sources=sources):
-            y = aims[rows].to(setting.device)
-            found, spent = recall(method, rows, x)
-            reused += spent
-            if found is None:
-                so_far = replace(view.passes)
-                found = compute(view, x, y, threat, streams)
-                remember(method, rows, found, view.passes, so_far)
-        x_adv = found.detach() if isinstance(found, Tensor) else found.within(view, x, threat)
-        view.check(x_adv, x, threat)
-        aimed = np.isin(rows, targets)  # of a chunk that stays together the others are passengers
-        hit = torch.from_numpy(aimed).to(x.device)
-        if smallest is not None:
-            smallest[rows[aimed]] = found.size.T[hit].cpu().numpy()
-        for kind, distance in (("Linf", size), ("L2", l2)):
-            distance[rows[aimed]] = view.distances(x_adv, x, kind)[hit].cpu().numpy()  # type: ignore[arg-type]
-        adversarials.update(zip(rows[aimed].tolist(), x_adv[hit].cpu(), strict=True))
-        if view.losses is not None:
-            losses.append(view.losses[:, hit].cpu().numpy())
-        attacked += len(rows)
-        tick(int(aimed.sum()))
-    searched = astuple(view.passes)
-    attack_passes = np.rint(reused + searched).astype(int).tolist()
+        with drawn(view, drawing, setting, ids, rows, method.name, sources=sources):
+            result, passes = recall(method, rows, x)
+            attacked.reused += passes
+            if result is None:
+                before = replace(view.passes)
+                result = compute(view, x, y, case.threat, streams)
+                remember(method, rows, result, view.passes, before)
+        # of a chunk that stays together, those that are no targets are passengers
+        keep_targets(case, attacked, rows, np.isin(rows, targets), x, result)
+        tick(int(np.isin(rows, targets).sum()))
+    attacked.searched = replace(view.passes)
+    return attacked
 
+
+def keep_targets(
+    case: Case,
+    attacked: Attacked,
+    rows: NDArray[np.int64],
+    aimed: NDArray[np.bool_],
+    x: Tensor,
+    result: Any,
+) -> None:
+    """Adds one batch to what the attack left behind.
+
+    Args:
+        rows: (B,) numbers of the samples.
+        aimed: (B,) which of them are targets.
+        x: (B, D) before the attack.
+        result: adversarials (B, D), or what attacks find before their radius.
+    """
+    view = case.view
+    x_adv = result.detach() if isinstance(result, Tensor) else result.within(view, x, case.threat)
+    view.check(x_adv, x, case.threat)
+    mask = torch.from_numpy(aimed).to(x.device)
+    targets = rows[aimed]
+    if attacked.smallest is not None:
+        attacked.smallest[targets] = result.size.T[mask].cpu().numpy()
+    attacked.linf[targets] = view.distances(x_adv, x, "Linf")[mask].cpu().numpy()
+    attacked.l2[targets] = view.distances(x_adv, x, "L2")[mask].cpu().numpy()
+    attacked.adversarials.update(zip(targets.tolist(), x_adv[mask].cpu(), strict=True))
+    if view.losses is not None:
+        attacked.losses.append(view.losses[:, mask].cpu().numpy())
+    attacked.computed += len(rows)
+
+
+def judge(case: Case, adversarials: Mapping[int, Tensor], tick: Advance) -> Judged:
+    """Predictions for all samples on fresh draws, attacked where there are adversarials.
+
+    Under `sound`, a sample that was never right is wrong, whatever a lucky draw says now.
+    """
+    view, samples, setting = case.view, case.samples, case.setting
+    n, ids, drawing = len(samples), samples.ids, case.clean.drawing
     parts = []
-    for rows in together(
-        np.arange(len(samples)), len(samples), setting, whole=clean.drawing == "batch"
-    ):
+    for rows in together(np.arange(n), n, setting, whole=drawing == "batch"):
         x = view.pack(samples.batch(rows))
-        x = torch.stack([adversarials.get(int(row), x[i]) for i, row in enumerate(rows)]).to(
-            setting.device
-        )
-        with drawn(view, clean.drawing, setting, ids, rows, attack, "fresh"):
-            parts.append(predict(view, x, labels[rows]))
+        moved = [adversarials.get(int(row), x[i]) for i, row in enumerate(rows)]
+        x = torch.stack(moved).to(setting.device)
+        with drawn(view, drawing, setting, ids, rows, case.method.name, "fresh"):
+            parts.append(predict(view, x, samples.labels[rows]))
         tick(len(rows))
-    right, vote, probabilities = join(parts)
-    vote_right = vote == labels.numpy()
-    if setting.protocol == "sound":  # never right and attacked: wrong, whatever the lucky draw says
-        for t in tasks:
-            lucky = clean.right[:, t] == 0
-            right[lucky, t] = 0
-            vote_right[lucky, t] = False
+    fresh = join(parts)
+    right, vote_right = fresh.right, fresh.vote == samples.labels.numpy()
+    if setting.protocol == "sound":
+        for t in case.threat.tasks:
+            never = case.clean.right[:, t] == 0
+            right[never, t] = 0
+            vote_right[never, t] = False
+    return Judged(right, fresh.vote, fresh.probabilities, vote_right)
 
-    groups = samples.label_groups
-    figures: dict[str, Any] = {
-        "tasks": [
-            task_figures(
-                t,
-                clean,
-                right,
-                vote_right,
-                vote,
-                probabilities,
-                labels.numpy(),
-                samples.label_rows[:, t],
-                groups[:, t],
-            )
-            for t in range(labels.shape[1])
-        ]
-    }
-    if smallest is not None:
-        figures["minimal_norm"] = minimal_norm(smallest, clean.right[:, tasks].mean(1), threat)
-    if losses:
-        figures["attack_loss"] = mean_losses(np.concatenate(losses, 1))
-    if method.goals is not None:
-        figures["target_rate"] = target_rate(method.goals.numpy(), vote, tasks)
-    lost = [
-        statistics.not_finite(clean.probabilities[t], probabilities[t])
-        & (labels[:, t] >= 0).numpy()
-        for t in tasks
-    ]
-    figures["not_finite"] = int(np.any(lost, 0).sum())
-    for name in ("clean", "clean_vote", "robust", "robust_vote", "asr", "balanced_accuracy", "auc"):
-        values = [figures["tasks"][t][name] for t in tasks]
-        figures[name] = None if any(v is None for v in values) else float(np.mean(values))
-    for name in ("clean", "robust"):
-        n = min(figures["tasks"][t][f"n_effective_{name}"] for t in tasks)
-        figures[f"{name}_interval"] = list(statistics.wilson(figures[name], n))
+
+def outcome_arrays(case: Case, attacked: Attacked, fresh: Judged) -> Arrays:
+    """What is kept of every sample (n rows each), and example images."""
+    samples, clean = case.samples, case.clean
     arrays: Arrays = {
-        "ids": np.array(ids),
-        "labels": labels.numpy(),
+        "ids": np.array(samples.ids),
+        "labels": samples.labels.numpy(),
         "clean_right": clean.right,
         "clean_vote": clean.vote,
-        "robust_right": right,
-        "robust_vote": vote,
-        "linf": size,
-        "l2": l2,
+        "robust_right": fresh.right,
+        "robust_vote": fresh.vote,
+        "linf": attacked.linf,
+        "l2": attacked.l2,
     }
-    if smallest is not None:
-        arrays["minimal_size"] = smallest
-    for t, (before, after) in enumerate(zip(clean.probabilities, probabilities, strict=True)):
-        arrays[f"clean_probabilities_{t}"], arrays[f"robust_probabilities_{t}"] = before, after
-    for t in range(labels.shape[1]):
-        arrays[f"image_{t}"], arrays[f"group_{t}"] = samples.label_rows[:, t], groups[:, t]
-    arrays |= examples.keep(samples, adversarials, view, examples.rows(arrays, tasks))
-    cost = {
-        "attack_forward": attack_passes[0],
-        "attack_backward": attack_passes[1],
-        "attack_forward_per_sample": attack_passes[0] / max(attacked, 1),
-        "attack_backward_per_sample": attack_passes[1] / max(attacked, 1),
-        "evaluation_forward": clean.passes[0] + view.passes.forward - searched[0],
-        "attacked_samples": len(targets),
-        "nonfinite_gradients": view.nonfinite_gradients,
-        "seconds": time.perf_counter() - start,
-        "clean_seconds": clean.seconds,
+    if attacked.smallest is not None:
+        arrays["minimal_size"] = attacked.smallest
+    for t, before in enumerate(clean.probabilities):
+        arrays[f"clean_probabilities_{t}"] = before
+        arrays[f"robust_probabilities_{t}"] = fresh.probabilities[t]
+    rows, groups = samples.label_rows, samples.label_groups
+    for t in range(rows.shape[1]):
+        arrays[f"image_{t}"], arrays[f"group_{t}"] = rows[:, t], groups[:, t]
+    shown = examples.rows(arrays, case.threat.tasks)
+    return arrays | examples.keep(samples, attacked.adversarials, case.view, shown)
+
+
+def attack_cost(case: Case, attacked: Attacked, *, n_targets: int, started: float) -> AttackCost:
+    """Passes and seconds of a pass; `started` by `time.perf_counter`."""
+    spent = attacked.reused + astuple(attacked.searched)
+    forward, backward = np.rint(spent).astype(int).tolist()
+    judging = case.view.passes.forward - attacked.searched.forward
+    return {
+        "attack_forward": forward,
+        "attack_backward": backward,
+        "attack_forward_per_sample": forward / max(attacked.computed, 1),
+        "attack_backward_per_sample": backward / max(attacked.computed, 1),
+        "evaluation_forward": case.clean.passes[0] + judging,
+        "attacked_samples": n_targets,
+        "nonfinite_gradients": case.view.nonfinite_gradients,
+        "seconds": time.perf_counter() - started,
+        "clean_seconds": case.clean.seconds,
     }
-    return Outcome(figures, arrays, cost)
 
 
 def is_whole(drawing: Drawing, method: Method) -> bool:
@@ -240,42 +338,13 @@ def is_whole(drawing: Drawing, method: Method) -> bool:
     )
 
 
-def computation(method: Method, threat: Threat, sources: Sequence[View]) -> Callable[..., Any]:
+def computation(method: Method, sources: Sequence[View]) -> Callable[..., Any]:
     """The attack with its arguments bound: `(view, x, y, threat, streams)` -> adversarials, or what
-    comes before the radius (`Attack.before_radius`).
+    attacks find before their radius (`Attack.before_radius`).
     """
     bound = dict(method.parameters) | ({"sources": sources} if sources else {})
     entry = entry_of(method.name, method.engine)
     return functools.partial(entry.before_radius or entry.function, **bound)
-
-
-def recall(method: Method, rows: NDArray[np.int64], x: Tensor) -> tuple[Any, NDArray[np.float64]]:
-    """What an earlier radius of the sweep found for these samples, None if there was none, and the
-    forward and backward passes it took.
-    """
-    if method.found is None or not all(int(row) in method.found for row in rows):
-        return None, np.zeros(2)
-    parts, forward, backward = zip(*(method.found[int(row)] for row in rows), strict=True)
-    return parts[0].join(parts, x), np.array([sum(forward), sum(backward)])
-
-
-def remember(
-    method: Method,
-    rows: NDArray[np.int64],
-    found: Minimal | Ray,
-    after: PassCount,
-    before: PassCount,
-) -> None:
-    """Keeps what was found for the other radii of the sweep, on the CPU, with each sample's share
-    of the passes.
-    """
-    if method.found is not None:
-        forward, backward = (
-            (b - a) / len(rows) for a, b in zip(astuple(before), astuple(after), strict=True)
-        )
-        method.found.update(
-            {row: (found.of(i), forward, backward) for i, row in enumerate(rows.tolist())}
-        )
 
 
 def single_draw(clean: Clean, method: Method) -> bool:
@@ -302,60 +371,10 @@ def choose_goals(kind: str, clean: Clean, samples: Samples, seed: int) -> Tensor
             if y < 0:
                 continue
             if kind == "random":
-                goals[i, t] = (
-                    y + 1 + derive_seed(seed, "goal", sample, t) % (classes - 1)
-                ) % classes
+                step = derive_seed(seed, "goal", sample, t) % (classes - 1)
+                goals[i, t] = (y + 1 + step) % classes
             elif kind == "least-likely":
                 goals[i, t] = next(c for c in probabilities[i].argsort() if c != y)
             elif int(kind) < classes and int(kind) != y:
                 goals[i, t] = int(kind)
     return torch.from_numpy(goals)
-
-
-def predict(
-    view: View, x: Tensor, labels: Tensor
-) -> tuple[NDArray[np.float32], NDArray[np.int64], list[NDArray[np.float32]]]:
-    """Fraction right (B, T), majority vote (B, T) and mean softmax per task (B, C), over the view's
-    draws.
-
-    A draw whose logits are not finite predicts no class (vote -1 where none does), and makes the
-    sample's probabilities NaN.
-    """
-    counts: list[Tensor] = []
-    sums: list[Tensor] = []
-    for logits_of_tasks in view.predictions(x):
-        for t, logits in enumerate(logits_of_tasks):
-            finite = logits.isfinite().all(1, keepdim=True)
-            hit = torch.zeros_like(logits).scatter_(
-                1, logits.argmax(1, keepdim=True), finite.to(logits.dtype)
-            )
-            probability = torch.where(finite, logits, torch.nan).softmax(1)
-            if len(counts) <= t:
-                counts.append(hit)
-                sums.append(probability)
-            else:
-                counts[t] += hit
-                sums[t] += probability
-    y = labels.to(x.device)
-    right = [
-        count.gather(1, y[:, t : t + 1].clamp_min(0)).squeeze(1) * (y[:, t] >= 0) / view.draws
-        for t, count in enumerate(counts)
-    ]
-    vote = [torch.where(count.any(1), count.argmax(1), -1) for count in counts]
-    return (
-        torch.stack(right, 1).cpu().numpy(),
-        torch.stack(vote, 1).cpu().numpy(),
-        [(s / view.draws).cpu().numpy() for s in sums],
-    )
-
-
-def join(
-    parts: Sequence[tuple[NDArray[np.float32], NDArray[np.int64], list[NDArray[np.float32]]]],
-) -> tuple[NDArray[np.float32], NDArray[np.int64], list[NDArray[np.float32]]]:
-    """Batches of `predict` into one."""
-    right, vote, probabilities = zip(*parts, strict=True)
-    return (
-        np.concatenate(right),
-        np.concatenate(vote),
-        [np.concatenate(task) for task in zip(*probabilities, strict=True)],
-    )

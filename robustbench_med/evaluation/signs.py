@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_med.attacks import Threat, View
 from robustbench_med.data import Samples
-from robustbench_med.evaluation.batching import drawn, together
+from robustbench_med.evaluation.batching import drawn, shapes_of, together
 from robustbench_med.evaluation.protocol import single_draw
 from robustbench_med.evaluation.types import Clean, Method, Outcome, Setting
 from robustbench_med.models.trial import hands_out_probabilities
@@ -76,12 +77,12 @@ def trivial(reasons: Sequence[str | None]) -> Sign:
     """A victim that is no better than a constant cannot be broken. `reasons`: `statistics.trivial`
     of each attacked task.
     """
-    found = [reason for reason in reasons if reason]
-    text = "; ".join(found) or "clean balanced accuracy is above chance and no class takes over"
+    at_chance = [reason for reason in reasons if reason]
+    text = "; ".join(at_chance) or "clean balanced accuracy is above chance and no class takes over"
     return Sign(
         "trivial victim",
-        "fail" if found else "pass",
-        len(found) / max(len(reasons), 1),
+        "fail" if at_chance else "pass",
+        len(at_chance) / max(len(reasons), 1),
         text,
         "Train the victim until it has learned.",
     )
@@ -123,12 +124,12 @@ def logit_scale(
     `clamped`: the victim hands out probabilities, whose logarithm ends there for every loss.
     """
     share = max(float((p == 1).mean()) for p in largest)
-    seen = verdict(share, SATURATED_WARN, SATURATED_FAIL if lost is None else 2.0)
+    severity = verdict(share, SATURATED_WARN, SATURATED_FAIL if lost is None else 2.0)
     text = f"{share:.0%} of predictions are exactly one-hot in float32"
     if lost is not None:
         text += f"; the margin loss breaks {100 * lost:.1f} points more than cross-entropy"
         if lost > tolerance:
-            seen = "fail" if share > SATURATED_WARN else "warn"
+            severity = "fail" if share > SATURATED_WARN else "warn"
     advice = "Attack with loss=margin or loss=dlr, which do not depend on the logits' scale."
     if clamped:
         text += (
@@ -136,7 +137,7 @@ def logit_scale(
             " has a gradient"
         )
         advice = "Let the model return its logits, or attack with square and transfer."
-    return Sign("logit scale", seen, share, text, advice)
+    return Sign("logit scale", severity, share, text, advice)
 
 
 def bounds(
@@ -147,16 +148,16 @@ def bounds(
     """
     outside = ratio > 1 + 1e-4 or low < 0 or high > 1
     text = f"largest perturbation {ratio:.4f} of its radius"
-    seen: Verdict = "fail" if outside else "pass"
+    severity: Verdict = "fail" if outside else "pass"
     if survives is not None:
         text += (
             f", pixels {low:.3g} to {high:.3g}; rounding to 8 bits gives back {100 * survives:.1f}"
             " points"
         )
-        seen = "warn" if seen == "pass" and survives > tolerance else seen
+        severity = "warn" if severity == "pass" and survives > tolerance else severity
     return Sign(
         "bounds",
-        seen,
+        severity,
         ratio,
         text,
         "Adversarials that do not survive 8 bits cannot be saved as images; try whole grey levels.",
@@ -233,16 +234,16 @@ def monotone(
     rise = max(
         (later - earlier for (_, earlier), (_, later) in itertools.pairwise(curve)), default=0.0
     )
-    seen: Verdict = "fail" if rise > 2 * tolerance else "warn" if rise > tolerance else "pass"
+    severity: Verdict = "fail" if rise > 2 * tolerance else "warn" if rise > tolerance else "pass"
     text = f"largest rise with the radius {100 * max(rise, 0):.1f} points"
     if unbounded is not None:
         text += f"; {unbounded:.1%} robust at radius 1"
         if unbounded > UNBOUNDED + tolerance:
-            seen = "fail" if everything_moves else max(seen, "warn", key=ORDER.index)
+            severity = "fail" if everything_moves else max(severity, "warn", key=ORDER.index)
     figure = rise if unbounded is None else max(rise, unbounded)
     return Sign(
         "not monotone",
-        seen,
+        severity,
         figure,
         text,
         "An unbounded attack must win: the attack, not the victim, is what stops it.",
@@ -269,12 +270,27 @@ def randomness(
     `eot` and `most` draws.
     """
     gain = one - many
-    seen: Verdict = "fail" if used - many > tolerance else "warn" if gain > tolerance else "pass"
+    severity: Verdict = (
+        "fail" if used - many > tolerance else "warn" if gain > tolerance else "pass"
+    )
     text = (
         f"robust accuracy {one:.1%} with 1 draw, {used:.1%} with {eot}, {many:.1%} with {most};"
         f" cosine of two gradients {cosine:.2f}"
     )
-    return Sign("randomness masks", seen, gain, text, "Raise eot until the answer stands still.")
+    return Sign(
+        "randomness masks", severity, gain, text, "Raise eot until the answer stands still."
+    )
+
+
+def attacked_by_one_draw() -> Sign:
+    """The gradient of one draw points where that draw can be broken, not where the victim can."""
+    return Sign(
+        "randomness masks",
+        "fail",
+        None,
+        "a random victim was attacked with the gradient of one draw",
+        "Use --protocol sound, or --attack-param eot=16.",
+    )
 
 
 # --- after every cell -----------------------------------------------------------------------------
@@ -290,11 +306,15 @@ def of_cell(
     setting: Setting,
     noise: float | None,
 ) -> list[Sign]:
-    """The cheap signs of one evaluation. `noise`: robust accuracy under the noise control of the
-    same radius, where there is one.
+    """The cheap signs of one evaluation.
+
+    Args:
+        victim: as it was attacked, by `method` within `threat`.
+        clean: the clean pass on the samples.
+        outcome: what the attack pass gave.
+        noise: robust accuracy under the noise control of the same radius, where there is one.
     """
-    tasks, n = list(threat.tasks), min(samples.distinct_labels[t] for t in threat.tasks)
-    tolerance = tolerance_of(n)
+    tasks = list(threat.tasks)
     signs = [
         trivial([outcome.figures["tasks"][t]["trivial"] for t in tasks]),
         logit_scale(
@@ -305,28 +325,20 @@ def of_cell(
     if radii.max() > 0:
         moved = outcome.arrays["linf" if threat.norm == "Linf" else "l2"].max(0)
         signs.append(bounds(float((moved[radii > 0] / radii[radii > 0]).max()), 0.0, 1.0))
-        if method.name != "noise":
-            right = np.flatnonzero(clean.right[:, tasks].max(1) > 0)[:GRADIENT_SAMPLES]
-            if len(right):
-                signs.append(
-                    zero_gradient(start_gradient(victim, samples, right, threat, clean, setting))
-                )
-            if noise is not None:
-                signs.append(beats_noise(noise, outcome.figures["robust"], tolerance))
-    losses = outcome.figures.get("attack_loss") or []
-    if len(losses) >= FEWEST_STEPS and None not in losses and tells_convergence(clean, method):
-        signs.append(still_rising(losses))
+    if radii.max() > 0 and method.name != "noise":
+        right = np.flatnonzero(clean.right[:, tasks].max(1) > 0)[:GRADIENT_SAMPLES]
+        if len(right):
+            gradient = start_gradient(victim, samples, right, threat, clean, setting)
+            signs.append(zero_gradient(gradient))
+        if noise is not None:
+            tolerance = tolerance_of(min(samples.distinct_labels[t] for t in tasks))
+            signs.append(beats_noise(noise, outcome.figures["robust"], tolerance))
+    losses = outcome.figures.get("attack_loss", [])
+    finite = [loss for loss in losses if loss is not None]
+    if len(finite) == len(losses) >= FEWEST_STEPS and tells_convergence(clean, method):
+        signs.append(still_rising(finite))
     if single_draw(clean, method):
-        text = "a random victim was attacked with the gradient of one draw"
-        signs.append(
-            Sign(
-                "randomness masks",
-                "fail",
-                None,
-                text,
-                "Use --protocol sound, or --attack-param eot=16.",
-            )
-        )
+        signs.append(attacked_by_one_draw())
     return signs
 
 
@@ -341,10 +353,19 @@ def tells_convergence(clean: Clean, method: Method) -> bool:
 
 
 def start_gradient(
-    victim: nn.Module, samples: Samples, rows: Any, threat: Threat, clean: Clean, setting: Setting
+    victim: nn.Module,
+    samples: Samples,
+    rows: NDArray[np.int64],
+    threat: Threat,
+    clean: Clean,
+    setting: Setting,
 ) -> Tensor:
-    """Gradient of cross-entropy at the clean images of `rows`, with respect to what may move."""
-    view = View(victim, [tuple(m.shape[1:]) for m in samples.batch([0])], draws=clean.draws)  # type: ignore[misc]
+    """Gradient of cross-entropy at the clean images of `rows`, with respect to what may move.
+
+    Returns:
+        (len(rows), coordinates of the modalities that are not trusted).
+    """
+    view = View(victim, shapes_of(samples), draws=clean.draws)
     parts = []
     for part in together(rows, len(samples), setting, whole=clean.drawing == "batch"):
         x = view.pack(samples.batch(part)).to(setting.device)
@@ -359,6 +380,3 @@ def start_gradient(
 def tolerance_of(n: int) -> float:
     """Two points, or a sample and a half where n samples cannot show two points."""
     return max(POINTS, 1.5 / max(n, 1))
-
-
-# --- on request -----------------------------------------------------------------------------------

@@ -1,17 +1,17 @@
-"""What an evaluation is made of: the setting, the method, and what its passes found."""
+"""What an evaluation is made of: the setting, the method, and what its passes measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbench_med.attacks import View
+from robustbench_med.attacks import Minimal, Ray, View
 
 ProtocolName = Literal["sound", "release"]
 
@@ -42,14 +42,9 @@ class Setting:
 Arrays = dict[str, NDArray[Any]]
 
 
-Tick = Callable[[int], None]
-"""Called with the number of samples that one stage (clean pass, attack, fresh draws) has finished.
-"""
-
-
 @dataclass(frozen=True)
 class Source:
-    """A victim that `transfer` makes its adversarials on, and what trying it found
+    """A victim that `transfer` makes its adversarials on, and what trying it has shown
     (`probes.examine`).
     """
 
@@ -57,13 +52,18 @@ class Source:
     stochastic: bool
     drawing: Drawing
 
-    def view(self, shapes: Sequence[Any], setting: Setting) -> View:
-        """As the attack sees it."""
-        return View(
-            self.victim,
-            shapes,
-            draws=setting.draws if self.stochastic and setting.protocol == "sound" else 1,
-        )
+    def view(self, shapes: Sequence[tuple[int, int, int]], setting: Setting) -> View:
+        """As the attack sees it; `shapes`: (C, H, W) of each modality."""
+        draws = setting.draws if self.stochastic and setting.protocol == "sound" else 1
+        return View(self.victim, shapes, draws=draws)
+
+
+class Searched(NamedTuple):
+    """What an attack found before its radius for one sample, and the passes it took."""
+
+    result: Minimal | Ray
+    forward: float
+    backward: float
 
 
 @dataclass(frozen=True)
@@ -79,32 +79,119 @@ class Method:
     """Victims that `transfer` makes its adversarials on."""
     goals: Tensor | None = None
     """(n, T) classes a targeted attack aims at; -1 where there is nothing to aim at."""
-    found: dict[int, tuple[Any, float, float]] | None = None
-    """By sample what an attack found before its radius, and its forward and backward passes: shared
-    between the radii of a sweep; filled and read."""
+    sweep: dict[int, Searched] | None = None
+    """What an attack found before its radius, by sample: shared between the radii of a sweep; filled and
+    read."""
 
 
-@dataclass
-class Clean:
+@dataclass(frozen=True)
+class Predictions:
+    """What a victim predicts for n samples, over its draws."""
+
+    right: NDArray[np.float32]
+    """(n, T) fraction of draws that are right; 0 where a task is not labelled."""
+    vote: NDArray[np.int64]
+    """(n, T) class most draws predict; -1 where none is finite."""
+    probabilities: list[NDArray[np.float32]]
+    """Per task (n, classes): softmax, mean over draws; NaN where a draw is not finite."""
+
+
+@dataclass(frozen=True)
+class Clean(Predictions):
     """The clean pass over all samples: shared by every attack on one victim under one setting."""
 
     stochastic: bool
     drawing: Drawing
-    right: NDArray[np.float32]
-    """(n, T) fraction of draws that are right; 0 where a task is not labelled."""
-    vote: NDArray[np.int64]
-    """(n, T) class most draws predict."""
-    probabilities: list[NDArray[np.float32]]
-    """Per task (n, classes): softmax, mean over draws."""
     draws: int
     passes: tuple[int, int]
     seconds: float
 
 
-@dataclass
-class Outcome:
-    """One attacked cell, per sample and summed up."""
+@dataclass(frozen=True)
+class Judged(Predictions):
+    """What the victim predicts for attacked samples, on fresh draws."""
 
-    figures: dict[str, Any]
+    vote_right: NDArray[np.bool_]
+    """(n, T) whether most draws predict the label."""
+
+
+class TaskFigures(TypedDict):
+    """Figures of one task over its labelled samples, as `store.record.TaskFigures` checks them."""
+
+    n: int
+    n_distinct: int
+    n_groups: int
+    n_effective_clean: float
+    n_effective_robust: float
+    clean: float
+    clean_interval: list[float]
+    clean_vote: float
+    clean_balanced_accuracy: float
+    clean_auc: float | None
+    trivial: str | None
+    robust: float
+    robust_interval: list[float]
+    robust_vote: float
+    asr: float | None
+    balanced_accuracy: float
+    auc: float | None
+    most_predicted_share: float
+    not_finite: int
+
+
+class MinimalNorm(TypedDict):
+    """Sizes of the smallest perturbations of a minimal-norm attack (`figures.minimal_norm`)."""
+
+    norm: str
+    median: float | None
+    curve: list[list[float]]
+    not_found: int
+
+
+class ParticularFigures(TypedDict):
+    """Figures that some attacks have: minimal-norm ones, those along a gradient, targeted ones."""
+
+    minimal_norm: NotRequired[MinimalNorm]
+    attack_loss: NotRequired[list[float | None]]
+    target_rate: NotRequired[float | None]
+
+
+class Figures(ParticularFigures):
+    """Figures of a cell: means over the attacked tasks, and every task, as `store.record.Figures`
+    checks them.
+    """
+
+    tasks: list[TaskFigures]
+    not_finite: int
+    clean: float
+    clean_vote: float
+    robust: float
+    robust_vote: float
+    asr: float | None
+    balanced_accuracy: float
+    auc: float | None
+    clean_interval: list[float]
+    robust_interval: list[float]
+
+
+class AttackCost(TypedDict):
+    """What an attack cost: passes counted in samples, seconds of wall time."""
+
+    attack_forward: int
+    attack_backward: int
+    attack_forward_per_sample: float
+    attack_backward_per_sample: float
+    evaluation_forward: int
+    attacked_samples: int
+    nonfinite_gradients: int
+    seconds: float
+    clean_seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One attacked cell: summed up, per sample, and what it cost."""
+
+    figures: Figures
     arrays: Arrays
-    cost: dict[str, Any] = field(default_factory=dict)
+    cost: AttackCost

@@ -155,13 +155,9 @@ def _certificate(
             return smoothing.certify(
                 base,
                 samples,
-                sigma=sigma,
-                noised=noised,
-                **draws,
+                smoothing.Smoothing(sigma, noised, **draws),
+                Setting(spec.protocol, spec.draws, cell.seed, device, batch.size, chunk=spec.chunk),
                 drawing=drawing,
-                setting=Setting(
-                    spec.protocol, spec.draws, cell.seed, device, batch.size, chunk=spec.chunk
-                ),
                 tick=lambda done: advance(done, ""),
             )
 

@@ -125,9 +125,7 @@ def diagnose_cell(
             threat,
             setting,
             sources=[sibling.as_source for sibling in siblings],
-            steps=steps,
-            queries=queries,
-            eot=eot,
+            effort=diagnosis.Effort(steps, queries, eot),
             tick=lambda stage: job.display.say(f"{label}: {stage}"),
         )
         return signs + (

@@ -51,10 +51,9 @@ def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -
                 params={**plan.params, **of(options.params, naming.label(model))},
                 recipe=of(options.recipe, naming.label(model)),
                 seed=options.seed,
-                half=options.half,
                 layers=plan.training,
                 start=start,
-            )
+            ).model_copy(update={"half": options.half})
             for model, plan in zip(models, plans, strict=True)
         ]
         for spec in specs:

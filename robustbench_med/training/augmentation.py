@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 import torch
+from monai.data import get_track_meta, set_track_meta
+from monai.transforms import Affine, GaussianSmooth, RandAffine
 from torch import Tensor
 
 Augmentation = Literal["none", "light", "release"]
@@ -21,9 +23,6 @@ def augment(x: Tensor, kind: Augmentation, seed: int, step: int) -> Tensor:
     """
     if kind == "none":
         return x
-    from monai.data import get_track_meta, set_track_meta
-    from monai.transforms import Affine, GaussianSmooth, RandAffine
-
     rng = np.random.default_rng([seed, step, 1])
     tracked = get_track_meta()
     set_track_meta(False)  # plain tensors: the history of transforms would take most of the time
@@ -43,10 +42,10 @@ def augment(x: Tensor, kind: Augmentation, seed: int, step: int) -> Tensor:
             rotate = Affine(rotate_params=math.radians(20), padding_mode="zeros", image_only=True)
             shift = Affine(translate_params=(5, 5), padding_mode="zeros", image_only=True)
             blur = GaussianSmooth(sigma=0.8, approx="erf")
-            chosen = (lambda image: image, rotate, shift, blur)
+            changes = (lambda image: image, rotate, shift, blur)
+            kinds = rng.integers(len(changes), size=len(x))
             changed = [
-                torch.as_tensor(chosen[c](image))
-                for image, c in zip(x, rng.integers(4, size=len(x)), strict=True)
+                torch.as_tensor(changes[kind](image)) for image, kind in zip(x, kinds, strict=True)
             ]
     finally:
         set_track_meta(tracked)

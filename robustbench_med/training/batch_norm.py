@@ -54,13 +54,13 @@ class Settled:
         self.momentum = FOLLOWING_MOMENTUM
 
     @torch.no_grad()
-    def _take(self, layer: Any, given: tuple[Tensor, ...]) -> None:
+    def _take(self, layer: Any, inputs: tuple[Tensor, ...]) -> None:
         """Before a layer normalises (B, C, H, W): its statistics move towards these inputs; only in
         training, once frozen, if not held.
         """
         if layer.training or not self.victim.training or layer.momentum == 0:
             return
-        (x,) = given
+        (x,) = inputs
         square = (layer.running_var + layer.running_mean.square()).lerp(
             x.square().mean((0, 2, 3)), self.momentum
         )

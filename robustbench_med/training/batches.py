@@ -18,6 +18,7 @@ class BalancedBatches:
     def __init__(self, samples: Samples, batch_size: int, seed: int) -> None:
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.classes = []
+        """For each data set, the rows of each class (of each combination of its tasks' labels)."""
         for component in samples.components:
             _, kind = np.unique(component.labels, axis=0, return_inverse=True)
             self.classes.append(
@@ -31,11 +32,11 @@ class BalancedBatches:
         rng = np.random.default_rng([self.seed, step])
         index = np.empty((self.batch_size, len(self.classes)), np.int64)
         for k, classes in enumerate(self.classes):
-            chosen = rng.integers(len(classes), size=self.batch_size)
-            index[:, k] = [
-                classes[c][int(u * len(classes[c]))]
-                for c, u in zip(chosen, rng.random(self.batch_size), strict=True)
-            ]
+            kinds = rng.integers(len(classes), size=self.batch_size)
+            shares = rng.random(self.batch_size)
+            for i, (kind, share) in enumerate(zip(kinds, shares, strict=True)):
+                members = classes[kind]
+                index[i, k] = members[int(share * len(members))]
         labels = np.concatenate(
             [c.labels[index[:, k]] for k, c in enumerate(self.samples.components)], 1
         )

@@ -4,13 +4,14 @@ the tensors alone are read.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import pickle
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file
 from importlib.resources.abc import Traversable
@@ -49,13 +50,9 @@ class Checkpoint:
     @property
     def origin(self) -> str:
         """Where it came from: zoo, cache or file."""
-        return (
-            "zoo"
-            if self.path.parent.name == "zoo"
-            else "cache"
-            if home() in self.path.parents
-            else "file"
-        )
+        if self.path.parent.name == "zoo":
+            return "zoo"
+        return "cache" if home() in self.path.parents else "file"
 
 
 def name_of(spec: TrainSpec) -> str:
@@ -76,14 +73,14 @@ def find(spec: TrainSpec) -> Checkpoint | None:
     """
     path, wanted = cached_path(spec), {training_hash(spec)}
     if path.with_suffix(".json").exists() and path.exists():
-        found = open_checkpoint(path)
-        if found.sidecar["training_hash"] not in wanted:
+        cached = open_checkpoint(path)
+        if cached.sidecar["training_hash"] not in wanted:
             raise UserError(
                 f"{path} are the weights of another training"
-                f" ({found.sidecar['training_hash'][:12]}) than the one asked for; delete them and"
+                f" ({cached.sidecar['training_hash'][:12]}) than the one asked for; delete them and"
                 " their sidecar"
             )
-        return found
+        return cached
     wanted.add(training_hash(spec.model_copy(update={"half": True})))
     for sidecar in ZOO.iterdir():
         if sidecar.name.endswith(".json") and read_sidecar(sidecar)["training_hash"] in wanted:
@@ -180,19 +177,19 @@ def find_sidecar(file_name: str, sha256: str, folders: Sequence[Path] = ()) -> d
 
 
 def model_parameters(
-    checkpoint: Checkpoint | None, model: str, given: Mapping[str, Any]
+    checkpoint: Checkpoint | None, model: str, overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Constructor parameters of a checkpoint's victim: what its sidecar tells, the given ones on
+    """Constructor parameters of a checkpoint's victim: what its sidecar tells, the overrides on
     top; another model is a UserError.
     """
     if checkpoint is None or not checkpoint.sidecar:
-        return dict(given)
+        return dict(overrides)
     trained = checkpoint.sidecar["training"]
     if trained["model"] != label(model):
         raise UserError(
             f"{checkpoint.path} was trained as {trained['model']!r}, not {label(model)!r}"
         )
-    return {**trained["params"], **given}
+    return {**trained["params"], **overrides}
 
 
 def load_weights(victim: nn.Module, checkpoint: Checkpoint) -> None:
@@ -350,60 +347,5 @@ def save(
 def export(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     """Copies weights and sidecar into a folder."""
     for source in (checkpoint.path, checkpoint.path.with_suffix(".json")):
-        write_atomically(
-            folder / source.name,
-            lambda temporary, source=source: shutil.copyfile(source, temporary),
-        )  # type: ignore[misc]
+        write_atomically(folder / source.name, functools.partial(shutil.copyfile, source))
     return open_checkpoint(folder / checkpoint.path.name)
-
-
-# --- interrupted trainings ------------------------------------------------------------------------
-
-
-def save_progress(path: Path, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-    """One file with the whole state of a training, so that a kill leaves either the old state or
-    the new one.
-
-    It holds its name, which names the training, and a hash of all that it says.
-    """
-    flat = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps({"name": path.name, **facts})
-    metadata = {"facts": text, "sha256": progress_hash(flat, text)}
-    write_atomically(
-        path, lambda temporary: safetensors.torch.save_file(flat, temporary, metadata=metadata)
-    )
-
-
-def load_progress(
-    path: Path, say: Callable[[str], None]
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """The state `save_progress` wrote, or None when there is none; a damaged one, or another
-    training's, is refused in a line.
-    """
-    if not path.exists():
-        return None
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            text = file.metadata()["facts"]
-            if file.metadata()["sha256"] != progress_hash(tensors, text):
-                raise ValueError("its sha256 differs")
-        facts: dict[str, Any] = json.loads(text)
-        if facts["name"] != path.name:
-            raise ValueError(f"it is {facts['name']}")
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        say(
-            f"the interrupted training {path} is damaged or another's ({error}) and not gone on"
-            " from; starting again"
-        )
-        return None
-    return tensors, facts
-
-
-def progress_hash(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
-    """sha256 of facts and of every tensor with its name, type and shape."""
-    digest = hashlib.sha256(facts.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -83,19 +83,19 @@ def convert(
     if out.suffix != ".safetensors":
         raise UserError(f"--out must end in .safetensors, got {out}")
     file = read(path)
-    chosen = _mapping(mapping) if mapping is not None else None
-    stems, heads = _facts(file, chosen, path)
-    found = {"width": stems[0].shape[-1], **(params or {})}
+    loaded = _mapping(mapping) if mapping is not None else None
+    stems, heads = _kernels(file, loaded, path)
+    arguments = {"width": stems[0].shape[-1], **(params or {})}
     channels, classes = tuple(s.shape[2] for s in stems), tuple(h.shape[1] for h in heads)
-    victim = presets.untrained(model, "release", channels, classes, 128, found)
-    if chosen is None:
+    victim = presets.untrained(model, "release", channels, classes, 128, arguments)
+    if loaded is None:
         try:
             wanted = layout(victim)
         except ValueError as error:
             raise UserError(f"{model}: {error}") from error
         names, left = _by_layers(file, wanted, path)
     else:
-        names, left = _by_mapping(file, chosen)
+        names, left = _by_mapping(file, loaded)
     state = _state(victim, file, names, path)
     write_atomically(
         out,
@@ -103,7 +103,7 @@ def convert(
             state, temporary, metadata={"imported_from": path.name}
         ),
     )
-    return Imported(found, channels, classes, Counter(left.values()))
+    return Imported(arguments, channels, classes, Counter(left.values()))
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -149,30 +149,32 @@ def _read_h5(file: Any) -> KerasFile:
             "neither Keras 3's `layers` nor a legacy `layer_names` is there, but"
             f" {', '.join(file) or 'nothing'}"
         )
-    found = KerasFile()
+    keras_file = KerasFile()
 
     def visit(name: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset):
-            found.arrays[name] = node[()]
+            keras_file.arrays[name] = node[()]
 
     file.visititems(visit)
     numbered: dict[str, dict[int, dict[str, str]]] = {}
-    for name in found.arrays:
+    for name in keras_file.arrays:
         parts = name.split("/")
         if parts[0] != "layers":
-            found.left[name] = f"of {parts[0]}"
+            keras_file.left[name] = f"of {parts[0]}"
         elif "seed_generator" in parts:
-            found.left[name] = "random states"
+            keras_file.left[name] = "random states"
         else:
             kind, number = _numbered(parts[1])
             numbered.setdefault(kind, {}).setdefault(number, {})["/".join(parts[2:])] = name
-    found.layers = {kind: [layers[n] for n in sorted(layers)] for kind, layers in numbered.items()}
-    return found
+    keras_file.layers = {
+        kind: [layers[n] for n in sorted(layers)] for kind, layers in numbered.items()
+    }
+    return keras_file
 
 
 def _flat(arrays: dict[str, Array]) -> KerasFile:
     """A file whose arrays are named `layer:i`, layers in the order of `model.layers`."""
-    found, seen = KerasFile(arrays), dict[str, list[str]]()
+    keras_file, seen = KerasFile(arrays), dict[str, list[str]]()
     for name in arrays:
         layer, colon, _ = name.partition(":")
         if not colon:
@@ -181,11 +183,11 @@ def _flat(arrays: dict[str, Array]) -> KerasFile:
             )
         if layer not in seen:
             seen[layer] = []
-            found.layers.setdefault(_numbered(layer)[0], []).append(seen[layer])
+            keras_file.layers.setdefault(_numbered(layer)[0], []).append(seen[layer])
         if arrays[name].dtype.kind in "ui":  # a dropout layer's generator
-            found.left[name] = "random states"
+            keras_file.left[name] = "random states"
         seen[layer].append(name)
-    return found
+    return keras_file
 
 
 def _numbered(name: str) -> tuple[str, int]:
@@ -277,16 +279,16 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def _by_mapping(
-    file: KerasFile, chosen: Mapping[str, Any]
+    file: KerasFile, mapping: Mapping[str, Any]
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
     names = {
         ours: theirs if isinstance(theirs, list) else [str(theirs)]
-        for ours, theirs in chosen["weights"].items()
+        for ours, theirs in mapping["weights"].items()
     }
     used = [name for theirs in names.values() for name in theirs]
     left = dict(file.left)
     for name in file.arrays.keys() - set(used):
-        if any(fnmatch(name, pattern) for pattern in chosen.get("unused") or []):
+        if any(fnmatch(name, pattern) for pattern in mapping.get("unused") or []):
             left[name] = "that the mapping calls unused"
     faults = [
         f"the mapping names {name}, which is not there" for name in used if name not in file.arrays
@@ -300,31 +302,32 @@ def _by_mapping(
     return names, left
 
 
-def _facts(
-    file: KerasFile, chosen: Mapping[str, Any] | None, path: Path
+def _kernels(
+    file: KerasFile, mapping: Mapping[str, Any] | None, path: Path
 ) -> tuple[list[Array], list[Array]]:
     """The kernels of the stems (7, 7, C, width) and of the heads (features, classes), which tell
     the network's facts.
     """
-    if chosen is not None:
-        weights = chosen["weights"]
-        groups = [
-            [str(weights[n]) for n in sorted(weights) if re.fullmatch(p, n)]
-            for p in (r"stem\.\d\.0\.weight", r"heads\.\d\.weight")
-        ]
+    if mapping is not None:
+        stem_names = _mapped(mapping["weights"], r"stem\.\d\.0\.weight")
+        head_names = _mapped(mapping["weights"], r"heads\.\d\.weight")
     else:
-        first = {
-            kind: [_names(layer)[0] for layer in file.layers.get(kind, [])]
-            for kind in ("conv2d", "dense")
-        }
-        groups = [first["conv2d"][:2], first["dense"]]
-    found = [[file.arrays[name] for name in names if name in file.arrays] for names in groups]
-    if not all(found) or any(a.ndim != 4 for a in found[0]) or any(a.ndim != 2 for a in found[1]):
+        stem_names = [_names(layer)[0] for layer in file.layers.get("conv2d", [])][:2]
+        head_names = [_names(layer)[0] for layer in file.layers.get("dense", [])]
+    stems = [file.arrays[name] for name in stem_names if name in file.arrays]
+    heads = [file.arrays[name] for name in head_names if name in file.arrays]
+    shaped = all(a.ndim == 4 for a in stems) and all(a.ndim == 2 for a in heads)
+    if not stems or not heads or not shaped:
         raise UserError(
             f"{path} does not look like the authors' networks: no two stem convolutions and no"
             " heads are where they should be"
         )
-    return found[0], found[1]
+    return stems, heads
+
+
+def _mapped(weights: Mapping[str, Any], pattern: str) -> list[str]:
+    """Their names of our weights whose names fit a pattern, in our order."""
+    return [str(weights[ours]) for ours in sorted(weights) if re.fullmatch(pattern, ours)]
 
 
 # --- arrays to tensors ----------------------------------------------------------------------------

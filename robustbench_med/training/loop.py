@@ -6,30 +6,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from robustbench_med.attacks import seeded
 from robustbench_med.data import Dataset
-from robustbench_med.training import batch_norm, checkpoints, optimisation
-from robustbench_med.training import defenses as defense
+from robustbench_med.progress import Tick
+from robustbench_med.training import batch_norm, checkpoints, defenses, interrupted, optimisation
 from robustbench_med.training.augmentation import augment
 from robustbench_med.training.batches import BalancedBatches
 from robustbench_med.training.checkpoints import Checkpoint
+from robustbench_med.training.interrupted import Standing
 from robustbench_med.training.presets import build
-from robustbench_med.training.spec import TrainSpec
+from robustbench_med.training.spec import Layer, TrainSpec
 from robustbench_med.training.validation import (
     robust_validation,
     validation_figures,
     validation_loss,
 )
 from robustbench_med.version import versions
-
-Tick = Callable[[int, int, str], None]
-"""Called with (steps done, steps in all, what the training stands at)."""
 
 
 def obtain(
@@ -41,13 +39,11 @@ def obtain(
     say: Callable[[str], None],
     command: str,
 ) -> Checkpoint:
-    """The checkpoint of a spec: from the cache, from the zoo, or trained now."""
-    found = checkpoints.find(spec)
-    return (
-        found
-        if found is not None
-        else train(spec, dataset, device, tick=tick, say=say, command=command)
-    )
+    """The checkpoint of a spec: from the cache, from the zoo, or trained now (`train`)."""
+    checkpoint = checkpoints.find(spec)
+    if checkpoint is not None:
+        return checkpoint
+    return train(spec, dataset, device, tick=tick, say=say, command=command)
 
 
 def train(
@@ -62,172 +58,292 @@ def train(
     """Trains a victim and stores it below medrobust's home; continues an interrupted training of
     the same spec.
 
-    `command`, the line that trains the same again, goes into the sidecar.
-
     Each step reseeds from (seed, step), so an interrupted training ends with the weights of an
     uninterrupted one.
+
+    Args:
+        spec: everything that determines the weights (`presets.make_spec`).
+        dataset: the data that the spec names.
+        device: where to train.
+        tick: called after each step with the steps done, the steps in all, and the loss.
+        say: called with a line about a training that goes on, or cannot go on.
+        command: the line that trains the same again; it goes into the sidecar.
+
+    Returns:
+        The best weights by the validation, and their sidecar.
+
+    Raises:
+        UserError: the training has diverged, or its files cannot be written.
+
+    Example:
+        spec = make_spec("late", dataset, "quick", params={}, recipe={}, seed=0)
+        checkpoint = train(spec, dataset, device, tick=tick, say=print, command="")
+        victim = load(spec, checkpoint, device)
     """
-    recipe = spec.recipe
+    training = Training(spec, dataset, device, say)
+    training.restore()
+    while not training.finished:
+        training.step()
+        tick(training.standing.step, training.total, training.note)
+        if training.is_due:
+            training.validate()
+            training.save_progress()
+    return training.save(command)
+
+
+class Training:
+    """A training between two steps: the victim, what changes it, and where it stands."""
+
+    def __init__(
+        self, spec: TrainSpec, dataset: Dataset, device: torch.device, say: Callable[[str], None]
+    ) -> None:
+        self.spec, self.recipe, self.dataset = spec, spec.recipe, dataset
+        self.device, self.say = device, say
+        self.victim = started(spec).to(device)
+        self.total, self.every = lengths(spec, dataset)
+        self.freeze_at = freeze_step(spec, self.total)
+        self.batches = BalancedBatches(
+            dataset.splits["train"], self.recipe.batch_size, self.spec.seed
+        )
+        self.optimizer = optimisation.optimizer(self.victim, self.recipe)
+        self.scheduler = optimisation.scheduler(
+            self.optimizer, self.recipe, self.total, self.freeze_at
+        )
+        self.objective = defenses.objective(
+            spec.defense, dataset.shapes, dataset.modalities, spec.seed
+        )
+        self.settled = batch_norm.Settled(self.victim) if self.recipe.settle_bn else None
+        self.partial = interrupted.path_of(checkpoints.cached_path(spec))
+        self.standing = Standing()
+        self.best: dict[str, Tensor] = {}
+        """The best weights so far, on the CPU."""
+        self.running = 0.0
+        """Sum of the losses since the last validation."""
+        self.begun = time.perf_counter()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or validations no longer improve."""
+        patience = self.recipe.early_stop
+        stopped = patience is not None and self.standing.since_best >= patience
+        return self.standing.step >= self.total or stopped
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a validation follows the last step."""
+        return self.standing.step % self.every == 0 or self.standing.step == self.total
+
+    @property
+    def note(self) -> str:
+        """What the training stands at, in words."""
+        history = self.standing.history
+        return f"loss {history[-1]['val_loss']:.3f}" if history else ""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far, those before an interruption among them."""
+        return time.perf_counter() - self.begun
+
+    def restore(self) -> None:
+        """Goes to where an interrupted training of the same spec stood, if there is one."""
+        resumed = interrupted.load_progress(self.partial, self.say)
+        if resumed is None:
+            return
+        tensors, facts = resumed
+        self.victim.load_state_dict(below("model", tensors))
+        self.best = below("best", tensors)
+        self.objective.restore(below("objective", tensors))
+        optimisation.restore(self.optimizer, tensors)
+        self.scheduler.load_state_dict(self.scheduler.state_dict() | facts["scheduler"])
+        self.standing = Standing.from_facts(facts)
+        self.begun = time.perf_counter() - facts["seconds"]
+        self.say(
+            f"continuing the interrupted training of {self.spec.name} at step"
+            f" {self.standing.step} of {self.total}"
+        )
+
+    def step(self) -> None:
+        """One step of the optimizer, on one batch."""
+        step = self.standing.step
+        self.warm_up(step / self.total)
+        self.prepare_batch_norm(step)
+        x, y = self.batch(self.objective.replay(step))
+        self.optimizer.zero_grad()
+        with seeded(self.device, self.spec.seed, "train", step):
+            loss = self.objective.backward(self.victim, x, y, step)
+        self.check_finite({"loss": float(loss)}, step)
+        if self.recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.victim.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        if self.recipe.schedule != "plateau":
+            self.scheduler.step()
+        self.running += float(loss)
+        self.standing.step += 1
+
+    def warm_up(self, progress: float) -> None:
+        """Sets the model's own `warm_up`, if it has one, to where a share of the training is."""
+        warm_up = getattr(self.victim, "warm_up", None)
+        if self.recipe.warm_up and warm_up is not None:
+            start, end = self.recipe.warm_up
+            warm_up(min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0))
+
+    def prepare_batch_norm(self, step: int) -> None:
+        """Training mode, but BatchNorm in the last part as in inference."""
+        if self.settled is not None and step == self.freeze_at:
+            self.settled.settle(
+                lambda number: self.batch(self.total + number)[0], self.device, self.spec.seed
+            )
+        self.victim.train()
+        if step >= self.freeze_at:
+            batch_norm.freeze(self.victim)
+
+    def batch(self, number: int) -> tuple[list[Tensor], Tensor]:
+        """Augmented modalities (B, C, H, W) and labels (B, T) of a batch, on the device."""
+        x, y, _ = self.batches(number)
+        kind, seed = self.recipe.augmentation, self.spec.seed
+        return [augment(m, kind, seed, number).to(self.device) for m in x], y.to(self.device)
+
+    def validate(self) -> None:
+        """Adds a point to the history, and keeps the weights if they are the best so far."""
+        standing, split = self.standing, self.dataset.splits["val"]
+        loss = validation_loss(self.victim, split, self.device, self.spec.seed)
+        steps = standing.step % self.every or self.every
+        point = {"step": standing.step, "train_loss": self.running / steps, "val_loss": loss}
+        robust = robust_validation(self.victim, self.objective, split, self.device, self.spec.seed)
+        point |= robust or {}
+        standing.history.append(point)
+        self.running = 0.0
+        self.check_finite(point, standing.step)
+        if self.recipe.schedule == "plateau":
+            self.scheduler.step(loss)
+        score = (0.0, loss)
+        if robust is not None:
+            score = (1 - robust["robust_val_accuracy"], robust["robust_val_loss"])
+        if self.is_eligible and (score < standing.best_score or not self.best):
+            standing.best_score, standing.best_step, standing.since_best = score, standing.step, 0
+            self.best = {
+                name: tensor.detach().cpu().clone()
+                for name, tensor in self.victim.state_dict().items()
+            }
+        elif self.best:
+            standing.since_best += 1
+
+    @property
+    def is_eligible(self) -> bool:
+        """Whether the weights are late enough to be kept: warm, and with frozen BatchNorm; where no
+        validation is, the last one counts.
+        """
+        step, recipe = self.standing.step, self.recipe
+        warm = recipe.warm_up is None or (step - 1) / self.total >= recipe.warm_up[1]
+        frozen = recipe.freeze_bn is None or step > self.freeze_at
+        return (warm and frozen) or step == self.total
+
+    def check_finite(self, figures: Mapping[str, float], step: int) -> None:
+        """Ends (UserError) a training that has diverged."""
+        optimisation.check_finite(figures, self.victim, self.spec.name, step, self.partial)
+
+    def save_progress(self) -> None:
+        """Keeps the whole state, for a training that is interrupted."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.victim.state_dict().items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
+        tensors |= {
+            f"objective/{name}": tensor for name, tensor in self.objective.tensors().items()
+        }
+        tensors |= optimisation.tensors(self.optimizer)
+        facts = self.standing.facts(
+            kept=bool(self.best), scheduler=optimisation.plain(self.scheduler), seconds=self.seconds
+        )
+        interrupted.save_progress(self.partial, tensors, facts)
+
+    def save(self, command: str) -> Checkpoint:
+        """The checkpoint of the best weights; nothing is left to go on from."""
+        self.victim.load_state_dict(self.best)
+        details = {
+            "history": self.standing.history,
+            "best_step": self.standing.best_step,
+            "seconds": self.seconds,
+            "validation": validation_figures(
+                self.victim, self.dataset, self.device, self.spec.seed
+            ),
+            "synthetic": self.dataset.synthetic,
+            "command": command,
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+        }
+        path = checkpoints.cached_path(self.spec)
+        checkpoint = checkpoints.save(path, self.best, self.spec, details)
+        self.partial.unlink(missing_ok=True)
+        return checkpoint
+
+
+def started(spec: TrainSpec) -> nn.Module:
+    """The victim as its training begins: drawn weights, or those of `spec.start`."""
     victim = build(spec)
     if spec.start is not None:
         checkpoints.load_weights(victim, checkpoints.open_checkpoint(spec.start))
-    victim = victim.to(device)
-    n_train = max(len(c.ids) for c in dataset.splits["train"].components)
+    return victim
+
+
+def lengths(spec: TrainSpec, dataset: Dataset) -> tuple[int, int]:
+    """Steps of a training, and steps between two validations."""
+    recipe = spec.recipe
+    n_train = max(len(component.ids) for component in dataset.splits["train"].components)
     epoch = math.ceil(n_train / recipe.batch_size)
     total = recipe.steps or (recipe.epochs or 0) * epoch
-    every = min(recipe.eval_every or epoch, total)
-    sample = BalancedBatches(dataset.splits["train"], recipe.batch_size, spec.seed)
-    freeze_at = (
-        total
-        if recipe.freeze_bn is None
-        else next(s for s in range(total + 1) if s / total >= recipe.freeze_bn)
-    )
-    optimizer = optimisation.optimizer(victim, recipe)
-    scheduler = optimisation.scheduler(optimizer, recipe, total, freeze_at)
-    final = checkpoints.cached_path(spec)
-    partial = final.with_name(f"{final.stem}.partial.safetensors")
-    warm_up = getattr(victim, "warm_up", None)
-    objective = defense.objective(spec.defense, dataset.shapes, dataset.modalities, spec.seed)
-    settled = batch_norm.Settled(victim) if recipe.settle_bn else None
-    history: list[dict[str, float]] = []
-    best: dict[str, Tensor] = {}
-    best_score, best_step, since_best, step, running, seconds = (
-        (math.inf, math.inf),
-        0,
-        0,
-        0,
-        0.0,
-        0.0,
-    )
+    return total, min(recipe.eval_every or epoch, total)
 
-    resumed = checkpoints.load_progress(partial, say)
-    if resumed is not None:
-        tensors, facts = resumed
-        victim.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
-        best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
-        optimisation.restore(optimizer, tensors)
-        scheduler.load_state_dict(scheduler.state_dict() | facts["scheduler"])
-        objective.restore({k[10:]: v for k, v in tensors.items() if k.startswith("objective/")})
-        history, best_score, best_step = (
-            facts["history"],
-            tuple(facts["best_score"]),
-            facts["best_step"],
-        )
-        since_best, step, seconds = facts["since_best"], facts["step"], facts["seconds"]
-        say(f"continuing the interrupted training of {spec.name} at step {step} of {total}")
 
-    started = time.perf_counter() - seconds
+def freeze_step(spec: TrainSpec, total: int) -> int:
+    """The first step whose BatchNorm is frozen; `total` where it never is."""
+    share = spec.recipe.freeze_bn
+    if share is None:
+        return total
+    return next(step for step in range(total + 1) if step / total >= share)
 
-    def prepared(batch: int) -> tuple[list[Tensor], Tensor]:
-        x, y, _ = sample(batch)
-        return [augment(m, recipe.augmentation, spec.seed, batch).to(device) for m in x], y.to(
-            device
-        )
 
-    while step < total and not (recipe.early_stop and since_best >= recipe.early_stop):
-        progress = step / total
-        if recipe.warm_up and warm_up is not None:
-            start, end = recipe.warm_up
-            warm_up(min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0))
-        if settled is not None and step == freeze_at:
-            settled.settle(lambda number: prepared(total + number)[0], device, spec.seed)
-        victim.train()
-        if step >= freeze_at:
-            batch_norm.freeze(victim)
-        batch = objective.replay(step)
-        x, y = prepared(batch)
-        optimizer.zero_grad()
-        with seeded(device, spec.seed, "train", step):
-            loss = objective.backward(victim, x, y, step)
-        optimisation.check_finite({"loss": float(loss)}, victim, spec.name, step, partial)
-        if recipe.clip_norm is not None:
-            nn.utils.clip_grad_norm_(victim.parameters(), recipe.clip_norm)
-        optimizer.step()
-        if recipe.schedule != "plateau":
-            scheduler.step()
-        running += float(loss)
-        step += 1
-        tick(step, total, f"loss {history[-1]['val_loss']:.3f}" if history else "")
-        if step % every and step != total:
-            continue
-        val_loss = validation_loss(victim, dataset.splits["val"], device, spec.seed)
-        history.append(
-            {"step": step, "train_loss": running / (step % every or every), "val_loss": val_loss}
-        )
-        robust = robust_validation(victim, objective, dataset.splits["val"], device, spec.seed)
-        score = (
-            (0.0, val_loss)
-            if robust is None
-            else (1 - robust["robust_val_accuracy"], robust["robust_val_loss"])
-        )
-        history[-1] |= robust or {}
-        running = 0.0
-        optimisation.check_finite(history[-1], victim, spec.name, step, partial)
-        if recipe.schedule == "plateau":
-            scheduler.step(val_loss)
-        complete = recipe.warm_up is None or progress >= recipe.warm_up[1]
-        frozen = recipe.freeze_bn is None or step > freeze_at
-        eligible = (
-            complete and frozen
-        ) or step == total  # where no validation is late enough, the last one counts
-        if eligible and (score < best_score or not best):
-            best_score, best_step, since_best = score, step, 0
-            best = {
-                name: tensor.detach().cpu().clone() for name, tensor in victim.state_dict().items()
-            }
-        elif best:
-            since_best += 1
-        facts = {
-            "step": step,
-            "history": history,
-            "best_score": best_score if best else (1e30, 1e30),
-            "best_step": best_step,
-            "since_best": since_best,
-            "scheduler": optimisation.plain(scheduler),
-            "seconds": time.perf_counter() - started,
-        }
-        tensors = {f"model/{k}": v for k, v in victim.state_dict().items()} | {
-            f"best/{k}": v for k, v in best.items()
-        }
-        tensors |= {f"objective/{k}": v for k, v in objective.tensors().items()}
-        checkpoints.save_progress(partial, tensors | optimisation.tensors(optimizer), facts)
-
-    victim.load_state_dict(best)
-    details = {
-        "history": history,
-        "best_step": best_step,
-        "seconds": time.perf_counter() - started,
-        "validation": validation_figures(victim, dataset, device, spec.seed),
-        "synthetic": dataset.synthetic,
-        "command": command,
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
+def below(folder: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose name begins with a folder, without it."""
+    prefix = f"{folder}/"
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
     }
-    checkpoint = checkpoints.save(final, best, spec, details)
-    partial.unlink(missing_ok=True)
-    return checkpoint
 
 
-def cost_of(spec: TrainSpec, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Steps, batch size, passes a sample and step (`objectives.Passes`), and seconds of a training;
-    None for foreign weights.
+class TrainingCost(TypedDict):
+    """What a training took: steps, samples a step, passes a sample and step
+    (`objectives.Passes`).
     """
+
+    steps: int
+    batch_size: int
+    forward: float
+    inner: float
+    backward: float
+    seconds: float | None
+
+
+def cost_of(spec: TrainSpec, checkpoint: Checkpoint) -> TrainingCost | None:
+    """What a training took; None for foreign weights."""
     if not checkpoint.sidecar:
         return None
-    shapes = [(c, spec.size, spec.size) for c in spec.channels]
+    shapes = [(channels, spec.size, spec.size) for channels in spec.channels]
     names = [str(m) for m in range(len(shapes))]
-    uniform = [
-        (
-            layer.model_copy(update={"params": {**layer.params, "eps": "1"}})
-            if "eps" in layer.params
-            else layer
-        )
-        for layer in spec.defense
-    ]
-    passes = defense.objective(uniform, shapes, names, spec.seed).passes  # whatever the radii
+    layers = [_uniform(layer) for layer in spec.defense]
+    passes = defenses.objective(layers, shapes, names, spec.seed).passes
     return {
         "steps": checkpoint.sidecar["history"][-1]["step"],
         "batch_size": spec.recipe.batch_size,
-        **passes._asdict(),
+        "forward": passes.forward,
+        "inner": passes.inner,
+        "backward": passes.backward,
         "seconds": checkpoint.sidecar.get("seconds"),
     }
+
+
+def _uniform(layer: Layer) -> Layer:
+    """A defence with one radius for every modality: passes do not depend on radii."""
+    if "eps" not in layer.params:
+        return layer
+    return layer.model_copy(update={"params": {**layer.params, "eps": "1"}})

@@ -60,22 +60,24 @@ def plain(scheduler: Any) -> dict[str, Any]:
 def tensors(of: torch.optim.Optimizer) -> dict[str, Tensor]:
     """An optimizer's state as named tensors."""
     state = of.state_dict()["state"]
-    found = {f"optimizer/{i}/{k}": v for i, values in state.items() for k, v in values.items()}
-    schedule = [
-        [group["lr"], *group["betas"]] for group in of.param_groups
-    ]  # one-cycle moves the first beta too
-    return found | {"schedule": torch.tensor(schedule, dtype=torch.float64)}
+    named = {}
+    for i, of_parameter in state.items():
+        for key, tensor in of_parameter.items():
+            named[f"optimizer/{i}/{key}"] = tensor
+    # one-cycle moves the first beta too
+    schedule = [[group["lr"], *group["betas"]] for group in of.param_groups]
+    return named | {"schedule": torch.tensor(schedule, dtype=torch.float64)}
 
 
-def restore(of: torch.optim.Optimizer, found: dict[str, Tensor]) -> None:
+def restore(of: torch.optim.Optimizer, named: dict[str, Tensor]) -> None:
     """Puts an optimizer where `tensors` left it."""
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in found.items():
+    for name, tensor in named.items():
         if name.startswith("optimizer/"):
             _, i, key = name.split("/")
             state.setdefault(int(i), {})[key] = tensor
     groups = of.state_dict()["param_groups"]
-    for group, (lr, *betas) in zip(groups, found["schedule"].tolist(), strict=True):
+    for group, (lr, *betas) in zip(groups, named["schedule"].tolist(), strict=True):
         group["lr"], group["betas"] = lr, tuple(betas)
     of.load_state_dict({"state": state, "param_groups": groups})
 

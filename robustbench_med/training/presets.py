@@ -14,13 +14,14 @@ from robustbench_med import naming
 from robustbench_med.attacks import seeded
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError, unknown
-from robustbench_med.models import registry
-from robustbench_med.models import user_file as own
+from robustbench_med.models import registry, user_file
 from robustbench_med.parsing import validate
-from robustbench_med.training import checkpoints
-from robustbench_med.training import defenses as defense
+from robustbench_med.training import checkpoints, defenses
 from robustbench_med.training.checkpoints import Checkpoint
 from robustbench_med.training.spec import Layer, Recipe, TrainSpec
+
+LENGTH = frozenset({"steps", "epochs"})
+"""A recipe has exactly one of these: another one takes the place of both."""
 
 
 def preset(name: str) -> dict[str, Any]:
@@ -38,14 +39,26 @@ def make_spec(
     params: dict[str, Any],
     recipe: dict[str, Any],
     seed: int,
-    half: bool = False,
     layers: Sequence[Layer] = (),
     start: Checkpoint | None = None,
 ) -> TrainSpec:
-    """The training a preset means for one model, its defences and data set, with the user's
-    overrides of model parameters and recipe.
+    """The training a preset means for one model, its defences and data set.
 
-    `start`: weights that it begins with, instead of drawn ones.
+    Args:
+        model: a name of the registry, or `file.py:function` of the user's own.
+        dataset: what it is trained on.
+        preset_name: such as "quick".
+        params: constructor parameters, over those of the preset.
+        recipe: fields of `Recipe`, over those of the preset, the model and the defences.
+        seed: of weights, batches and augmentation.
+        layers: defences that change the training.
+        start: weights that it begins with, instead of drawn ones.
+
+    Raises:
+        UserError: an unknown name, a bad parameter, a network that cannot be built.
+
+    Example:
+        spec = make_spec("late", dataset, "quick", params={"width": 8}, recipe={}, seed=0)
     """
     spec = TrainSpec(
         model=model,
@@ -61,62 +74,62 @@ def make_spec(
         preset=preset_name,
         recipe=choose_recipe(model, preset_name, layers, recipe),
         seed=seed,
-        half=half,
         preprocessing=dataset.preprocessing,
         defense=tuple(layers),
         fold=dataset.fold,
         source_sha256=registry.source_sha256(model),
-        code=defense.code_of_layers(layers),
-        revisions={name: n for name, n in defense.revisions(model, layers).items() if n > 1},
+        code=defenses.code_of_layers(layers),
+        revisions={name: n for name, n in defenses.revisions(model, layers).items() if n > 1},
         start=start.path if start else None,
         start_sha256=start.sha256 if start else "",
     )
-    defense.objective(layers, dataset.shapes, dataset.modalities, seed)
+    defenses.objective(layers, dataset.shapes, dataset.modalities, seed)
     build(spec)  # refuses bad parameters before any work is done
     return spec
 
 
 def choose_recipe(
-    model: str, preset_name: str, layers: Sequence[Layer], given: Mapping[str, Any]
+    model: str, preset_name: str, layers: Sequence[Layer], overrides: Mapping[str, Any]
 ) -> Recipe:
     """The usual recipe with the user's settings on top; an unknown one or a bad value is a
     UserError.
     """
-    length = {"steps", "epochs"} if {"steps", "epochs"} & given.keys() else set()
-    usual = {
-        key: value
-        for key, value in usual_recipe(model, preset_name, layers).items()
-        if key not in length
-    }
-    return validate(Recipe, usual | dict(given), f"recipe of {model}")
+    usual = usual_recipe(model, preset_name, layers)
+    if not LENGTH.isdisjoint(overrides):
+        usual = _without_length(usual)
+    return validate(Recipe, usual | dict(overrides), f"recipe of {model}")
 
 
 def usual_recipe(model: str, preset_name: str, layers: Sequence[Layer]) -> dict[str, Any]:
     """A preset's recipe for a model and its defences: the general one, the model's, then the
     defences'.
     """
-    chosen = preset(preset_name)
-    merged: dict[str, Any] = chosen["recipe"] | _own(model, preset_name).get("recipe", {})
+    settings = preset(preset_name)
+    merged: dict[str, Any] = settings["recipe"] | _own(model, preset_name).get("recipe", {})
     for layer in layers:
-        own = chosen.get("defenses", {}).get(layer.name, {}).get("recipe", {})
-        if "steps" in own or "epochs" in own:
-            merged = {key: value for key, value in merged.items() if key not in ("steps", "epochs")}
+        own = settings.get("defenses", {}).get(layer.name, {}).get("recipe", {})
+        if not LENGTH.isdisjoint(own):
+            merged = _without_length(merged)
         merged = merged | own
     return merged
+
+
+def _without_length(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in recipe.items() if key not in LENGTH}
 
 
 def _own(model: str, preset_name: str) -> dict[str, Any]:
     """A preset's `params` and `recipe` for one model; a model of the user's own has none."""
     check_model(model)
-    found: dict[str, Any] = preset(preset_name).get("models", {}).get(model, {})
-    return found
+    own: dict[str, Any] = preset(preset_name).get("models", {}).get(model, {})
+    return own
 
 
 def check_model(model: str) -> None:
     """Refuses (UserError) an unknown model, and a file of the user's that cannot be used."""
     if naming.is_own(model):
         try:
-            own.load(model)
+            user_file.load(model)
         except ValueError as error:
             raise UserError(str(error)) from error
     elif model not in registry.MODELS:
@@ -136,7 +149,14 @@ def untrained(
     size: int,
     params: dict[str, Any],
 ) -> nn.Module:
-    """A fresh victim under a preset; bad parameters are a UserError."""
+    """A fresh victim under a preset; bad parameters are a UserError.
+
+    Args:
+        channels: of each modality.
+        class_counts: of each task.
+        size: pixels of a side of the images.
+        params: constructor parameters, over those of the preset.
+    """
     try:
         merged = {**_own(model, preset_name).get("params", {}), **params}
         return registry.build(model, channels, class_counts, merged, image_size=size)
@@ -151,7 +171,9 @@ def build(spec: TrainSpec) -> nn.Module:
             spec.model, spec.preset, spec.channels, spec.class_counts, spec.size, spec.params
         )
         try:
-            defense.harden(victim, spec.defense, [(c, spec.size, spec.size) for c in spec.channels])
+            defenses.harden(
+                victim, spec.defense, [(c, spec.size, spec.size) for c in spec.channels]
+            )
         except ValueError as error:
             raise UserError(f"model {spec.model!r}: {error}") from error
     return victim

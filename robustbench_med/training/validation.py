@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -58,11 +58,23 @@ def robust_validation(
     return {"robust_val_loss": loss, "robust_val_accuracy": accuracy}
 
 
+class ValidationFigures(TypedDict):
+    """What a victim does on the validation split, of one task, as `checkpoints.Validation` checks
+    it.
+    """
+
+    task: str
+    accuracy: float
+    balanced_accuracy: float
+    most_predicted_share: float
+    trivial: str | None
+
+
 def validation_figures(
     victim: nn.Module, dataset: Dataset, device: torch.device, seed: int
-) -> list[dict[str, Any]]:
-    """Per task on the validation split: balanced accuracy, share of the most predicted class, and
-    why it is trivial, if it is.
+) -> list[ValidationFigures]:
+    """Per task on the validation split: accuracy, balanced accuracy, share of the most predicted
+    class, and why it is trivial, if it is.
     """
     samples = dataset.splits["val"]
     setting = Setting("sound", 8, seed, device, 128)
@@ -73,7 +85,7 @@ def validation_figures(
         lambda _: None,
         stochastic=bool(getattr(victim, "stochastic", False)),
     )
-    figures = []
+    figures: list[ValidationFigures] = []
     for t, (name, classes) in enumerate(zip(dataset.tasks, dataset.classes, strict=True)):
         y = samples.labels[:, t].numpy()
         known = y >= 0

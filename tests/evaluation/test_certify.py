@@ -5,7 +5,7 @@
 import io
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from robustbench_med.cli import terminal
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import smoothing
-from robustbench_med.evaluation.smoothing import ABSTAIN
+from robustbench_med.evaluation.smoothing import ABSTAIN, Smoothing
 from robustbench_med.evaluation.types import Setting
 from robustbench_med.naming import canonical_hash
 from robustbench_med.reports import certified, paper
@@ -31,14 +31,8 @@ from robustbench_med.store.record import CertificateModel
 from robustbench_med.store.store import CERTIFICATES, Store
 
 CPU = torch.device("cpu")
-USUAL = {
-    "sigma": 0.25,
-    "noised": (0, 1),
-    "n0": 50,
-    "n": 400,
-    "alpha": 0.001,
-    "setting": Setting("sound", 1, 0, CPU, 64),
-}
+USUAL = Smoothing(sigma=0.25, noised=(0, 1), n0=50, n=400, alpha=0.001)
+SETTING = Setting("sound", 1, 0, CPU, 64)
 
 
 @dataclass
@@ -101,7 +95,7 @@ class Coin(nn.Module):
 @pytest.mark.parametrize("noised", [(0, 1), (0,), (1,)])
 def test_a_half_spaces_radius_is_below_the_true_distance_and_close_to_it(noised) -> None:
     samples, base = Points(200), Linear()
-    found = smoothing.certify(base, samples, **USUAL | {"noised": noised})
+    found = smoothing.certify(base, samples, replace(USUAL, noised=noised), SETTING)
     z = base.margin(samples.x)
     norms = torch.cat([base.w[m] for m in noised], 1).norm(
         dim=1
@@ -121,7 +115,7 @@ def test_a_half_spaces_radius_is_below_the_true_distance_and_close_to_it(noised)
 def test_noise_on_one_modality_certifies_more_of_it_than_the_joint_radius() -> None:
     samples, base = Points(200), Linear()
     joint, weak = (
-        smoothing.certify(base, samples, **USUAL | {"noised": noised}).radius
+        smoothing.certify(base, samples, replace(USUAL, noised=noised), SETTING).radius
         for noised in ((0, 1), (1,))
     )
     assert (
@@ -130,14 +124,14 @@ def test_noise_on_one_modality_certifies_more_of_it_than_the_joint_radius() -> N
 
 
 def test_a_constant_classifier_reaches_the_largest_radius_that_n_draws_allow() -> None:
-    found = smoothing.certify(Constant(), Points(8), **USUAL)
+    found = smoothing.certify(Constant(), Points(8), USUAL, SETTING)
     assert (found.predicted == 2).all()
     assert found.radius == pytest.approx(0.25 * norm.ppf(0.001 ** (1 / 400)))
 
 
 def test_a_coin_is_not_certified() -> None:
     found = smoothing.certify(
-        Coin(), Points(20), **USUAL | {"setting": Setting("sound", 1, 0, CPU, 1)}
+        Coin(), Points(20), USUAL, Setting("sound", 1, 0, CPU, 1)
     )  # at most alpha of them would be
     assert (found.predicted == ABSTAIN).all()
     assert (found.radius == 0).all()
@@ -164,12 +158,10 @@ def test_the_same_seed_gives_the_same_certificates_and_leaves_the_global_state_a
     expected = torch.rand(2)
     torch.manual_seed(5)
     first, again, other = (
-        smoothing.certify(base, samples, **USUAL | {"setting": Setting("sound", 1, seed, CPU, 64)})
+        smoothing.certify(base, samples, USUAL, Setting("sound", 1, seed, CPU, 64))
         for seed in (0, 0, 1)
     )
-    smaller = smoothing.certify(
-        base, samples, **USUAL | {"setting": Setting("sound", 1, 0, CPU, 3)}
-    )
+    smaller = smoothing.certify(base, samples, USUAL, Setting("sound", 1, 0, CPU, 3))
     assert np.array_equal(first.p_lower, smaller.p_lower)
     assert torch.equal(torch.rand(2), expected)
     assert np.array_equal(first.p_lower, again.p_lower)
@@ -402,6 +394,6 @@ def test_draws_that_are_not_finite_certify_no_class(value: float) -> None:
             lost = torch.rand(len(x[0]), 1) < 0.7
             return (torch.where(lost, value, torch.tensor([1.0, 0.0, 0.0])),)
 
-    found = smoothing.certify(Breaks(), Points(8), **USUAL)
+    found = smoothing.certify(Breaks(), Points(8), USUAL, SETTING)
     assert (found.predicted == ABSTAIN).all()
     assert (found.p_lower < 0.35).all()

@@ -11,8 +11,15 @@ from robustbench_med.attacks import ATTACKS, Threat, View, complete
 from robustbench_med.evaluation.figures import mean_losses
 from robustbench_med.evaluation.probes import examine
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
-from robustbench_med.evaluation.types import Method, Setting
+from robustbench_med.evaluation.types import (
+    Figures,
+    Method,
+    ParticularFigures,
+    Setting,
+    TaskFigures,
+)
 from robustbench_med.models.mail import MAIL
+from robustbench_med.store import record
 
 
 @pytest.mark.parametrize(
@@ -222,7 +229,7 @@ def test_a_second_radius_asks_the_victim_for_nothing_but_its_fresh_draws_and_cos
 ) -> None:
     samples, victim, how = two_head_samples(), TwoHeads().eval(), setting(batch_size=16)
     clean = clean_pass(victim, samples, how, lambda n: None, stochastic=False)
-    method, passed, costs = Method(name, complete(name, given), found={}), [], []
+    method, passed, costs = Method(name, complete(name, given), sweep={}), [], []
     victim.register_forward_hook(lambda module, given, logits: passed.append(len(given[0])))
     for eps in (0.1, 0.02):
         passed.clear()
@@ -383,3 +390,10 @@ def test_the_share_of_draws_that_are_finite_counts() -> None:
         clean.vote[:, 1] == samples.labels[:, 1].numpy()
     ).all()  # of the draws that predict anything
     assert outcome.figures["not_finite"] == 60
+
+
+def test_figures_are_the_fields_that_a_record_has() -> None:
+    """What a pass sums up is written into a record under the names that readers check."""
+    assert TaskFigures.__annotations__.keys() == record.TaskFigures.model_fields.keys()
+    required = {name for name, field in record.Figures.model_fields.items() if field.is_required()}
+    assert required <= Figures.__annotations__.keys() | ParticularFigures.__annotations__.keys()

@@ -147,7 +147,12 @@ def examined(victim: nn.Module) -> tuple[Samples, Clean]:
 def signs_of(victim: nn.Module, eps: float = 0.08) -> dict[str, diagnostics.Sign]:
     samples, clean = examined(victim.eval())
     found = diagnosis.diagnose(
-        victim, samples, clean, Threat("Linf", (eps,), (0,)), SETTING, queries=400
+        victim,
+        samples,
+        clean,
+        Threat("Linf", (eps,), (0,)),
+        SETTING,
+        effort=diagnosis.Effort(queries=400),
     )
     return {sign.sign: sign for sign in found}
 

@@ -3,8 +3,7 @@
 import torch
 
 from robustbench_med.data import Dataset
-from robustbench_med.training import loop as training
-from robustbench_med.training import presets
+from robustbench_med.training import loop, presets
 
 CPU = torch.device("cpu")
 
@@ -20,15 +19,12 @@ def spec_of(
 ):
     params = params or ({"width": 4} if model == "late" else {})
     recipe = {"steps": 6, "eval_every": 2, "batch_size": 8} | recipe
-    return presets.make_spec(
-        model, dataset, "quick", params=params, recipe=recipe, seed=seed, half=half
-    )
+    spec = presets.make_spec(model, dataset, "quick", params=params, recipe=recipe, seed=seed)
+    return spec.model_copy(update={"half": half})
 
 
 def train(spec, dataset: Dataset, tick=lambda *_: None):
-    return training.train(
-        spec, dataset, CPU, tick=tick, say=lambda _: None, command="medrobust train"
-    )
+    return loop.train(spec, dataset, CPU, tick=tick, say=lambda _: None, command="medrobust train")
 
 
 class KilledError(Exception):

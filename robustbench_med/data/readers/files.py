@@ -124,11 +124,10 @@ def _below(base: Path, inner: str) -> Path | None:
     none.
     """
     for part in inner.split("/") if inner and not (base / inner).is_dir() else ():
-        if (
-            found := next((path for path in base.iterdir() if composed(path.name) == part), None)
-        ) is None:
+        folder = next((path for path in base.iterdir() if composed(path.name) == part), None)
+        if folder is None:
             return None
-        base, inner = found, ""
+        base, inner = folder, ""
     return base / inner if (base / inner).is_dir() else None
 
 
@@ -146,7 +145,7 @@ def walk(base: Path) -> list[Found]:
     Links are followed. A folder of several names is entered once: by its shortest path, its own
     before a link. A link that leads nowhere is listed as the file it should be.
     """
-    found = []
+    files = []
     entered = set()
     level = [(False, base)]
     while level:
@@ -162,9 +161,9 @@ def walk(base: Path) -> list[Found]:
                 if stat.S_ISDIR(status.st_mode):
                     below.append((linked or path.is_symlink(), path))
                 else:
-                    found.append(Found(path.relative_to(base).as_posix()))
+                    files.append(Found(path.relative_to(base).as_posix()))
         level = below
-    return sorted(found, key=lambda file: natural(file.name))
+    return sorted(files, key=lambda file: natural(file.name))
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

@@ -91,9 +91,9 @@ def _check_classes(
     classes = card.tasks[0].classes
     parts: list[tuple[str, str]] = [*reader.splits.items()] or [("", ".")]
     for split, (name, inner) in enumerate(parts):
-        found = {label for s, label, _ in samples if s == split}
+        labels = {label for s, label, _ in samples if s == split}
         folder = base / inner
-        if name and not found:
+        if name and not labels:
             raise UserError(
                 "; ".join(
                     [
@@ -105,7 +105,7 @@ def _check_classes(
                     ]
                 )
             )
-        for label in sorted(set(range(len(classes))) - found):
+        for label in sorted(set(range(len(classes))) - labels):
             where = folder / class_folders(reader, classes[label])[0]
             fault = f"{card.id}: no image of the class {classes[label]} in {where}"
             raise UserError(
@@ -153,12 +153,12 @@ def group_of(reader: FolderReader, split: int, name: str) -> str | None:
     """The group of a file: what the card's expression brackets in its path below the split folder;
     None where that is nothing.
     """
-    found = (
-        re.search(reader.group, below_split(reader, split, name), re.IGNORECASE)
-        if reader.group
-        else None
-    )
-    return "/".join(part for part in found.groups() if part is not None) or None if found else None
+    if not reader.group:
+        return None
+    match = re.search(reader.group, below_split(reader, split, name), re.IGNORECASE)
+    if match is None:
+        return None
+    return "/".join(part for part in match.groups() if part is not None) or None
 
 
 def below_split(reader: FolderReader, split: int, name: str) -> str:

@@ -31,15 +31,15 @@ def list_medmnist(card: Card, reader: MedMNISTReader, size: int, files: Files) -
     """The samples of the npz that suits a size, in the published order; downloaded first where it
     is absent.
     """
-    found = find_medmnist(card, reader, size, files.data_root)
-    if found is None:
+    file = find_medmnist(card, reader, size, files.data_root)
+    if file is None:
         if files.data_root is not None:
             raise UserError(
                 f"{files.data_root} holds no {reader.flag}.npz for the data set {card.id}; leave"
                 " --data-root out to download it"
             )
-        found = fetch_medmnist(card, reader, size, files), preferred(size)[0]
-    path, suffix = found
+        file = fetch_medmnist(card, reader, size, files), preferred(size)[0]
+    path, suffix = file
     md5, published_md5 = md5_of(path), info(card, reader)[f"MD5{suffix}"]
     notes, unverified = [], md5 != published_md5
     if unverified:

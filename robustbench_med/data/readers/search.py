@@ -63,17 +63,13 @@ class Search:
         order of the files.
         """
         *folders, name = end.split("/")
-        index, start, stop = min(
-            (
-                (index, *_between(index, part))
-                for index, part in (
-                    (self.names, name),
-                    *((self.folders, folder) for folder in folders),
-                )
-            ),
-            key=lambda found: found[2] - found[1],
-        )
-        return sorted({i for _, i in index[start:stop]})
+        start, stop = _between(self.names, name)
+        fewest = self.names[start:stop]
+        for folder in folders:
+            start, stop = _between(self.folders, folder)
+            if stop - start < len(fewest):
+                fewest = self.folders[start:stop]
+        return sorted({i for _, i in fewest})
 
     def relative(self, end: str) -> str:
         """The end of a path without what leads to the data set's folder: "./", "../", and the
@@ -117,8 +113,10 @@ def _claim(path: str, end: str) -> int:
     """2 where a path is an end as a whole, 1 where it ends so, else 0."""
     if not re.search(r"[*?]", end):
         return 2 if path == end else int(path.endswith(f"/{end}"))
-    found = re.fullmatch(f"(.*/)?{pattern(end)}", path)
-    return 0 if found is None else 1 if found[1] else 2
+    match = re.fullmatch(f"(.*/)?{pattern(end)}", path)
+    if match is None:
+        return 0
+    return 1 if match[1] else 2
 
 
 def _ambiguous(end: str, template: str, where: str, files: list[Found]) -> UserError:

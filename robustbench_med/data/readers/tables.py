@@ -5,7 +5,7 @@ volume gives slices.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,52 +40,15 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
             " name",
         )
     files = walk(base)
-    search = Search(base, files)
-    samples: dict[str, Sample] = {}
-    absent: dict[str, str] = {}
-    alone: list[str] = []
+    collected = Collected(card, reader, base, Search(base, files))
     for table in reader.tables:
         source = table_file(files, table.file)
         assert source is not None
         for line, row in rows(base / source.name):
-            where = f"{source.name} line {line}"
-            found = [_file_of(search, reader.images[m.name], row, where) for m in card.modalities]
-            key = filled(reader.id, row, where)
-            present = [file for file in found if isinstance(file, Found)]
-            if len(present) < len(found):
-                absent[key] = (
-                    f"{where} looks for {next(file for file in found if isinstance(file, str))}"
-                )
-                continue
-            group = group_of(reader, row, where)
-            if reader.group and not group:
-                alone.append(key)
-            labels = [label_of(card, reader, t, row, where) for t in range(len(card.tasks))]
-            for position in reader.slices or (None,):
-                sample = f"{card.id}/{key}" + ("" if position is None else f"/z{position:.3f}")
-                if sample in samples:
-                    raise UserError(
-                        f"{card.id}: {where}: the id {sample} occurs twice; the card's `id` must be"
-                        " unique"
-                    )
-                images = (
-                    ImageFile(base / file.name, position, m.window)
-                    for file, m in zip(present, card.modalities, strict=True)
-                )
-                samples[sample] = Sample(labels, group or key, table.split, tuple(images))
-    looked_for = next(iter(absent.values()), "")
-    _check_parts(card, reader, base, samples, f"{looked_for}; {search.example()}" if absent else "")
+            collected.add(row, f"{source.name} line {line}", table.split)
+    samples = collected.samples
+    _check_parts(card, reader, base, samples, collected.why_absent)
     ids = tuple(sorted(samples))
-    notes = []
-    if absent:
-        notes.append(
-            f"{card.id}: {len(absent)} rows without their files: {_named(list(absent))};"
-            f" {looked_for}"
-        )
-    if alone:
-        notes.append(
-            f"{card.id}: {len(alone)} rows without a group are each their own: {_named(alone)}"
-        )
     return Listing(
         card,
         base,
@@ -94,8 +57,76 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
         tuple(f"{card.id}/{samples[sample].group}" for sample in ids),
         tuple(samples[sample].split for sample in ids),
         lambda: (samples[sample].images for sample in ids),
-        notes=tuple(notes),
+        notes=tuple(collected.notes()),
     )
+
+
+@dataclass
+class Collected:
+    """The samples that a table set's rows name, and what must be said of rows that name none."""
+
+    card: Card
+    reader: TableReader
+    base: Path
+    search: Search
+    samples: dict[str, Sample] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    """By key, what was looked for, of rows without their files."""
+    alone: list[str] = field(default_factory=list)
+    """Keys of rows without a group."""
+
+    def add(self, row: Row, where: str, split: str) -> None:
+        """The samples of one row: one, or one for each slice; `where`: its table and line."""
+        templates = [self.reader.images[modality.name] for modality in self.card.modalities]
+        files = [_file_of(self.search, options, row, where) for options in templates]
+        key = filled(self.reader.id, row, where)
+        present = [file for file in files if isinstance(file, Found)]
+        if len(present) < len(files):
+            looked_for = next(file for file in files if isinstance(file, str))
+            self.absent[key] = f"{where} looks for {looked_for}"
+            return
+        group = group_of(self.reader, row, where)
+        if self.reader.group and not group:
+            self.alone.append(key)
+        tasks = range(len(self.card.tasks))
+        labels = [label_of(self.card, self.reader, t, row, where) for t in tasks]
+        for position in self.reader.slices or (None,):
+            sample = f"{self.card.id}/{key}" + ("" if position is None else f"/z{position:.3f}")
+            if sample in self.samples:
+                raise UserError(
+                    f"{self.card.id}: {where}: the id {sample} occurs twice; the card's `id` must"
+                    " be unique"
+                )
+            images = tuple(
+                ImageFile(self.base / file.name, position, modality.window)
+                for file, modality in zip(present, self.card.modalities, strict=True)
+            )
+            self.samples[sample] = Sample(labels, group or key, split, images)
+
+    @property
+    def looked_for(self) -> str:
+        """What the first row without its files looks for."""
+        return next(iter(self.absent.values()), "")
+
+    @property
+    def why_absent(self) -> str:
+        """Why there may be no samples, for a message."""
+        return f"{self.looked_for}; {self.search.example()}" if self.absent else ""
+
+    def notes(self) -> list[str]:
+        """What a reader of the results must know."""
+        notes = []
+        if self.absent:
+            notes.append(
+                f"{self.card.id}: {len(self.absent)} rows without their files:"
+                f" {_named(list(self.absent))}; {self.looked_for}"
+            )
+        if self.alone:
+            notes.append(
+                f"{self.card.id}: {len(self.alone)} rows without a group are each their own:"
+                f" {_named(self.alone)}"
+            )
+        return notes
 
 
 def _check_parts(
@@ -107,9 +138,9 @@ def _check_parts(
             f"{base} holds the tables of {card.id}, but none of the images they name:"
             f" {why or 'they have no rows'}"
         )
-    found = {sample.split for sample in samples.values()}
+    with_samples = {sample.split for sample in samples.values()}
     for table in reader.tables:
-        if table.split and table.split not in found:
+        if table.split and table.split not in with_samples:
             raise UserError(
                 f"{card.id}: the published {table.split} part is empty, {table.file}:"
                 f" {why or 'no rows'}"
@@ -122,9 +153,9 @@ def _file_of(search: Search, templates: tuple[str, ...], row: Row, where: str) -
     for template in templates:
         if not has_empty(template, row):
             end = filled(template, row, where)
-            found = search.find(end, template, where)
-            if found is not None:
-                return found
+            file = search.find(end, template, where)
+            if file is not None:
+                return file
             looked_for.append(repr(end))
     return " or ".join(looked_for) or f"nothing, since cells of {templates[0]!r} are empty"
 

@@ -1,0 +1,128 @@
+"""Models down, defences across: the sections of docs/results.md that cross them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robustbench_med.reports import plots, style
+from robustbench_med.reports.comparison import table as comparison
+from robustbench_med.reports.comparison.pairs import SIGNIFICANT
+from robustbench_med.reports.tables import quotable
+from robustbench_med.store.store import Store
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """A comparison of models with defences."""
+
+    table: pd.DataFrame
+    pairs: pd.DataFrame
+    models: list[str]
+    defenses: list[str]
+
+    @property
+    def first(self) -> Any:
+        """A row of the table: data, size and threat are those of all."""
+        return self.table.iloc[0]
+
+    @property
+    def setting(self) -> str:
+        """What all rows have in common, in words."""
+        first = self.first
+        return f"{first.data}, {first['size']} px, {first.norm} {first.eps}, n = {first.n}"
+
+    @property
+    def cells(self) -> dict[tuple[str, str], Any]:
+        """The rows of the table by model and defence."""
+        return {(row.model, row.defense): row for row in self.table.itertuples()}
+
+    def judged(self, model: str, defense: str) -> bool:
+        """Whether a cell's figure can be quoted."""
+        return bool(quotable(self.cells[model, defense]))
+
+    def by_model(self, column: str) -> pd.DataFrame:
+        """A column of the table, models down, defences across."""
+        wide = self.table.pivot(index="model", columns="defense", values=column)
+        return wide.loc[self.models, self.defenses]
+
+
+def crossed(folder: Path, name: str) -> list[str]:
+    """Worst-case robust and clean accuracy; how often a defence beats none; draws the heat map."""
+    entries, _ = comparison.noted(folder, Store(folder).records())
+    table, pairs, _ = comparison.judge(entries, folder)
+    study = Crossed(
+        table, pairs, list(dict.fromkeys(table.model)), list(dict.fromkeys(table.defense))
+    )
+    heat_map(study, DOCS / "figures" / f"results-{name}.png")
+    return [*cells(study), "", *(beats_none(study, defense) for defense in study.defenses[1:])]
+
+
+def heat_map(study: Crossed, path: Path) -> None:
+    """Worst-case robust accuracy, where it can be quoted."""
+    shown = [[study.judged(m, d) for d in study.defenses] for m in study.models]
+    there = pd.DataFrame(shown, study.models, study.defenses)
+    title = f"worst-case robust accuracy (-: trivial, or the attack failed)\n{study.setting}"
+    with style.styled():
+        style.save(plots.matrix(study.by_model("worst").where(there), title), path)
+
+
+def cells(study: Crossed) -> list[str]:
+    """The table."""
+    trainings = study.first.trainings
+    spread = "" if trainings == 1 else f", ± standard deviation over {trainings} trainings"
+    lines = [f"**Worst-case robust accuracy (clean accuracy){spread}; {study.setting}**", ""]
+    lines.append("| model | " + " | ".join(study.defenses) + " |")
+    lines.append("|---" * (len(study.defenses) + 1) + "|")
+    for model in study.models:
+        shown = [shown_cell(study.cells[model, defense]) for defense in study.defenses]
+        lines.append(f"| {model} | " + " | ".join(shown) + " |")
+    return lines
+
+
+def shown_cell(cell: Any) -> str:
+    """Worst-case and clean accuracy of one victim, and why they may not count."""
+    deviation = "" if pd.isna(cell.worst_std) else f" ± {cell.worst_std:.3f}"
+    doubt = ""
+    if cell.is_trivial:
+        doubt = " trivial"
+    elif cell.trust != "pass":
+        doubt = f" trust: {cell.trust}"
+    return f"{cell.worst:.3f}{deviation} ({cell.clean:.3f}){doubt}"
+
+
+def beats_none(study: Crossed, defense: str) -> str:
+    """On how many models a defence beats none, and what it costs, in a line."""
+    pairs, table = study.pairs, study.table
+    against_none = (pairs.defense_a == "none") & (pairs.defense_b == defense)
+    rows = pairs[against_none & (pairs.model_a == pairs.model_b)]
+    judged = [study.judged(m, "none") and study.judged(m, defense) for m in rows.model_a]
+    if not any(judged):
+        return f"- **{defense}**: trivial on every model, or attacks on it failed: not judged."
+    failed = len(judged) - sum(judged)
+    left = f" ({failed} not judged: trivial, or their attack failed)" if failed else ""
+    rows = rows[judged]
+    kept = list(rows.model_a)
+    gains = -100 * rows.difference
+    sure = (rows.p_holm < SIGNIFICANT) & (rows.high < 0)
+    clean = study.by_model("clean")
+    lost = 100 * (clean[defense] - clean["none"])[kept]
+    training = table[table.defense == defense].training_x.median()
+    there = table[(table.defense == defense) & table.model.isin(kept) & table.naive.notna()]
+    ignored = ""
+    if not there.empty:
+        ignored = (
+            f" Attacks that ignore it report {there.naive.min():.3f} to {there.naive.max():.3f}"
+            f" robust, those that fit it {there.worst.min():.3f} to {there.worst.max():.3f}."
+        )
+    return (
+        f"- **{defense}** beats none beyond doubt on {sure.sum()} of {len(rows)}"
+        f" models{left}: {gains.min():+.1f} to {gains.max():+.1f} points robust,"
+        f" {lost.min():+.1f} to {lost.max():+.1f} points clean, {training:.1f} x"
+        f" training.{ignored}"
+    )
