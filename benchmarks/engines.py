@@ -65,7 +65,7 @@ def measure(options: argparse.Namespace, before: list[str]) -> list[str]:
     head = (
         f"unimodal (ResNet-18, width {VICTIM['params']['width']}) on sartaj-mri, {SIZE} px, the"
         f" first {N} test images: robust accuracy (forward + backward passes a sample). Clean"
-        f" accuracy {record['figures']['clean']:.3f}."
+        f" accuracy {record.figures.clean:.3f}."
     )
     if len(options.attack) < len(CASES) and head not in before:
         raise SystemExit(f"this is another victim than the table's: measure all rows\n{head}")
@@ -95,9 +95,9 @@ def spec_of(attack: str, engine: str) -> RunSpec:
 
 def cell(record: Record) -> str:
     """Robust accuracy, and forward and backward passes a sample."""
-    cost = record["cost"]
-    forward, backward = cost["attack_forward_per_sample"], cost["attack_backward_per_sample"]
-    return f"{record['figures']['robust']:.3f} ({forward:.0f} + {backward:.0f} passes)"
+    cost = record.cost
+    forward, backward = cost.attack_forward_per_sample, cost.attack_backward_per_sample
+    return f"{record.figures.robust:.3f} ({forward:.0f} + {backward:.0f} passes)"
 
 
 def main() -> None:

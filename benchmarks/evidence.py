@@ -9,9 +9,9 @@ import numpy as np
 from studies import DRAWS, FAMILY, QUERIES
 
 from robustbench_med import statistics
-from robustbench_med.reports import plots, style
+from robustbench_med.reports import curves, style
 from robustbench_med.reports.comparison.pairs import clusters
-from robustbench_med.reports.tables import attack_name, leaderboard, trivial_on
+from robustbench_med.reports.tables import leaderboard, trivial_on
 from robustbench_med.store.store import Record, Store
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -46,7 +46,7 @@ def evidence(folder: Path) -> list[str]:
     lines = ["| victim | clean | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
     for model in FAMILY:
         of_model = [cell for (victim, _), cell in cells.items() if victim == model]
-        clean = np.mean([cell["figures"]["clean"] for cell in of_model])
+        clean = np.mean([cell.figures.clean for cell in of_model])
         shown = [interval(cells.get((model, name))) for name in COLUMNS]
         lines.append(f"| {model} | {clean:.3f} | " + " | ".join(shown) + " |")
     lines.append("")
@@ -59,11 +59,11 @@ def by_column(records: list[Record]) -> Cells:
     """The records by victim and column."""
     cells: Cells = {}
     for record in records:
-        attack, protocol = record["spec"]["attack"], record["spec"]["protocol"]["name"]
+        attack, protocol = record.spec.attack, record.spec.protocol.name
         for name, column in COLUMNS.items():
-            same = (attack["name"], protocol) == (column.attack, column.protocol)
-            if same and column.params.items() <= attack["params"].items():
-                cells[record["spec"]["victim"]["model"], name] = record
+            same = (attack.name, protocol) == (column.attack, column.protocol)
+            if same and column.params.items() <= attack.params.items():
+                cells[record.spec.victim.model, name] = record
     return cells
 
 
@@ -74,7 +74,7 @@ def strongest(cells: Cells, model: str, beside: str) -> Record:
         for name in COLUMNS
         if (model, name) in cells and ((beside, name) in cells or name == "transfer from mail")
     ]
-    return min((cells[model, name] for name in both), key=lambda r: float(r["figures"]["robust"]))
+    return min((cells[model, name] for name in both), key=lambda r: float(r.figures.robust))
 
 
 def remaining(store: Store, cells: Cells, model: str) -> str:
@@ -89,7 +89,7 @@ def remaining(store: Store, cells: Cells, model: str) -> str:
     else:
         left = f"{share:.0f} % of it is left"
     sure = "" if real[1] > 0 else ", which may be chance"
-    few, many = (cells[model, f"pgd, 10 steps, EOT {n}"]["figures"]["robust"] for n in DRAWS[-2:])
+    few, many = (cells[model, f"pgd, 10 steps, EOT {n}"].figures.robust for n in DRAWS[-2:])
     falls = f" It still falls from {DRAWS[-2]} to {DRAWS[-1]} draws: more may take more."
     return (
         f"- **{model}**: {points(apparent)} over mail under the release protocol;"
@@ -105,24 +105,24 @@ def draw_eot(cells: Cells) -> None:
     names = {f"pgd, 10 steps, EOT {n}" for n in DRAWS}
     attacks = leaderboard([record for (_, name), record in cells.items() if name in names])
     with style.styled():
-        figure = plots.eot(attacks, style.looks(FAMILY))
+        figure = curves.eot(attacks, style.looks(FAMILY))
         assert figure is not None
         style.save(figure, DOCS / "figures" / "results-eot.png")
 
 
 def how(record: Record) -> str:
     """The attack of a record, in words."""
-    params = record["spec"]["attack"]["params"]
-    if record["spec"]["protocol"]["name"] == "release":
+    params = record.spec.attack.params
+    if record.spec.protocol.name == "release":
         return "the release protocol's"
     return (
-        f"{attack_name(record)}, EOT {params['eot']}, {params['steps']} steps"
+        f"{record.attack_label}, EOT {params['eot']}, {params['steps']} steps"
         if {"eot", "steps"} <= params.keys()
-        else attack_name(record)
+        else record.attack_label
     )
 
 
-def advantage(store: Store, a: Record, b: Record) -> tuple[float, float, float]:
+def advantage(store: Store[Record], a: Record, b: Record) -> tuple[float, float, float]:
     """Difference of two victims' robust accuracy on the same samples, in points, with a bootstrap
     interval over patients or images.
     """
@@ -145,5 +145,5 @@ def interval(record: Record | None) -> str:
     """Robust accuracy and its interval."""
     if record is None:
         return "-"
-    low, high = record["figures"]["robust_interval"]
-    return f"{record['figures']['robust']:.3f} [{low:.3f}, {high:.3f}]"
+    low, high = record.figures.robust_interval
+    return f"{record.figures.robust:.3f} [{low:.3f}, {high:.3f}]"

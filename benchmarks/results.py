@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from studies import Study, studies
 
 from robustbench_med.reports import certified, paper
 from robustbench_med.reports.comparison.pairs import SIGNIFICANT
-from robustbench_med.store.store import CERTIFICATES, Record, Store
+from robustbench_med.store.store import CERTIFICATES, Certificate, Record, Store
 
 DOCS = Path(__file__).parents[1] / "docs"
 FINISHED = ("compare.md", "certified.png", "claims.md", "figures")
@@ -134,21 +135,19 @@ def drawn(name: str, study: Study, folder: Path) -> list[str]:
     ]
 
 
-def cost(records: list[Record]) -> str:
+def cost(records: Sequence[Record | Certificate]) -> str:
     """What was measured and how long it took, from the records."""
     trained = {
-        r["spec"]["victim"]["weights_sha256"]: r["victim"]["training"]
-        for r in records
-        if "victim" in r
+        r.spec.victim.weights_sha256: r.victim.training for r in records if isinstance(r, Record)
     }
-    training = sum(facts["seconds"] for facts in trained.values() if facts)
+    training = sum(facts.seconds or 0 for facts in trained.values() if facts)
     work = sum(
-        r["cost"]["seconds"] if "cost" in r else r["environment"]["seconds"] for r in records
+        (r.cost.seconds if isinstance(r, Record) else r.environment.seconds) or 0 for r in records
     )
-    seeds = ", ".join(map(str, sorted({r["spec"]["victim"]["train_seed"] for r in records})))
+    seeds = ", ".join(map(str, sorted({r.spec.victim.train_seed for r in records})))
     took = [f"{training / 60:.0f} minutes of training {len(trained)} victims"] if trained else []
     took.append(f"{work / 60:.0f} minutes of {'attacks' if trained else 'certifying'}")
-    devices = " and ".join(sorted({r["environment"]["device"] for r in records}))
+    devices = " and ".join(sorted({r.environment.device for r in records}))
     return f"{len(records)} cells, training seeds {seeds}: {' and '.join(took)}, on {devices}."
 
 

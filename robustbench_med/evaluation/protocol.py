@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import (
     PassCount,
-    entry_of,
     Streams,
     Threat,
     View,
     attack_code,
     derive_seed,
+    entry_of,
 )
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import examples

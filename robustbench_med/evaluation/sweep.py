@@ -28,7 +28,11 @@ def recall(method: Method, rows: NDArray[np.int64], x: Tensor) -> tuple[Any, NDA
 
 
 def remember(
-    method: Method, rows: NDArray[np.int64], result: Minimal | Ray, after: PassCount, before: PassCount
+    method: Method,
+    rows: NDArray[np.int64],
+    result: Minimal | Ray,
+    after: PassCount,
+    before: PassCount,
 ) -> None:
     """Keeps a result for the other radii of the sweep, on the CPU, with each sample's share of the
     passes between `before` and `after`.

@@ -409,9 +409,7 @@ def test_corrected_labels_make_another_victim_and_another_record(
     def victims(out: str, *more: object) -> set[str]:
         lesions.write()
         medrobust(*run, "--out", tmp_path / out, *more)
-        return {
-            record["spec"]["victim"]["weights_sha256"] for record in Store(tmp_path / out).records()
-        }
+        return {record.spec.victim.weights_sha256 for record in Store(tmp_path / out).records()}
 
     wrong = victims("out")
     change(lesions)

@@ -166,7 +166,7 @@ def of(attack: str, out: Path) -> list[dict[str, Any]]:
 FORKED = """
 import json, os, sys, tempfile
 from robustbench_med.cli import program as cli
-from robustbench_med.reports import write as reports
+from robustbench_med.reports import write
 from robustbench_med.runs import run as runner
 said = []
 for arguments in json.loads(sys.argv[1]):
