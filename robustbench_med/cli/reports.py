@@ -52,18 +52,18 @@ def cost(
     """
     from robustbench_med.cli import terminal
     from robustbench_med.reports import write as reports
-    from robustbench_med.runs import costs as inventory
+    from robustbench_med.runs.costs import CostsSpec, costs
 
-    rows = inventory.costs(
+    wanted = CostsSpec(
         listed(model) or [],
         preset,
         size,
         modalities,
-        parsing.whole_numbers(classes, "--classes"),
+        tuple(parsing.whole_numbers(classes, "--classes")),
         parsing.assignments(model_param),
-        device,
         checkpoint,
     )
+    rows = [vars(row) for row in costs(wanted, device)]
     make_display(False).show(terminal.costs(rows))
     if out is not None:
         reports.write_costs(rows, out)
@@ -229,9 +229,11 @@ def models(preset: Preset = "quick") -> None:
     papers.
     """
     from robustbench_med.cli import terminal
-    from robustbench_med.runs import costs as inventory
+    from robustbench_med.runs.costs import list_models
+    from robustbench_med.training import presets
 
-    rows, description = inventory.list_models(preset)
+    description = presets.preset(preset)["description"]
+    rows = [vars(row) for row in list_models(preset)]
     make_display(False).show(terminal.models(rows, preset, description))
 
 
