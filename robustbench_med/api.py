@@ -191,10 +191,8 @@ def load_model(
     train_spec = presets.make_spec(
         name, dataset, preset, params=dict(params or {}), recipe=dict(recipe or {}), seed=seed
     )
-    job = _job(None, device, None, False, quiet=quiet)
-    return presets.load(
-        train_spec, victims.obtain_checkpoint(train_spec, dataset, chosen, job), chosen
-    )
+    checkpoint = victims.obtain_checkpoint(train_spec, dataset, chosen, Display(quiet=quiet))
+    return presets.load(train_spec, checkpoint, chosen)
 
 
 def evaluate(

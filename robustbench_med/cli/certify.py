@@ -132,9 +132,9 @@ def certify(
     from robustbench_med.errors import UserError
     from robustbench_med.parameters import split
     from robustbench_med.reports import certified
-    from robustbench_med.runs import certify as certification
-    from robustbench_med.runs import spec
+    from robustbench_med.runs.certify import certify as certificates_of
     from robustbench_med.runs.session import Job
+    from robustbench_med.runs.spec import CertifySpec
 
     if not 0 < alpha < 1:
         raise UserError(f"--alpha must lie in (0, 1), got {alpha:g}")
@@ -147,6 +147,11 @@ def certify(
         "defense_params": defense_params,
         "whole_range": bool(whole_range),
         "data": listed(data),
+        "sigma": [] if sigma is None else parsing.positive_numbers(sigma, "--sigma"),
+        "n0": n0,
+        "n": n,
+        "alpha": alpha,
+        "per_modality": per_modality,
         "seed": listed(seed),
         "train_seed": listed(train_seed),
         "limit": limit,
@@ -171,12 +176,9 @@ def certify(
         display=display,
     )
     wanted = parsing.validate(
-        spec.RunSpec, {key: value for key, value in given.items() if value is not None}, "certify"
+        CertifySpec, {key: value for key, value in given.items() if value is not None}, "certify"
     )
-    sigmas = [] if sigma is None else parsing.positive_numbers(sigma, "--sigma")
-    records = certification.certify(
-        wanted, job, sigmas=sigmas, n0=n0, n=n, alpha=alpha, per_modality=per_modality
-    )
+    records = certificates_of(wanted, job)
     certified.write(out)
     display.show(terminal.certificates(certified.by_task(records)))
     if any(record.synthetic for record in records):

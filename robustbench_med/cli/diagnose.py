@@ -128,9 +128,9 @@ def diagnose(
     """
     from robustbench_med.cli import terminal
     from robustbench_med.parsing import split_radii
-    from robustbench_med.runs import diagnose as examination
-    from robustbench_med.runs import spec
+    from robustbench_med.runs.diagnose import diagnose as signs_of
     from robustbench_med.runs.session import Job
+    from robustbench_med.runs.spec import DiagnoseSpec
 
     wanted = {
         "model": listed(model),
@@ -142,6 +142,9 @@ def diagnose(
         "norm": norm,
         "target_task": target_task,
         "source": listed(source),
+        "steps": steps,
+        "queries": queries,
+        "eot": eot,
         "draws": draws,
         "limit": limit,
         "chunk": chunk,
@@ -158,9 +161,9 @@ def diagnose(
         "include": include or None,
     }
     display = make_display(quiet)
-    rows = examination.diagnose(
+    rows = signs_of(
         parsing.validate(
-            spec.RunSpec,
+            DiagnoseSpec,
             {key: value for key, value in wanted.items() if value is not None},
             "diagnose",
         ),
@@ -171,8 +174,5 @@ def diagnose(
             accept_unverified=accept_unverified,
             display=display,
         ),
-        steps=steps,
-        queries=queries,
-        eot=eot,
     )
     display.show(terminal.diagnostics(rows))

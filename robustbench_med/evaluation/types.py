@@ -80,8 +80,9 @@ class Method:
     goals: Tensor | None = None
     """(n, T) classes a targeted attack aims at; -1 where there is nothing to aim at."""
     sweep: dict[int, Searched] | None = None
-    """What an attack found before its radius, by sample: shared between the radii of a sweep; filled and
-    read."""
+    """What an attack found before its radius, by sample: shared between the radii of a sweep;
+    filled and read.
+    """
 
 
 @dataclass(frozen=True)
