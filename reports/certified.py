@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from robustbench_med.paths import write_text
-from robustbench_med.reports import style
+from robustbench_med.reports import families, style
 from robustbench_med.reports.families import SHORT, effective, groups_of, variants, victim_name
 from robustbench_med.reports.paper import TRIVIAL, Cell, Column, Table, data_name
 from robustbench_med.reports.tables import each, written
@@ -88,7 +88,7 @@ def _key(record: Record, variant: str) -> dict[str, Any]:
     alone = modalities[noised[0]] if len(noised) < len(modalities) else ""
     return {
         "model": spec["victim"]["model"],
-        "data": spec["data"]["name"],
+        "data": families.data_name(record),
         "synthetic": record["synthetic"],
         "size": spec["data"]["size"],
         "noised": record["noised"],

@@ -96,7 +96,7 @@ def _kind(record: Record) -> str:
             k: v for k, v in spec["data"].items() if k not in ("manifest", "n", "samples")
         }
         spec["data"]["fold"] = {**spec["data"]["fold"], "number": None}
-        if "sources" in spec["attack"]:  # trained on the fold
+        if "sources" in spec.get("attack", {}):  # trained on the fold
             sources = [
                 {k: v for k, v in s.items() if k not in ("weights_sha256", "training")}
                 for s in spec["attack"]["sources"]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from robustbench_med import parsing
 from robustbench_med.data import Dataset
-from robustbench_med.data.preprocessing import Preprocessing
+from robustbench_med.dataspec import Preprocessing
 from robustbench_med.progress import Display
 from robustbench_med.reports import tables
 from robustbench_med.reports.comparison import table as comparing

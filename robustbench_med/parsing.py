@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -16,7 +15,6 @@ from pydantic import (
 )
 
 from robustbench_med.errors import UserError
-from robustbench_med.parameters import flat, split
 
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 """A decimal number in plain digits: no underscores, no words such as nan."""
@@ -177,40 +175,6 @@ STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 """How specifications are read: unknown fields and numbers that are none are refused, and nothing is
 changed afterwards.
 """
-
-
-def assignments(options: Sequence[str]) -> dict[str, Any]:
-    """`name=value` options as a dictionary; values as YAML reads them, and 1e-3 is a number too.
-    `late.width=8`: of one model alone.
-    """
-    found: dict[str, Any] = {}
-    for text in options:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise UserError(f"expected NAME=VALUE such as steps=50, got {text!r}")
-        try:
-            loaded = yaml.safe_load(value)
-        except (RecursionError, yaml.YAMLError) as error:
-            raise UserError(
-                f"cannot read the value in {text!r}: {' '.join(str(error).split())}"
-            ) from error
-        if isinstance(loaded, str) and DECIMAL.fullmatch(loaded):
-            loaded = finite(loaded, name.strip())
-        owner, plain = split(name.strip())
-        key = f"{owner}.{plain.replace('-', '_')}" if owner else plain.replace("-", "_")
-        try:
-            found |= flat({key: loaded}, nested=lambda key: False)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-    return found
-
-
-def finite(text: str, name: str) -> float:
-    """The value of a parameter that is a decimal number."""
-    try:
-        return number(text)
-    except ValueError as error:
-        raise UserError(f"{name}: {text} is {error}") from error
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

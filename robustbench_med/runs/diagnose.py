@@ -30,10 +30,10 @@ from robustbench_med.runs.victims import Victims
 def diagnose(
     spec: RunSpec, job: Job, *, steps: int, queries: int, eot: int
 ) -> list[dict[str, Any]]:
-    """Every sign for each model, defence, training seed, data set, norm and radius; also written to
+    """Every sign for each model, defence, seed, data set, norm and radius; also written to
     `<out>/diagnostics.json`.
 
-    Returns a row a case: `model` (with its defences), `train_seed`, `data`, `norm`, `eps`,
+    Returns a row a case: `model` (with its defences), `train_seed`, `seed`, `data`, `norm`, `eps`,
         `target`, `n`, `siblings`, `trust`, `signs`.
     """
     include(spec.include, job.display.say)
@@ -142,6 +142,7 @@ def diagnose_cell(
     return {
         "model": victim.plan.name,
         "train_seed": cell.train_seed,
+        "seed": cell.seed,
         "data": dataset.label,
         "norm": cell.norm,
         "eps": radius_label(threat.radii, dataset.modalities),

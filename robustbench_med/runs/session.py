@@ -1,35 +1,18 @@
-"""A job: where and how to run, and the data sets it runs on."""
+"""The data sets of a job, and what is said of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from robustbench_med.data import Dataset, Files, Preprocessing, load
-from robustbench_med.data.splits import Fold, fold_label
+from robustbench_med.data import Dataset, Files, load
+from robustbench_med.data.splits import fold_label
 from robustbench_med.data.suites import expand
+from robustbench_med.dataspec import Fold, Preprocessing
 from robustbench_med.parsing import whole_range
-from robustbench_med.progress import Display
 from robustbench_med.runs.checks import sample_limit
-from robustbench_med.runs.spec import RunSpec, TrainOptions
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.spec import RunSpec, TrainedSpec
 from robustbench_med.training import presets
-
-
-@dataclass
-class Job:
-    """Where and how to run: nothing here changes what is measured, but for the rounding of float32
-    kernels.
-    """
-
-    out: Path | None = None
-    device: str = "auto"
-    batch_size: str = "auto"
-    data_root: Path | None = None
-    accept_unverified: bool = False
-    strict: bool = False
-    force: bool = False
-    display: Display = field(default_factory=lambda: Display(quiet=True))
 
 
 def announce_limit(
@@ -60,7 +43,7 @@ def on_disk(data: list[str], job: Job) -> list[str]:
 
 
 def load_all(
-    spec: RunSpec | TrainOptions, data: list[str], job: Job
+    spec: TrainedSpec, data: list[str], job: Job
 ) -> dict[tuple[str, Fold | None], Dataset]:
     """Every data set of a run by its name and fold, warnings shown once."""
     found = {}
