@@ -40,7 +40,7 @@ class Command(TyperCommand):
         """The option --help, in its panel."""
         option = super().get_help_option(ctx)
         if option is not None:
-            option.rich_help_panel = WHERE  # type: ignore[attr-defined]
+            option.rich_help_panel = WHERE
         return option
 
 
