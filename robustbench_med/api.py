@@ -21,7 +21,8 @@ from robustbench_med.reports.comparison import table as comparing
 from robustbench_med.runs import compare as comparison
 from robustbench_med.runs import run, spec, victims
 from robustbench_med.runs.device import choose_device
-from robustbench_med.runs.session import Job, load_one
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.session import load_one
 from robustbench_med.store.store import Record, Store, nothing_left
 from robustbench_med.training import presets
 
@@ -191,10 +192,8 @@ def load_model(
     train_spec = presets.make_spec(
         name, dataset, preset, params=dict(params or {}), recipe=dict(recipe or {}), seed=seed
     )
-    job = _job(None, device, None, False, quiet=quiet)
-    return presets.load(
-        train_spec, victims.obtain_checkpoint(train_spec, dataset, chosen, job), chosen
-    )
+    checkpoint = victims.obtain_checkpoint(train_spec, dataset, chosen, Display(quiet=quiet))
+    return presets.load(train_spec, checkpoint, chosen)
 
 
 def evaluate(

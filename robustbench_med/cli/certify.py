@@ -8,7 +8,7 @@ from pathlib import Path
 
 from robustbench_med.cli.options import Typed, takes
 from robustbench_med.parsing import validate
-from robustbench_med.runs.spec import CertifySpec, RunSpec, VictimsSpec
+from robustbench_med.runs.spec import CertifySpec
 
 MOST_USED = (
     "model",
@@ -47,16 +47,7 @@ def certify(typed: Typed) -> None:
 
     spec = validate(CertifySpec, typed.values, "certify")
     out, display = typed.job.out or Path("reports"), typed.job.display
-    victims = {name: getattr(spec, name) for name in VictimsSpec.model_fields}
-    records = certify_all(
-        RunSpec(**victims),
-        typed.job,
-        sigmas=spec.sigma,
-        n0=spec.n0,
-        n=spec.n,
-        alpha=spec.alpha,
-        per_modality=spec.per_modality,
-    )
+    records = certify_all(spec, typed.job)
     certified.write(out)
     display.show(terminal.certificates(certified.by_task(records)))
     if any(record["synthetic"] for record in records):

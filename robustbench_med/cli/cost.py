@@ -46,18 +46,18 @@ def cost(
     """
     from robustbench_med.cli import terminal
     from robustbench_med.reports import write as reports
-    from robustbench_med.runs.costs import costs
+    from robustbench_med.runs.costs import CostsSpec, costs
 
-    rows = costs(
+    spec = CostsSpec(
         listed(model),
         preset,
         size,
         modalities,
-        whole_numbers(classes, "--classes"),
+        tuple(whole_numbers(classes, "--classes")),
         assignments(model_param),
-        device,
         checkpoint,
     )
+    rows = [vars(row) for row in costs(spec, device)]
     make_display(False).show(terminal.costs(rows))
     if out is not None:
         reports.write_costs(rows, out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustbench_med.cli.options import Typed, takes
 from robustbench_med.parsing import validate
-from robustbench_med.runs.spec import DiagnoseSpec, RunSpec, ThreatsSpec
+from robustbench_med.runs.spec import DiagnoseSpec
 
 MOST_USED = ("model", "defense", "data", "eps", "norm", "source", "limit", "preset", "seed", "out")
 
@@ -31,9 +31,5 @@ def diagnose(typed: Typed) -> None:
     from robustbench_med.cli import terminal
     from robustbench_med.runs.diagnose import diagnose as diagnose_all
 
-    spec = validate(DiagnoseSpec, typed.values, "diagnose")
-    threats = {name: getattr(spec, name) for name in ThreatsSpec.model_fields}
-    rows = diagnose_all(
-        RunSpec(**threats), typed.job, steps=spec.steps, queries=spec.queries, eot=spec.eot
-    )
+    rows = diagnose_all(validate(DiagnoseSpec, typed.values, "diagnose"), typed.job)
     typed.job.display.show(terminal.diagnostics(rows))

@@ -11,8 +11,10 @@ def models(preset: Preset = "quick") -> None:
     """
     from robustbench_med.cli import terminal
     from robustbench_med.runs.costs import list_models
+    from robustbench_med.training import presets
 
-    rows, description = list_models(preset)
+    description = presets.preset(preset)["description"]
+    rows = [vars(row) for row in list_models(preset)]
     make_display(False).show(terminal.models(rows, preset, description))
 
 

@@ -1,183 +1,255 @@
-"""The runner: expands a run to cells, obtains each victim, evaluates what the store does not hold
-yet.
-"""
+"""One cell: its inputs gathered, looked up in the store, else measured, and its record written."""
 
 from __future__ import annotations
 
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
 from robustbench_med import naming
-from robustbench_med.attacks import RefusedError, Threat, View, engines, radius_free, ran
-from robustbench_med.data import Dataset, Samples
+from robustbench_med.attacks import RefusedError, engines, radius_free, ran
 from robustbench_med.errors import UserError
-from robustbench_med.evaluation import cost
-from robustbench_med.evaluation import signs as diagnostics
-from robustbench_med.evaluation.protocol import (
-    attack_pass,
-    choose_goals,
-    clean_pass,
-    is_whole,
-    single_draw,
-)
-from robustbench_med.evaluation.types import Clean, Method, Outcome, Setting
-from robustbench_med.naming import canonical_hash, radius_label
-from robustbench_med.runs.checks import (
-    engine_of,
-    make_threat,
-    parameters_of,
-    sample_limit,
-)
+from robustbench_med.evaluation import cost, signs
+from robustbench_med.evaluation.protocol import attack_pass, choose_goals, single_draw
+from robustbench_med.evaluation.signs import Sign
+from robustbench_med.evaluation.types import Clean, Method, Outcome
+from robustbench_med.naming import radius_label
 from robustbench_med.runs.commands import command_of
-from robustbench_med.runs.device import BatchSize, peak_memory_mib
-from robustbench_med.runs.identity import resolve, sweep_key
-from robustbench_med.runs.session import Job
+from robustbench_med.runs.device import one_gradient, peak_memory_mib
+from robustbench_med.runs.identity import Inputs, sweep_key
+from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
-from robustbench_med.runs.victims import Victim, Victims
+from robustbench_med.runs.threats import CONTROL, engine_of, is_targeted, parameters_of, threat_of
 from robustbench_med.store.store import Record, Store
-from robustbench_med.training import loop as training
 from robustbench_med.version import versions
 
 T = TypeVar("T")
 UNREPEATABLE = "not repeatable: the victim draws numbers that no seed repeats"
 
 
-def evaluate_cell(
-    cell: Cell,
-    spec: RunSpec,
-    dataset: Dataset,
-    victims: Victims,
-    store: Store,
-    device: torch.device,
-    batch: BatchSize,
-    job: Job,
-    position: str,
-) -> Record:
-    """The record of one cell, from the store or measured now."""
-    victim = victims.of(cell, dataset)
-    samples = dataset.splits["test"].head(sample_limit(spec))
-    threat = make_threat(cell, spec, dataset)
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured in one cell.
+
+    Attributes:
+        clean: the clean pass, shared by all attacks on the victim.
+        method: the attack as it ran.
+        outcome: its figures, and the arrays of every sample.
+        signs: that it may have failed.
+        leaning: how predictions of the victim or a source depend on the batch; None: they do not.
+        started: when the attack began, in seconds since 1970.
+    """
+
+    clean: Clean
+    method: Method
+    outcome: Outcome
+    signs: list[Sign]
+    leaning: str | None
+    started: float
+
+
+def evaluate_cell(cell: Cell, session: Session[RunSpec], store: Store, position: str) -> Record:
+    """The record of one cell, from the store or measured now.
+
+    Args:
+        cell: what to evaluate.
+        session: its data and victims.
+        store: where finished records are.
+        position: which cell of the grid it is, for the display.
+
+    Raises:
+        UserError: an attack that cannot be run on this victim, or too little memory.
+    """
+    inputs = inputs_of(cell, session)
+    display, label = session.job.display, label_of(inputs)
+    if not session.job.force and (kept := store.kept(inputs.hash, display.warn)) is not None:
+        display.say(f"[{position}] {label}: done before, record {inputs.hash[:12]}")
+        return kept
+    refuse(inputs, label)
+    measured = Evaluation(inputs, session, position).measure()
+    return store.write(record_of(inputs, session, measured), measured.outcome.arrays)
+
+
+def inputs_of(cell: Cell, session: Session[RunSpec]) -> Inputs:
+    """Everything that the result of a cell depends on; its victim is trained where it never was."""
+    spec, dataset, victim = session.spec, session.dataset(cell), session.victim(cell)
     params = parameters_of(
         cell.attack, spec, stochastic=victim.nature.stochastic, unaware=victim.plan.unaware
     )
-    teachers = victims.sources(cell, dataset) if cell.attack == "transfer" else []
-    resolved = resolve(cell, spec, dataset, victim, threat, params, samples, teachers)
-    spec_hash = canonical_hash(resolved)
-    label = (
-        f"{victim.plan.name} {cell.attack} {radius_label(threat.radii, dataset.modalities)} on"
-        f" {dataset.label}"
+    sources = session.sources(cell) if cell.attack == "transfer" else []
+    return Inputs(
+        cell,
+        spec,
+        dataset,
+        session.samples(cell),
+        victim,
+        threat_of(cell, dataset, targeted=is_targeted(cell, spec)),
+        Method(
+            cell.attack,
+            params,
+            engine_of(cell.attack, spec),
+            [source.as_source for source in sources],
+        ),
+        sources,
     )
-    if not job.force and (kept := store.kept(spec_hash, job.display.warn)) is not None:
-        job.display.say(f"[{position}] {label}: done before, record {spec_hash[:12]}")
-        return kept
 
-    def setting() -> Setting:
-        return Setting(
-            spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws, spec.chunk
+
+def label_of(inputs: Inputs) -> str:
+    """What a cell is called on the display."""
+    radii = radius_label(inputs.threat.radii, inputs.dataset.modalities)
+    return f"{inputs.victim.plan.name} {inputs.cell.attack} {radii} on {inputs.dataset.label}"
+
+
+def refuse(inputs: Inputs, label: str) -> None:
+    """Refuses (UserError) what an engine cannot do, and draws that would not be fresh."""
+    victim, method = inputs.victim, inputs.method
+    if method.engine != "native":
+        reason = engines.refusal(
+            method.engine, method.name, inputs.threat, stochastic=victim.nature.stochastic
         )
-
-    def fitted(work: Callable[[], T], *, whole: bool = victim.nature.drawing == "batch") -> T:
-        """What `work` gives in batches that memory holds."""
-        if not whole:
-            return batch.fit(work)
-        return batch.hold(
-            work,
-            spec.chunk,
-            functools.partial(one_gradient, victim.module, samples, threat, device),
-        )
-
-    engine = engine_of(cell.attack, spec)
-    if engine != "native" and (
-        reason := engines.refusal(engine, cell.attack, threat, stochastic=victim.nature.stochastic)
-    ):
-        raise UserError(f"{label}: the engine {engine} refuses: {reason}")
-    if spec.batch_draws > 1 and getattr(victim.module, "shares_noise", False):
+        if reason:
+            raise UserError(f"{label}: the engine {method.engine} refuses: {reason}")
+    if inputs.run.batch_draws > 1 and getattr(victim.module, "shares_noise", False):
         raise UserError(
-            f"{cell.model} draws some of its noise once a batch: draws that share a batch would not"
-            " be fresh; leave out --batch-draws"
+            f"{inputs.cell.model} draws some of its noise once a batch: draws that share a batch"
+            " would not be fresh; leave out --batch-draws"
         )
-    if cell.seed not in victim.clean:
-        with job.display.bar(
-            f"[{position}] clean pass of {victim.plan.name} on {dataset.label}", len(samples)
-        ) as advance:
-            victim.clean[cell.seed] = fitted(
-                lambda: clean_pass(
-                    victim.module,
-                    samples,
-                    setting(),
-                    lambda n: advance(n, ""),
-                    stochastic=victim.nature.stochastic,
-                    drawing=victim.nature.drawing,
+
+
+class Evaluation:
+    """One cell that is measured now."""
+
+    def __init__(self, inputs: Inputs, session: Session[RunSpec], position: str) -> None:
+        self.inputs, self.session, self.position = inputs, session, position
+
+    def measure(self) -> Measurement:
+        """Clean pass, noise control, attack, and the signs that it failed."""
+        inputs, victim = self.inputs, self.inputs.victim
+        clean = self.clean()
+        victim.cost(inputs.dataset)  # before the attack takes its memory
+        method = self.method(clean)
+        noise = self.noise()
+        started = time.time()
+        outcome = self.attack(clean, method)
+        if method.name == CONTROL:
+            victim.noise[inputs.cell.seed, inputs.threat] = outcome.figures["robust"]
+        setting = self.session.setting(inputs.cell.seed)
+        seen = signs.of_cell(
+            victim.module, inputs.samples, clean, inputs.threat, method, outcome, setting, noise
+        )
+        leaning = [
+            each.nature.neighbours for each in (victim, *inputs.sources) if each.nature.neighbours
+        ]
+        if leaning:
+            seen.append(signs.depends_on_batch(leaning[0]))
+        return Measurement(clean, method, outcome, seen, leaning[0] if leaning else None, started)
+
+    def clean(self) -> Clean:
+        """The clean pass of the victim under this seed, which its cells share."""
+        inputs, seed = self.inputs, self.inputs.cell.seed
+        if seed in inputs.victim.clean:
+            return inputs.victim.clean[seed]
+        what = f"clean pass of {inputs.victim.plan.name} on {inputs.dataset.label}"
+        with self.bar(what, len(inputs.samples)) as advance:
+            return self.fitted(
+                lambda: inputs.victim.clean_pass(
+                    inputs.samples, self.session.setting(seed), lambda n: advance(n, "")
                 )
             )
-    clean = victim.clean[cell.seed]
-    if not victim.facts:
-        victim.facts.update(
-            cost.measure(victim.module, dataset.shapes),
-            training=training.cost_of(victim.spec, victim.checkpoint),
-        )
-    swept = engine == "native" and len(spec.eps) > 1 and radius_free(cell.attack, threat.norm)
-    method = Method(
-        cell.attack,
-        params,
-        engine,
-        [teacher.as_source for teacher in teachers],
-        choose_goals(str(spec.target), clean, samples, cell.seed) if threat.targeted else None,
-        victim.found.setdefault(sweep_key(resolved), {}) if swept else None,
-    )
-    noise = (
-        None
-        if cell.attack == "noise"
-        else fitted(lambda: noise_control(victim, samples, clean, threat, setting()))
-    )
-    started = time.time()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
 
-    def attacked() -> Outcome:
-        with job.display.bar(f"[{position}] {label}", 2 * len(samples)) as advance:
-            return attack_pass(
-                victim.module, samples, clean, threat, method, setting(), lambda n: advance(n, "")
+    def method(self, clean: Clean) -> Method:
+        """The attack with the classes it aims at, and what earlier radii of its sweep found."""
+        inputs, method = self.inputs, self.inputs.method
+        if inputs.threat.targeted:
+            goals = choose_goals(str(inputs.run.target), clean, inputs.samples, inputs.cell.seed)
+            method = replace(method, goals=goals)
+        several_radii = method.engine == "native" and len(inputs.run.eps) > 1
+        if several_radii and radius_free(method.name, inputs.threat.norm):
+            smallest = inputs.victim.smallest.setdefault(sweep_key(inputs.spec), {})
+            method = replace(method, found=smallest)
+        return method
+
+    def noise(self) -> float | None:
+        """Robust accuracy under noise of the same radius; None where the attack itself is noise."""
+        inputs = self.inputs
+        if inputs.method.name == CONTROL:
+            return None
+        return self.fitted(
+            lambda: inputs.victim.under_noise(
+                inputs.samples, inputs.threat, self.session.setting(inputs.cell.seed)
             )
+        )
 
-    try:
-        outcome = fitted(attacked, whole=is_whole(victim.nature.drawing, method))
-    except RefusedError as error:
-        raise UserError(f"{label}: {error}") from error
-    if cell.attack == "noise":
-        victim.noise[cell.seed, threat] = outcome.figures["robust"]
-    signs = diagnostics.of_cell(
-        victim.module, samples, clean, threat, method, outcome, setting(), noise
-    )
-    leaning = [each.nature.neighbours for each in (victim, *teachers) if each.nature.neighbours]
-    signs += [diagnostics.depends_on_batch(leaning[0])] if leaning else []
+    def attack(self, clean: Clean, method: Method) -> Outcome:
+        """The attack, and what it left of the victim's accuracy."""
+        inputs, device, label = self.inputs, self.session.device, label_of(self.inputs)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+        def attacked() -> Outcome:
+            with self.bar(label, 2 * len(inputs.samples)) as advance:
+                return attack_pass(
+                    inputs.victim.module,
+                    inputs.samples,
+                    clean,
+                    inputs.threat,
+                    method,
+                    self.session.setting(inputs.cell.seed),
+                    lambda n: advance(n, ""),
+                )
+
+        try:
+            return self.fitted(attacked, whole=inputs.whole)
+        except RefusedError as error:
+            raise UserError(f"{label}: {error}") from error
+
+    def fitted(self, work: Callable[[], T], *, whole: bool | None = None) -> T:
+        """What `work` gives in batches that memory holds; chunks stay whole where the victim or
+        `whole` says so.
+        """
+        inputs = self.inputs
+        if whole is None:
+            whole = inputs.victim.nature.drawing == "batch"
+        heaviest = functools.partial(
+            one_gradient, inputs.victim.module, inputs.samples, inputs.threat, self.session.device
+        )
+        return self.session.fitted(work, heaviest, whole=whole)
+
+    def bar(self, what: str, total: int) -> AbstractContextManager[Callable[[int, str], None]]:
+        """A progress bar that says which cell of the grid it is of."""
+        return self.session.job.display.bar(f"[{self.position}] {what}", total)
+
+
+def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) -> dict[str, Any]:
+    """What is written about a cell."""
+    dataset, victim, threat = inputs.dataset, inputs.victim, inputs.threat
+    clean, method, outcome = measured.clean, measured.method, measured.outcome
     class_counts = {dataset.tasks[t]: len(dataset.classes[t]) for t in threat.tasks}
-    made = (
-        ran(cell.attack, params, class_counts, stochastic=clean.draws > 1)
-        if engine == "native"
+    attack_ran = (
+        ran(method.name, dict(method.parameters), class_counts, stochastic=clean.draws > 1)
+        if method.engine == "native"
         else {}
     )
-    record: Record = {
-        "hash": spec_hash,
-        "spec": resolved,
-        "command": command_of(cell, spec, len(samples), dataset),
+    return {
+        "hash": inputs.hash,
+        "spec": inputs.spec,
+        "command": command_of(inputs.cell, inputs.run, len(inputs.samples), dataset),
         "names": {
             "modalities": list(dataset.modalities),
             "tasks": list(dataset.tasks),
             "classes": [list(c) for c in dataset.classes],
         },
         "figures": outcome.figures,
-        **({"attack_ran": made} if made else {}),
-        "trust": diagnostics.trust(signs),
-        "diagnostics": diagnostics.plain(signs),
+        **({"attack_ran": attack_ran} if attack_ran else {}),
+        "trust": signs.trust(measured.signs),
+        "diagnostics": signs.plain(measured.signs),
         "stochastic": clean.stochastic,
-        **({"batch_dependent": leaning[0]} if leaning else {}),
+        **({"batch_dependent": measured.leaning} if measured.leaning else {}),
         "draws": clean.draws,
         "naive": single_draw(clean, method) or victim.plan.unaware,
         "synthetic": dataset.synthetic,
@@ -185,45 +257,21 @@ def evaluate_cell(
         "unverified": dataset.unverified,
         "repeatable": victim.nature.repeatable,
         "architecture": naming.label(victim.plan.model),
-        "on_gpu": device.type != "cpu",
-        "distinct_images": dict(zip(dataset.modalities, samples.distinct, strict=True)),
+        "on_gpu": session.device.type != "cpu",
+        "distinct_images": dict(zip(dataset.modalities, inputs.samples.distinct, strict=True)),
         "victim": {
-            **victim.facts,
+            **victim.cost(dataset),
             "checkpoint": str(victim.checkpoint.path.name),
             "origin": victim.checkpoint.origin,
         },
         "cost": {
             **outcome.cost,
-            "batch_size": batch.size,
-            "peak_memory_mib": peak_memory_mib(device),
+            "batch_size": session.batch.size,
+            "peak_memory_mib": peak_memory_mib(session.device),
         },
         "environment": {
-            "device": cost.device_name(device),
+            "device": cost.device_name(session.device),
             "versions": versions(),
-            "started": started,
+            "started": measured.started,
         },
     }
-    return store.write(record, outcome.arrays)
-
-
-def one_gradient(
-    victim: nn.Module, samples: Samples, threat: Threat, device: torch.device, n: int
-) -> None:
-    """The pass that needs most memory: forward and backward of the first n samples at once."""
-    some = samples.head(n)
-    x = some.batch(range(len(some)))
-    view = View(victim, [tuple(m.shape[1:]) for m in x])  # type: ignore[misc]
-    view.gradient(view.pack(x).to(device), some.labels.to(device), replace(threat, targeted=False))
-
-
-def noise_control(
-    victim: Victim, samples: Samples, clean: Clean, threat: Threat, setting: Setting
-) -> float:
-    """Robust accuracy under noise of the same radius, measured once a victim and threat."""
-    key = (setting.seed, replace(threat, targeted=False))
-    if key not in victim.noise:
-        outcome = attack_pass(
-            victim.module, samples, clean, key[1], Method("noise", {}), setting, lambda n: None
-        )
-        victim.noise[key] = outcome.figures["robust"]
-    return victim.noise[key]

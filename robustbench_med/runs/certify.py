@@ -5,13 +5,12 @@ certificate record a case.
 from __future__ import annotations
 
 import functools
-import itertools
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from robustbench_med import statistics
@@ -19,186 +18,205 @@ from robustbench_med.attacks import SCHEME, Threat
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import cost, probes, smoothing
-from robustbench_med.evaluation.types import Setting
+from robustbench_med.evaluation.smoothing import Certificates
+from robustbench_med.evaluation.types import Drawing
 from robustbench_med.models.defenses import Defended
 from robustbench_med.models.defenses.randomised import InputNoise
 from robustbench_med.naming import canonical_hash
-from robustbench_med.paths import writable_folder
-from robustbench_med.runs.cell import UNREPEATABLE, one_gradient
-from robustbench_med.runs.checks import check_names, sample_limit
-from robustbench_med.runs.device import BatchSize, choose_device
+from robustbench_med.runs.cell import UNREPEATABLE
+from robustbench_med.runs.checks import check_victims
+from robustbench_med.runs.device import one_gradient
 from robustbench_med.runs.identity import identity
-from robustbench_med.runs.registration import include
-from robustbench_med.runs.session import Job, announce_limit, load_all, on_disk
-from robustbench_med.runs.spec import Cell, RunSpec, cells
-from robustbench_med.runs.victims import Victim, Victims
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.session import Session
+from robustbench_med.runs.spec import CertifySpec, VictimPoint, victim_points
+from robustbench_med.runs.victims import Victim
 from robustbench_med.store.store import CERTIFICATES, Record, Store
-from robustbench_med.training import defenses as defense
-from robustbench_med.training import presets
+from robustbench_med.training import defenses
+from robustbench_med.training.defenses import Plan
 from robustbench_med.version import versions
 
 JOINT = "all modalities"
 
 
-def certify(
-    spec: RunSpec,
-    job: Job,
-    *,
-    sigmas: Sequence[float] = (),
-    n0: int,
-    n: int,
-    alpha: float,
-    per_modality: bool,
-) -> list[Record]:
-    """Certificates of every noise, model, defence, data set and seed; finished ones are read from
-    `<out>/certificates`.
+@dataclass(frozen=True)
+class Smoothed:
+    """A victim that is certified with noise on some of its modalities.
 
-    Args:
-        sigmas: standard deviations of the noise, each with victims of its own where the defence
-            trains with it; empty: the defence's.
-        n0, n, alpha: draws that choose the class, draws that bound its probability, and how often a
-            certificate may be wrong.
-        per_modality: also certify each modality alone, noised alone, the others trusted.
+    Attributes:
+        point: which victim, and the seed of the draws.
+        victim: with the noise in front of it.
+        base: the network behind the noise.
+        sigma: standard deviation of the noise.
+        drawing: what a prediction of the base network depends on besides its sample.
+        noised: numbers of the modalities that carry noise and may be perturbed.
+    """
+
+    point: VictimPoint
+    victim: Victim
+    base: nn.Module
+    sigma: float
+    drawing: Drawing
+    noised: tuple[int, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether samples stay together in chunks."""
+        return self.drawing == "batch"
+
+
+def certify(spec: CertifySpec, job: Job) -> list[Record]:
+    """Certificates of every noise, model, defence, data set and seed; finished ones are read from
+    `<out>/certificates` unless `job.force`.
 
     Raises:
-        UserError: as `runner.run`; a defence without Gaussian noise directly on the input; before
-            any training.
+        UserError: as `run`; a defence without Gaussian noise directly on the input; before any
+            training.
     """
-    include(spec.include, job.display.say)
-    spec = spec.model_copy(
-        update={"data": on_disk(spec.data, job), "attack": ["pgd"], "control": False}
-    )  # a cell a victim
-    levels = [
-        spec.model_copy(update={"defense_params": {**spec.defense_params, "sigma": sigma}})
-        for sigma in dict.fromkeys(sigmas)
-    ]
-    for level in levels or [spec]:
-        check_names(level)
-        for model, name in itertools.product(level.model, level.defense):
-            check_noise(
-                defense.plan(model, name, level.defense_params, presets.preset(level.preset))
-            )
-    if job.out is None:
-        raise ValueError("certify needs an output folder")
-    store = Store(writable_folder(job.out), CERTIFICATES)
-    device, batch = choose_device(job.device), BatchSize(job.batch_size, job.display)
-    datasets = load_all(spec, spec.data, job)
-    announce_limit(spec, datasets, job)
+    session = Session.open(spec, job, check_certificates)
+    session.announce_limit()
+    store = Store(session.out, CERTIFICATES)
     records = []
-    for level in levels or [spec]:
-        victims = Victims(level, device, job)
-        for cell in cells(level):
-            dataset = datasets[cell.data, cell.fold]
-            victim = victims.of(cell, dataset)
-            samples = dataset.splits["test"].head(sample_limit(level))
-            every = tuple(range(len(dataset.modalities)))
-            for noised in [every, *((m,) for m in every if per_modality and len(every) > 1)]:
-                draws = {"n0": n0, "n": n, "alpha": alpha}
-                records.append(
-                    _certificate(
-                        cell,
-                        level,
-                        dataset,
-                        victim,
-                        samples,
-                        noised,
-                        store,
-                        device,
-                        batch,
-                        job,
-                        draws,
-                    )
-                )
+    for level in levels(session.spec):
+        noisy = session.of(level)
+        points = victim_points(level)
+        noisy.victims.plan(points)
+        for point in points:
+            for noised in noised_modalities(noisy.dataset(point), per_modality=level.per_modality):
+                records.append(certificate(point, noised, noisy, store))
     return records
 
 
-def _certificate(
-    cell: Cell,
-    spec: RunSpec,
-    dataset: Dataset,
-    victim: Victim,
-    samples: Samples,
-    noised: tuple[int, ...],
-    store: Store,
-    device: torch.device,
-    batch: BatchSize,
-    job: Job,
-    draws: dict[str, Any],
+def levels(spec: CertifySpec) -> list[CertifySpec]:
+    """The specification once for every noise."""
+    if not spec.sigma:
+        return [spec]
+    return [
+        spec.model_copy(update={"defense_params": {**spec.defense_params, "sigma": sigma}})
+        for sigma in dict.fromkeys(spec.sigma)
+    ]
+
+
+def check_certificates(spec: CertifySpec) -> None:
+    """Refuses (UserError) victims without Gaussian noise on their input, and what `check_victims`
+    refuses.
+    """
+    for level in levels(spec):
+        for plan in check_victims(level):
+            check_noise(plan)
+
+
+def noised_modalities(dataset: Dataset, *, per_modality: bool) -> list[tuple[int, ...]]:
+    """Which modalities carry noise: all of them; and each alone where there are several."""
+    every = tuple(range(len(dataset.modalities)))
+    alone = [(m,) for m in every] if per_modality and len(every) > 1 else []
+    return [every, *alone]
+
+
+def certificate(
+    point: VictimPoint, noised: tuple[int, ...], session: Session[CertifySpec], store: Store
 ) -> Record:
     """The record of one victim with noise on these modalities, from the store or certified now."""
-    base, sigma = unsmoothed(victim.module)
-    drawing = probes.examine(base, samples, device, cell.seed).drawing
-    whole = drawing == "batch"
-    together = {"chunk": spec.chunk} if whole else {}
-    resolved = {
-        **identity(victim, dataset, samples),
-        "certificate": {"sigma": sigma, "noised": list(noised), **draws, **together},
-        "seed": cell.seed,
-        "randomness": SCHEME,
-    }
+    smoothed = smooth(point, noised, session)
+    resolved = resolve(smoothed, session)
     spec_hash = canonical_hash(resolved)
-    name = (
-        JOINT
-        if len(noised) == len(dataset.modalities)
-        else dataset.modalities[noised[0]] + " alone"
-    )
+    dataset, display = session.dataset(point), session.job.display
     label = (
-        f"certificates of {victim.plan.name} on {dataset.name}, sigma {sigma:g}, noise on {name}"
+        f"certificates of {smoothed.victim.plan.name} on {dataset.name}, sigma"
+        f" {smoothed.sigma:g}, noise on {noise_label(noised, dataset)}"
     )
-    if not job.force and (kept := store.kept(spec_hash, job.display.warn)) is not None:
-        job.display.say(f"{label}: done before, {spec_hash[:12]}")
+    if not session.job.force and (kept := store.kept(spec_hash, display.warn)) is not None:
+        display.say(f"{label}: done before, {spec_hash[:12]}")
         return kept
-    started, device_name = time.time(), cost.device_name(device)
-
-    def work() -> smoothing.Certificates:
-        with job.display.bar(label, len(samples)) as advance:
-            return smoothing.certify(
-                base,
-                samples,
-                sigma=sigma,
-                noised=noised,
-                **draws,
-                drawing=drawing,
-                setting=Setting(
-                    spec.protocol, spec.draws, cell.seed, device, batch.size, chunk=spec.chunk
-                ),
-                tick=lambda done: advance(done, ""),
-            )
-
-    threat = Threat("L2", tuple(1.0 for _ in dataset.modalities), tuple(range(len(dataset.tasks))))
-    fits = functools.partial(one_gradient, base, samples, threat, device)
-    found = batch.hold(work, spec.chunk, fits) if whole else batch.fit(work)
+    started = time.time()
+    certificates = certified(smoothed, session, label)
     record = {
         "hash": spec_hash,
         "spec": resolved,
-        **described(cell, dataset, samples, found),
-        "noised": name,
+        **described(smoothed, session, certificates),
+        "environment": {
+            "device": cost.device_name(session.device),
+            "versions": versions(),
+            "started": started,
+            "seconds": time.time() - started,
+        },
     }
-    record["notes"] = [*dataset.notes, *([] if victim.nature.repeatable else [UNREPEATABLE])]
-    if victim.nature.neighbours:
-        record["batch_dependent"] = victim.nature.neighbours
-    record["environment"] = {
-        "device": device_name,
-        "versions": versions(),
-        "started": started,
-        "seconds": time.time() - started,
+    return store.write(record, arrays_of(session.samples(point), certificates))
+
+
+def smooth(point: VictimPoint, noised: tuple[int, ...], session: Session[CertifySpec]) -> Smoothed:
+    """The victim of a point, parted into network and noise."""
+    victim = session.victim(point)
+    base, sigma = unsmoothed(victim.module)
+    drawing = probes.examine(base, session.samples(point), session.device, point.seed).drawing
+    return Smoothed(point, victim, base, sigma, drawing, noised)
+
+
+def resolve(smoothed: Smoothed, session: Session[CertifySpec]) -> dict[str, Any]:
+    """The full spec of a certificate: what its hash is taken over."""
+    spec, point = session.spec, smoothed.point
+    return {
+        **identity(smoothed.victim, session.dataset(point), session.samples(point)),
+        "certificate": {
+            "sigma": smoothed.sigma,
+            "noised": list(smoothed.noised),
+            "n0": spec.n0,
+            "n": spec.n,
+            "alpha": spec.alpha,
+            **({"chunk": spec.chunk} if smoothed.whole else {}),
+        },
+        "seed": point.seed,
+        "randomness": SCHEME,
     }
+
+
+def certified(smoothed: Smoothed, session: Session[CertifySpec], label: str) -> Certificates:
+    """The certificates of every sample."""
+    spec, point = session.spec, smoothed.point
+    dataset, samples = session.dataset(point), session.samples(point)
+
+    def work() -> Certificates:
+        with session.job.display.bar(label, len(samples)) as advance:
+            return smoothing.certify(
+                smoothed.base,
+                samples,
+                sigma=smoothed.sigma,
+                noised=smoothed.noised,
+                n0=spec.n0,
+                n=spec.n,
+                alpha=spec.alpha,
+                drawing=smoothed.drawing,
+                setting=session.setting(point.seed),
+                tick=lambda done: advance(done, ""),
+            )
+
+    threat = Threat("L2", (1.0,) * len(dataset.modalities), tuple(range(len(dataset.tasks))))
+    heaviest = functools.partial(one_gradient, smoothed.base, samples, threat, session.device)
+    return session.fitted(work, heaviest, whole=smoothed.whole)
+
+
+def noise_label(noised: tuple[int, ...], dataset: Dataset) -> str:
+    """Which modalities carry noise, in words."""
+    everything = len(noised) == len(dataset.modalities)
+    return JOINT if everything else f"{dataset.modalities[noised[0]]} alone"
+
+
+def arrays_of(samples: Samples, certificates: Certificates) -> dict[str, NDArray[Any]]:
+    """What lies beside a certificate record: every sample with its radius."""
     arrays = {
         "ids": np.array(samples.ids),
         "labels": samples.labels.numpy(),
-        "predicted": found.predicted,
+        "predicted": certificates.predicted,
     }
-    for t in range(len(dataset.tasks)):
-        arrays[f"image_{t}"], arrays[f"group_{t}"] = (
-            samples.label_rows[:, t],
-            samples.label_groups[:, t],
-        )
-    return store.write(record, {**arrays, "radius": found.radius, "p_lower": found.p_lower})
+    for t in range(samples.labels.shape[1]):
+        arrays[f"image_{t}"] = samples.label_rows[:, t]
+        arrays[f"group_{t}"] = samples.label_groups[:, t]
+    return {**arrays, "radius": certificates.radius, "p_lower": certificates.p_lower}
 
 
-def check_noise(plan: defense.Plan) -> None:
+def check_noise(plan: Plan) -> None:
     """Refuses (UserError) a victim whose first input transform is not Gaussian noise."""
-    transforms = defense.transforms(plan.inference)
+    transforms = defenses.transforms(plan.inference)
     if not transforms or not isinstance(transforms[0], InputNoise):
         raise UserError(
             f"{plan.name} cannot be certified: the first input transform must be Gaussian noise, as"
@@ -217,44 +235,50 @@ def unsmoothed(module: nn.Module) -> tuple[nn.Module, float]:
 
 
 def described(
-    cell: Cell, dataset: Dataset, samples: Samples, found: smoothing.Certificates
+    smoothed: Smoothed, session: Session[CertifySpec], certificates: Certificates
 ) -> dict[str, Any]:
-    """What a certificate record says besides its spec."""
-    labels = samples.labels.numpy()
-    tasks = []
-    for t, (name, classes) in enumerate(zip(dataset.tasks, dataset.classes, strict=True)):
-        known = labels[:, t] >= 0
-        right = found.predicted[known, t] == labels[known, t]
-        radius = found.radius[known, t]
-        given = found.predicted[known, t] != smoothing.ABSTAIN
-        groups, distinct = samples.label_groups[known, t], samples.distinct_labels[t]
-        why = (
-            statistics.trivial(
-                right.astype(float),
-                found.predicted[known, t][given],
-                labels[known, t],
-                len(classes),
-            )
-            if given.any()
-            else "abstains on every sample"
-        )
-        tasks.append(
-            {
-                "task": name,
-                "n": int(known.sum()),
-                "n_distinct": distinct,
-                "n_groups": len(np.unique(groups)),
-                "n_effective": min(statistics.effective_n(right.astype(float), groups), distinct),
-                "abstained": float((found.predicted[known, t] == smoothing.ABSTAIN).mean()),
-                "certified_accuracy": float(right.mean()),
-                "average_radius": float((radius * right).mean()),
-                "largest_radius": float(radius.max()),
-                "trivial": why,
-            }
-        )
+    """What a certificate record says besides its spec and environment."""
+    point, nature = smoothed.point, smoothed.victim.nature
+    dataset, samples = session.dataset(point), session.samples(point)
     return {
-        "defense": cell.defense,
+        "defense": point.defense,
         "names": {"modalities": list(dataset.modalities), "tasks": list(dataset.tasks)},
         "synthetic": dataset.synthetic,
-        "figures": tasks,
+        "figures": [
+            task_figures(t, dataset, samples, certificates) for t in range(len(dataset.tasks))
+        ],
+        "noised": noise_label(smoothed.noised, dataset),
+        "notes": [*dataset.notes, *([] if nature.repeatable else [UNREPEATABLE])],
+        **({"batch_dependent": nature.neighbours} if nature.neighbours else {}),
+    }
+
+
+def task_figures(
+    t: int, dataset: Dataset, samples: Samples, certificates: Certificates
+) -> dict[str, Any]:
+    """Figures of task number t over its labelled samples."""
+    labels = samples.labels.numpy()[:, t]
+    labelled = labels >= 0
+    labels = labels[labelled]
+    predicted, radius = certificates.predicted[labelled, t], certificates.radius[labelled, t]
+    right, abstained = predicted == labels, predicted == smoothing.ABSTAIN
+    groups, distinct = samples.label_groups[labelled, t], samples.distinct_labels[t]
+    trivial = (
+        "abstains on every sample"
+        if abstained.all()
+        else statistics.trivial(
+            right.astype(float), predicted[~abstained], labels, len(dataset.classes[t])
+        )
+    )
+    return {
+        "task": dataset.tasks[t],
+        "n": int(labelled.sum()),
+        "n_distinct": distinct,
+        "n_groups": len(np.unique(groups)),
+        "n_effective": min(statistics.effective_n(right.astype(float), groups), distinct),
+        "abstained": float(abstained.mean()),
+        "certified_accuracy": float(right.mean()),
+        "average_radius": float((radius * right).mean()),
+        "largest_radius": float(radius.max()),
+        "trivial": trivial,
     }

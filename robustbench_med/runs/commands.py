@@ -12,10 +12,10 @@ from typing import Any
 from robustbench_med.data import Dataset
 from robustbench_med.naming import is_own, label
 from robustbench_med.parameters import only, split
-from robustbench_med.runs.checks import parameters_of
 from robustbench_med.runs.options import written
 from robustbench_med.runs.registration import included
 from robustbench_med.runs.spec import Cell, RunSpec
+from robustbench_med.runs.threats import parameters_of
 from robustbench_med.training import defenses
 from robustbench_med.training.presets import preset, preset_parameters, usual_recipe
 from robustbench_med.training.spec import Recipe, TrainSpec

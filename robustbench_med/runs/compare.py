@@ -4,7 +4,7 @@ each adaptive one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from robustbench_med import errors
@@ -13,17 +13,16 @@ from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
 from robustbench_med.naming import label
 from robustbench_med.parameters import of, only, owned, split
-from robustbench_med.runs import run
-from robustbench_med.runs.checks import check_defense_owners, check_names
-from robustbench_med.runs.registration import include
-from robustbench_med.runs.session import Job, load_all, on_disk
+from robustbench_med.runs.checks import check_attacks, check_defense_owners
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.run import run_grid
+from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import RunSpec
+from robustbench_med.runs.threats import CONTROL
 from robustbench_med.store.store import Record
-from robustbench_med.training import defenses as defense
-from robustbench_med.training import presets
-from robustbench_med.training.checkpoints import model_parameters, open_checkpoint
+from robustbench_med.training import defenses, presets
+from robustbench_med.training.checkpoints import model_parameters
 
-CONTROL = "noise"
 USUAL = ("pgd-at", "trades", "rpf", "man", "robust-mail", "jpeg", "smoothing")
 """Defences where none are asked for, those left out that suit none of the models."""
 
@@ -66,12 +65,37 @@ def compare(spec: RunSpec, job: Job) -> tuple[list[Entry], list[LeftOut]]:
     A model that the parameters do not fit is left out (`errors.left_out`), and the comparison goes
     on with the others. The naive attack, pgd or else the first of the run's, is what a paper
     without adaptive attacks would have published: on a random victim the authors' release protocol
-        (no EOT, one draw), on an input transform an attacker who does not know of it.
+    (no EOT, one draw), on an input transform an attacker who does not know of it.
 
     Raises:
-        UserError: as `runner.run`; parameters that fit no model; a defence that suits none of the
-            models. One that suits some is left out for the others, and announced.
+        UserError: as `run`; parameters that fit no model; a defence that suits none of the models.
+            One that suits some is left out for the others, and announced.
     """
+    check_protocol(spec)
+    asked = "defense" in spec.model_fields_set
+    if not asked:
+        spec = spec.model_copy(update={"defense": list(USUAL)})
+    session = Session.open(spec, job, check_comparison)
+    session = session.of(with_parameters_of_checkpoint(session))
+    pairs, left_out = pairs_of(session, asked=asked)
+    for missing in left_out:
+        job.display.warn(f"left out: {missing}")
+    entries = [entry_of(model, defense, session) for model, defense in pairs]
+    entries = [
+        under_release(model, entry, entries, session)
+        for (model, _), entry in zip(pairs, entries, strict=True)
+    ]
+    for missing in left_out:
+        if not missing.unsuited:
+            errors.left_out(f"left out of the comparison: {missing}")
+    return entries, [missing for missing in left_out if asked or not missing.unsuited]
+
+
+# --- what can be compared -------------------------------------------------------------------------
+
+
+def check_protocol(spec: RunSpec) -> None:
+    """Refuses a run whose records could not be compared."""
     if spec.protocol != "sound":
         raise UserError(
             "a comparison uses the sound protocol; the release protocol's figures stand beside it"
@@ -83,109 +107,94 @@ def compare(spec: RunSpec, job: Job) -> tuple[list[Entry], list[LeftOut]]:
         )
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")
-    include(spec.include, job.display.say)
-    alone = {
+
+
+def check_comparison(spec: RunSpec) -> None:
+    """Refuses what no model could be compared with; what all models share need not fit them all."""
+    undefended = {
+        "defense": ["none"],
+        "defense_params": {},
         "model_params": owned(spec.model_params),
         "recipe": owned(spec.recipe),
-    }  # what all share need not fit all
-    check_names(spec.model_copy(update={"defense": ["none"], "defense_params": {}, **alone}))
-    asked = "defense" in spec.model_fields_set
-    if not asked:
-        spec = spec.model_copy(update={"defense": list(USUAL)})
+    }
+    check_attacks(spec.model_copy(update=undefended))
     check_defense_owners(spec.defense_params, spec.defense)
-    spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
-    if spec.checkpoint is not None:  # the victims trained beside it are of its size
-        params = model_parameters(
-            open_checkpoint(spec.checkpoint),
-            spec.model[0],
-            of(spec.model_params, label(spec.model[0])),
-        )
-        spec = spec.model_copy(update={"model_params": {**spec.model_params, **params}})
-    datasets = list(load_all(spec, spec.data, job).values())
-    entries = []
-    pairs, left_out = _pairs(spec, datasets, asked=asked)
-    for missing in left_out:
-        job.display.warn(f"left out: {missing}")
-    for model, name in pairs:
-        plan = defense.plan(model, name, _parameters(name, spec), presets.preset(spec.preset))
-        checkpoint = (
-            spec.checkpoint if plan.model == model and not plan.training else None
-        )  # the others are trained
-        own = _of_model(model, spec).model_copy(
-            update={
-                "defense": [name],
-                "defense_params": _parameters(name, spec),
-                "checkpoint": checkpoint,
-            }
-        )
-        records = run.run(own, job)
-        entries.append(Entry(label(model), name, tuple(records), tuple(_naive(own, records, job))))
-    entries = [
-        _under_release(model, entry, entries, spec, job)
-        for (model, _), entry in zip(pairs, entries, strict=True)
-    ]
-    for missing in left_out:
-        if not missing.unsuited:
-            errors.left_out(f"left out of the comparison: {missing}")
-    return entries, [missing for missing in left_out if asked or not missing.unsuited]
 
 
-def _pairs(
-    spec: RunSpec, datasets: Sequence[Dataset], *, asked: bool
-) -> tuple[list[tuple[str, str]], list[LeftOut]]:
-    """The combinations that make sense, undefended first, and the others; a defence that was
-    `asked` for has to suit a model.
+def with_parameters_of_checkpoint(session: Session[RunSpec]) -> RunSpec:
+    """The run with the parameters that weights of a file tell of: victims trained beside them are
+    of their size.
     """
+    spec, checkpoint = session.spec, session.victims.plans.checkpoint
+    if checkpoint is None:
+        return spec
+    (model,) = spec.model
+    params = model_parameters(checkpoint, model, of(spec.model_params, label(model)))
+    return spec.model_copy(update={"model_params": {**spec.model_params, **params}})
+
+
+def pairs_of(
+    session: Session[RunSpec], *, asked: bool
+) -> tuple[list[tuple[str, str]], list[LeftOut]]:
+    """The pairs of model and defence that make sense, undefended first, and the others; a defence
+    that was `asked` for has to suit a model.
+    """
+    spec, datasets = session.spec, list(session.datasets.values())
     models = list(dict.fromkeys(spec.model))
     pairs, left_out = [], []
     for model in models:
-        for name in dict.fromkeys(("none", *spec.defense)):
-            reason = _refusal(model, name, spec, datasets)
+        for defense in dict.fromkeys(("none", *spec.defense)):
+            reason = refusal(model, defense, spec, datasets)
             if reason is None:
-                pairs.append((model, name))
-            elif name == "none":  # its defences have nothing to be compared with
+                pairs.append((model, defense))
+            elif defense == "none":  # its defences have nothing to be compared with
                 left_out.append(LeftOut(label(model), "", reason, unsuited=False))
                 break
             else:
                 usual = spec.model_copy(update={"model_params": {}, "recipe": {}})
-                unsuited = _refusal(model, name, usual, datasets) is not None
-                left_out.append(LeftOut(label(model), name, reason, unsuited))
+                unsuited = refusal(model, defense, usual, datasets) is not None
+                left_out.append(LeftOut(label(model), defense, reason, unsuited))
     if not pairs:
         raise UserError("; ".join(dict.fromkeys(missing.reason for missing in left_out)))
-    for missing in left_out:
-        if asked and sum(missing.defense == other.defense for other in left_out) == len(models):
-            raise UserError(missing.reason)
-    compared = {name for _, name in pairs} | {
-        missing.defense for missing in left_out if missing.defense and not missing.unsuited
-    }
-    unused = [
-        key
-        for key in spec.defense_params
-        if not any(key in _parameters(name, spec) for name in compared)
-    ]
-    if unused:
-        raise UserError(f"no defence of this comparison has a parameter {unused[0]!r}")
+    if asked:
+        check_suited(left_out, len(models))
+    compared = [defense for _, defense in pairs]
+    failed = [missing.defense for missing in left_out if missing.defense and not missing.unsuited]
+    check_used({*compared, *failed}, spec)
     return pairs, left_out
 
 
-def _refusal(model: str, name: str, spec: RunSpec, datasets: Sequence[Dataset]) -> str | None:
+def check_suited(left_out: Sequence[LeftOut], n_models: int) -> None:
+    """Refuses a defence that was left out for every model."""
+    for missing in left_out:
+        if sum(missing.defense == other.defense for other in left_out) == n_models:
+            raise UserError(missing.reason)
+
+
+def check_used(compared: Iterable[str], spec: RunSpec) -> None:
+    """Refuses a parameter that none of these defences has."""
+    used = {key for defense in compared for key in parameters_of_defense(defense, spec)}
+    for key in spec.defense_params:
+        if key not in used:
+            raise UserError(f"no defence of this comparison has a parameter {key!r}")
+
+
+def refusal(model: str, defense: str, spec: RunSpec, datasets: Sequence[Dataset]) -> str | None:
     """Why a model with this defence cannot be trained on these data with the parameters of the run;
     None where it can.
     """
-    own = label(model)
+    params, recipe = of(spec.model_params, label(model)), of(spec.recipe, label(model))
     try:
-        plan = defense.plan(model, name, _parameters(name, spec), presets.preset(spec.preset))
-        defense.transforms(plan.inference)
+        plan = plan_of(model, defense, spec)
+        defenses.transforms(plan.inference)
         if not spec.whole_range:
-            defense.check_radii(plan)
+            defenses.check_radii(plan)
         for dataset in datasets:
-            params = {**plan.params, **of(spec.model_params, own)}
-            recipe = of(spec.recipe, own)
             presets.make_spec(
                 plan.model,
                 dataset,
                 spec.preset,
-                params=params,
+                params={**plan.params, **params},
                 recipe=recipe,
                 seed=0,
                 layers=plan.training,
@@ -195,10 +204,16 @@ def _refusal(model: str, name: str, spec: RunSpec, datasets: Sequence[Dataset]) 
     return None
 
 
-def _parameters(name: str, spec: RunSpec) -> dict[str, object]:
+def plan_of(model: str, defense: str, spec: RunSpec) -> defenses.Plan:
+    """A model with a defence, and those of the run's parameters that the defence has."""
+    params = parameters_of_defense(defense, spec)
+    return defenses.plan(model, defense, params, presets.preset(spec.preset))
+
+
+def parameters_of_defense(defense: str, spec: RunSpec) -> dict[str, object]:
     """Those of the run's defence parameters that this defence has."""
-    parts = [part.strip() for part in name.split("+") if part.strip() in defense.names()]
-    known = {key for part in parts for key in defense.parameters(part)}
+    parts = [part for part in parts_of(defense) if part in defenses.names()]
+    known = {key for part in parts for key in defenses.parameters(part)}
     return {
         key: value
         for key, value in only(spec.defense_params, parts).items()
@@ -206,65 +221,112 @@ def _parameters(name: str, spec: RunSpec) -> dict[str, object]:
     }
 
 
-def _naive(spec: RunSpec, records: Sequence[Record], job: Job) -> list[Record]:
-    (name,), given = spec.defense, spec.defense_params
-    parts = [part.strip() for part in name.split("+")]
-    if any(
-        "attack" in defense.parameters(part) and "attack" not in of(given, part) for part in parts
-    ):
-        plain = _one_attack(spec)
-        return run.run(
-            plain.model_copy(update={"defense_params": {**given, "attack": "unaware"}}), job
+def parts_of(defense: str) -> list[str]:
+    """The defences of a chain."""
+    return [part.strip() for part in defense.split("+")]
+
+
+# --- what is run ----------------------------------------------------------------------------------
+
+
+def entry_of(model: str, defense: str, session: Session[RunSpec]) -> Entry:
+    """The records of one model with one defence, and the naive attack's."""
+    spec, plan = session.spec, plan_of(model, defense, session.spec)
+    untrained = plan.model == model and not plan.training  # the others are trained
+    own = of_one_model(model, spec).model_copy(
+        update={
+            "defense": [defense],
+            "defense_params": parameters_of_defense(defense, spec),
+            "checkpoint": spec.checkpoint if untrained else None,
+        }
+    )
+    records = run_within(own, session)
+    return Entry(label(model), defense, tuple(records), tuple(naive(own, records, session)))
+
+
+def run_within(spec: RunSpec, session: Session[RunSpec]) -> list[Record]:
+    """The records of a part of a comparison."""
+    check_attacks(spec)
+    return run_grid(session.of(spec))
+
+
+def naive(spec: RunSpec, records: Sequence[Record], session: Session[RunSpec]) -> list[Record]:
+    """What a naive attack leaves of one model with one defence; nothing where the attack on it is
+    adaptive anyway.
+    """
+    if any(hides_from_attacks(part, spec) for part in parts_of(spec.defense[0])):
+        params = {**spec.defense_params, "attack": "unaware"}
+        return run_within(
+            with_one_attack(spec).model_copy(update={"defense_params": params}), session
         )
     if any(record["stochastic"] for record in records):
-        return _release(spec, job)
+        return run_within(released(spec), session)
     return []
 
 
-def _under_release(
-    model: str, entry: Entry, entries: Sequence[Entry], spec: RunSpec, job: Job
+def hides_from_attacks(defense: str, spec: RunSpec) -> bool:
+    """Whether a defence can be kept from attacks, and the run leaves it open."""
+    return "attack" in defenses.parameters(defense) and "attack" not in of(
+        spec.defense_params, defense
+    )
+
+
+def under_release(
+    model: str, entry: Entry, entries: Sequence[Entry], session: Session[RunSpec]
 ) -> Entry:
     """An undefended victim gets the release protocol's figures where a defended one of its model
     has them: like beside like.
     """
-    others = [record for other in entries if other.model == entry.model for record in other.naive]
-    if (
-        entry.defense != "none"
-        or entry.naive
-        or not any(record["spec"]["protocol"]["name"] == "release" for record in others)
-    ):
+    if entry.defense != "none" or entry.naive:
         return entry
-    own = _of_model(model, spec).model_copy(update={"defense": ["none"], "defense_params": {}})
-    return replace(entry, naive=tuple(_release(own, job)))
+    defended = [other for other in entries if other.model == entry.model]
+    protocols = {record["spec"]["protocol"]["name"] for other in defended for record in other.naive}
+    if "release" not in protocols:
+        return entry
+    undefended = {"defense": ["none"], "defense_params": {}}
+    own = of_one_model(model, session.spec).model_copy(update=undefended)
+    return replace(entry, naive=tuple(run_within(released(own), session)))
 
 
-def _release(spec: RunSpec, job: Job) -> list[Record]:
-    plain = _one_attack(spec)
-    kept = {
+def released(spec: RunSpec) -> RunSpec:
+    """One attack of the run, under the authors' release protocol."""
+    one = with_one_attack(spec)
+    params = {
         key: value
-        for key, value in plain.attack_params.items()
+        for key, value in one.attack_params.items()
         if split(key)[1] not in ("eot", "keep")
     }
-    return run.run(plain.model_copy(update={"attack_params": kept, "protocol": "release"}), job)
+    return one.model_copy(update={"attack_params": params, "protocol": "release"})
 
 
-def _one_attack(spec: RunSpec) -> RunSpec:
+def with_one_attack(spec: RunSpec) -> RunSpec:
+    """The run with pgd alone, or else the first of its attacks."""
     attacks = [attack for attack in spec.attack if attack != CONTROL]
     attack = "pgd" if "pgd" in attacks else attacks[0]
-    kept = {
+    known = attack_parameters(attack)
+    params = {
         key: value
         for key, value in only(spec.attack_params, [attack]).items()
-        if split(key)[1] in attack_parameters(attack)
+        if split(key)[1] in known
     }
-    source = spec.source if attack == "transfer" else []
     one = spec.model_copy(
-        update={"attack": [attack], "control": False, "attack_params": kept, "source": source}
+        update={
+            "attack": [attack],
+            "control": False,
+            "attack_params": params,
+            "source": spec.source if attack == "transfer" else [],
+        }
     )
-    return _of_model(spec.model[0], one)
+    return of_one_model(spec.model[0], one)
 
 
-def _of_model(model: str, spec: RunSpec) -> RunSpec:
+def of_one_model(model: str, spec: RunSpec) -> RunSpec:
     """The run of one model alone, without the parameters that are for others."""
     victims = [label(name) for name in (model, *spec.source)]
-    kept = {"model_params": only(spec.model_params, victims), "recipe": only(spec.recipe, victims)}
-    return spec.model_copy(update={"model": [model], **kept})
+    return spec.model_copy(
+        update={
+            "model": [model],
+            "model_params": only(spec.model_params, victims),
+            "recipe": only(spec.recipe, victims),
+        }
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,64 +16,106 @@ from robustbench_med.training import presets
 from robustbench_med.training.checkpoints import load_weights, model_parameters, open_checkpoint
 
 
-def costs(
-    models: list[str],
-    preset: str,
-    size: int | None,
-    modalities: int,
-    classes: list[int],
-    params: dict[str, Any],
-    device: str,
-    checkpoint: Path | None = None,
-) -> list[dict[str, Any]]:
-    """One row a model: what one sample costs on this device. Without `checkpoint` untrained: cost
-    does not depend on weights.
+@dataclass(frozen=True)
+class CostsSpec:
+    """What `medrobust cost` measures.
+
+    Attributes:
+        model: names, or files of the user's.
+        preset: sizes and parameters.
+        size: pixels of a side; None: the preset's.
+        modalities: how many.
+        classes: of each task.
+        model_params: constructor arguments.
+        checkpoint: weights of the one model named; None: untrained, cost does not depend on them.
     """
-    check_owners(params, list(map(label, models)), "model")
-    weights = open_checkpoint(checkpoint) if checkpoint is not None else None
-    if weights is not None and len(models) > 1:
+
+    model: list[str]
+    preset: str = "quick"
+    size: int | None = None
+    modalities: int = 2
+    classes: tuple[int, ...] = (4, 3)
+    model_params: dict[str, Any] = field(default_factory=dict)
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What one sample of `size` pixels costs a model on a device."""
+
+    model: str
+    size: int
+    parameters: int
+    gflops: float
+    gmacs: float
+    latency_ms: float
+    peak_memory_mib: float
+    device: str
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """A model of the registry under a preset: its costs are for two grey modalities and tasks of 4
+    and 3 classes.
+    """
+
+    model: str
+    parameters: int
+    gflops: float
+    gmacs: float
+    stochastic: bool
+    paper: str
+    arguments: dict[str, Any]
+
+
+def costs(spec: CostsSpec, device: str) -> list[ModelCost]:
+    """What one sample costs each model on this device.
+
+    Raises:
+        UserError: an unknown model, preset or parameter, a checkpoint for several models.
+    """
+    check_owners(spec.model_params, [label(model) for model in spec.model], "model")
+    weights = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
+    if weights is not None and len(spec.model) > 1:
         raise UserError("--checkpoint belongs to one model; measure them one by one")
-    chosen = presets.preset(preset)
-    size = size or chosen["size"]
-    channels = 1 if chosen["channels"] == "native" else chosen["channels"]
+    size, channels = _size_and_channels(spec.preset)
+    size = spec.size or size
     rows = []
-    for model in models:
-        own = model_parameters(weights, model, of(params, label(model)))
+    for model in spec.model:
+        params = model_parameters(weights, model, of(spec.model_params, label(model)))
         victim = presets.untrained(
-            model, preset, (channels,) * modalities, tuple(classes), size, own
+            model, spec.preset, (channels,) * spec.modalities, spec.classes, size, params
         )
         if weights is not None:
             load_weights(victim, weights)
         victim = victim.to(choose_device(device))
+        facts = cost.measure(victim, [(channels, size, size)] * spec.modalities)
+        rows.append(ModelCost(label(model), size, **facts))
+    return rows
+
+
+def list_models(preset: str) -> list[ModelSummary]:
+    """What can be named with `--model`, with its cost under a preset."""
+    size, channels = _size_and_channels(preset)
+    rows = []
+    for name, entry in MODELS.items():
+        victim = presets.untrained(name, preset, (channels, channels), (4, 3), size, {})
+        operations = cost.flops(victim, [(channels, size, size)] * 2)
         rows.append(
-            {
-                "model": label(model),
-                "size": size,
-                **cost.measure(victim, [(channels, size, size)] * modalities),
-            }
+            ModelSummary(
+                name,
+                cost.parameters(victim),
+                operations / 1e9,
+                operations / 2e9,
+                bool(getattr(victim, "stochastic", False)),
+                entry.paper,
+                presets.preset_parameters(name, preset),
+            )
         )
     return rows
 
 
-def list_models(preset: str) -> tuple[list[dict[str, Any]], str]:
-    """What can be named with `--model`, with its cost under a preset, and the preset's
-    description.
-    """
-    chosen = presets.preset(preset)
-    channels = 1 if chosen["channels"] == "native" else chosen["channels"]
-    rows = []
-    for name, entry in MODELS.items():
-        victim = presets.untrained(name, preset, (channels, channels), (4, 3), chosen["size"], {})
-        operations = cost.flops(victim, [(channels, chosen["size"], chosen["size"])] * 2)
-        rows.append(
-            {
-                "model": name,
-                "parameters": cost.parameters(victim),
-                "gflops": operations / 1e9,
-                "gmacs": operations / 2e9,
-                "stochastic": bool(getattr(victim, "stochastic", False)),
-                "paper": entry.paper,
-                "arguments": presets.preset_parameters(name, preset),
-            }
-        )
-    return rows, chosen["description"]
+def _size_and_channels(preset: str) -> tuple[int, int]:
+    """A preset's pixels of a side, and its channels, one where it takes them as they come."""
+    sizes = presets.preset(preset)
+    return sizes["size"], 1 if sizes["channels"] == "native" else sizes["channels"]

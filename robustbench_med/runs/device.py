@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
+from torch import nn
 
+from robustbench_med.attacks import Threat, View
+from robustbench_med.data import Samples
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.progress import Display
 
@@ -112,6 +116,16 @@ def largest(size: int, fits: Callable[[int], object]) -> int:
         else:
             break
     return size
+
+
+def one_gradient(
+    victim: nn.Module, samples: Samples, threat: Threat, device: torch.device, n: int
+) -> None:
+    """The pass that needs most memory: forward and backward of the first n samples at once."""
+    some = samples.head(n)
+    x = some.batch(range(len(some)))
+    view = View(victim, [tuple(m.shape[1:]) for m in x])  # type: ignore[misc]
+    view.gradient(view.pack(x).to(device), some.labels.to(device), replace(threat, targeted=False))
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -8,147 +8,87 @@ import functools
 import json
 from typing import Any
 
-import torch
-
 from robustbench_med.attacks import Threat
-from robustbench_med.data import Dataset
-from robustbench_med.evaluation import diagnosis
-from robustbench_med.evaluation import signs as diagnostics
-from robustbench_med.evaluation.protocol import clean_pass
-from robustbench_med.evaluation.types import Setting
+from robustbench_med.evaluation import diagnosis, signs
+from robustbench_med.evaluation.signs import Sign
 from robustbench_med.naming import radius_label
-from robustbench_med.paths import writable_folder, write_text
-from robustbench_med.runs.cell import one_gradient
-from robustbench_med.runs.checks import check_names, make_threat, sample_limit
-from robustbench_med.runs.device import BatchSize, choose_device
-from robustbench_med.runs.registration import include
-from robustbench_med.runs.session import Job, announce_whole_range, load_all, on_disk
-from robustbench_med.runs.spec import Cell, RunSpec, cells
-from robustbench_med.runs.victims import Victims
+from robustbench_med.paths import write_text
+from robustbench_med.runs.checks import check_threats
+from robustbench_med.runs.device import one_gradient
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.session import Session, announce_whole_range
+from robustbench_med.runs.spec import Case, DiagnoseSpec, cases
+from robustbench_med.runs.threats import threat_of
+from robustbench_med.runs.victims import Victim
 
 
-def diagnose(
-    spec: RunSpec, job: Job, *, steps: int, queries: int, eot: int
-) -> list[dict[str, Any]]:
+def diagnose(spec: DiagnoseSpec, job: Job) -> list[dict[str, Any]]:
     """Every sign for each model, defence, seed, data set, norm and radius; also written to
     `<out>/diagnostics.json`.
 
-    Returns a row a case: `model` (with its defences), `train_seed`, `seed`, `data`, `norm`, `eps`,
+    Returns:
+        A row a case: `model` (with its defences), `train_seed`, `seed`, `data`, `norm`, `eps`,
         `target`, `n`, `siblings`, `trust`, `signs`.
+
+    Raises:
+        UserError: as `run`; before any training where possible.
     """
-    include(spec.include, job.display.say)
-    one_attack = ["transfer" if spec.source else "pgd"]  # a case is a cell of one attack
-    spec = spec.model_copy(
-        update={"data": on_disk(spec.data, job), "attack": one_attack, "control": False}
-    )
-    check_names(spec)
-    if job.out is None:
-        raise ValueError("diagnose needs an output folder")
-    out, device, batch = (
-        writable_folder(job.out),
-        choose_device(job.device),
-        BatchSize(job.batch_size, job.display),
-    )
-    datasets = load_all(spec, spec.data, job)
-    announce_whole_range(spec, job)
-    grid = cells(spec)
-    threats = [make_threat(cell, spec, datasets[cell.data, cell.fold]) for cell in grid]
-    victims, rows = Victims(spec, device, job), []
-    for cell, threat in zip(grid, threats, strict=True):
-        dataset = datasets[cell.data, cell.fold]
-        rows.append(
-            diagnose_cell(
-                cell,
-                threat,
-                spec,
-                dataset,
-                victims,
-                device,
-                batch,
-                job,
-                steps=steps,
-                queries=queries,
-                eot=eot,
-            )
-        )
-    write_text(out / "diagnostics.json", json.dumps(rows, indent=1, allow_nan=False))
+    session = Session.open(spec, job, check_threats)
+    announce_whole_range(session.spec, job.display)
+    grid = cases(session.spec)
+    threats = [threat_of(case, session.dataset(case)) for case in grid]
+    session.victims.plan(grid)
+    rows = [
+        diagnose_case(case, threat, session) for case, threat in zip(grid, threats, strict=True)
+    ]
+    write_text(session.out / "diagnostics.json", json.dumps(rows, indent=1, allow_nan=False))
     return rows
 
 
-def diagnose_cell(
-    cell: Cell,
-    threat: Threat,
-    spec: RunSpec,
-    dataset: Dataset,
-    victims: Victims,
-    device: torch.device,
-    batch: BatchSize,
-    job: Job,
-    *,
-    steps: int,
-    queries: int,
-    eot: int,
-) -> dict[str, Any]:
+def diagnose_case(case: Case, threat: Threat, session: Session[DiagnoseSpec]) -> dict[str, Any]:
     """One row of `diagnose`."""
-    victim = victims.of(cell, dataset)
-    samples = dataset.splits["test"].head(sample_limit(spec))
-    own = (
-        victim.checkpoint.sha256,
-        victim.plan,
-    )  # behind an input transform the same weights are another victim
-    label = (
-        f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.label}"
-    )
-    siblings = [
-        source
-        for source in victims.sources(cell, dataset)
-        if (source.checkpoint.sha256, source.plan) != own
-    ]
+    dataset, samples, victim = session.dataset(case), session.samples(case), session.victim(case)
+    siblings = siblings_of(victim, session.sources(case))
+    radii = radius_label(threat.radii, dataset.modalities)
+    label = f"{victim.plan.name} {radii} on {dataset.label}"
 
-    def signs() -> list[diagnostics.Sign]:
-        setting = Setting(
-            spec.protocol, spec.draws, cell.seed, device, batch.size, spec.batch_draws, spec.chunk
-        )
-        if cell.seed not in victim.clean:
-            victim.clean[cell.seed] = clean_pass(
-                victim.module,
-                samples,
-                setting,
-                lambda n: None,
-                stochastic=victim.nature.stochastic,
-                drawing=victim.nature.drawing,
-            )
-        signs = diagnosis.diagnose(
+    def work() -> list[Sign]:
+        setting = session.setting(case.seed)
+        return diagnosis.diagnose(
             victim.module,
             samples,
-            victim.clean[cell.seed],
+            victim.clean_pass(samples, setting, lambda n: None),
             threat,
             setting,
             sources=[sibling.as_source for sibling in siblings],
-            steps=steps,
-            queries=queries,
-            eot=eot,
-            tick=lambda stage: job.display.say(f"{label}: {stage}"),
-        )
-        return signs + (
-            [diagnostics.depends_on_batch(victim.nature.neighbours)]
-            if victim.nature.neighbours
-            else []
+            steps=session.spec.steps,
+            queries=session.spec.queries,
+            eot=session.spec.eot,
+            tick=lambda stage: session.job.display.say(f"{label}: {stage}"),
         )
 
-    whole = victim.nature.drawing == "batch"
-    fits = functools.partial(one_gradient, victim.module, samples, threat, device)
-    found = batch.hold(signs, spec.chunk, fits) if whole else batch.fit(signs)
+    heaviest = functools.partial(one_gradient, victim.module, samples, threat, session.device)
+    seen = session.fitted(work, heaviest, whole=victim.nature.drawing == "batch")
+    if victim.nature.neighbours:
+        seen.append(signs.depends_on_batch(victim.nature.neighbours))
     return {
         "model": victim.plan.name,
-        "train_seed": cell.train_seed,
-        "seed": cell.seed,
+        "train_seed": case.train_seed,
+        "seed": case.seed,
         "data": dataset.label,
-        "norm": cell.norm,
-        "eps": radius_label(threat.radii, dataset.modalities),
-        "target": cell.target_task,
+        "norm": case.norm,
+        "eps": radii,
+        "target": case.target_task,
         "n": len(samples),
         "siblings": [sibling.spec.name for sibling in siblings],
-        "trust": diagnostics.trust(found),
-        "signs": diagnostics.plain(found),
+        "trust": signs.trust(seen),
+        "signs": signs.plain(seen),
     }
+
+
+def siblings_of(victim: Victim, sources: list[Victim]) -> list[Victim]:
+    """The sources that are not the victim itself: behind an input transform the same weights are
+    another victim.
+    """
+    own = (victim.checkpoint.sha256, victim.plan)
+    return [source for source in sources if (source.checkpoint.sha256, source.plan) != own]

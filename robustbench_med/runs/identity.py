@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from robustbench_med.attacks import SCHEME, Threat, attack_code, revision
@@ -12,17 +15,47 @@ from robustbench_med.data import Dataset, Samples
 from robustbench_med.evaluation.protocol import is_whole
 from robustbench_med.evaluation.types import Method
 from robustbench_med.naming import canonical_hash, training_hash
-from robustbench_med.runs.checks import engine_of
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.victims import Victim
-from robustbench_med.training import defenses as defense
+from robustbench_med.training import defenses
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Every input of a record's result: a cell whose victim and data are known."""
+
+    cell: Cell
+    run: RunSpec
+    dataset: Dataset
+    samples: Samples
+    victim: Victim
+    threat: Threat
+    method: Method
+    """Without what the clean pass decides: the classes aimed at."""
+    sources: Sequence[Victim]
+    """Victims that `transfer` makes its adversarials on."""
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether samples stay in fixed chunks during the attack."""
+        return is_whole(self.victim.nature.drawing, self.method)
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The full spec of the cell."""
+        return resolve(self)
+
+    @cached_property
+    def hash(self) -> str:
+        """The name of the record."""
+        return canonical_hash(self.spec)
 
 
 def identity(victim: Victim, dataset: Dataset, samples: Samples) -> dict[str, Any]:
     """Which victim on which samples: the part of a spec that does not depend on an attack."""
     trained = victim.checkpoint.sidecar.get("training")
     layers = (*victim.plan.training, *victim.plan.inference)
-    code = defense.code_of_layers(layers)
+    code = defenses.code_of_layers(layers)
     return {
         "victim": {
             "model": victim.plan.name,
@@ -42,7 +75,7 @@ def identity(victim: Victim, dataset: Dataset, samples: Samples) -> dict[str, An
             "weights_sha256": victim.checkpoint.sha256,
             **({"defense": victim.plan.layers} if victim.plan.layers else {}),
             **({"source_sha256": victim.spec.source_sha256} if victim.spec.source_sha256 else {}),
-            "revision": defense.revisions(victim.spec.model, layers),
+            "revision": defenses.revisions(victim.spec.model, layers),
             **({"code": code} if code else {}),
         },
         "data": {
@@ -73,42 +106,56 @@ def identity(victim: Victim, dataset: Dataset, samples: Samples) -> dict[str, An
     }
 
 
-def resolve(
-    cell: Cell,
-    spec: RunSpec,
-    dataset: Dataset,
-    victim: Victim,
-    threat: Threat,
-    params: dict[str, Any],
-    samples: Samples,
-    sources: list[Victim],
-) -> dict[str, Any]:
+def resolve(inputs: Inputs) -> dict[str, Any]:
     """The full spec of a cell: what its hash is taken over. What is at its usual value (native,
     untargeted) is left out.
     """
-    engine = engine_of(cell.attack, spec)
-    method = Method(cell.attack, params, engine, [source.as_source for source in sources])
-    together = {"chunk": spec.chunk} if is_whole(victim.nature.drawing, method) else {}
-    if (
-        spec.batch_draws > 1 and victim.nature.drawing == "batch"
-    ):  # such draws are one draw of a larger batch
-        together["batch_draws"] = spec.batch_draws
+    engine = inputs.method.engine
     return {
-        **identity(victim, dataset, samples),
-        "threat": (
-            {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
-            | ({"target": spec.target} if threat.targeted else {})
-        ),
-        "attack": (
-            {"name": cell.attack, "params": params, "revision": revision(cell.attack, engine)}
-            | ({"code": code} if (code := attack_code(cell.attack, params, engine)) else {})
-            | ({"sources": [source_identity(source) for source in sources]} if sources else {})
-        ),
+        **identity(inputs.victim, inputs.dataset, inputs.samples),
+        "threat": threat_identity(inputs.threat, inputs.run),
+        "attack": attack_identity(inputs.method, inputs.sources),
         **({"engine": engine} if engine != "native" else {}),
-        "protocol": {"name": spec.protocol, "draws": spec.draws, **together},
-        "seed": cell.seed,
+        "protocol": protocol_identity(inputs),
+        "seed": inputs.cell.seed,
         "randomness": SCHEME,
     }
+
+
+def threat_identity(threat: Threat, run: RunSpec) -> dict[str, Any]:
+    """What the attacker may do, and aims at where the attack is targeted."""
+    bounds = {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
+    return bounds | ({"target": run.target} if threat.targeted else {})
+
+
+def attack_identity(method: Method, sources: Sequence[Victim]) -> dict[str, Any]:
+    """The attack with all its parameters, the user's own code in it, and the victims it starts
+    from.
+    """
+    name, params, engine = method.name, dict(method.parameters), method.engine
+    attack: dict[str, Any] = {
+        "name": name,
+        "params": params,
+        "revision": revision(name, engine),
+    }
+    if (code := attack_code(name, params, engine)) is not None:
+        attack["code"] = code
+    if sources:
+        attack["sources"] = [source_identity(source) for source in sources]
+    return attack
+
+
+def protocol_identity(inputs: Inputs) -> dict[str, Any]:
+    """How predictions are judged, and which samples and draws stay together where predictions
+    depend on the batch.
+    """
+    run = inputs.run
+    protocol: dict[str, Any] = {"name": run.protocol, "draws": run.draws}
+    if inputs.whole:
+        protocol["chunk"] = run.chunk
+    if run.batch_draws > 1 and inputs.victim.nature.drawing == "batch":
+        protocol["batch_draws"] = run.batch_draws  # they are one draw of a larger batch
+    return protocol
 
 
 def source_identity(source: Victim) -> dict[str, Any]:
@@ -117,7 +164,7 @@ def source_identity(source: Victim) -> dict[str, Any]:
         "model": source.spec.name,
         "params": source.spec.params,
         "weights_sha256": source.checkpoint.sha256,
-        "revision": defense.revisions(source.spec.model, ()),
+        "revision": defenses.revisions(source.spec.model, ()),
     }
     return facts | (
         {"source_sha256": source.spec.source_sha256} if source.spec.source_sha256 else {}

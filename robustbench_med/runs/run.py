@@ -1,29 +1,16 @@
-"""The grid of `medrobust run`: cells expanded, victims obtained, what the store does not hold yet
-evaluated.
-"""
+"""The grid of `medrobust run`: what the store does not hold yet is evaluated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from robustbench_med.paths import writable_folder
 from robustbench_med.runs.cell import evaluate_cell
-from robustbench_med.runs.checks import (
-    check_names,
-    make_threat,
-)
-from robustbench_med.runs.device import BatchSize, choose_device
-from robustbench_med.runs.registration import include
-from robustbench_med.runs.session import (
-    Job,
-    announce_limit,
-    announce_whole_range,
-    load_all,
-    on_disk,
-)
-from robustbench_med.runs.spec import RunSpec, cells, cross_modal
-from robustbench_med.runs.victims import Victims, planned
+from robustbench_med.runs.checks import check_attacks
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.session import Session, announce_whole_range
+from robustbench_med.runs.spec import Cell, RunSpec, cells, cross_modal
+from robustbench_med.runs.threats import threat_of
 from robustbench_med.store.store import Record, Store
 
 SYNTHETIC = (
@@ -40,44 +27,33 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
         UserError: unknown names, bad parameters, missing data, an unwritable folder; before any
             attack starts where possible.
     """
-    include(spec.include, job.display.say)
-    spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
-    check_names(spec)
-    if job.out is None:
-        raise ValueError("a run needs an output folder")
-    store = Store(writable_folder(job.out))
-    device = choose_device(job.device)
-    batch = BatchSize(job.batch_size, job.display)
-    datasets = load_all(spec, spec.data, job)
-    grid = cells(spec)
-    announce_limit(spec, datasets, job)
-    announce_whole_range(spec, job)
-    if spec.cross_modal:
-        grid = cross_modal(
-            grid,
-            {name: (dataset.modalities, dataset.tasks) for (name, _), dataset in datasets.items()},
-        )
+    return run_grid(Session.open(spec, job, check_attacks))
+
+
+def run_grid(session: Session[RunSpec]) -> list[Record]:
+    """The records of every cell of a session's grid."""
+    session.announce_limit()
+    announce_whole_range(session.spec, session.job.display)
+    grid = grid_of(session)
     for cell in grid:  # every radius and task is understood before the first training
-        make_threat(cell, spec, datasets[cell.data, cell.fold])
-    for cell in {
-        (cell.data, cell.fold, cell.model, cell.defense): cell for cell in grid
-    }.values():  # and every victim built
-        planned(cell, spec, datasets[cell.data, cell.fold])
-    victims = Victims(spec, device, job)
+        threat_of(cell, session.dataset(cell))
+    session.victims.plan(grid)
+    store = Store(session.out)
     return [
-        evaluate_cell(
-            cell,
-            spec,
-            datasets[cell.data, cell.fold],
-            victims,
-            store,
-            device,
-            batch,
-            job,
-            f"{number}/{len(grid)}",
-        )
+        evaluate_cell(cell, session, store, f"{number}/{len(grid)}")
         for number, cell in enumerate(grid, 1)
     ]
+
+
+def grid_of(session: Session[RunSpec]) -> list[Cell]:
+    """The cells of a session, every attacked modality and task by itself where it asks for that."""
+    grid = cells(session.spec)
+    if not session.spec.cross_modal:
+        return grid
+    names = {
+        name: (dataset.modalities, dataset.tasks) for (name, _), dataset in session.datasets.items()
+    }
+    return cross_modal(grid, names)
 
 
 def finished(records: list[Record], out: Path) -> Iterator[str]:

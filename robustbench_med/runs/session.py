@@ -1,58 +1,176 @@
-"""The data sets of a job, and what is said of them."""
+"""A session: a specification, where and how to run it, and what all commands do with the two first:
+data on disk, checks, folder, device, batch size, data sets, victims.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Generic, Self, TypeVar
 
-from robustbench_med.data import Dataset, Files, load
+import torch
+
+from robustbench_med.data import Dataset, Files, Samples, load
 from robustbench_med.data.splits import fold_label
 from robustbench_med.data.suites import expand
 from robustbench_med.dataspec import Fold, Preprocessing
+from robustbench_med.evaluation.types import Setting
 from robustbench_med.parsing import whole_range
-from robustbench_med.runs.checks import sample_limit
+from robustbench_med.paths import writable_folder
+from robustbench_med.progress import Display
+from robustbench_med.runs.device import BatchSize, choose_device
 from robustbench_med.runs.job import Job
-from robustbench_med.runs.spec import RunSpec, TrainedSpec
+from robustbench_med.runs.registration import include
+from robustbench_med.runs.spec import ThreatsSpec, TrainedSpec, VictimPoint, VictimsSpec
+from robustbench_med.runs.victims import Datasets, Victim, Victims
 from robustbench_med.training import presets
 
-
-def announce_limit(
-    spec: RunSpec, datasets: Mapping[tuple[str, Fold | None], Dataset], job: Job
-) -> None:
-    """Says of which data sets only the first test samples are taken."""
-    for (name, fold), dataset in datasets.items():
-        n, of = len(dataset.splits["test"].head(sample_limit(spec))), len(dataset.splits["test"])
-        if n < of:
-            job.display.say(
-                f"{name}{fold_label(fold)}: the first {n} of {of} test samples (--limit 0 takes"
-                " all)"
-            )
+S = TypeVar("S", bound=VictimsSpec)
+T = TypeVar("T")
 
 
-def announce_whole_range(spec: RunSpec, job: Job) -> None:
+@dataclass
+class Session(Generic[S]):
+    """What a command runs with.
+
+    Attributes:
+        spec: what is asked for, suites of data sets taken apart.
+        job: where and how to run.
+        out: the folder of all that is written.
+        device: where victims are.
+        batch: the batch size, which shrinks when memory runs out.
+        datasets: by name and fold.
+        victims: each planned once, the current one loaded.
+
+    Example:
+        >>> session = Session.open(spec, job, check_attacks)
+        >>> session.victims.plan(cells(session.spec))
+        >>> [session.victim(cell).nature for cell in cells(session.spec)]
+    """
+
+    spec: S
+    job: Job
+    out: Path
+    device: torch.device
+    batch: BatchSize
+    datasets: Datasets
+    victims: Victims = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.victims = Victims(self.spec, self.datasets, self.device, self.batch)
+
+    @classmethod
+    def open(cls, spec: S, job: Job, check: Callable[[S], object]) -> Self:
+        """Runs included files, checks the specification and loads its data sets.
+
+        Args:
+            spec: what is asked for.
+            job: where and how to run.
+            check: refuses (UserError) what makes no sense, once the user's files are included and
+                suites taken apart.
+
+        Raises:
+            UserError: a bad specification, missing data, an unwritable folder, an absent device.
+        """
+        include(spec.include, job.display.say)
+        spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
+        check(spec)
+        if job.out is None:
+            raise ValueError("a session needs an output folder")
+        return cls(
+            spec,
+            job,
+            writable_folder(job.out),
+            choose_device(job.device),
+            BatchSize(job.batch_size, job.display),
+            load_all(spec, spec.data, job),
+        )
+
+    def of(self, spec: S) -> Session[S]:
+        """The same data, folder and device for other victims or attacks."""
+        return replace(self, spec=spec)
+
+    def dataset(self, point: VictimPoint) -> Dataset:
+        """The data set of a point of the grid."""
+        return self.datasets[point.data, point.fold]
+
+    def samples(self, point: VictimPoint) -> Samples:
+        """The test samples that a point is evaluated on."""
+        return self.dataset(point).splits["test"].head(self.limit)
+
+    def victim(self, point: VictimPoint) -> Victim:
+        """The victim of a point, trained first where it never was."""
+        return self.victims.of(point)
+
+    def sources(self, point: VictimPoint) -> list[Victim]:
+        """The victims that a transfer attack on a point starts from."""
+        return self.victims.sources(point)
+
+    @property
+    def limit(self) -> int | None:
+        """How many test samples are evaluated: the user's number, else the preset's; None = all."""
+        if self.spec.limit is not None:
+            return self.spec.limit or None
+        return presets.preset(self.spec.preset).get("limit") or None
+
+    def setting(self, seed: int) -> Setting:
+        """How to evaluate under a seed, with the batch size that memory holds now."""
+        spec: VictimsSpec = self.spec
+        setting = Setting("sound", spec.draws, seed, self.device, self.batch.size, chunk=spec.chunk)
+        if isinstance(spec, ThreatsSpec):
+            return replace(setting, protocol=spec.protocol, batch_draws=spec.batch_draws)
+        return setting
+
+    def fitted(self, work: Callable[[], T], heaviest: Callable[[int], object], *, whole: bool) -> T:
+        """What `work` gives in batches that memory holds.
+
+        Args:
+            work: asks `setting` for the batch size whenever it is called.
+            heaviest: makes the passes of n samples that need most memory.
+            whole: samples stay together in chunks, whose size never changes.
+        """
+        if whole:
+            return self.batch.hold(work, self.spec.chunk, heaviest)
+        return self.batch.fit(work)
+
+    def announce_limit(self) -> None:
+        """Says of which data sets only the first test samples are taken."""
+        for (name, fold), dataset in self.datasets.items():
+            test = dataset.splits["test"]
+            n, of = len(test.head(self.limit)), len(test)
+            if n < of:
+                self.job.display.say(
+                    f"{name}{fold_label(fold)}: the first {n} of {of} test samples (--limit 0"
+                    " takes all)"
+                )
+
+
+def announce_whole_range(spec: ThreatsSpec, display: Display) -> None:
     """Says which Linf radii are as large as the whole range of a pixel."""
     for line in whole_range(spec.eps) if "Linf" in spec.norm else ():
-        job.display.warn(line)
+        display.warn(line)
 
 
 def on_disk(data: list[str], job: Job) -> list[str]:
     """What `--data` names, suites taken apart, a warning for every pairing left out."""
-    chosen, skipped = expand(data, job.data_root)
+    names, skipped = expand(data, job.data_root)
     for line in skipped:
         job.display.warn(line)
-    return chosen
+    return names
 
 
 def load_all(
     spec: TrainedSpec, data: list[str], job: Job
 ) -> dict[tuple[str, Fold | None], Dataset]:
     """Every data set of a run by its name and fold, warnings shown once."""
-    found = {}
+    datasets = {}
     for name in dict.fromkeys(data):
         for i, fold in enumerate(spec.partitions):
-            found[name, fold] = load_one(
+            datasets[name, fold] = load_one(
                 name, spec.preset, spec.size, spec.preprocessing, job, fold=fold, warn=i == 0
             )
-    return found
+    return datasets
 
 
 def load_one(
@@ -66,11 +184,11 @@ def load_one(
     warn: bool = True,
 ) -> Dataset:
     """One data set or pairing at the preset's size and channels, its warnings shown if `warn`."""
-    chosen = presets.preset(preset)
+    sizes = presets.preset(preset)
     dataset = load(
         name,
-        size=size or chosen["size"],
-        channels=None if chosen["channels"] == "native" else chosen["channels"],
+        size=size or sizes["size"],
+        channels=None if sizes["channels"] == "native" else sizes["channels"],
         fold=fold,
         preprocessing=preprocessing,
         files=Files(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+
+import torch
 
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
 from robustbench_med.naming import label
 from robustbench_med.parameters import check_owners, of
 from robustbench_med.paths import writable_folder
-from robustbench_med.progress import Display
 from robustbench_med.runs.checks import check_defense_owners
 from robustbench_med.runs.device import choose_device
 from robustbench_med.runs.job import Job
@@ -20,19 +20,16 @@ from robustbench_med.runs.spec import TrainingsSpec
 from robustbench_med.runs.victims import announce_trivial, obtain_checkpoint
 from robustbench_med.training import defenses, presets
 from robustbench_med.training.checkpoints import Checkpoint, export, open_checkpoint
+from robustbench_med.training.defenses import Plan
 from robustbench_med.training.spec import TrainSpec
 
 
 def train(spec: TrainingsSpec, job: Job) -> list[Checkpoint]:
-    """Trains every victim of a grid, or finds that it was done before; copies the files to
-    `job.out` when that is given.
-
-    Returns:
-        The checkpoints: data sets outermost, then folds, models, defences and training seeds.
+    """Trains every model with every defence and training seed on every data set, or finds that it
+    was done before; copies the files to `job.out` when that is given.
 
     Raises:
-        UserError: unknown names, bad parameters, missing data, an unwritable folder; of one data
-            set before its first training.
+        UserError: unknown names, bad parameters, missing data, an unwritable folder.
     """
     include(spec.include, job.display.say)
     device = choose_device(job.device)
@@ -41,53 +38,72 @@ def train(spec: TrainingsSpec, job: Job) -> list[Checkpoint]:
     start = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
     if start is not None and len(spec.model) > 1:
         raise UserError("--checkpoint belongs to one model; train them one by one")
+    datasets = load_all(spec, on_disk(spec.data, job), job).values()
+    plans = check_trainings(spec)
     checkpoints = []
-    for dataset in load_all(spec, on_disk(spec.data, job), job).values():
-        for training in list(trainings(spec, dataset, start)):
-            checkpoint = obtain_checkpoint(training, dataset, device, job, fresh=job.force)
-            if job.out is not None:
-                checkpoint = export(checkpoint, job.out)
-            _announce(checkpoint, training, dataset, job.display)
-            checkpoints.append(checkpoint)
+    for dataset in datasets:
+        trainings = [
+            training_of(model, plan, seed, dataset, spec, start)
+            for model, plan in plans
+            for seed in dict.fromkeys(spec.train_seed)
+        ]  # every network of a data set is built before its first training
+        checkpoints += [train_one(training, dataset, device, job) for training in trainings]
     return checkpoints
 
 
-def trainings(
-    spec: TrainingsSpec, dataset: Dataset, start: Checkpoint | None
-) -> Iterator[TrainSpec]:
-    """The trainings of a grid on one data set; names and parameters that do not fit are refused."""
+def check_trainings(spec: TrainingsSpec) -> list[tuple[str, Plan]]:
+    """Refuses (UserError) unknown names, and parameters that no model or defence has.
+
+    Returns:
+        Every model with every defence: its name and what is trained.
+    """
     for params in (spec.model_params, spec.recipe):
-        check_owners(params, list(map(label, spec.model)), "model")
+        check_owners(params, [label(model) for model in spec.model], "model")
     check_defense_owners(spec.defense_params, spec.defense)
+    plans = []
     victims = itertools.product(dict.fromkeys(spec.model), dict.fromkeys(spec.defense))
     for model, defense in victims:
         plan = defenses.plan(model, defense, spec.defense_params, presets.preset(spec.preset))
         defenses.transforms(plan.inference)
         if not spec.whole_range:
             defenses.check_radii(plan)
-        for seed in dict.fromkeys(spec.train_seed):
-            yield presets.make_spec(
-                plan.model,
-                dataset,
-                spec.preset,
-                params={**plan.params, **of(spec.model_params, label(model))},
-                recipe=of(spec.recipe, label(model)),
-                seed=seed,
-                half=spec.half,
-                layers=plan.training,
-                start=start,
-            )
+        plans.append((model, plan))
+    return plans
 
 
-def _announce(
-    checkpoint: Checkpoint, training: TrainSpec, dataset: Dataset, display: Display
-) -> None:
-    """Says how good a victim is on validation data, and where it lies."""
-    announce_trivial(checkpoint, training, display)
+def training_of(
+    model: str,
+    plan: Plan,
+    seed: int,
+    dataset: Dataset,
+    spec: TrainingsSpec,
+    start: Checkpoint | None,
+) -> TrainSpec:
+    """The training of one victim on one data set."""
+    return presets.make_spec(
+        plan.model,
+        dataset,
+        spec.preset,
+        params={**plan.params, **of(spec.model_params, label(model))},
+        recipe=of(spec.recipe, label(model)),
+        seed=seed,
+        half=spec.half,
+        layers=plan.training,
+        start=start,
+    )
+
+
+def train_one(spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job) -> Checkpoint:
+    """The checkpoint of one training, and what it does on the validation split, said."""
+    checkpoint = obtain_checkpoint(spec, dataset, device, job.display, fresh=job.force)
+    if job.out is not None:
+        checkpoint = export(checkpoint, job.out)
+    announce_trivial(checkpoint, spec, job.display)
     for figures in checkpoint.sidecar["validation"]:
-        display.say(
-            f"{training.name} on {dataset.label}, task {figures['task']}: validation accuracy"
+        job.display.say(
+            f"{spec.name} on {dataset.label}, task {figures['task']}: validation accuracy"
             f" {figures['accuracy']:.3f}, balanced {figures['balanced_accuracy']:.3f}, most"
             f" predicted class {figures['most_predicted_share']:.0%}"
         )
-    display.say(f"{training.name}: {checkpoint.path}")
+    job.display.say(f"{spec.name}: {checkpoint.path}")
+    return checkpoint

@@ -1,10 +1,11 @@
-"""The victims of a run: obtained from the cache, the zoo or a training, tried, and kept while cells
-need them.
+"""The victims of a run: planned once, obtained from the cache, the zoo or a training, tried, and
+kept while points of the grid need them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,22 +13,26 @@ from torch import nn
 
 from robustbench_med import naming
 from robustbench_med.attacks import Threat
-from robustbench_med.data import Dataset
+from robustbench_med.data import Dataset, Samples
 from robustbench_med.data.splits import fold_label
 from robustbench_med.dataspec import Fold
 from robustbench_med.errors import UserError
-from robustbench_med.evaluation import probes
-from robustbench_med.evaluation.types import Clean, Source
+from robustbench_med.evaluation import cost, probes
+from robustbench_med.evaluation.protocol import attack_pass, clean_pass
+from robustbench_med.evaluation.types import Clean, Method, Setting, Source, Tick
 from robustbench_med.parameters import of, owned
 from robustbench_med.progress import Display, LazyBar
 from robustbench_med.runs.commands import training_command
-from robustbench_med.runs.session import Job
-from robustbench_med.runs.spec import Cell, RunSpec
-from robustbench_med.training import defenses as defense
-from robustbench_med.training import loop as training
-from robustbench_med.training import presets
+from robustbench_med.runs.device import BatchSize
+from robustbench_med.runs.spec import ThreatsSpec, VictimPoint, VictimsSpec
+from robustbench_med.runs.threats import CONTROL
+from robustbench_med.training import defenses, loop, presets
 from robustbench_med.training.checkpoints import Checkpoint, model_parameters, open_checkpoint
+from robustbench_med.training.defenses import Plan
 from robustbench_med.training.spec import TrainSpec
+
+Datasets = Mapping[tuple[str, Fold | None], Dataset]
+"""The data sets of a run, by name and fold."""
 
 
 @dataclass
@@ -38,13 +43,13 @@ class Victim:
     checkpoint: Checkpoint
     module: nn.Module
     nature: probes.Nature
-    plan: defense.Plan
+    plan: Plan
     facts: dict[str, Any] = field(default_factory=dict)
     clean: dict[int, Clean] = field(default_factory=dict)
     """Clean pass by evaluation seed."""
     noise: dict[tuple[int, Threat], float] = field(default_factory=dict)
     """Robust accuracy under noise, by evaluation seed and threat."""
-    found: dict[str, dict[int, Any]] = field(default_factory=dict)
+    smallest: dict[str, dict[int, Any]] = field(default_factory=dict)
     """Smallest perturbations of attacks that serve several radii, by everything else that they
     depend on.
     """
@@ -54,86 +59,205 @@ class Victim:
         """What `transfer` makes adversarials on."""
         return Source(self.module, self.nature.stochastic, self.nature.drawing)
 
+    def clean_pass(self, samples: Samples, setting: Setting, tick: Tick) -> Clean:
+        """The clean pass under the seed of a setting, made once."""
+        if setting.seed not in self.clean:
+            self.clean[setting.seed] = clean_pass(
+                self.module,
+                samples,
+                setting,
+                tick,
+                stochastic=self.nature.stochastic,
+                drawing=self.nature.drawing,
+            )
+        return self.clean[setting.seed]
+
+    def under_noise(self, samples: Samples, threat: Threat, setting: Setting) -> float:
+        """Robust accuracy under noise of the same radius, measured once a seed and threat, after
+        the clean pass.
+        """
+        untargeted = replace(threat, targeted=False)
+        key = (setting.seed, untargeted)
+        if key not in self.noise:
+            outcome = attack_pass(
+                self.module,
+                samples,
+                self.clean[setting.seed],
+                untargeted,
+                Method(CONTROL, {}),
+                setting,
+                lambda n: None,
+            )
+            self.noise[key] = outcome.figures["robust"]
+        return self.noise[key]
+
+    def cost(self, dataset: Dataset) -> dict[str, Any]:
+        """What one sample and the training cost, measured once."""
+        if not self.facts:
+            self.facts.update(
+                cost.measure(self.module, dataset.shapes),
+                training=loop.cost_of(self.spec, self.checkpoint),
+            )
+        return self.facts
+
+
+@dataclass(frozen=True)
+class VictimPlan:
+    """A victim before it is trained or loaded.
+
+    Attributes:
+        defended: the network, and what its defences change.
+        spec: its training.
+        checkpoint: the weights that the user names, in place of a training.
+    """
+
+    defended: Plan
+    spec: TrainSpec
+    checkpoint: Checkpoint | None
+
+
+class Plans:
+    """The victims of a specification, each network built once to see that it can be."""
+
+    def __init__(self, spec: VictimsSpec, datasets: Datasets) -> None:
+        self.spec, self.datasets = spec, datasets
+        self.checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
+        self.plans: dict[tuple[str, Fold | None, str, str], VictimPlan] = {}
+
+    def of(self, point: VictimPoint) -> VictimPlan:
+        """The victim of a point; a network that cannot be built is a UserError."""
+        key = (point.data, point.fold, point.model, point.defense)
+        if key not in self.plans:
+            self.plans[key] = self._plan(point)
+        plan = self.plans[key]
+        return replace(plan, spec=plan.spec.model_copy(update={"seed": point.train_seed}))
+
+    def _plan(self, point: VictimPoint) -> VictimPlan:
+        spec, name = self.spec, naming.label(point.model)
+        defended = defenses.plan(
+            point.model, point.defense, spec.defense_params, presets.preset(spec.preset)
+        )
+        params = model_parameters(
+            self.checkpoint,
+            defended.model,
+            {**defended.params, **of(spec.model_params, name)},
+        )
+        train_spec = presets.make_spec(
+            defended.model,
+            self.datasets[point.data, point.fold],
+            spec.preset,
+            params=params,
+            recipe=of(spec.recipe, name),
+            seed=point.train_seed,
+            layers=defended.training,
+        )
+        return VictimPlan(defended, train_spec, self.checkpoint)
+
 
 class Victims:
-    """Victims of a run: the current one, kept while cells need it, and the sources of transfer
-    attacks, each loaded once.
+    """Victims of a run: the current one, kept while points of the grid need it, and the sources of
+    transfer attacks, each loaded once.
     """
 
-    def __init__(self, spec: RunSpec, device: torch.device, job: Job) -> None:
-        self.spec, self.device, self.job = spec, device, job
+    def __init__(
+        self, spec: VictimsSpec, datasets: Datasets, device: torch.device, batch: BatchSize
+    ) -> None:
+        self.spec, self.datasets, self.device, self.batch = spec, datasets, device, batch
+        self.source_models = spec.source if isinstance(spec, ThreatsSpec) else []
+        self.plans = Plans(spec, datasets)
+        self.source_plans = Plans(
+            spec.model_copy(update={"checkpoint": None, "model_params": owned(spec.model_params)}),
+            datasets,
+        )
         self.current: tuple[tuple[str, Fold | None, str, str, int], Victim] | None = None
-        self.loaded: dict[tuple[str, Fold | None, str], Victim] = {}
+        self.loaded_sources: dict[tuple[str, Fold | None, str], Victim] = {}
 
-    def of(self, cell: Cell, dataset: Dataset) -> Victim:
-        """The victim of a cell; the grid has its cells side by side."""
-        key = (cell.data, cell.fold, cell.model, cell.defense, cell.train_seed)
+    def plan(self, points: Iterable[VictimPoint]) -> None:
+        """Plans every victim and source of a grid: what cannot be built is a UserError before the
+        first training.
+        """
+        for point in points:
+            self.plans.of(point)
+            for source in self.source_points(point):
+                self.source_plans.of(source)
+
+    def of(self, point: VictimPoint) -> Victim:
+        """The victim of a point; the grid has the points of a victim side by side."""
+        key = (point.data, point.fold, point.model, point.defense, point.train_seed)
         if self.current is None or self.current[0] != key:
-            self.current = key, obtain_victim(cell, self.spec, dataset, self.device, self.job)
+            self.current = key, self._obtain(point, self.plans.of(point))
         return self.current[1]
 
-    def sources(self, cell: Cell, dataset: Dataset) -> list[Victim]:
-        """The undefended victims that `--source` names, on the data of a cell."""
-        plain = self.spec.model_copy(
-            update={"checkpoint": None, "model_params": owned(self.spec.model_params)}
-        )
-        for model in self.spec.source:
-            if (cell.data, cell.fold, model) not in self.loaded:
-                source = cell.model_copy(
-                    update={"model": model, "defense": "none", "train_seed": 0}
-                )
-                self.loaded[cell.data, cell.fold, model] = obtain_victim(
-                    source, plain, dataset, self.device, self.job
-                )
-        return [self.loaded[cell.data, cell.fold, model] for model in self.spec.source]
+    def sources(self, point: VictimPoint) -> list[Victim]:
+        """The undefended victims that `--source` names, on the data of a point."""
+        sources = []
+        for source in self.source_points(point):
+            key = (source.data, source.fold, source.model)
+            if key not in self.loaded_sources:
+                self.loaded_sources[key] = self._obtain(source, self.source_plans.of(source))
+            sources.append(self.loaded_sources[key])
+        return sources
 
-
-def planned(
-    cell: Cell, spec: RunSpec, dataset: Dataset
-) -> tuple[defense.Plan, TrainSpec, Checkpoint | None]:
-    """The victim of a cell, its training, and the weights that the user names; a network that
-    cannot be built is a UserError.
-    """
-    checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
-    plan = defense.plan(cell.model, cell.defense, spec.defense_params, presets.preset(spec.preset))
-    name = naming.label(cell.model)
-    params = model_parameters(
-        checkpoint, plan.model, {**plan.params, **of(spec.model_params, name)}
-    )
-    train_spec = presets.make_spec(
-        plan.model,
-        dataset,
-        spec.preset,
-        params=params,
-        recipe=of(spec.recipe, name),
-        seed=cell.train_seed,
-        layers=plan.training,
-    )
-    return plan, train_spec, checkpoint
-
-
-def obtain_victim(
-    cell: Cell, spec: RunSpec, dataset: Dataset, device: torch.device, job: Job
-) -> Victim:
-    """Loads the victim of a cell, training it first when there is no checkpoint."""
-    plan, train_spec, checkpoint = planned(cell, spec, dataset)
-    test = dataset.splits["test"]
-    if checkpoint is None:
-        if naming.is_own(plan.model):  # a fault is said before the training, not after it
-            fresh = defense.wrap(presets.build(train_spec).eval(), plan.inference)
-            refuse_neighbours(
-                plan.name, probes.examine(fresh, test, torch.device("cpu"), cell.seed), spec
+    def source_points(self, point: VictimPoint) -> list[VictimPoint]:
+        """The sources on the data of a point, as points."""
+        return [
+            VictimPoint(
+                model=model, data=point.data, fold=point.fold, train_seed=0, seed=point.seed
             )
-        checkpoint = obtain_checkpoint(train_spec, dataset, device, job)
-    module = defense.wrap(presets.load(train_spec, checkpoint, device), plan.inference).to(device)
-    announce_trivial(checkpoint, train_spec, job.display)
-    nature = probes.examine(module, test, device, cell.seed)
-    refuse_neighbours(plan.name, nature, spec)
-    announce_nature(plan.name, module, nature, spec, job)
-    return Victim(train_spec, checkpoint, module, nature, plan)
+            for model in self.source_models
+        ]
+
+    def _obtain(self, point: VictimPoint, plan: VictimPlan) -> Victim:
+        """Loads a victim, training it first when there is no checkpoint."""
+        dataset, defended = self.datasets[point.data, point.fold], plan.defended
+        test = dataset.splits["test"]
+        checkpoint = plan.checkpoint
+        if checkpoint is None:
+            if naming.is_own(defended.model):  # a fault is said before the training, not after it
+                fresh = defenses.wrap(presets.build(plan.spec).eval(), defended.inference)
+                nature = probes.examine(fresh, test, torch.device("cpu"), point.seed)
+                refuse_neighbours(defended.name, nature, self.spec)
+            checkpoint = obtain_checkpoint(plan.spec, dataset, self.device, self.batch.display)
+        network = presets.load(plan.spec, checkpoint, self.device)
+        module = defenses.wrap(network, defended.inference).to(self.device)
+        announce_trivial(checkpoint, plan.spec, self.batch.display)
+        victim = Victim(
+            plan.spec,
+            checkpoint,
+            module,
+            probes.examine(module, test, self.device, point.seed),
+            defended,
+        )
+        refuse_neighbours(defended.name, victim.nature, self.spec)
+        self._announce_nature(victim)
+        return victim
+
+    def _announce_nature(self, victim: Victim) -> None:
+        """Warns of what trying a victim found."""
+        name, nature, display = victim.plan.name, victim.nature, self.batch.display
+        if nature.neighbours:
+            display.warn(
+                f"{name}: {nature.neighbours}; evaluated in chunks of {self.spec.chunk}, its"
+                " figures hold for these chunks alone"
+            )
+        if nature.stochastic and not getattr(victim.module, "stochastic", False):
+            display.warn(
+                f"{name} says it is deterministic, but two passes on one input differ; it is"
+                " evaluated as a random victim"
+            )
+        if not nature.repeatable:
+            display.warn(
+                f"{name} draws numbers that no seed of PyTorch, NumPy or random repeats: another"
+                " run gives other figures"
+            )
+        if nature.drawing == "batch" and not self.batch.auto:
+            display.say(
+                f"{name} is evaluated in chunks of {self.spec.chunk} whatever --batch-size says:"
+                " its predictions depend on the batch"
+            )
 
 
-def refuse_neighbours(name: str, nature: probes.Nature, spec: RunSpec) -> None:
+def refuse_neighbours(name: str, nature: probes.Nature, spec: VictimsSpec) -> None:
     """Refuses (UserError) a victim whose predictions depend on their batch, unless that is
     allowed.
     """
@@ -142,32 +266,6 @@ def refuse_neighbours(name: str, nature: probes.Nature, spec: RunSpec) -> None:
             f"{name} cannot be judged image by image: {nature.neighbours} (batch statistics at"
             " inference?); mend the model, or pass --allow-batch-dependent to evaluate it in"
             f" chunks of {spec.chunk}, marked and not to be trusted"
-        )
-
-
-def announce_nature(
-    name: str, module: nn.Module, nature: probes.Nature, spec: RunSpec, job: Job
-) -> None:
-    """Warns of what trying a victim found."""
-    if nature.neighbours:
-        job.display.warn(
-            f"{name}: {nature.neighbours}; evaluated in chunks of {spec.chunk}, its figures hold"
-            " for these chunks alone"
-        )
-    if nature.stochastic and not getattr(module, "stochastic", False):
-        job.display.warn(
-            f"{name} says it is deterministic, but two passes on one input differ; it is evaluated"
-            " as a random victim"
-        )
-    if not nature.repeatable:
-        job.display.warn(
-            f"{name} draws numbers that no seed of PyTorch, NumPy or random repeats: another run"
-            " gives other figures"
-        )
-    if nature.drawing == "batch" and job.batch_size != "auto":
-        job.display.say(
-            f"{name} is evaluated in chunks of {spec.chunk} whatever --batch-size says: its"
-            " predictions depend on the batch"
         )
 
 
@@ -182,22 +280,27 @@ def announce_trivial(checkpoint: Checkpoint, spec: TrainSpec, display: Display) 
 
 
 def obtain_checkpoint(
-    spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job, *, fresh: bool = False
+    spec: TrainSpec,
+    dataset: Dataset,
+    device: torch.device,
+    display: Display,
+    *,
+    fresh: bool = False,
 ) -> Checkpoint:
     """The checkpoint of a training, with a progress bar when it has to be made; `fresh` trains even
     if it was done before.
     """
     with LazyBar(
-        job.display,
+        display,
         f"training {'+'.join((spec.name, *(layer.name for layer in spec.defense)))} on"
         f" {spec.data}{fold_label(spec.fold)}",
     ) as bar:
-        make = training.train if fresh else training.obtain
+        make = loop.train if fresh else loop.obtain
         return make(
             spec,
             dataset,
             device,
             tick=bar,
-            say=job.display.say,
+            say=display.say,
             command=training_command(spec, dataset),
         )

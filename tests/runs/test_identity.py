@@ -15,11 +15,11 @@ from support.files import write_folder_set
 from robustbench_med import evaluate, register_attack
 from robustbench_med.attacks import ATTACKS
 from robustbench_med.data import cache, source
-from robustbench_med.models import fusion
-from robustbench_med.models import user_file as own
+from robustbench_med.models import fusion, user_file
 from robustbench_med.progress import Display
-from robustbench_med.runs import identity, run
-from robustbench_med.runs.session import Job
+from robustbench_med.runs import identity
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.run import run
 from robustbench_med.runs.spec import RunSpec
 
 TINY: dict[str, Any] = {
@@ -50,7 +50,7 @@ def hash_of(card: Path, /, job: dict[str, Any] | None = None, **given: Any) -> s
         "display": Display(quiet=True),
         **(job or {}),
     }
-    (record,) = run.run(spec, Job(**options))
+    (record,) = run(spec, Job(**options))
     return str(record["hash"])
 
 
@@ -227,6 +227,6 @@ def test_a_helper_that_no_import_names_is_the_users_code_too(card: Path, tmp_pat
         "spec.loader.exec_module(aside)\n"
         "from robustbench_med.models.fusion import LateFusion as build\n"
     )
-    before = own.load(f"{model}:build").source_sha256
+    before = user_file.load(f"{model}:build").source_sha256
     helper.write_text("SCALE = 2.0\n")
-    assert own.load(f"{model}:build").source_sha256 != before
+    assert user_file.load(f"{model}:build").source_sha256 != before

@@ -15,9 +15,10 @@ from robustbench_med.cli.values import assignments
 from robustbench_med.data import load
 from robustbench_med.errors import UserError
 from robustbench_med.parsing import validate
-from robustbench_med.runs.checks import check_names, parameters_of
+from robustbench_med.runs.checks import check_attacks
 from robustbench_med.runs.commands import command_of
 from robustbench_med.runs.spec import RunSpec, TrainingsSpec, cells
+from robustbench_med.runs.threats import parameters_of
 from robustbench_med.store.store import Store
 
 SMALL = ["--size", 32, "--limit", 4, "--recipe", "steps=2", "--recipe", "batch_size=8"]
@@ -275,7 +276,7 @@ def test_the_command_of_a_cell_holds_what_is_the_cells_own() -> None:
         recipe={"late.steps": 20},
         defense_params={"jpeg": {"quality": 40}, "pgd-at.eps": "2/255"},
     )
-    check_names(run)
+    check_attacks(run)
     phantoms = load("phantoms", size=16)
     texts = {(c.model, c.defense, c.attack): command_of(c, run, 8, phantoms) for c in cells(run)}
     assert "--attack-param pgd.steps=5 --model-param width=8 --model-param gmu.width=4 --defense-param jpeg.quality=40" in texts[

@@ -1,0 +1,91 @@
+"""The threat and the attack of a cell: radii and tasks on its data, who computes the attack, and
+with which parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robustbench_med.attacks import Threat, complete
+from robustbench_med.attacks import parameters as attack_parameters
+from robustbench_med.data import Dataset
+from robustbench_med.errors import UserError, unknown
+from robustbench_med.parameters import of
+from robustbench_med.parsing import parse_radii
+from robustbench_med.runs.spec import EOT_AUTOATTACK, EOT_DEFAULT, Case, Cell, RunSpec
+
+CONTROL = "noise"
+"""The attack that is none: what random noise of the same radius does."""
+
+
+def threat_of(point: Cell | Case, dataset: Dataset, *, targeted: bool = False) -> Threat:
+    """The threat model of a cell or case on its data.
+
+    Raises:
+        UserError: a radius for a modality, or a task, that the data do not have.
+    """
+    names = list(dataset.tasks)
+    if point.target_task == "joint":
+        tasks = tuple(range(len(names)))
+    elif point.target_task in names:
+        tasks = (names.index(point.target_task),)
+    elif point.target_task.isdigit() and int(point.target_task) < len(names):
+        tasks = (int(point.target_task),)
+    else:
+        raise unknown(
+            "target task", point.target_task, ["joint", *names, *map(str, range(len(names)))]
+        )
+    return Threat(point.norm, parse_radii(point.eps, dataset.modalities), tasks, targeted=targeted)
+
+
+def is_targeted(cell: Cell, spec: RunSpec) -> bool:
+    """Whether the attack of a cell aims at a class: the noise control never does."""
+    return spec.target is not None and cell.attack != CONTROL
+
+
+def engine_of(attack: str, spec: RunSpec) -> str:
+    """Who computes an attack: the noise control is always native."""
+    return "native" if attack == CONTROL else spec.engine
+
+
+def parameters_of(
+    attack: str, spec: RunSpec, *, stochastic: bool, unaware: bool = False, given: bool = True
+) -> dict[str, Any]:
+    """An attack's complete parameters: its defaults, the protocol's, then the user's (unless not
+    `given`).
+
+    Args:
+        stochastic: whether the victim is random.
+        unaware: the attack does not see an input transform of the victim: it would stop where the
+            bare network falls.
+
+    Raises:
+        UserError: a value that the attack cannot take.
+    """
+    engine = engine_of(attack, spec)
+    known = attack_parameters(attack, engine)
+    wanted = protocol_parameters(attack, spec, stochastic=stochastic, unaware=unaware)
+    if given:
+        wanted |= of(spec.attack_params, attack)
+    try:
+        return complete(
+            attack, {key: value for key, value in wanted.items() if key in known}, engine
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def protocol_parameters(
+    attack: str, spec: RunSpec, *, stochastic: bool, unaware: bool
+) -> dict[str, Any]:
+    """What the protocol of a run asks of an attack that has these parameters."""
+    if spec.protocol == "release":
+        # the authors' notebook: 10 steps of eps/4 from the clean image, no EOT
+        return {"steps": 10, "step_size": 0.25, "random_start": False, "eot": 1, "keep": "last"}
+    eot = EOT_AUTOATTACK if attack == "autoattack" else EOT_DEFAULT
+    parameters: dict[str, Any] = {"eot": eot if stochastic else 1}
+    if stochastic or unaware:
+        # a random victim's iterates are not picked by the draw they happened to fail at, whatever
+        # the number of draws
+        parameters["keep"] = "last"
+    return parameters
