@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -163,16 +163,17 @@ class Evaluation:
             )
 
     def method(self, clean: Clean) -> Method:
-        """The attack with the classes it aims at, and what earlier radii of its sweep found."""
+        """The attack with the classes it aims at, and what earlier radii of its sweep gave."""
         inputs, method = self.inputs, self.inputs.method
+        goals = smallest = None
         if inputs.threat.targeted:
             goals = choose_goals(str(inputs.run.target), clean, inputs.samples, inputs.cell.seed)
-            method = replace(method, goals=goals)
         several_radii = method.engine == "native" and len(inputs.run.eps) > 1
         if several_radii and radius_free(method.name, inputs.threat.norm):
             smallest = inputs.victim.smallest.setdefault(sweep_key(inputs.spec), {})
-            method = replace(method, found=smallest)
-        return method
+        return Method(
+            method.name, method.parameters, method.engine, method.sources, goals, smallest
+        )
 
     def noise(self) -> float | None:
         """Robust accuracy under noise of the same radius; None where the attack itself is noise."""

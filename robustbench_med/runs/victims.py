@@ -4,7 +4,7 @@ kept while points of the grid need them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from robustbench_med.dataspec import Fold
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import cost, probes
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
-from robustbench_med.evaluation.types import Clean, Method, Setting, Source, Tick
+from robustbench_med.evaluation.types import Clean, Method, Setting, Source
 from robustbench_med.parameters import of, owned
 from robustbench_med.progress import Display, LazyBar
 from robustbench_med.runs.commands import training_command
@@ -59,7 +59,7 @@ class Victim:
         """What `transfer` makes adversarials on."""
         return Source(self.module, self.nature.stochastic, self.nature.drawing)
 
-    def clean_pass(self, samples: Samples, setting: Setting, tick: Tick) -> Clean:
+    def clean_pass(self, samples: Samples, setting: Setting, tick: Callable[[int], None]) -> Clean:
         """The clean pass under the seed of a setting, made once."""
         if setting.seed not in self.clean:
             self.clean[setting.seed] = clean_pass(
