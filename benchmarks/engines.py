@@ -22,8 +22,8 @@ from support.strength import CASES, MATCHED, SIZE, VICTIM, N, matched_ensembles 
 
 from robustbench_med.attacks import ENGINES  # noqa: E402
 from robustbench_med.progress import Display  # noqa: E402
+from robustbench_med.runs.job import Job  # noqa: E402
 from robustbench_med.runs.run import run  # noqa: E402
-from robustbench_med.runs.session import Job  # noqa: E402
 from robustbench_med.runs.spec import RunSpec  # noqa: E402
 from robustbench_med.store.store import Record  # noqa: E402
 

@@ -79,7 +79,7 @@ def _key(certificate: Certificate, variant: str) -> dict[str, Any]:
     spec, smoothing = certificate.spec, certificate.spec.certificate
     return {
         "model": spec.victim.model,
-        "data": spec.data.name,
+        "data": spec.data.label,
         "synthetic": certificate.synthetic,
         "size": spec.data.size,
         "noised": certificate.noised,

@@ -14,14 +14,15 @@ import pandas as pd
 
 from robustbench_med import parsing
 from robustbench_med.data import Dataset
-from robustbench_med.data.preprocessing import Preprocessing
+from robustbench_med.dataspec import Preprocessing
 from robustbench_med.progress import Display
 from robustbench_med.reports import tables
 from robustbench_med.reports.comparison import table as comparing
 from robustbench_med.runs import compare as comparison
 from robustbench_med.runs import run, spec, victims
 from robustbench_med.runs.device import choose_device
-from robustbench_med.runs.session import Job, load_one
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.session import load_one
 from robustbench_med.store.store import Record, Store, nothing_left
 from robustbench_med.training import presets
 

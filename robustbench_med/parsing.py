@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -16,7 +15,6 @@ from pydantic import (
 )
 
 from robustbench_med.errors import UserError
-from robustbench_med.parameters import flat, split
 
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 """A decimal number in plain digits: no underscores, no words such as nan."""
@@ -70,7 +68,7 @@ def named(text: str) -> dict[str, float]:
     """The radii of `mri=4/255,xray=0` by modality; of `4/255` under the empty name."""
     if "=" not in text:
         return {"": parse_number(text)}
-    radii: dict[str, float] = {}
+    found: dict[str, float] = {}
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not name or not equals:
@@ -78,13 +76,13 @@ def named(text: str) -> dict[str, float]:
                 f"eps {text!r}: expected MODALITY=RADIUS such as mri=4/255,xray=0, got"
                 f" {part.strip()!r}"
             )
-        if name in radii:
+        if name in found:
             raise UserError(
                 f"eps {text!r} names the modality {name!r} twice; expected each once, such as"
                 " mri=4/255,xray=0"
             )
-        radii[name] = parse_number(value)
-    return radii
+        found[name] = parse_number(value)
+    return found
 
 
 def parse_radii(text: str, modalities: Sequence[str]) -> tuple[float, ...]:
@@ -110,9 +108,9 @@ def split_radii(options: Sequence[str]) -> list[str]:
         part.strip() for text in options for part in ([text] if "=" in text else text.split(","))
     ]
     if not all(parts):
-        faulty = next(text for text in options if not all(part.strip() for part in text.split(",")))
+        given = next(text for text in options if not all(part.strip() for part in text.split(",")))
         raise UserError(
-            f"eps {faulty!r} holds an empty radius; expected radii such as 4/255 or 1/255,4/255"
+            f"eps {given!r} holds an empty radius; expected radii such as 4/255 or 1/255,4/255"
         )
     return parts
 
@@ -177,40 +175,6 @@ STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 """How specifications are read: unknown fields and numbers that are none are refused, and nothing is
 changed afterwards.
 """
-
-
-def assignments(options: Sequence[str]) -> dict[str, Any]:
-    """`name=value` options as a dictionary; values as YAML reads them, and 1e-3 is a number too.
-    `late.width=8`: of one model alone.
-    """
-    values: dict[str, Any] = {}
-    for text in options:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise UserError(f"expected NAME=VALUE such as steps=50, got {text!r}")
-        try:
-            loaded = yaml.safe_load(value)
-        except (RecursionError, yaml.YAMLError) as error:
-            raise UserError(
-                f"cannot read the value in {text!r}: {' '.join(str(error).split())}"
-            ) from error
-        if isinstance(loaded, str) and DECIMAL.fullmatch(loaded):
-            loaded = finite(loaded, name.strip())
-        owner, plain = split(name.strip())
-        key = f"{owner}.{plain.replace('-', '_')}" if owner else plain.replace("-", "_")
-        try:
-            values |= flat({key: loaded}, nested=lambda key: False)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-    return values
-
-
-def finite(text: str, name: str) -> float:
-    """The value of a parameter that is a decimal number."""
-    try:
-        return number(text)
-    except ValueError as error:
-        raise UserError(f"{name}: {text} is {error}") from error
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

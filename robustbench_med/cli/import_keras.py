@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from robustbench_med import parsing
-from robustbench_med.cli.options import WHAT, WHERE, ModelParams, make_display
+from robustbench_med.cli.options import ModelParams, make_display
+from robustbench_med.cli.values import assignments
+from robustbench_med.runs.options import WHAT, WHERE
 
 
 def import_keras(
@@ -66,7 +67,7 @@ def import_keras(
         return
     if out is None:
         raise UserError("name the file to write with --out weights.safetensors")
-    given = parsing.assignments(model_param)
+    given = assignments(model_param)
     parameters.check_owners(given, [label(model)], "model")
     done = keras_weights.convert(
         file, model, out, mapping=mapping, params=parameters.of(given, label(model))

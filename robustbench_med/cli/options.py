@@ -1,212 +1,211 @@
-"""Options that several commands share, and how their values are read."""
+"""Commands whose options are the fields of a specification and of a job, and the options that other
+commands share.
+"""
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand
 
-WHERE, WHAT, HOW = "Where and how to run", "Victims and data", "Threat model and attack"
-
-MODELS = (
-    "Models, comma-separated: a name (`medrobust models` lists them) or your own,"
-    " path/to/file.py:function."
+from robustbench_med.cli.values import assignments, listed
+from robustbench_med.dataspec import Preprocessing
+from robustbench_med.progress import Display
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.options import (
+    COMMANDS,
+    WHERE,
+    Default,
+    FieldOfCommand,
+    Option,
+    fields_of,
+    flags_of,
+    option_of,
 )
-Models = Annotated[str, typer.Option("--model", "-m", help=MODELS, rich_help_panel=WHAT)]
-Checkpoint = Annotated[
-    Path | None,
-    typer.Option(
-        "--checkpoint",
-        help="Weights of the one model named: safetensors, or a state_dict as .pt or .pth.",
-        rich_help_panel=WHAT,
-    ),
-]
-Data = Annotated[
-    str,
-    typer.Option(
-        help=(
-            "Data sets, comma-separated: an id, a pairing a+b, a suite (all20), or a path to a YAML"
-            " card or suite."
-        ),
-        rich_help_panel=WHAT,
-    ),
-]
-Preset = Annotated[
-    str,
-    typer.Option(
-        help="Sizes and training recipe: quick (laptop) or release (the authors').",
-        rich_help_panel=WHAT,
-    ),
-]
-Size = Annotated[
-    int | None,
-    typer.Option(help="Pixels of an image's side, instead of the preset's.", rich_help_panel=WHAT),
-]
-Folds = Annotated[
-    int | None,
-    typer.Option(
-        help=(
-            "Grouped cross-validation: n folds over all samples, a victim each, instead of the"
-            " usual split."
-        ),
-        rich_help_panel=WHAT,
-    ),
-]
-Fold = Annotated[
-    str | None,
-    typer.Option(
-        help="Which of the --folds, from 0, comma-separated (default: all).", rich_help_panel=WHAT
-    ),
-]
+
+MOST_USED = "Most used"
+"""The panel on top of a command's help."""
+
+
+class Command(TyperCommand):
+    """A command that shows --help among the options of how to run."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help, in its panel."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.rich_help_panel = WHERE
+        return option
+
+
+def help_text(function: Callable[..., Any]) -> str:
+    """A command's docstring with every paragraph on one line, for `--help` to break where the
+    terminal ends.
+    """
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    return "\n\n".join(re.sub(r"\n\s*", " ", paragraph) for paragraph in paragraphs)
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What was typed: the values of the specification's fields that were given, and the job."""
+
+    values: dict[str, Any]
+    job: Job
+
+
+def takes(
+    command: str, *, most_used: Sequence[str]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Gives a command the options of its specification and of its job (`runs/options.py`).
+
+    Args:
+        command: its name.
+        most_used: fields whose options `--help` shows first, in this order.
+
+    Returns:
+        A decorator of `function(typed: Typed, **options of its own)`.
+    """
+    fields = fields_of(command)
+    first = [*most_used, *(name for name in COMMANDS[command].model_fields if name in fields)]
+    names = list(dict.fromkeys([*first, *fields]))
+
+    def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+
+        def run(context: typer.Context, quiet: bool, **options: Any) -> Any:
+            extras = {parameter.name: options.pop(parameter.name) for parameter in own}
+            return function(_typed(command, context, options, quiet=quiet), **extras)
+
+        parameters = [_parameter("context", typer.Context)]
+        for name in names:
+            panel = MOST_USED if name in most_used else option_of(command, name).panel
+            parameters.append(_option_parameter(command, name, fields[name], panel))
+        parameters += [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        parameters.append(_parameter("quiet", Quiet, False))
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        run.__module__ = function.__module__
+        return run
+
+    return decorated
+
+
+def _typed(command: str, context: typer.Context, options: dict[str, Any], *, quiet: bool) -> Typed:
+    """The values of the fields, read from what typer read."""
+    values: dict[str, Any] = {}
+    job: dict[str, Any] = {"display": make_display(quiet)}
+    for name, field in fields_of(command).items():
+        option = option_of(command, name)
+        if name not in COMMANDS[command].model_fields:
+            job[name] = options[name]
+        elif _was_typed(context, name):
+            values[name] = _read(field.type, option, options[name])
+        elif option.default is not None and option.default is not Default.OF_THE_FIELD:
+            values[name] = option.default
+    return Typed(values, Job(**job))
+
+
+def _was_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _option_parameter(
+    command: str, name: str, field: FieldOfCommand, panel: str
+) -> inspect.Parameter:
+    """The parameter that typer makes an option of."""
+    option, flags = option_of(command, name), flags_of(command, name)
+    default = field.default if option.default is Default.OF_THE_FIELD else option.default
+    kind = _kind(field.type, option)
+    if kind is bool:
+        flags = ("/".join(flags),)
+    declared = typer.Option(
+        *flags, help=option.help, metavar=option.metavar or _metavar(kind), rich_help_panel=panel
+    )
+    if field.required and option.default is Default.OF_THE_FIELD:
+        return _parameter(name, Annotated[_type(kind), declared])
+    shown = _shown(kind, default)
+    kind = _type(kind) if shown is not None else _type(kind) | None
+    return _parameter(name, Annotated[kind, declared], shown)
+
+
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> Any:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, annotation=annotation, default=default)
+
+
+ASSIGNMENTS, LISTED = "assignments", "listed"
+"""Kinds of options that are no types of Python's: NAME=VALUE, repeatable; parted at commas."""
+
+
+def _kind(annotation: Any, option: Option) -> Any:
+    """What an option reads: a type, a list of one (repeatable), `ASSIGNMENTS` or `LISTED`."""
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    kind = kinds[0] if type(None) in get_args(annotation) else annotation
+    if get_origin(kind) is dict or kind is Preprocessing:
+        return ASSIGNMENTS
+    if get_origin(kind) is list:
+        return kind if option.repeatable else LISTED
+    return str if get_origin(kind) is Literal else kind
+
+
+def _type(kind: Any) -> Any:
+    return {ASSIGNMENTS: list[str], LISTED: str}.get(kind, kind)
+
+
+def _metavar(kind: Any) -> str | None:
+    return "NAME=VALUE" if kind == ASSIGNMENTS else None
+
+
+def _shown(kind: Any, default: Any) -> Any:
+    """A field's default as it would be typed; nothing of an empty list."""
+    if kind == ASSIGNMENTS:
+        return []
+    if kind == LISTED:
+        return ",".join(map(str, default or [])) or None
+    return default
+
+
+def _read(annotation: Any, option: Option, value: Any) -> Any:
+    """The value of a field from what was typed."""
+    kind = _kind(annotation, option)
+    if option.read is not None:
+        return option.read(value)
+    if kind == ASSIGNMENTS:
+        return assignments(value)
+    return listed(value) if kind == LISTED else value
+
+
+def _of_table(name: str) -> Any:
+    """An option of the table for commands that have no specification."""
+    option = option_of("", name)
+    return typer.Option(
+        *flags_of("", name), help=option.help, metavar=option.metavar, rich_help_panel=option.panel
+    )
+
+
+Models = Annotated[str, _of_table("model")]
+Checkpoint = Annotated[Path | None, _of_table("checkpoint")]
+Preset = Annotated[str, _of_table("preset")]
+Size = Annotated[int | None, _of_table("size")]
+Out = Annotated[Path, _of_table("out")]
+Device = Annotated[str, _of_table("device")]
+DataRoot = Annotated[Path | None, _of_table("data_root")]
 ModelParams = Annotated[
     list[str],
     typer.Option(
-        "--model-param",
+        *flags_of("", "model_params"),
         metavar="NAME=VALUE",
-        help=(
-            "A constructor argument, e.g. width=32; of one model alone: late.width=32. Repeatable."
-        ),
-        rich_help_panel=WHAT,
-    ),
-]
-RecipeParams = Annotated[
-    list[str],
-    typer.Option(
-        "--recipe",
-        metavar="NAME=VALUE",
-        help="A training setting, e.g. epochs=30; of one model alone: late.epochs=30. Repeatable.",
-        rich_help_panel=WHAT,
-    ),
-]
-AttackParams = Annotated[
-    list[str],
-    typer.Option(
-        "--attack-param",
-        metavar="NAME=VALUE",
-        help=(
-            "A parameter of the attacks that have it, e.g. steps=50; of one alone: pgd.steps=50."
-            " Repeatable."
-        ),
-        rich_help_panel=HOW,
-    ),
-]
-WholeRange = Annotated[
-    bool | None,
-    typer.Option(
-        "--whole-range",
-        help="Take Linf radii above 1, more than the whole range of a pixel (8 is not 8/255).",
-        rich_help_panel=HOW,
-    ),
-]
-Preprocess = Annotated[
-    list[str],
-    typer.Option(
-        "--preprocess",
-        metavar="NAME=VALUE",
-        help=(
-            "From file to pixels: fit=stretch (default), pad or crop; scaling=fixed (default) or"
-            " minmax. Repeatable."
-        ),
-        rich_help_panel=WHAT,
-    ),
-]
-Defenses = Annotated[
-    str | None,
-    typer.Option(
-        "--defense",
-        help=(
-            "Defences, comma-separated (default none), each one name or a chain such as"
-            " pgd-at+jpeg; `medrobust defenses` lists them."
-        ),
-        rich_help_panel=WHAT,
-    ),
-]
-TrainSeeds = Annotated[
-    str | None,
-    typer.Option(
-        "--train-seed",
-        help="Seeds of the training, comma-separated (default 0).",
-        rich_help_panel=WHAT,
-    ),
-]
-Draws = Annotated[
-    int | None,
-    typer.Option(
-        "--draws",
-        help="Forward passes per prediction of a random model (default 16).",
-        rich_help_panel=HOW,
-    ),
-]
-Chunk = Annotated[
-    int | None,
-    typer.Option(
-        "--chunk",
-        help=(
-            "Samples that stay together where predictions depend on the batch, as of random models"
-            " that draw for it as a whole; part of a record's identity, which --batch-size is not"
-            " (default 32)."
-        ),
-        rich_help_panel=HOW,
-    ),
-]
-AllowBatchDependent = Annotated[
-    bool,
-    typer.Option(
-        "--allow-batch-dependent",
-        help=(
-            "Evaluate a model whose prediction for an image depends on its neighbours in the batch;"
-            " marked, its trust fails."
-        ),
-        rich_help_panel=HOW,
-    ),
-]
-DefenseParams = Annotated[
-    list[str],
-    typer.Option(
-        "--defense-param",
-        metavar="NAME=VALUE",
-        help="A parameter of the defences, e.g. steps=7; of one alone: pgd-at.steps=7. Repeatable.",
-        rich_help_panel=WHAT,
-    ),
-]
-Include = Annotated[
-    list[Path],
-    typer.Option(
-        "--include",
-        metavar="FILE",
-        help=(
-            "A Python file of yours that registers attacks, losses or defences; it is run."
-            " Repeatable."
-        ),
-        rich_help_panel=WHERE,
-    ),
-]
-Out = Annotated[
-    Path,
-    typer.Option(
-        "--out", "-o", help="Folder for records, tables and figures.", rich_help_panel=WHERE
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=WHERE)]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(help="Folder that holds the data sets on disk.", rich_help_panel=WHERE),
-]
-Accept = Annotated[
-    bool,
-    typer.Option(
-        "--accept-unverified",
-        help="Use a file whose md5 is not the published one.",
-        rich_help_panel=WHERE,
-    ),
-]
-Strict = Annotated[
-    bool,
-    typer.Option(
-        "--strict",
-        help="Stop at an unreadable image instead of counting it.",
-        rich_help_panel=WHERE,
+        help=option_of("", "model_params").help,
+        rich_help_panel=option_of("", "model_params").panel,
     ),
 ]
 MLflow = Annotated[
@@ -232,17 +231,15 @@ Quiet = Annotated[
 ]
 
 
-def listed(text: str | None) -> list[Any] | None:
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
-def make_display(quiet: bool) -> Any:
-    from robustbench_med.progress import Display
-
+def make_display(quiet: bool) -> Display:
+    """What a command shows."""
     return Display(quiet=quiet)
 
 
-def files(display: Any, data_root: Path | None = None, *, accept_unverified: bool = False) -> Any:
+def files(
+    display: Display, data_root: Path | None = None, *, accept_unverified: bool = False
+) -> Any:
+    """Access to the files of data sets."""
     from robustbench_med.data import Files
 
     return Files(data_root, accept_unverified, say=display.say, progress=display.lazy_bar)

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from robustbench_med.cli.options import WHERE, DataRoot, Device, Out, Quiet, make_display
+from robustbench_med.cli.options import DataRoot, Device, Out, Quiet, make_display
+from robustbench_med.runs.options import WHERE
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, typer's own."""

@@ -4,7 +4,7 @@ from robustbench_med.data.cards import Card, card, ids
 from robustbench_med.data.catalogue import catalogue, facts
 from robustbench_med.data.listing import Files
 from robustbench_med.data.pairing import Component, Dataset, Samples, load
-from robustbench_med.data.preprocessing import Preprocessing
+from robustbench_med.dataspec import Preprocessing
 
 __all__ = [
     "Card",

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from robustbench_med.data.images import Mapped, Pixels
 from robustbench_med.data.listing import Files, Listing
-from robustbench_med.data.preprocessing import REVISION, ImageFile, Preprocessing, Raw, prepare
+from robustbench_med.data.preprocessing import REVISION, ImageFile, Raw, prepare
+from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home
 from robustbench_med.provenance.hashes import hashes_of, read_sealed, write_sealed

@@ -16,16 +16,15 @@ from torch import Tensor
 from robustbench_med.data.cards import Card, card
 from robustbench_med.data.images import Images, Selected
 from robustbench_med.data.listing import SPLITS, Files
-from robustbench_med.data.preprocessing import Preprocessing
 from robustbench_med.data.source import Source, read
 from robustbench_med.data.splits import (
-    Fold,
     Manifest,
     fold_label,
     fold_manifest,
     make_manifest,
     shipped_notes,
 )
+from robustbench_med.dataspec import Fold, Preprocessing
 from robustbench_med.errors import UserError
 
 

@@ -16,16 +16,15 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin
-from pydantic import BaseModel, ConfigDict
 
 from robustbench_med.data.cards import Window
 from robustbench_med.data.images import Pixels
 from robustbench_med.data.scans import Picture, is_dicom, numbers, read_dicom, read_nifti, stretched
+from robustbench_med.dataspec import Preprocessing
 
 REVISION = 2
 """Raised with every change of what a file's pixels become: other pixels are other data, and are
@@ -38,21 +37,6 @@ TiffImagePlugin.OPEN_INFO.setdefault(
     (TiffImagePlugin.MM, WHITE_IS_ZERO, (1,), 1, (16,), ()), ("I;16B", "I;16B")
 )
 # Pillow knows such negatives in little-endian files only
-
-
-class Preprocessing(BaseModel):
-    """Choices between file and model, part of every record.
-
-    Attributes:
-        fit: `stretch` to the square, `pad` with black to keep the aspect, or `crop` the centre.
-        scaling: `fixed`: grey levels mean the same in every image; `minmax`: each image's extremes
-            become 0 and 255.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    fit: Literal["stretch", "pad", "crop"] = "stretch"
-    scaling: Literal["fixed", "minmax"] = "fixed"
 
 
 @dataclass(frozen=True)

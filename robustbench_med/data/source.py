@@ -27,7 +27,7 @@ from robustbench_med.data.cards import (
 )
 from robustbench_med.data.images import Images, Selected
 from robustbench_med.data.listing import SPLITS, Files, Listing
-from robustbench_med.data.preprocessing import REVISION, Preprocessing
+from robustbench_med.data.preprocessing import REVISION
 from robustbench_med.data.readers.files import roots
 from robustbench_med.data.readers.folders import (
     class_folders,
@@ -42,6 +42,7 @@ from robustbench_med.data.readers.medmnist import (
     preferred,
 )
 from robustbench_med.data.readers.tables import find_tables, list_table
+from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError
 
 

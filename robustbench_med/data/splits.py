@@ -19,13 +19,11 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from robustbench_med.data.listing import SPLITS
 from robustbench_med.data.source import Source
+from robustbench_med.dataspec import Fold
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home, write_text
 
 MANIFESTS = files(__package__) / "manifests"
-
-Fold = tuple[int, int]
-"""(k, n): fold k, from 0, of the n of a cross-validation."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from robustbench_med.runs.cell import UNREPEATABLE
 from robustbench_med.runs.checks import check_victims
 from robustbench_med.runs.device import one_gradient
 from robustbench_med.runs.identity import identity
-from robustbench_med.runs.session import Job, Session
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import CertifySpec, VictimPoint, victim_points
 from robustbench_med.runs.victims import Victim
 from robustbench_med.store.store import CERTIFICATES, Record, Store

@@ -4,19 +4,19 @@ folder.
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from robustbench_med.data import Dataset
 from robustbench_med.naming import is_own, label
 from robustbench_med.parameters import only, split
+from robustbench_med.runs.options import written
 from robustbench_med.runs.registration import included
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.threats import parameters_of
-from robustbench_med.training import defenses as defense
+from robustbench_med.training import defenses
 from robustbench_med.training.presets import preset, preset_parameters, usual_recipe
 from robustbench_med.training.spec import Recipe, TrainSpec
 
@@ -37,140 +37,109 @@ def data_option(given: str) -> str:
     )
 
 
-def where(dataset: Dataset) -> list[str]:
-    """Options that find a data set's files again."""
-    root = [] if dataset.data_root is None else ["--data-root", str(dataset.data_root.resolve())]
-    return [*root, *(["--accept-unverified"] if dataset.unverified else [])]
+def where(dataset: Dataset) -> dict[str, Any]:
+    """Fields of a job that find a data set's files again."""
+    root = None if dataset.data_root is None else dataset.data_root.resolve()
+    return {"data_root": root, "accept_unverified": dataset.unverified}
 
 
-def includes(names: Collection[str]) -> list[str]:
-    """Options that register attacks, losses, defences and models of the user's again."""
-    return [part for path in included(names) for part in ("--include", str(path))]
+def command_line(command: str, fields: Mapping[str, Any], names: Collection[str]) -> str:
+    """A command with these values of its fields.
+
+    Args:
+        names: attacks, losses, defences and models in it; the files that register those of the
+            user's are included.
+    """
+    return shlex.join(
+        ["medrobust", command, *written(command, {**fields, "include": included(names)})]
+    )
 
 
 def training_command(spec: TrainSpec, dataset: Dataset) -> str:
     """The command line that trains this spec, from any folder: the preset, and what differs from
     it.
     """
-    data = data_option(dataset.given or spec.data)
-    parts = [
-        "medrobust",
-        "train",
-        "--model",
-        model_option(spec.model),
-        "--data",
-        data,
-        "--preset",
-        spec.preset,
-        "--seed",
-        str(spec.seed),
-    ]
-    chosen = preset(spec.preset)
-    usual = Recipe.model_validate(usual_recipe(spec.model, spec.preset, spec.defense))
-    if spec.start is not None:
-        parts += ["--checkpoint", str(spec.start.resolve())]
-    if spec.defense:
-        parts += ["--defense", "+".join(layer.name for layer in spec.defense)]
-    for layer in spec.defense:
-        own = defense.parameters(layer.name) | chosen.get("defenses", {}).get(layer.name, {}).get(
-            "params", {}
-        )
-        parts += [
-            part
-            for k, v in layer.params.items()
-            if v != own[k]
-            for part in ("--defense-param", f"{k}={v}")
-        ]
-    if spec.fold is not None:
-        parts += ["--folds", str(spec.fold[1]), "--fold", str(spec.fold[0])]
-    if spec.size != chosen["size"]:
-        parts += ["--size", str(spec.size)]
-    defaults = preset_parameters(spec.model, spec.preset)
-    for name, value in spec.params.items():
-        if value != defaults.get(name):
-            parts += ["--model-param", f"{name}={json.dumps(value)}"]
-    for name, value in spec.preprocessing.model_dump(exclude_defaults=True).items():
-        parts += ["--preprocess", f"{name}={value}"]
-    for name, value in spec.recipe:
-        if value != getattr(usual, name) and not (value is None and name in ("steps", "epochs")):
-            parts += [
-                "--recipe",
-                f"{name}={value if isinstance(value, str) else json.dumps(value)}",
-            ]
-    own = includes({spec.model, *(layer.name for layer in spec.defense)})
-    return shlex.join(
-        [*parts, *own, *where(dataset), *(["--half"] if spec.half else []), "--force"]
-    )
+    parts = [layer.name for layer in spec.defense]
+    fields: dict[str, Any] = {
+        "model": [model_option(spec.model)],
+        "defense": ["+".join(parts) or "none"],
+        "data": [data_option(dataset.given or spec.data)],
+        "preset": spec.preset,
+        "train_seed": [spec.seed],
+        **_fold_fields(spec.fold),
+        "size": None if spec.size == preset(spec.preset)["size"] else spec.size,
+        "preprocessing": spec.preprocessing,
+        "model_params": _differing(spec.params, preset_parameters(spec.model, spec.preset)),
+        "recipe": _differing_recipe(spec),
+        "defense_params": _differing_defenses(spec),
+        "checkpoint": None if spec.start is None else spec.start.resolve(),
+        "half": spec.half,
+        "force": True,
+        **where(dataset),
+    }
+    return command_line("train", fields, {spec.model, *parts})
 
 
 def command_of(cell: Cell, spec: RunSpec, n: int, dataset: Dataset) -> str:
     """The command line that makes one cell's record again, from any folder."""
-    parts = ["medrobust", "run"]
-    options: dict[str, Any] = {
-        "model": model_option(cell.model),
-        "defense": None if cell.defense == "none" else cell.defense,
-        "data": data_option(cell.data),
-        "attack": cell.attack,
-        "eps": cell.eps,
-        "norm": cell.norm,
-        "target-task": cell.target_task,
-        "target": spec.target,
-        "engine": spec.engine if spec.engine != "native" else None,
-        "source": ",".join(map(model_option, spec.source)) if cell.attack == "transfer" else None,
-        "protocol": spec.protocol,
-        "draws": spec.draws,
-        "seed": cell.seed,
-        "train-seed": cell.train_seed,
-        "folds": cell.fold[1] if cell.fold else None,
-        "fold": cell.fold[0] if cell.fold else None,
-        "preset": spec.preset,
-        "size": spec.size,
+    source = spec.source if cell.attack == "transfer" else []
+    victims = [label(model) for model in (cell.model, *source)]
+    defense = [part.strip() for part in cell.defense.split("+")]
+    attack_params = parameters_of(cell.attack, spec, stochastic=False)
+    fields = {
+        **dict(spec),
+        "model": [model_option(cell.model)],
+        "defense": [cell.defense],
+        "data": [data_option(cell.data)],
+        "attack": [cell.attack],
+        "eps": [cell.eps],
+        "norm": [cell.norm],
+        "target_task": cell.target_task,
+        "cross_modal": False,
+        "control": False,
+        "source": [model_option(model) for model in source],
+        "seed": [cell.seed],
+        "train_seed": [cell.train_seed],
+        **_fold_fields(cell.fold),
         "limit": n,
-        "chunk": spec.chunk if spec.chunk != RunSpec.model_fields["chunk"].default else None,
-        "batch-draws": spec.batch_draws if spec.batch_draws > 1 else None,
-        "checkpoint": spec.checkpoint.resolve() if spec.checkpoint is not None else None,
+        "checkpoint": None if spec.checkpoint is None else spec.checkpoint.resolve(),
+        "attack_params": {
+            key: value
+            for key, value in only(spec.attack_params, [cell.attack]).items()
+            if split(key)[1] in attack_params
+        },
+        "model_params": only(spec.model_params, victims),
+        "recipe": only(spec.recipe, victims),
+        "defense_params": only(spec.defense_params, defense),
+        **where(dataset),
     }
-    for name, value in options.items():
-        if value is not None:
-            parts += [f"--{name}", str(value)]
-    victims = [
-        label(model) for model in (cell.model, *(spec.source if cell.attack == "transfer" else ()))
-    ]
-    known = parameters_of(cell.attack, spec, stochastic=False)
-    for option, given in (
-        ("preprocess", spec.preprocessing.model_dump(exclude_defaults=True)),
-        (
-            "attack-param",
-            {
-                key: value
-                for key, value in only(spec.attack_params, [cell.attack]).items()
-                if split(key)[1] in known
-            },
-        ),
-        ("model-param", only(spec.model_params, victims)),
-        ("recipe", only(spec.recipe, victims)),
-        (
-            "defense-param",
-            only(spec.defense_params, [part.strip() for part in cell.defense.split("+")]),
-        ),
-    ):
-        for name, value in given.items():
-            parts += [
-                f"--{option}",
-                f"{name}={value if isinstance(value, str) else json.dumps(value)}",
-            ]
-    loss = str(known.get("loss"))
-    own = {
-        cell.model,
-        *spec.source,
-        cell.attack,
-        loss,
-        *(name.strip() for name in cell.defense.split("+")),
+    names = {cell.model, *spec.source, cell.attack, str(attack_params.get("loss")), *defense}
+    return command_line("run", fields, names)
+
+
+def _fold_fields(fold: tuple[int, int] | None) -> dict[str, Any]:
+    return {} if fold is None else {"folds": fold[1], "fold": [fold[0]]}
+
+
+def _differing(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value != usual.get(name)}
+
+
+def _differing_recipe(spec: TrainSpec) -> dict[str, Any]:
+    """Settings that are not the preset's; the length that is not set needs no saying."""
+    usual = Recipe.model_validate(usual_recipe(spec.model, spec.preset, spec.defense))
+    return {
+        name: value
+        for name, value in _differing(dict(spec.recipe), dict(usual)).items()
+        if value is not None or name not in ("steps", "epochs")
     }
-    flags = {
-        "whole-range": spec.whole_range,
-        "allow-batch-dependent": spec.allow_batch_dependent,
-        "no-control": True,
-    }
-    wanted = [f"--{name}" for name, given in flags.items() if given]
-    return shlex.join([*parts, *includes(own), *where(dataset), *wanted])
+
+
+def _differing_defenses(spec: TrainSpec) -> dict[str, Any]:
+    """Parameters that are neither the defence's nor the preset's."""
+    presets = preset(spec.preset).get("defenses", {})
+    differing: dict[str, Any] = {}
+    for layer in spec.defense:
+        usual = defenses.parameters(layer.name) | presets.get(layer.name, {}).get("params", {})
+        differing |= _differing(layer.params, usual)
+    return differing

@@ -14,8 +14,9 @@ from robustbench_med.errors import UserError
 from robustbench_med.naming import label
 from robustbench_med.parameters import of, only, owned, split
 from robustbench_med.runs.checks import check_attacks, check_defense_owners
+from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run_grid
-from robustbench_med.runs.session import Job, Session
+from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import RunSpec
 from robustbench_med.runs.threats import CONTROL
 from robustbench_med.store.store import Record

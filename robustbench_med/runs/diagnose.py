@@ -15,19 +15,20 @@ from robustbench_med.naming import radius_label
 from robustbench_med.paths import write_text
 from robustbench_med.runs.checks import check_threats
 from robustbench_med.runs.device import one_gradient
-from robustbench_med.runs.session import Job, Session, announce_whole_range
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.session import Session, announce_whole_range
 from robustbench_med.runs.spec import Case, DiagnoseSpec, cases
 from robustbench_med.runs.threats import threat_of
 from robustbench_med.runs.victims import Victim
 
 
 def diagnose(spec: DiagnoseSpec, job: Job) -> list[dict[str, Any]]:
-    """Every sign for each model, defence, training seed, data set, norm and radius; also written to
+    """Every sign for each model, defence, seed, data set, norm and radius; also written to
     `<out>/diagnostics.json`.
 
     Returns:
-        A row a case: `model` (with its defences), `train_seed`, `data`, `norm`, `eps`, `target`,
-        `n`, `siblings`, `trust`, `signs`.
+        A row a case: `model` (with its defences), `train_seed`, `seed`, `data`, `norm`, `eps`,
+        `target`, `n`, `siblings`, `trust`, `signs`.
 
     Raises:
         UserError: as `run`; before any training where possible.
@@ -73,6 +74,7 @@ def diagnose_case(case: Case, threat: Threat, session: Session[DiagnoseSpec]) ->
     return {
         "model": victim.plan.name,
         "train_seed": case.train_seed,
+        "seed": case.seed,
         "data": dataset.label,
         "norm": case.norm,
         "eps": radii,

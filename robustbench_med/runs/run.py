@@ -7,7 +7,8 @@ from pathlib import Path
 
 from robustbench_med.runs.cell import evaluate_cell
 from robustbench_med.runs.checks import check_attacks
-from robustbench_med.runs.session import Job, Session, announce_whole_range
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.session import Session, announce_whole_range
 from robustbench_med.runs.spec import Cell, RunSpec, cells, cross_modal
 from robustbench_med.runs.threats import threat_of
 from robustbench_med.store.store import Record, Store

@@ -11,37 +11,23 @@ from typing import Generic, Self, TypeVar
 
 import torch
 
-from robustbench_med.data import Dataset, Files, Preprocessing, Samples, load
-from robustbench_med.data.splits import Fold, fold_label
+from robustbench_med.data import Dataset, Files, Samples, load
+from robustbench_med.data.splits import fold_label
 from robustbench_med.data.suites import expand
+from robustbench_med.dataspec import Fold, Preprocessing
 from robustbench_med.evaluation.types import Setting
 from robustbench_med.parsing import whole_range
 from robustbench_med.paths import writable_folder
 from robustbench_med.progress import Display
 from robustbench_med.runs.device import BatchSize, choose_device
+from robustbench_med.runs.job import Job
 from robustbench_med.runs.registration import include
-from robustbench_med.runs.spec import ThreatsSpec, TrainOptions, VictimPoint, VictimsSpec
+from robustbench_med.runs.spec import ThreatsSpec, TrainedSpec, VictimPoint, VictimsSpec
 from robustbench_med.runs.victims import Datasets, Victim, Victims
 from robustbench_med.training import presets
 
 S = TypeVar("S", bound=VictimsSpec)
 T = TypeVar("T")
-
-
-@dataclass
-class Job:
-    """Where and how to run: nothing here changes what is measured, but for the rounding of float32
-    kernels.
-    """
-
-    out: Path | None = None
-    device: str = "auto"
-    batch_size: str = "auto"
-    data_root: Path | None = None
-    accept_unverified: bool = False
-    strict: bool = False
-    force: bool = False
-    display: Display = field(default_factory=lambda: Display(quiet=True))
 
 
 @dataclass
@@ -175,7 +161,7 @@ def on_disk(data: list[str], job: Job) -> list[str]:
 
 
 def load_all(
-    spec: VictimsSpec | TrainOptions, data: list[str], job: Job
+    spec: TrainedSpec, data: list[str], job: Job
 ) -> dict[tuple[str, Fold | None], Dataset]:
     """Every data set of a run by its name and fold, warnings shown once."""
     datasets = {}

@@ -1,17 +1,17 @@
-"""Run specifications: what a user asks for, validated, expanded to cells, hashed.
+"""Specifications: what a user asks for, validated and expanded to a grid.
 
-A run is a grid: models x data x attacks x radii x seeds. YAML and command line fill the same
-    `RunSpec`.
+A run is a grid: models x data x attacks x radii x seeds. Run files, Python and command line fill
+the same classes. `runs/options.py` says how a field is typed; everything here is light enough for
+`--help` to import.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,11 +21,10 @@ from pydantic import (
     model_validator,
 )
 
-from robustbench_med.data.preprocessing import Preprocessing
-from robustbench_med.data.splits import Fold
+from robustbench_med.dataspec import Fold, Preprocessing
 from robustbench_med.errors import UserError
-from robustbench_med.models.registry import MODELS
-from robustbench_med.parameters import flat
+from robustbench_med.naming import label
+from robustbench_med.parameters import flat, split
 from robustbench_med.parsing import STRICT, as_text, canonical, check_range, split_radii
 
 EOT_DEFAULT = 4
@@ -35,16 +34,18 @@ EOT_AUTOATTACK = 20
 """The same for AutoAttack's version for random victims (arXiv 2003.01690, section 6.2)."""
 
 
-def _flat_of_models(given: dict[str, Any]) -> dict[str, Any]:
-    """A mapping is a model's parameters where its key names one; else the value of a parameter of a
-    model of the user's own.
-    """
-    return flat(given, nested=lambda key: key in MODELS or not key.isidentifier())
-
-
 Parameters = Annotated[dict[str, Any], AfterValidator(flat)]
 """`{"steps": 5}` for all that have them, `{"pgd.steps": 5}` or `{"pgd": {"steps": 5}}` for one."""
+
+
+def _flat_of_models(params: dict[str, Any]) -> dict[str, Any]:
+    return flat(params, nested=lambda key: not key.isidentifier())
+
+
 ModelParameters = Annotated[dict[str, Any], AfterValidator(_flat_of_models)]
+"""The same of models. Under a name that a parameter can have, a mapping is a value (of a parameter
+of the user's own model), unless it is the name of a model of the specification.
+"""
 
 
 class CrossValidation(BaseModel):
@@ -84,28 +85,55 @@ class CrossValidation(BaseModel):
         )
 
 
-class VictimsSpec(CrossValidation):
-    """Which victims a command asks for, and on which samples: what run, compare, certify and
-    diagnose have in common. Every list is one axis of their grid.
-    """
+class TrainedSpec(CrossValidation):
+    """Which victims, as their trainings determine them. Every list is one axis of a grid."""
 
     model: list[str] = Field(min_length=1)
     defense: list[str] = ["none"]
-    defense_params: Parameters = {}
     data: list[str] = ["phantoms"]
+    preset: str = "quick"
+    train_seed: list[int] = [0]
+    size: int | None = Field(None, ge=16, le=1024)
+    preprocessing: Preprocessing = Preprocessing()
+    model_params: ModelParameters = {}
+    defense_params: Parameters = {}
+    recipe: Parameters = {}
+    checkpoint: Path | None = None
+    """Weights of the victim; in `train`, weights to start from."""
+    whole_range: bool = False
+    """Takes Linf radii above 1, more than a pixel's whole range."""
+    include: list[Path] = []
+    """Files of the user's that register attacks, losses and defences."""
+
+    @field_validator("model", "defense", "data", "train_seed", "include", mode="before")
+    @classmethod
+    def _victims_listed(cls, value: object) -> object:
+        return _listed(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parameters_of_one_model(cls, values: Any) -> Any:
+        """`{"late": {"width": 8}}` becomes `{"late.width": 8}` where late is a model of this
+        specification.
+        """
+        if not isinstance(values, Mapping) or not isinstance(values.get("model_params"), Mapping):
+            return values
+        models = [*_listed(values.get("model", [])), *_listed(values.get("source", []))]
+        owners = {label(name) for name in models if isinstance(name, str)}
+        return {**values, "model_params": _by_owner(values["model_params"], owners)}
+
+
+class VictimsSpec(TrainedSpec):
+    """Which victims a command asks for, and on which samples: what run, compare, certify and
+    diagnose have in common.
+    """
+
     seed: list[int] = [0]
     """Seeds of the evaluation."""
-    train_seed: list[int] = [0]
-    preset: str = "quick"
     draws: int = Field(16, ge=1)
     """Forward passes per prediction of a random victim."""
     limit: int | None = Field(None, ge=0)
     """First n test samples; 0 = all; None = what the preset says."""
-    size: int | None = Field(None, ge=16, le=1024)
-    preprocessing: Preprocessing = Preprocessing()
-    model_params: ModelParameters = {}
-    recipe: Parameters = {}
-    checkpoint: Path | None = None
     chunk: int = Field(32, ge=1)
     """Samples that stay together where predictions depend on the batch: random victims that draw
     for it as a whole.
@@ -114,14 +142,10 @@ class VictimsSpec(CrossValidation):
     """Evaluates a victim whose prediction for an image depends on its neighbours in the batch, with
     a sign that fails its trust.
     """
-    whole_range: bool = False
-    """Takes Linf radii above 1, more than a pixel's whole range."""
-    include: list[Path] = []
-    """Files of the user's that register attacks, losses and defences."""
 
-    @field_validator("model", "defense", "data", "seed", "train_seed", "include", mode="before")
+    @field_validator("seed", mode="before")
     @classmethod
-    def _axis_listed(cls, value: object) -> object:
+    def _seeds_listed(cls, value: object) -> object:
         return _listed(value)
 
 
@@ -199,8 +223,8 @@ class CertifySpec(VictimsSpec):
     """Draws that choose the class."""
     n: int = Field(1000, ge=1)
     """Draws that bound its probability."""
-    alpha: float = Field(0.001, gt=0, lt=1)
-    """Chance that a certificate is wrong."""
+    alpha: float = 0.001
+    """Chance that a certificate is wrong, in (0, 1)."""
     per_modality: bool = True
     """Also certifies each modality alone, the others trusted."""
 
@@ -209,29 +233,40 @@ class CertifySpec(VictimsSpec):
     def _levels_listed(cls, value: object) -> object:
         return _listed(value)
 
+    @field_validator("alpha")
+    @classmethod
+    def _is_a_chance(cls, alpha: float) -> float:
+        if not 0 < alpha < 1:
+            raise UserError(f"--alpha must lie in (0, 1), got {alpha:g}")
+        return alpha
+
+    @model_validator(mode="after")
+    def _sigma_said_once(self) -> Self:
+        if self.sigma and any(split(key)[1] == "sigma" for key in self.defense_params):
+            raise UserError("--sigma and --defense-param sigma=... say the same; give one of them")
+        return self
+
+
+class TrainingsSpec(TrainedSpec):
+    """What `medrobust train` does."""
+
+    half: bool = False
+    """Stores weights in half precision."""
+
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-class TrainOptions(CrossValidation):
-    """What `medrobust train` takes besides model and data."""
-
-    preset: str = "quick"
-    seed: int = 0
-    defense: str = "none"
-    defense_params: Parameters = {}
-    whole_range: bool = False
-    """Takes Linf radii of a defence above 1."""
-    size: int | None = Field(None, ge=16, le=1024)
-    preprocessing: Preprocessing = Preprocessing()
-    params: ModelParameters = {}
-    recipe: Parameters = {}
-    half: bool = False
-    checkpoint: Path | None = None
-    """Weights to start from."""
-    include: list[Path] = []
-    """Files of the user's that register defences."""
+def _by_owner(params: Mapping[Any, Any], owners: Collection[str]) -> dict[Any, Any]:
+    """Parameters with those of an owner under keys such as `late.width`."""
+    flattened: dict[Any, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping) and isinstance(key, str) and label(key) in owners:
+            flattened |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            flattened[key] = value
+    return flattened
 
 
 class VictimPoint(BaseModel):
@@ -313,16 +348,3 @@ def cross_modal(
         for modality in names[cell.data][0]
         for task in names[cell.data][1]
     ]
-
-
-def load_config(path: Path) -> dict[str, Any]:
-    """A YAML run file as a dictionary of `RunSpec` fields."""
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(
-            f"cannot read the run file {path}: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path} must hold a mapping such as 'model: [mail, late]'")
-    return loaded

@@ -1,6 +1,8 @@
-"""`medrobust train`: every model on every data set."""
+"""The grid of `medrobust train`: every model with every defence on every data set."""
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 
@@ -11,9 +13,10 @@ from robustbench_med.parameters import check_owners, of
 from robustbench_med.paths import writable_folder
 from robustbench_med.runs.checks import check_defense_owners
 from robustbench_med.runs.device import choose_device
+from robustbench_med.runs.job import Job
 from robustbench_med.runs.registration import include
-from robustbench_med.runs.session import Job, load_all, on_disk
-from robustbench_med.runs.spec import TrainOptions
+from robustbench_med.runs.session import load_all, on_disk
+from robustbench_med.runs.spec import TrainingsSpec
 from robustbench_med.runs.victims import announce_trivial, obtain_checkpoint
 from robustbench_med.training import defenses, presets
 from robustbench_med.training.checkpoints import Checkpoint, export, open_checkpoint
@@ -21,65 +24,70 @@ from robustbench_med.training.defenses import Plan
 from robustbench_med.training.spec import TrainSpec
 
 
-def train(models: list[str], data: list[str], options: TrainOptions, job: Job) -> list[Checkpoint]:
-    """Trains every model on every data set, or finds that it was done before; copies the files to
-    `job.out` when that is given.
+def train(spec: TrainingsSpec, job: Job) -> list[Checkpoint]:
+    """Trains every model with every defence and training seed on every data set, or finds that it
+    was done before; copies the files to `job.out` when that is given.
 
     Raises:
         UserError: unknown names, bad parameters, missing data, an unwritable folder.
     """
-    include(options.include, job.display.say)
+    include(spec.include, job.display.say)
     device = choose_device(job.device)
     if job.out is not None:
         writable_folder(job.out)
-    start = open_checkpoint(options.checkpoint) if options.checkpoint is not None else None
-    if start is not None and len(models) > 1:
+    start = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
+    if start is not None and len(spec.model) > 1:
         raise UserError("--checkpoint belongs to one model; train them one by one")
-    datasets = load_all(options, on_disk(data, job), job).values()
-    plans = check_trainings(models, options)
+    datasets = load_all(spec, on_disk(spec.data, job), job).values()
+    plans = check_trainings(spec)
     checkpoints = []
     for dataset in datasets:
-        specs = [
-            training_of(model, plan, dataset, options, start)
-            for model, plan in zip(models, plans, strict=True)
+        trainings = [
+            training_of(model, plan, seed, dataset, spec, start)
+            for model, plan in plans
+            for seed in dict.fromkeys(spec.train_seed)
         ]  # every network of a data set is built before its first training
-        checkpoints += [train_one(spec, dataset, device, job) for spec in specs]
+        checkpoints += [train_one(training, dataset, device, job) for training in trainings]
     return checkpoints
 
 
-def check_trainings(models: list[str], options: TrainOptions) -> list[Plan]:
+def check_trainings(spec: TrainingsSpec) -> list[tuple[str, Plan]]:
     """Refuses (UserError) unknown names, and parameters that no model or defence has.
 
     Returns:
-        Every model with the defence.
+        Every model with every defence: its name and what is trained.
     """
-    for params in (options.params, options.recipe):
-        check_owners(params, [label(model) for model in models], "model")
-    check_defense_owners(options.defense_params, [options.defense])
+    for params in (spec.model_params, spec.recipe):
+        check_owners(params, [label(model) for model in spec.model], "model")
+    check_defense_owners(spec.defense_params, spec.defense)
     plans = []
-    for model in models:
-        plan = defenses.plan(
-            model, options.defense, options.defense_params, presets.preset(options.preset)
-        )
+    victims = itertools.product(dict.fromkeys(spec.model), dict.fromkeys(spec.defense))
+    for model, defense in victims:
+        plan = defenses.plan(model, defense, spec.defense_params, presets.preset(spec.preset))
         defenses.transforms(plan.inference)
-        if not options.whole_range:
+        if not spec.whole_range:
             defenses.check_radii(plan)
-        plans.append(plan)
+        plans.append((model, plan))
     return plans
 
 
 def training_of(
-    model: str, plan: Plan, dataset: Dataset, options: TrainOptions, start: Checkpoint | None
+    model: str,
+    plan: Plan,
+    seed: int,
+    dataset: Dataset,
+    spec: TrainingsSpec,
+    start: Checkpoint | None,
 ) -> TrainSpec:
-    """The training of one model on one data set."""
+    """The training of one victim on one data set."""
     return presets.make_spec(
         plan.model,
         dataset,
-        options.preset,
-        params={**plan.params, **of(options.params, label(model))},
-        recipe=of(options.recipe, label(model)),
-        seed=options.seed,
-        half=options.half,
+        spec.preset,
+        params={**plan.params, **of(spec.model_params, label(model))},
+        recipe=of(spec.recipe, label(model)),
+        seed=seed,
+        half=spec.half,
         layers=plan.training,
         start=start,
     )

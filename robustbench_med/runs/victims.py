@@ -14,7 +14,8 @@ from torch import nn
 from robustbench_med import naming
 from robustbench_med.attacks import Threat
 from robustbench_med.data import Dataset, Samples
-from robustbench_med.data.splits import Fold, fold_label
+from robustbench_med.data.splits import fold_label
+from robustbench_med.dataspec import Fold
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import cost, probes
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass

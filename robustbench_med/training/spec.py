@@ -15,8 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from robustbench_med.data.preprocessing import Preprocessing
-from robustbench_med.data.splits import Fold
+from robustbench_med.dataspec import Fold, Preprocessing
 from robustbench_med.naming import label
 from robustbench_med.parsing import STRICT
 from robustbench_med.training.augmentation import Augmentation

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.cli import asked
 
 from robustbench_med.data import load
 from robustbench_med.evaluation.protocol import clean_pass
@@ -51,9 +52,11 @@ def test_a_victim_of_the_zoo_is_found_without_training_and_is_as_good_on_test_im
     found = checkpoints.find(spec)
     assert found is not None
     assert found.origin == "zoo"
-    assert found.sidecar["command"] == commands.training_command(
-        spec.model_copy(update={"half": True}), dataset
-    )
+    written = commands.training_command(spec.model_copy(update={"half": True}), dataset)
+    then, now = (asked(*line.split()[1:]) for line in (found.sidecar["command"], written))
+    assert then[0] == now[0]
+    assert then[1].force
+    assert now[1].force
     victim = presets.load(spec, found, torch.device("cpu"))
     samples = dataset.splits["test"].head(128)
     clean = clean_pass(

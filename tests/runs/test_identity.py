@@ -18,8 +18,8 @@ from robustbench_med.data import cache, source
 from robustbench_med.models import fusion, user_file
 from robustbench_med.progress import Display
 from robustbench_med.runs import identity
+from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run
-from robustbench_med.runs.session import Job
 from robustbench_med.runs.spec import RunSpec
 
 TINY: dict[str, Any] = {

@@ -11,12 +11,13 @@ import yaml
 from support.cli import medrobust, refused
 
 from robustbench_med import evaluate, parameters
+from robustbench_med.cli.values import assignments
 from robustbench_med.data import load
 from robustbench_med.errors import UserError
-from robustbench_med.parsing import assignments, validate
+from robustbench_med.parsing import validate
 from robustbench_med.runs.checks import check_attacks
 from robustbench_med.runs.commands import command_of
-from robustbench_med.runs.spec import RunSpec, TrainOptions, cells
+from robustbench_med.runs.spec import RunSpec, TrainingsSpec, cells
 from robustbench_med.runs.threats import parameters_of
 from robustbench_med.store.store import Store
 
@@ -73,9 +74,11 @@ def test_run_files_may_nest_and_values_that_are_mappings_stay() -> None:
     }
     assert run.attack_params == {"pgd.steps": 5}
     options = validate(
-        TrainOptions, {"recipe": {"late": {"steps": 5}}, "params": {"late.width": 8}}, "train"
+        TrainingsSpec,
+        {"model": "late", "recipe": {"late": {"steps": 5}}, "model_params": {"late.width": 8}},
+        "train",
     )
-    assert (options.recipe, options.params) == ({"late.steps": 5}, {"late.width": 8})
+    assert (options.recipe, options.model_params) == ({"late.steps": 5}, {"late.width": 8})
 
 
 @pytest.mark.parametrize("field", ["model_params", "attack_params", "defense_params", "recipe"])

@@ -7,8 +7,9 @@ import torch
 
 from robustbench_med.errors import UserError
 from robustbench_med.runs.checks import check_attacks, check_threats, check_victims
+from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run
-from robustbench_med.runs.session import Job, Session
+from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import (
     CertifySpec,
     DiagnoseSpec,

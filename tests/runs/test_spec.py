@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from robustbench_med.cli.values import assignments, load_config
 from robustbench_med.data import Preprocessing
 from robustbench_med.errors import UserError
 from robustbench_med.naming import canonical_hash, number_label, radius_label
-from robustbench_med.parsing import assignments, parse_number, parse_radii, split_radii, validate
-from robustbench_med.runs.spec import RunSpec, cells, load_config
+from robustbench_med.parsing import parse_number, parse_radii, split_radii, validate
+from robustbench_med.runs.spec import RunSpec, cells
 from robustbench_med.training.spec import Recipe, TrainSpec
 
 

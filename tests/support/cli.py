@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from robustbench_med.cli import program as cli
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.spec import TrainedSpec
 
 SMALL = [
     "--size",
@@ -47,3 +49,24 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     assert len(lines) == 1, done.stderr
     assert "Traceback" not in done.stderr
     return lines[0]
+
+
+class _AskedError(Exception):
+    pass
+
+
+def asked(*arguments: object) -> tuple[TrainedSpec, Job]:
+    """What `run` or `train` is asked to do by a command line, without doing it."""
+    calls = []
+
+    def note(spec: TrainedSpec, job: Job) -> None:
+        calls.append((spec, job))
+        raise _AskedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("robustbench_med.runs.run.run", note)
+        patch.setattr("robustbench_med.runs.train.train", note)
+        with pytest.raises(_AskedError):
+            medrobust(*arguments)
+    (call,) = calls
+    return call

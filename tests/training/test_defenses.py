@@ -15,8 +15,8 @@ from robustbench_med.models import registry
 from robustbench_med.models.defenses import INFERENCE, Defended
 from robustbench_med.models.defenses.randomised import NoisyWeight, ResizePad, first_convolutions
 from robustbench_med.models.defenses.transforms import BitDepth, Jpeg, Median, TotalVariation
-from robustbench_med.runs.threats import parameters_of
 from robustbench_med.runs.spec import RunSpec
+from robustbench_med.runs.threats import parameters_of
 from robustbench_med.training import defenses
 
 SHAPES = [(1, 32, 32), (1, 32, 32)]

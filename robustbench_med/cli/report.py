@@ -1,4 +1,4 @@
-"""Commands that show what can be named, and what was measured."""
+"""Commands that show what was measured: a folder of records as tables, figures, cards and pages."""
 
 from __future__ import annotations
 
@@ -7,66 +7,11 @@ from typing import Annotated
 
 import typer
 
-from robustbench_med import parsing
-from robustbench_med.cli.options import (
-    WHAT,
-    WHERE,
-    Checkpoint,
-    Device,
-    ModelParams,
-    Models,
-    Out,
-    Preset,
-    Quiet,
-    Size,
-    listed,
-    make_display,
-)
+from robustbench_med.cli.options import Out, Quiet, make_display
+from robustbench_med.cli.values import listed
 
 SHOWN = ("cost.md", "per-class.md", "cross-modal.md")
 """Tables of `report` that the terminal shows; the leaderboard has a command of its own."""
-
-
-def cost(
-    model: Models = "mail,robust-mail,late,unimodal",
-    preset: Preset = "quick",
-    size: Size = None,
-    modalities: Annotated[
-        int, typer.Option(min=1, max=16, help="Number of modalities.", rich_help_panel=WHAT)
-    ] = 2,
-    classes: Annotated[
-        str, typer.Option(help="Classes of each task, comma-separated.", rich_help_panel=WHAT)
-    ] = "4,3",
-    model_param: ModelParams = [],
-    checkpoint: Checkpoint = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", help="Also write model_cost.csv into this folder.", rich_help_panel=WHERE
-        ),
-    ] = None,
-    device: Device = "auto",
-) -> None:
-    """Parameters, FLOPs (2 per multiply-accumulate, PyTorch's counter), MACs, latency and peak
-    memory, side by side.
-    """
-    from robustbench_med.cli import terminal
-    from robustbench_med.reports import write
-    from robustbench_med.runs import costs as inventory
-
-    rows = inventory.costs(
-        listed(model) or [],
-        preset,
-        size,
-        modalities,
-        parsing.whole_numbers(classes, "--classes"),
-        parsing.assignments(model_param),
-        device,
-        checkpoint,
-    )
-    make_display(False).show(terminal.costs(rows))
-    if out is not None:
-        write.costs(rows, out)
 
 
 def leaderboard(out: Out = Path("reports")) -> None:
@@ -142,7 +87,7 @@ def card(
 
     papers = {name: entry.paper for name, entry in MODELS.items()}
     for path in write.cards(
-        out, find_sidecar, papers, models=listed(model) or [], checkpoints=checkpoints
+        out, find_sidecar, papers, models=listed(model or ""), checkpoints=checkpoints
     ):
         print(path)
 
@@ -227,35 +172,3 @@ def show(
         print(json.dumps(found.plain(), indent=1))
     else:
         make_display(False).show(terminal.record(found))
-
-
-def models(preset: Preset = "quick") -> None:
-    """The models that can be named, with parameters, FLOPs, whether they are random, and their
-    papers.
-    """
-    from robustbench_med.cli import terminal
-    from robustbench_med.runs import costs as inventory
-
-    rows, description = inventory.list_models(preset)
-    make_display(False).show(terminal.models(rows, preset, description))
-
-
-def attacks() -> None:
-    """The attacks that can be named, with their parameters, defaults and papers."""
-    from robustbench_med.attacks import describe
-    from robustbench_med.cli import terminal
-
-    make_display(False).show(terminal.attacks(describe()))
-
-
-def defenses() -> None:
-    """The defences that can be named with --defense, alone or joined by +, with their parameters,
-    defaults and papers.
-    """
-    from robustbench_med.cli import terminal
-    from robustbench_med.training.defenses import describe
-
-    make_display(False).show(terminal.defenses(describe()))
-
-
-COMMANDS = (cost, leaderboard, report, card, claims, merge, show, models, attacks, defenses)

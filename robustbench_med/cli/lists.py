@@ -1,0 +1,36 @@
+"""Commands that list what can be named."""
+
+from __future__ import annotations
+
+from robustbench_med.cli.options import Preset, make_display
+
+
+def models(preset: Preset = "quick") -> None:
+    """The models that can be named, with parameters, FLOPs, whether they are random, and their
+    papers.
+    """
+    from robustbench_med.cli import terminal
+    from robustbench_med.runs.costs import list_models
+    from robustbench_med.training import presets
+
+    description = presets.preset(preset)["description"]
+    rows = [vars(row) for row in list_models(preset)]
+    make_display(False).show(terminal.models(rows, preset, description))
+
+
+def attacks() -> None:
+    """The attacks that can be named, with their parameters, defaults and papers."""
+    from robustbench_med.attacks import describe
+    from robustbench_med.cli import terminal
+
+    make_display(False).show(terminal.attacks(describe()))
+
+
+def defenses() -> None:
+    """The defences that can be named with --defense, alone or joined by +, with their parameters,
+    defaults and papers.
+    """
+    from robustbench_med.cli import terminal
+    from robustbench_med.training.defenses import describe
+
+    make_display(False).show(terminal.defenses(describe()))

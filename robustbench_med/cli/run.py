@@ -1,0 +1,77 @@
+"""`medrobust run`: attack models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robustbench_med.cli.options import MLflow, TensorBoard, Typed, takes
+from robustbench_med.cli.values import load_config
+from robustbench_med.parsing import validate
+from robustbench_med.runs.options import WHERE
+from robustbench_med.runs.spec import RunSpec
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help=(
+            "YAML run file whose keys are the fields of these options (docs/python.md), e.g."
+            " attack: fgsm; options given here win."
+        ),
+        rich_help_panel=WHERE,
+    ),
+]
+MOST_USED = (
+    "model",
+    "defense",
+    "data",
+    "attack",
+    "eps",
+    "norm",
+    "limit",
+    "preset",
+    "seed",
+    "out",
+)
+
+
+@takes("run", most_used=MOST_USED)
+def run(
+    typed: Typed,
+    config: Config = None,
+    mlflow: MLflow = None,
+    tensorboard: TensorBoard = None,
+) -> list[dict[str, Any]]:
+    """Attack models and write the leaderboard: clean and robust accuracy with intervals, cost, and
+    one figure.
+
+    Every combination of the lists is one cell. Finished cells are kept, so a run that was
+    interrupted goes on where it stopped.
+
+    [bold]Examples[/]
+
+      medrobust run --model robust-mail --attack pgd
+
+      medrobust run --model mail,robust-mail,late --attack fgsm,pgd --eps 1/255,2/255,4/255 --data
+      breastmnist+pneumoniamnist
+
+      medrobust run --model late --eps mri=4/255,xray=0 --target-task lung     # does the MRI change
+      the X-ray's diagnosis?
+    """
+    from robustbench_med.cli import terminal
+    from robustbench_med.reports import write
+    from robustbench_med.runs.run import finished
+    from robustbench_med.runs.run import run as run_grid
+    from robustbench_med.store import tracking
+
+    tracking.check(mlflow, tensorboard)
+    values = (load_config(config) if config else {}) | typed.values
+    out, display = typed.job.out or Path("reports"), typed.job.display
+    records = run_grid(validate(RunSpec, values, "run"), typed.job)
+    display.show(terminal.board(*write.leaderboard(out, only=records)))
+    tracking.write(tracking.of_run(records, out), mlflow=mlflow, tensorboard=tensorboard)
+    for line in finished(records, out):
+        display.say(line)
+    return records

@@ -1,0 +1,371 @@
+"""Options of the command line, each said once: how a field of a specification or of a job is typed.
+
+Type and default are the field's. The command line makes its commands from this table, and the
+commands that records and sidecars hold are written from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel
+
+from robustbench_med.parsing import positive_numbers
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.spec import (
+    CertifySpec,
+    DiagnoseSpec,
+    RunSpec,
+    TrainedSpec,
+    TrainingsSpec,
+)
+
+WHAT, HOW, WHERE = "Victims and data", "Threat model and attack", "Where and how to run"
+
+
+class Default(Enum):
+    """Stands for the default that the field itself has."""
+
+    OF_THE_FIELD = 0
+
+
+@dataclass(frozen=True)
+class Option:
+    """How one field is typed.
+
+    Attributes:
+        help: what it does, with example values; the default is shown behind it.
+        panel: where `--help` shows it.
+        flags: its names, the first of them the one that commands are written with; empty: made of
+            the field's name.
+        metavar: what `--help` shows in place of the value's type.
+        repeatable: given once for each value, instead of a list with commas.
+        default: what the command takes where the field has no default, or another one.
+        explicit: written into a record's command even at its default, so that a later default does
+            not change what the command means.
+        read: makes the field's value of the text, where that is more than to part it at commas.
+    """
+
+    help: str
+    panel: str
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    repeatable: bool = False
+    default: object = Default.OF_THE_FIELD
+    explicit: bool = False
+    read: Callable[[str], object] | None = None
+
+
+OPTIONS: dict[str, Option] = {
+    # victims and data
+    "model": Option(
+        "Models, comma-separated: a name (`medrobust models` lists them) or your own,"
+        " path/to/file.py:function.",
+        WHAT,
+        ("--model", "-m"),
+    ),
+    "defense": Option(
+        "Defences, comma-separated, each one name or a chain such as pgd-at+jpeg;"
+        " `medrobust defenses` lists them.",
+        WHAT,
+    ),
+    "data": Option(
+        "Data sets, comma-separated: an id, a pairing a+b, a suite (all20), or a path to a YAML"
+        " card or suite.",
+        WHAT,
+        explicit=True,
+    ),
+    "attack": Option(
+        "Attacks, comma-separated, e.g. fgsm,pgd,apgd; `medrobust attacks` lists them.",
+        HOW,
+        ("--attack", "-a"),
+        explicit=True,
+    ),
+    "eps": Option(
+        "Radii for pixels in 0..1, comma-separated: 1/255,4/255; or one a modality:"
+        " mri=4/255,xray=0 (0 = trusted). Repeatable.",
+        HOW,
+        metavar="RADII",
+        repeatable=True,
+        explicit=True,
+    ),
+    "norm": Option("Linf, L2 or both, comma-separated.", HOW, explicit=True),
+    "target_task": Option(
+        "Task to make wrong: joint, a task's name or number.", HOW, explicit=True
+    ),
+    "target": Option(
+        "Aim at a class: random, least-likely, or its number (else at any wrong class).", HOW
+    ),
+    "cross_modal": Option(
+        "Attack every modality alone, aimed at every task alone: who depends on whom?", HOW
+    ),
+    "engine": Option(
+        "Who computes the attacks: native, torchattacks or art; an engine refuses what it cannot"
+        " do.",
+        HOW,
+    ),
+    "source": Option(
+        "For --attack transfer: models that adversarials are made on, comma-separated.", HOW
+    ),
+    "protocol": Option(
+        "sound (fresh draws, EOT against random models) or release (the authors' notebook).",
+        HOW,
+        explicit=True,
+    ),
+    "draws": Option("Forward passes per prediction of a random model.", HOW, explicit=True),
+    "seed": Option("Seeds of the evaluation, comma-separated.", HOW, explicit=True),
+    "steps": Option("Steps of PGD; twice as many are tried too.", HOW),
+    "queries": Option("Queries of the square attack.", HOW),
+    "eot": Option(
+        "Draws per gradient against a random model; 1 and 32 (or twice as many) are tried too.", HOW
+    ),
+    "sigma": Option(
+        "Standard deviations of the noise for pixels in 0..1, comma-separated, e.g. 0.12,0.25"
+        " (else the defence's).",
+        HOW,
+        read=partial(positive_numbers, option="--sigma"),
+    ),
+    "n0": Option("Draws that choose the class.", HOW),
+    "n": Option("Draws that bound its probability.", HOW),
+    "alpha": Option("Chance that a certificate is wrong, in (0, 1).", HOW),
+    "per_modality": Option(
+        "Also certify each modality alone, the others trusted.",
+        HOW,
+        ("--per-modality", "--joint-only"),
+    ),
+    "train_seed": Option(
+        "Seeds of the training, comma-separated: a victim each.", WHAT, explicit=True
+    ),
+    "folds": Option(
+        "Grouped cross-validation: n folds over all samples, a victim each, instead of the usual"
+        " split.",
+        WHAT,
+    ),
+    "fold": Option("Which of the --folds, from 0, comma-separated (else all).", WHAT),
+    "preset": Option(
+        "Sizes and training recipe: quick (laptop) or release (the authors').", WHAT, explicit=True
+    ),
+    "size": Option("Pixels of an image's side, instead of the preset's.", WHAT),
+    "limit": Option(
+        "First n test samples, 0 = all (else the preset's number, see `medrobust models`).", WHAT
+    ),
+    "chunk": Option(
+        "Samples that stay together where predictions depend on the batch, as of random models"
+        " that draw for it as a whole; part of a record's identity, which --batch-size is not.",
+        HOW,
+    ),
+    "batch_draws": Option(
+        "Draws of one EOT gradient that share a batch: faster on a GPU, more memory.", HOW
+    ),
+    "checkpoint": Option(
+        "Weights of the one model named: safetensors, or a state_dict as .pt or .pth.", WHAT
+    ),
+    "preprocessing": Option(
+        "From file to pixels: fit=stretch (default), pad or crop; scaling=fixed (default) or"
+        " minmax. Repeatable.",
+        WHAT,
+        ("--preprocess",),
+    ),
+    "attack_params": Option(
+        "A parameter of the attacks that have it, e.g. steps=50; of one alone: pgd.steps=50."
+        " Repeatable.",
+        HOW,
+        ("--attack-param",),
+    ),
+    "model_params": Option(
+        "A constructor argument, e.g. width=32; of one model alone: late.width=32. Repeatable.",
+        WHAT,
+        ("--model-param",),
+    ),
+    "recipe": Option(
+        "A training setting, e.g. epochs=30; of one model alone: late.epochs=30. Repeatable.", WHAT
+    ),
+    "defense_params": Option(
+        "A parameter of the defences, e.g. steps=7; of one alone: pgd-at.steps=7. Repeatable.",
+        WHAT,
+        ("--defense-param",),
+    ),
+    "half": Option("Store the weights in half precision.", WHAT),
+    "whole_range": Option(
+        "Take Linf radii above 1, more than the whole range of a pixel (8 is not 8/255).", HOW
+    ),
+    "allow_batch_dependent": Option(
+        "Evaluate a model whose prediction for an image depends on its neighbours in the batch;"
+        " marked, its trust fails.",
+        HOW,
+    ),
+    "control": Option(
+        "Add uniform noise of each radius, which an attack has to beat.",
+        HOW,
+        ("--control", "--no-control"),
+    ),
+    # the job
+    "include": Option(
+        "A Python file of yours that registers attacks, losses or defences; it is run. Repeatable.",
+        WHERE,
+        metavar="FILE",
+        repeatable=True,
+    ),
+    "out": Option(
+        "Folder for records, tables and figures.", WHERE, ("--out", "-o"), default=Path("reports")
+    ),
+    "device": Option("auto, cpu, cuda or mps.", WHERE),
+    "batch_size": Option("Samples a batch, or auto: halves when memory runs out.", WHERE),
+    "data_root": Option("Folder that holds the data sets on disk.", WHERE),
+    "accept_unverified": Option("Use a file whose md5 is not the published one.", WHERE),
+    "strict": Option("Stop at an unreadable image instead of counting it.", WHERE),
+    "force": Option("Compute again what is already in the store.", WHERE),
+}
+"""By field, in the order in which they are written into a command."""
+
+IN_COMMAND: dict[tuple[str, str], Option] = {
+    ("run", "model"): Option(
+        OPTIONS["model"].help, WHAT, OPTIONS["model"].flags, default=None
+    ),  # a run file may name them
+    ("compare", "model"): Option(
+        OPTIONS["model"].help, WHAT, OPTIONS["model"].flags, default=["mail"]
+    ),
+    ("compare", "defense"): Option(
+        "Defences to compare with none, comma-separated; `medrobust defenses` lists them. Else"
+        " pgd-at, trades, jpeg, smoothing, and of rpf, man and robust-mail those that suit the"
+        " models.",
+        WHAT,
+        default=None,
+    ),
+    ("certify", "model"): Option(
+        OPTIONS["model"].help, WHAT, OPTIONS["model"].flags, default=["late"]
+    ),
+    ("certify", "defense"): Option(
+        "Smoothed defences, comma-separated: smoothing, input-noise, or chains that begin with"
+        " them.",
+        WHAT,
+    ),
+    ("diagnose", "limit"): Option("First n test samples.", WHAT),
+    ("diagnose", "source"): Option(
+        "Undefended models for the transfer sign, comma-separated; without any it is not looked"
+        " for.",
+        HOW,
+    ),
+    ("train", "train_seed"): Option(
+        "Seeds of initialisation, batches and noise, comma-separated: a training each.",
+        WHAT,
+        ("--train-seed", "--seed"),
+        explicit=True,
+    ),
+    ("train", "checkpoint"): Option(
+        "Start from these weights of the one model named: safetensors, or a state_dict as .pt or"
+        " .pth.",
+        WHAT,
+    ),
+    ("train", "out"): Option(
+        "Also copy weights and sidecar into this folder.", WHERE, ("--out", "-o"), default=None
+    ),
+    ("train", "force"): Option(
+        "Train although there is a checkpoint, in the cache or the zoo.", WHERE
+    ),
+}
+"""What a command says of an option in its own way."""
+
+COMMANDS: dict[str, type[TrainedSpec]] = {
+    "run": RunSpec,
+    "train": TrainingsSpec,
+    "compare": RunSpec,
+    "certify": CertifySpec,
+    "diagnose": DiagnoseSpec,
+}
+"""The specification that each command fills."""
+
+EXCEPT: dict[tuple[str, str], str] = {
+    ("", "display"): "what a job shows and where; --quiet makes it",
+    ("compare", "protocol"): (
+        "a comparison is sound; the release protocol's figures stand beside it as the naive ones"
+    ),
+    ("compare", "engine"): (
+        "a comparison attacks adaptively (EOT, BPDA), with the parameters of medrobust's own"
+        " attacks; other libraries' attacks are compared by `run --engine`"
+    ),
+    ("compare", "cross_modal"): (
+        "a comparison puts defences under one threat; the matrix of modalities and tasks is a"
+        " table of `run`"
+    ),
+    ("certify", "draws"): "a certificate rests on draws of its own, --n0 and --n, one pass each",
+    ("diagnose", "protocol"): "signs are looked for under the sound protocol alone",
+    ("diagnose", "force"): "diagnoses are not kept: each one is computed",
+    ("train", "batch_size"): "it is a setting of the training, --recipe batch_size=16",
+}
+"""Fields that are no option of a command (of none: under the empty name), and why."""
+
+
+@dataclass(frozen=True)
+class FieldOfCommand:
+    """A field that a command fills: its type and default, and whether it has one."""
+
+    type: Any
+    default: Any = None
+    required: bool = False
+
+
+def fields_of(command: str) -> dict[str, FieldOfCommand]:
+    """The fields of a command's specification and of its job that are options, by their name."""
+    everything = {}
+    for name, info in COMMANDS[command].model_fields.items():
+        required = info.is_required()
+        default = None if required else info.get_default()
+        everything[name] = FieldOfCommand(info.annotation, default, required)
+    types = get_type_hints(Job)
+    for field in fields(Job):
+        everything[field.name] = FieldOfCommand(types[field.name], field.default)
+    return {
+        name: field
+        for name, field in everything.items()
+        if (command, name) not in EXCEPT and ("", name) not in EXCEPT
+    }
+
+
+def option_of(command: str, field: str) -> Option:
+    """How a command says one of its fields."""
+    return IN_COMMAND.get((command, field)) or OPTIONS[field]
+
+
+def flags_of(command: str, field: str) -> tuple[str, ...]:
+    """The names of an option; of a switch that has two, the second turns it off."""
+    return option_of(command, field).flags or (f"--{field.replace('_', '-')}",)
+
+
+def written(command: str, values: Mapping[str, Any]) -> list[str]:
+    """The options of a command for these values of its fields, in the order of the table; what has
+    its default is left out, unless it is to be explicit.
+    """
+    known = fields_of(command)
+    words = []
+    for name in (name for name in OPTIONS if name in values and name in known):
+        value, option = values[name], option_of(command, name)
+        if option.explicit or value != known[name].default:
+            words += _words(flags_of(command, name), value, repeatable=option.repeatable)
+    return words
+
+
+def _words(flags: tuple[str, ...], value: object, *, repeatable: bool) -> list[str]:
+    if isinstance(value, bool):
+        return [flags[0] if value else flags[1]]
+    if isinstance(value, BaseModel):
+        value = value.model_dump(exclude_defaults=True)
+    if isinstance(value, Mapping):
+        values = [f"{name}={_as_yaml(each)}" for name, each in value.items()]
+    elif isinstance(value, list):
+        texts = [str(each) for each in value]
+        values = texts if repeatable or not texts else [",".join(texts)]
+    else:
+        values = [str(value)]
+    return [word for text in values for word in (flags[0], text)]
+
+
+def _as_yaml(value: object) -> str:
+    """A parameter's value, as an assignment is read."""
+    return value if isinstance(value, str) else json.dumps(value)
