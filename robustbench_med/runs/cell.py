@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -53,7 +53,7 @@ class Measurement:
     started: float
 
 
-def evaluate_cell(cell: Cell, session: Session[RunSpec], store: Store, position: str) -> Record:
+def evaluate_cell(cell: Cell, session: Session[RunSpec], store: Store[Record], position: str) -> Record:
     """The record of one cell, from the store or measured now.
 
     Args:
@@ -109,8 +109,8 @@ def refuse(inputs: Inputs, label: str) -> None:
     """Refuses (UserError) what an engine cannot do, and draws that would not be fresh."""
     victim, method = inputs.victim, inputs.method
     if method.engine != "native":
-        reason = engines.refusal(
-            method.engine, method.name, inputs.threat, stochastic=victim.nature.stochastic
+        reason = engines.ENGINES[method.engine].refusal(
+            method.name, inputs.threat, stochastic=victim.nature.stochastic
         )
         if reason:
             raise UserError(f"{label}: the engine {method.engine} refuses: {reason}")
@@ -226,7 +226,7 @@ class Evaluation:
         return self.session.job.display.bar(f"[{self.position}] {what}", total)
 
 
-def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) -> dict[str, Any]:
+def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) -> Record:
     """What is written about a cell."""
     dataset, victim, threat = inputs.dataset, inputs.victim, inputs.threat
     clean, method, outcome = measured.clean, measured.method, measured.outcome
@@ -236,7 +236,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         if method.engine == "native"
         else {}
     )
-    return {
+    record = {
         "hash": inputs.hash,
         "spec": inputs.spec,
         "command": command_of(inputs.cell, inputs.run, len(inputs.samples), dataset),
@@ -276,3 +276,4 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
             "started": measured.started,
         },
     }
+    return Record.of(record)

@@ -31,7 +31,7 @@ from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import CertifySpec, VictimPoint, victim_points
 from robustbench_med.runs.victims import Victim
-from robustbench_med.store.store import CERTIFICATES, Record, Store
+from robustbench_med.store.store import CERTIFICATES, Certificate, Store
 from robustbench_med.training import defenses
 from robustbench_med.training.defenses import Plan
 from robustbench_med.version import versions
@@ -65,7 +65,7 @@ class Smoothed:
         return self.drawing == "batch"
 
 
-def certify(spec: CertifySpec, job: Job) -> list[Record]:
+def certify(spec: CertifySpec, job: Job) -> list[Certificate]:
     """Certificates of every noise, model, defence, data set and seed; finished ones are read from
     `<out>/certificates` unless `job.force`.
 
@@ -114,8 +114,8 @@ def noised_modalities(dataset: Dataset, *, per_modality: bool) -> list[tuple[int
 
 
 def certificate(
-    point: VictimPoint, noised: tuple[int, ...], session: Session[CertifySpec], store: Store
-) -> Record:
+    point: VictimPoint, noised: tuple[int, ...], session: Session[CertifySpec], store: Store[Certificate]
+) -> Certificate:
     """The record of one victim with noise on these modalities, from the store or certified now."""
     smoothed = smooth(point, noised, session)
     resolved = resolve(smoothed, session)
@@ -141,7 +141,7 @@ def certificate(
             "seconds": time.time() - started,
         },
     }
-    return store.write(record, arrays_of(session.samples(point), certificates))
+    return store.write(Certificate.of(record), arrays_of(session.samples(point), certificates))
 
 
 def smooth(point: VictimPoint, noised: tuple[int, ...], session: Session[CertifySpec]) -> Smoothed:
@@ -180,13 +180,11 @@ def certified(smoothed: Smoothed, session: Session[CertifySpec], label: str) -> 
             return smoothing.certify(
                 smoothed.base,
                 samples,
-                sigma=smoothed.sigma,
-                noised=smoothed.noised,
-                n0=spec.n0,
-                n=spec.n,
-                alpha=spec.alpha,
+                smoothing.Smoothing(
+                    smoothed.sigma, smoothed.noised, spec.n0, spec.n, spec.alpha
+                ),
+                session.setting(point.seed),
                 drawing=smoothed.drawing,
-                setting=session.setting(point.seed),
                 tick=lambda done: advance(done, ""),
             )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustbench_med import naming
-from robustbench_med.attacks import ENGINES, UNTARGETED, attack_code
+from robustbench_med.attacks import ENGINES, attack_code, untargeted
 from robustbench_med.errors import INCLUDE, UserError, nearest, unknown
 from robustbench_med.evaluation.protocol import GOALS
 from robustbench_med.models import registry, user_file
@@ -195,5 +195,5 @@ def check_target(spec: RunSpec) -> None:
             f"--target takes random, least-likely or the number of a class, got {spec.target!r}"
         )
     for attack in spec.attack:
-        if attack in UNTARGETED:
+        if untargeted(attack):
             raise UserError(f"{attack} cannot aim at a class; take it out of this --target run")

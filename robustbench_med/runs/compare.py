@@ -259,7 +259,7 @@ def naive(spec: RunSpec, records: Sequence[Record], session: Session[RunSpec]) -
         return run_within(
             with_one_attack(spec).model_copy(update={"defense_params": params}), session
         )
-    if any(record["stochastic"] for record in records):
+    if any(record.stochastic for record in records):
         return run_within(released(spec), session)
     return []
 
@@ -280,7 +280,7 @@ def under_release(
     if entry.defense != "none" or entry.naive:
         return entry
     defended = [other for other in entries if other.model == entry.model]
-    protocols = {record["spec"]["protocol"]["name"] for other in defended for record in other.naive}
+    protocols = {record.spec.protocol.name for other in defended for record in other.naive}
     if "release" not in protocols:
         return entry
     undefended = {"defense": ["none"], "defense_params": {}}

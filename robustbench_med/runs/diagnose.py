@@ -61,9 +61,7 @@ def diagnose_case(case: Case, threat: Threat, session: Session[DiagnoseSpec]) ->
             threat,
             setting,
             sources=[sibling.as_source for sibling in siblings],
-            steps=session.spec.steps,
-            queries=session.spec.queries,
-            eot=session.spec.eot,
+            effort=diagnosis.Effort(session.spec.steps, session.spec.queries, session.spec.eot),
             tick=lambda stage: session.job.display.say(f"{label}: {stage}"),
         )
 

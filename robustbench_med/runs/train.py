@@ -87,10 +87,9 @@ def training_of(
         params={**plan.params, **of(spec.model_params, label(model))},
         recipe=of(spec.recipe, label(model)),
         seed=seed,
-        half=spec.half,
         layers=plan.training,
         start=start,
-    )
+    ).model_copy(update={"half": spec.half})
 
 
 def train_one(spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job) -> Checkpoint:
