@@ -15,8 +15,8 @@ import yaml
 
 from robustbench_med import __version__
 from robustbench_med.reports import tables
-from robustbench_med.reports.paper import CONTROL, escaped
-from robustbench_med.store.store import Record
+from robustbench_med.reports.paper import escaped
+from robustbench_med.store.record import CONTROL, Record
 
 MODEL_CARD, ROBUSTNESS_CARD = "README.md", "ROBUSTNESS.md"
 PAPER = "2602.15346"
@@ -43,12 +43,12 @@ class Victim:
     @property
     def name(self) -> str:
         """The model with its defences."""
-        return str(self.records[0]["spec"]["victim"]["model"])
+        return self.records[0].spec.victim.model
 
     @property
     def weights(self) -> str:
         """The weights' sha256."""
-        return str(self.records[0]["spec"]["victim"]["weights_sha256"])
+        return self.records[0].spec.victim.weights_sha256
 
     @property
     def folder(self) -> str:
@@ -65,9 +65,9 @@ def victims(records: Sequence[Record]) -> list[list[Record]]:
     """
     found: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        found.setdefault(
-            (record["spec"]["victim"]["model"], record["spec"]["victim"]["weights_sha256"]), []
-        ).append(record)
+        found.setdefault((record.spec.victim.model, record.spec.victim.weights_sha256), []).append(
+            record
+        )
     return [found[key] for key in sorted(found)]
 
 
@@ -76,8 +76,8 @@ def model_card(victim: Victim) -> str:
     who wants to use the weights.
     """
     first = victim.records[0]
-    spec, names, facts = first["spec"], first["names"], first["victim"]
-    synthetic = any(record["synthetic"] for record in victim.records)
+    spec, names, facts = first.spec, first.names, first.victim
+    synthetic = any(record.synthetic for record in victim.records)
     lines = ["---", _front_matter(victim).strip(), "---", "", f"# {escaped(victim.name)}", ""]
     if synthetic:
         lines += [
@@ -93,26 +93,27 @@ def model_card(victim: Victim) -> str:
         "",
         *_listing(
             {
-                "modalities": ", ".join(names["modalities"]),
+                "modalities": ", ".join(names.modalities),
                 **{
                     f"task {t}": ", ".join(c)
-                    for t, c in zip(names["tasks"], names["classes"], strict=True)
+                    for t, c in zip(names.tasks, names.classes, strict=True)
                 },
                 "input": (
-                    f"one {spec['data']['size']} x {spec['data']['size']} image per modality,"
-                    " pixels in 0..1, channels " + ", ".join(map(str, spec["data"]["channels"]))
+                    f"one {spec.data.size} x {spec.data.size} image per modality,"
+                    " pixels in 0..1, channels " + ", ".join(map(str, spec.data.channels))
                 ),
                 "random at inference": (
-                    f"yes: predictions differ from pass to pass, {first['draws']} draws were taken"
-                    if first["stochastic"]
+                    f"yes: predictions differ from pass to pass, {first.draws} draws were taken"
+                    if first.stochastic
                     else "no"
                 ),
-                "parameters": f"{facts['parameters']:,}",
-                "cost of one sample": f"{facts['gflops']:.3g} GFLOPs",
+                "parameters": f"{facts.parameters:,}",
+                "cost of one sample": f"{facts.gflops:.3g} GFLOPs",
                 "defences": (
-                    _defenses(spec["victim"].get("defense", [])) or "none besides its architecture"
+                    _defenses([layer.plain() for layer in spec.victim.defense])
+                    or "none besides its architecture"
                 ),
-                "weights": f"{facts['checkpoint']} (sha256 {victim.weights})",
+                "weights": f"{facts.checkpoint} (sha256 {victim.weights})",
             }
         ),
         "",
@@ -161,7 +162,7 @@ def robustness_card(victim: Victim) -> str:
     """
     synthetic = (
         "**Synthetic data**: nothing here is a figure about patients."
-        if any(r["synthetic"] for r in victim.records)
+        if any(r.synthetic for r in victim.records)
         else ""
     )
     settings = {
@@ -220,7 +221,7 @@ def _front_matter(victim: Victim) -> str:
                 "value": round(float(row.robust), 4),
             },
         ]
-        task = {"type": "image-classification", "name": " and ".join(first["names"]["tasks"])}
+        task = {"type": "image-classification", "name": " and ".join(first.names.tasks)}
         results.append(
             {
                 "task": task,
@@ -233,7 +234,7 @@ def _front_matter(victim: Victim) -> str:
         "library_name": "medrobust",
         "license": "mit" if _of_the_package(victim) else "unknown",
         "pipeline_tag": "image-classification",
-        "tags": [*tags, "synthetic-data"] if any(r["synthetic"] for r in victim.records) else tags,
+        "tags": [*tags, "synthetic-data"] if any(r.synthetic for r in victim.records) else tags,
         **({"model-index": [{"name": victim.name, "results": results}]} if results else {}),
     }
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
@@ -241,7 +242,7 @@ def _front_matter(victim: Victim) -> str:
 
 def _of_the_package(victim: Victim) -> bool:
     """Whether the weights come with medrobust, whose licence then holds."""
-    return all(record["victim"]["origin"] == "zoo" for record in victim.records)
+    return all(record.victim.origin == "zoo" for record in victim.records)
 
 
 def _licence_text(victim: Victim) -> str:
@@ -365,18 +366,18 @@ def _protocols(records: Sequence[Record]) -> Iterator[str]:
         "the authors' notebook: one draw, no EOT",
     )
     meaning = {"sound": sound, "release": release}
-    for name, draws in sorted({(r["spec"]["protocol"]["name"], r["draws"]) for r in records}):
+    for name, draws in sorted({(r.spec.protocol.name, r.draws) for r in records}):
         yield f"{escaped(name)} ({meaning.get(name, 'see the record')}), {draws} draws a prediction"
 
 
 def _trust(records: Sequence[Record]) -> list[str]:
     """The worst verdict, and of every sign that did not pass what was seen and what to do, once."""
     found: dict[tuple[str, str, str], list[str]] = {}
-    for record in sorted(records, key=lambda r: r["hash"]):
-        for sign in record.get("diagnostics", []):
-            if sign["verdict"] != "pass":
-                seen = f"{tables.attack_name(record)}, record {record['hash'][:12]}: {sign['text']}"
-                found.setdefault((sign["verdict"], sign["sign"], sign["advice"]), []).append(seen)
+    for record in sorted(records, key=lambda r: r.hash):
+        for sign in record.diagnostics:
+            if sign.verdict != "pass":
+                seen = f"{record.attack_label}, record {record.short}: {sign.text}"
+                found.setdefault((sign.verdict, sign.sign, sign.advice), []).append(seen)
     worst = tables.trust(records)
     meaning = {
         "fail": "do not quote these figures before the advice was followed.",
@@ -403,9 +404,7 @@ def _looked_for(records: Sequence[Record]) -> str:
     in the signs they can show.
     """
     found = Counter(
-        name
-        for record in records
-        for name in {sign["sign"] for sign in record.get("diagnostics", [])}
+        name for record in records for name in {sign.sign for sign in record.diagnostics}
     )
     signs = [
         f"{escaped(name)} (in {n} of {len(records)} records)"
@@ -419,16 +418,14 @@ def _versions(records: Sequence[Record]) -> str:
         {
             f"{name} {version}"
             for record in records
-            for name, version in record["environment"]["versions"].items()
+            for name, version in record.environment.versions.items()
         }
     )
     return escaped(", ".join(found))
 
 
 def _commands(records: Sequence[Record]) -> list[str]:
-    return list(
-        dict.fromkeys(record["command"] for record in sorted(records, key=lambda r: r["hash"]))
-    )
+    return list(dict.fromkeys(record.command for record in sorted(records, key=lambda r: r.hash)))
 
 
 # --- Markdown -------------------------------------------------------------------------------------

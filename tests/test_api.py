@@ -42,7 +42,7 @@ def test_a_comparison_reads_what_evaluate_measured_and_is_escaped(tmp_path) -> N
     options = {"eps": "8/255", "limit": 8, "out": tmp_path, "quiet": True}
     before = evaluate("late", "fgsm", **options)
     found = compare("late", "median", "fgsm", **options)
-    assert {r["hash"] for r in before.records} < {r["hash"] for r in found.records}
+    assert {r.hash for r in before.records} < {r.hash for r in found.records}
     assert list(found.table.defense) == ["none", "median"]
     assert len(found.pairs) == 1
     assert "median" in found.verdict[0]

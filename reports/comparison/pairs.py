@@ -12,10 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustbench_med import statistics
-from robustbench_med.naming import canonical_hash, radius_label
+from robustbench_med.naming import canonical_hash
 from robustbench_med.reports.families import groups_of
-from robustbench_med.reports.paper import CONTROL
-from robustbench_med.reports.tables import TRUST, attack_name, doubts, trivial_on, trust
+from robustbench_med.reports.tables import TRUST, doubts, trivial_on, trust
+from robustbench_med.store.parts import DataSpec
+from robustbench_med.store.record import CONTROL, TrainingFacts
 from robustbench_med.store.store import Record, Store
 
 SIGNIFICANT = 0.05
@@ -41,7 +42,7 @@ class Row:
     """
 
 
-def rows_of(entry: Mapping[str, Any], store: Store) -> list[Row]:
+def rows_of(entry: Mapping[str, Any], store: Store[Record]) -> list[Row]:
     """One row a data set and threat model of an entry."""
     groups: dict[str, list[Record]] = {}
     for record in entry["records"]:
@@ -53,67 +54,68 @@ def rows_of(entry: Mapping[str, Any], store: Store) -> list[Row]:
 
 
 def _setting(record: Record) -> str:
-    return canonical_hash({"data": record["spec"]["data"], "threat": record["spec"]["threat"]})
+    return canonical_hash({"data": record.spec.data.plain(), "threat": record.spec.threat.plain()})
 
 
-def _data(data: Mapping[str, Any]) -> str:
+def _data(data: DataSpec) -> str:
     """The data set, with the one fold of a cross-validation that was compared on."""
-    return str(data["name"]) + (
-        " (fold {number} of {of})".format(**data["fold"]) if "fold" in data else ""
-    )
+    return data.name + (f" (fold {data.fold.number} of {data.fold.of})" if data.fold else "")
 
 
 def _row(
-    entry: Mapping[str, Any], records: Sequence[Record], naive: Sequence[Record], store: Store
+    entry: Mapping[str, Any],
+    records: Sequence[Record],
+    naive: Sequence[Record],
+    store: Store[Record],
 ) -> Row:
     first = records[0]
-    spec, names, victim = first["spec"], first["names"], first["victim"]
-    tasks = spec["threat"]["tasks"]
-    attacks = list(dict.fromkeys(map(attack_name, records)))
+    spec, victim = first.spec, first.victim
+    tasks = spec.threat.tasks
+    attacks = list(dict.fromkeys(record.attack_label for record in records))
     real = [attack for attack in attacks if attack != CONTROL]
     by_seed: dict[tuple[int | None, int], dict[str, Record]] = {}
     for record in records:
-        key = (record["spec"]["victim"]["train_seed"], record["spec"]["seed"])
-        by_seed.setdefault(key, {})[attack_name(record)] = record
-    measured = [record for record in records if attack_name(record) in real]
+        key = (record.spec.victim.train_seed, record.spec.seed)
+        by_seed.setdefault(key, {})[record.attack_label] = record
+    measured = [record for record in records if record.attack_label in real]
     arrays = store.arrays(first)
     known = arrays["labels"][:, tasks] >= 0
     of_training: dict[int | None, list[statistics.Floats]] = {}
     for (train_seed, _), of_seed in by_seed.items():
         rights = [store.arrays(of_seed[attack])["robust_right"][:, tasks] for attack in real]
         of_training.setdefault(train_seed, []).append(
-            statistics.worst_case(rights, known, first["draws"])
+            statistics.worst_case(rights, known, first.draws)
         )
     worst = [np.mean(of_seeds, 0) for of_seeds in of_training.values()]
     mean = np.mean(worst, 0)
     per_task = [float(mean[known[:, i], i].mean()) for i in range(len(tasks))]
-    distinct = [first["figures"]["tasks"][t]["n_distinct"] for t in tasks]
+    distinct = [first.figures.tasks[t].n_distinct for t in tasks]
     n = min(
         _independent(mean[known[:, i], i], known[:, i], arrays, t, distinct[i])
         for i, t in enumerate(tasks)
     )
     rate = float(np.mean(per_task))
     low, high = statistics.wilson(rate, n)
-    training = victim.get("training")
+    training = victim.training
     sample, task = np.nonzero(known)
     together = clusters(arrays)
     figures = {
         "model": entry["model"],
         "defense": entry["defense"],
-        "victim": spec["victim"]["model"],
-        "data": _data(spec["data"]),
-        "synthetic": first["synthetic"],
-        "size": spec["data"]["size"],
-        "norm": spec["threat"]["norm"],
-        "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
-        "protocol": spec["protocol"]["name"],
-        "n": spec["data"]["n"],
+        "victim": spec.victim.model,
+        "data": _data(spec.data),
+        "synthetic": first.synthetic,
+        "size": spec.data.size,
+        "norm": spec.threat.norm,
+        "eps": first.eps,
+        "protocol": spec.protocol.name,
+        "n": spec.data.n,
         "n_distinct": min(distinct),
         "trainings": len(of_training),
         "evaluation_seeds": min(map(len, of_training.values())),
-        "clean": float(np.mean([r["figures"]["clean"] for r in records])),
+        "clean": float(np.mean([r.figures.clean for r in records])),
         **{
-            a: float(np.mean([r["figures"]["robust"] for r in records if attack_name(r) == a]))
+            a: float(np.mean([r.figures.robust for r in records if r.attack_label == a]))
             for a in attacks
         },
         "worst": rate,
@@ -122,22 +124,21 @@ def _row(
         "worst_std": (
             float(np.std([w[known].mean() for w in worst], ddof=1)) if len(worst) > 1 else None
         ),
-        "naive": float(np.mean([r["figures"]["robust"] for r in naive])) if naive else None,
-        "naive_attack": attack_name(naive[0]) if naive else None,
+        "naive": float(np.mean([r.figures.robust for r in naive])) if naive else None,
+        "naive_attack": naive[0].attack_label if naive else None,
         "naive_how": _how(naive[0]) if naive else None,
-        "draws": first["draws"],
+        "draws": first.draws,
         "eot": next(
-            (r["spec"]["attack"]["params"].get("eot") for r in records if attack_name(r) in real),
+            (r.spec.attack.params.get("eot") for r in records if r.attack_label in real),
             None,
         ),
-        "gflops": victim["gflops"],
-        "latency_ms": victim["latency_ms"],
-        "parameters": victim["parameters"],
+        "gflops": victim.gflops,
+        "latency_ms": victim.latency_ms,
+        "parameters": victim.parameters,
         "training_gflops": (
-            training
-            and training["steps"] * training["batch_size"] * _passes(training) * victim["gflops"]
+            training and training.steps * training.batch_size * _passes(training) * victim.gflops
         ),
-        "training_seconds": training and training["seconds"],
+        "training_seconds": training and training.seconds,
         "trust": trust(measured),
         "worst_sign": _worst_sign(measured),
         "marks": "; ".join(doubts(records)),
@@ -182,29 +183,24 @@ def clusters(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
     return min(index, key=lambda codes: int(codes.max()))
 
 
-def _passes(training: Mapping[str, Any]) -> int:
+def _passes(training: TrainingFacts) -> int:
     """In forward ones: a backward pass to the input costs one, to the weights too two. Older
     records count both kinds as the latter.
     """
-    return int(training["forward"] + training.get("inner", 0) + 2 * training["backward"])
+    return int(training.forward + training.inner + 2 * training.backward)
 
 
 def _how(record: Record) -> str:
     """What is naive about an attack: the authors' release protocol on a random victim, or not
     knowing of an input transform.
     """
-    return "release" if record["spec"]["protocol"]["name"] == "release" else "unaware"
+    return "release" if record.spec.protocol.name == "release" else "unaware"
 
 
 def _worst_sign(records: Sequence[Record]) -> str:
     """The sign behind the worst trust verdict; empty where all is well or nothing was checked."""
-    signs = [
-        sign
-        for record in records
-        for sign in record.get("diagnostics", ())
-        if sign["verdict"] != "pass"
-    ]
-    return str(min(signs, key=lambda sign: TRUST.index(sign["verdict"]))["sign"]) if signs else ""
+    signs = [sign for record in records for sign in record.diagnostics if sign.verdict != "pass"]
+    return str(min(signs, key=lambda sign: TRUST.index(sign.verdict)).sign) if signs else ""
 
 
 def relative(table: pd.DataFrame) -> pd.DataFrame:

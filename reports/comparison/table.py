@@ -19,6 +19,7 @@ from robustbench_med.reports import paper, style
 from robustbench_med.reports.comparison.pairs import SIGNIFICANT, attacks, pairs, relative, rows_of
 from robustbench_med.reports.style import COLOURS, MARKERS, outlined
 from robustbench_med.reports.tables import each, quotable, written
+from robustbench_med.store.record import CONTROL
 from robustbench_med.store.store import Record, Store
 
 FIGURE = "pareto.png"
@@ -88,7 +89,7 @@ def write(
         {
             "model": e["model"],
             "defense": e["defense"],
-            **{kind: [r["hash"] for r in e[kind]] for kind in ("records", "naive")},
+            **{kind: [r.hash for r in e[kind]] for kind in ("records", "naive")},
         }
         for e in entries
     ]
@@ -123,7 +124,7 @@ def noted(out: Path, records: Sequence[Record]) -> tuple[list[dict[str, Any]], d
     """The entries of the folder's last comparison, and the other arguments of its `write`;
     arguments and errors as for `rebuild`.
     """
-    file, by_hash = out / NOTED, {record["hash"]: record for record in records}
+    file, by_hash = out / NOTED, {record.hash: record for record in records}
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         entries = [
@@ -451,9 +452,7 @@ def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:
     """
     first = group.iloc[0]
     real = [
-        attack
-        for attack in attacks(group)
-        if attack != paper.CONTROL and group[attack].notna().any()
+        attack for attack in attacks(group) if attack != CONTROL and group[attack].notna().any()
     ]
     heads = [paper.Column(name) for name in ("model", "defence")] + [
         paper.Column(name, "high") for name in ("clean", *real)
@@ -469,18 +468,18 @@ def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:
         trivial = row.is_trivial
         judged = paper.judgement(row.trust, trivial=trivial)
         cells = [
-            paper.Cell(row.model, mark=paper.TRIVIAL if trivial else ""),
-            paper.Cell(row.defense),
+            paper.TableCell(row.model, mark=paper.TRIVIAL if trivial else ""),
+            paper.TableCell(row.defense),
         ]
         cells += [
-            paper.Cell(row.clean, ranked=not trivial),
-            *(paper.Cell(row[name], **judged) for name in real),
+            paper.TableCell(row.clean, ranked=not trivial),
+            *(paper.TableCell(row[name], **judged) for name in real),
         ]
         cells += [
-            paper.Cell(row.worst, (row.worst_high - row.worst_low) / 2, **judged),
-            paper.Cell(row.naive),
+            paper.TableCell(row.worst, (row.worst_high - row.worst_low) / 2, **judged),
+            paper.TableCell(row.naive),
         ]
-        rows.append([*cells, paper.Cell(row.training_x), paper.Cell(row.gflops)])
+        rows.append([*cells, paper.TableCell(row.training_x), paper.TableCell(row.gflops)])
     behind = f", mean of {first.trainings} trainings" if first.trainings > 1 else ""
     caption = (
         f"Defences on {paper.data_name(first)}, {keys[1]} px, {keys[2]} {keys[3]}, protocol"

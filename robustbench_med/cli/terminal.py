@@ -99,17 +99,20 @@ def warned(shown: RenderableType, warnings: Sequence[str]) -> RenderableType:
 
 def record(found: Record) -> RenderableType:
     """One record in full."""
-    spec, figures, names = found["spec"], found["figures"], found["names"]
-    head = Table(show_header=False, title=f"record {found['hash']}", title_justify="left", box=None)
+    content = found.plain()
+    spec, figures, names = content["spec"], content["figures"], content["names"]
+    head = Table(
+        show_header=False, title=f"record {content['hash']}", title_justify="left", box=None
+    )
     held_out = spec["data"].get("fold")
     fold = f", fold {held_out['number']} of {held_out['of']}" if held_out else ""
     facts = {
         "victim": (
             f"{spec['victim']['model']} ({_assigned(spec['victim']['params'])}), weights"
-            f" {spec['victim']['weights_sha256'][:12]} from the {found['victim']['origin']}"
+            f" {spec['victim']['weights_sha256'][:12]} from the {content['victim']['origin']}"
         ),
         "data": (
-            f"{spec['data']['name']}{' (synthetic)' if found['synthetic'] else ''}, split"
+            f"{spec['data']['name']}{' (synthetic)' if content['synthetic'] else ''}, split"
             f" {spec['data']['split']}{fold},"
             f" n = {spec['data']['n']}, {spec['data']['size']} px, manifest"
             f" {spec['data']['manifest'][:12]}"
@@ -120,24 +123,24 @@ def record(found: Record) -> RenderableType:
             f" {' + '.join(names['tasks'][t] for t in spec['threat']['tasks'])}"
         ),
         "attack": f"{spec['attack']['name']} ({_assigned(spec['attack']['params'])})",
-        **({"ran": _ran(found["attack_ran"])} if "attack_ran" in found else {}),
+        **({"ran": _ran(content["attack_ran"])} if "attack_ran" in content else {}),
         "protocol": (
-            f"{spec['protocol']['name']}, {found['draws']} draw(s) a prediction,"
-            f" {'stochastic' if found['stochastic'] else 'deterministic'} victim, seed"
+            f"{spec['protocol']['name']}, {content['draws']} draw(s) a prediction,"
+            f" {'stochastic' if content['stochastic'] else 'deterministic'} victim, seed"
             f" {spec['seed']}"
         ),
         "trust": trust([found]),
         "marks": "; ".join(marks([found])) or "none",
-        "notes": "; ".join(found["notes"]) or "none",
+        "notes": "; ".join(content["notes"]) or "none",
         "passes": (
-            f"{found['cost']['attack_forward_per_sample']:.0f} forward,"
-            f" {found['cost']['attack_backward_per_sample']:.0f} backward per attacked sample"
+            f"{content['cost']['attack_forward_per_sample']:.0f} forward,"
+            f" {content['cost']['attack_backward_per_sample']:.0f} backward per attacked sample"
         ),
-        "seconds": f"{found['cost']['seconds']:.1f} on {found['environment']['device']}",
+        "seconds": f"{content['cost']['seconds']:.1f} on {content['environment']['device']}",
         "versions": ", ".join(
-            f"{name} {version}" for name, version in found["environment"]["versions"].items()
+            f"{name} {version}" for name, version in content["environment"]["versions"].items()
         ),
-        "again": found["command"],
+        "again": content["command"],
     }
     for name, text in facts.items():
         head.add_row(name, escape(text))
@@ -160,7 +163,9 @@ def record(found: Record) -> RenderableType:
         for i, key in ((0, "clean_interval"), (1, "robust_interval")):
             cells[i] += f" [{task[key][0]:.3f}, {task[key][1]:.3f}]"
         table.add_row(escape(name), *map(escape, cells))
-    return Group(head, table, *([_signs(found["diagnostics"])] if found.get("diagnostics") else []))
+    return Group(
+        head, table, *([_signs(content["diagnostics"])] if content.get("diagnostics") else [])
+    )
 
 
 def _ran(made: Mapping[str, Any]) -> str:

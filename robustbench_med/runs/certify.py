@@ -30,7 +30,8 @@ from robustbench_med.runs.identity import identity
 from robustbench_med.runs.session import Job, Session
 from robustbench_med.runs.spec import CertifySpec, VictimPoint, victim_points
 from robustbench_med.runs.victims import Victim
-from robustbench_med.store.store import CERTIFICATES, Record, Store
+from robustbench_med.store.record import Certificate
+from robustbench_med.store.store import CERTIFICATES, Store
 from robustbench_med.training import defenses
 from robustbench_med.training.defenses import Plan
 from robustbench_med.version import versions
@@ -64,7 +65,7 @@ class Smoothed:
         return self.drawing == "batch"
 
 
-def certify(spec: CertifySpec, job: Job) -> list[Record]:
+def certify(spec: CertifySpec, job: Job) -> list[Certificate]:
     """Certificates of every noise, model, defence, data set and seed; finished ones are read from
     `<out>/certificates` unless `job.force`.
 
@@ -113,8 +114,11 @@ def noised_modalities(dataset: Dataset, *, per_modality: bool) -> list[tuple[int
 
 
 def certificate(
-    point: VictimPoint, noised: tuple[int, ...], session: Session[CertifySpec], store: Store
-) -> Record:
+    point: VictimPoint,
+    noised: tuple[int, ...],
+    session: Session[CertifySpec],
+    store: Store[Certificate],
+) -> Certificate:
     """The record of one victim with noise on these modalities, from the store or certified now."""
     smoothed = smooth(point, noised, session)
     resolved = resolve(smoothed, session)
@@ -129,7 +133,7 @@ def certificate(
         return kept
     started = time.time()
     certificates = certified(smoothed, session, label)
-    record = {
+    content = {
         "hash": spec_hash,
         "spec": resolved,
         **described(smoothed, session, certificates),
@@ -140,7 +144,8 @@ def certificate(
             "seconds": time.time() - started,
         },
     }
-    return store.write(record, arrays_of(session.samples(point), certificates))
+    arrays = arrays_of(session.samples(point), certificates)
+    return store.write(Certificate.of(content), arrays)
 
 
 def smooth(point: VictimPoint, noised: tuple[int, ...], session: Session[CertifySpec]) -> Smoothed:

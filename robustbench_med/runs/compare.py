@@ -17,8 +17,7 @@ from robustbench_med.runs.checks import check_attacks, check_defense_owners
 from robustbench_med.runs.run import run_grid
 from robustbench_med.runs.session import Job, Session
 from robustbench_med.runs.spec import RunSpec
-from robustbench_med.runs.threats import CONTROL
-from robustbench_med.store.store import Record
+from robustbench_med.store.record import CONTROL, Record
 from robustbench_med.training import defenses, presets
 from robustbench_med.training.checkpoints import model_parameters
 
@@ -258,7 +257,7 @@ def naive(spec: RunSpec, records: Sequence[Record], session: Session[RunSpec]) -
         return run_within(
             with_one_attack(spec).model_copy(update={"defense_params": params}), session
         )
-    if any(record["stochastic"] for record in records):
+    if any(record.stochastic for record in records):
         return run_within(released(spec), session)
     return []
 
@@ -279,7 +278,7 @@ def under_release(
     if entry.defense != "none" or entry.naive:
         return entry
     defended = [other for other in entries if other.model == entry.model]
-    protocols = {record["spec"]["protocol"]["name"] for other in defended for record in other.naive}
+    protocols = {record.spec.protocol.name for other in defended for record in other.naive}
     if "release" not in protocols:
         return entry
     undefended = {"defense": ["none"], "defense_params": {}}

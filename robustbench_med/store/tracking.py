@@ -15,7 +15,8 @@ from typing import Any
 from robustbench_med.errors import UserError
 from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.paths import writable_folder
-from robustbench_med.store.store import Record
+from robustbench_med.store.figures import Figures, TaskFigures
+from robustbench_med.store.record import Record
 
 EXPERIMENT = "medrobust"
 RUN_FILES = ("leaderboard.csv", "records.csv", "cost.csv", "robust_accuracy.png")
@@ -57,54 +58,55 @@ def of_run(records: Sequence[Record], out: Path) -> list[Tracked]:
 
 def _sweep(record: Record) -> str:
     """Everything but the scale of the radii."""
-    threat = record["spec"]["threat"]
-    largest = max(threat["radii"]) or 1.0
+    threat = record.spec.threat
+    largest = max(threat.radii) or 1.0
     return canonical_hash(
         {
-            **record["spec"],
-            "threat": {**threat, "radii": [round(r / largest, 9) for r in threat["radii"]]},
+            **record.spec.plain(),
+            "threat": {**threat.plain(), "radii": [round(r / largest, 9) for r in threat.radii]},
         }
     )
 
 
 def _tracked(sweep: Sequence[Record], out: Path) -> Tracked:
     first = sweep[0]
-    spec, names = first["spec"], first["names"]
-    target = "+".join(names["tasks"][t] for t in spec["threat"]["tasks"])
-    params = _flat({key: value for key, value in spec.items() if key != "threat"})
+    spec, names = first.spec, first.names
+    target = "+".join(names.tasks[t] for t in spec.threat.tasks)
+    params = _flat({key: value for key, value in spec.plain().items() if key != "threat"})
     params |= {
-        "norm": spec["threat"]["norm"],
+        "norm": spec.threat.norm,
         "target": target,
-        "records": " ".join(r["hash"][:12] for r in sweep),
+        "records": " ".join(r.hash[:12] for r in sweep),
     }
-    radii = [radius_label(r["spec"]["threat"]["radii"], names["modalities"]) for r in sweep]
+    radii = [radius_label(r.spec.threat.radii, names.modalities) for r in sweep]
     params["eps"] = " ".join(radii)
-    scale = 1000 * (255 if spec["threat"]["norm"] == "Linf" else 1)
+    scale = 1000 * (255 if spec.threat.norm == "Linf" else 1)
     points = []
     for record in sweep:
-        step = round(scale * max(record["spec"]["threat"]["radii"]))
-        points += [(key, step, value) for key, value in _figures(record["figures"])]
-        for task, figures in zip(names["tasks"], record["figures"]["tasks"], strict=True):
+        step = round(scale * max(record.spec.threat.radii))
+        points += [(key, step, value) for key, value in _figures(record.figures)]
+        for task, figures in zip(names.tasks, record.figures.tasks, strict=True):
             points += [(f"{_metric(task)}/{key}", step, value) for key, value in _figures(figures)]
     swept = f"{radii[0]} to {radii[-1]}" if len(sweep) > 1 else radii[0]
-    key = (
-        canonical_hash({"records": [r["hash"] for r in sweep]}) if len(sweep) > 1 else first["hash"]
-    )
+    key = canonical_hash({"records": [r.hash for r in sweep]}) if len(sweep) > 1 else first.hash
     name = (
-        f"{spec['victim']['model']} {spec['attack']['name']} {spec['threat']['norm']} {swept}"
-        f" {spec['data']['name']} {key[:8]}"
+        f"{spec.victim.model} {spec.attack.name} {spec.threat.norm} {swept}"
+        f" {spec.data.name} {key[:8]}"
     )
     return Tracked(
         name, params, points, tuple(path for file in RUN_FILES if (path := out / file).exists())
     )
 
 
-def _figures(figures: Mapping[str, Any]) -> list[tuple[str, float]]:
-    found = [(key, float(figures[key])) for key in FIGURES if figures.get(key) is not None]
-    for key in ("clean", "robust"):
-        low, high = figures[f"{key}_interval"]
-        found += [(f"{key}_low", low), (f"{key}_high", high)]
-    return found
+def _figures(figures: Figures | TaskFigures) -> list[tuple[str, float]]:
+    shares = [(key, getattr(figures, key)) for key in FIGURES]
+    points = [(key, float(value)) for key, value in shares if value is not None]
+    for key, (low, high) in (
+        ("clean", figures.clean_interval),
+        ("robust", figures.robust_interval),
+    ):
+        points += [(f"{key}_low", low), (f"{key}_high", high)]
+    return points
 
 
 def of_training(sidecar: Mapping[str, Any], weights: Path) -> Tracked:

@@ -65,20 +65,20 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(
     ]
     records = Store(out).records()
     for record in records:  # the naive column is what these say
-        if record["spec"]["victim"]["model"] == "early+jpeg (unaware attack)":
+        if record.spec.victim.model == "early+jpeg (unaware attack)":
             (row,) = [
                 row for _, row in naive.iterrows() if (row.model, row.defense) == ("early", "jpeg")
             ]
-            assert row.naive == pytest.approx(record["figures"]["robust"], abs=1e-5)
-            assert record["spec"]["attack"]["name"] == row.naive_attack == "pgd"
-            assert record["spec"]["attack"]["params"]["keep"] == "last"
+            assert row.naive == pytest.approx(record.figures.robust, abs=1e-5)
+            assert record.spec.attack.name == row.naive_attack == "pgd"
+            assert record.spec.attack.params["keep"] == "last"
             break
     else:
         raise AssertionError("no record of an unaware attack on early+jpeg")
     verdicts = {
-        (r["spec"]["victim"]["model"], r["spec"]["attack"]["name"]): r["trust"]
+        (r.spec.victim.model, r.spec.attack.name): r.trust
         for r in records
-        if not r["naive"]
+        if not r.naive
     }
     expected = min((verdicts["early", attack] for attack in ("fgsm", "pgd")), key=TRUST.index)
     assert table.trust[0] == expected
@@ -176,7 +176,7 @@ def test_victims_trained_beside_a_checkpoint_are_of_its_size(drawn_root, tmp_pat
     medrobust("compare", "--model", "early", "--checkpoint", weights, "--defense", "fast-at", "--attack", "fgsm", "--limit", 4, *data,
               "--out", tmp_path)  # fmt: skip
     victims = {
-        r["spec"]["victim"]["model"]: r["spec"]["victim"]["params"]["width"]
+        r.spec.victim.model: r.spec.victim.params["width"]
         for r in Store(tmp_path).records()
     }
     assert victims == {"early": 4, "early+fast-at": 4}
@@ -317,7 +317,7 @@ def test_a_comparison_on_one_fold_says_which(drawn_root, tmp_path) -> None:
     medrobust("compare", "--model", "early", "--defense", "jpeg", "--attack", "fgsm", "--limit", 4, *RECIPE, "--data",
               drawn_root / "heads.yaml", "--folds", 3, "--fold", 1, "--data-root", drawn_root, "--out", tmp_path)  # fmt: skip
     assert set(pd.read_csv(tmp_path / "compare.csv").data) == {"heads (fold 1 of 3)"}
-    assert {record["spec"]["data"]["fold"]["number"] for record in Store(tmp_path).records()} == {1}
+    assert {record.spec.data.fold.number for record in Store(tmp_path).records()} == {1}
 
 
 def test_a_clear_gain_is_said_with_its_interval_and_its_cost() -> None:
