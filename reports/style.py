@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -230,14 +230,13 @@ def save(figure: Figure, *paths: Path) -> None:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out once, not once a format
     for path in paths:
-        kind = path.suffix[1:]
-        metadata: dict[str, Any] = {
-            "png": {"Software": None},
-            "svg": {"Date": None, "Creator": None},
-        }[kind]
-        write_atomically(
-            path,
-            lambda temporary, k=kind, m=metadata: figure.savefig(
-                temporary, dpi=DPI, format=k, metadata=m
-            ),
-        )  # type: ignore[misc]
+        write_atomically(path, partial(_write, figure, path.suffix[1:]))
+
+
+def _write(figure: Figure, kind: str, path: Path) -> None:
+    """Writes a figure without the hour and the program's version: the same bytes every time."""
+    metadata: dict[str, dict[str, Any]] = {
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": None},
+    }
+    figure.savefig(path, dpi=DPI, format=kind, metadata=metadata[kind])

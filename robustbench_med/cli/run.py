@@ -43,7 +43,7 @@ def run(
     config: Config = None,
     mlflow: MLflow = None,
     tensorboard: TensorBoard = None,
-) -> list[dict[str, Any]]:
+) -> list[Any]:
     """Attack models and write the leaderboard: clean and robust accuracy with intervals, cost, and
     one figure.
 

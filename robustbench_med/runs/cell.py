@@ -24,8 +24,9 @@ from robustbench_med.runs.device import one_gradient, peak_memory_mib
 from robustbench_med.runs.identity import Inputs, sweep_key
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
-from robustbench_med.runs.threats import CONTROL, engine_of, is_targeted, parameters_of, threat_of
-from robustbench_med.store.store import Record, Store
+from robustbench_med.runs.threats import engine_of, is_targeted, parameters_of, threat_of
+from robustbench_med.store.record import CONTROL, Record
+from robustbench_med.store.store import Store
 from robustbench_med.version import versions
 
 T = TypeVar("T")
@@ -53,7 +54,9 @@ class Measurement:
     started: float
 
 
-def evaluate_cell(cell: Cell, session: Session[RunSpec], store: Store[Record], position: str) -> Record:
+def evaluate_cell(
+    cell: Cell, session: Session[RunSpec], store: Store[Record], position: str
+) -> Record:
     """The record of one cell, from the store or measured now.
 
     Args:
@@ -236,7 +239,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         if method.engine == "native"
         else {}
     )
-    record = {
+    content = {
         "hash": inputs.hash,
         "spec": inputs.spec,
         "command": command_of(inputs.cell, inputs.run, len(inputs.samples), dataset),
@@ -276,4 +279,4 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
             "started": measured.started,
         },
     }
-    return Record.of(record)
+    return Record.of(content)

@@ -114,7 +114,10 @@ def noised_modalities(dataset: Dataset, *, per_modality: bool) -> list[tuple[int
 
 
 def certificate(
-    point: VictimPoint, noised: tuple[int, ...], session: Session[CertifySpec], store: Store[Certificate]
+    point: VictimPoint,
+    noised: tuple[int, ...],
+    session: Session[CertifySpec],
+    store: Store[Certificate],
 ) -> Certificate:
     """The record of one victim with noise on these modalities, from the store or certified now."""
     smoothed = smooth(point, noised, session)
@@ -130,7 +133,7 @@ def certificate(
         return kept
     started = time.time()
     certificates = certified(smoothed, session, label)
-    record = {
+    content = {
         "hash": spec_hash,
         "spec": resolved,
         **described(smoothed, session, certificates),
@@ -141,7 +144,8 @@ def certificate(
             "seconds": time.time() - started,
         },
     }
-    return store.write(Certificate.of(record), arrays_of(session.samples(point), certificates))
+    arrays = arrays_of(session.samples(point), certificates)
+    return store.write(Certificate.of(content), arrays)
 
 
 def smooth(point: VictimPoint, noised: tuple[int, ...], session: Session[CertifySpec]) -> Smoothed:
@@ -180,9 +184,7 @@ def certified(smoothed: Smoothed, session: Session[CertifySpec], label: str) -> 
             return smoothing.certify(
                 smoothed.base,
                 samples,
-                smoothing.Smoothing(
-                    smoothed.sigma, smoothed.noised, spec.n0, spec.n, spec.alpha
-                ),
+                smoothing.Smoothing(smoothed.sigma, smoothed.noised, spec.n0, spec.n, spec.alpha),
                 session.setting(point.seed),
                 drawing=smoothed.drawing,
                 tick=lambda done: advance(done, ""),

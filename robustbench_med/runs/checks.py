@@ -15,7 +15,8 @@ from robustbench_med.models import registry, user_file
 from robustbench_med.naming import label
 from robustbench_med.parameters import check_owners, of, split
 from robustbench_med.runs.spec import RunSpec, ThreatsSpec, VictimsSpec
-from robustbench_med.runs.threats import CONTROL, engine_of, parameters_of
+from robustbench_med.runs.threats import engine_of, parameters_of
+from robustbench_med.store.record import CONTROL
 from robustbench_med.training import defenses, presets
 from robustbench_med.training.defenses import Plan
 

@@ -18,8 +18,7 @@ from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run_grid
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import RunSpec
-from robustbench_med.runs.threats import CONTROL
-from robustbench_med.store.store import Record
+from robustbench_med.store.record import CONTROL, Record
 from robustbench_med.training import defenses, presets
 from robustbench_med.training.checkpoints import model_parameters
 

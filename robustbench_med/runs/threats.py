@@ -13,9 +13,7 @@ from robustbench_med.errors import UserError, unknown
 from robustbench_med.parameters import of
 from robustbench_med.parsing import parse_radii
 from robustbench_med.runs.spec import EOT_AUTOATTACK, EOT_DEFAULT, Case, Cell, RunSpec
-
-CONTROL = "noise"
-"""The attack that is none: what random noise of the same radius does."""
+from robustbench_med.store.record import CONTROL
 
 
 def threat_of(point: Cell | Case, dataset: Dataset, *, targeted: bool = False) -> Threat:

@@ -25,7 +25,7 @@ from robustbench_med.progress import Display, LazyBar
 from robustbench_med.runs.commands import training_command
 from robustbench_med.runs.device import BatchSize
 from robustbench_med.runs.spec import ThreatsSpec, VictimPoint, VictimsSpec
-from robustbench_med.runs.threats import CONTROL
+from robustbench_med.store.record import CONTROL
 from robustbench_med.training import defenses, loop, presets
 from robustbench_med.training.checkpoints import Checkpoint, model_parameters, open_checkpoint
 from robustbench_med.training.defenses import Plan

@@ -70,7 +70,7 @@ def test_weights_of_a_file_are_opened_once_for_all_cells(tmp_path, monkeypatch) 
     read = counted(monkeypatch, checkpoints, "read_sidecar")
     named = usual.model_copy(update={"checkpoint": weights, "eps": ["2/255", "4/255"]})
     records = run(named, job)
-    assert first["hash"] in [record["hash"] for record in records]
+    assert first.hash in [record.hash for record in records]
     assert len(records) == 2
     assert len(read) == 1
 
