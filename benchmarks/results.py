@@ -22,8 +22,10 @@ import pandas as pd
 
 from robustbench_med import statistics
 from robustbench_med.reports import certified, paper, plots, style
-from robustbench_med.reports.comparison import table as compare
-from robustbench_med.reports.comparison.pairs import SIGNIFICANT, clusters
+from robustbench_med.reports.comparison import entries
+from robustbench_med.reports.comparison.pairs import SIGNIFICANT, frame
+from robustbench_med.reports.comparison.rows import clusters
+from robustbench_med.reports.comparison.write import judge
 from robustbench_med.reports.tables import attack_name, leaderboard, quotable, trivial_on
 from robustbench_med.store.store import CERTIFICATES, Record, Store
 
@@ -421,8 +423,8 @@ def crossed(folder: Path, name: str) -> list[str]:
     """Models down, defences across: worst-case robust and clean accuracy; how often a defence beats
     none; draws the heat map.
     """
-    entries, _ = compare.noted(folder, Store(folder).records())
-    table, pairs, _ = compare.judge(entries, folder)
+    compared = judge(entries.read(folder, Store(folder).records()).entries, folder)
+    table, pairs = compared.table, frame(compared.pairs)
     models, defences = list(dict.fromkeys(table.model)), list(dict.fromkeys(table.defense))
     robust, clean = (
         table.pivot(index="model", columns="defense", values=v).loc[models, defences]

@@ -83,7 +83,7 @@ def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Pa
     """
     from robustbench_med.reports import gallery
     from robustbench_med.reports import page as html
-    from robustbench_med.reports.comparison import table as compare
+    from robustbench_med.reports.comparison.write import rebuild
 
     store, proofs = Store(out), Store(out, CERTIFICATES)
     certificates, records = certified.frames(proofs), store.records()
@@ -98,7 +98,7 @@ def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Pa
         certified.draw(certificates["certified"], out / certified.FIGURE)
     written = write_paper(found, out / "paper")
     try:
-        written += compare.rebuild(out, records)
+        written += rebuild(out, records)
     except UserError as error:
         left_out(str(error))
     if pictures:

@@ -126,7 +126,8 @@ def compare(
 
     from robustbench_med.cli import terminal
     from robustbench_med.parsing import split_radii
-    from robustbench_med.reports.comparison.table import write
+    from robustbench_med.reports.comparison.entries import Compared
+    from robustbench_med.reports.comparison.write import write
     from robustbench_med.runs import compare as comparison
     from robustbench_med.runs import spec
     from robustbench_med.runs.session import Job
@@ -173,14 +174,9 @@ def compare(
     )
     entries, left_out = comparison.compare(wanted, job)
     command = shlex.join(["medrobust", *sys.argv[1:]])
-    absent = [vars(each) for each in left_out]
-    table, page = write(
-        [vars(e) for e in entries],
-        out,
-        command=command,
-        seconds=time.perf_counter() - started,
-        left_out=absent,
-    )
+    seconds = time.perf_counter() - started
+    compared = Compared(tuple(entries), command, seconds, tuple(left_out))
+    table, page = write(compared, out)
     display.show(terminal.comparison(table, page))
     display.say(
         f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv,"

@@ -50,7 +50,7 @@ def cost(
     """Parameters, FLOPs (2 per multiply-accumulate, PyTorch's counter), MACs, latency and peak
     memory, side by side.
     """
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import listings
     from robustbench_med.reports import write as reports
     from robustbench_med.runs import costs as inventory
 
@@ -64,7 +64,7 @@ def cost(
         device,
         checkpoint,
     )
-    make_display(False).show(terminal.costs(rows))
+    make_display(False).show(listings.costs(rows))
     if out is not None:
         reports.write_costs(rows, out)
 
@@ -228,29 +228,29 @@ def models(preset: Preset = "quick") -> None:
     """The models that can be named, with parameters, FLOPs, whether they are random, and their
     papers.
     """
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import listings
     from robustbench_med.runs import costs as inventory
 
     rows, description = inventory.list_models(preset)
-    make_display(False).show(terminal.models(rows, preset, description))
+    make_display(False).show(listings.models(rows, preset, description))
 
 
 def attacks() -> None:
     """The attacks that can be named, with their parameters, defaults and papers."""
     from robustbench_med.attacks import describe
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import listings
 
-    make_display(False).show(terminal.attacks(describe()))
+    make_display(False).show(listings.attacks(describe()))
 
 
 def defenses() -> None:
     """The defences that can be named with --defense, alone or joined by +, with their parameters,
     defaults and papers.
     """
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import listings
     from robustbench_med.training.defenses import describe
 
-    make_display(False).show(terminal.defenses(describe()))
+    make_display(False).show(listings.defenses(describe()))
 
 
 COMMANDS = (cost, leaderboard, report, card, claims, merge, show, models, attacks, defenses)
