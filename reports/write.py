@@ -235,6 +235,7 @@ def write_cards(
     """
     from robustbench_med.models.registry import MODELS
     from robustbench_med.reports import model_cards as cards
+    from robustbench_med.reports import robustness_cards
     from robustbench_med.training.checkpoints import find_sidecar
 
     groups = cards.victims(read(out))
@@ -258,7 +259,7 @@ def write_cards(
         victim = cards.Victim(records, sidecar, entry.paper if entry else "")
         for file, text in (
             (cards.MODEL_CARD, cards.model_card(victim)),
-            (cards.ROBUSTNESS_CARD, cards.robustness_card(victim)),
+            (cards.ROBUSTNESS_CARD, robustness_cards.robustness_card(victim)),
         ):
             written.append(out / "cards" / victim.folder / file)
             write_text(written[-1], text)
