@@ -1,8 +1,8 @@
-"""The shape of records and certificates, as pydantic models and so as JSON schemas.
+"""The shape of a record, as a pydantic model and so as a JSON schema.
 
-`python -m robustbench_med.store.record docs` writes the schemas.
+`python -m robustbench_med.store.record docs` writes the schemas of records and certificates.
 
-Fields may be added at any time: readers ignore what they do not know.
+Fields may be added at any time: readers keep what they do not know.
 """
 
 from __future__ import annotations
@@ -11,28 +11,35 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from robustbench_med.naming import radius_label
+from robustbench_med.store.certificate import Certificate
+from robustbench_med.store.figures import Figures
+from robustbench_med.store.parts import (
+    SHORT,
+    DataSpec,
+    Environment,
+    Hash,
+    InputsAndTasks,
+    Kept,
+    Number,
+    Part,
+    Size,
+    VictimSpec,
+)
+
+__all__ = ["CONTROL", "SCHEMAS", "SHAPE", "SHORT", "Certificate", "Record", "json_schema"]
 
 SHAPE = 3
 """Version of the layout of records and certificates; the store lifts older ones to it on reading.
 """
+CONTROL = "noise"
+"""The attack that is none: what random noise of the same radius does."""
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Interval = Annotated[list[Share], Field(min_length=2, max_length=2)]
-
-
-class _Open(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-class InputsAndTasks(_Open):
-    """What modalities and tasks are called."""
-
-    modalities: list[str] = Field(min_length=1)
-    tasks: list[str] = Field(min_length=1)
+Verdict = Literal["pass", "warn", "fail"]
 
 
 class Names(InputsAndTasks):
@@ -41,68 +48,40 @@ class Names(InputsAndTasks):
     classes: list[list[str]]
 
 
-class VictimSpec(_Open):
-    """The trained network."""
-
-    model: str
-    params: dict[str, Any]
-    preset: str
-    recipe: dict[str, Any] | None = Field(
-        None, description="of the training that its sidecar tells of; null for foreign weights"
-    )
-    training: Hash | None = Field(
-        None, description="of that training's specification without its seed and data"
-    )
-    train_seed: int | None
-    weights_sha256: Hash
-    source_sha256: Hash | None = Field(
-        None, description="of the file that builds a model of the user's own"
-    )
-
-
-class FoldSpec(_Open):
-    """Fold `number` (from 0) of the `of` of a cross-validation; `content` is the hash of the files
-    and the split's seed.
-    """
-
-    number: int = Field(ge=0)
-    of: int = Field(ge=2)
-    content: Hash
-
-
-class DataSpec(_Open):
-    """The samples: `n` first ones of a split, images of `size` pixels, `manifest` the hash of
-    splits and pairing.
-    """
-
-    name: str
-    split: str
-    n: int = Field(ge=1)
-    samples: Hash = Field(description="of their ids in order")
-    size: int = Field(ge=1)
-    channels: list[int]
-    manifest: str
-    fold: FoldSpec | None = None
-
-
-class ThreatSpec(_Open):
+class ThreatSpec(Part):
     """What the attacker may do: a radius per modality (pixels in 0..1, 0 = trusted) and the tasks
     aimed at.
     """
 
     norm: Literal["Linf", "L2"]
-    radii: list[Annotated[float, Field(ge=0)]]
+    radii: list[Size]
     tasks: list[int] = Field(min_length=1)
+    target: str | None = Field(
+        None, description="the rule that chooses the classes aimed at; absent: any wrong one"
+    )
 
 
-class AttackSpec(_Open):
+class SourceSpec(Part):
+    """A victim that adversarials were made on, to be carried over to the victim."""
+
+    model: str
+    params: dict[str, Any]
+    weights_sha256: Hash
+    revision: dict[str, int] | None = None
+    source_sha256: Hash | None = None
+
+
+class AttackSpec(Part):
     """The attack with all its parameters."""
 
     name: str
     params: dict[str, Any]
+    revision: dict[str, int] | None = Field(None, description="of the files that it is made of")
+    code: Hash | None = Field(None, description="of the user's own code in it")
+    sources: list[SourceSpec] = Field([], description="victims that a transfer attack starts from")
 
 
-class ProtocolSpec(_Open):
+class ProtocolSpec(Part):
     """How predictions are judged."""
 
     name: str
@@ -119,90 +98,20 @@ class ProtocolSpec(_Open):
     )
 
 
-class Spec(_Open):
+class Spec(Part):
     """What the record's hash is taken over."""
 
     victim: VictimSpec
     data: DataSpec
     threat: ThreatSpec
     attack: AttackSpec
+    engine: str = "native"
     protocol: ProtocolSpec
     seed: int
     randomness: int = Field(ge=1, description="revision of the scheme of random numbers")
-    engine: str = "native"
 
 
-class TaskFigures(_Open):
-    """Figures of one task over its labelled samples."""
-
-    n: int
-    n_distinct: int
-    n_groups: int | None = Field(
-        None, description="patients, or what else the card groups by; images where it names nothing"
-    )
-    n_effective_clean: float | None = Field(
-        None, description="independent samples that `clean` is worth: its interval counts these"
-    )
-    n_effective_robust: float | None = Field(None, description="the same of `robust`")
-    clean: Share
-    clean_interval: Interval
-    clean_vote: Share
-    clean_balanced_accuracy: Share
-    clean_auc: Share | None
-    trivial: str | None = Field(
-        description="why the victim is no better than chance at this task, or null"
-    )
-    robust: Share
-    robust_interval: Interval
-    robust_vote: Share
-    asr: Share | None
-    balanced_accuracy: Share
-    auc: Share | None
-    most_predicted_share: Share
-    not_finite: int = Field(
-        0,
-        ge=0,
-        description=(
-            "samples with NaN or infinite logits before or after the attack; such are never right"
-        ),
-    )
-
-
-class MinimalNorm(_Open):
-    """Perturbation sizes of a minimal-norm attack: median, and [radius, robust accuracy] pairs."""
-
-    median: float | None
-    curve: list[list[float]]
-
-
-class Figures(_Open):
-    """Means over the attacked tasks, and every task."""
-
-    tasks: list[TaskFigures] = Field(min_length=1)
-    clean: Share
-    clean_interval: Interval
-    clean_vote: Share
-    robust: Share
-    robust_interval: Interval
-    robust_vote: Share
-    asr: Share | None
-    balanced_accuracy: Share
-    auc: Share | None
-    not_finite: int = Field(
-        0, ge=0, description="samples with NaN or infinite logits at an attacked task"
-    )
-    minimal_norm: MinimalNorm | None = None
-    attack_loss: list[float | None] | None = Field(
-        None,
-        description=(
-            "of attacks that step along a gradient, in their first run (restart, likeliest target,"
-            " member of autoattack): what they ascend before each step, summed over the attacked"
-            " tasks, mean over the attacked samples; a sample that fell keeps its last"
-        ),
-    )
-
-
-class MemberRan(_Open):
+class MemberRan(Part):
     """An attack of an ensemble, and the loss that each attacked task got where the attack ascends a
     loss of choice.
     """
@@ -211,7 +120,7 @@ class MemberRan(_Open):
     losses: dict[str, str] | None = None
 
 
-class AttackRan(_Open):
+class AttackRan(Part):
     """What the attack made of its parameters on these tasks: DLR needs 3 classes, targeted DLR 4,
     and a task of fewer gets the margin.
     """
@@ -223,94 +132,80 @@ class AttackRan(_Open):
     members: list[MemberRan] | None = Field(None, description="of autoattack, in their order")
 
 
-class Sign(_Open):
+class Sign(Part):
     """One sign that the attack may have failed."""
 
     sign: str
-    verdict: Literal["pass", "warn", "fail"]
-    figure: float | None
+    verdict: Verdict
+    figure: Number | None
     text: str
     advice: str
 
 
-class TrainingFacts(_Open):
+class TrainingFacts(Part):
     """What the training took: steps, samples a step, forward and backward passes a sample and
     step.
     """
 
     steps: int
     batch_size: int
-    forward: float
-    backward: float
-    inner: float = Field(
+    forward: Number
+    inner: Number = Field(
         0, description="passes of an attack in the training, which need no gradient of the weights"
     )
-    seconds: float | None = None
+    backward: Number
+    seconds: Number | None = None
 
 
-class VictimFacts(_Open):
+class VictimFacts(Part):
     """What the victim costs, and where its weights came from."""
 
     parameters: int
-    gflops: float
-    gmacs: float
-    latency_ms: float
-    peak_memory_mib: float
+    gflops: Number
+    gmacs: Number
+    latency_ms: Number
+    peak_memory_mib: Number
+    device: str | None = Field(None, description="on which `latency_ms` was measured")
+    training: TrainingFacts | None = Field(None, description="null for foreign weights")
     checkpoint: str
     origin: str
-    training: TrainingFacts | None = Field(None, description="null for foreign weights")
 
 
-class CostFacts(_Open):
+class CostFacts(Part):
     """What the cell cost."""
 
-    attack_forward_per_sample: float
-    attack_backward_per_sample: float
-    seconds: float
-    peak_memory_mib: float
-    batch_size: int
-
-
-class Environment(_Open):
-    """Where it ran."""
-
-    device: str
-    versions: dict[str, str]
-    started: float
-
-
-class Digests(_Open):
-    """What a reader checks before it believes: sha256 of the outcomes' npz, and of everything else
-    here as canonical JSON.
-    """
-
-    outcomes: Hash
-    record: Hash
-
-
-class _Kept(_Open):
-    """What records and certificates share."""
-
-    hash: Hash
-    schema_: int = Field(1, alias="schema", ge=1, description="version of what the hash means")
-    shape: int = Field(1, ge=1, description="version of the layout")
-    digests: Digests | None = Field(
-        None, description="absent in what was written before there were any (shape 1)"
+    attack_forward: int | None = Field(None, description="forward passes, all samples together")
+    attack_backward: int | None = Field(None, description="backward passes, the same")
+    attack_forward_per_sample: Number
+    attack_backward_per_sample: Number
+    evaluation_forward: int | None = Field(None, description="forward passes outside the attack")
+    attacked_samples: int | None = Field(
+        None, description="samples that were right at an attacked task before the attack"
     )
+    nonfinite_gradients: int | None = None
+    seconds: Number
+    clean_seconds: Number | None = Field(None, description="of the clean pass")
+    batch_size: int
+    peak_memory_mib: Number
 
 
-class RecordModel(_Kept):
+class Record(Kept):
     """One evaluated cell."""
 
     spec: Spec
     command: str
     names: Names
     figures: Figures
+    attack_ran: AttackRan | None = Field(
+        None, description="of native attacks whose parameters leave something open"
+    )
+    trust: Verdict | None = None
+    diagnostics: list[Sign] = Field([])
     stochastic: bool
-    draws: int = Field(ge=1)
     batch_dependent: str | None = Field(
         None, description="how predictions for an image depend on its neighbours in the batch"
     )
+    draws: int = Field(ge=1)
     naive: bool = Field(description="a random victim attacked without EOT")
     synthetic: bool
     notes: list[str]
@@ -322,20 +217,71 @@ class RecordModel(_Kept):
     victim: VictimFacts
     cost: CostFacts
     environment: Environment
-    attack_ran: AttackRan | None = Field(
-        None, description="of native attacks whose parameters leave something open"
-    )
-    trust: Literal["pass", "warn", "fail"] | None = None
-    diagnostics: list[Sign] = []
+
+    @property
+    def eps(self) -> str:
+        """The radii as tables show them."""
+        return radius_label(self.spec.threat.radii, self.names.modalities)
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """Modalities that were not attacked where others were."""
+        radii = dict(zip(self.names.modalities, self.spec.threat.radii, strict=True))
+        return tuple(name for name, radius in radii.items() if not radius and any(radii.values()))
+
+    @property
+    def targets(self) -> list[str]:
+        """The tasks aimed at."""
+        return [self.names.tasks[t] for t in self.spec.threat.tasks]
+
+    @property
+    def joint(self) -> bool:
+        """Whether every task was aimed at."""
+        return len(self.spec.threat.tasks) == len(self.names.tasks)
+
+    @property
+    def cross_modal(self) -> bool:
+        """Whether exactly one of several modalities has a radius and exactly one task is the
+        target.
+        """
+        radii = self.spec.threat.radii
+        attacked = sum(radius > 0 for radius in radii)
+        return len(radii) > 1 and attacked == 1 and len(self.spec.threat.tasks) == 1
+
+    @property
+    def attack_label(self) -> str:
+        """The attack, with the victims its adversarials come from and the classes it aims at, where
+        it has any.
+        """
+        attack, target = self.spec.attack, self.spec.threat.target
+        sources = "+".join(source.model for source in attack.sources)
+        return (
+            attack.name
+            + (f" from {sources}" if sources else "")
+            + (f" to {target}" if target else "")
+        )
+
+    @property
+    def control(self) -> bool:
+        """Whether no attack but random noise stood in for one."""
+        return self.spec.attack.name == CONTROL
+
+    @property
+    def unaware(self) -> bool:
+        """Whether the attack did not know of the victim's input transform."""
+        return any(layer.unaware for layer in self.spec.victim.defense)
+
+    @property
+    def trivial(self) -> list[str]:
+        """Tasks at which the victim is no better than a constant."""
+        tasks = zip(self.names.tasks, self.figures.tasks, strict=True)
+        return [name for name, figures in tasks if figures.trivial]
 
     @model_validator(mode="after")
     def _fits_itself(self) -> Self:
         """Every list that goes by modality or by task has the length of their names."""
-        modalities, tasks, threat = (
-            len(self.names.modalities),
-            len(self.names.tasks),
-            self.spec.threat,
-        )
+        modalities, tasks = len(self.names.modalities), len(self.names.tasks)
+        threat = self.spec.threat
         by_modality: dict[str, Sequence[object]] = {
             "spec.data.channels": self.spec.data.channels,
             "spec.threat.radii": threat.radii,
@@ -353,86 +299,7 @@ class RecordModel(_Kept):
         return self
 
 
-class SmoothingSpec(_Open):
-    """Randomised smoothing: noise, which modalities carry it (numbers), draws that choose a class
-    and that bound its probability.
-    """
-
-    sigma: float = Field(gt=0)
-    noised: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    n0: int = Field(ge=1)
-    n: int = Field(ge=1)
-    alpha: float = Field(gt=0, lt=1, description="chance that a certificate is wrong")
-
-
-class CertificateSpec(_Open):
-    """What the certificate's hash is taken over."""
-
-    victim: VictimSpec
-    data: DataSpec
-    certificate: SmoothingSpec
-    seed: int
-
-
-class CertifiedTask(_Open):
-    """Figures of one task over its labelled samples; radii are L2 sizes for pixels in 0..1."""
-
-    task: str
-    n: int
-    n_distinct: int
-    n_groups: int | None = Field(
-        None, description="patients, or what else the card groups by; images where it names nothing"
-    )
-    n_effective: float | None = Field(
-        None,
-        description=(
-            "independent samples that `certified_accuracy` is worth: its interval counts these"
-        ),
-    )
-    abstained: Share
-    certified_accuracy: Share = Field(description="share certified right, at whatever radius")
-    average_radius: Annotated[float, Field(ge=0)] = Field(
-        description="mean radius, 0 where wrong or abstained"
-    )
-    largest_radius: Annotated[float, Field(ge=0)]
-    trivial: str | None = Field(
-        None,
-        description="why the smoothed victim is no better than a constant at this task, or null",
-    )
-
-
-class CertificateModel(_Kept):
-    """What was proved about one victim with noise on some of its modalities; the radius of every
-    sample lies beside it as npz.
-    """
-
-    spec: CertificateSpec
-    names: InputsAndTasks
-    defense: str
-    noised: str = Field(
-        description=(
-            "what the radius bounds: `all modalities` jointly, or one `alone`, the others trusted"
-        )
-    )
-    figures: list[CertifiedTask] = Field(min_length=1)
-    batch_dependent: str | None = Field(
-        None, description="how predictions for an image depend on its neighbours in the batch"
-    )
-    synthetic: bool
-    notes: list[str]
-    environment: Environment
-
-    @model_validator(mode="after")
-    def _fits_itself(self) -> Self:
-        """Figures go by task, noised modalities by number."""
-        if [figures.task for figures in self.figures] != self.names.tasks:
-            raise ValueError("figures are not those of the tasks named")
-        if max(self.spec.certificate.noised) >= len(self.names.modalities):
-            raise ValueError("spec.certificate.noised names a modality that is none")
-        return self
-
-
-SCHEMAS: dict[str, type[_Open]] = {"record": RecordModel, "certificate": CertificateModel}
+SCHEMAS: dict[str, type[Kept]] = {"record": Record, "certificate": Certificate}
 
 
 def json_schema(name: str = "record") -> str:

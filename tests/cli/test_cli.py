@@ -17,7 +17,7 @@ import pytest
 from support.cli import SMALL, medrobust, refused
 from support.files import write_folder_set
 
-from robustbench_med.store.record import RecordModel
+from robustbench_med.store.record import Record
 
 
 def small_run(
@@ -477,7 +477,7 @@ def test_a_record_says_which_autoattack_ran_and_which_loss_a_task_got(drawn_root
     found = {}
     for path in (tmp_path / "records").glob("*.json"):
         record = json.loads(path.read_text())
-        RecordModel.model_validate(record)
+        Record.model_validate(record)
         found[record["spec"]["victim"]["model"]] = record
     late, mail = found["late"], found["mail"]
     assert (

@@ -27,7 +27,7 @@ from robustbench_med.naming import canonical_hash
 from robustbench_med.reports import certified, paper
 from robustbench_med.reports import write as reports
 from robustbench_med.store.merge import merge
-from robustbench_med.store.record import CertificateModel
+from robustbench_med.store.record import Certificate
 from robustbench_med.store.store import CERTIFICATES, Store
 
 CPU = torch.device("cpu")
@@ -211,7 +211,7 @@ def test_certify_from_the_shell_writes_curves_that_fall_and_keeps_its_certificat
         tasks.set_index(keys).certified_accuracy.to_dict(), abs=1e-5
     )
     for made in Store(out, CERTIFICATES).records():
-        CertificateModel.model_validate(made)
+        Certificate.model_validate(made)
     written = {
         name: (out / name).read_bytes()
         for name in ("certified.csv", "certified_tasks.csv", "certified.png")

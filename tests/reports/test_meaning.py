@@ -18,8 +18,8 @@ from robustbench_med.reports import certified, families, figures, page, paper, p
 from robustbench_med.reports import model_cards as cards
 from robustbench_med.reports import write as reports
 from robustbench_med.store import belief
-from robustbench_med.store.record import RecordModel
-from robustbench_med.store.store import CERTIFICATES, Record, Store
+from robustbench_med.store.record import Record
+from robustbench_med.store.store import CERTIFICATES, Store
 
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -280,5 +280,5 @@ def test_a_store_of_shape_2_is_read(tmp_path) -> None:
 def test_a_thing_that_is_no_record_is_left_to_the_schema(broken) -> None:
     lifted = belief.lifted({**of_shape_2(record()), **broken})
     with pytest.raises(ValidationError, match="|".join(broken)):
-        RecordModel.model_validate(lifted, strict=True)
+        Record.model_validate(lifted, strict=True)
     assert not set(FIELDS) & set(belief.lifted({"spec": {"certificate": {}}, "shape": 2}))

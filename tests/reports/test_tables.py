@@ -17,7 +17,7 @@ from robustbench_med.reports import breakdowns, certified, columns, paper, table
 from robustbench_med.reports import write as reports
 from robustbench_med.statistics import wilson
 from robustbench_med.store import record as schema
-from robustbench_med.store.record import RecordModel
+from robustbench_med.store.record import Record
 from robustbench_med.store.store import CERTIFICATES, Store
 
 DOCS = ROOT / "docs"
@@ -42,11 +42,11 @@ def test_every_column_is_documented_in_its_order_and_the_pages_are_up_to_date(tm
 
 
 def test_records_follow_the_schema_and_a_broken_one_does_not() -> None:
-    RecordModel.model_validate(record(trust="warn"))
+    Record.model_validate(record(trust="warn"))
     broken = record()
     broken["figures"]["robust"] = 1.5
     with pytest.raises(ValueError, match="robust"):
-        RecordModel.model_validate(broken)
+        Record.model_validate(broken)
     assert json.loads(schema.json_schema())["required"]
 
 
@@ -399,4 +399,4 @@ def test_samples_that_are_not_finite_are_marked_by_the_most_of_a_row(tmp_path) -
     several[1]["figures"]["not_finite"] = 7
     assert "not finite for 7 samples" in tables.marks(several)
     assert not any("finite" in mark for mark in tables.marks([record()]))
-    RecordModel.model_validate(several[1])
+    Record.model_validate(several[1])

@@ -1,0 +1,97 @@
+"""Figures of a record: of every task, and means over those attacked."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from robustbench_med.store.parts import Interval, Number, Part, Share
+
+
+class TaskFigures(Part):
+    """Figures of one task over its labelled samples."""
+
+    n: int
+    n_distinct: int
+    n_groups: int | None = Field(
+        None, description="patients, or what else the card groups by; images where it names nothing"
+    )
+    n_effective_clean: Number | None = Field(
+        None, description="independent samples that `clean` is worth: its interval counts these"
+    )
+    n_effective_robust: Number | None = Field(None, description="the same of `robust`")
+    clean: Share
+    clean_interval: Interval
+    clean_vote: Share
+    clean_balanced_accuracy: Share
+    clean_auc: Share | None
+    trivial: str | None = Field(
+        description="why the victim is no better than chance at this task, or null"
+    )
+    robust: Share
+    robust_interval: Interval
+    robust_vote: Share
+    asr: Share | None
+    balanced_accuracy: Share
+    auc: Share | None
+    most_predicted_share: Share
+    not_finite: int = Field(
+        0,
+        ge=0,
+        description=(
+            "samples with NaN or infinite logits before or after the attack; such are never right"
+        ),
+    )
+
+    def independent(self, figure: Literal["clean", "robust"]) -> float:
+        """The effective number of samples behind a figure; distinct images where their groups are
+        not known.
+        """
+        known = self.n_effective_clean if figure == "clean" else self.n_effective_robust
+        return float(self.n_distinct if known is None else known)
+
+
+class MinimalNorm(Part):
+    """Perturbation sizes of a minimal-norm attack: median, and [radius, robust accuracy] pairs."""
+
+    norm: Literal["Linf", "L2"] | None = Field(None, description="in which the sizes are measured")
+    median: Number | None
+    curve: list[list[Number]]
+    not_found: int | None = Field(
+        None, ge=0, description="samples that no size was found to break at every attacked task"
+    )
+
+
+class Figures(Part):
+    """Means over the attacked tasks, and every task."""
+
+    tasks: list[TaskFigures] = Field(min_length=1)
+    minimal_norm: MinimalNorm | None = None
+    attack_loss: list[Number | None] | None = Field(
+        None,
+        description=(
+            "of attacks that step along a gradient, in their first run (restart, likeliest target,"
+            " member of autoattack): what they ascend before each step, summed over the attacked"
+            " tasks, mean over the attacked samples; a sample that fell keeps its last"
+        ),
+    )
+    target_rate: Share | None = Field(
+        None,
+        description=(
+            "of targeted attacks: share of the classes aimed at that most draws predict, over"
+            " samples and attacked tasks"
+        ),
+    )
+    not_finite: int = Field(
+        0, ge=0, description="samples with NaN or infinite logits at an attacked task"
+    )
+    clean: Share
+    clean_vote: Share
+    robust: Share
+    robust_vote: Share
+    asr: Share | None
+    balanced_accuracy: Share
+    auc: Share | None
+    clean_interval: Interval
+    robust_interval: Interval
