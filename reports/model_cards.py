@@ -14,8 +14,9 @@ import yaml
 
 from robustbench_med import __version__
 from robustbench_med.reports import tables
-from robustbench_med.reports.paper import CONTROL, escaped
-from robustbench_med.store.store import Record
+from robustbench_med.reports.paper import escaped
+from robustbench_med.store.parts import DefenseSpec
+from robustbench_med.store.record import CONTROL, Record
 
 MODEL_CARD, ROBUSTNESS_CARD = "README.md", "ROBUSTNESS.md"
 PAPER = "2602.15346"
@@ -67,12 +68,12 @@ class Victim:
     @property
     def name(self) -> str:
         """The model with its defences."""
-        return str(self.records[0]["spec"]["victim"]["model"])
+        return self.records[0].spec.victim.model
 
     @property
     def weights(self) -> str:
         """The weights' sha256."""
-        return str(self.records[0]["spec"]["victim"]["weights_sha256"])
+        return self.records[0].spec.victim.weights_sha256
 
     @property
     def folder(self) -> str:
@@ -87,19 +88,18 @@ def victims(records: Sequence[Record]) -> list[list[Record]]:
     """The records of each victim: the same weights under the same name (defences at inference are
     part of it).
     """
-    found: dict[tuple[str, str], list[Record]] = {}
+    by_victim: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        found.setdefault(
-            (record["spec"]["victim"]["model"], record["spec"]["victim"]["weights_sha256"]), []
-        ).append(record)
-    return [found[key] for key in sorted(found)]
+        victim = record.spec.victim
+        by_victim.setdefault((victim.model, victim.weights_sha256), []).append(record)
+    return [by_victim[key] for key in sorted(by_victim)]
 
 
 def model_card(victim: Victim) -> str:
     """The model card: front matter that the Hugging Face hub reads, then what somebody must know
     who wants to use the weights.
     """
-    synthetic = SYNTHETIC if any(record["synthetic"] for record in victim.records) else []
+    synthetic = SYNTHETIC if any(record.synthetic for record in victim.records) else []
     lines = ["---", _front_matter(victim).strip(), "---", "", f"# {escaped(victim.name)}", ""]
     lines += [
         *synthetic,
@@ -122,24 +122,22 @@ def model_card(victim: Victim) -> str:
 
 def _facts(victim: Victim) -> dict[str, str]:
     first = victim.records[0]
-    spec, names, facts = first["spec"], first["names"], first["victim"]
-    size, channels = spec["data"]["size"], ", ".join(map(str, spec["data"]["channels"]))
-    tasks = zip(names["tasks"], names["classes"], strict=True)
+    names, size = first.names, first.spec.data.size
+    channels = ", ".join(map(str, first.spec.data.channels))
+    tasks = zip(names.tasks, names.classes, strict=True)
     return {
-        "modalities": ", ".join(names["modalities"]),
+        "modalities": ", ".join(names.modalities),
         **{f"task {task}": ", ".join(classes) for task, classes in tasks},
         "input": f"one {size} x {size} image per modality, pixels in 0..1, channels {channels}",
         "random at inference": (
-            f"yes: predictions differ from pass to pass, {first['draws']} draws were taken"
-            if first["stochastic"]
+            f"yes: predictions differ from pass to pass, {first.draws} draws were taken"
+            if first.stochastic
             else "no"
         ),
-        "parameters": f"{facts['parameters']:,}",
-        "cost of one sample": f"{facts['gflops']:.3g} GFLOPs",
-        "defences": (
-            _defenses(spec["victim"].get("defense", [])) or "none besides its architecture"
-        ),
-        "weights": f"{facts['checkpoint']} (sha256 {victim.weights})",
+        "parameters": f"{first.victim.parameters:,}",
+        "cost of one sample": f"{first.victim.gflops:.3g} GFLOPs",
+        "defences": _defenses(first.spec.victim.defense) or "none besides its architecture",
+        "weights": f"{first.victim.checkpoint} (sha256 {victim.weights})",
     }
 
 
@@ -161,7 +159,7 @@ def _front_matter(victim: Victim) -> str:
                 "value": round(float(row.robust), 4),
             },
         ]
-        task = {"type": "image-classification", "name": " and ".join(first["names"]["tasks"])}
+        task = {"type": "image-classification", "name": " and ".join(first.names.tasks)}
         results.append(
             {
                 "task": task,
@@ -174,7 +172,9 @@ def _front_matter(victim: Victim) -> str:
         "library_name": "medrobust",
         "license": "mit" if _of_the_package(victim) else "unknown",
         "pipeline_tag": "image-classification",
-        "tags": [*tags, "synthetic-data"] if any(r["synthetic"] for r in victim.records) else tags,
+        "tags": [*tags, "synthetic-data"]
+        if any(record.synthetic for record in victim.records)
+        else tags,
         **({"model-index": [{"name": victim.name, "results": results}]} if results else {}),
     }
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
@@ -182,7 +182,7 @@ def _front_matter(victim: Victim) -> str:
 
 def _of_the_package(victim: Victim) -> bool:
     """Whether the weights come with medrobust, whose licence then holds."""
-    return all(record["victim"]["origin"] == "zoo" for record in victim.records)
+    return all(record.victim.origin == "zoo" for record in victim.records)
 
 
 def _licence_text(victim: Victim) -> str:
@@ -222,7 +222,10 @@ def _training(victim: Victim) -> list[str]:
             f"{training['model']}, "
             + (", ".join(f"{k}={v}" for k, v in training["params"].items()) or "standard arguments")
         ),
-        "defences in training": _defenses(training.get("defense", [])) or "none",
+        "defences in training": _defenses(
+            [DefenseSpec(**layer) for layer in training.get("defense", [])]
+        )
+        or "none",
         "preset and seed": f"{training['preset']}, seed {training['seed']}",
         "recipe": ", ".join(f"{key}={value}" for key, value in recipe.items()),
         "steps": (
@@ -253,11 +256,12 @@ def _validation(figures: Mapping[str, Any]) -> str:
     return text + (f"; no better than chance: {figures['trivial']}" if figures["trivial"] else "")
 
 
-def _defenses(layers: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(
-        f"{layer['name']} ({', '.join(f'{k}={v}' for k, v in layer['params'].items())})"
-        for layer in layers
-    )
+def _defenses(layers: Sequence[DefenseSpec]) -> str:
+    return "; ".join(f"{layer.name} ({_assigned(layer.params)})" for layer in layers)
+
+
+def _assigned(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in params.items())
 
 
 def _board(victim: Victim) -> Any:

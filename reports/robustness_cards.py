@@ -15,7 +15,7 @@ from robustbench_med.reports.model_cards import (
     figures_table,
 )
 from robustbench_med.reports.paper import escaped
-from robustbench_med.store.store import Record
+from robustbench_med.store.record import Record
 
 
 def robustness_card(victim: Victim) -> str:
@@ -24,7 +24,7 @@ def robustness_card(victim: Victim) -> str:
     """
     synthetic = (
         "**Synthetic data**: nothing here is a figure about patients."
-        if any(r["synthetic"] for r in victim.records)
+        if any(record.synthetic for record in victim.records)
         else ""
     )
     settings = {
@@ -68,18 +68,18 @@ def _protocols(records: Sequence[Record]) -> Iterator[str]:
         "the authors' notebook: one draw, no EOT",
     )
     meaning = {"sound": sound, "release": release}
-    for name, draws in sorted({(r["spec"]["protocol"]["name"], r["draws"]) for r in records}):
+    for name, draws in sorted({(record.spec.protocol.name, record.draws) for record in records}):
         yield f"{escaped(name)} ({meaning.get(name, 'see the record')}), {draws} draws a prediction"
 
 
 def _trust(records: Sequence[Record]) -> list[str]:
     """The worst verdict, and of every sign that did not pass what was seen and what to do, once."""
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for record in sorted(records, key=lambda r: r["hash"]):
-        for sign in record.get("diagnostics", []):
-            if sign["verdict"] != "pass":
-                seen = f"{tables.attack_name(record)}, record {record['hash'][:12]}: {sign['text']}"
-                found.setdefault((sign["verdict"], sign["sign"], sign["advice"]), []).append(seen)
+    signs: dict[tuple[str, str, str], list[str]] = {}
+    for record in sorted(records, key=lambda record: record.hash):
+        for sign in record.diagnostics:
+            if sign.verdict != "pass":
+                seen = f"{record.attack_label}, record {record.short}: {sign.text}"
+                signs.setdefault((sign.verdict, sign.sign, sign.advice), []).append(seen)
     worst = tables.trust(records)
     meaning = {
         "fail": "do not quote these figures before the advice was followed.",
@@ -95,7 +95,7 @@ def _trust(records: Sequence[Record]) -> list[str]:
         f"Signs looked for: {_looked_for(records)}.",
         "",
     ]
-    for (verdict, name, advice), cases in sorted(found.items()):
+    for (verdict, name, advice), cases in sorted(signs.items()):
         lines.append(f"- **{verdict}: {escaped(name)}**. Advice: {escaped(advice)}")
         lines += [f"    - {escaped(text)}" for text in cases]
     return lines
@@ -105,30 +105,19 @@ def _looked_for(records: Sequence[Record]) -> str:
     """The names of the signs that were looked for, and in how many of the records: attacks differ
     in the signs they can show.
     """
-    found = Counter(
-        name
-        for record in records
-        for name in {sign["sign"] for sign in record.get("diagnostics", [])}
-    )
+    counts = Counter(name for record in records for name in {s.sign for s in record.diagnostics})
     signs = [
         f"{escaped(name)} (in {n} of {len(records)} records)"
-        for name, n in sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     ]
     return ", ".join(signs) or "none"
 
 
 def _versions(records: Sequence[Record]) -> str:
-    found = sorted(
-        {
-            f"{name} {version}"
-            for record in records
-            for name, version in record["environment"]["versions"].items()
-        }
-    )
-    return escaped(", ".join(found))
+    versions = {item for record in records for item in record.environment.versions.items()}
+    return escaped(", ".join(sorted(f"{name} {version}" for name, version in versions)))
 
 
 def _commands(records: Sequence[Record]) -> list[str]:
-    return list(
-        dict.fromkeys(record["command"] for record in sorted(records, key=lambda r: r["hash"]))
-    )
+    ordered = sorted(records, key=lambda record: record.hash)
+    return list(dict.fromkeys(record.command for record in ordered))

@@ -26,7 +26,8 @@ from robustbench_med.runs import compare as comparison
 from robustbench_med.runs import run, spec, victims
 from robustbench_med.runs.device import choose_device
 from robustbench_med.runs.session import Job, load_one
-from robustbench_med.store.store import Record, Store, nothing_left
+from robustbench_med.store.record import Record
+from robustbench_med.store.store import Store, nothing_left
 from robustbench_med.training import presets
 
 if TYPE_CHECKING:
@@ -54,8 +55,14 @@ SHOWN = (
 class Results:
     """Evaluated cells.
 
+    Example:
+        >>> results = evaluate("late", "fgsm", eps="4/255", limit=16)
+        >>> results.table  # the leaderboard
+        >>> [record.figures.robust for record in results.records]
+
     Attributes:
-        records: one dictionary a cell, as docs/record.schema.json describes.
+        records: one a cell, with the fields that docs/record.schema.json describes:
+            `results.records[0].figures.robust`; `record.plain()` is its JSON as dictionaries.
         folder: where they lie; `medrobust report --out FOLDER` writes everything about them.
     """
 

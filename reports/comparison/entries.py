@@ -10,7 +10,7 @@ from typing import Any
 
 from robustbench_med.errors import UserError
 from robustbench_med.paths import write_text
-from robustbench_med.store.store import Record
+from robustbench_med.store.record import Record
 
 NOTED = "compare.json"
 
@@ -74,8 +74,8 @@ def save(compared: Compared, out: Path) -> None:
         {
             "model": entry.model,
             "defense": entry.defense,
-            "records": [record["hash"] for record in entry.records],
-            "naive": [record["hash"] for record in entry.naive],
+            "records": [record.hash for record in entry.records],
+            "naive": [record.hash for record in entry.naive],
         }
         for entry in compared.entries
     ]
@@ -98,7 +98,7 @@ def read(out: Path, records: Sequence[Record]) -> Compared:
     Raises:
         UserError: compare.json cannot be read, or a record that it names is gone or left out.
     """
-    file, by_hash = out / NOTED, {record["hash"]: record for record in records}
+    file, by_hash = out / NOTED, {record.hash: record for record in records}
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
         return Compared(

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_med import statistics
-from robustbench_med.naming import canonical_hash, radius_label
+from robustbench_med.naming import canonical_hash
 from robustbench_med.reports.comparison.entries import Entry
 from robustbench_med.reports.families import groups_of
-from robustbench_med.reports.paper import CONTROL
-from robustbench_med.reports.tables import TRUST, attack_name, doubts, trivial_on, trust
-from robustbench_med.store.store import Record, Store
+from robustbench_med.reports.tables import TRUST, doubts, trivial_on, trust
+from robustbench_med.store.parts import DataSpec
+from robustbench_med.store.record import Record, TrainingFacts, VictimFacts
+from robustbench_med.store.store import Store
 
 Arrays = Mapping[str, NDArray[Any]]
 """Per-sample outcomes of a record."""
@@ -174,7 +175,7 @@ class Row:
         }
 
 
-def rows_of(entry: Entry, store: Store) -> list[Row]:
+def rows_of(entry: Entry, store: Store[Record]) -> list[Row]:
     """One row a data set and threat model of an entry."""
     groups, naive = _by_setting(entry.records), _by_setting(entry.naive)
     return [_row(entry, records, naive.get(key, []), store) for key, records in groups.items()]
@@ -198,101 +199,96 @@ def _by_setting(records: Sequence[Record]) -> dict[str, list[Record]]:
     """The records of each data set and threat."""
     groups: dict[str, list[Record]] = {}
     for record in records:
-        spec = record["spec"]
-        key = canonical_hash({"data": spec["data"], "threat": spec["threat"]})
+        data, threat = record.spec.data.plain(), record.spec.threat.plain()
+        key = canonical_hash({"data": data, "threat": threat})
         groups.setdefault(key, []).append(record)
     return groups
 
 
-def _row(entry: Entry, records: Sequence[Record], naive: Sequence[Record], store: Store) -> Row:
+def _row(
+    entry: Entry, records: Sequence[Record], naive: Sequence[Record], store: Store[Record]
+) -> Row:
     first = records[0]
-    measured = [record for record in records if attack_name(record) != CONTROL]
+    measured = [record for record in records if not record.control]
     arrays = store.arrays(first)
-    known = arrays["labels"][:, _tasks(first)] >= 0
+    known = arrays["labels"][:, first.spec.threat.tasks] >= 0
     by_training = _worst_by_training(measured, known, store)
     of_trainings = [np.mean(of_seeds, 0) for of_seeds in by_training]
     return Row(
         model=entry.model,
         defense=entry.defense,
-        victim=first["spec"]["victim"]["model"],
+        victim=first.spec.victim.model,
         setting=_setting(first),
         n_distinct=min(_distinct(first)),
         trainings=len(by_training),
         evaluation_seeds=min(map(len, by_training)),
-        clean=_mean("clean", records),
+        clean=float(np.mean([record.figures.clean for record in records])),
         robust=_robust(records),
         worst=_worst_case(of_trainings, known, first, arrays),
         naive=_naive(naive),
-        draws=first["draws"],
-        eot=measured[0]["spec"]["attack"]["params"].get("eot"),
-        costs=_costs(first["victim"]),
+        draws=first.draws,
+        eot=measured[0].spec.attack.params.get("eot"),
+        costs=_costs(first.victim),
         trust=_trust(records, measured),
         outcomes=_outcomes(np.mean(of_trainings, 0), by_training[0][0], known, arrays),
     )
 
 
 def _setting(record: Record) -> Setting:
-    data, threat = record["spec"]["data"], record["spec"]["threat"]
-    fold = data.get("fold")
     return Setting(
-        data=f"{data['name']} (fold {fold['number']} of {fold['of']})" if fold else data["name"],
-        synthetic=record["synthetic"],
-        size=data["size"],
-        norm=threat["norm"],
-        eps=radius_label(threat["radii"], record["names"]["modalities"]),
-        protocol=record["spec"]["protocol"]["name"],
-        n=data["n"],
+        data=_data(record.spec.data),
+        synthetic=record.synthetic,
+        size=record.spec.data.size,
+        norm=record.spec.threat.norm,
+        eps=record.eps,
+        protocol=record.spec.protocol.name,
+        n=record.spec.data.n,
     )
 
 
-def _tasks(record: Record) -> list[int]:
-    """The attacked tasks."""
-    tasks: list[int] = record["spec"]["threat"]["tasks"]
-    return tasks
+def _data(data: DataSpec) -> str:
+    """The data set, with the one fold of a cross-validation that was compared on."""
+    return data.name + (f" (fold {data.fold.number} of {data.fold.of})" if data.fold else "")
 
 
 def _distinct(record: Record) -> list[int]:
     """Distinct images of each attacked task."""
-    return [record["figures"]["tasks"][t]["n_distinct"] for t in _tasks(record)]
-
-
-def _mean(figure: str, records: Sequence[Record]) -> float:
-    return float(np.mean([record["figures"][figure] for record in records]))
+    return [record.figures.tasks[t].n_distinct for t in record.spec.threat.tasks]
 
 
 def _robust(records: Sequence[Record]) -> dict[str, float]:
     """Robust accuracy by attack."""
-    by_attack: dict[str, list[Record]] = {}
+    by_attack: dict[str, list[float]] = {}
     for record in records:
-        by_attack.setdefault(attack_name(record), []).append(record)
-    return {attack: _mean("robust", same) for attack, same in by_attack.items()}
+        by_attack.setdefault(record.attack_label, []).append(record.figures.robust)
+    return {attack: float(np.mean(figures)) for attack, figures in by_attack.items()}
 
 
 def _naive(records: Sequence[Record]) -> Naive:
     if not records:
         return Naive()
-    first = records[0]
-    how = "release" if first["spec"]["protocol"]["name"] == "release" else "unaware"
-    return Naive(_mean("robust", records), attack_name(first), how)
+    robust = float(np.mean([record.figures.robust for record in records]))
+    how = "release" if records[0].spec.protocol.name == "release" else "unaware"
+    return Naive(robust, records[0].attack_label, how)
 
 
-def _costs(victim: Mapping[str, Any]) -> Costs:
-    training, gflops = victim.get("training"), victim["gflops"]
+def _costs(victim: VictimFacts) -> Costs:
+    training = victim.training
     return Costs(
-        gflops=gflops,
-        latency_ms=victim["latency_ms"],
-        parameters=victim["parameters"],
-        training_gflops=training
-        and training["steps"] * training["batch_size"] * _passes(training) * gflops,
-        training_seconds=training and training["seconds"],
+        gflops=victim.gflops,
+        latency_ms=victim.latency_ms,
+        parameters=victim.parameters,
+        training_gflops=None if training is None else _passes(training) * victim.gflops,
+        training_seconds=None if training is None else training.seconds,
     )
 
 
-def _passes(training: Mapping[str, Any]) -> int:
-    """In forward ones: a backward pass to the input costs one, to the weights too two. Older
-    records count both kinds as the latter.
+def _passes(training: TrainingFacts) -> float:
+    """All passes of a training in forward ones: a backward pass to the input costs one, to the
+    weights too two. Older records count both kinds as the latter.
     """
-    return int(training["forward"] + training.get("inner", 0) + 2 * training["backward"])
+    passes = int(training.forward + training.inner + 2 * training.backward)
+    return training.steps * training.batch_size * passes
 
 
 def _trust(records: Sequence[Record], measured: Sequence[Record]) -> Trust:
@@ -306,32 +302,29 @@ def _trust(records: Sequence[Record], measured: Sequence[Record]) -> Trust:
 
 def _worst_sign(records: Sequence[Record]) -> str:
     """The sign behind the worst trust verdict; empty where all is well or nothing was checked."""
-    signs = [
-        sign
-        for record in records
-        for sign in record.get("diagnostics", ())
-        if sign["verdict"] != "pass"
-    ]
-    return str(min(signs, key=lambda sign: TRUST.index(sign["verdict"]))["sign"]) if signs else ""
+    signs = [sign for record in records for sign in record.diagnostics if sign.verdict != "pass"]
+    return min(signs, key=lambda sign: TRUST.index(sign.verdict)).sign if signs else ""
 
 
 # --- the worst case -------------------------------------------------------------------------------
 
 
 def _worst_by_training(
-    measured: Sequence[Record], known: NDArray[np.bool_], store: Store
+    measured: Sequence[Record], known: NDArray[np.bool_], store: Store[Record]
 ) -> list[list[statistics.Floats]]:
     """For every training and each of its evaluation seeds the (n, attacked tasks) fraction right
     under the worst of the attacks.
     """
     by_seed: dict[tuple[int | None, int], list[Record]] = {}
     for record in measured:
-        key = (record["spec"]["victim"]["train_seed"], record["spec"]["seed"])
-        by_seed.setdefault(key, []).append(record)
+        seeds = record.spec.victim.train_seed, record.spec.seed
+        by_seed.setdefault(seeds, []).append(record)
     by_training: dict[int | None, list[statistics.Floats]] = {}
     for (train_seed, _), records in by_seed.items():
-        rights = [store.arrays(record)["robust_right"][:, _tasks(record)] for record in records]
-        worst = statistics.worst_case(rights, known, records[0]["draws"])
+        first = records[0]
+        tasks = first.spec.threat.tasks
+        rights = [store.arrays(record)["robust_right"][:, tasks] for record in records]
+        worst = statistics.worst_case(rights, known, first.draws)
         by_training.setdefault(train_seed, []).append(worst)
     return list(by_training.values())
 
@@ -345,7 +338,7 @@ def _worst_case(
     mean = np.mean(of_trainings, 0)
     rates: list[float] = []
     counts: list[float] = []
-    for i, (t, distinct) in enumerate(zip(_tasks(first), _distinct(first), strict=True)):
+    for i, (t, distinct) in enumerate(zip(first.spec.threat.tasks, _distinct(first), strict=True)):
         labelled = known[:, i]
         right, groups = mean[labelled, i], groups_of(arrays, t)
         rates.append(float(right.mean()))

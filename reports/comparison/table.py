@@ -9,6 +9,7 @@ import pandas as pd
 
 from robustbench_med.reports import paper
 from robustbench_med.reports.comparison.rows import Row
+from robustbench_med.store.record import CONTROL
 
 GROUPED = ["data", "size", "norm", "eps"]
 """Columns in which rows must agree to stand in one table."""
@@ -91,9 +92,7 @@ def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:
     """
     first = group.iloc[0]
     real = [
-        attack
-        for attack in attacks(group)
-        if attack != paper.CONTROL and group[attack].notna().any()
+        attack for attack in attacks(group) if attack != CONTROL and group[attack].notna().any()
     ]
     heads = [paper.Column(name) for name in ("model", "defence")] + [
         paper.Column(name, "high") for name in ("clean", *real)

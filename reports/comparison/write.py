@@ -17,7 +17,8 @@ from robustbench_med.reports.comparison.pareto import FIGURE, pareto
 from robustbench_med.reports.comparison.rows import rows_of
 from robustbench_med.reports.comparison.verdict import verdict
 from robustbench_med.reports.tables import written
-from robustbench_med.store.store import Record, Store
+from robustbench_med.store.record import Record
+from robustbench_med.store.store import Store
 
 
 @dataclass(frozen=True)

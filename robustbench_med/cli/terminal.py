@@ -13,13 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_med.cli.listings import assigned
-from robustbench_med.naming import radius_label
 from robustbench_med.reports.claims import Finding
 from robustbench_med.reports.comparison.table import attacks
 from robustbench_med.reports.families import victim_name
 from robustbench_med.reports.tables import by_engine, marks, named, trust
 from robustbench_med.store.merge import Merged
-from robustbench_med.store.store import Record
+from robustbench_med.store.record import CONTROL, SHORT, AttackRan, Record, Sign
 
 if TYPE_CHECKING:
     from robustbench_med.reports.comparison.page import Page  # it draws: slow to import
@@ -55,7 +54,7 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
             table.add_column(name, justify="right", no_wrap=True)
         for name in ("trust", "marks"):
             table.add_column(name, no_wrap=name == "trust")
-        group = group.assign(control=group.attack != "noise")
+        group = group.assign(control=group.attack != CONTROL)
         group = group.sort_values(
             ["eps_value", "eps", "control", "attack", "rank", "model"], kind="stable"
         )
@@ -80,7 +79,7 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
             cells += [str(row.draws), f"{row.gflops:.3f}", row.trust, row.marks]
             table.add_row(
                 *map(escape, cells),
-                style="dim" if row.attack == "noise" else _TRUST_STYLE.get(row.trust),
+                style="dim" if row.attack == CONTROL else _TRUST_STYLE.get(row.trust),
             )
         tables.append(table)
     return Group(*tables)
@@ -96,55 +95,50 @@ def warned(shown: RenderableType, warnings: Sequence[str]) -> RenderableType:
     return Group(shown, *(Text(f"warning: {warning}", "yellow") for warning in warnings))
 
 
-def record(found: Record) -> RenderableType:
+def record(measured: Record) -> RenderableType:
     """One record in full."""
-    head = Table(show_header=False, title=f"record {found['hash']}", title_justify="left", box=None)
-    for name, text in _facts(found).items():
+    head = Table(show_header=False, title=f"record {measured.hash}", title_justify="left", box=None)
+    for name, text in _facts(measured).items():
         head.add_row(name, escape(text))
-    signs = [_signs(found["diagnostics"])] if found.get("diagnostics") else []
-    return Group(head, _figures(found), *signs)
+    signs = [_signs(measured.diagnostics)] if measured.diagnostics else []
+    return Group(head, _figures(measured), *signs)
 
 
-def _facts(found: Record) -> dict[str, str]:
+def _facts(measured: Record) -> dict[str, str]:
     """What was measured and how, in words."""
-    spec, names = found["spec"], found["names"]
-    held_out = spec["data"].get("fold")
-    fold = f", fold {held_out['number']} of {held_out['of']}" if held_out else ""
+    spec, cost, environment = measured.spec, measured.cost, measured.environment
+    data, ran = spec.data, measured.attack_ran
+    fold = f", fold {data.fold.number} of {data.fold.of}" if data.fold else ""
     return {
         "victim": (
-            f"{spec['victim']['model']} ({assigned(spec['victim']['params'])}), weights"
-            f" {spec['victim']['weights_sha256'][:12]} from the {found['victim']['origin']}"
+            f"{spec.victim.model} ({assigned(spec.victim.params)}), weights"
+            f" {spec.victim.checkpoint} from the {measured.victim.origin}"
         ),
         "data": (
-            f"{spec['data']['name']}{' (synthetic)' if found['synthetic'] else ''}, split"
-            f" {spec['data']['split']}{fold},"
-            f" n = {spec['data']['n']}, {spec['data']['size']} px, manifest"
-            f" {spec['data']['manifest'][:12]}"
+            f"{data.name}{' (synthetic)' if measured.synthetic else ''}, split {data.split}{fold},"
+            f" n = {data.n}, {data.size} px, manifest {data.manifest[:SHORT]}"
         ),
         "threat": (
-            f"{spec['threat']['norm']}, eps"
-            f" {radius_label(spec['threat']['radii'], names['modalities'])}, target"
-            f" {' + '.join(names['tasks'][t] for t in spec['threat']['tasks'])}"
+            f"{spec.threat.norm}, eps {measured.eps}, target {' + '.join(measured.targets)}"
         ),
-        "attack": f"{spec['attack']['name']} ({assigned(spec['attack']['params'])})",
-        **({"ran": _ran(found["attack_ran"])} if "attack_ran" in found else {}),
+        "attack": f"{spec.attack.name} ({assigned(spec.attack.params)})",
+        **({} if ran is None else {"ran": _ran(ran)}),
         "protocol": (
-            f"{spec['protocol']['name']}, {found['draws']} draw(s) a prediction,"
-            f" {'stochastic' if found['stochastic'] else 'deterministic'} victim, seed"
-            f" {spec['seed']}"
+            f"{spec.protocol.name}, {measured.draws} draw(s) a prediction,"
+            f" {'stochastic' if measured.stochastic else 'deterministic'} victim, seed {spec.seed}"
         ),
-        "trust": trust([found]),
-        "marks": "; ".join(marks([found])) or "none",
-        "notes": "; ".join(found["notes"]) or "none",
+        "trust": trust([measured]),
+        "marks": "; ".join(marks([measured])) or "none",
+        "notes": "; ".join(measured.notes) or "none",
         "passes": (
-            f"{found['cost']['attack_forward_per_sample']:.0f} forward,"
-            f" {found['cost']['attack_backward_per_sample']:.0f} backward per attacked sample"
+            f"{cost.attack_forward_per_sample:.0f} forward,"
+            f" {cost.attack_backward_per_sample:.0f} backward per attacked sample"
         ),
-        "seconds": f"{found['cost']['seconds']:.1f} on {found['environment']['device']}",
+        "seconds": f"{cost.seconds:.1f} on {environment.device}",
         "versions": ", ".join(
-            f"{name} {version}" for name, version in found["environment"]["versions"].items()
+            f"{name} {version}" for name, version in environment.versions.items()
         ),
-        "again": found["command"],
+        "again": measured.command,
     }
 
 
@@ -160,41 +154,43 @@ FIGURES = (
 )
 
 
-def _figures(found: Record) -> Table:
+def _figures(measured: Record) -> Table:
     """A row a task, the first two figures with their intervals."""
     table = Table(title="figures", title_justify="left")
     table.add_column("task")
     for name in FIGURES:
         table.add_column(name.replace("_", " "), justify="right")
-    for name, task in zip(found["names"]["tasks"], found["figures"]["tasks"], strict=True):
-        cells = [_number(task[key]) for key in FIGURES]
-        for i, key in ((0, "clean_interval"), (1, "robust_interval")):
-            cells[i] += f" [{task[key][0]:.3f}, {task[key][1]:.3f}]"
+    for name, task in zip(measured.names.tasks, measured.figures.tasks, strict=True):
+        cells = [_number(getattr(task, figure)) for figure in FIGURES]
+        for i, (low, high) in enumerate((task.clean_interval, task.robust_interval)):
+            cells[i] += f" [{low:.3f}, {high:.3f}]"
         table.add_row(escape(name), *map(escape, cells))
     return table
 
 
-def _ran(made: Mapping[str, Any]) -> str:
+def _ran(ran: AttackRan) -> str:
     """What the attack made of its parameters: the version and members of an ensemble, the loss of
     each task.
     """
-    if "members" in made:
-        return (
-            f"{made['version']}:"
-            f" {'; '.join(' '.join((m['attack'], _ran(m))).strip() for m in made['members'])}"
-        )
-    return ", ".join(f"{loss} on {task}" for task, loss in made.get("losses", {}).items())
+    if ran.members is None:
+        return _losses(ran.losses)
+    members = [f"{member.attack} {_losses(member.losses)}".strip() for member in ran.members]
+    return f"{ran.version}: {'; '.join(members)}"
 
 
-def _signs(diagnostics: Sequence[Mapping[str, Any]], title: str = "diagnostics") -> Table:
+def _losses(by_task: Mapping[str, str] | None) -> str:
+    return ", ".join(f"{loss} on {task}" for task, loss in (by_task or {}).items())
+
+
+def _signs(signs: Sequence[Sign], title: str = "diagnostics") -> Table:
     """The signs that an attack failed, with advice where one did."""
     table = Table(title=escape(title), title_justify="left")
     for name in ("sign", "verdict", "measured", "advice"):
         table.add_column(name)
-    for sign in diagnostics:
-        advice = sign["advice"] if sign["verdict"] != "pass" else ""
-        cells = (sign["sign"], sign["verdict"], sign["text"], advice)
-        table.add_row(*map(escape, cells), style=_TRUST_STYLE.get(sign["verdict"]))
+    for sign in signs:
+        advice = sign.advice if sign.verdict != "pass" else ""
+        cells = (sign.sign, sign.verdict, sign.text, advice)
+        table.add_row(*map(escape, cells), style=_TRUST_STYLE.get(sign.verdict))
     return table
 
 
@@ -237,7 +233,9 @@ def merged(result: Merged, out: str) -> RenderableType:
         table.add_column(name)
     for c in result.conflicts:
         table.add_row(
-            *map(escape, (c.hash[:12], str(c.source), c.what, f"{c.ours:.4f}", f"{c.theirs:.4f}"))
+            *map(
+                escape, (c.hash[:SHORT], str(c.source), c.what, f"{c.ours:.4f}", f"{c.theirs:.4f}")
+            )
         )
     return Group(Text(line), table)
 
@@ -254,7 +252,8 @@ def diagnostics(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             f"{row['model']}{seed} on {row['data']}, {row['norm']} {row['eps']}, target"
             f" {row['target']}, n = {row['n']}"
         )
-        shown.append(_signs(row["signs"], f"{where}: {row['trust']}"))
+        signs = [Sign(**sign) for sign in row["signs"]]
+        shown.append(_signs(signs, f"{where}: {row['trust']}"))
     alone = list(dict.fromkeys(row["model"] for row in rows if not row["siblings"]))
     if alone:
         shown.append(

@@ -11,11 +11,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from support.cli import medrobust, refused
+from support.records import record
 
 from robustbench_med import api
 from robustbench_med.cli import terminal
 from robustbench_med.errors import LeftOutWarning, UserError
 from robustbench_med.reports import columns
+from robustbench_med.reports.comparison import entries
+from robustbench_med.reports.comparison.entries import Compared, Entry, LeftOut
 from robustbench_med.reports.comparison.page import Page, markdown
 from robustbench_med.reports.comparison.pairs import Pair, pairs
 from robustbench_med.reports.comparison.pareto import pareto, span
@@ -78,22 +81,18 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(
         ("gmu", "man", "release"),
     ]
     records = Store(out).records()
-    for record in records:  # the naive column is what these say
-        if record["spec"]["victim"]["model"] == "early+jpeg (unaware attack)":
+    for each in records:  # the naive column is what these say
+        if each.spec.victim.model == "early+jpeg (unaware attack)":
             (row,) = [
                 row for _, row in naive.iterrows() if (row.model, row.defense) == ("early", "jpeg")
             ]
-            assert row.naive == pytest.approx(record["figures"]["robust"], abs=1e-5)
-            assert record["spec"]["attack"]["name"] == row.naive_attack == "pgd"
-            assert record["spec"]["attack"]["params"]["keep"] == "last"
+            assert row.naive == pytest.approx(each.figures.robust, abs=1e-5)
+            assert each.spec.attack.name == row.naive_attack == "pgd"
+            assert each.spec.attack.params["keep"] == "last"
             break
     else:
         raise AssertionError("no record of an unaware attack on early+jpeg")
-    verdicts = {
-        (r["spec"]["victim"]["model"], r["spec"]["attack"]["name"]): r["trust"]
-        for r in records
-        if not r["naive"]
-    }
+    verdicts = {(r.spec.victim.model, r.spec.attack.name): r.trust for r in records if not r.naive}
     expected = min((verdicts["early", attack] for attack in ("fgsm", "pgd")), key=TRUST.index)
     assert table.trust[0] == expected
     assert (
@@ -190,8 +189,7 @@ def test_victims_trained_beside_a_checkpoint_are_of_its_size(drawn_root, tmp_pat
     medrobust("compare", "--model", "early", "--checkpoint", weights, "--defense", "fast-at", "--attack", "fgsm", "--limit", 4, *data,
               "--out", tmp_path)  # fmt: skip
     victims = {
-        r["spec"]["victim"]["model"]: r["spec"]["victim"]["params"]["width"]
-        for r in Store(tmp_path).records()
+        r.spec.victim.model: r.spec.victim.params["width"] for r in Store(tmp_path).records()
     }
     assert victims == {"early": 4, "early+fast-at": 4}
 
@@ -357,7 +355,7 @@ def test_a_comparison_on_one_fold_says_which(drawn_root, tmp_path) -> None:
     medrobust("compare", "--model", "early", "--defense", "jpeg", "--attack", "fgsm", "--limit", 4, *RECIPE, "--data",
               drawn_root / "heads.yaml", "--folds", 3, "--fold", 1, "--data-root", drawn_root, "--out", tmp_path)  # fmt: skip
     assert set(pd.read_csv(tmp_path / "compare.csv").data) == {"heads (fold 1 of 3)"}
-    assert {record["spec"]["data"]["fold"]["number"] for record in Store(tmp_path).records()} == {1}
+    assert {record.spec.data.fold.number for record in Store(tmp_path).records()} == {1}
 
 
 def test_a_clear_gain_is_said_with_its_interval_and_its_cost() -> None:
@@ -536,9 +534,46 @@ def test_in_print_what_failed_or_is_trivial_is_never_the_best() -> None:
 
 def test_a_comparison_whose_records_are_gone_is_not_rebuilt(tmp_path) -> None:
     assert rebuild(tmp_path, []) == []
-    entries = [{"model": "m", "defense": "d", "records": ["abc"], "naive": []}]
+    entry = {"model": "m", "defense": "d", "records": ["abc"], "naive": []}
     (tmp_path / "compare.json").write_text(
-        json.dumps({"command": "c", "seconds": 1, "entries": entries})
+        json.dumps({"command": "c", "seconds": 1, "entries": [entry]})
     )
     with pytest.raises(UserError, match=r"KeyError\('abc'\) is missing or wrong"):
         rebuild(tmp_path, [])
+
+
+def test_compare_json_gives_back_the_comparison_that_was_saved(tmp_path) -> None:
+    plain, naive = record(), record("mail+jpeg", naive=True)
+    absent = LeftOut("early", "man", "this model has none", unsuited=True)
+    compared = Compared(
+        (Entry("mail", "none", (plain,)), Entry("mail", "jpeg", (plain,), (naive,))),
+        "medrobust compare",
+        1.5,
+        (absent,),
+    )
+    entries.save(compared, tmp_path)
+    assert entries.read(tmp_path, [naive, plain]) == compared
+    noted = json.loads((tmp_path / entries.NOTED).read_text())
+    del noted["left_out"]  # as older versions wrote it
+    (tmp_path / entries.NOTED).write_text(json.dumps(noted))
+    assert entries.read(tmp_path, [naive, plain]) == replace(compared, left_out=())
+
+
+@pytest.mark.parametrize("noted", [[], {"left_out": [{}]}, {"entries": [1]}, {"seconds": "x"}])
+def test_a_compare_json_of_another_shape_is_one_line(noted, tmp_path) -> None:
+    usual = {"command": "c", "seconds": 1.0, "entries": [], "left_out": []}
+    content = usual | noted if isinstance(noted, dict) else noted
+    (tmp_path / entries.NOTED).write_text(json.dumps(content))
+    with pytest.raises(UserError, match="cannot be rebuilt"):
+        entries.read(tmp_path, [])
+
+
+def test_a_mirrored_pair_says_the_same_of_b_minus_a() -> None:
+    (pair,) = pairs([row_of("none", np.repeat([1.0, 0.0], [10, 30])), row_of("jpeg", np.ones(40))])
+    back = pair.mirrored()
+    assert (pair.defense_a, back.defense_a, back.defense_b) == ("none", "jpeg", "none")
+    assert (back.difference, back.low, back.high) == (0.75, -pair.high, -pair.low)
+    assert pair.low <= -0.75 <= pair.high
+    assert pair.is_decided
+    assert back.is_decided
+    assert back.mirrored() == pair
