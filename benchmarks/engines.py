@@ -72,12 +72,10 @@ def measure(options: argparse.Namespace, before: list[str]) -> list[str]:
             )
             with matched_ensembles():
                 (record,) = run(spec, job)
-            cost = record["cost"]
-            passes = (
-                f"{cost['attack_forward_per_sample']:.0f} +"
-                f" {cost['attack_backward_per_sample']:.0f}"
-            )
-            found[engine] = f"{record['figures']['robust']:.3f} ({passes} passes)"
+            cost = record.cost
+            forward, backward = cost.attack_forward_per_sample, cost.attack_backward_per_sample
+            passes = f"{forward:.0f} + {backward:.0f}"
+            found[engine] = f"{record.figures.robust:.3f} ({passes} passes)"
             print(attack, engine, found[engine], flush=True)
         budget = ", ".join(f"{key} {value}" for key, value in parameters.items())
         budget += "; matched passes" if attack in ("cw", "fab", "autoattack") else ""

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,13 @@ import numpy as np
 import pandas as pd
 
 from robustbench_med import statistics
-from robustbench_med.reports import certified, paper, plots, style
+from robustbench_med.reports import certified, curves, paper, plots, style
 from robustbench_med.reports.comparison import entries
 from robustbench_med.reports.comparison.pairs import SIGNIFICANT, frame
 from robustbench_med.reports.comparison.rows import clusters
 from robustbench_med.reports.comparison.write import judge
-from robustbench_med.reports.tables import attack_name, leaderboard, quotable, trivial_on
-from robustbench_med.store.store import CERTIFICATES, Record, Store
+from robustbench_med.reports.tables import leaderboard, quotable, trivial_on
+from robustbench_med.store.store import CERTIFICATES, Certificate, Record, Store
 
 DOCS = Path(__file__).parents[1] / "docs"
 FINISHED = ("compare.md", "certified.png", "claims.md", "figures")
@@ -219,18 +220,16 @@ def section(name: str, study: Study, folder: Path) -> list[str]:
             DOCS / "figures" / f"results-{name}.png",
         )
     if certificates:
-        store = Store(folder, CERTIFICATES)
-        found = certified.frames(store)
+        found = certified.frames(Store(folder, CERTIFICATES))
         shown = [
             paper.markdown(table)
             for table in certified.tables(found["certified"], found["certified_tasks"])
         ]
         caption, verdict = "Certified accuracy against radius", ""
     elif cross:
-        store, shown = Store(folder), crossed(folder, name)
+        shown = crossed(folder, name)
         caption, verdict = "Worst-case robust accuracy of every model with every defence", ""
     else:
-        store = Store(folder)
         tables, _, rest = (
             (folder / "compare.md")
             .read_text(encoding="utf-8")
@@ -245,8 +244,11 @@ def section(name: str, study: Study, folder: Path) -> list[str]:
             "Robust against clean accuracy",
             rest.partition("\nWorst case:")[0].strip(),
         )
+    measured: Sequence[Record | Certificate] = Store(folder).records()
+    if certificates:
+        measured = Store(folder, CERTIFICATES).records()
     lines += [
-        cost(store.records()),
+        cost(measured),
         "",
         *shown,
         "",
@@ -277,21 +279,19 @@ def drawn(name: str, study: Study, folder: Path) -> list[str]:
     ]
 
 
-def cost(records: list[Record]) -> str:
+def cost(records: Sequence[Record | Certificate]) -> str:
     """What was measured and how long it took, from the records."""
     trained = {
-        r["spec"]["victim"]["weights_sha256"]: r["victim"]["training"]
-        for r in records
-        if "victim" in r
+        r.spec.victim.weights_sha256: r.victim.training for r in records if isinstance(r, Record)
     }
-    training = sum(facts["seconds"] for facts in trained.values() if facts)
+    training = sum(facts.seconds or 0 for facts in trained.values() if facts)
     work = sum(
-        r["cost"]["seconds"] if "cost" in r else r["environment"]["seconds"] for r in records
+        (r.cost.seconds if isinstance(r, Record) else r.environment.seconds) or 0 for r in records
     )
-    seeds = ", ".join(map(str, sorted({r["spec"]["victim"]["train_seed"] for r in records})))
+    seeds = ", ".join(map(str, sorted({r.spec.victim.train_seed for r in records})))
     took = [f"{training / 60:.0f} minutes of training {len(trained)} victims"] if trained else []
     took.append(f"{work / 60:.0f} minutes of {'attacks' if trained else 'certifying'}")
-    devices = " and ".join(sorted({r["environment"]["device"] for r in records}))
+    devices = " and ".join(sorted({r.environment.device for r in records}))
     return f"{len(records)} cells, training seeds {seeds}: {' and '.join(took)}, on {devices}."
 
 
@@ -314,17 +314,15 @@ def evidence(folder: Path) -> list[str]:
     }
     cells: dict[tuple[str, str], Record] = {}
     for record in records:
-        attack, protocol = record["spec"]["attack"], record["spec"]["protocol"]["name"]
+        attack, protocol = record.spec.attack, record.spec.protocol.name
         for name, (wanted, under, params) in columns.items():
-            if (attack["name"], protocol) == (wanted, under) and params.items() <= attack[
-                "params"
-            ].items():
-                cells[record["spec"]["victim"]["model"], name] = record
+            if (attack.name, protocol) == (wanted, under) and (
+                params.items() <= attack.params.items()
+            ):
+                cells[record.spec.victim.model, name] = record
     lines = ["| victim | clean | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     for model in FAMILY:
-        clean = np.mean(
-            [cell["figures"]["clean"] for (of, _), cell in cells.items() if of == model]
-        )
+        clean = np.mean([cell.figures.clean for (of, _), cell in cells.items() if of == model])
         shown = [interval(cells.get((model, name))) for name in columns]
         lines.append(f"| {model} | {clean:.3f} | " + " | ".join(shown) + " |")
     lines.append("")
@@ -338,7 +336,7 @@ def evidence(folder: Path) -> list[str]:
             for c in columns
             if (model, c) in cells and ((beside, c) in cells or c == "transfer from mail")
         ]
-        return min((cells[model, c] for c in both), key=lambda r: float(r["figures"]["robust"]))
+        return min((cells[model, c] for c in both), key=lambda r: float(r.figures.robust))
 
     for model in FAMILY[1:]:
         apparent = advantage(
@@ -355,9 +353,7 @@ def evidence(folder: Path) -> list[str]:
             else f"{share:.0f} % of it is left"
         )
         sure = "" if real[1] > 0 else ", which may be chance"
-        few, many = (
-            cells[model, f"pgd, 10 steps, EOT {n}"]["figures"]["robust"] for n in DRAWS[-2:]
-        )
+        few, many = (cells[model, f"pgd, 10 steps, EOT {n}"].figures.robust for n in DRAWS[-2:])
         lines.append(
             f"- **{model}**: {points(apparent)} over mail under the release protocol;"
             f" {points(real)} under the strongest attack on each ({how(worst)} against it,"
@@ -377,24 +373,24 @@ def evidence(folder: Path) -> list[str]:
         ]
     )
     with style.styled():
-        figure = plots.eot(attacks, style.looks(FAMILY))
+        figure = curves.eot(attacks, style.looks(FAMILY))
         assert figure is not None
         style.save(figure, DOCS / "figures" / "results-eot.png")
     return [*lines, "", "![Robust accuracy against EOT draws](figures/results-eot.png)", ""]
 
 
 def how(record: Record) -> str:
-    params = record["spec"]["attack"]["params"]
-    if record["spec"]["protocol"]["name"] == "release":
+    params = record.spec.attack.params
+    if record.spec.protocol.name == "release":
         return "the release protocol's"
     return (
-        f"{attack_name(record)}, EOT {params['eot']}, {params['steps']} steps"
+        f"{record.attack_label}, EOT {params['eot']}, {params['steps']} steps"
         if {"eot", "steps"} <= params.keys()
-        else attack_name(record)
+        else record.attack_label
     )
 
 
-def advantage(store: Store, a: Record, b: Record) -> tuple[float, float, float]:
+def advantage(store: Store[Record], a: Record, b: Record) -> tuple[float, float, float]:
     """Difference of two victims' robust accuracy on the same samples, in points, with a bootstrap
     interval over patients or images.
     """
@@ -415,8 +411,8 @@ def points(found: tuple[float, float, float]) -> str:
 def interval(record: Record | None) -> str:
     if record is None:
         return "-"
-    low, high = record["figures"]["robust_interval"]
-    return f"{record['figures']['robust']:.3f} [{low:.3f}, {high:.3f}]"
+    low, high = record.figures.robust_interval
+    return f"{record.figures.robust:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def crossed(folder: Path, name: str) -> list[str]:

@@ -12,12 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustbench_med import statistics
-from robustbench_med.naming import number_label, radius_label
+from robustbench_med.naming import number_label
 from robustbench_med.reports.families import (
-    SHORT,
     by_fold,
     by_training,
-    data_name,
     effective_n,
     evaluation_seeds,
     families,
@@ -25,15 +23,12 @@ from robustbench_med.reports.families import (
     variants,
 )
 from robustbench_med.reports.tables import (
-    attack_name,
     each,
-    engine,
-    is_cross_modal,
     ranked,
     row_values,
     trust,
 )
-from robustbench_med.store.store import Record
+from robustbench_med.store.record import Record
 
 Arrays = Callable[[Record, Sequence[str]], dict[str, NDArray[Any]]]
 """Reads the named per-sample arrays of a record, those it has."""
@@ -54,7 +49,7 @@ def per_class(
     names = variants(records) if names is None else names
     rows: list[dict[str, Any]] = []
     for family in families(records):
-        rows += _of_family(family, arrays, names[family[0]["hash"]])
+        rows += _of_family(family, arrays, names[family[0].hash])
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
@@ -76,27 +71,26 @@ def per_class(
 
 
 def _of_family(family: Sequence[Record], arrays: Arrays, variant: str) -> list[dict[str, Any]]:
-    first = family[0]
-    spec, names = first["spec"], first["names"]
-    units = [f"{what}_{t}" for what in ("image", "group") for t in spec["threat"]["tasks"]]
+    first, spec = family[0], family[0].spec
+    units = [f"{what}_{t}" for what in ("image", "group") for t in spec.threat.tasks]
     outcomes = {
-        record["hash"]: arrays(record, ["labels", "clean_right", "robust_right", *units])
+        record.hash: arrays(record, ["labels", "clean_right", "robust_right", *units])
         for record in family
     }
     key = {
-        "model": spec["victim"]["model"],
-        "data": data_name(first),
-        "synthetic": first["synthetic"],
-        "size": spec["data"]["size"],
-        "norm": spec["threat"]["norm"],
-        "eps": radius_label(spec["threat"]["radii"], names["modalities"]),
-        "target": _target(first),
-        "attack": attack_name(first),
-        "engine": engine(first),
-        "protocol": spec["protocol"]["name"],
+        "model": spec.victim.model,
+        "data": spec.data.label,
+        "synthetic": first.synthetic,
+        "size": spec.data.size,
+        "norm": spec.threat.norm,
+        "eps": first.eps,
+        "target": first.target,
+        "attack": first.attack_label,
+        "engine": spec.engine,
+        "protocol": spec.protocol.name,
         "trust": trust(family),
-        "samples": sum(record["spec"]["data"]["n"] for record in by_fold(family)),
-        "checkpoint": spec["victim"]["weights_sha256"][:SHORT],
+        "samples": sum(record.spec.data.n for record in by_fold(family)),
+        "checkpoint": spec.victim.checkpoint,
     }
     last = {
         "trainings": len(by_training(family)),
@@ -105,13 +99,14 @@ def _of_family(family: Sequence[Record], arrays: Arrays, variant: str) -> list[d
         **row_values(family),
     }
     rows: list[dict[str, Any]] = []
-    for t in spec["threat"]["tasks"]:
-        found = [
-            {**key, "task": names["tasks"][t], "class": name, **figures, **last}
-            for c, name in enumerate(names["classes"][t])
-            if (figures := _of_class(family, outcomes, t, c))
-        ]
-        rows += sorted(found, key=lambda row: -row["lost"])
+    for t in spec.threat.tasks:
+        of_task = []
+        for c, name in enumerate(first.names.classes[t]):
+            figures = _of_class(family, outcomes, t, c)
+            if figures:
+                where = {"task": first.names.tasks[t], "class": name}
+                of_task.append({**key, **where, **figures, **last})
+        rows += sorted(of_task, key=lambda row: -row["lost"])
     return rows
 
 
@@ -120,20 +115,20 @@ def _of_class(
 ) -> dict[str, Any]:
     """Figures of class c of task t; empty where it does not occur. A fold may lack a rare class."""
     members = {name: outcome["labels"][:, t] == c for name, outcome in outcomes.items()}
-    family = [record for record in family if members[record["hash"]].any()]
+    family = [record for record in family if members[record.hash].any()]
     if not family:
         return {}
 
     def mine(record: Record, name: str) -> NDArray[Any]:
-        found = outcomes[record["hash"]][name]
-        chosen: NDArray[Any] = (found if found.ndim == 1 else found[:, t])[members[record["hash"]]]
-        return chosen
+        outcome = outcomes[record.hash][name]
+        of_task = outcome if outcome.ndim == 1 else outcome[:, t]
+        return np.asarray(of_task[members[record.hash]])
 
     def distinct(record: Record) -> int:
         return len(np.unique(mine(record, f"image_{t}")))
 
     def independent(record: Record) -> float:
-        outcome = outcomes[record["hash"]]
+        outcome = outcomes[record.hash]
         groups = f"group_{t}" if f"group_{t}" in outcome else f"image_{t}"
         return min(
             statistics.effective_n(mine(record, "robust_right"), mine(record, groups)),
@@ -146,12 +141,12 @@ def _of_class(
     robust = float(
         np.mean(over_trainings(family, lambda record: float(mine(record, "robust_right").mean())))
     )
-    repeats = all(f"image_{t}" in outcomes[record["hash"]] for record in family)
+    repeats = all(f"image_{t}" in outcomes[record.hash] for record in family)
     low, high = (
         statistics.wilson(robust, effective_n(family, independent)) if repeats else (None, None)
     )
     return {
-        "n": sum(int(members[record["hash"]].sum()) for record in by_fold(family)),
+        "n": sum(int(members[record.hash].sum()) for record in by_fold(family)),
         "n_distinct": sum(map(distinct, by_fold(family))) if repeats else None,
         "clean": clean,
         "robust": robust,
@@ -172,12 +167,11 @@ def cross_modal(records: Sequence[Record], names: Mapping[str, str] | None = Non
         names: `families.variants` of the records.
     """
     rows = []
-    board, members = ranked(
-        list(filter(is_cross_modal, records)), variants(records) if names is None else names
-    )
+    crossed = [record for record in records if record.cross_modal]
+    board, members = ranked(crossed, variants(records) if names is None else names)
     for row, family in zip(each(board), members, strict=True):
         first = family[0]
-        radii = first["spec"]["threat"]["radii"]
+        (task,), radii = first.targets, first.spec.threat.radii
         m = int(np.argmax(radii))
         same = (
             "model",
@@ -195,9 +189,9 @@ def cross_modal(records: Sequence[Record], names: Mapping[str, str] | None = Non
         rows.append(
             {
                 **{key: getattr(row, key) for key in same},
-                "modality": first["names"]["modalities"][m],
+                "modality": first.names.modalities[m],
                 "eps": number_label(radii[m]),
-                "task": first["names"]["tasks"][first["spec"]["threat"]["tasks"][0]],
+                "task": task,
                 **{key: getattr(row, key) for key in figures},
                 "lost": row.clean - row.robust,
                 "variant": row.variant,
@@ -222,8 +216,3 @@ def cross_modal(records: Sequence[Record], names: Mapping[str, str] | None = Non
         "task",
     ]
     return frame.sort_values(order, kind="stable", ignore_index=True)
-
-
-def _target(record: Record) -> str:
-    tasks, names = record["spec"]["threat"]["tasks"], record["names"]["tasks"]
-    return "joint" if len(tasks) == len(names) else "+".join(names[t] for t in tasks)

@@ -14,11 +14,11 @@ from scipy.special import ndtri
 
 from robustbench_med.paths import write_text
 from robustbench_med.reports import style
-from robustbench_med.reports.families import SHORT, effective, groups_of, variants, victim_name
-from robustbench_med.reports.paper import TRIVIAL, Cell, Column, Table, data_name
-from robustbench_med.reports.tables import each, written
+from robustbench_med.reports.families import groups_of, variants, victim_name
+from robustbench_med.reports.paper import TRIVIAL, Column, Table, TableCell, data_name
+from robustbench_med.reports.tables import csv, each
 from robustbench_med.statistics import effective_n, wilson
-from robustbench_med.store.store import CERTIFICATES, Record, Store
+from robustbench_med.store.store import CERTIFICATES, Certificate, Store
 
 STEP = 0.01
 """Between the radii of a curve: the same ones for every noise, so that curves can be compared and
@@ -28,9 +28,6 @@ SHOWN = 5
 """Radii a printed table has columns for, besides 0."""
 CASE = ["data", "size", "task", "n", "n0", "draws", "alpha"]
 """Curves that agree in these stand in one table."""
-COUNTS = ("task", "n", "n_distinct", "n_groups", "n_effective")
-PROVED = ("abstained", "certified_accuracy", "average_radius", "largest_radius", "trivial")
-"""Figures of a task that the tables repeat: how many, and what of them."""
 FIGURE = "certified.png"
 
 
@@ -38,13 +35,10 @@ def write(out: Path) -> None:
     """Writes certified.csv, certified_tasks.csv and certified.png of all certificates in a
     folder.
     """
-    found = frames(Store(out, CERTIFICATES))
-    for name, frame in found.items():
-        write_text(
-            out / f"{name}.csv",
-            str(written(frame).to_csv(index=False, float_format="%.6g", lineterminator="\n")),
-        )
-    draw(found["certified"], out / FIGURE)
+    by_name = frames(Store(out, CERTIFICATES))
+    for name, frame in by_name.items():
+        write_text(out / f"{name}.csv", csv(frame))
+    draw(by_name["certified"], out / FIGURE)
 
 
 def draw(curves: pd.DataFrame, path: Path) -> None:
@@ -53,72 +47,75 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
         style.save(figure(curves), path)
 
 
-def frames(store: Store) -> dict[str, pd.DataFrame]:
+def frames(store: Store[Certificate]) -> dict[str, pd.DataFrame]:
     """The tables by name, as columns.py describes them: joint certificates first, then those of one
     modality alone.
     """
-    records = sorted(store.records(), key=_place)
-    names = variants(records)
+    certificates = sorted(store.records(), key=_place)
+    names, curves = variants(certificates), []
+    for certificate in certificates:
+        curves += curve(certificate, store, names[certificate.hash])
     return {
-        "certified_tasks": pd.DataFrame(by_task(records)),
-        "certified": pd.DataFrame(
-            [row for record in records for row in curve(record, store, names[record["hash"]])]
-        ),
+        "certified_tasks": pd.DataFrame(by_task(certificates)),
+        "certified": pd.DataFrame(curves),
     }
 
 
-def _place(record: Record) -> tuple[Any, ...]:
-    spec = record["spec"]
-    noised = spec["certificate"]["noised"]
+def _place(certificate: Certificate) -> tuple[Any, ...]:
+    spec, smoothing = certificate.spec, certificate.spec.certificate
     where = (
-        spec["data"]["name"],
-        spec["data"]["size"],
-        -len(noised),
-        noised,
-        spec["victim"]["model"],
-        spec["certificate"]["sigma"],
+        spec.data.name,
+        spec.data.size,
+        -len(smoothing.noised),
+        smoothing.noised,
+        spec.victim.model,
+        smoothing.sigma,
     )
-    seed = spec["victim"]["train_seed"]
-    return (*where, -1 if seed is None else seed, spec["seed"], record["hash"])
+    seed = spec.victim.train_seed
+    return (*where, -1 if seed is None else seed, spec.seed, certificate.hash)
 
 
-def _key(record: Record, variant: str) -> dict[str, Any]:
-    spec, certificate = record["spec"], record["spec"]["certificate"]
-    modalities, noised = record["names"]["modalities"], certificate["noised"]
-    alone = modalities[noised[0]] if len(noised) < len(modalities) else ""
+def _key(certificate: Certificate, variant: str) -> dict[str, Any]:
+    spec, smoothing = certificate.spec, certificate.spec.certificate
     return {
-        "model": spec["victim"]["model"],
-        "data": spec["data"]["name"],
-        "synthetic": record["synthetic"],
-        "size": spec["data"]["size"],
-        "noised": record["noised"],
-        "alone": alone,
-        "sigma": certificate["sigma"],
-        "n0": certificate["n0"],
-        "draws": certificate["n"],
-        "alpha": certificate["alpha"],
-        "train_seed": spec["victim"]["train_seed"],
-        "seed": spec["seed"],
-        "checkpoint": spec["victim"]["weights_sha256"][:SHORT],
+        "model": spec.victim.model,
+        "data": spec.data.name,
+        "synthetic": certificate.synthetic,
+        "size": spec.data.size,
+        "noised": certificate.noised,
+        "alone": certificate.alone,
+        "sigma": smoothing.sigma,
+        "n0": smoothing.n0,
+        "draws": smoothing.n,
+        "alpha": smoothing.alpha,
+        "train_seed": spec.victim.train_seed,
+        "seed": spec.seed,
+        "checkpoint": spec.victim.checkpoint,
         "variant": variant,
     }
 
 
-def by_task(records: Sequence[Record]) -> list[dict[str, Any]]:
+def by_task(certificates: Sequence[Certificate]) -> list[dict[str, Any]]:
     """One row a certificate and task: share abstained, certified accuracy at radius 0, average
     radius (0 where wrong or abstained).
     """
-    names, rows = variants(records), []
-    for record in records:
-        for figures in record["figures"]:
-            low, high = wilson(figures["certified_accuracy"], effective(figures, "n_effective"))
-            told = {
-                name: figures.get(name) for name in COUNTS + PROVED
-            }  # older certificates do not say all
+    names, rows = variants(certificates), []
+    for certificate in certificates:
+        for figures in certificate.figures:
+            low, high = wilson(figures.certified_accuracy, figures.independent)
             rows.append(
                 {
-                    **_key(record, names[record["hash"]]),
-                    **told,
+                    **_key(certificate, names[certificate.hash]),
+                    "task": figures.task,
+                    "n": figures.n,
+                    "n_distinct": figures.n_distinct,
+                    "n_groups": figures.n_groups,
+                    "n_effective": figures.n_effective,
+                    "abstained": figures.abstained,
+                    "certified_accuracy": figures.certified_accuracy,
+                    "average_radius": figures.average_radius,
+                    "largest_radius": figures.largest_radius,
+                    "trivial": figures.trivial,
                     "certified_low": low,
                     "certified_high": high,
                 }
@@ -126,36 +123,33 @@ def by_task(records: Sequence[Record]) -> list[dict[str, Any]]:
     return rows
 
 
-def curve(record: Record, store: Store, variant: str) -> list[dict[str, Any]]:
+def curve(
+    certificate: Certificate, store: Store[Certificate], variant: str
+) -> list[dict[str, Any]]:
     """One row a task and radius: share of samples certified right at this L2 radius, with Wilson's
     interval on the effective number.
 
     Radii go up to the first that n draws cannot certify, whatever they say.
     """
-    arrays, certificate = store.arrays(record), record["spec"]["certificate"]
+    arrays, smoothing = store.arrays(certificate), certificate.spec.certificate
     # n of n draws: the bound is alpha^(1/n)
-    largest = max(
-        certificate["sigma"] * float(ndtri(certificate["alpha"] ** (1 / certificate["n"]))), 0.0
-    )
+    largest = max(smoothing.sigma * float(ndtri(smoothing.alpha ** (1 / smoothing.n))), 0.0)
     rows = []
-    for t, figures in enumerate(record["figures"]):
+    for t, figures in enumerate(certificate.figures):
         known = arrays["labels"][:, t] >= 0
         right = (arrays["predicted"][:, t] == arrays["labels"][:, t])[known]
         groups = groups_of(arrays, t)
         for radius in np.round(np.arange(math.ceil(largest / STEP) + 1) * STEP, 6):
             certified = (right & (arrays["radius"][known, t] > radius)).astype(float)
-            share = float(certified.mean())
-            n = (
-                figures["n_distinct"]
-                if groups is None
-                else min(effective_n(certified, groups[known]), figures["n_distinct"])
-            )
+            share, n = float(certified.mean()), float(figures.n_distinct)
+            if groups is not None:
+                n = min(effective_n(certified, groups[known]), n)
             low, high = wilson(share, n)
             rows.append(
                 {
-                    **_key(record, variant),
-                    "task": figures["task"],
-                    "n": figures["n"],
+                    **_key(certificate, variant),
+                    "task": figures.task,
+                    "n": figures.n,
                     "radius": float(radius),
                     "certified": share,
                     "certified_low": low,
@@ -244,23 +238,23 @@ def tables(curves: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[Table]:
         for row in each(means):
             mark = TRIVIAL if (row.victim, row.sigma, row.noised) in trivial else ""
             cells = [
-                Cell(row.victim, mark=mark),
-                Cell(f"{row.sigma:g}"),
-                Cell(row.noised),
-                Cell(row.abstained),
+                TableCell(row.victim, mark=mark),
+                TableCell(f"{row.sigma:g}"),
+                TableCell(row.noised),
+                TableCell(row.abstained),
             ]
             for radius in radii:
                 share = at.get((row.victim, row.sigma, row.noised, radius))
                 if share is None:  # beyond what the draws can certify
-                    cells.append(Cell(0.0))
+                    cells.append(TableCell(0.0))
                 else:
                     cells.append(
-                        Cell(
+                        TableCell(
                             share["certified"],
                             (share["certified_high"] - share["certified_low"]) / 2,
                         )
                     )
-            rows.append([*cells, Cell(row.average_radius)])
+            rows.append([*cells, TableCell(row.average_radius)])
         first: Any = group.iloc[0]
         caption = (
             f"Certified accuracy on {data_name(first)}, {size} px, task {task}, by L2 radius over"

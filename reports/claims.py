@@ -14,8 +14,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from robustbench_med.errors import UserError
-from robustbench_med.reports.paper import CONTROL
-from robustbench_med.reports.tables import COMPARABLE, each
+from robustbench_med.paths import write_text
+from robustbench_med.reports.tables import COMPARABLE, csv, each
+from robustbench_med.store.record import CONTROL
 
 Verdict = Literal["reproduced", "not reproduced", "not testable here"]
 SHOWN = 3
@@ -289,7 +290,7 @@ def _where(row: Any) -> str:
     )
 
 
-def costs(victims: pd.DataFrame, model_cost: Path) -> pd.DataFrame:
+def measured_costs(victims: pd.DataFrame, model_cost: Path) -> pd.DataFrame:
     """What models cost, out of the store's victims and, where it lies beside them, the file
     `medrobust cost --out` wrote.
     """
@@ -303,6 +304,12 @@ def costs(victims: pd.DataFrame, model_cost: Path) -> pd.DataFrame:
     if model_cost.is_file():
         parts.append(pd.read_csv(model_cost).assign(origin=model_cost.name, preset="-"))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def save(findings: Sequence[Finding], out: Path) -> None:
+    """Writes claims.csv and claims.md into a folder."""
+    write_text(out / "claims.csv", csv(table(findings)))
+    write_text(out / "claims.md", markdown(findings))
 
 
 def table(findings: Sequence[Finding]) -> pd.DataFrame:

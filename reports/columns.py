@@ -378,25 +378,16 @@ TITLES = {
 }
 
 
+INTRODUCTION = """\
+`medrobust run`, `report`, `compare` and `certify` write these CSV files; rows and columns come in a stable order,
+figures with six digits. An empty field means: not measured, or not defined. JSON schemas: of the records behind them
+[record.schema.json](record.schema.json), of certificates [certificate.schema.json](certificate.schema.json). This page is
+written by `python -m robustbench_med.reports.columns > docs/columns.md`."""  # noqa: E501
+
+
 def page() -> str:
     """docs/columns.md."""
-    lines = [
-        "# Columns of the tables",
-        "",
-        (
-            "`medrobust run`, `report`, `compare` and `certify` write these CSV files; rows and"
-            " columns come in a stable order,"
-        ),
-        (
-            "figures with six digits. An empty field means: not measured, or not defined. JSON"
-            " schemas: of the records behind them"
-        ),
-        (
-            "[record.schema.json](record.schema.json), of certificates"
-            " [certificate.schema.json](certificate.schema.json). This page is"
-        ),
-        "written by `python -m robustbench_med.reports.columns > docs/columns.md`.",
-    ]
+    lines = ["# Columns of the tables", "", INTRODUCTION]
     for table, columns in COLUMNS.items():
         lines += ["", f"## {table}.csv", "", TITLES[table], "", "| column | meaning |", "|---|---|"]
         lines += [f"| `{name}` | {text} |" for name, text in columns.items()]

@@ -8,16 +8,17 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import harmonic_mean
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_med.naming import canonical_hash
-from robustbench_med.store.store import Record
+from robustbench_med.store.parts import SHORT
+from robustbench_med.store.record import Certificate, Record
 
-SHORT = 12
-"""Digits of a hash that are shown."""
+Either = Record | Certificate
+K = TypeVar("K", bound=Either)
 
 
 def families(records: Sequence[Record]) -> list[list[Record]]:
@@ -28,89 +29,88 @@ def families(records: Sequence[Record]) -> list[list[Record]]:
         family, and where one training seed of one
     fold has several weights (stores of two machines, merged) each of these is a family of its own.
     """
-    apart = other_weights(records) | _twice(records)
-    found: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    kinds = {record.hash: _kind(record) for record in records}
+    apart = _other_weights(records, kinds) | _twice(records, kinds)
+    members: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
-        found[_kind(record), _measured(record) if record["hash"] in apart else ""].append(record)
-    return [sorted(found[key], key=_place) for key in sorted(found)]
+        measured = _measured(record) if record.hash in apart else ""
+        members[kinds[record.hash], measured].append(record)
+    return [sorted(members[key], key=_place) for key in sorted(members)]
 
 
-def other_weights(records: Sequence[Record]) -> set[str]:
+def other_weights(records: Sequence[Either]) -> set[str]:
     """Hashes of the records that share kind, fold and training seed with others, but not the
     weights.
     """
+    return _other_weights(records, {record.hash: _kind(record) for record in records})
+
+
+def _other_weights(records: Sequence[Either], kinds: Mapping[str, str]) -> set[str]:
     return _rivals(
         records,
-        lambda r: (_kind(r), _training(r)),
-        lambda r: str(r["spec"]["victim"]["weights_sha256"]),
+        lambda r: (kinds[r.hash], _training(r)),
+        lambda r: r.spec.victim.weights_sha256,
     )
 
 
-def _twice(records: Sequence[Record]) -> set[str]:
+def _twice(records: Sequence[Record], kinds: Mapping[str, str]) -> set[str]:
     """Those that share the evaluation seed too, and differ all the same: a fold measured on few
     samples and on all, other sources.
     """
-    return _rivals(records, lambda r: (_kind(r), _training(r), r["spec"]["seed"]), _measured)
+    return _rivals(records, lambda r: (kinds[r.hash], _training(r), r.spec.seed), _measured)
 
 
 def _rivals(
-    records: Sequence[Record], key: Callable[[Record], object], differs: Callable[[Record], str]
+    records: Sequence[K], key: Callable[[K], object], differs: Callable[[K], str]
 ) -> set[str]:
-    found: dict[object, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    rivals: dict[object, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        found[key(record)][differs(record)].append(record["hash"])
-    return {
-        name
-        for rivals in found.values()
-        if len(rivals) > 1
-        for hashes in rivals.values()
-        for name in hashes
-    }
+        rivals[key(record)][differs(record)].append(record.hash)
+    several = [alike for alike in rivals.values() if len(alike) > 1]
+    return {name for alike in several for hashes in alike.values() for name in hashes}
 
 
-def warnings(records: Sequence[Record]) -> list[str]:
+def warnings(records: Sequence[Either]) -> list[str]:
     """A sentence for every training seed of a victim that has several weights."""
-    apart, found = other_weights(records), defaultdict(set)
+    apart, weights = other_weights(records), defaultdict(set)
     for record in records:
-        if record["hash"] in apart:
-            spec = record["spec"]
-            found[spec["victim"]["model"], data_name(record), _training(record)].add(
-                spec["victim"]["weights_sha256"][:SHORT]
-            )
+        if record.hash in apart:
+            spec = record.spec
+            name = spec.victim.model, spec.data.label, _training(record)
+            weights[name].add(spec.victim.checkpoint)
     return [
         f"{model} on {data}: training seed {seed}{'' if fold is None else f' of fold {fold}'} has"
-        f" {len(weights)} different weights ({', '.join(sorted(weights))}), as when stores of two"
-        f" machines are joined; each has rows of its own, marked `{OTHER_WEIGHTS}`"
-        for (model, data, (fold, seed)), weights in sorted(found.items(), key=str)
+        f" {len(different)} different weights ({', '.join(sorted(different))}), as when stores of"
+        f" two machines are joined; each has rows of its own, marked `{OTHER_WEIGHTS}`"
+        for (model, data, (fold, seed)), different in sorted(weights.items(), key=str)
     ]
 
 
 OTHER_WEIGHTS = "other weights"
 
 
-def _kind(record: Record) -> str:
+def _kind(record: Either) -> str:
     """Everything of a record but its seeds, its fold and what these change."""
-    spec = {**record["spec"], "seed": None, "victim": _unseeded(record)}
+    spec = record.spec.plain()
+    spec |= {"seed": None, "victim": _unseeded(spec)}
     if "fold" in spec["data"]:
-        spec["data"] = {
-            k: v for k, v in spec["data"].items() if k not in ("manifest", "n", "samples")
-        }
-        spec["data"]["fold"] = {**spec["data"]["fold"], "number": None}
-        if "sources" in spec["attack"]:  # trained on the fold
-            sources = [
-                {k: v for k, v in s.items() if k not in ("weights_sha256", "training")}
-                for s in spec["attack"]["sources"]
-            ]
-            spec["attack"] = {**spec["attack"], "sources": sources}
+        for key in ("manifest", "n", "samples"):
+            del spec["data"][key]
+        spec["data"]["fold"]["number"] = None
+        for source in spec.get("attack", {}).get("sources", ()):  # trained on the fold
+            source.pop("weights_sha256", None)
+            source.pop("training", None)
     return canonical_hash(spec)
 
 
-def _unseeded(record: Record) -> dict[str, Any]:
-    """A record's victim without its training seed and fold; weights that no seed made stay."""
-    victim = dict(record["spec"]["victim"])
+def _unseeded(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The victim of a specification without its training seed and fold; weights that no seed made
+    stay.
+    """
+    victim = dict(spec["victim"])
     if victim.pop("train_seed") is not None:
         del victim["weights_sha256"]
-    if "fold" in record["spec"]["data"]:  # each is a training of its own
+    if "fold" in spec["data"]:  # each is a training of its own
         victim.pop("training", None)
     return victim
 
@@ -119,34 +119,31 @@ def _measured(record: Record) -> str:
     """What stands once in a family under one fold, training seed and evaluation seed: weights,
     those of the sources, and samples.
     """
-    spec = record["spec"]
-    samples = {key: spec["data"].get(key) for key in ("manifest", "n", "samples")}
-    return spec["victim"]["weights_sha256"] + canonical_hash(
-        {"sources": spec.get("attack", {}).get("sources"), **samples}
+    data = record.spec.data
+    attack = record.spec.attack.plain()
+    return record.spec.victim.weights_sha256 + canonical_hash(
+        {
+            "sources": attack.get("sources"),
+            "manifest": data.manifest,
+            "n": data.n,
+            "samples": data.samples,
+        }
     )
 
 
-def _fold(record: Record) -> int | None:
-    number: int | None = record["spec"]["data"].get("fold", {}).get("number")
-    return number
+def _fold(record: Either) -> int | None:
+    fold = record.spec.data.fold
+    return None if fold is None else fold.number
 
 
-def _training(record: Record) -> tuple[int | None, int | None]:
+def _training(record: Either) -> tuple[int | None, int | None]:
     """Fold and training seed."""
-    return _fold(record), record["spec"]["victim"]["train_seed"]
+    return _fold(record), record.spec.victim.train_seed
 
 
-def _place(record: Record) -> tuple[Any, ...]:
+def _place(record: Record) -> tuple[int, int, int, str]:
     fold, seed = _training(record)
-    return fold or 0, -1 if seed is None else seed, record["spec"]["seed"], record["hash"]
-
-
-def data_name(record: Record) -> str:
-    """The data set, with the number of folds where it is a cross-validation: other test samples
-    than those of the usual split.
-    """
-    data = record["spec"]["data"]
-    return str(data["name"]) + (f" ({data['fold']['of']}-fold)" if "fold" in data else "")
+    return fold or 0, -1 if seed is None else seed, record.spec.seed, record.hash
 
 
 # --- inside a family ------------------------------------------------------------------------------
@@ -168,16 +165,14 @@ def by_training(family: Sequence[Record]) -> list[list[Record]]:
 
 def evaluation_seeds(family: Sequence[Record]) -> int:
     """How many evaluation seeds stand behind each training, the fewest."""
-    return min(
-        len({record["spec"]["seed"] for record in records}) for records in by_training(family)
-    )
+    return min(len({record.spec.seed for record in records}) for records in by_training(family))
 
 
 def _grouped(records: Iterable[Record], key: Callable[[Record], object]) -> list[list[Record]]:
-    found: dict[object, list[Record]] = {}
+    groups: dict[object, list[Record]] = {}
     for record in records:
-        found.setdefault(key(record), []).append(record)
-    return list(found.values())
+        groups.setdefault(key(record), []).append(record)
+    return list(groups.values())
 
 
 def over_trainings(
@@ -186,10 +181,13 @@ def over_trainings(
     """A figure of each training, the mean over its evaluation seeds; empty where any record lacks
     it.
     """
-    found = [[figure(record) for record in records] for records in by_training(family)]
-    if any(value is None for values in found for value in values):
-        return []
-    return [float(np.mean(values)) for values in found]  # type: ignore[arg-type]
+    means = []
+    for records in by_training(family):
+        values = [value for record in records if (value := figure(record)) is not None]
+        if len(values) < len(records):
+            return []
+        means.append(float(np.mean(values)))
+    return means
 
 
 def effective_n(family: Sequence[Record], of: Callable[[Record], float]) -> float:
@@ -206,14 +204,6 @@ def effective_n(family: Sequence[Record], of: Callable[[Record], float]) -> floa
     )
 
 
-def effective(figures: Mapping[str, Any], name: str) -> float:
-    """A task's effective number of samples; its distinct images in records that do not know their
-    groups.
-    """
-    known = figures.get(name)
-    return float(figures["n_distinct"] if known is None else known)
-
-
 def groups_of(arrays: Mapping[str, NDArray[Any]], t: int) -> NDArray[Any] | None:
     """(n,) which group each sample's image of task t belongs to: the image itself in older
     outcomes, None in the oldest.
@@ -224,29 +214,25 @@ def groups_of(arrays: Mapping[str, NDArray[Any]], t: int) -> NDArray[Any] | None
 # --- names ----------------------------------------------------------------------------------------
 
 
-def variants(records: Sequence[Record]) -> dict[str, str]:
+def variants(records: Sequence[Either]) -> dict[str, str]:
     """By record hash, what tells its victim from others of the same name on the same data, as
     `recipe steps=20`; else empty.
 
     Certificates are compared with those of the same noise.
     """
     apart = other_weights(records)
-    named: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = defaultdict(dict)
+    namesakes: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = defaultdict(dict)
     of_record: dict[str, tuple[tuple[Any, ...], str]] = {}
     for record in records:
-        spec, victim = record["spec"], _unseeded(record)
-        if record["hash"] in apart:
-            victim["weights_sha256"] = spec["victim"]["weights_sha256"]
-        name = (
-            data_name(record),
-            spec["data"]["size"],
-            spec["victim"]["model"],
-            spec.get("certificate", {}).get("sigma"),
-        )
+        spec, victim = record.spec, _unseeded(record.spec.plain())
+        if record.hash in apart:
+            victim["weights_sha256"] = spec.victim.weights_sha256
+        sigma = record.spec.certificate.sigma if isinstance(record, Certificate) else None
+        name = spec.data.label, spec.data.size, spec.victim.model, sigma
         identity = canonical_hash(victim)
-        named[name][identity] = victim
-        of_record[record["hash"]] = name, identity
-    texts = {name: _told_apart(victims) for name, victims in named.items()}
+        namesakes[name][identity] = victim
+        of_record[record.hash] = name, identity
+    texts = {name: _told_apart(victims) for name, victims in namesakes.items()}
     return {record: texts[name][identity] for record, (name, identity) in of_record.items()}
 
 
@@ -254,18 +240,18 @@ def _pieces(victim: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     """What can be said of a victim besides its name, by section and label: `recipe`,
     `recipe steps=` -> `20`.
     """
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    pieces: dict[tuple[str, str], list[str]] = defaultdict(list)
     for section, value in victim.items():
         if section == "defense":
             for layer in value:
                 for key, setting in layer["params"].items():
-                    found[section, f"{layer['name']} {key}="].append(_short(setting))
+                    pieces[section, f"{layer['name']} {key}="].append(_short(setting))
         elif isinstance(value, Mapping):
             for key, setting in value.items():
-                found[section, f"{section} {key}="].append(_short(setting))
+                pieces[section, f"{section} {key}="].append(_short(setting))
         elif value is not None and section != "model":
-            found[section, f"{section.removesuffix('_sha256')} "].append(_short(value))
-    return {key: "/".join(values) for key, values in found.items()}
+            pieces[section, f"{section.removesuffix('_sha256')} "].append(_short(value))
+    return {key: "/".join(values) for key, values in pieces.items()}
 
 
 def _short(value: object) -> str:
@@ -284,7 +270,7 @@ def _told_apart(victims: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     if len(victims) == 1:
         return dict.fromkeys(victims, "")
     pieces = {name: _pieces(victim) for name, victim in victims.items()}
-    keys = dict.fromkeys(key for found in pieces.values() for key in found)
+    keys = dict.fromkeys(key for mine in pieces.values() for key in mine)
     having = {
         key: [name for name, victim in victims.items() if victim.get(key[0]) is not None]
         for key in keys
@@ -294,11 +280,11 @@ def _told_apart(victims: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         for key in keys
         if key[0] not in HASHES and len({pieces[name].get(key) for name in having[key]}) > 1
     ]
-    plain = {name: _text(found, varying) for name, found in pieces.items()}
+    plain = {name: _text(mine, varying) for name, mine in pieces.items()}
     hashes = [
         key
         for key in keys
-        if key[0] in HASHES and len({found.get(key) for found in pieces.values()}) > 1
+        if key[0] in HASHES and len({mine.get(key) for mine in pieces.values()}) > 1
     ]
     alike = {text for text in plain.values() if not text or list(plain.values()).count(text) > 1}
     return {

@@ -9,25 +9,26 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from robustbench_med.paths import writable_folder
-from robustbench_med.reports import certified, plots, style
+from robustbench_med.reports import certified, curves, plots, style
 from robustbench_med.reports.families import variants
-from robustbench_med.reports.paper import CONTROL
 from robustbench_med.reports.tables import named
-from robustbench_med.store.store import Record
+from robustbench_med.store.record import CONTROL, Record
 
 
-def write(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+def write(
+    records: Sequence[Record], frames: Mapping[str, pd.DataFrame], folder: Path
+) -> list[Path]:
     """Writes QUESTION-SETTING.png and .svg for everything the records can answer; returns the PNGs'
     paths.
 
     Args:
-        found: the tables by name, as `reports.frames` makes them of these records and
+        frames: the tables by name, as `write.frames` makes them of these records and
             `certified.frames` of certificates.
     """
     writable_folder(folder)
     written = []
     with style.styled():
-        for name, figure in draw(records, found):
+        for name, figure in draw(records, frames):
             path = folder / f"{name}.png"
             style.save(figure, path, path.with_suffix(".svg"))
             written.append(path)
@@ -35,35 +36,35 @@ def write(records: Sequence[Record], found: Mapping[str, pd.DataFrame], folder: 
 
 
 def draw(
-    records: Sequence[Record], found: Mapping[str, pd.DataFrame]
+    records: Sequence[Record], frames: Mapping[str, pd.DataFrame]
 ) -> Iterator[tuple[str, Figure]]:
     """Names and figures, one after another; each says so where it leaves victims out."""
     if records:
-        yield from _measured(records, found)
-    if not found["certified"].empty:
-        for key, curves in found["certified"].groupby(["data", "size"], sort=True):
-            yield f"certified-accuracy-{plots.slug(key)}", certified.figure(curves)
+        yield from _measured(records, frames)
+    if not frames["certified"].empty:
+        for key, group in frames["certified"].groupby(["data", "size"], sort=True):
+            yield f"certified-accuracy-{plots.slug(key)}", certified.figure(group)
 
 
 def _measured(
-    records: Sequence[Record], found: Mapping[str, pd.DataFrame]
+    records: Sequence[Record], frames: Mapping[str, pd.DataFrame]
 ) -> Iterator[tuple[str, Figure]]:
     """Figures of what attacks did."""
     board, classes, crossed, names = (
-        named(found["leaderboard"]),
-        named(found["per_class"]),
-        found["cross_modal"],
+        named(frames["leaderboard"]),
+        named(frames["per_class"]),
+        frames["cross_modal"],
         variants(records),
     )
     look = style.looks(board.model)
     one_modality = board.trusted.map(bool) & ~board.is_joint
     for key, group in board[~one_modality].groupby(plots.SETTING, sort=True):
         name = plots.slug(key)
-        yield f"robust-accuracy-{name}", plots.radius_figure(group, look)
+        yield f"robust-accuracy-{name}", curves.radius_figure(group, look)
         yield f"heat-map-{name}", plots.heat_map(group)
         for question, figure in (
             ("clean-robust", plots.pareto(group, look)),
-            ("eot", plots.eot(group, look)),
+            ("eot", curves.eot(group, look)),
         ):
             if figure is not None:
                 yield f"{question}-{name}", figure
@@ -75,9 +76,9 @@ def _measured(
             yield f"per-class-{plots.slug(key)}", plots.per_class(group, look)
     for name, figure in cross_modal(crossed):
         yield f"cross-modal-{name}", figure
-    for name, figure in plots.minimal_norms(records, look, names):
+    for name, figure in curves.minimal_norms(records, look, names):
         yield f"minimal-norm-{name}", figure
-    for name, figure in plots.convergence(records, look, names):
+    for name, figure in curves.convergence(records, look, names):
         yield f"convergence-{name}", figure
 
 

@@ -7,7 +7,7 @@ Which samples is decided by rule when the record is made: the first n, and the n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from robustbench_med.naming import radius_label
 from robustbench_med.paths import write_atomically
-from robustbench_med.reports.families import data_name
 from robustbench_med.reports.style import wrapped
-from robustbench_med.reports.tables import attack_name, by_engine, engine
+from robustbench_med.reports.tables import by_engine
 from robustbench_med.store.store import Record, Store
 
 SIDE, GAP, LINE, FONT = 248, 14, 30, 23
@@ -41,11 +39,9 @@ class Example:
     lines: list[str]
 
 
-def examples(store: Store, record: Record) -> list[Example]:
+def examples(store: Store[Record], record: Record) -> list[Example]:
     """The examples kept beside a record; none in records made before there were any."""
-    modalities, tasks, classes = (
-        record["names"][key] for key in ("modalities", "tasks", "classes")
-    )
+    modalities, tasks = record.names.modalities, record.names.tasks
     images = [
         f"examples_{what}_{m}" for what in ("clean", "adversarial") for m in range(len(modalities))
     ]
@@ -55,36 +51,29 @@ def examples(store: Store, record: Record) -> list[Example]:
     arrays = store.arrays(
         record, ["ids", "labels", "examples", "examples_rule", *images, *outcomes]
     )
-    found = []
+    kept = []
     for i, row in enumerate(arrays.get("examples", ())):
-        lines = []
-        for t, task in enumerate(tasks):
-            label = int(arrays["labels"][row, t])
-            true = _quoted(classes[t][label]) if label >= 0 else "not labelled"
-            before, after = (
-                arrays[f"clean_probabilities_{t}"][row],
-                arrays[f"robust_probabilities_{t}"][row],
-            )
-            lines.append(
-                f"{task}: true {true}; before {_guess(before, classes[t])}; after"
-                f" {_guess(after, classes[t])}"
-            )
-        found.append(
+        before = [arrays[f"examples_clean_{m}"][i] for m in range(len(modalities))]
+        after = [arrays[f"examples_adversarial_{m}"][i] for m in range(len(modalities))]
+        kept.append(
             Example(
-                str(arrays["examples_rule"][i]),
-                str(arrays["ids"][row]),
-                [
-                    arrays[f"examples_clean_{m}"][i].astype(np.float32) / 255
-                    for m in range(len(modalities))
-                ],
-                [
-                    arrays[f"examples_adversarial_{m}"][i].astype(np.float32)
-                    for m in range(len(modalities))
-                ],
-                lines,
+                rule=str(arrays["examples_rule"][i]),
+                sample=str(arrays["ids"][row]),
+                clean=[image.astype(np.float32) / 255 for image in before],
+                adversarial=[image.astype(np.float32) for image in after],
+                lines=[_sentence(record, arrays, t, row) for t in range(len(tasks))],
             )
         )
-    return found
+    return kept
+
+
+def _sentence(record: Record, arrays: Mapping[str, NDArray[Any]], t: int, row: int) -> str:
+    """What the victim saw at task t before and after the attack."""
+    classes, label = record.names.classes[t], int(arrays["labels"][row, t])
+    true = _quoted(classes[label]) if label >= 0 else "not labelled"
+    before = _guess(arrays[f"clean_probabilities_{t}"][row], classes)
+    after = _guess(arrays[f"robust_probabilities_{t}"][row], classes)
+    return f"{record.names.tasks[t]}: true {true}; before {before}; after {after}"
 
 
 def amplified(example: Example) -> tuple[list[NDArray[np.float32]], list[float]]:
@@ -109,8 +98,8 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
     Pasted together pixel by pixel: matplotlib, which has nothing to scale or to place here, takes
         ten times as long.
     """
-    names = record["names"]
-    columns = 3 * len(names["modalities"])
+    names = record.names
+    columns = 3 * len(names.modalities)
     coloured = any(image.ndim == 3 for example in found for image in map(pixels, example.clean))
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", FONT)
     width = GAP + columns * (SIDE + GAP)
@@ -131,7 +120,7 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
     for row, example in enumerate(found):
         top = head + LINE + row * row_height
         differences, factors = amplified(example)
-        for m, name in enumerate(names["modalities"]):
+        for m, name in enumerate(names.modalities):
             titles = (
                 name,
                 "attacked",
@@ -157,35 +146,30 @@ def title(record: Record) -> str:
     """Victim, attack, engine, threat model and what it aims at; data, protocol, n and the record's
     hash.
     """
-    names, spec = record["names"], record["spec"]
-    attack = by_engine(attack_name(record), engine(record))
-    threat = (
-        f"{spec['threat']['norm']} {radius_label(spec['threat']['radii'], names['modalities'])}"
-    )
-    aim = " + ".join(names["tasks"][t] for t in spec["threat"]["tasks"])
-    synthetic = " (synthetic)" if record["synthetic"] else ""
+    spec, attack = record.spec, by_engine(record.attack_label, record.spec.engine)
+    aim, synthetic = " + ".join(record.targets), " (synthetic)" if record.synthetic else ""
     return (
-        f"{spec['victim']['model']}, {attack} {threat}, target"
-        f" {aim}\n{data_name(record)}{synthetic}, {spec['data']['size']} px, protocol"
-        f" {spec['protocol']['name']}, n = {spec['data']['n']}, record {record['hash'][:12]}"
+        f"{spec.victim.model}, {attack} {spec.threat.norm} {record.eps}, target {aim}\n"
+        f"{spec.data.label}{synthetic}, {spec.data.size} px, protocol {spec.protocol.name}, n ="
+        f" {spec.data.n}, record {record.short}"
     )
 
 
-def write(store: Store, records: Sequence[Record], folder: Path) -> list[Path]:
+def save_all(store: Store[Record], records: Sequence[Record], folder: Path) -> list[Path]:
     """HASH.png of each record that has examples; returns the paths."""
     written = []
     for record in records:
-        found = examples(store, record)
-        if found:
-            path = folder / f"{record['hash'][:12]}.png"
-            save(record, found, path)
+        kept = examples(store, record)
+        if kept:
+            path = folder / f"{record.short}.png"
+            save_png(record, kept, path)
             written.append(path)
     return written
 
 
-def save(record: Record, found: list[Example], path: Path) -> None:
+def save_png(record: Record, kept: list[Example], path: Path) -> None:
     """One gallery as a PNG."""
-    picture = draw(record, found)
+    picture = draw(record, kept)
     write_atomically(
         path, lambda temporary: picture.save(temporary, "PNG", dpi=(150, 150), compress_level=2)
     )

@@ -18,11 +18,11 @@ import pandas as pd
 from PIL import Image
 
 from robustbench_med import __version__
-from robustbench_med.naming import radius_label
 from robustbench_med.reports import gallery
-from robustbench_med.reports.paper import CONTROL
 from robustbench_med.reports.plots import describe, trusted_text
 from robustbench_med.reports.tables import by_engine, named, ranked
+from robustbench_med.store.figures import TaskFigures
+from robustbench_med.store.record import CONTROL, Sign
 from robustbench_med.store.store import Record, Store
 
 MAX_BYTES = 7_500_000
@@ -47,28 +47,41 @@ COLUMNS = (
 FILTERS = ("data", "attack", "threat", "family", "model", "protocol", "trust")
 
 
-def render(store: Store, records: Sequence[Record], title: str = "medrobust leaderboard") -> str:
+def render(
+    store: Store[Record], records: Sequence[Record], title: str = "medrobust leaderboard"
+) -> str:
     """The page's HTML.
 
     Args:
         store: where examples are read from.
         records: what to show: all of the store's, as a rule.
     """
-    by_hash = {record["hash"]: record for record in records}
+    by_hash = {record.hash: record for record in records}
     rows = sorted(
         _rows(records), key=lambda row: row["attack"] == CONTROL
     )  # best first, naive attacks behind, the controls last
-    packed = {
-        "plotly": _packed(
-            files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")
-        ),
-        "datatables": _packed(
-            files("itables").joinpath("html/dt_bundle.js").read_text(encoding="utf-8")
-        ),
-    }
+    context, libraries = _context(rows, records, title), _libraries()
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(_template("page.html.j2"))
+
+    def page(details: Sequence[Mapping[str, Any]]) -> str:
+        data = _packed(json.dumps({"rows": details}))
+        return template.render(context, packed={**libraries, "data": data})
+
+    details = [{**row, "records": [_record(by_hash[h]) for h in row["hashes"]]} for row in rows]
+    _put_in_examples(details, store, by_hash, room=MAX_BYTES - len(page(details).encode()))
+    return page(details)
+
+
+def _context(
+    rows: Sequence[Mapping[str, Any]], records: Sequence[Record], title: str
+) -> dict[str, Any]:
+    """What the template shows, but for the data that the script unpacks."""
     settings = Counter(row["setting"] for row in rows)
-    synthetic = sum(record["synthetic"] for record in records)
-    context = {
+    synthetic = sum(record.synthetic for record in records)
+    return {
         "title": title,
         "summary": (
             f"{len(rows)} rows from {len(records)} records, {synthetic} of them on synthetic data."
@@ -89,17 +102,26 @@ def render(store: Store, records: Sequence[Record], title: str = "medrobust lead
             files("itables").joinpath("html/dt_bundle.css").read_text(encoding="utf-8")
         ),
     }
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(_template("page.html.j2"))
-    details = [{**row, "records": [_record(by_hash[h]) for h in row["hashes"]]} for row in rows]
-    bare = len(
-        template.render(
-            context, packed=packed | {"data": _packed(json.dumps({"rows": details}))}
-        ).encode()
-    )
-    room = MAX_BYTES - bare
+
+
+def _libraries() -> dict[str, str]:
+    """The scripts that the page needs, packed."""
+    plotly = files("plotly").joinpath("package_data/plotly.min.js")
+    datatables = files("itables").joinpath("html/dt_bundle.js")
+    return {
+        "plotly": _packed(plotly.read_text(encoding="utf-8")),
+        "datatables": _packed(datatables.read_text(encoding="utf-8")),
+    }
+
+
+def _put_in_examples(
+    details: Sequence[dict[str, Any]],
+    store: Store[Record],
+    by_hash: Mapping[str, Record],
+    *,
+    room: int,
+) -> None:
+    """Gives each row's first record its examples while there is room for them (bytes)."""
     for row in details:
         if row["attack"] == CONTROL:
             continue
@@ -109,9 +131,6 @@ def render(store: Store, records: Sequence[Record], title: str = "medrobust lead
             break
         if shown:
             row["records"][0]["gallery"] = shown
-    return template.render(
-        context, packed=packed | {"data": _packed(json.dumps({"rows": details}))}
-    )
 
 
 def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
@@ -121,7 +140,7 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
     board, members = ranked(records)
     board = named(board)
     for (_, row), family in zip(board.iterrows(), members, strict=True):
-        hashes = [record["hash"] for record in family]
+        hashes = [record.hash for record in family]
         yield {
             **{key: row[key] for key in ("model", "data", "protocol", "norm", "trust", "marks")},
             "record": hashes[0][:8],
@@ -178,100 +197,87 @@ def _overall(row: Any) -> list[tuple[str, str]]:
 
 def _record(record: Record) -> dict[str, Any]:
     """What opens when a row is clicked."""
-    spec, cost = record["spec"], record["cost"]
-    synthetic = " (synthetic)" if record["synthetic"] else ""
-    fold = (
-        ", fold {number} of {of}".format(**spec["data"]["fold"]) if "fold" in spec["data"] else ""
-    )
-    facts = {
-        "data": (
-            f"{spec['data']['name']}{synthetic}{fold}, n = {spec['data']['n']},"
-            f" {spec['data']['size']} px"
-        ),
-        "threat": (
-            f"{spec['threat']['norm']}"
-            f" {radius_label(spec['threat']['radii'], record['names']['modalities'])}, target "
-            + " + ".join(record["names"]["tasks"][t] for t in spec["threat"]["tasks"])
-        ),
-        "victim": (
-            f"{spec['victim']['model']}, {record['victim']['parameters']:,} parameters,"
-            f" {record['victim']['gflops']:.3g} GFLOPs,"
-            f" {'random' if record['stochastic'] else 'deterministic'}, {record['draws']} draw(s) a"
-            " prediction"
-        ),
-        "seeds": f"evaluation {spec['seed']}, training {_seed(spec['victim']['train_seed'])}",
-        "passes": (
-            f"{cost['attack_forward_per_sample']:.0f} forward,"
-            f" {cost['attack_backward_per_sample']:.0f} backward per attacked sample"
-        ),
-        "seconds": f"{cost['seconds']:.1f} on {record['environment']['device']}",
-        "versions": ", ".join(
-            f"{name} {version}" for name, version in record["environment"]["versions"].items()
-        ),
-        "notes": "; ".join(record["notes"]) or "none",
-    }
     return {
-        "hash": record["hash"],
-        "facts": list(facts.items()),
+        "hash": record.hash,
+        "facts": list(_facts(record).items()),
         "tasks": [
             _task(name, figures)
-            for name, figures in zip(
-                record["names"]["tasks"], record["figures"]["tasks"], strict=True
-            )
+            for name, figures in zip(record.names.tasks, record.figures.tasks, strict=True)
         ],
-        "diagnostics": [_sign(sign) for sign in record.get("diagnostics") or []],
-        "command": record["command"],
-        "spec": spec,
+        "diagnostics": [_sign(sign) for sign in record.diagnostics],
+        "command": record.command,
+        "spec": record.spec.plain(),
         "gallery": [],
         "no_gallery": (
             "No examples here: none were kept, or this page had no room left. `medrobust show"
-            f" {record['hash'][:12]} --gallery FILE.png` draws what there is."
+            f" {record.short} --gallery FILE.png` draws what there is."
         ),
     }
 
 
-def _seed(seed: int | None) -> str:
-    return "unknown (foreign weights)" if seed is None else str(seed)
+def _facts(record: Record) -> dict[str, str]:
+    """What was measured on what, by whom and at what cost."""
+    data, seed = record.spec.data, record.spec.victim.train_seed
+    synthetic = " (synthetic)" if record.synthetic else ""
+    fold = f", fold {data.fold.number} of {data.fold.of}" if data.fold else ""
+    nature = "random" if record.stochastic else "deterministic"
+    training = "unknown (foreign weights)" if seed is None else str(seed)
+    versions = record.environment.versions.items()
+    return {
+        "data": f"{data.name}{synthetic}{fold}, n = {data.n}, {data.size} px",
+        "threat": (f"{record.spec.threat.norm} {record.eps}, target {' + '.join(record.targets)}"),
+        "victim": (
+            f"{record.spec.victim.model}, {record.victim.parameters:,} parameters,"
+            f" {record.victim.gflops:.3g} GFLOPs, {nature}, {record.draws} draw(s) a prediction"
+        ),
+        "seeds": f"evaluation {record.spec.seed}, training {training}",
+        "passes": (
+            f"{record.cost.attack_forward_per_sample:.0f} forward,"
+            f" {record.cost.attack_backward_per_sample:.0f} backward per attacked sample"
+        ),
+        "seconds": f"{record.cost.seconds:.1f} on {record.environment.device}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions),
+        "notes": "; ".join(record.notes) or "none",
+    }
 
 
-def _sign(sign: Mapping[str, Any]) -> dict[str, str]:
+def _sign(sign: Sign) -> dict[str, str]:
     """A sign that the attack failed, with advice where it did."""
-    advice = str(sign["advice"]) if sign["verdict"] in ("warn", "fail") else ""
-    return {**{key: str(sign[key]) for key in ("sign", "verdict", "text")}, "advice": advice}
+    advice = "" if sign.verdict == "pass" else sign.advice
+    return {"sign": sign.sign, "verdict": sign.verdict, "text": sign.text, "advice": advice}
 
 
-def _task(name: str, figures: Mapping[str, Any]) -> list[str]:
-    def share(key: str) -> str:
-        value, interval = figures[key], figures.get(f"{key}_interval")
-        text = "-" if value is None else f"{value:.3f}"
-        return f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else text
-
+def _task(name: str, figures: TaskFigures) -> list[str]:
     return [
         name,
-        f"{figures['n']} ({figures['n_distinct']})",
-        *map(share, ("clean", "robust", "asr", "balanced_accuracy", "auc")),
+        f"{figures.n} ({figures.n_distinct})",
+        _share(figures.clean, figures.clean_interval),
+        _share(figures.robust, figures.robust_interval),
+        *map(_share, (figures.asr, figures.balanced_accuracy, figures.auc)),
     ]
 
 
-def _examples(store: Store, record: Record) -> list[dict[str, str]]:
-    found = gallery.examples(store, record)
-    chosen = [
-        example
-        for rule in ("first", "worst")
-        for example in [e for e in found if e.rule == rule][:SHOWN]
-    ]
-    columns = ", ".join(
-        f"{name}: clean, attacked, amplified difference" for name in record["names"]["modalities"]
-    )
+def _share(value: float | None, interval: Sequence[float] = ()) -> str:
+    text = "-" if value is None else f"{value:.3f}"
+    return f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else text
+
+
+def _examples(store: Store[Record], record: Record) -> list[dict[str, str]]:
+    kept = gallery.examples(store, record)
     shown = []
-    for example in chosen:
+    for rule in ("first", "worst"):
+        shown += [example for example in kept if example.rule == rule][:SHOWN]
+    columns = ", ".join(
+        f"{name}: clean, attacked, amplified difference" for name in record.names.modalities
+    )
+    pictures = []
+    for example in shown:
         buffer = io.BytesIO()
         Image.fromarray(gallery.strip(example)).save(buffer, "PNG", optimize=True)
         text = f"{example.rule} {example.sample}. " + ". ".join(example.lines)
-        shown.append(
-            {"png": base64.b64encode(buffer.getvalue()).decode(), "columns": columns, "text": text}
-        )
-    return shown
+        png = base64.b64encode(buffer.getvalue()).decode()
+        pictures.append({"png": png, "columns": columns, "text": text})
+    return pictures
 
 
 def _choices(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:

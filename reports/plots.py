@@ -1,48 +1,25 @@
-"""Figures out of the leaderboard: accuracy against radius, clean against robust, attack x model,
-EOT, minimal norms, convergence.
+"""Figures out of the leaderboard that are no curves: clean against robust, heat maps, classes; and
+what all figures share.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from robustbench_med.reports import style
-from robustbench_med.reports.families import variants
-from robustbench_med.reports.paper import CONTROL, victim_names
-from robustbench_med.reports.tables import (
-    by_engine,
-    each,
-    is_cross_modal,
-    leaderboard,
-    named,
-    ranked,
-)
-from robustbench_med.store.store import Record
+from robustbench_med.reports.tables import by_engine, each, victim_names
+from robustbench_med.store.record import CONTROL
 
 SETTING = ["data", "size", "n", "norm", "target", "protocol"]
 MODELS = 12
 """Victims a figure shows at most."""
 Looks = Mapping[str, style.Look]
-
-
-def robust_against_radius(records: Sequence[Record], path: Path) -> None:
-    """`radius_figure` of all records as a file."""
-    joint = [
-        record for record in records if not is_cross_modal(record)
-    ] or records  # those have a figure of their own
-    board = named(leaderboard(joint, variants(records)))
-    with style.styled():
-        style.save(radius_figure(board, style.looks(named(leaderboard(records)).model)), path)
 
 
 def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -81,102 +58,6 @@ def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         )
         rows = rows[rows.model.isin(shown)]
     return rows, "; ".join(sentences)
-
-
-def radius_figure(board: pd.DataFrame, look: Looks) -> Figure:
-    """Robust accuracy against radius, from rows of the leaderboard.
-
-    One panel a data set, norm, protocol and attack; one line a victim with Wilson 95 % intervals;
-    its noise control thin and dashed. The point at radius 0 is clean accuracy. Where modalities
-    have different radii the axis shows the largest.
-    """
-    board, kept = leading(board)
-    points = _points(board)
-    panels = sorted(
-        {(str(p), str(a)) for p, a in zip(points.panel, points.attack, strict=True) if a != CONTROL}
-    )
-    panels = panels or [(str(points.panel.iloc[0]), CONTROL)]
-    figure, axes = style.grid(len(panels), sharey=True)
-    for axis, (panel, attack) in zip(axes, panels, strict=True):
-        _panel(axis, points[points.panel == panel], attack, look)
-    for axis in axes[::3]:
-        axis.set_ylabel("accuracy (mean over attacked tasks)")
-    controlled = any(
-        line.get_linestyle() == style.CONTROL_DASH for axis in axes for line in axis.lines
-    )
-    grey = Line2D([], [], linestyle=style.CONTROL_DASH, color="0.4", linewidth=1)
-    style.finish(figure, axes, kept, also={"noise control of each": grey} if controlled else None)
-    return figure
-
-
-def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Looks) -> None:
-    models = sorted(set(points.model))
-    for model in models:
-        colour, marker, dash, _ = look[model]
-        for name in dict.fromkeys((attack, CONTROL)):
-            line = points[(points.model == model) & (points.attack == name)].sort_values(
-                ["radius", "robust"]
-            )
-            if line.empty:
-                continue
-            line = line.drop_duplicates("radius")  # of several settings of an attack the strongest
-            line = pd.concat(
-                [
-                    line.iloc[:1].assign(
-                        radius=0.0, robust=line.clean, low=line.clean_low, high=line.clean_high
-                    ),
-                    line,
-                ]
-            )
-            if name == attack:
-                axis.plot(
-                    line.radius,
-                    line.robust,
-                    color=colour,
-                    marker=marker,
-                    linestyle=dash,
-                    label=model,
-                )
-                axis.fill_between(
-                    line.radius,
-                    line.low,
-                    line.high,
-                    color=colour,
-                    alpha=_shade(len(models)),
-                    linewidth=0,
-                )
-            else:
-                axis.plot(
-                    line.radius,
-                    line.robust,
-                    color=colour,
-                    linestyle=style.CONTROL_DASH,
-                    linewidth=1,
-                    alpha=0.7,
-                )
-    first: Any = points.iloc[0]
-    axis.set_title(f"{attack} on {first.panel}")
-    axis.set_xlabel(
-        f"{first.norm} radius" + (" (grey levels of 255)" if first.norm == "Linf" else "")
-    )
-    axis.set_ylim(0, 1.03)
-
-
-def _shade(victims: int) -> float:
-    """Opacity of the intervals of so many victims: many that overlap would hide the lines."""
-    return min(0.15, 0.9 / victims)
-
-
-def _points(board: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard with what the radius figure needs: panel, title, radius on its axis."""
-    titles, radii, attacks = [], [], []
-    for _, row in board.iterrows():
-        titles.append(describe(row, trusted_text(row)).replace(", ", "\n", 1))
-        radii.append(row.eps_value * (255 if row.norm == "Linf" else 1))
-        attacks.append(by_engine(row.attack, row.engine))
-    return board.assign(
-        panel=titles, radius=radii, attack=attacks, low=board.robust_low, high=board.robust_high
-    )
 
 
 def pareto(group: pd.DataFrame, look: Looks) -> Figure | None:
@@ -225,7 +106,7 @@ def pareto(group: pd.DataFrame, look: Looks) -> Figure | None:
     style.finish(
         figure,
         axes,
-        _lines("clean and robust accuracy, area = FLOPs", describe(group.iloc[0]), kept),
+        sentences("clean and robust accuracy, area = FLOPs", describe(group.iloc[0]), kept),
     )
     return figure
 
@@ -273,7 +154,7 @@ def cross_modal(group: pd.DataFrame) -> Figure:
     style.finish(
         figure,
         axes,
-        _lines("robust accuracy, one modality attacked", describe(group.iloc[0]), kept),
+        sentences("robust accuracy, one modality attacked", describe(group.iloc[0]), kept),
         margin=margin,
     )
     return figure
@@ -330,56 +211,45 @@ def per_class(group: pd.DataFrame, look: Looks) -> Figure:
         mine = group[group.task == task]
         order = list(mine.groupby("class").robust.mean().sort_values().index)
         for i, model in enumerate(models):
-            bars = (
-                mine[mine.model == model].drop_duplicates("class").set_index("class").reindex(order)
-            )
-            x = [k + (i - (len(models) - 1) / 2) * 0.8 / len(models) for k in range(len(order))]
-            thick = 0.72 / len(models)
-            axis.bar(
-                x,
-                bars.clean,
-                thick,
-                facecolor="none",
-                edgecolor="0.4",
-                linewidth=0.8,
-                label="clean" if i == 0 else None,
-            )
-            errors = [
-                (bars.robust - bars.robust_low).clip(0),
-                (bars.robust_high - bars.robust).clip(0),
-            ]
-            colour, _, _, hatch = look[model]
-            how = {
-                "color": colour,
-                "hatch": hatch,
-                "edgecolor": "white",
-                "linewidth": 0,
-                "ecolor": "0.25",
-                "capsize": 2,
-            }
-            axis.bar(x, bars.robust, thick, yerr=errors, label=f"{model}, attacked", **how)
+            bars = mine[mine.model == model].drop_duplicates("class").set_index("class")
+            _bars(axis, bars.reindex(order), str(model), look, place=i, of=len(models))
         counts = mine.drop_duplicates("class").set_index("class").n
-        axis.set_xticks(
-            range(len(order)),
-            [
-                f"{style.wrap(name, 0.9 * width / len(order), 9)}\nn = {counts[name]}"
-                for name in order
-            ],
-        )
+        across_class = 0.9 * width / len(order)
+        names = [f"{style.wrap(name, across_class, 9)}\nn = {counts[name]}" for name in order]
+        axis.set_xticks(range(len(order)), names)
         axis.tick_params(axis="x", labelsize=9)
-        first: Any = mine.iloc[0]
         axis.set(ylim=(0, 1.08), title=f"task {task}")
     for axis in axes[::across]:
         axis.set_ylabel("accuracy")
+    first: Any = group[group.task == tasks[-1]].iloc[0]
+    attack = f"accuracy by class, {by_engine(first.attack, first.engine)} {first.eps}"
     setting = describe(first.rename({"samples": "n", "n": "class_n"}))
-    style.finish(
-        figure,
-        axes,
-        _lines(
-            f"accuracy by class, {by_engine(first.attack, first.engine)} {first.eps}", setting, kept
-        ),
-    )
+    style.finish(figure, axes, sentences(attack, setting, kept))
     return figure
+
+
+def _bars(
+    axis: Axes, classes: pd.DataFrame, model: str, look: Looks, *, place: int, of: int
+) -> None:
+    """One victim's bars, a class each: the `place`th (from 0) of `of` that share a class's room."""
+    x = [k + (place - (of - 1) / 2) * 0.8 / of for k in range(len(classes))]
+    thick = 0.72 / of
+    outline: dict[str, Any] = {"facecolor": "none", "edgecolor": "0.4", "linewidth": 0.8}
+    axis.bar(x, classes.clean, thick, **outline, label="clean" if place == 0 else None)
+    errors = [
+        (classes.robust - classes.robust_low).clip(0),
+        (classes.robust_high - classes.robust).clip(0),
+    ]
+    colour, _, _, hatch = look[model]
+    how: dict[str, Any] = {
+        "color": colour,
+        "hatch": hatch,
+        "edgecolor": "white",
+        "linewidth": 0,
+        "ecolor": "0.25",
+        "capsize": 2,
+    }
+    axis.bar(x, classes.robust, thick, yerr=errors, label=f"{model}, attacked", **how)
 
 
 def worst_attack(group: pd.DataFrame) -> pd.DataFrame:
@@ -390,170 +260,14 @@ def worst_attack(group: pd.DataFrame) -> pd.DataFrame:
     group = group[group.eps_value == group.eps_value.max()]
     means = group.groupby(["attack", "engine", "eps"]).robust.mean().reset_index()
     worst: Any = means.sort_values("robust", kind="stable").iloc[0]
-    chosen = group[
+    under_it = group[
         (group.attack == worst.attack) & (group.engine == worst.engine) & (group.eps == worst.eps)
     ]
     return (
-        chosen.sort_values("robust", kind="stable")
+        under_it.sort_values("robust", kind="stable")
         .groupby(["model", "checkpoint", "task", "class"], sort=False)
         .head(1)
     )
-
-
-def eot(group: pd.DataFrame, look: Looks) -> Figure | None:
-    """Robust accuracy against the draws per gradient, a panel an attack and radius, a line a random
-    victim; needs two numbers of draws.
-    """
-    group = group[(group.draws > 1) & group.eot.notna()]
-    group = group[
-        group.groupby(["model", "attack", "engine", "eps", "settings"]).eot.transform("nunique") > 1
-    ]
-    if group.empty:
-        return None
-    group, kept = leading(group)
-    panels = list(group.groupby(["attack", "engine", "eps"], sort=True))
-    figure, axes = style.grid(len(panels), sharey=True)
-    for axis, ((attack, engine, eps), lines) in zip(axes, panels, strict=True):
-        victims = lines.model.nunique()
-        for (model, _), mine in lines.groupby(["model", "settings"], sort=True):
-            mine = mine.sort_values("eot").drop_duplicates("eot")
-            colour, marker, dash, _ = look[str(model)]
-            axis.plot(
-                mine.eot, mine.robust, color=colour, marker=marker, linestyle=dash, label=model
-            )
-            axis.fill_between(
-                mine.eot,
-                mine.robust_low,
-                mine.robust_high,
-                color=colour,
-                alpha=_shade(victims),
-                linewidth=0,
-            )
-        draws = sorted({int(n) for n in lines.eot})
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(draws, draws)
-        axis.minorticks_off()
-        axis.set(
-            ylim=(0, 1.03),
-            xlabel="EOT draws per gradient",
-            title=f"{by_engine(str(attack), str(engine))} {eps}",
-        )
-    for axis in axes[::3]:
-        axis.set_ylabel("robust accuracy")
-    style.finish(figure, axes, _lines(describe(group.iloc[0]), kept))
-    return figure
-
-
-def minimal_norms(
-    records: Sequence[Record], look: Looks, names: Mapping[str, str] | None = None
-) -> Iterator[tuple[str, Figure]]:
-    """Robust accuracy against the size of the smallest perturbation found, a figure a setting, from
-    minimal-norm attacks.
-    """
-    for key, members in by_setting([r for r in records if r["figures"].get("minimal_norm")], names):
-        shown, kept = leading(pd.DataFrame([row for _, row in members]))
-        members = [(family, row) for family, row in members if row.model in set(shown.model)]
-        figure, (axis,) = style.grid(1, height=4.6)
-        once = {
-            (row.model, row.checkpoint, row.attack, row.engine): (family, row)
-            for family, row in members
-        }  # radii share one search
-        attacks = sorted({row.attack for _, row in members})
-        for family, row in once.values():
-            minimal = family[0]["figures"]["minimal_norm"]
-            radius, robust = zip(*minimal["curve"], strict=True)
-            median = "" if minimal["median"] is None else f", median {minimal['median']:.3g}"
-            how = _line(look[row.model], attacks, row.attack) | {
-                "drawstyle": "steps-post",
-                "markevery": max(1, len(radius) // 8),
-            }
-            axis.plot(radius, robust, **how, label=f"{row.model}, {row.attack}{median}")
-        axis.set(ylim=(0, 1.03), ylabel="robust accuracy")
-        axis.set_xlabel(
-            f"{members[0][1].norm} size of the smallest perturbation found (pixels in 0..1)"
-        )
-        style.finish(figure, [axis], _lines(describe(members[0][1]), kept))
-        yield slug(key), figure
-
-
-def convergence(
-    records: Sequence[Record], look: Looks, names: Mapping[str, str] | None = None
-) -> Iterator[tuple[str, Figure]]:
-    """Attack loss before each step, a figure a setting, a panel an objective and radius, one line a
-    model and attack.
-
-    A curve that still rises at its end belongs to an attack that needs more steps. Means over seeds
-    and folds; of several settings of an attack the strongest.
-    """
-    stepped = [
-        record
-        for record in records
-        if record["figures"].get("attack_loss") and not is_cross_modal(record)
-    ]
-    for key, members in by_setting(stepped, names):
-        rows, kept = leading(pd.DataFrame([row for _, row in members]))
-        shown = set(rows.model)
-        lines: dict[tuple[Any, ...], list[Record]] = {}
-        for family, row in sorted(members, key=lambda member: member[1].robust):
-            if row.model in shown:
-                panel = objective(family[0]), row.eps_value, row.eps
-                lines.setdefault((panel, row.model, row.checkpoint, row.attack), family)
-        panels, attacks = sorted({line[0] for line in lines}), sorted({line[3] for line in lines})
-        figure, axes = style.grid(len(panels))
-        for (panel, model, _, attack), family in sorted(lines.items(), key=lambda item: item[0]):
-            losses = np.mean(
-                [np.array(record["figures"]["attack_loss"], float) for record in family], 0
-            )
-            how = _line(look[model], attacks, attack) | {
-                "markersize": 5,
-                "markevery": max(1, len(losses) // 8),
-            }
-            axes[panels.index(panel)].plot(losses, **how, label=f"{model}, {attack}")
-        for axis, (loss, _, eps) in zip(axes, panels, strict=True):
-            axis.set(title=f"{loss}, {eps}", xlabel="steps taken")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for axis in axes[::3]:
-            axis.set_ylabel("attack loss (sum over attacked tasks)")
-        title = "attack loss of the first run (restart, target, member), mean over attacked samples"
-        style.finish(figure, axes, _lines(title, describe(members[0][1]), kept))
-        yield slug(key), figure
-
-
-def _line(look: style.Look, attacks: Sequence[str], attack: str) -> dict[str, Any]:
-    """How a line is drawn where several attacks may share a panel: the victim by colour and marker,
-    then the attack by dash.
-    """
-    dash = (
-        look.dash if len(attacks) == 1 else style.DASHES[attacks.index(attack) % len(style.DASHES)]
-    )
-    return {"color": look.colour, "marker": look.marker, "linestyle": dash}
-
-
-def objective(record: Record) -> str:
-    """What an attack's first run ascends; `apgd-t` has its own, autoattack begins with
-    cross-entropy.
-    """
-    attack, target = record["spec"]["attack"], record["spec"]["threat"].get("target")
-    loss = (
-        "dlr towards the likeliest wrong class"
-        if attack["name"] == "apgd-t"
-        else attack["params"].get("loss", "ce")
-    )
-    return f"{loss}{' towards the target' if target else ''}"
-
-
-def by_setting(
-    records: Sequence[Record], names: Mapping[str, str] | None
-) -> list[tuple[tuple[Any, ...], list[tuple[list[Record], pd.Series]]]]:
-    """Families of records and their rows of the leaderboard, best first, by what a figure must not
-    mix.
-    """
-    board, members = ranked(records, names)
-    board = named(board)
-    found: dict[tuple[Any, ...], list[tuple[list[Record], pd.Series]]] = {}
-    for (_, row), family in zip(board.iterrows(), members, strict=True):
-        found.setdefault(tuple(row[SETTING]), []).append((family, row))
-    return sorted(found.items())
 
 
 def describe(row: Any, trust: str = "") -> str:
@@ -571,7 +285,7 @@ def trusted_text(row: Any) -> str:
     return f", {'+'.join(row.trusted)} trusted" if row.trusted else ""
 
 
-def _lines(*sentences: str) -> str:
+def sentences(*sentences: str) -> str:
     return "\n".join(filter(None, sentences))
 
 

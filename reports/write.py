@@ -1,4 +1,4 @@
-"""Reports: tables, figures, pages and what the terminal shows. They read the store and nothing
+"""What is written out of a store: tables, figures, pages, cards. It reads the store and nothing
 else.
 """
 
@@ -15,22 +15,31 @@ from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.reports import (
     breakdowns,
     certified,
-    claims,
+    curves,
     families,
     figures,
+    model_cards,
+    page,
     paper,
-    plots,
+    paper_tables,
+    robustness_cards,
     tables,
 )
-from robustbench_med.reports.claims import Finding
-from robustbench_med.store.store import CERTIFICATES, RECORDS, Record, Store, nothing_left
+from robustbench_med.reports.claims import Finding, judge, load, measured_costs, save
+from robustbench_med.reports.comparison.write import rebuild
+from robustbench_med.reports.gallery import examples, save_all, save_png
+from robustbench_med.reports.records import cost, long_form, victims
+from robustbench_med.reports.tables import csv
+from robustbench_med.store.store import CERTIFICATES, Record, Store, nothing_left
 
 FIGURE = "robust_accuracy.png"
 PAGE = "leaderboard.html"
 NONE = "{out} holds no records; `medrobust run --out {out}` makes some"
 
 
-def write(out: Path, *, only: Sequence[Record] | None = None) -> tuple[pd.DataFrame, list[str]]:
+def leaderboard(
+    out: Path, *, only: Sequence[Record] | None = None
+) -> tuple[pd.DataFrame, list[str]]:
     """Writes the CSV tables and the figures beside them from all records below `out`; returns the
     leaderboard, and what is odd about it.
 
@@ -38,11 +47,11 @@ def write(out: Path, *, only: Sequence[Record] | None = None) -> tuple[pd.DataFr
         only: show these records alone; the files always hold all of the store.
     """
     records = read(out)
-    found = frames(Store(out), records)
-    _write_basics(out, found)
-    plots.robust_against_radius(records, out / FIGURE)
+    by_name = frames(Store(out), records)
+    _basics(out, by_name)
+    curves.robust_against_radius(records, out / FIGURE)
     shown = (
-        found["leaderboard"]
+        by_name["leaderboard"]
         if only is None
         else tables.leaderboard(only, families.variants(records))
     )
@@ -54,58 +63,43 @@ def warnings(out: Path) -> list[str]:
     seed with others.
     """
     return [
-        text
-        for kind in (RECORDS, CERTIFICATES)
-        for text in families.warnings(Store(out, kind).records())
+        *families.warnings(Store(out).records()),
+        *families.warnings(Store(out, CERTIFICATES).records()),
     ]
 
 
-def _write_basics(out: Path, found: Mapping[str, pd.DataFrame]) -> None:
-    writable_folder(out)
-    for name, frame in found.items():
-        if len(frame):
-            write_text(out / f"{name}.csv", csv(frame))
-        else:
-            (out / f"{name}.csv").unlink(missing_ok=True)
-    figures.write_cross_modal(found["cross_modal"], out)
-
-
-def write_all(out: Path, *, page: bool = True, pictures: bool = True) -> list[Path]:
+def everything(out: Path, *, html: bool = True, pictures: bool = True) -> list[Path]:
     """Everything that can be made of the store: CSV, Markdown and LaTeX tables, figures, galleries,
     the page; returns new paths.
 
     A folder may hold records, certificates or both; neither is a UserError. The page needs records.
 
     Args:
-        page: write leaderboard.html.
+        html: write leaderboard.html.
         pictures: write figures/ and gallery/ (for every victim and data set the record under the
             attack that harmed it most).
     """
-    from robustbench_med.reports import gallery
-    from robustbench_med.reports import page as html
-    from robustbench_med.reports.comparison.write import rebuild
-
     store, proofs = Store(out), Store(out, CERTIFICATES)
     certificates, records = certified.frames(proofs), store.records()
     proved = len(certificates["certified"]) > 0
     if not records and not proved:
         raise nothing_left(NONE.format(out=out), store, proofs)
-    found = frames(store, records) | certificates
-    _write_basics(out, found)
+    by_name = frames(store, records) | certificates
+    _basics(out, by_name)
     if records:
-        plots.robust_against_radius(records, out / FIGURE)
+        curves.robust_against_radius(records, out / FIGURE)
     if proved:
         certified.draw(certificates["certified"], out / certified.FIGURE)
-    written = write_paper(found, out / "paper")
+    written = papers(by_name, out / "paper")
     try:
         written += rebuild(out, records)
     except UserError as error:
         left_out(str(error))
     if pictures:
-        written += figures.write(records, found, out / "figures")
-        written += gallery.write(store, strongest(records), out / "gallery")
-    if page and records:
-        write_text(out / PAGE, html.render(store, records))
+        written += figures.write(records, by_name, out / "figures")
+        written += save_all(store, strongest(records), out / "gallery")
+    if html and records:
+        write_text(out / PAGE, page.render(store, records))
         written.append(out / PAGE)
     return written
 
@@ -123,51 +117,60 @@ def strongest(records: Sequence[Record]) -> list[Record]:
     """For every model and data set the record with the lowest robust accuracy under an attack that
     is no control.
     """
-    found: dict[tuple[str, str], Record] = {}
-    for record in sorted(records, key=lambda r: (r["figures"]["robust"], r["hash"])):
-        if record["spec"]["attack"]["name"] != paper.CONTROL:
-            found.setdefault(
-                (record["spec"]["data"]["name"], record["spec"]["victim"]["model"]), record
-            )
-    return [found[key] for key in sorted(found)]
+    first: dict[tuple[str, str], Record] = {}
+    for record in sorted(records, key=lambda record: (record.figures.robust, record.hash)):
+        if not record.control:
+            first.setdefault((record.spec.data.name, record.spec.victim.model), record)
+    return [first[key] for key in sorted(first)]
 
 
-def frames(store: Store, records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+def frames(store: Store[Record], records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     """The tables by name, as columns.py describes them."""
     names = families.variants(records)
     return {
         "leaderboard": tables.leaderboard(records, names),
-        "records": tables.long_form(records),
-        "cost": tables.cost(records),
-        "victims": tables.victims(records, names),
+        "records": long_form(records),
+        "cost": cost(records),
+        "victims": victims(records, names),
         "per_class": breakdowns.per_class(records, store.arrays, names),
         "cross_modal": breakdowns.cross_modal(records, names),
     }
 
 
-def paper_tables(found: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
+def _basics(out: Path, by_name: Mapping[str, pd.DataFrame]) -> None:
+    """The CSV tables, those that are empty taken away, and the figures beside them."""
+    writable_folder(out)
+    for name, frame in by_name.items():
+        if len(frame):
+            write_text(out / f"{name}.csv", csv(frame))
+        else:
+            (out / f"{name}.csv").unlink(missing_ok=True)
+    figures.write_cross_modal(by_name["cross_modal"], out)
+
+
+def paper_kinds(by_name: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
     """The tables for papers out of those of `frames` and `certified.frames`; an empty one gives
     none.
     """
     makers: dict[str, Callable[[pd.DataFrame], Iterator[paper.Table]]] = {
-        "leaderboard": paper.leaderboards,
-        "victims": paper.victims,
-        "cross_modal": paper.cross_modal,
-        "per_class": lambda classes: paper.per_class(classes, found["leaderboard"]),
-        "certified": lambda curves: certified.tables(curves, found["certified_tasks"]),
+        "leaderboard": paper_tables.leaderboards,
+        "victims": paper_tables.victims,
+        "cross_modal": paper_tables.cross_modal,
+        "per_class": lambda classes: paper_tables.per_class(classes, by_name["leaderboard"]),
+        "certified": lambda proved: certified.tables(proved, by_name["certified_tasks"]),
     }
     for name, make in makers.items():
-        if name in found and not found[name].empty:
-            yield from make(found[name])
+        if name in by_name and not by_name[name].empty:
+            yield from make(by_name[name])
 
 
-def write_paper(found: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+def papers(by_name: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
     """NAME.md and NAME.tex of each kind of table, and all.tex, a document that holds them; returns
     the paths.
     """
     writable_folder(folder)
     kinds: dict[str, list[paper.Table]] = {}
-    for table in paper_tables(found):
+    for table in paper_kinds(by_name):
         kinds.setdefault(table.name, []).append(table)
     texts = {"all.tex": paper.document([table for group in kinds.values() for table in group])}
     for name, group in kinds.items():
@@ -178,68 +181,66 @@ def write_paper(found: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def write_costs(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+def costs(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     """model_cost.csv: one row a model."""
     write_text(writable_folder(out) / "model_cost.csv", csv(pd.DataFrame(rows)))
 
 
-def write_claims(out: Path, claims_files: Sequence[Path]) -> list[Finding]:
+def claims(out: Path, files: Sequence[Path]) -> list[Finding]:
     """claims.csv and claims.md: the claims that come with medrobust and those of the user's files,
     against the store in `out`.
     """
-
-    chosen = claims.load()
-    for path in claims_files:
-        chosen += claims.load(path)
+    published = load()
+    for path in files:
+        published += load(path)
     store = Store(out)
     records = store.records()
-    costs = claims.costs(tables.victims(records), out / "model_cost.csv")
-    if not records and costs.empty:
+    known = measured_costs(victims(records), out / "model_cost.csv")
+    if not records and known.empty:
         neither = (
             f"{out} holds neither records nor model_cost.csv; `medrobust run` and `medrobust cost"
             f" --out {out}` make them"
         )
         raise nothing_left(neither, store)
     board = tables.leaderboard(records)
-    findings = [claims.judge(claim, board, costs) for claim in chosen]
-    write_text(writable_folder(out) / "claims.csv", csv(claims.table(findings)))
-    write_text(out / "claims.md", claims.markdown(findings))
+    findings = [judge(claim, board, known) for claim in published]
+    save(findings, writable_folder(out))
     return findings
 
 
-def write_gallery(out: Path, record: Record, path: Path) -> None:
+def gallery(out: Path, record: Record, path: Path) -> None:
     """The examples of one record as a PNG; a record without any is a UserError."""
-
-    from robustbench_med.reports import gallery
-
-    found = gallery.examples(Store(out), record)
-    if not found:
+    kept = examples(Store(out), record)
+    if not kept:
         raise UserError(
-            f"record {record['hash'][:12]} keeps no examples (it was made by an older version);"
+            f"record {record.short} keeps no examples (it was made by an older version);"
             " compute it again with --force"
         )
     if path.suffix != ".png":
         raise UserError(f"--gallery writes a PNG; {path} should end in .png")
-    gallery.save(record, found, path)
+    save_png(record, kept, path)
 
 
-def write_cards(
-    out: Path, *, models: Sequence[str] = (), checkpoints: Sequence[Path] = ()
+def cards(
+    out: Path,
+    find_sidecar: Callable[[str, str, Sequence[Path]], Mapping[str, Any]],
+    papers: Mapping[str, str],
+    *,
+    models: Sequence[str] = (),
+    checkpoints: Sequence[Path] = (),
 ) -> list[Path]:
     """cards/NAME-WEIGHTS/README.md (model card) and ROBUSTNESS.md of every victim of the store;
     returns the paths.
 
     Args:
+        find_sidecar: what stands beside weights, by their file's name, their sha256 and folders to
+            look into besides the usual ones; empty where nothing does.
+        papers: where architectures come from, by model.
         models: victims, as the leaderboard names them; empty: all.
         checkpoints: folders where sidecars may lie, besides medrobust's cache and the zoo.
     """
-    from robustbench_med.models.registry import MODELS
-    from robustbench_med.reports import model_cards as cards
-    from robustbench_med.reports import robustness_cards
-    from robustbench_med.training.checkpoints import find_sidecar
-
-    groups = cards.victims(read(out))
-    names = sorted({group[0]["spec"]["victim"]["model"] for group in groups})
+    groups = model_cards.victims(read(out))
+    names = sorted({group[0].spec.victim.model for group in groups})
     for name in models:
         if name not in names:
             raise unknown("victim", name, names)
@@ -251,21 +252,16 @@ def write_cards(
             )
     written = []
     for records in groups:
-        facts, spec = records[0]["victim"], records[0]["spec"]["victim"]
-        if models and spec["model"] not in models:
+        facts, spec = records[0].victim, records[0].spec.victim
+        if models and spec.model not in models:
             continue
-        sidecar = find_sidecar(facts["checkpoint"], spec["weights_sha256"], checkpoints)
-        entry = MODELS.get(sidecar["training"]["model"] if sidecar else spec["model"])
-        victim = cards.Victim(records, sidecar, entry.paper if entry else "")
+        sidecar = find_sidecar(facts.checkpoint, spec.weights_sha256, checkpoints)
+        model = sidecar["training"]["model"] if sidecar else spec.model
+        victim = model_cards.Victim(records, sidecar, papers.get(model, ""))
         for file, text in (
-            (cards.MODEL_CARD, cards.model_card(victim)),
-            (cards.ROBUSTNESS_CARD, robustness_cards.robustness_card(victim)),
+            (model_cards.MODEL_CARD, model_cards.model_card(victim)),
+            (model_cards.ROBUSTNESS_CARD, robustness_cards.robustness_card(victim)),
         ):
             written.append(out / "cards" / victim.folder / file)
             write_text(written[-1], text)
     return written
-
-
-def csv(frame: pd.DataFrame) -> str:
-    """CSV with figures to six digits: below that float32 kernels of different machines disagree."""
-    return str(tables.written(frame).to_csv(index=False, float_format="%.6g", lineterminator="\n"))

@@ -27,8 +27,8 @@ def unchanged(after):
     assert pyplot is None or not pyplot.get_fignums(), after
 
 import robustbench_med as mr
-from robustbench_med.reports import write as reports
-from robustbench_med.reports import certified, claims, figures, gallery, page, paper, plots, style, tables
+from robustbench_med.reports import write
+from robustbench_med.reports import certified, claims, curves, figures, gallery, page, paper, plots, style, tables
 from robustbench_med.reports import model_cards
 from robustbench_med.reports.comparison.entries import Compared, Entry
 from robustbench_med.reports.comparison import write as compare
@@ -36,7 +36,7 @@ unchanged("import")
 tiny = dict(model="late", model_params={{"width": 4}}, recipe={{"steps": 3}}, size=32, limit=8, attack_params={{"steps": 2}}, attack="pgd")
 mr.evaluate(**tiny, out=out, quiet=True).table
 unchanged("evaluate")
-reports.write(out)
+write.leaderboard(out)
 unchanged("leaderboard")
 sys.path.insert(0, {tests!r})
 from support.records import certificate, certify
@@ -45,16 +45,16 @@ certify(Store(out, CERTIFICATES), certificate(), certificate(noised=(0,)))
 entry = Entry("late", "none", tuple(Store(out).records()))
 compare.write(Compared((entry,), command="compare", seconds=1.0), out)
 unchanged("compare")
-reports.write_all(out)
+write.everything(out)
 unchanged("report")
-reports.write_cards(out)
+write.cards(out, lambda *what: {}, {})
 unchanged("cards")
-reports.write_gallery(out, Store(out).records()[0], out / "gallery.png")
+write.gallery(out, Store(out).records()[0], out / "gallery.png")
 unchanged("gallery")
 for png in ("robust_accuracy.png", "certified.png", "pareto.png", "gallery.png"):
     assert (out / png).stat().st_size > 5000, png
 try:
-    plots.robust_against_radius([], out / "none.png")
+    curves.robust_against_radius([], out / "none.png")
 except Exception:
     unchanged("a figure that fails")
 else:

@@ -172,8 +172,8 @@ def test_the_whole_range_is_in_the_command_that_makes_the_record_again(
                      *there)  # fmt: skip
     assert "the ball holds every image of every modality" in " ".join(done.stderr.split())
     (record,) = Store(tmp_path).records()
-    assert record["spec"]["threat"]["radii"] == [8.0]
-    again = medrobust(*shlex.split(record["command"])[1:], *there)
+    assert record.spec.threat.radii == [8.0]
+    again = medrobust(*shlex.split(record.command)[1:], *there)
     assert f"done before, record {record['hash'][:12]}" in again.stderr
 
 
@@ -187,7 +187,7 @@ def test_one_radius_in_two_notations_is_one_record(drawn_root, tmp_path) -> None
     }
     found = evaluate("early", "fgsm", data=str(drawn_root / "heads.yaml"), eps=["0", -0.0, "4/255", 4 / 255], control=False, out=tmp_path,
                      quiet=True, **options)  # fmt: skip
-    assert sorted(record["spec"]["threat"]["radii"][0] for record in found.records) == [
+    assert sorted(record.spec.threat.radii[0] for record in found.records) == [
         0.0,
         4 / 255,
     ]

@@ -92,8 +92,8 @@ def test_a_run_on_a_real_pairing(data: str, tmp_path) -> None:
     assert not pd.read_csv(tmp_path / "leaderboard.csv").synthetic.any()
     made = Store(tmp_path).records()[0]
     again = tmp_path / "again"
-    medrobust(*shlex.split(made["command"])[1:], "--out", again)
-    assert [record["hash"] for record in Store(again).records()] == [made["hash"]]
+    medrobust(*shlex.split(made.command)[1:], "--out", again)
+    assert [record.hash for record in Store(again).records()] == [made.hash]
 
 
 TINY = ["--size", 32, "--recipe", "steps=6", "--recipe", "eval_every=3", "--recipe", "batch_size=8", "--limit", 6, "--draws", 4,

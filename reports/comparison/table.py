@@ -113,19 +113,19 @@ def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:
     return paper.Table("compare", caption, heads, rows)
 
 
-def _printed_row(row: Any, real: Sequence[str]) -> list[paper.Cell]:
+def _printed_row(row: Any, real: Sequence[str]) -> list[paper.TableCell]:
     """A row of the table in print; `real`: the attacks that have a column."""
     trivial = row.is_trivial
     judged = paper.judgement(row.trust, trivial=trivial)
     return [
-        paper.Cell(row.model, mark=paper.TRIVIAL if trivial else ""),
-        paper.Cell(row.defense),
-        paper.Cell(row.clean, ranked=not trivial),
-        *(paper.Cell(row[attack], **judged) for attack in real),
-        paper.Cell(row.worst, (row.worst_high - row.worst_low) / 2, **judged),
-        paper.Cell(row.naive),
-        paper.Cell(row.training_x),
-        paper.Cell(row.gflops),
+        paper.TableCell(row.model, mark=paper.TRIVIAL if trivial else ""),
+        paper.TableCell(row.defense),
+        paper.TableCell(row.clean, ranked=not trivial),
+        *(paper.TableCell(row[attack], **judged) for attack in real),
+        paper.TableCell(row.worst, (row.worst_high - row.worst_low) / 2, **judged),
+        paper.TableCell(row.naive),
+        paper.TableCell(row.training_x),
+        paper.TableCell(row.gflops),
     ]
 
 

@@ -16,7 +16,7 @@ from robustbench_med.reports.comparison.pairs import Pair
 from robustbench_med.reports.comparison.pareto import FIGURE, pareto
 from robustbench_med.reports.comparison.rows import rows_of
 from robustbench_med.reports.comparison.verdict import verdict
-from robustbench_med.reports.tables import written
+from robustbench_med.reports.tables import csv
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
 
@@ -71,9 +71,9 @@ def write(compared: Compared, out: Path) -> tuple[pd.DataFrame, Page]:
         [asdict(missing) for missing in compared.left_out],
         columns=["model", "defense", "reason", "unsuited"],
     )
-    write_text(out / "compare.csv", _csv(written(judged.table)))
-    write_text(out / "compare_pairs.csv", _csv(pairs.frame(judged.pairs)))
-    write_text(out / "compare_left_out.csv", _csv(absent))
+    write_text(out / "compare.csv", csv(judged.table))
+    write_text(out / "compare_pairs.csv", csv(pairs.frame(judged.pairs)))
+    write_text(out / "compare_left_out.csv", csv(absent))
     write_text(out / "compare.md", str(page))
     write_text(out / "compare.tex", table.latex(judged.table))
     pareto(judged.table, out / FIGURE)
@@ -96,7 +96,3 @@ def rebuild(out: Path, records: Sequence[Record]) -> list[Path]:
         return []
     write(entries.read(out, records), out)
     return [out / "compare.md"]
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    return str(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))

@@ -262,7 +262,7 @@ def run(
     """
     from robustbench_med.cli import terminal
     from robustbench_med.parsing import split_radii
-    from robustbench_med.reports import write as reports
+    from robustbench_med.reports import write
     from robustbench_med.runs import run as runner
     from robustbench_med.runs import spec
     from robustbench_med.runs.session import Job
@@ -319,7 +319,7 @@ def run(
             display=display,
         ),
     )
-    display.show(terminal.board(*reports.write(out, only=records)))
+    display.show(terminal.board(*write.leaderboard(out, only=records)))
     export.write(export.of_run(records, out), mlflow=mlflow, tensorboard=tensorboard)
     for line in runner.finished(records, out):
         display.say(line)

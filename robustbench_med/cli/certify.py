@@ -179,7 +179,7 @@ def certify(
     )
     certified.write(out)
     display.show(terminal.certificates(certified.by_task(records)))
-    if any(record["synthetic"] for record in records):
+    if any(record.synthetic for record in records):
         display.say(run.SYNTHETIC)
     display.say(
         f"each certificate holds with probability {1 - alpha:g}; a radius is the L2 size of the"

@@ -51,7 +51,7 @@ def cost(
     memory, side by side.
     """
     from robustbench_med.cli import listings
-    from robustbench_med.reports import write as reports
+    from robustbench_med.reports import write
     from robustbench_med.runs import costs as inventory
 
     rows = inventory.costs(
@@ -66,7 +66,7 @@ def cost(
     )
     make_display(False).show(listings.costs(rows))
     if out is not None:
-        reports.write_costs(rows, out)
+        write.costs(rows, out)
 
 
 def leaderboard(out: Out = Path("reports")) -> None:
@@ -74,9 +74,9 @@ def leaderboard(out: Out = Path("reports")) -> None:
     folder.
     """
     from robustbench_med.cli import terminal
-    from robustbench_med.reports import write as reports
+    from robustbench_med.reports import write
 
-    make_display(False).show(terminal.board(*reports.write(out)))
+    make_display(False).show(terminal.board(*write.leaderboard(out)))
 
 
 def report(
@@ -101,14 +101,14 @@ def report(
     are shown too. docs/columns.md tells what the columns mean.
     """
     from robustbench_med.cli import terminal
-    from robustbench_med.reports import write as reports
+    from robustbench_med.reports import write
 
     display = make_display(quiet)
-    for path in reports.write_all(out, page=html, pictures=figures):
+    for path in write.everything(out, html=html, pictures=figures):
         display.say(str(path))
         if path.name in SHOWN and not quiet:
             display.show(terminal.page(path.read_text(encoding="utf-8")))
-    for text in reports.warnings(out):
+    for text in write.warnings(out):
         display.warn(text)
 
 
@@ -136,9 +136,14 @@ def card(
     They go to cards/NAME-WEIGHTS/README.md and ROBUSTNESS.md, made of the records and the
     checkpoint's sidecar alone.
     """
-    from robustbench_med.reports import write as reports
+    from robustbench_med.models.registry import MODELS
+    from robustbench_med.reports import write
+    from robustbench_med.training.checkpoints import find_sidecar
 
-    for path in reports.write_cards(out, models=listed(model) or [], checkpoints=checkpoints):
+    papers = {name: entry.paper for name, entry in MODELS.items()}
+    for path in write.cards(
+        out, find_sidecar, papers, models=listed(model) or [], checkpoints=checkpoints
+    ):
         print(path)
 
 
@@ -160,9 +165,9 @@ def claims(
     writes claims.csv and claims.md.
     """
     from robustbench_med.cli import terminal
-    from robustbench_med.reports import write as reports
+    from robustbench_med.reports import write
 
-    make_display(False).show(terminal.claims(reports.write_claims(out, file)))
+    make_display(False).show(terminal.claims(write.claims(out, file)))
 
 
 def merge(
@@ -210,16 +215,16 @@ def show(
     import json
 
     from robustbench_med.cli import terminal
-    from robustbench_med.reports import write as reports
+    from robustbench_med.reports import write
     from robustbench_med.store.store import Store
 
     store = Store(out)
     found = store.find(record)
     store.records()  # names what else lies there and does not fit
     if gallery is not None:
-        reports.write_gallery(out, found, gallery)
+        write.gallery(out, found, gallery)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(found.plain(), indent=1))
     else:
         make_display(False).show(terminal.record(found))
 

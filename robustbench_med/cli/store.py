@@ -83,7 +83,7 @@ def rerun(
     """
     from robustbench_med.cli import terminal
     from robustbench_med.errors import UserError, left_out
-    from robustbench_med.reports import write as reports
+    from robustbench_med.reports import write
     from robustbench_med.runs import renewal
 
     if not stale:
@@ -111,4 +111,4 @@ def rerun(
         left_out(line)
     display.say(f"{done.made} of {done.stale} records of an older identity made again")
     if done.made:
-        display.show(terminal.board(*reports.write(out)))
+        display.show(terminal.board(*write.leaderboard(out)))

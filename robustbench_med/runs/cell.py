@@ -53,7 +53,7 @@ def evaluate_cell(
     spec: RunSpec,
     dataset: Dataset,
     victims: Victims,
-    store: Store,
+    store: Store[Record],
     device: torch.device,
     batch: BatchSize,
     job: Job,
@@ -163,7 +163,7 @@ def evaluate_cell(
         if engine == "native"
         else {}
     )
-    record: Record = {
+    record = {
         "hash": spec_hash,
         "spec": resolved,
         "command": command_of(cell, spec, len(samples), dataset),
@@ -203,7 +203,7 @@ def evaluate_cell(
             "started": started,
         },
     }
-    return store.write(record, outcome.arrays)
+    return store.write(Record.of(record), outcome.arrays)
 
 
 def one_gradient(

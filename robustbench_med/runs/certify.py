@@ -32,7 +32,7 @@ from robustbench_med.runs.registration import include
 from robustbench_med.runs.session import Job, announce_limit, load_all, on_disk
 from robustbench_med.runs.spec import Cell, RunSpec, cells
 from robustbench_med.runs.victims import Victim, Victims
-from robustbench_med.store.store import CERTIFICATES, Record, Store
+from robustbench_med.store.store import CERTIFICATES, Certificate, Store
 from robustbench_med.training import defenses as defense
 from robustbench_med.training import presets
 from robustbench_med.version import versions
@@ -49,7 +49,7 @@ def certify(
     n: int,
     alpha: float,
     per_modality: bool,
-) -> list[Record]:
+) -> list[Certificate]:
     """Certificates of every noise, model, defence, data set and seed; finished ones are read from
     `<out>/certificates`.
 
@@ -119,12 +119,12 @@ def _certificate(
     victim: Victim,
     samples: Samples,
     noised: tuple[int, ...],
-    store: Store,
+    store: Store[Certificate],
     device: torch.device,
     batch: BatchSize,
     job: Job,
     draws: dict[str, Any],
-) -> Record:
+) -> Certificate:
     """The record of one victim with noise on these modalities, from the store or certified now."""
     base, sigma = unsmoothed(victim.module)
     drawing = probes.examine(base, samples, device, cell.seed).drawing
@@ -193,7 +193,8 @@ def _certificate(
             samples.label_rows[:, t],
             samples.label_groups[:, t],
         )
-    return store.write(record, {**arrays, "radius": found.radius, "p_lower": found.p_lower})
+    arrays |= {"radius": found.radius, "p_lower": found.p_lower}
+    return store.write(Certificate.of(record), arrays)
 
 
 def check_noise(plan: defense.Plan) -> None:

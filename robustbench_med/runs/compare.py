@@ -186,7 +186,7 @@ def _naive(spec: RunSpec, records: Sequence[Record], job: Job) -> list[Record]:
         return run.run(
             plain.model_copy(update={"defense_params": {**given, "attack": "unaware"}}), job
         )
-    if any(record["stochastic"] for record in records):
+    if any(record.stochastic for record in records):
         return _release(spec, job)
     return []
 
@@ -201,7 +201,7 @@ def _under_release(
     if (
         entry.defense != "none"
         or entry.naive
-        or not any(record["spec"]["protocol"]["name"] == "release" for record in others)
+        or not any(record.spec.protocol.name == "release" for record in others)
     ):
         return entry
     own = _of_model(model, spec).model_copy(update={"defense": ["none"], "defense_params": {}})

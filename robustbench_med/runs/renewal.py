@@ -12,8 +12,8 @@ from pathlib import Path
 
 from robustbench_med.errors import LeftOutWarning, UserError
 from robustbench_med.progress import Display
-from robustbench_med.store.belief import Misfit, MisfitError, Record, read
-from robustbench_med.store.store import CERTIFICATES, RECORDS, Store, nothing_left
+from robustbench_med.store.belief import MisfitError, Stale, read
+from robustbench_med.store.store import CERTIFICATES, RECORDS, Record, Store, nothing_left
 
 COMMAND = ["medrobust", "run"]
 Run = Callable[[list[str]], object]
@@ -47,28 +47,24 @@ def renew(out: Path, medrobust: Run, display: Display) -> Renewed:
     (_, misfits), (_, proofs) = store.look(), certificates.look()
     if not store.paths() and not certificates.paths():
         raise nothing_left(f"{out} holds no records", store)
-    stale = [misfit for misfit in misfits if misfit.stale is not None]
+    stale = [(misfit.path, misfit.stale) for misfit in misfits if misfit.stale is not None]
     failed = [
         f"{proof.path}: certificates hold no command; make it again with `medrobust certify`"
         for proof in proofs
         if proof.stale
     ]
     made = 0
-    for number, misfit in enumerate(stale, 1):
-        display.say(
-            f"[{number}/{len(stale)}] {misfit.path.stem}:"
-            f" {misfit.stale and misfit.stale.get('command')}"
-        )
+    for number, (path, old) in enumerate(stale, 1):
+        display.say(f"[{number}/{len(stale)}] {path.stem}: {old.command}")
         try:
-            _renew(misfit, store, medrobust)
+            _renew(old, store, medrobust)
             made += 1
         except UserError as error:
-            failed.append(f"{misfit.path} was not made again: {error}")
+            failed.append(f"{path} was not made again: {error}")
     return Renewed(len(stale) + len(proofs), made, tuple(failed))
 
 
-def _renew(misfit: Misfit, store: Store, medrobust: Run) -> None:
-    old = misfit.stale or {}
+def _renew(old: Stale, store: Store[Record], medrobust: Run) -> None:
     arguments = _arguments(old)
     with (
         warnings.catch_warnings(),
@@ -84,50 +80,46 @@ def _renew(misfit: Misfit, store: Store, medrobust: Run) -> None:
     (new,) = records
     _same_cell(old, new)
     try:
-        read(store.path(new["hash"]), RECORDS)
+        read(store.path(new.hash), RECORDS)
     except MisfitError as error:
         raise UserError(f"the new record {error}") from error
-    store.remove(old["hash"])
+    store.remove(old.hash)
 
 
-def _arguments(record: Record) -> list[str]:
+def _arguments(old: Stale) -> list[str]:
     """What stands behind `medrobust` in a record's command, and the size that it may leave to the
     preset; only a run is taken.
     """
-    command = record.get("command")
     try:
-        words = shlex.split(command) if isinstance(command, str) else []
+        words = shlex.split(old.command or "")
     except ValueError as error:
         raise UserError(f"its command cannot be read ({error})") from error
     if words[:2] != COMMAND:
         raise UserError("it holds no `medrobust run` command")
-    return (
-        words[1:]
-        if "--size" in words
-        else [*words[1:], "--size", str(record["spec"]["data"]["size"])]
-    )
+    if "--size" in words:
+        return words[1:]
+    return [*words[1:], "--size", str(old.spec["data"]["size"])]
 
 
-def _same_cell(old: Record, new: Record) -> None:
+def _same_cell(old: Stale, new: Record) -> None:
     """Refuses (UserError) a new record of something else: other weights behind a checkpoint's path,
     other data.
     """
-    before, after = old["spec"], new["spec"]
-    for part, key in (
-        ("victim", "model"),
-        ("data", "name"),
-        ("data", "n"),
-        ("attack", "name"),
-        ("threat", "radii"),
-        ("threat", "tasks"),
-    ):
-        if before.get(part, {}).get(key) != after[part][key]:
-            raise UserError(
-                f"its command now makes {part} {key} {after[part][key]!r}, was"
-                f" {before.get(part, {}).get(key)!r}"
-            )
+    spec = new.spec
+    now: dict[tuple[str, str], object] = {
+        ("victim", "model"): spec.victim.model,
+        ("data", "name"): spec.data.name,
+        ("data", "n"): spec.data.n,
+        ("attack", "name"): spec.attack.name,
+        ("threat", "radii"): spec.threat.radii,
+        ("threat", "tasks"): spec.threat.tasks,
+    }
+    for (part, key), value in now.items():
+        before = old.spec.get(part, {}).get(key)
+        if before != value:
+            raise UserError(f"its command now makes {part} {key} {value!r}, was {before!r}")
     if (
-        "--checkpoint" in old["command"]
-        and before["victim"].get("weights_sha256") != after["victim"]["weights_sha256"]
+        "--checkpoint" in (old.command or "")
+        and old.spec["victim"].get("weights_sha256") != spec.victim.weights_sha256
     ):
         raise UserError("the file of --checkpoint holds other weights now")

@@ -82,8 +82,8 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
 
 def finished(records: list[Record], out: Path) -> Iterator[str]:
     """Sentences a run ends with: what the numbers mean, what weakens them, where the files are."""
-    protocol = records[0]["spec"]["protocol"]["name"]
-    draws = max(record["draws"] for record in records)
+    protocol = records[0].spec.protocol.name
+    draws = max(record.draws for record in records)
     judged = (
         "one pass each, as in the release"
         if protocol == "release"
@@ -96,27 +96,17 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
         f" over the attacked tasks; a random model is judged by {judged}); brackets are Wilson 95 %"
         " intervals over patients (images where the card names none)."
     )
-    if any(record["synthetic"] for record in records):
+    if any(record.synthetic for record in records):
         yield SYNTHETIC
     naive = sorted(
-        {
-            record["spec"]["victim"]["model"]
-            for record in records
-            if record["naive"] and record["stochastic"]
-        }
+        {record.spec.victim.model for record in records if record.naive and record.stochastic}
     )
     if naive:
         yield (
             f"warning: {', '.join(naive)} is random and was attacked without EOT: this robust"
             " accuracy is an over-estimate; use --protocol sound"
         )
-    trivial = sorted(
-        {
-            r["spec"]["victim"]["model"]
-            for r in records
-            if any(task["trivial"] for task in r["figures"]["tasks"])
-        }
-    )
+    trivial = sorted({record.spec.victim.model for record in records if record.trivial})
     if trivial:
         yield (
             f"warning: {', '.join(trivial)} is no better than chance on a task (column marks);"

@@ -2,7 +2,13 @@
 schema, hash and digests.
 """
 
-from robustbench_med.store.belief import Record
-from robustbench_med.store.store import CERTIFICATES, RECORDS, Store, nothing_left
+from robustbench_med.store.store import (
+    CERTIFICATES,
+    RECORDS,
+    Certificate,
+    Record,
+    Store,
+    nothing_left,
+)
 
-__all__ = ["CERTIFICATES", "RECORDS", "Record", "Store", "nothing_left"]
+__all__ = ["CERTIFICATES", "RECORDS", "Certificate", "Record", "Store", "nothing_left"]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
@@ -25,12 +25,24 @@ from robustbench_med.provenance.hashes import (
     signature,
     write_sealed,
 )
-from robustbench_med.store.record import SCHEMAS, SHAPE
+from robustbench_med.store.parts import Digests, Kept
+from robustbench_med.store.record import SHAPE, Kind
 
-Record = dict[str, Any]
+K = TypeVar("K", bound=Kept)
+Content = dict[str, Any]
+"""JSON that may be a record or certificate of whatever shape."""
 HASH_LENGTH = 16
 NAMED = 5
 """Files that a warning names; `medrobust verify` lists all."""
+
+
+@dataclass(frozen=True)
+class Stale:
+    """What is known of a record of an older identity: `spec` has the fields of its time."""
+
+    hash: str
+    spec: Content
+    command: str | None
 
 
 class MisfitError(Exception):
@@ -38,7 +50,7 @@ class MisfitError(Exception):
     identity.
     """
 
-    def __init__(self, reason: str, stale: Record | None = None) -> None:
+    def __init__(self, reason: str, stale: Stale | None = None) -> None:
         super().__init__(reason)
         self.stale = stale
 
@@ -51,7 +63,7 @@ class Misfit:
 
     path: Path
     reason: str
-    stale: Record | None = None
+    stale: Stale | None = None
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
@@ -63,138 +75,136 @@ def listing(misfits: Sequence[Misfit]) -> str:
     return "\n  ".join([*map(str, misfits[:NAMED]), *([f"and {more} more"] if more > 0 else [])])
 
 
-def stamped(record: Mapping[str, Any], outcomes: bytes) -> Record:
-    """A record as it is written: with its versions, and the digests that its readers check."""
-    plain: Record = json.loads(
-        json.dumps({**record, "schema": naming.SCHEMA, "shape": SHAPE}, allow_nan=False)
-    )
-    plain.pop("digests", None)
-    return plain | {
-        "digests": {"outcomes": hashlib.sha256(outcomes).hexdigest(), "record": digest(plain)}
-    }
+def stamped(kept: K, outcomes: str) -> K:
+    """A record as it is written: with its versions, and the digests that its readers check.
+
+    Args:
+        outcomes: sha256 of the npz beside it.
+    """
+    versioned = kept.model_copy(update={"schema_": naming.SCHEMA, "shape": SHAPE})
+    digests = Digests(outcomes=outcomes, record=digest(versioned.plain()))
+    return versioned.model_copy(update={"digests": digests})
 
 
-def digest(record: Mapping[str, Any]) -> str:
+def digest(content: Mapping[str, Any]) -> str:
     """sha256 of a record's canonical JSON, but for the digests themselves."""
-    plain = {key: value for key, value in record.items() if key != "digests"}
+    plain = {key: value for key, value in content.items() if key != "digests"}
     return hashlib.sha256(
         json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     ).hexdigest()
 
 
-def read(path: Path, kind: str) -> Record:
+def read(path: Path, kind: Kind[K]) -> K:
     """One record (or certificate, by `kind`) in today's shape.
 
     Raises:
         MisfitError: it is not JSON, breaks the schema, is not what its name or its digest says, or
             is of an older identity.
     """
-    what = kind.removesuffix("s")
     try:
         if not path.is_file():
             raise ValueError("it is no file")
-        return _believed(
-            json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number), path, what
-        )
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        return _believed(content, path, kind)
     except ValidationError as error:
         first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
         raise MisfitError(
-            f"it is no {what} of this version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            f"it is no {kind.noun} of this version: {where}: {first['msg']}"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise MisfitError(f"it is not a readable {what} ({reason})") from error
+        raise MisfitError(f"it is not a readable {kind.noun} ({reason})") from error
 
 
-def _believed(raw: Any, path: Path, what: str) -> Record:
+def _believed(raw: Any, path: Path, kind: Kind[K]) -> K:
     if not isinstance(raw, dict):
         raise ValueError("no JSON object")
-    digests, schema = raw.get("digests"), raw.get("schema", 1)
-    record = lifted(raw)
+    schema, content = raw.get("schema", 1), lifted(raw)
     if type(schema) is not int or not 1 <= schema <= naming.SCHEMA:
         raise MisfitError(
             f"its schema is {schema!r}; this version knows up to {naming.SCHEMA}: was it written by"
             " a newer medrobust?"
         )
-    spec, spec_hash = record.get("spec"), record.get("hash")
+    spec, spec_hash = content.get("spec"), content.get("hash")
     if not isinstance(spec, dict) or not isinstance(spec_hash, str):
-        raise MisfitError(f"it is no {what} of this version: it lacks its hash or its spec")
+        raise MisfitError(f"it is no {kind.noun} of this version: it lacks its hash or its spec")
     if path.stem != spec_hash[:HASH_LENGTH]:
         raise MisfitError("its name is not its hash")
     if naming.canonical_hash({"schema": schema, **spec}) != spec_hash:
         raise MisfitError("its hash is not that of its specification; it was altered")
-    if schema == naming.SCHEMA:
-        SCHEMAS[what].model_validate(record, strict=True)
+    if schema < naming.SCHEMA:
+        _check_digests(raw, schema)
+        command = content.get("command")
+        raise MisfitError(
+            f"it is of an older identity (schema {schema}, now {naming.SCHEMA}); `medrobust rerun"
+            f" --stale --out {path.parents[1]}` makes it again",
+            stale=Stale(spec_hash, spec, command if isinstance(command, str) else None),
+        )
+    kept = kind.model.model_validate(content, strict=True)
+    _check_digests(raw, schema)
+    return kept
+
+
+def _check_digests(raw: Content, schema: int) -> None:
+    digests = raw.get("digests")
     if digests is None and (schema > 1 or raw.get("shape", 1) > 1):
         raise MisfitError("it lacks its digests; it was altered")
     if digests is not None and (
         not isinstance(digests, dict) or digests.get("record") != digest(raw)
     ):
         raise MisfitError("its content is not what was written (another digest); it was altered")
-    if schema < naming.SCHEMA:
-        raise MisfitError(
-            f"it is of an older identity (schema {schema}, now {naming.SCHEMA}); `medrobust rerun"
-            f" --stale --out {path.parents[1]}` makes it again",
-            stale=record,
-        )
-    return record
 
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON number")
 
 
-def _from_1(record: Record) -> Record:
+def _from_1(content: Content) -> Content:
     """Shape 1 did not say which identity it was of, and held no digests."""
-    return {**record, "schema": 1}
+    return {**content, "schema": 1}
 
 
-def _from_2(record: Record) -> Record:
+def _from_2(content: Content) -> Content:
     """Shape 2 said in words alone what `unverified`, `repeatable`, `architecture` and `on_gpu` say;
     certificates have none of them.
     """
     try:
-        if "attack" not in record["spec"]:
-            return record
-        victim, device = (
-            record["spec"]["victim"],
-            record["victim"].get("device", record["environment"]["device"]),
-        )
+        if "attack" not in content["spec"]:
+            return content
+        victim, notes = content["spec"]["victim"], content["notes"]
+        device = content["victim"].get("device", content["environment"]["device"])
         layers = "".join(f"+{layer['name']}" for layer in victim.get("defense", ()))
         return {
-            **record,
-            "unverified": any(note.startswith("unverified: ") for note in record["notes"]),
-            "repeatable": not any(note.startswith("not repeatable: ") for note in record["notes"]),
+            **content,
+            "unverified": any(note.startswith("unverified: ") for note in notes),
+            "repeatable": not any(note.startswith("not repeatable: ") for note in notes),
             "architecture": victim["model"].removesuffix(" (unaware attack)").removesuffix(layers),
             "on_gpu": not device.startswith("cpu"),
         }
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-    ):  # no record: the schema says what is wrong with it
-        return record
+    except (AttributeError, KeyError, TypeError):  # no record: the schema says what is wrong
+        return content
 
 
-UPGRADES: dict[int, Callable[[Record], Record]] = {1: _from_1, 2: _from_2}
+UPGRADES: dict[int, Callable[[Content], Content]] = {1: _from_1, 2: _from_2}
 """By shape, what lifts a record to the next one."""
 
 
-def lifted(record: Record) -> Record:
+def lifted(content: Content) -> Content:
     """A record of any shape so far, in today's.
 
     Raises:
         MisfitError: a shape that this version does not know.
     """
-    shape = record.get("shape", 1)
+    shape = content.get("shape", 1)
     if type(shape) is not int or not 1 <= shape <= SHAPE:
         raise MisfitError(
             f"its shape is {shape!r}; this version knows up to {SHAPE}: was it written by a newer"
             " medrobust?"
         )
     for older in range(shape, SHAPE):
-        record = {**UPGRADES[older](record), "shape": older + 1}
-    return record
+        content = {**UPGRADES[older](content), "shape": older + 1}
+    return content
 
 
 class Memory:

@@ -4,18 +4,16 @@ measured differently.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from robustbench_med.errors import UserError
 from robustbench_med.paths import writable_folder
-from robustbench_med.store.store import CERTIFICATES, RECORDS, Record, Store
+from robustbench_med.store.store import CERTIFICATES, RECORDS, Certificate, Record, Store
 
-SHARES = {RECORDS: ("clean", "robust"), CERTIFICATES: ("certified_accuracy", "abstained")}
-"""Kinds of what a store holds, and the shares of samples by which two of one specification are told
-apart.
-"""
+KINDS = (RECORDS, CERTIFICATES)
 
 
 @dataclass(frozen=True)
@@ -54,38 +52,37 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
         UserError: a source without any, or one that holds a file that does not fit; before anything
             is copied.
     """
-    found = [(folder, kind, Store(folder, kind)) for folder in sources for kind in SHARES]
-    held = [(folder, kind, store, _sound(store)) for folder, kind, store in found]
+    stores = [(folder, Store(folder, kind)) for folder in sources for kind in KINDS]
+    held = [(folder, store, _sound(store)) for folder, store in stores]
     for folder in sources:
-        if not any(records for source, _, _, records in held if source == folder):
+        if not any(records for source, _, records in held if source == folder):
             raise UserError(f"{folder} holds no records or certificates")
     writable_folder(out)
-    targets = {kind: Store(out, kind) for kind in SHARES}
+    targets = {kind: Store(out, kind) for kind in KINDS}
     ours = {
-        kind: {record["hash"]: record for record in store.look()[0]}
-        for kind, store in targets.items()
+        kind: {record.hash: record for record in target.look()[0]}
+        for kind, target in targets.items()
     }
     copied, same, conflicts = 0, 0, []
-    for folder, kind, store, records in held:
+    for folder, store, records in held:
+        target, known = targets[store.kind], ours[store.kind]
         for record in records:
-            mine = ours[kind].get(record["hash"])
+            mine = known.get(record.hash)
             if mine is None:
-                ours[kind][record["hash"]] = targets[kind].add(
-                    record, store.outcomes(record).read_bytes()
-                )
+                known[record.hash] = target.add(record, store.outcomes(record).read_bytes())
                 copied += 1
                 continue
-            difference = _difference(mine, record, SHARES[kind])
+            difference = _difference(mine, record)
             if difference is None:
                 same += 1
             else:
-                conflicts.append(Conflict(record["hash"], folder, *difference))
+                conflicts.append(Conflict(record.hash, folder, *difference))
     for target in targets.values():
         target.records()
     return Merged(copied, same, tuple(conflicts))
 
 
-def _sound(store: Store) -> list[Record]:
+def _sound(store: Store[Any]) -> list[Any]:
     """Everything in a source; a file that does not fit is a UserError."""
     records, misfits = store.look()
     if misfits:
@@ -100,19 +97,24 @@ def _sound(store: Store) -> list[Record]:
 
 
 def _difference(
-    ours: Record, theirs: Record, shares: Sequence[str]
+    ours: Record | Certificate, theirs: Record | Certificate
 ) -> tuple[str, float, float] | None:
-    """The share that differs most, if any differs by half a sample or more."""
-    pairs: list[tuple[float, str, float, float]] = []
-    for name, mine, other in zip(ours["names"]["tasks"], _tasks(ours), _tasks(theirs), strict=True):
-        pairs += [
-            (abs(mine[key] - other[key]) * mine["n"], f"{key} at {name}", mine[key], other[key])
-            for key in shares
-        ]
-    samples, what, a, b = max(pairs, key=lambda pair: pair[0])
-    return None if samples < 0.5 else (what, a, b)
+    """The share of samples that differs most, if any differs by half a sample or more."""
+    pairs = [
+        (abs(mine - other) * n, what, mine, other)
+        for (what, n, mine), (_, _, other) in zip(_shares(ours), _shares(theirs), strict=True)
+    ]
+    samples, what, mine, other = max(pairs, key=lambda pair: pair[0])
+    return None if samples < 0.5 else (what, mine, other)
 
 
-def _tasks(record: Record) -> list[dict[str, float]]:
-    figures = record["figures"]
-    return list(figures if isinstance(figures, list) else figures["tasks"])
+def _shares(kept: Record | Certificate) -> Iterator[tuple[str, int, float]]:
+    """What two of one specification are told apart by: name, samples and share, task by task."""
+    if isinstance(kept, Certificate):
+        for task in kept.figures:
+            yield f"certified_accuracy at {task.task}", task.n, task.certified_accuracy
+            yield f"abstained at {task.task}", task.n, task.abstained
+    else:
+        for name, figures in zip(kept.names.tasks, kept.figures.tasks, strict=True):
+            yield f"clean at {name}", figures.n, figures.clean
+            yield f"robust at {name}", figures.n, figures.robust

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -31,7 +32,7 @@ from robustbench_med.store.parts import (
     VictimSpec,
 )
 
-__all__ = ["CONTROL", "SCHEMAS", "SHAPE", "SHORT", "Certificate", "Record", "json_schema"]
+__all__ = ["CERTIFICATES", "CONTROL", "RECORDS", "SHORT", "Certificate", "Kind", "Record"]
 
 SHAPE = 3
 """Version of the layout of records and certificates; the store lifts older ones to it on reading.
@@ -240,6 +241,11 @@ class Record(Kept):
         return len(self.spec.threat.tasks) == len(self.names.tasks)
 
     @property
+    def target(self) -> str:
+        """What was aimed at, as tables show it: `joint` or the names of tasks."""
+        return "joint" if self.joint else "+".join(self.targets)
+
+    @property
     def cross_modal(self) -> bool:
         """Whether exactly one of several modalities has a radius and exactly one task is the
         target.
@@ -299,7 +305,22 @@ class Record(Kept):
         return self
 
 
-SCHEMAS: dict[str, type[Kept]] = {"record": Record, "certificate": Certificate}
+K = TypeVar("K", bound=Kept)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[K]):
+    """What a store keeps in one of its folders."""
+
+    folder: str
+    noun: str
+    model: type[K]
+
+
+RECORDS = Kind("records", "record", Record)
+CERTIFICATES = Kind("certificates", "certificate", Certificate)
+"""What `certify` proved: immutable and addressed like records, but not measured under an attack."""
+SCHEMAS = {kind.noun: kind.model for kind in (RECORDS, CERTIFICATES)}
 
 
 def json_schema(name: str = "record") -> str:

@@ -8,6 +8,7 @@ Every reader comes through here, and gets only what fits: the schema, its own ha
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -18,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 from filelock import FileLock
@@ -31,31 +32,38 @@ from robustbench_med.store.belief import (
     Memory,
     Misfit,
     MisfitError,
-    Record,
     listing,
     read,
     stamped,
 )
+from robustbench_med.store.parts import Kept
+from robustbench_med.store.record import CERTIFICATES, RECORDS, Certificate, Kind, Record
 
-__all__ = ["CERTIFICATES", "RECORDS", "Record", "Store", "nothing_left"]
+__all__ = ["CERTIFICATES", "RECORDS", "Certificate", "Record", "Store", "nothing_left"]
 
-RECORDS = "records"
-CERTIFICATES = "certificates"
-"""The folder of what `certify` proved: immutable and addressed like records, but not measured under
-an attack.
-"""
+K = TypeVar("K", bound=Kept)
 PENDING = re.compile(r"([0-9a-f]{16})\.[0-9a-f]{8}\.npz")
 """Outcomes on their way to replace others: they count once the record names them."""
 TEMPORARY = re.compile(r"\..*\.tmp")
 
 
-class Store:
+class Store(Generic[K]):
     """Records below `<folder>/records`, or another `kind`. A record is never changed: another spec
     is another hash.
+
+    Example:
+        >>> store = Store(Path("reports"))
+        >>> [record.figures.robust for record in store.records()]
     """
 
-    def __init__(self, folder: Path, kind: str = RECORDS) -> None:
-        self.folder, self.kind = folder / kind, kind
+    @overload
+    def __init__(self: Store[Record], folder: Path) -> None: ...
+
+    @overload
+    def __init__(self, folder: Path, kind: Kind[K]) -> None: ...
+
+    def __init__(self, folder: Path, kind: Kind[Any] = RECORDS) -> None:
+        self.folder, self.kind = folder / kind.folder, kind
 
     @cached_property
     def memory(self) -> Memory:
@@ -72,7 +80,7 @@ class Store:
             path for path in sorted(self.folder.glob("*.json")) if not path.name.startswith(".")
         ]
 
-    def write(self, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Record:
+    def write(self, record: K, arrays: Mapping[str, NDArray[Any]]) -> K:
         """Writes a record and its per-sample arrays as one: a reader sees both or neither, or the
         pair that they replace.
 
@@ -86,18 +94,19 @@ class Store:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         return self.add(record, file.getvalue())
 
-    def add(self, record: Mapping[str, Any], outcomes: bytes) -> Record:
+    def add(self, record: K, outcomes: bytes) -> K:
         """As `write`, of outcomes that are an npz already."""
-        kept = stamped(record, outcomes)
-        path = self.path(kept["hash"])
+        sha256 = hashlib.sha256(outcomes).hexdigest()
+        kept = stamped(record, sha256)
+        path = self.path(kept.hash)
         settled = path.with_suffix(".npz")
         with self._alone() as alone:
             _make_way(path)
             _make_way(settled)
-            place = self._pending(kept) if path.exists() else settled
+            place = self._pending(kept.hash, sha256) if path.exists() else settled
             write_atomically(place, lambda temporary: temporary.write_bytes(outcomes))
             write_text(
-                path, json.dumps(kept, indent=1, allow_nan=False)
+                path, json.dumps(kept.plain(), indent=1, allow_nan=False)
             )  # from here on the new pair counts
             if place != settled:
                 _move(place, settled)
@@ -113,32 +122,32 @@ class Store:
             except OSError as error:
                 raise UserError(f"cannot remove {path}: {error.strerror or error}") from error
 
-    def look(self, *, fresh: bool = False) -> tuple[list[Record], list[Misfit]]:
+    def look(self, *, fresh: bool = False) -> tuple[list[K], list[Misfit]]:
         """All records that fit, and what does not, ordered by name; `fresh` hashes outcomes
         whatever is remembered of them.
         """
-        found, misfits = [], []
+        records, misfits = [], []
         for path in self.paths():
             try:
-                found.append(self._believed(path, fresh=fresh))
+                records.append(self._believed(path, fresh=fresh))
             except MisfitError as error:
                 if os.path.lexists(path):  # else it was taken away meanwhile
                     misfits.append(Misfit(path, str(error), error.stale))
         if self.folder.is_dir():
             self.memory.keep()
-        return found, misfits
+        return records, misfits
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[K]:
         """All records that fit, ordered by hash; the others are named in a `LeftOutWarning`."""
-        found, misfits = self.look()
+        records, misfits = self.look()
         if misfits:
             left_out(
-                f"{len(misfits)} of {len(found) + len(misfits)} files in {self.folder} left out"
+                f"{len(misfits)} of {len(records) + len(misfits)} files in {self.folder} left out"
                 f" (`medrobust verify --out {self.folder.parent}` lists all):\n  {listing(misfits)}"
             )
-        return found
+        return records
 
-    def find(self, prefix: str) -> Record:
+    def find(self, prefix: str) -> K:
         """The one record whose hash starts with `prefix`.
 
         Raises:
@@ -156,7 +165,7 @@ class Store:
         except MisfitError as error:
             raise UserError(str(Misfit(matches[0], str(error)))) from error
 
-    def kept(self, spec_hash: str, warn: Callable[[str], None]) -> Record | None:
+    def kept(self, spec_hash: str, warn: Callable[[str], None]) -> K | None:
         """The record of a cell that is done; None where it is not, or where what lies there does
         not fit, which `warn` is told.
         """
@@ -169,9 +178,9 @@ class Store:
             warn(f"{Misfit(path, str(error))}; its cell is computed again")
             return None
 
-    def arrays(self, record: Record, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+    def arrays(self, record: K, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
         """Per-sample outcomes of a record: all, or those of the named ones it has."""
-        path = self.path(record["hash"]).with_suffix(".npz")
+        path = self.path(record.hash).with_suffix(".npz")
         try:
             with np.load(self.outcomes(record), allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files if names is None or key in names}
@@ -187,22 +196,21 @@ class Store:
                 f"{path} is not readable ({error}); compute its cell again with --force"
             ) from error
 
-    def outcomes(self, record: Record, *, fresh: bool = False) -> Path:
+    def outcomes(self, record: K, *, fresh: bool = False) -> Path:
         """The npz that belongs to a record.
 
         Raises:
             MisfitError: it is not there, or another's.
         """
-        settled, digests = self.path(record["hash"]).with_suffix(".npz"), record.get("digests")
-        there = [
-            path
-            for path in (settled, self._pending(record) if digests else settled)
-            if path.is_file()
-        ]
+        settled, digests = self.path(record.hash).with_suffix(".npz"), record.digests
+        candidates = [settled]
+        if digests is not None:
+            candidates.append(self._pending(record.hash, digests.outcomes))
+        there = [path for path in candidates if path.is_file()]
         if not there:
             raise MisfitError(f"it lacks its outcomes {settled.name}")
         for path in there:
-            if digests is None or self.memory.fits(path, digests["outcomes"], fresh=fresh):
+            if digests is None or self.memory.fits(path, digests.outcomes, fresh=fresh):
                 return path
         raise MisfitError(f"its outcomes {settled.name} are not those it was written with")
 
@@ -211,24 +219,24 @@ class Store:
         behind.
         """
         stems = {path.stem for path in self.paths()}
-        found = []
+        misfits = []
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
             if TEMPORARY.fullmatch(path.name) or PENDING.fullmatch(path.name):
-                found.append(
+                misfits.append(
                     Misfit(path, "a writer that was killed left it; the next one takes it away")
                 )
             elif path.suffix == ".npz" and path.stem not in stems:
-                found.append(Misfit(path, "outcomes without a record"))
-        return found
+                misfits.append(Misfit(path, "outcomes without a record"))
+        return misfits
 
-    def _believed(self, path: Path, *, fresh: bool = False) -> Record:
+    def _believed(self, path: Path, *, fresh: bool = False) -> K:
         with contextlib.suppress(MisfitError):
             return self._look_at(path, fresh=fresh)
         return self._look_at(
             path, fresh=fresh
         )  # a second look: a writer may have been between record and outcomes
 
-    def _look_at(self, path: Path, *, fresh: bool) -> Record:
+    def _look_at(self, path: Path, *, fresh: bool) -> K:
         record = read(path, self.kind)
         try:
             self.outcomes(record, fresh=fresh)
@@ -236,8 +244,8 @@ class Store:
             raise MisfitError(f"its outcomes cannot be read ({error.strerror or error})") from error
         return record
 
-    def _pending(self, record: Record) -> Path:
-        return self.path(record["hash"]).with_suffix(f".{record['digests']['outcomes'][:8]}.npz")
+    def _pending(self, spec_hash: str, sha256: str) -> Path:
+        return self.path(spec_hash).with_suffix(f".{sha256[:8]}.npz")
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[bool]:
@@ -245,7 +253,7 @@ class Store:
         with contextlib.ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(self.folder.with_name(f".{self.kind}.lock")))
+                stack.enter_context(FileLock(self.folder.with_name(f".{self.kind.folder}.lock")))
             except (OSError, NotImplementedError):
                 yield False
             else:
@@ -274,7 +282,7 @@ class Store:
             return False
 
 
-def nothing_left(message: str, *stores: Store) -> UserError:
+def nothing_left(message: str, *stores: Store[Any]) -> UserError:
     """The error where none of these holds anything to show: `message` where nothing lies there,
     else that all was left out.
     """

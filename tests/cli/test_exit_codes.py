@@ -123,7 +123,7 @@ def test_the_walk_above_takes_every_command_and_the_docs_name_each() -> None:
     "command",
     [["models"], ["attacks"], ["defenses"], ["data", "list"], ["--version"], ["cost", "--model", "late", "--size", 16],
      ["leaderboard"], ["claims"], ["card"], ["report", "--no-figures", "--no-html"], ["verify"], ["rerun", "--stale"],
-     ["show", record()["hash"]], ["merge", "reports", "--out", "all"]],
+     ["show", record().hash], ["merge", "reports", "--out", "all"]],
     ids=lambda command: command[0],
 )  # fmt: skip
 def test_what_is_done_is_0_whatever_the_verdict_on_trust(command, tmp_path, monkeypatch) -> None:
@@ -134,7 +134,7 @@ def test_what_is_done_is_0_whatever_the_verdict_on_trust(command, tmp_path, monk
 
 @pytest.mark.parametrize(
     "command",
-    [["leaderboard"], ["claims"], ["card"], ["report", "--no-figures", "--no-html"], ["verify"], ["show", record()["hash"]],
+    [["leaderboard"], ["claims"], ["card"], ["report", "--no-figures", "--no-html"], ["verify"], ["show", record().hash],
      ["merge", "good", "--out", "reports"]],
     ids=lambda command: command[0],
 )  # fmt: skip

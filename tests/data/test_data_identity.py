@@ -410,7 +410,7 @@ def test_corrected_labels_make_another_victim_and_another_record(
         lesions.write()
         medrobust(*run, "--out", tmp_path / out, *more)
         return {
-            record["spec"]["victim"]["weights_sha256"] for record in Store(tmp_path / out).records()
+            record.spec.victim.weights_sha256 for record in Store(tmp_path / out).records()
         }
 
     wrong = victims("out")

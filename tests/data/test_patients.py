@@ -11,7 +11,7 @@ import yaml
 from support.cli import medrobust
 from support.files import write_folder_set
 from support.folds import of_fold
-from support.records import certificate, certify, outcomes, record
+from support.records import certificate, certify, changed, outcomes, record
 
 from robustbench_med.data import load
 from robustbench_med.data.listing import Files
@@ -23,11 +23,9 @@ from robustbench_med.store.store import CERTIFICATES, Record, Store
 
 
 def with_sizes(made: Record, clean: float, robust: float) -> Record:
-    made["figures"]["tasks"] = [
-        task | {"n_effective_clean": clean, "n_effective_robust": robust}
-        for task in made["figures"]["tasks"]
-    ]
-    return made
+    sizes = {"n_effective_clean": clean, "n_effective_robust": robust}
+    tasks = [{**task.plain(), **sizes} for task in made.figures.tasks]
+    return changed(made, figures__tasks=tasks)
 
 
 def test_the_leaderboards_interval_counts_what_the_records_say_of_every_fold_and_training() -> None:
@@ -50,7 +48,7 @@ def test_the_leaderboards_interval_counts_what_the_records_say_of_every_fold_and
 
 
 def with_groups(made: Record, groups: np.ndarray) -> dict[str, Any]:
-    n = made["spec"]["data"]["n"]
+    n = made.spec.data.n
     return (
         outcomes(made)
         | {f"image_{t}": np.arange(n) for t in (0, 1)}
@@ -79,8 +77,9 @@ def test_a_certified_curve_counts_patients(tmp_path) -> None:
     curve = certified.frames(store)["certified"]
     expected = wilson(0.6, effective_n((np.arange(50) < 30).astype(float), groups))
     assert tuple(curve[["certified_low", "certified_high"]].iloc[0]) == pytest.approx(expected)
-    made["figures"] = [figures | {"n_groups": 5, "n_effective": 5.5} for figures in made["figures"]]
-    row = certified.by_task([made])[0]
+    sizes = {"n_groups": 5, "n_effective": 5.5}
+    sized = changed(made, figures=[{**figures.plain(), **sizes} for figures in made.figures])
+    row = certified.by_task([sized])[0]
     assert (row["certified_low"], row["certified_high"]) == wilson(0.6, 5.5)
 
 
@@ -98,8 +97,8 @@ def test_a_comparison_has_its_spread_over_trainings_and_its_interval_over_patien
         for t in (0, 1)
     ]
     store, groups = Store(tmp_path), np.arange(50) // 5
+    made = [changed(one, draws=1) for one in made]
     for one in made:
-        one["draws"] = 1
         store.write(one, with_groups(one, groups))
     row = compared(store, *made)
     assert (row.trainings, row.evaluation_seeds) == (2, 2)
@@ -109,7 +108,7 @@ def test_a_comparison_has_its_spread_over_trainings_and_its_interval_over_patien
         wilson(0.52, effective_n(mean, groups))
     )
     assert len(set(row.outcomes.clusters)) == 10
-    once = compared(store, *(one for one in made if one["spec"]["victim"]["train_seed"] == 0))
+    once = compared(store, *(one for one in made if one.spec.victim.train_seed == 0))
     assert (once.trainings, once.worst.worst_std) == (1, None)
 
 
@@ -165,13 +164,15 @@ def test_a_set_with_patients_says_how_many_its_test_images_come_from(drawn_root,
               "--data", data, "--data-root", tmp_path, "--limit", 0, "--out", tmp_path / "out")  # fmt: skip
     (made,), store = Store(tmp_path / "out").records(), Store(tmp_path / "out")
     arrays = store.arrays(made)
-    for t, task in enumerate(made["figures"]["tasks"]):
+    for t, task in enumerate(made.figures.tasks):
         assert (arrays[f"group_{t}"] == groups[:, t]).all()
-        assert task["n_groups"] == len(set(groups[:, t]))
-        assert task["n_distinct"] == test.distinct_labels[t]
+        assert task.n_groups == len(set(groups[:, t]))
+        assert task.n_distinct == test.distinct_labels[t]
         for name, right in (("clean", arrays["clean_right"]), ("robust", arrays["robust_right"])):
-            n = min(effective_n(right[:, t], groups[:, t]), task["n_distinct"])
-            assert task[f"n_effective_{name}"] == pytest.approx(n)
-            assert task[f"{name}_interval"] == pytest.approx(wilson(task[name], n))
-    n = min(task["n_effective_robust"] for task in made["figures"]["tasks"])
-    assert made["figures"]["robust_interval"] == pytest.approx(wilson(made["figures"]["robust"], n))
+            n = min(effective_n(right[:, t], groups[:, t]), task.n_distinct)
+            assert getattr(task, f"n_effective_{name}") == pytest.approx(n)
+            assert getattr(task, f"{name}_interval") == pytest.approx(
+                wilson(getattr(task, name), n)
+            )
+    n = min(task.n_effective_robust for task in made.figures.tasks)
+    assert made.figures.robust_interval == pytest.approx(wilson(made.figures.robust, n))

@@ -3,6 +3,7 @@
 """
 
 import io
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from rich.console import Console
 from scipy.stats import binomtest, norm
 from support.cli import medrobust
-from support.records import certificate, certify, fill, record
+from support.records import certificate, certify, changed, fill, record
 from torch import Tensor, nn
 
 from robustbench_med.cli import terminal
@@ -23,9 +24,7 @@ from robustbench_med.errors import UserError
 from robustbench_med.evaluation import smoothing
 from robustbench_med.evaluation.smoothing import ABSTAIN
 from robustbench_med.evaluation.types import Setting
-from robustbench_med.naming import canonical_hash
-from robustbench_med.reports import certified, paper
-from robustbench_med.reports import write as reports
+from robustbench_med.reports import certified, paper, write
 from robustbench_med.store.merge import merge
 from robustbench_med.store.record import Certificate
 from robustbench_med.store.store import CERTIFICATES, Store
@@ -211,7 +210,7 @@ def test_certify_from_the_shell_writes_curves_that_fall_and_keeps_its_certificat
         tasks.set_index(keys).certified_accuracy.to_dict(), abs=1e-5
     )
     for made in Store(out, CERTIFICATES).records():
-        Certificate.model_validate(made)
+        assert Certificate.of(made.plain()) == made
     written = {
         name: (out / name).read_bytes()
         for name in ("certified.csv", "certified_tasks.csv", "certified.png")
@@ -235,7 +234,7 @@ def test_the_report_of_a_store_with_records_has_the_certified_tables_and_figure_
         certificate(noised=(1,)),
     )
     found = {
-        path.relative_to(tmp_path).as_posix() for path in reports.write_all(tmp_path, page=False)
+        path.relative_to(tmp_path).as_posix() for path in write.everything(tmp_path, html=False)
     }
     assert {
         "paper/leaderboard.md",
@@ -246,10 +245,10 @@ def test_the_report_of_a_store_with_records_has_the_certified_tables_and_figure_
     assert (tmp_path / "certified.csv").exists()
     assert "toprule" in (tmp_path / "paper" / "certified.tex").read_text()
     shutil.rmtree(tmp_path / "certificates")
-    reports.write_all(tmp_path, page=False, pictures=False)
+    write.everything(tmp_path, html=False, pictures=False)
     assert not (tmp_path / "certified.csv").exists()  # no certificates, no stale table of them
     with pytest.raises(UserError, match="no records"):
-        reports.write_all(tmp_path / "none")
+        write.everything(tmp_path / "none")
 
 
 def test_the_printed_table_holds_every_noise_at_round_radii_and_means_over_seeds(tmp_path) -> None:
@@ -331,9 +330,7 @@ def test_a_victim_without_a_single_certificate_has_a_table_and_a_figure(tmp_path
 
 
 def test_models_of_one_name_with_other_weights_are_not_averaged(tmp_path) -> None:
-    twin = certificate(certified=0.2)
-    twin["spec"]["victim"]["weights_sha256"] = "b" * 64
-    twin["hash"] = canonical_hash(twin["spec"])
+    twin = changed(certificate(certified=0.2), spec__victim__weights_sha256="b" * 64)
     found = certified.frames(certify(Store(tmp_path, CERTIFICATES), certificate(), twin))
     table = next(iter(certified.tables(found["certified"], found["certified_tasks"])))
     assert sorted(row[4].value for row in table.rows) == pytest.approx([0.2, 0.6])
@@ -358,14 +355,15 @@ def test_merging_carries_certificates_over_and_reports_those_that_differ(tmp_pat
         0.62,
     )
     merged = Store(out, CERTIFICATES)
-    assert sorted((r["spec"]["certificate"]["sigma"], r["noised"], r["figures"][0]["certified_accuracy"]) for r in merged.records()) == [
+    assert sorted((r.spec.certificate.sigma, r.noised, r.figures[0].certified_accuracy) for r in merged.records()) == [
         (0.25, "all modalities", 0.6), (0.25, "mri alone", 0.6), (0.5, "all modalities", 0.6)
     ]  # fmt: skip
     assert all(len(merged.arrays(r)["radius"]) == 50 for r in merged.records())
     assert len(Store(out).records()) == 1
-    broken = certificate(sigma=1.0)
+    (path,) = certify(Store(tmp_path / "c", CERTIFICATES), certificate(sigma=1.0)).paths()
+    broken = json.loads(path.read_text())
     broken["figures"][0]["abstained"] = 2.0
-    certify(Store(tmp_path / "c", CERTIFICATES), broken)
+    path.write_text(json.dumps(broken))
     with pytest.raises(UserError, match=r"no certificate of this version: figures\.0\.abstained"):
         merge([tmp_path / "c"], out)
     with pytest.raises(UserError, match="no records or certificates"):

@@ -5,12 +5,12 @@ import json
 import pytest
 import yaml
 from support.cli import medrobust
-from support.records import fill, record
+from support.records import changed, fill, record
 
 from robustbench_med.errors import UserError
 from robustbench_med.models.registry import ZOO
 from robustbench_med.reports import model_cards as cards
-from robustbench_med.reports import write as reports
+from robustbench_med.reports import write
 from robustbench_med.reports.robustness_cards import robustness_card
 from robustbench_med.store.store import Store
 from robustbench_med.training import checkpoints
@@ -30,7 +30,7 @@ def test_cards_hold_the_records_figures_threats_trust_and_commands() -> None:
         record("mail", 0.25, eps=8 / 255),
         record("mail", 0.875, attack="noise"),
     ]
-    made[1]["command"] = "medrobust run --eps 8/255"
+    made[1] = changed(made[1], command="medrobust run --eps 8/255")
     victim = cards.Victim(made, {}, "arXiv 2602.15346")
     card, robustness = cards.model_card(victim), robustness_card(victim)
     head = front_matter(card)
@@ -56,8 +56,7 @@ def test_cards_hold_the_records_figures_threats_trust_and_commands() -> None:
 
 
 def test_weights_of_the_user_claim_no_licence_and_real_data_no_mark() -> None:
-    made = record("late", synthetic=False)
-    made["victim"]["origin"] = "cache"
+    made = changed(record("late", synthetic=False), victim__origin="cache")
     card = cards.model_card(cards.Victim([made], {}, "arXiv 1705.09406"))
     head = front_matter(card)
     assert (head["license"], "synthetic-data" in head["tags"]) == ("unknown", False)
@@ -79,7 +78,7 @@ def test_the_hub_is_told_no_figure_of_a_naive_attack() -> None:
 
 def test_odd_names_stay_names(tmp_path) -> None:
     fill(Store(tmp_path), record(ODD, modality="m|1\r\n# h", data="<img src=x>"))
-    paths = reports.write_cards(tmp_path)
+    paths = write.cards(tmp_path, checkpoints.find_sidecar, {})
     assert [p.name for p in paths] == [cards.MODEL_CARD, cards.ROBUSTNESS_CARD]
     assert paths[0].parent.parent == tmp_path / "cards"
     assert paths[0].parent.name.isascii()
@@ -100,8 +99,7 @@ def test_odd_names_stay_names(tmp_path) -> None:
 
 
 def test_a_command_with_backticks_stays_in_its_block() -> None:
-    made = record()
-    made["command"] = "medrobust run --data '```'"
+    made = changed(record(), command="medrobust run --data '```'")
     assert "````sh\nmedrobust run --data '```'\n````" in robustness_card(cards.Victim([made], {}))
 
 
@@ -113,9 +111,11 @@ def test_the_training_is_told_from_the_sidecar_of_these_very_weights(tmp_path, m
         if p.name.startswith("robust-mail-") and p.name.endswith(".safetensors")
     )
     known = json.loads((ZOO / name.replace(".safetensors", ".json")).read_text())
-    made = record("robust-mail")
-    made["spec"]["victim"]["weights_sha256"] = known["weights_sha256"]
-    made["victim"]["checkpoint"] = name
+    made = changed(
+        record("robust-mail"),
+        spec__victim__weights_sha256=known["weights_sha256"],
+        victim__checkpoint=name,
+    )
     card = cards.model_card(
         cards.Victim([made], checkpoints.find_sidecar(name, known["weights_sha256"]))
     )
@@ -151,20 +151,14 @@ def test_cards_from_the_shell_and_their_faults(tmp_path) -> None:
         in medrobust("card", "--out", tmp_path, "--checkpoints", tmp_path / "none", check=2).stderr
     )
     with pytest.raises(UserError, match="holds no records"):
-        reports.write_cards(tmp_path / "empty")
+        write.cards(tmp_path / "empty", checkpoints.find_sidecar, {})
 
 
 def test_the_robustness_card_names_the_signs_that_were_looked_for_and_in_how_many_records() -> None:
     made = [record("mail", 0.5, trust="pass"), record("mail", 0.25, eps=8 / 255, trust="pass")]
-    made[1]["diagnostics"].append(
-        {
-            "sign": "not converged",
-            "verdict": "pass",
-            "figure": 0.0,
-            "text": "flat",
-            "advice": "more steps",
-        }
-    )
+    sign = {"sign": "not converged", "verdict": "pass", "figure": 0.0, "text": "flat"}
+    signs = [kept.plain() for kept in made[1].diagnostics] + [{**sign, "advice": "more steps"}]
+    made[1] = changed(made[1], diagnostics=signs)
     card = robustness_card(cards.Victim(made, {}))
     assert (
         "Signs looked for: zero gradient (in 2 of 2 records), not converged (in 1 of 2 records)."

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from support.cli import medrobust, refused
 from support.files import ROOT
-from support.records import fill, record
+from support.records import changed, fill, record
 
 from robustbench_med.reports import claims, tables
 from robustbench_med.store.store import Store
@@ -125,7 +125,7 @@ def test_merging_copies_what_is_missing_keeps_what_is_there_and_reports_what_dif
     assert "0.7000" in done.stdout
     assert "0.6600" in done.stdout
     store = Store(tmp_path / "all")
-    assert {r["spec"]["victim"]["model"]: r["figures"]["robust"] for r in store.records()} == {
+    assert {r.spec.victim.model: r.figures.robust for r in store.records()} == {
         "mail": 0.5,
         "late": 0.7,
         "gmu": 0.6,
@@ -135,15 +135,15 @@ def test_merging_copies_what_is_missing_keeps_what_is_there_and_reports_what_dif
 
 def test_merging_refuses_altered_records_before_it_copies_anything(tmp_path) -> None:
     fill(Store(tmp_path / "a"), record("mail"))
-    altered = record("late")
-    altered["spec"]["attack"]["params"]["steps"] = 1
+    late = record("late")
+    altered = changed(late, spec__attack__params__steps=1, hash=late.hash)
     fill(Store(tmp_path / "b"), altered)
     assert "altered" in refused(
         medrobust("merge", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "all", check=2)
     )
     assert not (tmp_path / "all").exists()
     lone = fill(Store(tmp_path / "c"), record("gmu"))
-    lone.path(record("gmu")["hash"]).with_suffix(".npz").unlink()
+    lone.path(record("gmu").hash).with_suffix(".npz").unlink()
     assert "lacks its outcomes" in refused(
         medrobust("merge", tmp_path / "c", "--out", tmp_path / "all", check=2)
     )

@@ -12,21 +12,23 @@ import pytest
 from rich.console import Console
 from support.cli import medrobust
 from support.folds import of_fold
-from support.records import certificate, certify, fill, record
+from support.records import certificate, certify, changed, fill, record
 
 from robustbench_med.cli import terminal
 from robustbench_med.naming import canonical_hash
 from robustbench_med.reports import (
     breakdowns,
     certified,
+    curves,
     families,
     page,
     paper,
-    plots,
+    paper_tables,
+    records,
     style,
     tables,
+    write,
 )
-from robustbench_med.reports import write as reports
 from robustbench_med.store.store import CERTIFICATES, Store
 
 A, B = "a" * 64, "b" * 64
@@ -94,17 +96,17 @@ def test_two_victims_are_two_rows_and_every_table_tells_them_apart(
     assert sorted(board.variant) == variants
     assert tables.leaderboard(made[::-1]).equals(board)
     names = [f"mail ({variant})" for variant in variants]
-    (printed,) = paper.leaderboards(board)
+    (printed,) = paper_tables.leaderboards(board)
     assert sorted(row[0].value for row in printed.rows) == names
     shown = {paper.markdown: paper.escaped, paper.latex: paper._tex}
-    for write, escape in shown.items():
-        assert all(escape(name) in write(printed) for name in names)
+    for printed_as, escape in shown.items():
+        assert all(escape(name) in printed_as(printed) for name in names)
     assert all(name in text_of(terminal.leaderboard(board)) for name in names)
     store = fill(Store(tmp_path), *made)
     assert sorted(row["model"] for row in page._rows(made)) == names
     assert sorted(breakdowns.per_class(made, store.arrays).variant.unique()) == variants
-    assert sorted(tables.victims(made).variant) == variants
-    (costs,) = paper.victims(tables.victims(made))
+    assert sorted(records.victims(made).variant) == variants
+    (costs,) = paper_tables.victims(records.victims(made))
     assert sorted(row[0].value for row in costs.rows) == names
 
 
@@ -116,18 +118,17 @@ def test_curves_of_two_victims_are_not_joined(first, second, variants) -> None:
         for e in (1, 4)
         for attack in ("pgd", "cw")
     ]
-    for one in made:
-        one["figures"] |= {
-            "minimal_norm": {"median": 0.7, "curve": [[0.0, 0.9], [0.7, 0.45]]},
-            "attack_loss": [0.1, 2.5],
-        }
+    minimal = {"median": 0.7, "curve": [[0.0, 0.9], [0.7, 0.45]]}
+    made = [
+        changed(one, figures__minimal_norm=minimal, figures__attack_loss=[0.1, 2.5]) for one in made
+    ]
     names = [f"mail ({variant})" for variant in variants]
     board = tables.named(tables.leaderboard(made))
     look = style.looks(board.model)
-    axis = plots.radius_figure(board, look).axes[0]
+    axis = curves.radius_figure(board, look).axes[0]
     assert sorted(line.get_label() for line in axis.lines) == names
     assert all(len(set(line.get_ydata()[1:])) == 1 for line in axis.lines)
-    for drawn in (plots.minimal_norms, plots.convergence):
+    for drawn in (curves.minimal_norms, curves.convergence):
         ((_, figure),) = drawn(made, look)
         labels = [line.get_label() for line in figure.axes[0].lines]
         assert sorted({label.rpartition("), ")[0] + ")" for label in labels}) == names
@@ -140,9 +141,8 @@ def test_certificates_of_two_victims_are_two_curves_and_two_rows(
 ) -> None:
     store = Store(tmp_path, CERTIFICATES)
     for parts, share in ((first, 0.2), (second, 0.6)):
-        made = certificate(certified=share)
-        made["spec"]["victim"] |= parts
-        certify(store, made | {"hash": canonical_hash(made["spec"])})
+        parts = {f"spec__victim__{key}": value for key, value in parts.items()}
+        certify(store, changed(certificate(certified=share), **parts))
     found = certified.frames(store)
     assert sorted(found["certified_tasks"].variant.unique()) == variants
     names = [f"late+smoothing ({variant})" for variant in variants]
@@ -186,7 +186,7 @@ def test_two_machines_weights_of_one_seed_are_rows_of_their_own_with_a_warning_a
         (0.2, 2),
         (0.9, 1),
     ]
-    ours = made[1]["spec"]["victim"]["weights_sha256"][:12]
+    ours = made[1].spec.victim.checkpoint
     assert sorted(board.marks) == [
         "synthetic data",
         *sorted(f"synthetic data; other weights: {w}" for w in (ours, B[:12])),
@@ -234,7 +234,7 @@ def test_the_spread_is_over_trainings_and_says_of_how_many(
     ]
     (row,) = tables.each(tables.leaderboard(made))
     assert (row.trainings, row.evaluation_seeds) == (trainings, evaluations)
-    assert row.robust == pytest.approx(np.mean([r["figures"]["robust"] for r in made]))
+    assert row.robust == pytest.approx(np.mean([r.figures.robust for r in made]))
     shown = text_of(terminal.leaderboard(tables.leaderboard(made)))
     overall = dict(page._overall(tables.leaderboard(made).iloc[0]))
     assert (
@@ -349,10 +349,10 @@ def test_two_recipes_or_checkpoints_in_one_folder_are_two_rows(
     for steps in (2, 5):
         medrobust(*trained(drawn_root, out, how, say(steps)))
     board = pd.read_csv(out / "leaderboard.csv", keep_default_na=False)
-    found = {r["spec"]["victim"]["weights_sha256"][:12]: r["figures"] for r in Store(out).records()}
+    found = {r.spec.victim.checkpoint: r.figures for r in Store(out).records()}
     assert len(found) == 2
     assert {row.checkpoint: (row.clean, row.robust) for row in board.itertuples()} == {
-        weights: (pytest.approx(f["clean"], rel=1e-5), pytest.approx(f["robust"], rel=1e-5))
+        weights: (pytest.approx(f.clean, rel=1e-5), pytest.approx(f.robust, rel=1e-5))
         for weights, f in found.items()
     }
     assert set(zip(board.trainings, board.robust_std, strict=True)) == {(1, "")}
@@ -368,4 +368,4 @@ def test_evaluation_seeds_alone_have_no_spread(drawn_root, tmp_path) -> None:
     assert (row.trainings, row.evaluation_seeds) == (1, 3)
     assert np.isnan(row.robust_std)
     assert "±" not in done.stdout
-    assert reports.warnings(tmp_path) == []
+    assert write.warnings(tmp_path) == []

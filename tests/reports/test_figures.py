@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from support.records import certificate, certify, fill, record
+from support.records import certificate, certify, changed, fill, record
 
-from robustbench_med.reports import certified, figures, gallery, plots, style, tables
-from robustbench_med.reports import write as reports
-from robustbench_med.store.store import CERTIFICATES, Record, Store
+from robustbench_med.reports import certified, curves, figures, gallery, plots, style, tables, write
+from robustbench_med.store.store import CERTIFICATES, Certificate, Record, Store
 
+CLASSES = [["malignant", "normal, benign"], ["normal", "pneumonia"]]
 VICTIMS = ["early", "late", "cross-attention", "tensor-fusion"]
 VICTIMS += [
     f"{model}+{defense}"
@@ -42,27 +42,26 @@ def victims(names: list[str], *, eps: tuple[float, ...] = (4 / 255,)) -> list[Re
     """
     made, how = [], {"data": DATA, "modality": "ultrasound"}
     for i, name in enumerate(names):
-        robust = 0.8 - 0.05 * i
+        robust = max(0.8 - 0.05 * i, 0.0)
         made += [record(name, robust, eps=e, eot=draws, **how) for e in eps for draws in (1, 8)]
         made += [record(name, 0.85, eps=e, attack="noise", **how) for e in eps]
         made += [record(name, robust, eps=[0.1, 0.0], tasks=(t,), **how) for t in (0, 1)]
-        made.append(record(name, robust, attack="cw", eps=0.5, norm="L2", **how))
-        made[-1]["figures"]["minimal_norm"] = {
-            "median": 0.7,
-            "curve": [[0.0, 0.9], [0.7, 0.45], [1.2, 0.0]],
-        }
-    for one in made:
-        one["names"]["classes"] = [["malignant", "normal, benign"], ["normal", "pneumonia"]]
-        if one["spec"]["attack"]["name"] == "pgd":
-            one["figures"]["attack_loss"] = list(np.linspace(0, 3, 20))
-    return made
+        minimal = {"median": 0.7, "curve": [[0.0, 0.9], [0.7, 0.45], [1.2, 0.0]]}
+        searched = record(name, robust, attack="cw", eps=0.5, norm="L2", **how)
+        made.append(changed(searched, figures__minimal_norm=minimal))
+    losses = {"pgd": {"figures__attack_loss": list(np.linspace(0, 3, 20))}}
+    return [
+        changed(one, names__classes=CLASSES, **losses.get(one.spec.attack.name, {})) for one in made
+    ]
 
 
-def drawn(folder: Path, made: list[Record], *certificates: Record) -> Iterator[tuple[str, Figure]]:
+def drawn(
+    folder: Path, made: list[Record], *certificates: Certificate
+) -> Iterator[tuple[str, Figure]]:
     store = fill(Store(folder), *made)
     proved = certified.frames(certify(Store(folder, CERTIFICATES), *certificates))
     with style.styled():
-        yield from figures.draw(made, reports.frames(store, made) | proved)
+        yield from figures.draw(made, write.frames(store, made) | proved)
 
 
 @pytest.mark.parametrize("count", [2, 14])
@@ -139,10 +138,13 @@ def test_no_two_victims_look_alike() -> None:
     assert len({(each.colour, each.marker) for each in look}) == 49
     assert len({(each.colour, each.hatch) for each in look}) == 49
     assert style.CONTROL_DASH not in style.DASHES
-    made = [record(name, attack=attack) for name in VICTIMS[:12] for attack in ("pgd", "bim")]
-    for one in made:
-        one["figures"]["attack_loss"] = list(np.linspace(0, 3, 9))
-    ((_, figure),) = plots.convergence(made, style.looks(VICTIMS))
+    losses = list(np.linspace(0, 3, 9))
+    made = [
+        changed(record(name, attack=attack), figures__attack_loss=losses)
+        for name in VICTIMS[:12]
+        for attack in ("pgd", "bim")
+    ]
+    ((_, figure),) = curves.convergence(made, style.looks(VICTIMS))
     lines = figure.axes[0].lines
     assert (
         len({(line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in lines})
@@ -195,14 +197,15 @@ def test_a_heat_map_grows_with_its_rows() -> None:
 def test_a_gallery_says_what_was_attacked_how_and_quotes_names_that_are_lists(
     tmp_path: Path,
 ) -> None:
-    sources = [{"model": "late", "weights_sha256": "b" * 64}]
-    made = record(data=DATA, tasks=(1,), attack="pgd", engine="torchattacks")
-    made["spec"]["attack"]["sources"] = sources
-    made["names"]["classes"] = [["malignant", "normal, benign"], ["normal", "pneumonia"]]
+    made = changed(
+        record(data=DATA, tasks=(1,), attack="pgd", engine="torchattacks"),
+        spec__attack__sources=[{"model": "late", "params": {}, "weights_sha256": "b" * 64}],
+        names__classes=CLASSES,
+    )
     assert (
         gallery.title(made)
         == f"mail, pgd from late (torchattacks) Linf 4/255, target lung\n{DATA} (synthetic), 64 px,"
-        f" protocol sound, n = 50, record {made['hash'][:12]}"
+        f" protocol sound, n = 50, record {made.short}"
     )
     found = gallery.examples(fill(Store(tmp_path), made, images=True), made)
     assert any('true "normal, benign"; before ' in example.lines[0] for example in found)
@@ -210,12 +213,13 @@ def test_a_gallery_says_what_was_attacked_how_and_quotes_names_that_are_lists(
 
 
 def test_no_text_of_a_gallery_is_cut(tmp_path: Path) -> None:
-    made = record("cross-attention+adversarial-training", data=DATA)
-    made["names"]["classes"] = [
-        ["atypical and malignant, of any grade", "normal, benign, or not to be told from them"],
-        ["c", "d"],
-    ]
-    made["names"]["modalities"] = ["ultrasound"]
+    made = changed(
+        record("cross-attention+adversarial-training", data=DATA, modality="ultrasound"),
+        names__classes=[
+            ["atypical and malignant, of any grade", "normal, benign, or not to be told from them"],
+            ["c", "d"],
+        ],
+    )
     found = gallery.examples(fill(Store(tmp_path), made, images=True), made)
     short = gallery.draw(
         made, [dataclasses.replace(example, lines=["short", "short"]) for example in found]

@@ -4,19 +4,31 @@ anything.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from pydantic import ValidationError
 from support.files import ROOT
 from support.golden_store import records_of_all_kinds
-from support.records import certificate, certify, fill, record
+from support.records import certificate, certify, changed, fill, record
 
 from robustbench_med import naming
 from robustbench_med.cli import terminal
-from robustbench_med.reports import certified, families, figures, page, paper, plots, tables
+from robustbench_med.reports import (
+    certified,
+    curves,
+    families,
+    figures,
+    page,
+    paper,
+    paper_tables,
+    plots,
+    records,
+    tables,
+    write,
+)
 from robustbench_med.reports import model_cards as cards
-from robustbench_med.reports import write as reports
 from robustbench_med.store import belief
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import CERTIFICATES, Store
@@ -27,20 +39,20 @@ GOLDEN = ROOT / "tests" / "golden"
 def drawn(made: list[Record], folder: Path) -> set[str]:
     """Names of the figures of these records."""
     store = fill(Store(folder), *made)
-    found = reports.frames(store, made) | certified.frames(Store(folder, CERTIFICATES))
+    found = write.frames(store, made) | certified.frames(Store(folder, CERTIFICATES))
     return {name for name, _ in figures.draw(made, found)}
 
 
 def test_the_leaderboard_and_the_records_are_byte_for_byte_what_they_were() -> None:
     made = records_of_all_kinds()
-    assert reports.csv(tables.leaderboard(made)) == (GOLDEN / "leaderboard.csv").read_text()
-    assert reports.csv(tables.long_form(made[-4:])) == (GOLDEN / "records.csv").read_text()
+    assert tables.csv(tables.leaderboard(made)) == (GOLDEN / "leaderboard.csv").read_text()
+    assert tables.csv(records.long_form(made[-4:])) == (GOLDEN / "records.csv").read_text()
 
 
 def test_columns_for_code_are_in_no_file_and_in_no_table_of_users(tmp_path) -> None:
     store = fill(Store(tmp_path), record(), record(eps=[0.1, 0.0], tasks=(0,)))
     certify(Store(tmp_path, CERTIFICATES), certificate())
-    reports.write_all(tmp_path, page=False, pictures=False)
+    write.everything(tmp_path, html=False, pictures=False)
     files = sorted(tmp_path.glob("*.csv"))
     assert len(files) == 8
     for file in files:
@@ -98,45 +110,44 @@ def test_a_trusted_modality_is_one_of_radius_zero_whatever_the_names(modality) -
 )
 def test_a_task_may_be_called_like_a_mark(task) -> None:
     made = [record("mail", 0.5, trivial="constant"), record("late", 0.4)]
-    for one in made:
-        one["names"]["tasks"] = [task, "lung"]
+    made = [changed(one, names__tasks=[task, "lung"]) for one in made]
     board = tables.leaderboard(made).set_index("model")
     assert not board.is_naive.any()
     assert board["rank"].tolist() == [1, 2]
     assert board.is_trivial.to_dict() == {"mail": True, "late": False}
-    (table,) = paper.leaderboards(board.reset_index())
+    (table,) = paper_tables.leaderboards(board.reset_index())
     assert [row[0].mark for row in table.rows] == ["", paper.TRIVIAL]
 
 
 def test_notes_are_shown_and_decide_nothing() -> None:
-    odd = record()
-    odd["notes"] = [
-        "unverified rumours about this set",
-        "not repeatable by anyone else",
-        "unverified: x",
-        "not repeatable: y",
-    ]
+    odd = changed(
+        record(),
+        notes=[
+            "unverified rumours about this set",
+            "not repeatable by anyone else",
+            "unverified: x",
+            "not repeatable: y",
+        ],
+    )
     assert tables.marks([odd]) == ["synthetic data"]
-    sure = record()
-    sure |= {"unverified": True, "repeatable": False}
+    sure = changed(record(), unverified=True, repeatable=False)
     assert tables.marks([sure]) == ["synthetic data", "not repeatable", "unverified data"]
 
 
 def test_a_victim_is_defended_or_attacked_unaware_by_its_layers_not_by_its_name() -> None:
     name = "a+b (unaware attack).py:build"
-    own = record(name, 0.3, victim={"defense": []})
-    own["architecture"] = name
+    own = changed(record(name, 0.3, victim={"defense": []}), architecture=name)
     plain, unaware = record("late", 0.2), record("late+jpeg (unaware attack)", 0.9)
     board = tables.leaderboard([own, plain, unaware]).set_index("model")
     assert board.is_defended.to_dict() == {
         name: False,
         "late": False,
-        unaware["spec"]["victim"]["model"]: True,
+        unaware.spec.victim.model: True,
     }
     assert board.is_unaware.to_dict() == {
         name: False,
         "late": False,
-        unaware["spec"]["victim"]["model"]: True,
+        unaware.spec.victim.model: True,
     }
     rows, sentence = plots.leading(board.reset_index())
     assert (set(rows.model), sentence) == (
@@ -150,14 +161,13 @@ def test_a_victim_is_defended_or_attacked_unaware_by_its_layers_not_by_its_name(
     }
     assert {
         row[0].value
-        for table in paper.victims(tables.victims([own, plain, unaware]))
+        for table in paper_tables.victims(records.victims([own, plain, unaware]))
         for row in table.rows
     } == {name, "late"}
 
 
 def test_a_task_called_joint_is_one_task() -> None:
-    one = record(eps=[0.1, 0.0], tasks=(0,))
-    one["names"]["tasks"] = ["joint", "bone"]
+    one = changed(record(eps=[0.1, 0.0], tasks=(0,)), names__tasks=["joint", "bone"])
     (row,) = tables.leaderboard([one]).itertuples()
     assert not row.is_joint
     assert ", target joint, " in plots.describe(tables.leaderboard([one]).iloc[0])
@@ -165,12 +175,12 @@ def test_a_task_called_joint_is_one_task() -> None:
 
 
 def test_draws_are_no_part_of_an_attacks_other_settings() -> None:
-    made = [record(eot=eot) for eot in (1, 8)]
-    for one in made:
-        one["spec"]["attack"]["params"] |= {"loss": "mean eot=4 of all"}
+    made = [
+        changed(record(eot=eot), spec__attack__params__loss="mean eot=4 of all") for eot in (1, 8)
+    ]
     board = tables.leaderboard(made)
     assert set(board.settings) == {"loss=mean eot=4 of all steps=20"}
-    assert plots.eot(board, plots.style.looks(board.model)) is not None
+    assert curves.eot(board, plots.style.looks(board.model)) is not None
 
 
 def test_filters_take_any_name_and_go_by_norm_and_radius() -> None:
@@ -189,10 +199,9 @@ def test_filters_take_any_name_and_go_by_norm_and_radius() -> None:
 
 
 def test_a_certificate_of_one_modality_is_known_by_its_noise_not_by_its_text(tmp_path) -> None:
-    both, one = certificate(), certificate(noised=(0,))
-    for made in (both, one):
-        made["names"]["modalities"] = ["left alone", "xray"]
-    both["noised"], one["noised"] = "what is not left alone", "the left one"
+    names = ["left alone", "xray"]
+    both = changed(certificate(), names__modalities=names, noised="what is not left alone")
+    one = changed(certificate(noised=(0,)), names__modalities=names, noised="the left one")
     curves = certified.frames(certify(Store(tmp_path, CERTIFICATES), both, one))["certified"]
     labels = {axis.get_xlabel().replace("\n", " ") for axis in certified.figure(curves).axes}
     assert labels - {""} == {
@@ -238,15 +247,15 @@ def test_radii_of_one_label_are_one(radius, label, shown) -> None:
 FIELDS = ("unverified", "repeatable", "architecture", "on_gpu")
 
 
-def of_shape_2(made: Record) -> Record:
-    return {key: value for key, value in made.items() if key not in FIELDS} | {"shape": 2}
+def of_shape_2(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in FIELDS} | {"shape": 2}
 
 
 @pytest.mark.parametrize(
     "model", ["late", "late+jpeg", "late+jpeg (unaware attack)", "robust-mail", "mail+pni+trades"]
 )
 def test_a_record_of_shape_2_gets_the_fields_it_told_in_words(model) -> None:
-    made = record(model)
+    made = record(model).plain()
     assert {key: belief.lifted(of_shape_2(made))[key] for key in FIELDS} == {
         key: made[key] for key in FIELDS
     }
@@ -263,12 +272,12 @@ def test_a_record_of_shape_2_gets_the_fields_it_told_in_words(model) -> None:
 
 def test_a_store_of_shape_2_is_read(tmp_path) -> None:
     store = fill(Store(tmp_path), record(), record("late"))
-    before = reports.csv(tables.leaderboard(store.records()))
+    before = tables.csv(tables.leaderboard(store.records()))
     for path in store.paths():
         old = of_shape_2(json.loads(path.read_text()))
         old["digests"]["record"] = belief.digest(old)
         path.write_text(json.dumps(old))
-    assert reports.csv(tables.leaderboard(Store(tmp_path).records())) == before
+    assert tables.csv(tables.leaderboard(Store(tmp_path).records())) == before
 
 
 @pytest.mark.parametrize(
@@ -278,7 +287,7 @@ def test_a_store_of_shape_2_is_read(tmp_path) -> None:
      {"spec": {"attack": {}, "victim": {"model": "late", "defense": 3}}}],
 )  # fmt: skip
 def test_a_thing_that_is_no_record_is_left_to_the_schema(broken) -> None:
-    lifted = belief.lifted({**of_shape_2(record()), **broken})
+    lifted = belief.lifted({**of_shape_2(record().plain()), **broken})
     with pytest.raises(ValidationError, match="|".join(broken)):
         Record.model_validate(lifted, strict=True)
     assert not set(FIELDS) & set(belief.lifted({"spec": {"certificate": {}}, "shape": 2}))

@@ -15,6 +15,7 @@ from support.records import fill, record
 
 from robustbench_med.reports import page
 from robustbench_med.statistics import wilson
+from robustbench_med.store.record import Sign
 from robustbench_med.store.store import Store
 
 PATIENCE = 120_000
@@ -315,9 +316,9 @@ def test_without_scripts_the_table_is_complete(browser, html) -> None:
 
 
 def test_advice_is_given_on_signs_of_failure_alone() -> None:
-    sign = {"sign": "zero gradient", "text": "none", "advice": "take BPDA"}
+    sign = {"sign": "zero gradient", "figure": None, "text": "none", "advice": "take BPDA"}
     given = {
-        verdict: page._sign({**sign, "verdict": verdict})["advice"]
+        verdict: page._sign(Sign.model_validate({**sign, "verdict": verdict}))["advice"]
         for verdict in ("pass", "warn", "fail")
     }
     assert given == {"pass": "", "warn": "take BPDA", "fail": "take BPDA"}
@@ -364,8 +365,8 @@ def test_two_thousand_records_are_reported_in_a_gigabyte(tmp_path) -> None:
     ]
     fill(Store(tmp_path), *made, images=True)
     code = (
-        "import sys; from pathlib import Path; from robustbench_med.reports import write as"
-        " reports; reports.write_all(Path(sys.argv[1]));"
+        "import sys; from pathlib import Path; from robustbench_med.reports import write"
+        "; write.everything(Path(sys.argv[1]));"
         " print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run(

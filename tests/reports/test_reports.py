@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from support.records import fill, outcomes, record
+from support.records import changed, fill, outcomes, record
 
 from robustbench_med.cli import terminal
 from robustbench_med.errors import UserError
-from robustbench_med.naming import canonical_hash
-from robustbench_med.reports import plots, style, tables
-from robustbench_med.reports import write as reports
+from robustbench_med.reports import curves, style, tables, write
+from robustbench_med.reports.records import cost, long_form
 from robustbench_med.statistics import wilson
 from robustbench_med.store.store import Record, Store
 
@@ -45,12 +44,11 @@ def test_training_seeds_are_one_row_with_mean_spread_and_an_interval_over_distin
 
 
 def of_fold(k: int, robust: float, *, n: int = 50, seed: int = 0) -> Record:
-    made = record(robust=robust, n=n, data="heads", seed=seed)
-    made["spec"]["data"] |= {
-        "manifest": f"{k}" * 64,
-        "fold": {"number": k, "of": 3, "content": "c" * 64},
-    }
-    return made | {"hash": canonical_hash(made["spec"])}
+    return changed(
+        record(robust=robust, n=n, data="heads", seed=seed),
+        spec__data__manifest=f"{k}" * 64,
+        spec__data__fold={"number": k, "of": 3, "content": "c" * 64},
+    )
 
 
 def test_folds_are_one_row_over_all_test_samples() -> None:
@@ -67,7 +65,7 @@ def test_folds_are_one_row_over_all_test_samples() -> None:
         ["trainings", "evaluation_seeds", "folds"]
     ].values.tolist() == [[3, 2, 3]]
     assert "1 of 3 folds missing" in tables.leaderboard(folds[:2]).marks[0]
-    assert sorted(set(tables.long_form(folds).fold)) == [0, 1, 2]
+    assert sorted(set(long_form(folds).fold)) == [0, 1, 2]
 
 
 def test_marks_say_what_weakens_a_row() -> None:
@@ -79,26 +77,26 @@ def test_marks_say_what_weakens_a_row() -> None:
 def test_nothing_a_clock_measured_is_in_the_leaderboard() -> None:
     columns = set(tables.leaderboard([record()]).columns)
     assert not columns & {"seconds", "latency_ms", "started", "peak_memory_mib"}
-    assert {"seconds", "latency_ms"} <= set(tables.cost([record()]).columns)
+    assert {"seconds", "latency_ms"} <= set(cost([record()]).columns)
 
 
 def test_files_are_rebuilt_from_the_store_byte_for_byte(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for r in (record("mail", 0.5), record("late", 0.7), record("mail", 0.85, attack="noise")):
         store.write(r, outcomes(r))
-    reports.write(tmp_path)
+    write.leaderboard(tmp_path)
     names = (
         "leaderboard.csv",
         "records.csv",
         "cost.csv",
         "victims.csv",
         "per_class.csv",
-        reports.FIGURE,
+        write.FIGURE,
     )
     first = {name: (tmp_path / name).read_bytes() for name in names}
     for name in names:
         (tmp_path / name).unlink()
-    reports.write(tmp_path)
+    write.leaderboard(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in names} == first
     assert (
         pd.read_csv(tmp_path / "records.csv").query("metric == 'robust'").value.tolist().count(0.7)
@@ -112,14 +110,14 @@ def test_the_figure_has_a_line_a_model_the_noise_control_and_a_title_that_tells(
     tmp_path: Path, monkeypatch
 ) -> None:
     figures = []
-    monkeypatch.setattr(plots.style, "save", lambda figure, *paths: figures.append(figure))
+    monkeypatch.setattr(style, "save", lambda figure, *paths: figures.append(figure))
     records = [
         record(m, 0.9 - 20 * e, eps=e, attack=a)
         for m in ("mail", "late")
         for e in (1 / 255, 8 / 255)
         for a in ("pgd", "noise")
     ]
-    plots.robust_against_radius(records, tmp_path / "f.png")
+    curves.robust_against_radius(records, tmp_path / "f.png")
     (axis,) = figures[0].axes
     assert len(axis.lines) == 4
     assert axis.lines[0].get_xdata().tolist() == [0, 1, 8]
@@ -143,15 +141,11 @@ def test_every_figure_is_drawn_at_the_ends_of_the_scale_and_says_what_it_shows(
         for t in (0, 1)
     ]
     sweep = [record("late", 0.3, attack="cw", eps=e, norm="L2") for e in (0.5, 1.0)]
-    for one in made:
-        one["figures"]["attack_loss"] = [0.1, None, 2.5]
-    for one in sweep:
-        one["figures"]["minimal_norm"] = {
-            "median": 0.7,
-            "curve": [[0.0, 0.9], [0.7, 0.45], [1.2, 0.0]],
-        }
+    made = [changed(one, figures__attack_loss=[0.1, None, 2.5]) for one in made]
+    smallest = {"median": 0.7, "curve": [[0.0, 0.9], [0.7, 0.45], [1.2, 0.0]]}
+    sweep = [changed(one, figures__minimal_norm=smallest) for one in sweep]
     store = fill(Store(tmp_path), *made, *sweep, images=True)
-    written = reports.write_all(tmp_path, page=False)
+    written = write.everything(tmp_path, html=False)
     questions = {
         "robust-accuracy",
         "heat-map",
@@ -175,7 +169,7 @@ def test_every_figure_is_drawn_at_the_ends_of_the_scale_and_says_what_it_shows(
     )
     assert minimal.count("median 0.7") == 1  # radii share one search, so one curve
     assert len([path for path in written if path.parent.name == "gallery"]) == len(
-        {r["spec"]["victim"]["model"] for r in store.records()}
+        {r.spec.victim.model for r in store.records()}
     )
 
 
@@ -202,7 +196,7 @@ def test_a_cross_modal_run_leaves_its_heat_map_beside_its_table_and_no_stale_one
             save(figure, path),
         ),
     )
-    reports.write(tmp_path)
+    write.leaderboard(tmp_path)
     assert pictures() == ["cross_modal.csv", "cross_modal.png"]
     (axis,) = shown["cross_modal.png"].axes
     assert [text.get_text() for text in axis.texts] == ["0.10", "0.80", "0.70", "0.20"]
@@ -216,7 +210,7 @@ def test_a_cross_modal_run_leaves_its_heat_map_beside_its_table_and_no_stale_one
         *crossed({(0, 0): 0.05}, draws=64),
         *crossed({(0, 0): 0.0}, attack="noise"),
     )
-    reports.write(tmp_path)
+    write.leaderboard(tmp_path)
     assert pictures() == [
         "cross_modal-heads+chests-64-50-Linf-sound.png", "cross_modal-skin+heads-64-50-Linf-sound.png", "cross_modal.csv",
     ]  # fmt: skip
@@ -226,13 +220,13 @@ def test_a_cross_modal_run_leaves_its_heat_map_beside_its_table_and_no_stale_one
     for path in (tmp_path / "records").iterdir():
         path.unlink()
     fill(store, *measured)
-    reports.write_all(tmp_path, page=False, pictures=False)
+    write.everything(tmp_path, html=False, pictures=False)
     assert pictures() == ["cross_modal.csv", "cross_modal.png"]
     assert (tmp_path / "cross_modal.png").read_bytes() == first
     for path in (tmp_path / "records").iterdir():
         path.unlink()
     fill(store, record(), *crossed({(0, 0): 0.0}, attack="noise"))
-    reports.write(tmp_path)
+    write.leaderboard(tmp_path)
     assert pictures() == ["cross_modal.csv"]  # a control is no matrix
 
 
@@ -243,19 +237,20 @@ def test_convergence_is_one_panel_an_objective_and_radius_with_the_mean_over_see
         for s in (0, 1)
         for a in ("pgd", "bim", "noise")
     ]
-    for one in made:
-        if one["spec"]["attack"]["name"] != "noise":
-            one["figures"]["attack_loss"] = [0.0, 1.0 + 2 * one["spec"]["seed"]]
+    made = [
+        one if one.control else changed(one, figures__attack_loss=[0.0, 1.0 + 2 * one.spec.seed])
+        for one in made
+    ]
     targeted = record(attack="apgd-t", eps=1 / 255)
-    targeted["figures"]["attack_loss"] = [-1.0, 0.5, 0.75]
-    ((name, figure),) = plots.convergence([*made, targeted], style.looks(["mail"]))
+    targeted = changed(targeted, figures__attack_loss=[-1.0, 0.5, 0.75])
+    ((name, figure),) = curves.convergence([*made, targeted], style.looks(["mail"]))
     assert name == "heads+chests-64-50-Linf-joint-sound"
     titles = ["ce, 1/255", "ce, 4/255", "dlr towards the likeliest wrong class, 1/255"]
     panels = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title() for axis in panels] == titles
     assert [len(axis.lines) for axis in panels] == [2, 2, 1]
     assert panels[0].lines[0].get_ydata().tolist() == [0.0, 2.0]
-    assert list(plots.convergence([record()], {})) == []  # records made before the loss was kept
+    assert list(curves.convergence([record()], {})) == []  # records made before the loss was kept
 
 
 def test_names_with_markup_are_shown_as_they_are() -> None:

@@ -11,10 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.files import ROOT
-from support.records import certificate, certify, fill, record
+from support.records import certificate, certify, changed, fill, record
 
-from robustbench_med.reports import breakdowns, certified, columns, paper, tables
-from robustbench_med.reports import write as reports
+from robustbench_med.errors import UserError
+from robustbench_med.reports import (
+    breakdowns,
+    certified,
+    columns,
+    paper,
+    paper_tables,
+    records,
+    tables,
+    write,
+)
 from robustbench_med.statistics import wilson
 from robustbench_med.store import record as schema
 from robustbench_med.store.record import Record
@@ -30,7 +39,7 @@ def store_of(tmp_path: Path, *records, images: bool = False) -> Store:
 def test_every_column_is_documented_in_its_order_and_the_pages_are_up_to_date(tmp_path) -> None:
     store = store_of(tmp_path, record(), record(eps=[4 / 255, 0.0], tasks=(1,)))
     proved = certified.frames(certify(Store(tmp_path, CERTIFICATES), certificate()))
-    for name, frame in (reports.frames(store, store.records()) | proved).items():
+    for name, frame in (write.frames(store, store.records()) | proved).items():
         found = dict.fromkeys(
             re.sub(r"^(task|clean|robust)_\d+$", r"\1_T", column)
             for column in tables.written(frame).columns
@@ -42,8 +51,8 @@ def test_every_column_is_documented_in_its_order_and_the_pages_are_up_to_date(tm
 
 
 def test_records_follow_the_schema_and_a_broken_one_does_not() -> None:
-    Record.model_validate(record(trust="warn"))
-    broken = record()
+    assert Record.of(record(trust="warn").plain()) == record(trust="warn")
+    broken = record().plain()
     broken["figures"]["robust"] = 1.5
     with pytest.raises(ValueError, match="robust"):
         Record.model_validate(broken)
@@ -54,14 +63,14 @@ def test_csv_round_trips_through_pandas(tmp_path) -> None:
     store = store_of(
         tmp_path, record('a,b\n"quoted"', 0.123456789), record("ütf", 0.7, trust="fail")
     )
-    for name, frame in reports.frames(store, store.records()).items():
+    for name, frame in write.frames(store, store.records()).items():
         if len(frame):
-            again = pd.read_csv(io.StringIO(reports.csv(frame)), keep_default_na=True)
+            again = pd.read_csv(io.StringIO(tables.csv(frame)), keep_default_na=True)
             assert list(again.columns) == list(tables.written(frame).columns), name
             assert len(again) == len(frame)
             if "model" in frame:
                 assert again.model.tolist() == frame.model.tolist()
-    board = pd.read_csv(io.StringIO(reports.csv(tables.leaderboard(store.records()))))
+    board = pd.read_csv(io.StringIO(tables.csv(tables.leaderboard(store.records()))))
     assert board.robust.tolist() == pytest.approx([0.7, 0.123457], abs=1e-12)
 
 
@@ -80,9 +89,9 @@ def test_robust_figures_carry_trust_by_record_and_by_class(tmp_path) -> None:
         record(trust="fail", seed=1),
         record("late", trust="pass"),
     ]
-    long = tables.long_form(made)
+    long = records.long_form(made)
     assert long.groupby("record").trust.unique().map(list).to_dict() == {
-        r["hash"][:12]: [r["trust"]] for r in made
+        r.short: [r.trust] for r in made
     }
     classes = breakdowns.per_class(made, store_of(tmp_path, *made).arrays)
     assert classes.groupby("model").trust.unique().map(list).to_dict() == {
@@ -94,11 +103,16 @@ def test_robust_figures_carry_trust_by_record_and_by_class(tmp_path) -> None:
 def test_the_median_smallest_perturbation_is_a_mean_over_seeds_and_empty_where_there_is_none() -> (
     None
 ):
-    found = [record(attack="cw", seed=s) for s in (0, 1)]
-    lost = record("late", attack="cw")
-    for one, median in zip([*found, lost], (0.5, 0.7, None), strict=True):
-        one["figures"]["minimal_norm"] = {"median": median, "curve": [[0.0, 0.9]]}
-    frame = tables.leaderboard([*found, lost, record("gmu")]).set_index("model")
+    searched = [
+        record(attack="cw", seed=0),
+        record(attack="cw", seed=1),
+        record("late", attack="cw"),
+    ]
+    searched = [
+        changed(one, figures__minimal_norm={"median": median, "curve": [[0.0, 0.9]]})
+        for one, median in zip(searched, (0.5, 0.7, None), strict=True)
+    ]
+    frame = tables.leaderboard([*searched, record("gmu")]).set_index("model")
     assert frame.minimal_norm_median["mail"] == pytest.approx(0.6)
     assert frame.minimal_norm_median[["late", "gmu"]].isna().all()
 
@@ -137,7 +151,7 @@ def test_the_cross_modal_matrix_holds_exactly_the_records_of_one_modality_and_on
     frame = breakdowns.cross_modal([*single, record(), record(eps=[0.1, 0.0]), record(tasks=(0,))])
     found = {(row.modality, row.task): row.robust for row in frame.itertuples()}
     assert found == {("mri", "lesion"): 0.9, ("mri", "lung"): 0.6, ("xray", "lung"): 0.3}
-    (table,) = paper.cross_modal(frame)
+    (table,) = paper_tables.cross_modal(frame)
     assert [[cell.value for cell in row] for row in table.rows] == [
         ["mri", 0.9, 0.6],
         ["xray", None, 0.3],
@@ -145,24 +159,18 @@ def test_the_cross_modal_matrix_holds_exactly_the_records_of_one_modality_and_on
 
 
 def test_latency_goes_to_the_column_of_its_device() -> None:
-    on_cpu, on_gpu = record(), record(seed=1)
-    on_gpu["victim"]["latency_ms"], on_gpu["on_gpu"] = 0.25, True
-    (row,) = tables.victims([on_cpu, on_gpu]).itertuples()
+    on_cpu = record()
+    on_gpu = changed(record(seed=1), victim__latency_ms=0.25, on_gpu=True)
+    (row,) = records.victims([on_cpu, on_gpu]).itertuples()
     assert (row.latency_cpu_ms, row.latency_gpu_ms, row.records) == (1.0, 0.25, 2)
     assert pd.isna(row.training_seconds)
 
 
 def test_training_time_is_what_the_records_say_of_it() -> None:
-    timed, foreign = record(), record("late")
-    timed["victim"]["training"] = {
-        "steps": 4,
-        "batch_size": 8,
-        "forward": 1,
-        "backward": 1,
-        "seconds": 12.5,
-    }
-    foreign["victim"]["training"] = None  # weights without a sidecar
-    frame = tables.victims([timed, foreign]).set_index("model")
+    training = {"steps": 4, "batch_size": 8, "forward": 1, "backward": 1, "seconds": 12.5}
+    timed = changed(record(), victim__training=training)
+    foreign = changed(record("late"), victim__training=None)  # weights without a sidecar
+    frame = records.victims([timed, foreign]).set_index("model")
     assert frame.training_seconds["mail"] == 12.5
     assert pd.isna(frame.training_seconds["late"])
 
@@ -176,7 +184,7 @@ def board() -> pd.DataFrame:
 
 
 def test_best_is_bold_second_underlined_and_of_several_settings_the_strongest_counts() -> None:
-    (table,) = paper.leaderboards(board())
+    (table,) = paper_tables.leaderboards(board())
     text = paper.markdown(table)
     half = (wilson(0.7, 40)[1] - wilson(0.7, 40)[0]) / 2
     assert f"| late | 0.900 ± 0.095 | - | **0.700** ± {half:.3f} |" in text.replace(
@@ -200,12 +208,12 @@ def test_best_is_bold_second_underlined_and_of_several_settings_the_strongest_co
 
 
 def test_costs_rank_the_smaller_first_and_doubted_figures_carry_a_mark() -> None:
-    (table,) = paper.victims(
-        tables.victims([record("late", gflops=2.0), record("mail", gflops=1.0)])
+    (table,) = paper_tables.victims(
+        records.victims([record("late", gflops=2.0), record("mail", gflops=1.0)])
     )
     assert "**1.000**" in paper.markdown(table)
     assert "<u>2.000</u>" in paper.markdown(table)
-    (table,) = paper.leaderboards(
+    (table,) = paper_tables.leaderboards(
         tables.leaderboard([record("late", 0.7, trust="fail"), record("mail", trust="pass")])
     )
     assert paper.markdown(table).count("‡") == 2  # the cell and the legend
@@ -222,7 +230,7 @@ def test_naive_rows_stand_behind_all_others_and_have_no_rank() -> None:
     assert frame.model.tolist()[-1] == "late+jpeg (unaware attack)"
     assert frame["rank"].tolist()[:3] == [1, 1, 3]
     assert pd.isna(frame["rank"].iloc[3])
-    assert reports.csv(frame).splitlines()[-1].startswith(",late+jpeg (unaware attack),")
+    assert tables.csv(frame).splitlines()[-1].startswith(",late+jpeg (unaware attack),")
 
 
 def test_papers_do_not_call_naive_failed_or_trivial_figures_the_best() -> None:
@@ -233,7 +241,7 @@ def test_papers_do_not_call_naive_failed_or_trivial_figures_the_best() -> None:
         record("late", 0.4, trust="warn", clean=0.92),
         record("mail", 0.3),
     ]
-    (table,) = paper.leaderboards(tables.leaderboard(made))
+    (table,) = paper_tables.leaderboards(tables.leaderboard(made))
     assert [row[0].value for row in table.rows] == [
         "constant",
         "late",
@@ -264,7 +272,7 @@ def test_by_class_too_the_best_is_an_honest_one(tmp_path) -> None:
         record("late", 0.2),
     ]
     store = store_of(tmp_path, *made)
-    for table in paper.per_class(
+    for table in paper_tables.per_class(
         breakdowns.per_class(made, store.arrays), tables.leaderboard(made)
     ):
         best = {
@@ -278,27 +286,25 @@ def test_by_class_too_the_best_is_an_honest_one(tmp_path) -> None:
 
 
 def test_nothing_is_best_where_all_tie() -> None:
-    (table,) = paper.leaderboards(tables.leaderboard([record("late", 0.5), record("mail", 0.5)]))
+    (table,) = paper_tables.leaderboards(
+        tables.leaderboard([record("late", 0.5), record("mail", 0.5)])
+    )
     assert table.rankings() == [[None] * 3] * 2
 
 
 def test_the_cost_table_has_a_row_a_victim_with_the_median_of_its_trainings() -> None:
     seconds = {0: 10.0, 1: 30.0, 2: 11.0}
-    made = [record("late", train_seed=seed) for seed in seconds]
-    for one, seed in zip(made, seconds, strict=True):
-        one["victim"]["training"] = {
-            "steps": 4,
-            "batch_size": 8,
-            "forward": 1,
-            "backward": 1,
-            "seconds": seconds[seed],
-        }
+    passes = {"steps": 4, "batch_size": 8, "forward": 1, "backward": 1}
+    made = [
+        changed(record("late", train_seed=seed), victim__training={**passes, "seconds": took})
+        for seed, took in seconds.items()
+    ]
     made += [
         record("late", preset="paper", gflops=2.0),
         record("mail"),
         record("late+jpeg (unaware attack)", naive=True),
     ]
-    (table,) = paper.victims(tables.victims(made))
+    (table,) = paper_tables.victims(records.victims(made))
     assert [row[0].value for row in table.rows] == [
         "late (preset paper)",
         "late (preset quick)",
@@ -322,7 +328,7 @@ def test_captions_tell_of_how_many_trainings_and_evaluations_a_figure_is_the_mea
     made = [
         record(seed=seed, train_seed=train_seed) for seed in seeds for train_seed in train_seeds
     ]
-    (table,) = paper.leaderboards(tables.leaderboard(made))
+    (table,) = paper_tables.leaderboards(tables.leaderboard(made))
     assert table.caption.endswith(end)
 
 
@@ -331,14 +337,14 @@ def test_tables_share_pages_and_only_wide_ones_lie_on_their_side() -> None:
         "t",
         "narrow",
         [paper.Column("victim"), paper.Column("clean")],
-        [[paper.Cell("late"), paper.Cell(0.5)]],
+        [[paper.TableCell("late"), paper.TableCell(0.5)]],
     )
     many = [paper.Column(f"pgd {i}/255") for i in range(8)]
     wide = paper.Table(
         "t",
         "wide",
         [paper.Column("victim"), *many],
-        [[paper.Cell("late"), *[paper.Cell(0.5, 0.1)] * 8]],
+        [[paper.TableCell("late"), *[paper.TableCell(0.5, 0.1)] * 8]],
     )
     text = paper.document([narrow, narrow, wide, wide])
     assert r"\clearpage" not in text
@@ -372,7 +378,7 @@ def test_latex_tables_compile_whatever_the_names(tmp_path) -> None:
         record(eps=i / 255, naive=i > 4, trivial="predicts one class") for i in range(1, 16)
     ]  # wide: on its side, made smaller
     store = store_of(tmp_path, *made, record(eps=[4 / 255, 0.0], tasks=(1,)))
-    reports.write_paper(reports.frames(store, store.records()), tmp_path / "paper")
+    write.papers(write.frames(store, store.records()), tmp_path / "paper")
     done = subprocess.run(
         [*TEX, "all.tex"],
         cwd=tmp_path / "paper",
@@ -388,15 +394,14 @@ def test_latex_tables_compile_whatever_the_names(tmp_path) -> None:
 def test_outcomes_that_cannot_be_read_are_one_line(tmp_path) -> None:
     made = record()
     store = store_of(tmp_path, made)
-    store.path(made["hash"]).with_suffix(".npz").write_bytes(b"PK broken")
-    with pytest.raises(reports.UserError, match="--force"):
+    store.path(made.hash).with_suffix(".npz").write_bytes(b"PK broken")
+    with pytest.raises(UserError, match="--force"):
         store.arrays(made)
-    assert np.isfinite(made["figures"]["robust"])
+    assert np.isfinite(made.figures.robust)
 
 
 def test_samples_that_are_not_finite_are_marked_by_the_most_of_a_row(tmp_path) -> None:
     several = [record(seed=seed) for seed in (0, 1)]
-    several[1]["figures"]["not_finite"] = 7
+    several[1] = changed(several[1], figures__not_finite=7)
     assert "not finite for 7 samples" in tables.marks(several)
     assert not any("finite" in mark for mark in tables.marks([record()]))
-    Record.model_validate(several[1])

@@ -51,7 +51,7 @@ def hash_of(card: Path, /, job: dict[str, Any] | None = None, **given: Any) -> s
         **(job or {}),
     }
     (record,) = run.run(spec, Job(**options))
-    return str(record["hash"])
+    return str(record.hash)
 
 
 def edited(card: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -148,7 +148,7 @@ def measured(folder: Path, attack: str, **given: Any) -> dict[str, Any]:
         **{**SMALL, **given},
     )
     (record,) = found.records
-    return record
+    return record.plain()
 
 
 def records(out: Path) -> dict[str, dict[str, Any]]:
@@ -166,7 +166,7 @@ def of(attack: str, out: Path) -> list[dict[str, Any]]:
 FORKED = """
 import json, os, sys, tempfile
 from robustbench_med import cli
-from robustbench_med.reports import write as reports
+from robustbench_med.reports import write
 from robustbench_med.runs import run as runner
 said = []
 for arguments in json.loads(sys.argv[1]):

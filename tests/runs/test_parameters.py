@@ -152,22 +152,22 @@ def test_each_model_attack_and_defence_gets_its_own_and_its_command_makes_it_aga
               "--attack-param", "steps=2", "--attack-param", "pgd.steps=3", "--defense", "none,jpeg",
               "--defense-param", "jpeg.quality=50", *there)  # fmt: skip
     records = Store(out).records()
-    found = {(r["spec"]["victim"]["model"], r["spec"]["attack"]["name"]): r for r in records}
+    found = {(r.spec.victim.model, r.spec.attack.name): r for r in records}
     assert len(found) == 2 * 2 * 3
-    assert {victim: r["spec"]["victim"]["params"]["width"] for (victim, _), r in found.items()} == {
+    assert {victim: r.spec.victim.params["width"] for (victim, _), r in found.items()} == {
         "early": 8, "early+jpeg": 8, "my_model.py:build": 6, "my_model.py:build+jpeg": 6
     }  # fmt: skip
-    assert {a: r["spec"]["attack"]["params"].get("steps") for (_, a), r in found.items()} == {
+    assert {a: r.spec.attack.params.get("steps") for (_, a), r in found.items()} == {
         "fgsm": None,
         "pgd": 3,
         "mim": 2,
     }
-    assert {v: r["victim"]["training"]["steps"] for (v, _), r in found.items() if "+" not in v} == {
+    assert {v: r.victim.training.steps for (v, _), r in found.items() if "+" not in v} == {
         "early": 3,
         "my_model.py:build": 2,
     }
     assert {
-        r["spec"]["victim"]["defense"][0]["params"]["quality"]
+        r.spec.victim.defense[0].params["quality"]
         for (v, _), r in found.items()
         if "+" in v
     } == {50}
@@ -176,7 +176,7 @@ def test_each_model_attack_and_defence_gets_its_own_and_its_command_makes_it_aga
         found["early+jpeg", "mim"],
         found["my_model.py:build+jpeg", "pgd"],
     ):
-        again = medrobust(*shlex.split(record["command"])[1:], *there)
+        again = medrobust(*shlex.split(record.command)[1:], *there)
         assert f"done before, record {record['hash'][:12]}" in " ".join(again.stderr.split())
 
 
@@ -186,7 +186,7 @@ def test_a_source_of_a_transfer_attack_takes_what_is_its_own(drawn_root, tmp_pat
               "--data", drawn_root / "heads.yaml", "--model-param", "width=8", "--model-param", "unimodal.width=4",
               "--recipe", "unimodal.steps=3", *there)  # fmt: skip
     (record,) = Store(tmp_path).records()
-    again = medrobust(*shlex.split(record["command"])[1:], *there)
+    again = medrobust(*shlex.split(record.command)[1:], *there)
     assert f"done before, record {record['hash'][:12]}" in again.stderr
     trained = [
         json.loads(path.read_text())["training"]
@@ -230,8 +230,8 @@ def test_a_run_file_python_and_the_shell_mean_the_same(drawn_root, tmp_path) -> 
     medrobust("run", "--model", "early,gmu", "--attack", "fgsm,pgd", "--no-control", "--data", data, *SMALL, "--recipe", "gmu.steps=3",
               "--model-param", "early.width=4", "--model-param", "gmu.width=8", "--attack-param", "pgd.steps=3", "--data-root", drawn_root,
               "--out", tmp_path / "o")  # fmt: skip
-    assert {r["hash"] for r in Store(tmp_path / "o").records()} == {
-        r["hash"] for r in results.records
+    assert {r.hash for r in Store(tmp_path / "o").records()} == {
+        r.hash for r in results.records
     }
 
 

@@ -11,7 +11,7 @@ from support.cli import medrobust, refused
 from support.shapes import SHAPE_1
 
 from robustbench_med import naming
-from robustbench_med.store.store import Store
+from robustbench_med.store.store import Record, Store
 
 TINY = [
     "--model",
@@ -99,9 +99,9 @@ def test_a_record_of_the_first_shape_is_made_again(tmp_path, monkeypatch) -> Non
     (old,) = (json.loads(path.read_text()) for path in (tmp_path / "records").glob("*.json"))
     assert "1 of 1 records" in medrobust("rerun", "--stale", "--out", tmp_path).stderr
     (new,) = Store(tmp_path).records()
-    assert new["hash"] != old["hash"]
-    assert new["schema"] > 1
-    assert new["spec"]["threat"] == old["spec"]["threat"]
+    assert new.hash != old["hash"]
+    assert new.schema_ > 1
+    assert new.spec.threat.plain() == old["spec"]["threat"]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,8 @@ def test_what_cannot_be_made_again_is_named_and_kept(command, reason, out, monke
     for other in Store(out).paths():
         if other != path:
             other.unlink()
-    Store(out).write(record | {"command": command}, Store(out).arrays(record))
+    kept = Record.of({**record, "command": command})
+    Store(out).write(kept, Store(out).arrays(kept))
     monkeypatch.setattr(naming, "SCHEMA", naming.SCHEMA + 1)
     done = medrobust("rerun", "--stale", "--out", out, check=1)
     assert reason in next(

@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_named_left_out_and_ends_with_the_exit_code_of_its_
     )
     assert reason in line
     with pytest.warns(LeftOutWarning, match=bad.name):
-        assert [r["hash"][:16] for r in Store(out).records()] == good
+        assert [r.hash[:16] for r in Store(out).records()] == good
     shown = medrobust("show", good[0], "--out", out, check=1)
     assert reason in shown.stderr
     assert good[0] in shown.stdout
@@ -325,7 +325,7 @@ def test_a_writer_killed_at_any_call_leaves_the_old_pair_or_the_new_one(
     there, after, tmp_path
 ) -> None:
     old, new, other = record("mail", 0.5), record("mail", 0.8), record("late")
-    assert old["hash"] == new["hash"]
+    assert old.hash == new.hash
     seen = set()
     for n in range(1, 200):
         store = Store(tmp_path / str(n))
@@ -344,8 +344,9 @@ def test_a_writer_killed_at_any_call_leaves_the_old_pair_or_the_new_one(
         assert misfits == []
         assert len(found) == 1 or (not found and not there)
         for each in found:
-            seen.add(each["figures"]["robust"])
-            assert store.arrays(each)["robust_right"][:, 0].sum() == each["figures"]["robust"] * 50
+            robust = each.figures.robust
+            seen.add(robust)
+            assert store.arrays(each)["robust_right"][:, 0].sum() == robust * 50
         fill(store, other)  # sweeps
         assert [left.reason for left in store.leftovers()] in ([], ["outcomes without a record"])
         fill(store, new)
@@ -381,10 +382,10 @@ def test_a_folder_in_the_place_of_a_record_is_put_aside(out) -> None:
     made = Store(out).look()[0][0]
     folder_instead(path)
     said: list[str] = []
-    assert Store(out).kept(made["hash"], said.append) is None
+    assert Store(out).kept(made.hash, said.append) is None
     assert "its cell is computed again" in said[0]
     fill(Store(out), made)
-    assert Store(out).look()[0][0]["figures"] == made["figures"]
+    assert Store(out).look()[0][0].figures == made.figures
     assert medrobust("verify", "--out", out)
 
 
@@ -403,7 +404,7 @@ def test_a_merge_replaces_what_is_spoilt_and_names_what_no_source_can_mend(out, 
     shutil.copytree(out, tmp_path / "copy")
     bad = tmp_path / "copy" / "records" / first(out).name
     cut(bad)
-    other = fill(Store(tmp_path / "copy"), record("man")).path(record("man")["hash"])
+    other = fill(Store(tmp_path / "copy"), record("man")).path(record("man").hash)
     other.write_text("{")
     done = medrobust("merge", out, "--out", tmp_path / "copy", check=1)
     assert "1 records and certificates copied" in done.stdout
@@ -416,14 +417,16 @@ def test_a_merge_replaces_what_is_spoilt_and_names_what_no_source_can_mend(out, 
 def test_a_record_says_its_versions_and_the_digests_of_itself_and_its_outcomes(tmp_path) -> None:
     store = Store(tmp_path)
     kept = store.write(record(), outcomes(record()))
-    npz = store.path(kept["hash"]).with_suffix(".npz")
-    assert (kept["schema"], kept["shape"]) == (naming.SCHEMA, SHAPE)
-    assert kept["digests"]["outcomes"] == hashlib.sha256(npz.read_bytes()).hexdigest()
+    npz = store.path(kept.hash).with_suffix(".npz")
+    assert (kept.schema_, kept.shape) == (naming.SCHEMA, SHAPE)
+    assert kept.digests.outcomes == hashlib.sha256(npz.read_bytes()).hexdigest()
     plain = json.dumps(
-        {k: v for k, v in kept.items() if k != "digests"}, sort_keys=True, separators=(",", ":")
+        {k: v for k, v in kept.plain().items() if k != "digests"},
+        sort_keys=True,
+        separators=(",", ":"),
     )
-    assert kept["digests"]["record"] == hashlib.sha256(plain.encode()).hexdigest()
-    assert store.records() == [kept] == [store.find(kept["hash"])]
+    assert kept.digests.record == hashlib.sha256(plain.encode()).hexdigest()
+    assert store.records() == [kept] == [store.find(kept.hash)]
 
 
 def test_a_record_of_an_older_shape_is_lifted(tmp_path, monkeypatch) -> None:
@@ -436,9 +439,9 @@ def test_a_record_of_an_older_shape_is_lifted(tmp_path, monkeypatch) -> None:
     assert naming.canonical_hash(old["spec"]) == old["hash"]
     made = record()
     store = fill(Store(tmp_path), made)
-    store.path(made["hash"]).write_text(json.dumps(made))  # as shape 1 was written
+    store.path(made.hash).write_text(json.dumps(made.plain()))  # as shape 1 was written
     (read,) = store.records()
-    assert read == made | {"schema": 1, "shape": SHAPE}
+    assert read.plain() == {**made.plain(), "schema": 1, "shape": SHAPE}
     assert len(store.arrays(read)["labels"]) == 50
 
 
@@ -463,7 +466,7 @@ def test_a_record_of_an_older_identity_is_named_and_left_out(tmp_path, monkeypat
 
 def test_a_record_of_today_that_lost_its_digests_is_not_believed(tmp_path) -> None:
     store = fill(Store(tmp_path), made := record())
-    path = store.path(made["hash"])
+    path = store.path(made.hash)
     plain = json.loads(path.read_text())
     path.write_text(
         json.dumps({key: value for key, value in plain.items() if key not in ("digests", "shape")})

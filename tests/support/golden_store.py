@@ -2,9 +2,8 @@
 what was once made of them.
 """
 
-from robustbench_med.naming import canonical_hash
 from robustbench_med.store.store import Record
-from support.records import record
+from support.records import changed, record
 
 
 def records_of_all_kinds() -> list[Record]:
@@ -22,7 +21,7 @@ def records_of_all_kinds() -> list[Record]:
         record("late+jpeg (unaware attack)", 0.9, naive=True),
         record("mail", 0.8, naive=True, protocol="release"),
     ]
-    made[-2]["stochastic"] = False
+    made[-2] = changed(made[-2], stochastic=False)
     made += [
         record(attack="noise", robust=0.85),
         record("late", 0.3, attack="cw", eps=0.5, norm="L2"),
@@ -42,14 +41,17 @@ def records_of_all_kinds() -> list[Record]:
         for other in (0, 1)
     ]
     for fold in (0, 1):
-        made.append(record("early", 0.7, data="folds"))
-        made[-1]["spec"]["data"]["fold"] = {"number": fold, "of": 3, "content": "d" * 64}
-        made[-1]["hash"] = canonical_hash(made[-1]["spec"])
-    unsure = record("unsure", 0.5)
-    unsure["notes"] = [
-        "unverified: a.npz has another md5",
-        "not repeatable: the victim draws numbers that no seed repeats",
-    ]
-    unsure |= {"unverified": True, "repeatable": False, "batch_dependent": "batch statistics"}
-    unsure["figures"]["not_finite"] = 3
+        one = {"number": fold, "of": 3, "content": "d" * 64}
+        made.append(changed(record("early", 0.7, data="folds"), spec__data__fold=one))
+    unsure = changed(
+        record("unsure", 0.5),
+        notes=[
+            "unverified: a.npz has another md5",
+            "not repeatable: the victim draws numbers that no seed repeats",
+        ],
+        unverified=True,
+        repeatable=False,
+        batch_dependent="batch statistics",
+        figures__not_finite=3,
+    )
     return [*made, unsure]

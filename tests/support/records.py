@@ -1,13 +1,15 @@
 """Made-up records with the shape of real ones, and per-sample outcomes that fit them."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from robustbench_med.attacks import SCHEME
 from robustbench_med.naming import canonical_hash
-from robustbench_med.store.store import Record, Store
+from robustbench_med.store.record import Certificate, Kept, Record
+from robustbench_med.store.store import Store
 
+K = TypeVar("K", bound=Kept)
 N = 50
 DISTINCT = 40
 
@@ -82,7 +84,7 @@ def record(
         "seed": seed,
         "randomness": SCHEME,
     } | more
-    return {
+    return Record.of({
         "hash": canonical_hash(spec),
         "spec": spec,
         "command": "medrobust run",
@@ -99,21 +101,17 @@ def record(
         "environment": {"device": "cpu", "versions": {"torch": "2"}, "started": 0},
     } | ({} if trust is None else {"trust": trust, "diagnostics": [
         {"sign": "zero gradient", "verdict": trust, "figure": 0.5, "text": "half of the gradients are 0", "advice": "take BPDA"}
-    ]})  # fmt: skip
+    ]}))  # fmt: skip
 
 
 def outcomes(made: Record, *, images: bool = False) -> dict[str, Any]:
     """Outcomes of a record: of each task the first `robust` share of the samples stays right;
     classes alternate; ten images repeat.
     """
-    n = made["spec"]["data"]["n"]
+    n = made.spec.data.n
     labels = np.stack([np.arange(n) % 2, np.arange(n) % 2], 1)
-    robust = np.stack(
-        [np.arange(n) < round(task["robust"] * n) for task in made["figures"]["tasks"]], 1
-    )
-    clean = np.stack(
-        [np.arange(n) < round(task["clean"] * n) for task in made["figures"]["tasks"]], 1
-    )
+    robust = np.stack([np.arange(n) < round(task.robust * n) for task in made.figures.tasks], 1)
+    clean = np.stack([np.arange(n) < round(task.clean * n) for task in made.figures.tasks], 1)
     arrays: dict[str, Any] = {
         "ids": np.array([f"s{i}" for i in range(n)]), "labels": labels,
         "clean_right": clean.astype(np.float32), "robust_right": robust.astype(np.float32),
@@ -136,7 +134,23 @@ def outcomes(made: Record, *, images: bool = False) -> dict[str, Any]:
     return arrays
 
 
-def fill(store: Store, *records: Record, images: bool = False) -> Store:
+def changed(made: K, **fields: Any) -> K:
+    """A record that says something else: `spec__data__fold={...}` sets a field of a part; a spec
+    that changed has another hash.
+    """
+    content = made.plain()
+    for path, value in fields.items():
+        *parts, key = path.split("__")
+        place = content
+        for part in parts:
+            place = place[int(part) if isinstance(place, list) else part]
+        place[key] = value
+    if "hash" not in fields:
+        content["hash"] = canonical_hash(content["spec"])
+    return type(made).of(content)
+
+
+def fill(store: Store[Record], *records: Record, images: bool = False) -> Store[Record]:
     """Writes records with their outcomes."""
     for each in records:
         store.write(each, outcomes(each, images=images))
@@ -146,46 +160,46 @@ def fill(store: Store, *records: Record, images: bool = False) -> Store:
 def certificate(
     model: str = "late+smoothing", sigma: float = 0.25, *, noised: tuple[int, ...] = (0, 1), certified: float = 0.6, abstained: float = 0.2,
     train_seed: int = 0, n: int = N, trivial: str | None = None,
-) -> Record:  # fmt: skip
+) -> Certificate:  # fmt: skip
     """A certificate record with these figures for both tasks."""
     made = record(model, train_seed=train_seed, n=n)
     spec = {
         "victim": {
-            **made["spec"]["victim"],
+            **made.spec.victim.plain(),
             "weights_sha256": canonical_hash({"weights": [model, sigma, train_seed]}),
         },
-        "data": made["spec"]["data"],
+        "data": made.spec.data.plain(),
         "certificate": {"sigma": sigma, "noised": list(noised), "n0": 10, "n": 100, "alpha": 0.001},
         "seed": 0,
     }
     radius = round(1.2 * sigma, 6)
     figures = {"n": n, "n_distinct": DISTINCT, "abstained": abstained, "certified_accuracy": certified,
                "average_radius": certified * radius, "largest_radius": radius, "trivial": trivial}  # fmt: skip
-    modalities = made["names"]["modalities"]
-    return {
+    modalities = made.names.modalities
+    return Certificate.of({
         "hash": canonical_hash(spec),
         "spec": spec,
         "defense": "smoothing",
-        "names": {"modalities": modalities, "tasks": made["names"]["tasks"]},
+        "names": {"modalities": modalities, "tasks": made.names.tasks},
         "synthetic": True, "notes": [],
-        "figures": [{"task": task, **figures} for task in made["names"]["tasks"]],
+        "figures": [{"task": task, **figures} for task in made.names.tasks],
         "noised": "all modalities" if len(noised) == 2 else f"{modalities[noised[0]]} alone",
-        "environment": {**made["environment"], "seconds": 1.0},
-    }  # fmt: skip
+        "environment": {**made.environment.plain(), "seconds": 1.0},
+    })  # fmt: skip
 
 
-def certify(store: Store, *made: Record) -> Store:
+def certify(store: Store[Certificate], *made: Certificate) -> Store[Certificate]:
     """Writes certificates with radii that fit them: the first samples right, the last abstained,
     one radius for all others.
     """
     for each in made:
-        n, figures = each["spec"]["data"]["n"], each["figures"][0]
+        n, figures = each.spec.data.n, each.figures[0]
         labels = np.stack([np.arange(n) % 2, np.arange(n) % 2], 1)
         predicted = np.where(
-            np.arange(n)[:, None] < round(figures["certified_accuracy"] * n), labels, 1 - labels
+            np.arange(n)[:, None] < round(figures.certified_accuracy * n), labels, 1 - labels
         )
-        predicted[n - round(figures["abstained"] * n) :] = -1
-        radius = np.where(predicted >= 0, figures["largest_radius"], 0.0)
+        predicted[n - round(figures.abstained * n) :] = -1
+        radius = np.where(predicted >= 0, figures.largest_radius, 0.0)
         store.write(
             each,
             {
