@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from robustbench_med.reports import plots, style
-from robustbench_med.reports.comparison import table as comparison
-from robustbench_med.reports.comparison.pairs import SIGNIFICANT
+from robustbench_med.reports.comparison import entries
+from robustbench_med.reports.comparison.pairs import SIGNIFICANT, frame
+from robustbench_med.reports.comparison.write import judge
 from robustbench_med.reports.tables import quotable
 from robustbench_med.store.store import Store
 
@@ -54,8 +55,8 @@ class Crossed:
 
 def crossed(folder: Path, name: str) -> list[str]:
     """Worst-case robust and clean accuracy; how often a defence beats none; draws the heat map."""
-    entries, _ = comparison.noted(folder, Store(folder).records())
-    table, pairs, _ = comparison.judge(entries, folder)
+    compared = judge(entries.read(folder, Store(folder).records()).entries, folder)
+    table, pairs = compared.table, frame(compared.pairs)
     study = Crossed(
         table, pairs, list(dict.fromkeys(table.model)), list(dict.fromkeys(table.defense))
     )

@@ -10,7 +10,7 @@ from studies import DRAWS, FAMILY, QUERIES
 
 from robustbench_med import statistics
 from robustbench_med.reports import curves, style
-from robustbench_med.reports.comparison.pairs import clusters
+from robustbench_med.reports.comparison.rows import clusters
 from robustbench_med.reports.tables import leaderboard, trivial_on
 from robustbench_med.store.store import Record, Store
 

@@ -1,12 +1,11 @@
-"""Cards of a victim: a model card in Hugging Face's layout and a robustness card, out of its
-records and its checkpoint's sidecar.
+"""The model card of a victim in Hugging Face's layout, out of its records and its checkpoint's
+sidecar.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import yaml
 from robustbench_med import __version__
 from robustbench_med.reports import tables
 from robustbench_med.reports.paper import escaped
+from robustbench_med.store.parts import DefenseSpec
 from robustbench_med.store.record import CONTROL, Record
 
 MODEL_CARD, ROBUSTNESS_CARD = "README.md", "ROBUSTNESS.md"
@@ -28,6 +28,31 @@ BIBTEX = """@inproceedings{dhar2026effective,
   doi       = {10.1145/3770854.3780331},
   note      = {arXiv 2602.15346}
 }"""
+
+
+SYNTHETIC = [
+    (
+        "> **Synthetic data.** Some or all images behind this card are drawn, not taken from"
+        " patients: its figures say how"
+    ),
+    "> attacks and the victim behave, and nothing about a clinic.",
+    "",
+]
+INTENDED_USE = [
+    (
+        "For research on adversarial robustness: measuring attacks and defences, comparing fusion"
+        " architectures. Not a medical device, not"
+    ),
+    (
+        "validated on patients, not for diagnosis or triage. The figures hold for these data, this"
+        " preprocessing and this threat model;"
+    ),
+    "a robust accuracy is an upper bound, and a stronger attack may lower it.",
+]
+ELSEWHERE = (
+    "Threat models, protocol, trust verdicts and the commands that make these figures again:"
+    f" [{ROBUSTNESS_CARD}]({ROBUSTNESS_CARD})."
+)
 
 
 @dataclass(frozen=True)
@@ -63,144 +88,57 @@ def victims(records: Sequence[Record]) -> list[list[Record]]:
     """The records of each victim: the same weights under the same name (defences at inference are
     part of it).
     """
-    found: dict[tuple[str, str], list[Record]] = {}
+    by_victim: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        found.setdefault((record.spec.victim.model, record.spec.victim.weights_sha256), []).append(
-            record
-        )
-    return [found[key] for key in sorted(found)]
+        victim = record.spec.victim
+        by_victim.setdefault((victim.model, victim.weights_sha256), []).append(record)
+    return [by_victim[key] for key in sorted(by_victim)]
 
 
 def model_card(victim: Victim) -> str:
     """The model card: front matter that the Hugging Face hub reads, then what somebody must know
     who wants to use the weights.
     """
-    first = victim.records[0]
-    spec, names, facts = first.spec, first.names, first.victim
-    synthetic = any(record.synthetic for record in victim.records)
+    synthetic = SYNTHETIC if any(record.synthetic for record in victim.records) else []
     lines = ["---", _front_matter(victim).strip(), "---", "", f"# {escaped(victim.name)}", ""]
-    if synthetic:
-        lines += [
-            (
-                "> **Synthetic data.** Some or all images behind this card are drawn, not taken"
-                " from patients: its figures say how"
-            ),
-            "",
-        ]
-        lines[-1:] = ["> attacks and the victim behave, and nothing about a clinic.", ""]
     lines += [
+        *synthetic,
         "A multimodal medical image classifier, trained and attacked by medrobust.",
-        "",
-        *_listing(
-            {
-                "modalities": ", ".join(names.modalities),
-                **{
-                    f"task {t}": ", ".join(c)
-                    for t, c in zip(names.tasks, names.classes, strict=True)
-                },
-                "input": (
-                    f"one {spec.data.size} x {spec.data.size} image per modality,"
-                    " pixels in 0..1, channels " + ", ".join(map(str, spec.data.channels))
-                ),
-                "random at inference": (
-                    f"yes: predictions differ from pass to pass, {first.draws} draws were taken"
-                    if first.stochastic
-                    else "no"
-                ),
-                "parameters": f"{facts.parameters:,}",
-                "cost of one sample": f"{facts.gflops:.3g} GFLOPs",
-                "defences": (
-                    _defenses([layer.plain() for layer in spec.victim.defense])
-                    or "none besides its architecture"
-                ),
-                "weights": f"{facts.checkpoint} (sha256 {victim.weights})",
-            }
-        ),
-        "",
-        "## Intended use and limits",
-        "",
-        (
-            "For research on adversarial robustness: measuring attacks and defences, comparing"
-            " fusion architectures. Not a medical device, not"
-        ),
-        (
-            "validated on patients, not for diagnosis or triage. The figures hold for these data,"
-            " this preprocessing and this threat model;"
-        ),
-        "a robust accuracy is an upper bound, and a stronger attack may lower it.",
-        "",
-        "## Training",
-        "",
-        *_training(victim),
-        "",
-        "## Evaluation",
-        "",
-        *_table(victim, per_task=False),
-        "",
-        (
-            "Threat models, protocol, trust verdicts and the commands that make these figures"
-            f" again: [{ROBUSTNESS_CARD}]({ROBUSTNESS_CARD})."
-        ),
-        "",
-        "## Licence",
-        "",
-        _licence_text(victim),
-        "",
-        "## Citation",
-        "",
-        *_citation(victim),
-        "",
-        f"Card written by medrobust {__version__}.",
-        "",
     ]
-    return "\n".join(lines)
-
-
-def robustness_card(victim: Victim) -> str:
-    """The robustness card: every figure with its threat model, protocol, trust verdict with advice,
-    and command.
-    """
-    synthetic = (
-        "**Synthetic data**: nothing here is a figure about patients."
-        if any(r.synthetic for r in victim.records)
-        else ""
-    )
-    settings = {
-        "attacker": (
-            "perturbs all modalities at once, except those with radius 0; knows weights and"
-            " defences unless a row is marked otherwise (square and hopskipjump: only what the"
-            " victim answers; transfer: only other victims)"
-        ),
-        "radii": "`Linf`: most that a pixel in 0..1 may change; `L2`: one ball per modality",
-        "robust": (
-            "share of the samples still right after the attack (a random victim: mean over fresh"
-            " draws), Wilson 95 % interval over patients (images where the data name none)"
-        ),
-        "protocols": "; ".join(_protocols(victim.records)),
-    }
-    lines = [f"# Robustness of {escaped(victim.name)}", "", *([synthetic, ""] if synthetic else [])]
-    lines += [
-        f"Weights sha256 `{victim.weights}`. Model card: [{MODEL_CARD}]({MODEL_CARD}).",
-        "",
-        "## Threat model and protocol",
-        "",
-    ]
-    lines += [f"- **{key}**: {text}" for key, text in settings.items()]
-    lines += ["", "## Clean and robust accuracy", "", *_table(victim, per_task=True)]
-    lines += ["", "## Can it be trusted?", "", *_trust(victim.records)]
-    lines += [
-        "",
-        "## Make it again",
-        "",
-        "Versions: " + _versions(victim.records),
-        "",
-        *_fenced(_commands(victim.records)),
-        "",
-    ]
-    return "\n".join(lines)
+    lines += ["", *_listing(_facts(victim)), ""]
+    for title, section in (
+        ("Intended use and limits", INTENDED_USE),
+        ("Training", _training(victim)),
+        ("Evaluation", [*figures_table(victim, per_task=False), "", ELSEWHERE]),
+        ("Licence", [_licence_text(victim)]),
+        ("Citation", _citation(victim)),
+    ):
+        lines += [f"## {title}", "", *section, ""]
+    return "\n".join([*lines, f"Card written by medrobust {__version__}.", ""])
 
 
 # --- parts ----------------------------------------------------------------------------------------
+
+
+def _facts(victim: Victim) -> dict[str, str]:
+    first = victim.records[0]
+    names, size = first.names, first.spec.data.size
+    channels = ", ".join(map(str, first.spec.data.channels))
+    tasks = zip(names.tasks, names.classes, strict=True)
+    return {
+        "modalities": ", ".join(names.modalities),
+        **{f"task {task}": ", ".join(classes) for task, classes in tasks},
+        "input": f"one {size} x {size} image per modality, pixels in 0..1, channels {channels}",
+        "random at inference": (
+            f"yes: predictions differ from pass to pass, {first.draws} draws were taken"
+            if first.stochastic
+            else "no"
+        ),
+        "parameters": f"{first.victim.parameters:,}",
+        "cost of one sample": f"{first.victim.gflops:.3g} GFLOPs",
+        "defences": _defenses(first.spec.victim.defense) or "none besides its architecture",
+        "weights": f"{first.victim.checkpoint} (sha256 {victim.weights})",
+    }
 
 
 def _front_matter(victim: Victim) -> str:
@@ -234,7 +172,9 @@ def _front_matter(victim: Victim) -> str:
         "library_name": "medrobust",
         "license": "mit" if _of_the_package(victim) else "unknown",
         "pipeline_tag": "image-classification",
-        "tags": [*tags, "synthetic-data"] if any(r.synthetic for r in victim.records) else tags,
+        "tags": [*tags, "synthetic-data"]
+        if any(record.synthetic for record in victim.records)
+        else tags,
         **({"model-index": [{"name": victim.name, "results": results}]} if results else {}),
     }
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
@@ -282,7 +222,10 @@ def _training(victim: Victim) -> list[str]:
             f"{training['model']}, "
             + (", ".join(f"{k}={v}" for k, v in training["params"].items()) or "standard arguments")
         ),
-        "defences in training": _defenses(training.get("defense", [])) or "none",
+        "defences in training": _defenses(
+            [DefenseSpec(**layer) for layer in training.get("defense", [])]
+        )
+        or "none",
         "preset and seed": f"{training['preset']}, seed {training['seed']}",
         "recipe": ", ".join(f"{key}={value}" for key, value in recipe.items()),
         "steps": (
@@ -304,7 +247,7 @@ def _training(victim: Victim) -> list[str]:
         "",
         "Trained by:",
         "",
-        *_fenced([victim.sidecar["command"]]),
+        *fenced([victim.sidecar["command"]]),
     ]
 
 
@@ -313,11 +256,12 @@ def _validation(figures: Mapping[str, Any]) -> str:
     return text + (f"; no better than chance: {figures['trivial']}" if figures["trivial"] else "")
 
 
-def _defenses(layers: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(
-        f"{layer['name']} ({', '.join(f'{k}={v}' for k, v in layer['params'].items())})"
-        for layer in layers
-    )
+def _defenses(layers: Sequence[DefenseSpec]) -> str:
+    return "; ".join(f"{layer.name} ({_assigned(layer.params)})" for layer in layers)
+
+
+def _assigned(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in params.items())
 
 
 def _board(victim: Victim) -> Any:
@@ -327,7 +271,8 @@ def _board(victim: Victim) -> Any:
     return board.assign(control=board.attack != CONTROL).sort_values(order, kind="stable")
 
 
-def _table(victim: Victim, *, per_task: bool) -> list[str]:
+def figures_table(victim: Victim, *, per_task: bool) -> list[str]:
+    """The victim's clean and robust accuracies as Markdown, `per_task` with those of every task."""
     head = ["data", "threat", "target", "attack", "protocol", "n", "clean [95 %]", "robust [95 %]"]
     head += ["robust, every task", "trust", "marks"] if per_task else ["trust", "marks"]
     rows = []
@@ -360,74 +305,6 @@ def _per_task(row: Any) -> str:
     )
 
 
-def _protocols(records: Sequence[Record]) -> Iterator[str]:
-    sound, release = (
-        "fresh draws after the attack, EOT gradients on random victims",
-        "the authors' notebook: one draw, no EOT",
-    )
-    meaning = {"sound": sound, "release": release}
-    for name, draws in sorted({(r.spec.protocol.name, r.draws) for r in records}):
-        yield f"{escaped(name)} ({meaning.get(name, 'see the record')}), {draws} draws a prediction"
-
-
-def _trust(records: Sequence[Record]) -> list[str]:
-    """The worst verdict, and of every sign that did not pass what was seen and what to do, once."""
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for record in sorted(records, key=lambda r: r.hash):
-        for sign in record.diagnostics:
-            if sign.verdict != "pass":
-                seen = f"{record.attack_label}, record {record.short}: {sign.text}"
-                found.setdefault((sign.verdict, sign.sign, sign.advice), []).append(seen)
-    worst = tables.trust(records)
-    meaning = {
-        "fail": "do not quote these figures before the advice was followed.",
-        "warn": "worth a look before a figure is quoted.",
-        "pass": "the signs of a failed attack that were looked for are absent. It is no proof.",
-        "not checked": (
-            "some records were made without diagnostics; `medrobust diagnose` makes up for it."
-        ),
-    }
-    lines = [
-        f"Worst verdict: **{worst}**: {meaning[worst]}",
-        "",
-        f"Signs looked for: {_looked_for(records)}.",
-        "",
-    ]
-    for (verdict, name, advice), cases in sorted(found.items()):
-        lines.append(f"- **{verdict}: {escaped(name)}**. Advice: {escaped(advice)}")
-        lines += [f"    - {escaped(text)}" for text in cases]
-    return lines
-
-
-def _looked_for(records: Sequence[Record]) -> str:
-    """The names of the signs that were looked for, and in how many of the records: attacks differ
-    in the signs they can show.
-    """
-    found = Counter(
-        name for record in records for name in {sign.sign for sign in record.diagnostics}
-    )
-    signs = [
-        f"{escaped(name)} (in {n} of {len(records)} records)"
-        for name, n in sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    ]
-    return ", ".join(signs) or "none"
-
-
-def _versions(records: Sequence[Record]) -> str:
-    found = sorted(
-        {
-            f"{name} {version}"
-            for record in records
-            for name, version in record.environment.versions.items()
-        }
-    )
-    return escaped(", ".join(found))
-
-
-def _commands(records: Sequence[Record]) -> list[str]:
-    return list(dict.fromkeys(record.command for record in sorted(records, key=lambda r: r.hash)))
-
-
 # --- Markdown -------------------------------------------------------------------------------------
 
 
@@ -440,7 +317,7 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (every[0], ["---"] * len(head), *every[1:])]
 
 
-def _fenced(lines: Sequence[str]) -> list[str]:
+def fenced(lines: Sequence[str]) -> list[str]:
     """A code block whose fence is longer than any run of backticks inside."""
     longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)

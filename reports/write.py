@@ -22,10 +22,11 @@ from robustbench_med.reports import (
     page,
     paper,
     paper_tables,
+    robustness_cards,
     tables,
 )
 from robustbench_med.reports.claims import Finding, judge, load, measured_costs, save
-from robustbench_med.reports.comparison import table as comparison
+from robustbench_med.reports.comparison.write import rebuild
 from robustbench_med.reports.gallery import examples, save_all, save_png
 from robustbench_med.reports.records import cost, long_form, victims
 from robustbench_med.reports.tables import csv
@@ -91,7 +92,7 @@ def everything(out: Path, *, html: bool = True, pictures: bool = True) -> list[P
         certified.draw(certificates["certified"], out / certified.FIGURE)
     written = papers(by_name, out / "paper")
     try:
-        written += comparison.rebuild(out, records)
+        written += rebuild(out, records)
     except UserError as error:
         left_out(str(error))
     if pictures:
@@ -259,7 +260,7 @@ def cards(
         victim = model_cards.Victim(records, sidecar, papers.get(model, ""))
         for file, text in (
             (model_cards.MODEL_CARD, model_cards.model_card(victim)),
-            (model_cards.ROBUSTNESS_CARD, model_cards.robustness_card(victim)),
+            (model_cards.ROBUSTNESS_CARD, robustness_cards.robustness_card(victim)),
         ):
             written.append(out / "cards" / victim.folder / file)
             write_text(written[-1], text)

@@ -17,13 +17,18 @@ from robustbench_med.data import Dataset
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.progress import Display
 from robustbench_med.reports import tables
-from robustbench_med.reports.comparison import table as comparing
+from robustbench_med.reports.comparison import pairs
+from robustbench_med.reports.comparison.entries import LeftOut
+from robustbench_med.reports.comparison.page import missing
+from robustbench_med.reports.comparison.table import display
+from robustbench_med.reports.comparison.write import judge
 from robustbench_med.runs import compare as comparison
 from robustbench_med.runs import run, spec, victims
 from robustbench_med.runs.device import choose_device
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import load_one
-from robustbench_med.store.store import Record, Store, nothing_left
+from robustbench_med.store.record import Record
+from robustbench_med.store.store import Store, nothing_left
 from robustbench_med.training import presets
 
 if TYPE_CHECKING:
@@ -51,8 +56,14 @@ SHOWN = (
 class Results:
     """Evaluated cells.
 
+    Example:
+        >>> results = evaluate("late", "fgsm", eps="4/255", limit=16)
+        >>> results.table  # the leaderboard
+        >>> [record.figures.robust for record in results.records]
+
     Attributes:
-        records: one dictionary a cell, as docs/record.schema.json describes.
+        records: one a cell, with the fields that docs/record.schema.json describes:
+            `results.records[0].figures.robust`; `record.plain()` is its JSON as dictionaries.
         folder: where they lie; `medrobust report --out FOLDER` writes everything about them.
     """
 
@@ -108,21 +119,21 @@ class Comparison:
     verdict: tuple[str, ...]
     records: tuple[Record, ...]
     folder: Path
-    left_out: tuple[comparison.LeftOut, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
 
     @property
     def _said(self) -> list[str]:
-        return [*self.verdict, *comparing.missing([vars(entry) for entry in self.left_out])]
+        return [*self.verdict, *missing(self.left_out)]
 
     def __repr__(self) -> str:
-        return "\n".join([comparing.display(self.table).to_string(index=False), *self._said])
+        return "\n".join([display(self.table).to_string(index=False), *self._said])
 
     def _repr_html_(self) -> str:
         sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in self._said)
-        return f"{comparing.display(self.table).to_html(index=False, border=0)}<ul>{sentences}</ul>"
+        return f"{display(self.table).to_html(index=False, border=0)}<ul>{sentences}</ul>"
 
 
 def load_data(
@@ -280,10 +291,14 @@ def compare(
     entries, left_out = comparison.compare(
         wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet)
     )
-    table, pairs, verdict = comparing.judge([vars(entry) for entry in entries], Path(out))
-    records = tuple(record for entry in entries for record in (*entry.records, *entry.naive))
+    judged = judge(entries, Path(out))
     return Comparison(
-        tables.written(table), pairs, tuple(verdict), records, Path(out), tuple(left_out)
+        table=tables.written(judged.table),
+        pairs=pairs.frame(judged.pairs),
+        verdict=judged.verdict,
+        records=tuple(record for entry in entries for record in (*entry.records, *entry.naive)),
+        folder=Path(out),
+        left_out=tuple(left_out),
     )
 
 

@@ -38,6 +38,16 @@ def test_results_are_escaped_in_a_notebook_and_plain_in_a_console() -> None:
     assert isinstance(results.table, pd.DataFrame)
 
 
+def test_a_record_is_read_by_fields_and_as_the_dictionary_that_its_file_holds() -> None:
+    (one,) = Results((record(robust=0.25, eps=[4 / 255, 0]),), Path("reports")).records
+    assert one["figures"]["robust"] == one.figures.robust == 0.25
+    assert one["spec"]["threat"]["radii"] == one.spec.threat.radii == [4 / 255, 0]
+    assert one.spec["attack"]["name"] == "pgd"
+    assert one["hash"] == one.hash
+    with pytest.raises(KeyError, match="robustness"):
+        one["robustness"]
+
+
 def test_a_comparison_reads_what_evaluate_measured_and_is_escaped(tmp_path) -> None:
     options = {"eps": "8/255", "limit": 8, "out": tmp_path, "quiet": True}
     before = evaluate("late", "fgsm", **options)

@@ -30,7 +30,8 @@ import robustbench_med as mr
 from robustbench_med.reports import write
 from robustbench_med.reports import certified, claims, curves, figures, gallery, page, paper, plots, style, tables
 from robustbench_med.reports import model_cards
-from robustbench_med.reports.comparison import table as compare
+from robustbench_med.reports.comparison.entries import Compared, Entry
+from robustbench_med.reports.comparison import write as compare
 unchanged("import")
 tiny = dict(model="late", model_params={{"width": 4}}, recipe={{"steps": 3}}, size=32, limit=8, attack_params={{"steps": 2}}, attack="pgd")
 mr.evaluate(**tiny, out=out, quiet=True).table
@@ -41,8 +42,8 @@ sys.path.insert(0, {tests!r})
 from support.records import certificate, certify
 from robustbench_med.store import CERTIFICATES, Store
 certify(Store(out, CERTIFICATES), certificate(), certificate(noised=(0,)))
-entry = dict(model="late", defense="none", records=Store(out).records(), naive=[])
-compare.write([entry], out, command="compare", seconds=1.0)
+entry = Entry("late", "none", tuple(Store(out).records()))
+compare.write(Compared((entry,), command="compare", seconds=1.0), out)
 unchanged("compare")
 write.everything(out)
 unchanged("report")

@@ -30,19 +30,15 @@ def compare(typed: Typed) -> None:
     import time
 
     from robustbench_med.cli import terminal
-    from robustbench_med.reports.comparison.table import write
+    from robustbench_med.reports.comparison.entries import Compared
+    from robustbench_med.reports.comparison.write import write
     from robustbench_med.runs.compare import compare as compare_all
 
     started = time.perf_counter()
     out, display = typed.job.out or Path("reports"), typed.job.display
     entries, left_out = compare_all(validate(RunSpec, typed.values, "compare"), typed.job)
-    table, page = write(
-        [vars(entry) for entry in entries],
-        out,
-        command=shlex.join(["medrobust", *sys.argv[1:]]),
-        seconds=time.perf_counter() - started,
-        left_out=[vars(missing) for missing in left_out],
-    )
+    command, seconds = shlex.join(["medrobust", *sys.argv[1:]]), time.perf_counter() - started
+    table, page = write(Compared(tuple(entries), command, seconds, tuple(left_out)), out)
     display.show(terminal.comparison(table, page))
     display.say(
         f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv,"

@@ -44,7 +44,7 @@ def cost(
     """Parameters, FLOPs (2 per multiply-accumulate, PyTorch's counter), MACs, latency and peak
     memory, side by side.
     """
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import listings
     from robustbench_med.reports import write
     from robustbench_med.runs.costs import CostsSpec, costs
 
@@ -58,6 +58,6 @@ def cost(
         checkpoint,
     )
     rows = [vars(row) for row in costs(spec, device)]
-    make_display(False).show(terminal.costs(rows))
+    make_display(False).show(listings.costs(rows))
     if out is not None:
         write.costs(rows, out)

@@ -18,10 +18,10 @@ data_app = typer.Typer(
 @data_app.command("list")
 def data_list(data_root: DataRoot = None) -> None:
     """The data sets that can be named, and which of them are on disk."""
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import listings
     from robustbench_med.data import catalogue
 
-    make_display(False).show(terminal.datasets(catalogue(data_root)))
+    make_display(False).show(listings.datasets(catalogue(data_root)))
 
 
 @data_app.command("show")
@@ -32,10 +32,10 @@ def data_show(
     """One data set: source, licence, classes, counts, known defects, where to put it, how to cite
     it.
     """
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import listings
     from robustbench_med.data import card, facts
 
-    make_display(False).show(terminal.dataset(facts(card(name), data_root)))
+    make_display(False).show(listings.dataset(facts(card(name), data_root)))
 
 
 @data_app.command("suites")
@@ -43,11 +43,11 @@ def data_suites() -> None:
     """The suites that can be named with --data, and the pairings they stand for; a YAML file of
     yours can be one too.
     """
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import listings
     from robustbench_med.data import suites
 
     make_display(False).show(
-        terminal.suites([found for name in suites.names() if (found := suites.suite(name))])
+        listings.suites([found for name in suites.names() if (found := suites.suite(name))])
     )
 
 
@@ -118,7 +118,7 @@ def data_verify(
     """
     import json
 
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import listings
     from robustbench_med.data import card
     from robustbench_med.data.verify import verify
 
@@ -129,5 +129,5 @@ def data_verify(
     if as_json:
         print(json.dumps(report, indent=1))
     else:
-        display.show(terminal.verification(report))
+        display.show(listings.verification(report))
     raise typer.Exit(code=1 if report["leaks"] else 0)

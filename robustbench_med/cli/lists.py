@@ -9,28 +9,28 @@ def models(preset: Preset = "quick") -> None:
     """The models that can be named, with parameters, FLOPs, whether they are random, and their
     papers.
     """
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import listings
     from robustbench_med.runs.costs import list_models
     from robustbench_med.training import presets
 
     description = presets.preset(preset)["description"]
     rows = [vars(row) for row in list_models(preset)]
-    make_display(False).show(terminal.models(rows, preset, description))
+    make_display(False).show(listings.models(rows, preset, description))
 
 
 def attacks() -> None:
     """The attacks that can be named, with their parameters, defaults and papers."""
     from robustbench_med.attacks import describe
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import listings
 
-    make_display(False).show(terminal.attacks(describe()))
+    make_display(False).show(listings.attacks(describe()))
 
 
 def defenses() -> None:
     """The defences that can be named with --defense, alone or joined by +, with their parameters,
     defaults and papers.
     """
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import listings
     from robustbench_med.training.defenses import describe
 
-    make_display(False).show(terminal.defenses(describe()))
+    make_display(False).show(listings.defenses(describe()))

@@ -1,8 +1,7 @@
-"""What the terminal shows: tables of results, of a record, and of what can be named."""
+"""What the terminal shows of results: the leaderboard, a record, a comparison, certificates."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +12,16 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from robustbench_med.naming import radius_label
+from robustbench_med.cli.listings import assigned
 from robustbench_med.reports.claims import Finding
-from robustbench_med.reports.comparison.pairs import attacks as attacks_of
+from robustbench_med.reports.comparison.table import attacks
 from robustbench_med.reports.families import victim_name
 from robustbench_med.reports.tables import by_engine, marks, named, trust
 from robustbench_med.store.merge import Merged
-from robustbench_med.store.store import Record
+from robustbench_med.store.record import CONTROL, SHORT, AttackRan, Record, Sign
 
 if TYPE_CHECKING:
-    from robustbench_med.data.suites import Suite  # torch behind it takes seconds to import
-    from robustbench_med.reports.comparison.table import Page  # as slow: it draws
+    from robustbench_med.reports.comparison.page import Page  # it draws: slow to import
 
 
 def leaderboard(frame: pd.DataFrame) -> RenderableType:
@@ -56,7 +54,7 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
             table.add_column(name, justify="right", no_wrap=True)
         for name in ("trust", "marks"):
             table.add_column(name, no_wrap=name == "trust")
-        group = group.assign(control=group.attack != "noise")
+        group = group.assign(control=group.attack != CONTROL)
         group = group.sort_values(
             ["eps_value", "eps", "control", "attack", "rank", "model"], kind="stable"
         )
@@ -81,7 +79,7 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
             cells += [str(row.draws), f"{row.gflops:.3f}", row.trust, row.marks]
             table.add_row(
                 *map(escape, cells),
-                style="dim" if row.attack == "noise" else _TRUST_STYLE.get(row.trust),
+                style="dim" if row.attack == CONTROL else _TRUST_STYLE.get(row.trust),
             )
         tables.append(table)
     return Group(*tables)
@@ -97,98 +95,102 @@ def warned(shown: RenderableType, warnings: Sequence[str]) -> RenderableType:
     return Group(shown, *(Text(f"warning: {warning}", "yellow") for warning in warnings))
 
 
-def record(found: Record) -> RenderableType:
+def record(measured: Record) -> RenderableType:
     """One record in full."""
-    content = found.plain()
-    spec, figures, names = content["spec"], content["figures"], content["names"]
-    head = Table(
-        show_header=False, title=f"record {content['hash']}", title_justify="left", box=None
-    )
-    held_out = spec["data"].get("fold")
-    fold = f", fold {held_out['number']} of {held_out['of']}" if held_out else ""
-    facts = {
+    head = Table(show_header=False, title=f"record {measured.hash}", title_justify="left", box=None)
+    for name, text in _facts(measured).items():
+        head.add_row(name, escape(text))
+    signs = [_signs(measured.diagnostics)] if measured.diagnostics else []
+    return Group(head, _figures(measured), *signs)
+
+
+def _facts(measured: Record) -> dict[str, str]:
+    """What was measured and how, in words."""
+    spec, cost, environment = measured.spec, measured.cost, measured.environment
+    data, ran = spec.data, measured.attack_ran
+    fold = f", fold {data.fold.number} of {data.fold.of}" if data.fold else ""
+    return {
         "victim": (
-            f"{spec['victim']['model']} ({_assigned(spec['victim']['params'])}), weights"
-            f" {spec['victim']['weights_sha256'][:12]} from the {content['victim']['origin']}"
+            f"{spec.victim.model} ({assigned(spec.victim.params)}), weights"
+            f" {spec.victim.checkpoint} from the {measured.victim.origin}"
         ),
         "data": (
-            f"{spec['data']['name']}{' (synthetic)' if content['synthetic'] else ''}, split"
-            f" {spec['data']['split']}{fold},"
-            f" n = {spec['data']['n']}, {spec['data']['size']} px, manifest"
-            f" {spec['data']['manifest'][:12]}"
+            f"{data.name}{' (synthetic)' if measured.synthetic else ''}, split {data.split}{fold},"
+            f" n = {data.n}, {data.size} px, manifest {data.manifest[:SHORT]}"
         ),
         "threat": (
-            f"{spec['threat']['norm']}, eps"
-            f" {radius_label(spec['threat']['radii'], names['modalities'])}, target"
-            f" {' + '.join(names['tasks'][t] for t in spec['threat']['tasks'])}"
+            f"{spec.threat.norm}, eps {measured.eps}, target {' + '.join(measured.targets)}"
         ),
-        "attack": f"{spec['attack']['name']} ({_assigned(spec['attack']['params'])})",
-        **({"ran": _ran(content["attack_ran"])} if "attack_ran" in content else {}),
+        "attack": f"{spec.attack.name} ({assigned(spec.attack.params)})",
+        **({} if ran is None else {"ran": _ran(ran)}),
         "protocol": (
-            f"{spec['protocol']['name']}, {content['draws']} draw(s) a prediction,"
-            f" {'stochastic' if content['stochastic'] else 'deterministic'} victim, seed"
-            f" {spec['seed']}"
+            f"{spec.protocol.name}, {measured.draws} draw(s) a prediction,"
+            f" {'stochastic' if measured.stochastic else 'deterministic'} victim, seed {spec.seed}"
         ),
-        "trust": trust([found]),
-        "marks": "; ".join(marks([found])) or "none",
-        "notes": "; ".join(content["notes"]) or "none",
+        "trust": trust([measured]),
+        "marks": "; ".join(marks([measured])) or "none",
+        "notes": "; ".join(measured.notes) or "none",
         "passes": (
-            f"{content['cost']['attack_forward_per_sample']:.0f} forward,"
-            f" {content['cost']['attack_backward_per_sample']:.0f} backward per attacked sample"
+            f"{cost.attack_forward_per_sample:.0f} forward,"
+            f" {cost.attack_backward_per_sample:.0f} backward per attacked sample"
         ),
-        "seconds": f"{content['cost']['seconds']:.1f} on {content['environment']['device']}",
+        "seconds": f"{cost.seconds:.1f} on {environment.device}",
         "versions": ", ".join(
-            f"{name} {version}" for name, version in content["environment"]["versions"].items()
+            f"{name} {version}" for name, version in environment.versions.items()
         ),
-        "again": content["command"],
+        "again": measured.command,
     }
-    for name, text in facts.items():
-        head.add_row(name, escape(text))
+
+
+FIGURES = (
+    "clean",
+    "robust",
+    "robust_vote",
+    "asr",
+    "clean_balanced_accuracy",
+    "balanced_accuracy",
+    "clean_auc",
+    "auc",
+)
+
+
+def _figures(measured: Record) -> Table:
+    """A row a task, the first two figures with their intervals."""
     table = Table(title="figures", title_justify="left")
     table.add_column("task")
-    columns = [
-        "clean",
-        "robust",
-        "robust_vote",
-        "asr",
-        "clean_balanced_accuracy",
-        "balanced_accuracy",
-        "clean_auc",
-        "auc",
-    ]
-    for name in columns:
+    for name in FIGURES:
         table.add_column(name.replace("_", " "), justify="right")
-    for name, task in zip(names["tasks"], figures["tasks"], strict=True):
-        cells = [_number(task[key]) for key in columns]
-        for i, key in ((0, "clean_interval"), (1, "robust_interval")):
-            cells[i] += f" [{task[key][0]:.3f}, {task[key][1]:.3f}]"
+    for name, task in zip(measured.names.tasks, measured.figures.tasks, strict=True):
+        cells = [_number(getattr(task, figure)) for figure in FIGURES]
+        for i, (low, high) in enumerate((task.clean_interval, task.robust_interval)):
+            cells[i] += f" [{low:.3f}, {high:.3f}]"
         table.add_row(escape(name), *map(escape, cells))
-    return Group(
-        head, table, *([_signs(content["diagnostics"])] if content.get("diagnostics") else [])
-    )
+    return table
 
 
-def _ran(made: Mapping[str, Any]) -> str:
+def _ran(ran: AttackRan) -> str:
     """What the attack made of its parameters: the version and members of an ensemble, the loss of
     each task.
     """
-    if "members" in made:
-        return (
-            f"{made['version']}:"
-            f" {'; '.join(' '.join((m['attack'], _ran(m))).strip() for m in made['members'])}"
-        )
-    return ", ".join(f"{loss} on {task}" for task, loss in made.get("losses", {}).items())
+    if ran.members is None:
+        return _losses(ran.losses)
+    members = [f"{member.attack} {_losses(member.losses)}".strip() for member in ran.members]
+    return f"{ran.version}: {'; '.join(members)}"
 
 
-def _signs(diagnostics: Sequence[Mapping[str, Any]], title: str = "diagnostics") -> Table:
+def _losses(by_task: Mapping[str, str] | None) -> str:
+    return ", ".join(f"{loss} on {task}" for task, loss in (by_task or {}).items())
+
+
+def _signs(signs: Sequence[Sign], title: str = "diagnostics") -> Table:
     """The signs that an attack failed, with advice where one did."""
     table = Table(title=escape(title), title_justify="left")
     for name in ("sign", "verdict", "measured", "advice"):
         table.add_column(name)
-    for sign in diagnostics:
-        advice = sign["advice"] if sign["verdict"] != "pass" else ""
-        cells = (sign["sign"], sign["verdict"], sign["text"], advice)
-        table.add_row(*map(escape, cells), style=_TRUST_STYLE.get(sign["verdict"]))
+    for sign in signs:
+        advice = sign.advice if sign.verdict != "pass" else ""
+        cells = (sign.sign, sign.verdict, sign.text, advice)
+        table.add_row(*map(escape, cells), style=_TRUST_STYLE.get(sign.verdict))
     return table
 
 
@@ -231,7 +233,9 @@ def merged(result: Merged, out: str) -> RenderableType:
         table.add_column(name)
     for c in result.conflicts:
         table.add_row(
-            *map(escape, (c.hash[:12], str(c.source), c.what, f"{c.ours:.4f}", f"{c.theirs:.4f}"))
+            *map(
+                escape, (c.hash[:SHORT], str(c.source), c.what, f"{c.ours:.4f}", f"{c.theirs:.4f}")
+            )
         )
     return Group(Text(line), table)
 
@@ -248,7 +252,8 @@ def diagnostics(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             f"{row['model']}{seed} on {row['data']}, {row['norm']} {row['eps']}, target"
             f" {row['target']}, n = {row['n']}"
         )
-        shown.append(_signs(row["signs"], f"{where}: {row['trust']}"))
+        signs = [Sign(**sign) for sign in row["signs"]]
+        shown.append(_signs(signs, f"{where}: {row['trust']}"))
     alone = list(dict.fromkeys(row["model"] for row in rows if not row["siblings"]))
     if alone:
         shown.append(
@@ -258,52 +263,6 @@ def diagnostics(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             )
         )
     return Group(*shown)
-
-
-def models(rows: Sequence[Mapping[str, Any]], preset: str, description: str) -> RenderableType:
-    """What `--model` takes."""
-    table = Table(
-        title=escape(f"models, preset {preset}: {description}"),
-        title_justify="left",
-        caption=_ON_PARAMETERS,
-    )
-    for name in ("model", "parameters", "GFLOPs", "GMACs", "stochastic", "paper", "arguments"):
-        table.add_column(
-            name, justify="right" if name in ("parameters", "GFLOPs", "GMACs") else "left"
-        )
-    for row in rows:
-        table.add_row(
-            row["model"],
-            *_size(row),
-            "yes" if row["stochastic"] else "no",
-            row["paper"],
-            escape(_assigned(row["arguments"])),
-        )
-    return table
-
-
-_ON_PARAMETERS = (
-    "Costs are for two grey modalities and tasks of 4 and 3 classes. Arguments: --model-param"
-    " NAME=VALUE."
-)
-
-
-def costs(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """`medrobust cost`."""
-    table = Table(
-        title=f"cost of one sample, {rows[0]['size']} px, on {rows[0]['device']}",
-        title_justify="left",
-    )
-    for name in ("model", "parameters", "GFLOPs", "GMACs", "latency ms", "peak memory MiB"):
-        table.add_column(name, justify="left" if name == "model" else "right")
-    for row in rows:
-        table.add_row(
-            row["model"],
-            *_size(row),
-            f"{row['latency_ms']:.1f}",
-            f"{row['peak_memory_mib']:.1f}",
-        )
-    return table
 
 
 def certificates(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -350,22 +309,6 @@ def certificates(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     )
 
 
-def attacks(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """What `--attack` takes."""
-    table = Table(
-        title="attacks",
-        title_justify="left",
-        caption="Parameters: --attack-param NAME=VALUE. EOT is set by the protocol.",
-    )
-    for name in ("attack", "what it does", "parameters and defaults"):
-        table.add_column(name)
-    for row in rows:
-        table.add_row(
-            row["name"], escape(row["summary"]), escape(_assigned(row["parameters"]) or "-")
-        )
-    return table
-
-
 def page(text: str) -> RenderableType:
     """A page of Markdown."""
     return Markdown(text)
@@ -381,7 +324,7 @@ def comparison(table: pd.DataFrame, page: Page) -> RenderableType:
     for _, row in table.iterrows():
         figures = {
             "clean": _number(row.clean),
-            **{name: _number(row[name]) for name in attacks_of(table)},
+            **{name: _number(row[name]) for name in attacks(table)},
         }
         figures |= {
             "worst": f"{row.worst:.3f} [{row.worst_low:.3f}, {row.worst_high:.3f}]",
@@ -405,157 +348,7 @@ def comparison(table: pd.DataFrame, page: Page) -> RenderableType:
     return Group(Markdown(page.head), shown, Markdown(page.rest))
 
 
-def defenses(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """What `--defense` takes."""
-    table = Table(
-        title="defences",
-        title_justify="left",
-        caption="Join with +, e.g. pni+pgd-at. Parameters: --defense-param NAME=VALUE.",
-    )
-    for name in ("defence", "changes", "what it does", "parameters and defaults"):
-        table.add_column(name)
-    for row in rows:
-        table.add_row(
-            row["name"],
-            row["kind"],
-            escape(row["summary"]),
-            escape(_assigned(row["parameters"]) or "-"),
-        )
-    return table
-
-
-def datasets(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """`medrobust data list`."""
-    table = Table(
-        title="data sets",
-        title_justify="left",
-        caption=(
-            "* one of the twenty. Pair sets with +, e.g. --data breastmnist+pneumoniamnist; --data"
-            " all20 pairs the twenty."
-        ),
-    )
-    for name in ("id", "modalities", "images", "classes", "licence", "access", "on disk"):
-        table.add_column(name)
-    for row in rows:
-        cells = [
-            row["id"] + (" *" if row["twenty"] else ""),
-            *(
-                row[key]
-                for key in ("modalities", "images", "classes", "licence", "access", "on_disk")
-            ),
-        ]
-        table.add_row(*(escape(str(cell)) for cell in cells))
-    return table
-
-
-def suites(found: Sequence[Suite]) -> RenderableType:
-    """`medrobust data suites`."""
-    table = Table(
-        title="suites",
-        title_justify="left",
-        caption="A file of yours: a YAML mapping with `suite` and `pairings`.",
-    )
-    for name in ("suite", "title", "pairings"):
-        table.add_column(name)
-    for each in found:
-        table.add_row(*map(escape, (each.suite, each.title, "\n".join(each.pairings))))
-    return table
-
-
-def verification(report: Mapping[str, Any]) -> RenderableType:
-    """`medrobust data verify`."""
-    head = Table(
-        show_header=False,
-        box=None,
-        title=f"{report['id']}: {'the split leaks' if report['leaks'] else 'no leak found'}",
-        title_justify="left",
-    )
-    groups = report["groups"]
-    facts = {
-        "split": f"{report['policy']}, seed {report['seed']}, manifest {report['manifest'][:12]}",
-        "groups": (
-            f"{groups['number']:,}, the largest of {groups['largest']:,} images; in two parts:"
-            f" {groups['shared']:,}"
-        ),
-        "in two parts": ", ".join(groups["examples"]),
-        "unreadable": "\n".join(
-            [
-                f"{len(report['unreadable']):,}",
-                *(f"{name}: {why}" for name, why in list(report["unreadable"].items())[:5]),
-            ]
-        ),
-        "notes": "\n".join(report["notes"]) or "none",
-    }
-    for name, text in facts.items():
-        if text:
-            head.add_row(f"[bold]{name}[/]", escape(text))
-    counts = Table(title="images", title_justify="left")
-    for name in ("part", "published", "found"):
-        counts.add_column(name, justify="left" if name == "part" else "right")
-    for row in report["counts"]:
-        counts.add_row(row["part"], _count(row["published"]), _count(row["found"]))
-    classes = Table(title="classes", title_justify="left")
-    for name in ("task", "class", "published", "found", "train", "val", "test"):
-        classes.add_column(name, justify="left" if name in ("task", "class") else "right")
-    for row in report["classes"]:
-        classes.add_row(
-            escape(row["task"]),
-            escape(row["class"]),
-            *(_count(row[key]) for key in ("published", "found", "train", "val", "test")),
-        )
-    twins = Table(
-        title="images with a twin",
-        title_justify="left",
-        caption="Across: in another part. Conflicting: with another label.",
-    )
-    for name in (
-        "kind",
-        "images",
-        "across",
-        "conflicting",
-        "train-val",
-        "train-test",
-        "val-test",
-        "for example",
-    ):
-        twins.add_column(name)
-    for kind, found in report["twins"].items():
-        between = [
-            " / ".join(f"{n} {split}" for split, n in pair.items())
-            for pair in found["between"].values()
-        ]
-        cells = [
-            kind.replace("_", "-"),
-            *(_count(found[key]) for key in ("images", "across", "conflicting")),
-            *between,
-        ]
-        twins.add_row(
-            *cells, escape(" = ".join(found["examples"][0]) if found["examples"] else "-")
-        )
-    return Group(head, counts, classes, twins)
-
-
-def dataset(facts: Mapping[str, str]) -> RenderableType:
-    """`medrobust data show`."""
-    table = Table(show_header=False, box=None)
-    for name, text in facts.items():
-        table.add_row(f"[bold]{escape(name)}[/]", escape(text))
-    return table
-
-
 _TRUST_STYLE = {"fail": "red", "warn": "yellow"}
-
-
-def _size(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    return f"{row['parameters']:,}", f"{row['gflops']:.3f}", f"{row['gmacs']:.3f}"
-
-
-def _assigned(values: Mapping[str, Any]) -> str:
-    return " ".join(f"{key}={shlex.quote(str(value))}" for key, value in values.items())
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
 
 
 def _number(value: float | None) -> str:

@@ -5,7 +5,7 @@ each adaptive one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from robustbench_med import errors
 from robustbench_med.attacks import parameters as attack_parameters
@@ -13,6 +13,7 @@ from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
 from robustbench_med.naming import label
 from robustbench_med.parameters import of, only, owned, split
+from robustbench_med.reports.comparison.entries import Entry, LeftOut
 from robustbench_med.runs.checks import check_attacks, check_defense_owners
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run_grid
@@ -24,37 +25,6 @@ from robustbench_med.training.checkpoints import model_parameters
 
 USUAL = ("pgd-at", "trades", "rpf", "man", "robust-mail", "jpeg", "smoothing")
 """Defences where none are asked for, those left out that suit none of the models."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One model with one defence: its records, and those of a naive attack (empty where the attack
-    is adaptive anyway).
-    """
-
-    model: str
-    defense: str
-    records: tuple[Record, ...]
-    naive: tuple[Record, ...] = ()
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """What is missing from a comparison, and why."""
-
-    model: str
-    defense: str
-    """Empty: the model altogether, with every defence."""
-    reason: str
-    unsuited: bool
-    """The defence has no place in this model, whatever the parameters: nothing failed."""
-
-    def __str__(self) -> str:
-        return (
-            f"{self.defense} on {self.model} ({self.reason})"
-            if self.defense
-            else f"{self.model} altogether ({self.reason})"
-        )
 
 
 def compare(spec: RunSpec, job: Job) -> tuple[list[Entry], list[LeftOut]]:

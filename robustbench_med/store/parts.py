@@ -39,6 +39,10 @@ class Part(BaseModel):
         """Its JSON, as it was read or is to be written."""
         return self.model_dump(by_alias=True, exclude_unset=True)
 
+    def __getitem__(self, name: str) -> Any:
+        """A field as its JSON holds it, dictionaries within: `record["figures"]["robust"]`."""
+        return self.plain()[name]
+
 
 class InputsAndTasks(Part):
     """What modalities and tasks are called."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_med.errors import UserError
-from robustbench_med.naming import canonical_hash, radius_label
+from robustbench_med.naming import canonical_hash
 from robustbench_med.paths import writable_folder
 from robustbench_med.store.figures import Figures, TaskFigures
 from robustbench_med.store.record import Record
@@ -58,53 +58,60 @@ def of_run(records: Sequence[Record], out: Path) -> list[Tracked]:
 
 def _sweep(record: Record) -> str:
     """Everything but the scale of the radii."""
-    threat = record.spec.threat
-    largest = max(threat.radii) or 1.0
-    return canonical_hash(
-        {
-            **record.spec.plain(),
-            "threat": {**threat.plain(), "radii": [round(r / largest, 9) for r in threat.radii]},
-        }
-    )
+    spec, radii = record.spec.plain(), record.spec.threat.radii
+    largest = max(radii) or 1.0
+    spec["threat"]["radii"] = [round(radius / largest, 9) for radius in radii]
+    return canonical_hash(spec)
 
 
 def _tracked(sweep: Sequence[Record], out: Path) -> Tracked:
+    params = _params(sweep)
+    files = tuple(path for file in RUN_FILES if (path := out / file).exists())
+    points = [point for record in sweep for point in _points(record)]
+    return Tracked(_name(sweep), params, points, files)
+
+
+def _params(sweep: Sequence[Record]) -> dict[str, str]:
+    """The specification, its radii those of the whole sweep."""
     first = sweep[0]
-    spec, names = first.spec, first.names
-    target = "+".join(names.tasks[t] for t in spec.threat.tasks)
-    params = _flat({key: value for key, value in spec.plain().items() if key != "threat"})
-    params |= {
-        "norm": spec.threat.norm,
-        "target": target,
-        "records": " ".join(r.hash[:12] for r in sweep),
+    spec = first.spec.plain()
+    del spec["threat"]
+    return _flat(spec) | {
+        "norm": first.spec.threat.norm,
+        "target": "+".join(first.targets),
+        "records": " ".join(record.short for record in sweep),
+        "eps": " ".join(record.eps for record in sweep),
     }
-    radii = [radius_label(r.spec.threat.radii, names.modalities) for r in sweep]
-    params["eps"] = " ".join(radii)
-    scale = 1000 * (255 if spec.threat.norm == "Linf" else 1)
-    points = []
-    for record in sweep:
-        step = round(scale * max(record.spec.threat.radii))
-        points += [(key, step, value) for key, value in _figures(record.figures)]
-        for task, figures in zip(names.tasks, record.figures.tasks, strict=True):
-            points += [(f"{_metric(task)}/{key}", step, value) for key, value in _figures(figures)]
-    swept = f"{radii[0]} to {radii[-1]}" if len(sweep) > 1 else radii[0]
-    key = canonical_hash({"records": [r.hash for r in sweep]}) if len(sweep) > 1 else first.hash
-    name = (
-        f"{spec.victim.model} {spec.attack.name} {spec.threat.norm} {swept}"
-        f" {spec.data.name} {key[:8]}"
+
+
+def _name(sweep: Sequence[Record]) -> str:
+    first, last = sweep[0], sweep[-1]
+    spec = first.spec
+    swept, key = first.eps, first.hash
+    if len(sweep) > 1:
+        swept = f"{first.eps} to {last.eps}"
+        key = canonical_hash({"records": [record.hash for record in sweep]})
+    return (
+        f"{spec.victim.model} {spec.attack.name} {spec.threat.norm} {swept} {spec.data.name}"
+        f" {key[:8]}"
     )
-    return Tracked(
-        name, params, points, tuple(path for file in RUN_FILES if (path := out / file).exists())
-    )
+
+
+def _points(record: Record) -> list[tuple[str, int, float]]:
+    """The figures of a record and of each of its tasks, at the step of its largest radius."""
+    scale = 1000 * (255 if record.spec.threat.norm == "Linf" else 1)
+    step = round(scale * max(record.spec.threat.radii))
+    points = [(key, step, value) for key, value in _figures(record.figures)]
+    for task, figures in zip(record.names.tasks, record.figures.tasks, strict=True):
+        points += [(f"{_metric(task)}/{key}", step, value) for key, value in _figures(figures)]
+    return points
 
 
 def _figures(figures: Figures | TaskFigures) -> list[tuple[str, float]]:
     shares = [(key, getattr(figures, key)) for key in FIGURES]
-    points = [(key, float(value)) for key, value in shares if value is not None]
-    for key, (low, high) in (
-        ("clean", figures.clean_interval),
-        ("robust", figures.robust_interval),
-    ):
+    points = [(key, float(share)) for key, share in shares if share is not None]
+    intervals = {"clean": figures.clean_interval, "robust": figures.robust_interval}
+    for key, (low, high) in intervals.items():
         points += [(f"{key}_low", low), (f"{key}_high", high)]
     return points
 

@@ -19,7 +19,7 @@ from support.medmnist import medmnist_arrays
 
 from robustbench_med.data import Dataset, Files, load, phantoms, source
 from robustbench_med.data.pairing import Component, Samples, escaped
-from robustbench_med.reports.comparison.pairs import clusters
+from robustbench_med.reports.comparison.rows import clusters
 from robustbench_med.store.store import Store
 
 CARD: dict[str, Any] = {

@@ -16,7 +16,8 @@ from support.records import certificate, certify, changed, outcomes, record
 from robustbench_med.data import load
 from robustbench_med.data.listing import Files
 from robustbench_med.reports import breakdowns, certified, tables
-from robustbench_med.reports.comparison import pairs as paired
+from robustbench_med.reports.comparison.entries import Entry
+from robustbench_med.reports.comparison.rows import Row, clusters, rows_of
 from robustbench_med.statistics import effective_n, wilson
 from robustbench_med.store.store import CERTIFICATES, Record, Store
 
@@ -82,10 +83,8 @@ def test_a_certified_curve_counts_patients(tmp_path) -> None:
     assert (row["certified_low"], row["certified_high"]) == wilson(0.6, 5.5)
 
 
-def compared(store: Store, *made: Record) -> paired.Row:
-    (row,) = paired.rows_of(
-        {"model": "mail", "defense": "none", "records": made, "naive": []}, store
-    )
+def compared(store: Store, *made: Record) -> Row:
+    (row,) = rows_of(Entry("mail", "none", made), store)
     return row
 
 
@@ -102,15 +101,15 @@ def test_a_comparison_has_its_spread_over_trainings_and_its_interval_over_patien
     for one in made:
         store.write(one, with_groups(one, groups))
     row = compared(store, *made)
-    assert (row.figures["trainings"], row.figures["evaluation_seeds"]) == (2, 2)
-    assert row.figures["worst_std"] == pytest.approx(np.std([0.42, 0.62], ddof=1))
+    assert (row.trainings, row.evaluation_seeds) == (2, 2)
+    assert row.worst.worst_std == pytest.approx(np.std([0.42, 0.62], ddof=1))
     mean = np.mean([store.arrays(one)["robust_right"][:, 0] for one in made], 0)
-    assert (row.figures["worst_low"], row.figures["worst_high"]) == pytest.approx(
+    assert (row.worst.worst_low, row.worst.worst_high) == pytest.approx(
         wilson(0.52, effective_n(mean, groups))
     )
-    assert len(set(row.clusters)) == 10
+    assert len(set(row.outcomes.clusters)) == 10
     once = compared(store, *(one for one in made if one.spec.victim.train_seed == 0))
-    assert (once.figures["trainings"], once.figures["worst_std"]) == (1, None)
+    assert (once.trainings, once.worst.worst_std) == (1, None)
 
 
 def test_patients_are_what_a_comparison_resamples_and_images_in_older_outcomes() -> None:
@@ -123,8 +122,8 @@ def test_patients_are_what_a_comparison_resamples_and_images_in_older_outcomes()
         "group_1": np.arange(6) % 3,
     }
     old = {"ids": ids, "labels": labels}
-    assert paired.clusters(old).tolist() == [0, 1, 2, 0, 1, 2]
-    assert paired.clusters(old | {key: parts[key] for key in ("image_0", "image_1")}).tolist() == [
+    assert clusters(old).tolist() == [0, 1, 2, 0, 1, 2]
+    assert clusters(old | {key: parts[key] for key in ("image_0", "image_1")}).tolist() == [
         0,
         1,
         2,
@@ -132,7 +131,7 @@ def test_patients_are_what_a_comparison_resamples_and_images_in_older_outcomes()
         1,
         2,
     ]
-    assert paired.clusters(old | parts).tolist() == [0, 0, 0, 1, 1, 1]
+    assert clusters(old | parts).tolist() == [0, 0, 0, 1, 1, 1]
 
 
 PATIENT = r"([^/]+)/image\((\d).*"

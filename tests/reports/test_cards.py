@@ -11,6 +11,7 @@ from robustbench_med.errors import UserError
 from robustbench_med.models.registry import ZOO
 from robustbench_med.reports import model_cards as cards
 from robustbench_med.reports import write
+from robustbench_med.reports.robustness_cards import robustness_card
 from robustbench_med.store.store import Store
 from robustbench_med.training import checkpoints
 
@@ -31,7 +32,7 @@ def test_cards_hold_the_records_figures_threats_trust_and_commands() -> None:
     ]
     made[1] = changed(made[1], command="medrobust run --eps 8/255")
     victim = cards.Victim(made, {}, "arXiv 2602.15346")
-    card, robustness = cards.model_card(victim), cards.robustness_card(victim)
+    card, robustness = cards.model_card(victim), robustness_card(victim)
     head = front_matter(card)
     (entry,) = head["model-index"]
     values = {
@@ -99,9 +100,7 @@ def test_odd_names_stay_names(tmp_path) -> None:
 
 def test_a_command_with_backticks_stays_in_its_block() -> None:
     made = changed(record(), command="medrobust run --data '```'")
-    assert "````sh\nmedrobust run --data '```'\n````" in cards.robustness_card(
-        cards.Victim([made], {})
-    )
+    assert "````sh\nmedrobust run --data '```'\n````" in robustness_card(cards.Victim([made], {}))
 
 
 def test_the_training_is_told_from_the_sidecar_of_these_very_weights(tmp_path, monkeypatch) -> None:
@@ -160,7 +159,7 @@ def test_the_robustness_card_names_the_signs_that_were_looked_for_and_in_how_man
     sign = {"sign": "not converged", "verdict": "pass", "figure": 0.0, "text": "flat"}
     signs = [kept.plain() for kept in made[1].diagnostics] + [{**sign, "advice": "more steps"}]
     made[1] = changed(made[1], diagnostics=signs)
-    card = cards.robustness_card(cards.Victim(made, {}))
+    card = robustness_card(cards.Victim(made, {}))
     assert (
         "Signs looked for: zero gradient (in 2 of 2 records), not converged (in 1 of 2 records)."
         in card
@@ -170,4 +169,4 @@ def test_the_robustness_card_names_the_signs_that_were_looked_for_and_in_how_man
         "Worst verdict: **pass**: the signs of a failed attack that were looked for are absent. It"
         " is no proof." in card
     )
-    assert "Signs looked for: none." in cards.robustness_card(cards.Victim([record("mail")], {}))
+    assert "Signs looked for: none." in robustness_card(cards.Victim([record("mail")], {}))

@@ -4,19 +4,36 @@ sentences say.
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 from support.cli import medrobust, refused
+from support.records import record
 
 from robustbench_med import api
 from robustbench_med.cli import terminal
 from robustbench_med.errors import LeftOutWarning, UserError
 from robustbench_med.reports import columns
-from robustbench_med.reports.comparison import table as compare
-from robustbench_med.reports.comparison.pairs import Row, pairs, relative
+from robustbench_med.reports.comparison import entries
+from robustbench_med.reports.comparison.entries import Compared, Entry, LeftOut
+from robustbench_med.reports.comparison.page import Page, markdown
+from robustbench_med.reports.comparison.pairs import Pair, pairs
+from robustbench_med.reports.comparison.pareto import pareto, span
+from robustbench_med.reports.comparison.rows import (
+    Costs,
+    Naive,
+    Outcomes,
+    Row,
+    Setting,
+    Trust,
+    WorstCase,
+)
+from robustbench_med.reports.comparison.table import display, frame, latex
+from robustbench_med.reports.comparison.verdict import verdict
+from robustbench_med.reports.comparison.write import rebuild
 from robustbench_med.reports.tables import TRUST
 from robustbench_med.store.store import Store
 
@@ -64,14 +81,14 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(
         ("gmu", "man", "release"),
     ]
     records = Store(out).records()
-    for record in records:  # the naive column is what these say
-        if record.spec.victim.model == "early+jpeg (unaware attack)":
+    for each in records:  # the naive column is what these say
+        if each.spec.victim.model == "early+jpeg (unaware attack)":
             (row,) = [
                 row for _, row in naive.iterrows() if (row.model, row.defense) == ("early", "jpeg")
             ]
-            assert row.naive == pytest.approx(record.figures.robust, abs=1e-5)
-            assert record.spec.attack.name == row.naive_attack == "pgd"
-            assert record.spec.attack.params["keep"] == "last"
+            assert row.naive == pytest.approx(each.figures.robust, abs=1e-5)
+            assert each.spec.attack.name == row.naive_attack == "pgd"
+            assert each.spec.attack.params["keep"] == "last"
             break
     else:
         raise AssertionError("no record of an unaware attack on early+jpeg")
@@ -209,7 +226,7 @@ def test_a_model_that_the_shared_parameters_do_not_fit_is_named_in_the_result(
     noted = json.loads((tmp_path / "compare.json").read_text())["left_out"]
     assert [entry["model"] for entry in noted] == list(absent.model)
     before = (tmp_path / "compare.md").read_text()
-    compare.rebuild(tmp_path, Store(tmp_path).records())
+    rebuild(tmp_path, Store(tmp_path).records())
     assert (tmp_path / "compare.md").read_text() == before
 
 
@@ -255,42 +272,69 @@ def test_parameters_that_fit_no_model_are_refused(tmp_path) -> None:
         assert "it has no parameter 'rank'" in refused(done)
 
 
-def row_of(name: str, worst: np.ndarray, **figures) -> Row:
-    n = len(worst)
-    usual = {
-        "model": "late", "defense": name, "data": "d", "size": 64, "norm": "Linf", "eps": "4/255", "n": n, "n_distinct": n,
-        "trainings": 1, "evaluation_seeds": 1,
-        "synthetic": False, "clean": 0.9, "pgd": worst.mean(), "worst": worst.mean(), "worst_low": 0.0, "worst_high": 1.0, "naive": None,
-        "naive_attack": None, "naive_how": None, "trust": "pass", "worst_sign": "",
-        "gflops": 1.0, "latency_ms": 5.0, "training_gflops": 10.0, "marks": "", "is_trivial": False,
-    }  # fmt: skip
-    return Row(usual | figures, worst, worst, tuple(map(str, range(n))), tuple(range(n)))
+PASSED = Trust("pass", worst_sign="", marks="", is_trivial=False)
+FAILED = Trust("fail", worst_sign="zero gradient", marks="", is_trivial=False)
+TRIVIAL = Trust("pass", worst_sign="", marks="", is_trivial=True)
+USUAL = Costs(gflops=1.0, latency_ms=5.0, parameters=10, training_gflops=10.0, training_seconds=1.0)
+
+
+def row_of(
+    defense: str,
+    worst: np.ndarray,
+    *,
+    model: str = "late",
+    data: str = "d",
+    eps: str = "4/255",
+    trust: Trust = PASSED,
+    naive: Naive = Naive(),  # noqa: B008 (frozen)
+    costs: Costs = USUAL,
+    clean: float = 0.9,
+) -> Row:
+    """A row whose every unit is a patient of its own and this right under pgd, the only attack."""
+    n, mean = len(worst), float(worst.mean())
+    return Row(
+        model=model,
+        defense=defense,
+        victim=f"{model}+{defense}",
+        setting=Setting(data, False, 64, "Linf", eps, "sound", n),
+        n_distinct=n,
+        trainings=1,
+        evaluation_seeds=1,
+        clean=clean,
+        robust={"pgd": mean},
+        worst=WorstCase(mean, 0.0, 1.0, None),
+        naive=naive,
+        draws=1,
+        eot=None,
+        costs=costs,
+        trust=trust,
+        outcomes=Outcomes(worst, worst, tuple(map(str, range(n))), tuple(range(n))),
+    )
+
+
+def page_of(rows: list[Row], paired: list[Pair] | None = None) -> Page:
+    found = pairs(rows) if paired is None else paired
+    return markdown(frame(rows), found, [], command="medrobust compare", seconds=1.0)
 
 
 def test_the_trust_column_names_the_worst_sign() -> None:
     one = np.array([1.0, 0.0, 0.0, 0.0])
-    rows = [row_of("none", one), row_of("jpeg", one, trust="fail", worst_sign="zero gradient")]
-    table = relative(pd.DataFrame([row.figures for row in rows]))
-    text = str(compare.markdown(table, pairs(rows), [], "medrobust compare", 1.0))
+    rows = [row_of("none", one), row_of("jpeg", one, trust=FAILED)]
+    text = str(page_of(rows))
     assert "| fail: zero gradient |" in text
     assert "| pass |" in text
-    first, best = compare.verdict(table, pairs(rows))
+    first, best = verdict(frame(rows), pairs(rows))
     assert "+0.0 points [+0.0, +0.0]" in first
     assert first.endswith("Do not quote it (jpeg: zero gradient).")
     assert "Do not quote" not in best  # that is none
 
 
 def test_where_every_sample_falls_nobody_is_called_the_best_and_trainings_have_a_spread() -> None:
-    rows = [
-        row_of("none", np.zeros(4), trainings=3, worst_std=0.0),
-        row_of("jpeg", np.zeros(4), trainings=3, worst_std=0.0123),
-    ]
-    table = relative(pd.DataFrame([row.figures for row in rows]))
-    assert compare.verdict(table, pairs(rows))[-1].startswith(
-        "On d (Linf, 4/255) nothing withstands"
-    )
-    assert list(compare.display(table)["sd over trainings"]) == ["0.000", "0.012"]
-    assert "sd over trainings" not in compare.display(table.assign(trainings=1))
+    rows = [row_of("none", np.zeros(4)), row_of("jpeg", np.zeros(4))]
+    table = frame(rows).assign(trainings=3, worst_std=[0.0, 0.0123])
+    assert verdict(table, pairs(rows))[-1].startswith("On d (Linf, 4/255) nothing withstands")
+    assert list(display(table)["sd over trainings"]) == ["0.000", "0.012"]
+    assert "sd over trainings" not in display(table.assign(trainings=1))
 
 
 def test_a_transfer_attack_is_compared_with_its_source_named(drawn_root, tmp_path) -> None:
@@ -304,8 +348,7 @@ def test_a_transfer_attack_is_compared_with_its_source_named(drawn_root, tmp_pat
 
 
 def sentence_of(*rows: Row) -> str:
-    table = relative(pd.DataFrame([row.figures for row in rows]))
-    return compare.verdict(table, pairs(rows))[0]
+    return verdict(frame(rows), pairs(rows))[0]
 
 
 def test_a_comparison_on_one_fold_says_which(drawn_root, tmp_path) -> None:
@@ -318,8 +361,8 @@ def test_a_comparison_on_one_fold_says_which(drawn_root, tmp_path) -> None:
 def test_a_clear_gain_is_said_with_its_interval_and_its_cost() -> None:
     plain = np.zeros(200)
     better = np.repeat([1.0, 0.0], 100)
-    dear = {"training_gflops": 71.0, "gflops": 3.0, "latency_ms": 9.0}
-    said = sentence_of(row_of("none", plain), row_of("trades", better, clean=0.85, **dear))
+    dear = replace(USUAL, training_gflops=71.0, gflops=3.0, latency_ms=9.0)
+    said = sentence_of(row_of("none", plain), row_of("trades", better, clean=0.85, costs=dear))
     assert "trades beats none by +50.0 points [+43" in said
     assert (
         "-5.0 points of clean accuracy, 7.1 x training, 3.0 x inference FLOPs." in said
@@ -339,23 +382,21 @@ def test_a_victim_beats_another_only_where_the_interval_and_the_corrected_p_both
         row_of("none", np.full(8, 0.25)),
         row_of("jpeg", np.full(8, 0.375 if high > 0.1 else 0.125)),
     )
-    table = relative(pd.DataFrame([plain.figures, defended.figures]))
-    paired = pairs([plain, defended]).assign(
-        difference=-(low + high) / 2, low=-high, high=-low, p=p, p_holm=p
-    )
-    sentence, best = compare.verdict(table, paired)
+    (pair,) = pairs([plain, defended])
+    middle = -(low + high) / 2
+    paired = [replace(pair, difference=middle, low=-high, high=-low, p=p, p_holm=p)]
+    sentence, best = verdict(frame([plain, defended]), paired)
     assert said in sentence
     decided = "beats" in said or "worse" in said
     assert ("no difference shown: " in sentence) != decided
     assert ("No difference is shown from late with " in best) != decided
-    page = compare.markdown(table, paired, [], "medrobust compare", 1.0)
-    assert (f"{p:.2g} *" in str(page)) == decided
+    assert (f"{p:.2g} *" in str(page_of([plain, defended], paired))) == decided
 
 
 def test_a_gain_on_eight_images_is_not_called_one() -> None:
     fewer, more = np.repeat([1.0, 0.0], [3, 5]), np.repeat([1.0, 0.0], [4, 4])
     rows = [row_of("none", fewer), row_of("man", more)]
-    said, best = compare.verdict(relative(pd.DataFrame([row.figures for row in rows])), pairs(rows))
+    said, best = verdict(frame(rows), pairs(rows))
     assert "beats" not in said
     assert "+12.5 points [" in said
     assert "p = 1" in said
@@ -371,8 +412,7 @@ def test_the_best_tells_which_it_was_not_paired_with() -> None:
         row_of("none", zero, model="early"),
         row_of("man", zero, model="early"),
     ]
-    table = relative(pd.DataFrame([row.figures for row in rows]))
-    best = compare.verdict(table, pairs(rows))[-1]
+    best = verdict(frame(rows), pairs(rows))[-1]
     assert best.endswith("Not paired with it: 2 of another model and another defence.")
     assert "No difference" not in best
 
@@ -384,17 +424,16 @@ def test_every_printed_row_says_its_data_and_radius() -> None:
         for eps in ("4/255", "8/255")
         for name in ("none", "jpeg")
     ]
-    table = relative(pd.DataFrame([row.figures for row in rows]))
-    shown = compare.display(table)
+    shown = display(frame(rows))
     assert list(zip(shown["data"], shown["threat"], strict=True)) == [
-        (r.figures["data"], f"Linf {r.figures['eps']}") for r in rows
+        (row.setting.data, f"Linf {row.setting.eps}") for row in rows
     ]
-    page = compare.markdown(table, pairs(rows), [], "medrobust compare", 1.0)
+    page = page_of(rows)
     assert [
         line.split(" | ")[2:4] for line in str(page).splitlines() if line.startswith("| late | ")
-    ] == [[r.figures["data"], f"Linf {r.figures['eps']}"] for r in rows]
+    ] == [[row.setting.data, f"Linf {row.setting.eps}"] for row in rows]
     console = Console(width=80, file=io.StringIO())
-    console.print(terminal.comparison(table, page))
+    console.print(terminal.comparison(frame(rows), page))
     text = console.file.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     rows_shown = text.partition("Verdict")[0]
@@ -404,31 +443,31 @@ def test_every_printed_row_says_its_data_and_radius() -> None:
 
 def test_an_advantage_that_only_a_naive_attack_shows_is_called_so() -> None:
     plain = np.repeat([1.0, 0.0], 100)
-    unaware = {"naive": 0.62, "naive_attack": "pgd", "naive_how": "unaware"}
-    said = sentence_of(row_of("none", plain), row_of("jpeg", plain[::-1], **unaware))
+    unaware = Naive(0.62, "pgd", "unaware")
+    said = sentence_of(row_of("none", plain), row_of("jpeg", plain[::-1], naive=unaware))
     assert "cannot be told from none" in said
     assert (
         "Its advantage under an attack unaware of the transform, 12.0 points, vanishes under BPDA."
         in said
     )
-    release = {"naive_attack": "pgd", "naive_how": "release"}
     said = sentence_of(
-        row_of("none", plain, naive=0.55, **release),
-        row_of("man", plain[::-1], naive=0.67, **release),
+        row_of("none", plain, naive=Naive(0.55, "pgd", "release")),
+        row_of("man", plain[::-1], naive=Naive(0.67, "pgd", "release")),
     )
     assert (
         "Its advantage under the release protocol, 12.0 points, vanishes under EOT." in said
     )  # against none under the same protocol
     few = np.array([1.0, 1.0, 0.0, 0.0])
     said = sentence_of(
-        row_of("none", few, naive=0.5, **release),
-        row_of("man", np.array([1.0, 1.0, 1.0, 0.0]), naive=0.75, **release),
+        row_of("none", few, naive=Naive(0.5, "pgd", "release")),
+        row_of("man", np.array([1.0, 1.0, 1.0, 0.0]), naive=Naive(0.75, "pgd", "release")),
     )
     assert (
         "25.0 points, is uncertain under EOT." in said
     )  # +25 points on four samples: neither gone nor proved
     said = sentence_of(
-        row_of("none", plain, naive=0.4, **release), row_of("man", plain, naive=0.4, **release)
+        row_of("none", plain, naive=Naive(0.4, "pgd", "release")),
+        row_of("man", plain, naive=Naive(0.4, "pgd", "release")),
     )
     assert said.endswith(
         "The naive attack did more harm than those of the comparison: give them more steps before"
@@ -439,15 +478,14 @@ def test_an_advantage_that_only_a_naive_attack_shows_is_called_so() -> None:
 
 
 def test_a_trivial_victim_is_not_the_best_and_not_to_be_quoted() -> None:
-    plain, constant = np.repeat([1.0, 0.0], 100), row_of("trades", np.ones(200), is_trivial=True)
+    plain, constant = np.repeat([1.0, 0.0], 100), row_of("trades", np.ones(200), trust=TRIVIAL)
     rows = [row_of("none", plain), constant]
-    table = relative(pd.DataFrame([row.figures for row in rows]))
-    said, best = compare.verdict(table, pairs(rows))
+    table = frame(rows)
+    said, best = verdict(table, pairs(rows))
     assert said.endswith("Do not quote it (trades: no better than chance on a task).")
     assert best.startswith("On d (Linf, 4/255) late with none has the highest")
     assert (
-        "no victim can be called the best"
-        in compare.verdict(table.assign(trust="fail"), pairs(rows))[-1]
+        "no victim can be called the best" in verdict(table.assign(trust="fail"), pairs(rows))[-1]
     )
 
 
@@ -455,21 +493,16 @@ def test_pairs_refuse_different_samples_and_skip_pairs_that_share_neither_model_
     None
 ):
     a = row_of("none", np.zeros(4))
-    other = Row(a.figures | {"defense": "trades"}, a.worst, a.first, ("x",) * 4, a.clusters)
+    elsewhere = replace(a.outcomes, units=("x",) * 4)
     with pytest.raises(AssertionError, match="different samples"):
-        pairs([a, other])
-    stranger = Row(
-        a.figures | {"model": "early", "defense": "trades"}, a.worst, a.first, a.units, a.clusters
-    )
-    assert pairs([a, stranger]).empty
+        pairs([a, replace(a, defense="trades", outcomes=elsewhere)])
+    assert pairs([a, replace(a, model="early", defense="trades")]) == []
 
 
 def test_the_figure_takes_figures_at_the_very_ends(tmp_path) -> None:
     rows = [row_of("none", np.zeros(8)), row_of("trades", np.ones(8))]
-    table = relative(pd.DataFrame([r.figures for r in rows])).assign(
-        protocol="sound", worst_low=[1e-17, 0.9], worst_high=[0.1, 1 - 1e-16]
-    )
-    compare.pareto(table, tmp_path / "pareto.png")
+    table = frame(rows).assign(worst_low=[1e-17, 0.9], worst_high=[0.1, 1 - 1e-16])
+    pareto(table, tmp_path / "pareto.png")
     assert (tmp_path / "pareto.svg").stat().st_size > 10_000
 
 
@@ -479,18 +512,17 @@ def test_the_figure_takes_figures_at_the_very_ends(tmp_path) -> None:
      ([0.2, 0.7], (0.17, 0.73)), ([0.0, 1.0], (-0.03, 1.03))],
 )  # fmt: skip
 def test_axes_of_accuracies_span_a_fifth_and_leave_room_at_zero_and_one(shares, expected) -> None:
-    assert compare.span(pd.Series(shares)) == pytest.approx(expected)
+    assert span(pd.Series(shares)) == pytest.approx(expected)
 
 
 def test_in_print_what_failed_or_is_trivial_is_never_the_best() -> None:
     rows = [
         row_of("none", np.full(8, 0.1)),
         row_of("pgd-at", np.full(8, 0.4)),
-        row_of("jpeg", np.full(8, 0.8), trust="fail"),
-        row_of("man", np.full(8, 0.9), is_trivial=True),
+        row_of("jpeg", np.full(8, 0.8), trust=FAILED),
+        row_of("man", np.full(8, 0.9), trust=TRIVIAL),
     ]
-    table = relative(pd.DataFrame([r.figures for r in rows])).assign(protocol="sound")
-    tex = compare.latex(table)
+    tex = latex(frame(rows))
     assert r"\textbf{0.400} $\pm$" in tex
     assert r"\underline{0.100} $\pm$" in tex
     for best in (r"\textbf{0.800}", r"\textbf{0.900}", r"\underline{0.800}"):
@@ -501,10 +533,47 @@ def test_in_print_what_failed_or_is_trivial_is_never_the_best() -> None:
 
 
 def test_a_comparison_whose_records_are_gone_is_not_rebuilt(tmp_path) -> None:
-    assert compare.rebuild(tmp_path, []) == []
-    entries = [{"model": "m", "defense": "d", "records": ["abc"], "naive": []}]
+    assert rebuild(tmp_path, []) == []
+    entry = {"model": "m", "defense": "d", "records": ["abc"], "naive": []}
     (tmp_path / "compare.json").write_text(
-        json.dumps({"command": "c", "seconds": 1, "entries": entries})
+        json.dumps({"command": "c", "seconds": 1, "entries": [entry]})
     )
     with pytest.raises(UserError, match=r"KeyError\('abc'\) is missing or wrong"):
-        compare.rebuild(tmp_path, [])
+        rebuild(tmp_path, [])
+
+
+def test_compare_json_gives_back_the_comparison_that_was_saved(tmp_path) -> None:
+    plain, naive = record(), record("mail+jpeg", naive=True)
+    absent = LeftOut("early", "man", "this model has none", unsuited=True)
+    compared = Compared(
+        (Entry("mail", "none", (plain,)), Entry("mail", "jpeg", (plain,), (naive,))),
+        "medrobust compare",
+        1.5,
+        (absent,),
+    )
+    entries.save(compared, tmp_path)
+    assert entries.read(tmp_path, [naive, plain]) == compared
+    noted = json.loads((tmp_path / entries.NOTED).read_text())
+    del noted["left_out"]  # as older versions wrote it
+    (tmp_path / entries.NOTED).write_text(json.dumps(noted))
+    assert entries.read(tmp_path, [naive, plain]) == replace(compared, left_out=())
+
+
+@pytest.mark.parametrize("noted", [[], {"left_out": [{}]}, {"entries": [1]}, {"seconds": "x"}])
+def test_a_compare_json_of_another_shape_is_one_line(noted, tmp_path) -> None:
+    usual = {"command": "c", "seconds": 1.0, "entries": [], "left_out": []}
+    content = usual | noted if isinstance(noted, dict) else noted
+    (tmp_path / entries.NOTED).write_text(json.dumps(content))
+    with pytest.raises(UserError, match="cannot be rebuilt"):
+        entries.read(tmp_path, [])
+
+
+def test_a_mirrored_pair_says_the_same_of_b_minus_a() -> None:
+    (pair,) = pairs([row_of("none", np.repeat([1.0, 0.0], [10, 30])), row_of("jpeg", np.ones(40))])
+    back = pair.mirrored()
+    assert (pair.defense_a, back.defense_a, back.defense_b) == ("none", "jpeg", "none")
+    assert (back.difference, back.low, back.high) == (0.75, -pair.high, -pair.low)
+    assert pair.low <= -0.75 <= pair.high
+    assert pair.is_decided
+    assert back.is_decided
+    assert back.mirrored() == pair

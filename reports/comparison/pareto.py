@@ -1,0 +1,110 @@
+"""The figure of a comparison: worst-case robust against clean accuracy, and the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from robustbench_med.reports import style
+from robustbench_med.reports.comparison.table import GROUPED
+from robustbench_med.reports.style import COLOURS
+
+FIGURE = "pareto.png"
+NARROWEST = 0.2
+"""Least span of an axis of accuracies."""
+MARGIN = 0.03
+MARKERS = style.MARKERS + "<>ph*dH8"
+FRONT = "#999999"
+
+
+def pareto(table: pd.DataFrame, path: Path) -> None:
+    """Draws worst-case robust against clean accuracy: area by FLOPs, colour by model, marker by
+    defence, the front as a line.
+
+    Args:
+        table: the rows of the comparison (`table.frame`).
+        path: the PNG; an SVG of the same name goes beside it.
+    """
+    panels = list(table.groupby(GROUPED, sort=False))
+    columns = min(3, len(panels))
+    height = -(-len(panels) // columns)
+    with style.styled():
+        figure = style.new(6.2 * columns, 5.2 * height)
+        axes = figure.subplots(height, columns, squeeze=False)
+        for axis, (_, group) in zip(axes.flat, panels, strict=False):
+            _panel(axis, group, table)
+        for axis in list(axes.flat)[len(panels) :]:
+            axis.set_visible(False)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("robust accuracy, worst case")
+        figure.legend(
+            handles=_handles(table),
+            loc="outside lower center",
+            ncols=4 if columns == 1 else 6,
+            frameon=False,
+            title="area: FLOPs",
+        )
+        style.save(figure, path, path.with_suffix(".svg"))
+
+
+def span(shares: pd.Series) -> tuple[float, float]:
+    """Limits of an axis of shares: at least 0.2 apart so that small differences look small, room
+    for the marks at 0 and 1.
+    """
+    low, high = float(shares.min()) - MARGIN, float(shares.max()) + MARGIN
+    missing = max(0.0, NARROWEST - (high - low)) / 2
+    low, high = low - missing, high + missing
+    shift = max(0.0, -MARGIN - low) - max(0.0, high - 1 - MARGIN)
+    return max(-MARGIN, low + shift), min(1 + MARGIN, high + shift)
+
+
+def _panel(axis: Any, group: pd.DataFrame, table: pd.DataFrame) -> None:
+    """One data set and threat; the whole table gives colours, markers and areas."""
+    front = group.sort_values(["clean", "worst"], ascending=False)
+    front = front[front.worst > front.worst.cummax().shift(fill_value=-1)]
+    axis.plot(front.clean, front.worst, color=FRONT, linewidth=1, zorder=1, label="_front")
+    models, defences = list(table.model.unique()), list(table.defense.unique())
+    small_over_large = group.sort_values("gflops", ascending=False, kind="stable")
+    for _, row in small_over_large.iterrows():
+        colour = COLOURS[models.index(row.model) % len(COLOURS)]
+        below, above = row.worst - row.worst_low, row.worst_high - row.worst
+        arms = [[max(below, 0)], [max(above, 0)]]  # rounding below 0 taken out
+        axis.errorbar(row.clean, row.worst, yerr=arms, color=colour, alpha=0.25, linewidth=1)
+        axis.scatter(
+            row.clean,
+            row.worst,
+            s=40 + 260 * row.gflops / table.gflops.max(),
+            marker=MARKERS[defences.index(row.defense) % len(MARKERS)],
+            **style.outlined(colour),
+            zorder=2,
+        )
+    axis.set(xlim=span(group.clean), ylim=span(pd.concat([group.worst_low, group.worst_high])))
+    axis.set(title=_title(group), xlabel="clean accuracy")
+
+
+def _title(group: pd.DataFrame) -> str:
+    first = group.iloc[0]
+    synthetic = " (synthetic)" if group.synthetic.any() else ""
+    return (
+        f"{first['data']}{synthetic}, {first['size']} px\n{first.norm}, {first.eps}, protocol"
+        f" {first.protocol}, n = {first.n}"
+    )
+
+
+def _handles(table: pd.DataFrame) -> Sequence[Line2D]:
+    """The entries of the legend: models by colour, defences by marker, the front."""
+    models = [
+        Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", linestyle="", label=model)
+        for i, model in enumerate(table.model.unique())
+    ]
+    defences = [
+        Line2D(
+            [], [], color="#555555", marker=MARKERS[i % len(MARKERS)], linestyle="", label=defense
+        )
+        for i, defense in enumerate(table.defense.unique())
+    ]
+    return [*models, *defences, Line2D([], [], color=FRONT, label="Pareto front")]
