@@ -88,7 +88,7 @@ def test_a_run_killed_in_the_middle_and_resumed_gives_the_leaderboard_of_an_unin
         *map(str, small_run(drawn_root, killed, model="mail")),
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while len(list((killed / "records").glob("*.json"))) < 3 and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)

@@ -23,6 +23,8 @@ from robustbench_med.models import registry
 from robustbench_med.training import checkpoints
 from robustbench_med.training import loop as training
 
+pytestmark = pytest.mark.fresh
+
 LATE = [
     "run",
     "--model",
