@@ -4,6 +4,7 @@ import contextlib
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +48,13 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     assert len(lines) == 1, done.stderr
     assert "Traceback" not in done.stderr
     return lines[0]
+
+
+def small_run(
+    root: Path, out: Path, *more: object, model: str = "late,mail", attack: str = "fgsm,pgd"
+) -> list[object]:
+    """Arguments of a run of small victims on the two drawn data sets."""
+    data = f"{root / 'heads.yaml'}+{root / 'chests.yaml'}"
+    params = ["--attack-param", "steps=2"] if "pgd" in attack else []
+    return ["run", "--model", model, "--attack", attack, "--eps", "1/255,8/255", "--data", data, "--data-root", root, "--out", out,
+            "--draws", 3, *SMALL, *params, *more]  # fmt: skip
