@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -141,5 +142,11 @@ def preset(name: str) -> dict[str, Any]:
     """One preset: `size`, `channels` ("native" or a number), `recipe`, and per model `params` and
     `recipe` overrides.
     """
-    loaded: dict[str, Any] = yaml.safe_load((ZOO / f"{name}.yaml").read_text())
+    return copy.deepcopy(_parsed((ZOO / f"{name}.yaml").read_text()))
+
+
+@cache
+def _parsed(text: str) -> dict[str, Any]:
+    """The content of a preset; a run asks for it about twenty times."""
+    loaded: dict[str, Any] = yaml.safe_load(text)
     return loaded

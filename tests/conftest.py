@@ -4,15 +4,19 @@ import os
 import random
 from pathlib import Path
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: more would only wait for each other
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "OMP_NUM_THREADS" not in os.environ:  # small victims gain nothing from threads, which on a
+    os.environ["OMP_NUM_THREADS"] = "1"  # busy machine wait for each other a hundred times as long
 
 import numpy as np
 import pytest
 import torch
 from support.files import write_folder_set
+from support.memory import measure_once, obtain_from
 from support.victims import TwoHeads
 from torch import Tensor
+
+from robustbench_med.evaluation import cost
+from robustbench_med.training import loop
 
 SEED = int(os.environ.get("MEDROBUST_TEST_SEED", "0"))
 """What every test starts from; no test may depend on a lucky one: `MEDROBUST_TEST_SEED=1 pytest`
@@ -33,6 +37,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     return tmp_path / "home"
+
+
+@pytest.fixture(autouse=True)
+def shared_victims(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """What a test of this session trained and measured before, in whatever worker, serves all
+    others but those marked `fresh`.
+    """
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent
+    if request.node.get_closest_marker("fresh") is None:
+        monkeypatch.setattr(loop, "obtain", obtain_from(session / "victims"))
+        monkeypatch.setattr(cost, "measure", measure_once)
+    return session / "victims"
 
 
 @pytest.fixture

@@ -89,6 +89,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @needs_browser
+@pytest.mark.slow
 def test_the_site_asks_nobody_but_its_own_server_and_opens_from_disk(site: Path) -> None:
     from playwright.sync_api import sync_playwright
 

@@ -62,7 +62,10 @@ else:
 """
 
 
-@pytest.mark.parametrize("backend", ["svg", "module://matplotlib.backends.backend_template"])
+@pytest.mark.parametrize(
+    "backend",
+    ["svg", pytest.param("module://matplotlib.backends.backend_template", marks=pytest.mark.slow)],
+)
 def test_backend_and_settings_of_matplotlib_are_those_of_the_user(backend, tmp_path) -> None:
     code = USE.format(backend=backend, tests=str(ROOT / "tests"))
     done = subprocess.run(

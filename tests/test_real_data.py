@@ -3,7 +3,9 @@ absent.
 """
 
 import shlex
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from support.cli import medrobust, refused
@@ -16,6 +18,26 @@ from robustbench_med.data.splits import make_manifest, shipped
 from robustbench_med.store.store import Store
 
 pytestmark = needs_real_data
+FEW = {"train": 400, "val": 40, "test": 60}
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ultrasound and chest X-ray with an even choice of their images, at most `FEW` a split."""
+    root = tmp_path_factory.mktemp("few")
+    for name in ("breastmnist.npz", "pneumoniamnist.npz"):
+        with np.load(SHARED_DATA / name) as whole:
+            chosen = {
+                f"{split}_{part}": evenly(whole[f"{split}_{part}"], n)
+                for split, n in FEW.items()
+                for part in ("images", "labels")
+            }
+        np.savez(root / name, **chosen)
+    return root
+
+
+def evenly(array: np.ndarray, n: int) -> np.ndarray:
+    return array[np.linspace(0, len(array) - 1, min(n, len(array))).astype(int)]
 
 
 def test_ultrasound_and_x_ray_are_read_with_their_published_splits() -> None:
@@ -57,8 +79,11 @@ def test_mri_folders_are_read_with_their_published_split() -> None:
     assert (x == 0).float().mean() > 0.1  # black background, which attacks must be able to move
 
 
-@pytest.mark.parametrize("data", ["breastmnist+pneumoniamnist", "sartaj-mri+breastmnist"])
-def test_a_run_on_a_real_pairing(data: str, tmp_path) -> None:
+@pytest.mark.parametrize(
+    "data",
+    ["breastmnist+pneumoniamnist", pytest.param("sartaj-mri+breastmnist", marks=pytest.mark.slow)],
+)
+def test_a_run_on_a_real_pairing(data: str, few, tmp_path) -> None:
     run = [
         "run",
         "--model",
@@ -70,7 +95,7 @@ def test_a_run_on_a_real_pairing(data: str, tmp_path) -> None:
         "--data",
         data,
         "--data-root",
-        SHARED_DATA,
+        SHARED_DATA if "sartaj" in data else few,
     ]
     small = [
         "--size",
@@ -97,14 +122,16 @@ def test_a_run_on_a_real_pairing(data: str, tmp_path) -> None:
 
 
 TINY = ["--size", 32, "--recipe", "steps=6", "--recipe", "eval_every=3", "--recipe", "batch_size=8", "--limit", 6, "--draws", 4,
-        "--data-root", SHARED_DATA, "--accept-unverified"]  # fmt: skip
+        "--accept-unverified"]  # fmt: skip
 BUDGET = [part for given in ("steps=2", "eot=2", "queries=6", "search=2", "targets=1", "evaluations=20", "initial=10")
           for part in ("--attack-param", given)]  # fmt: skip
 
 
-def test_every_attack_runs_on_two_classes_a_task_and_on_random_robust_mail(tmp_path) -> None:
+@pytest.mark.slow
+def test_every_attack_runs_on_two_classes_a_task_and_on_random_robust_mail(few, tmp_path) -> None:
     run = ["run", "--model", "late,robust-mail", "--attack", ",".join(ATTACKS), "--source", "late"]
-    medrobust(*run, "--data", "breastmnist+pneumoniamnist", *TINY, *BUDGET, "--out", tmp_path)
+    there = ["--data", "breastmnist+pneumoniamnist", "--data-root", few, "--out", tmp_path]
+    medrobust(*run, *there, *TINY, *BUDGET)
     board = pd.read_csv(tmp_path / "leaderboard.csv")
     ran = set(zip(board.model, board.attack.str.partition(" ")[0], strict=True))
     assert ran == {(model, attack) for model in ("late", "robust-mail") for attack in ATTACKS}
@@ -112,7 +139,7 @@ def test_every_attack_runs_on_two_classes_a_task_and_on_random_robust_mail(tmp_p
     assert (board[board.model == "robust-mail"].draws == 4).all()
 
 
-def test_engines_refuse_random_robust_mail_and_say_why(tmp_path) -> None:
+def test_engines_refuse_random_robust_mail_and_say_why(few, tmp_path) -> None:
     run = [
         "run",
         "--model",
@@ -122,6 +149,8 @@ def test_engines_refuse_random_robust_mail_and_say_why(tmp_path) -> None:
         "--no-control",
         "--data",
         "breastmnist+pneumoniamnist",
+        "--data-root",
+        few,
         *TINY,
     ]
     for engine, attack in (
@@ -136,6 +165,7 @@ def test_engines_refuse_random_robust_mail_and_say_why(tmp_path) -> None:
     assert not list(tmp_path.glob("records/*"))
 
 
+@pytest.mark.slow
 def test_three_modalities_and_three_tasks(tmp_path) -> None:
     run = [
         "run",
@@ -146,6 +176,8 @@ def test_three_modalities_and_three_tasks(tmp_path) -> None:
         "--attack-param",
         "steps=2",
         "--cross-modal",
+        "--data-root",
+        SHARED_DATA,
         *TINY,
     ]
     medrobust(*run, "--data", "sartaj-mri+pneumoniamnist+breastmnist", "--out", tmp_path)

@@ -20,6 +20,7 @@ pytest.importorskip("art", reason="needs the extra engines")
 from art.attacks import evasion  # noqa: E402
 from art.estimators.classification import PyTorchClassifier  # noqa: E402
 
+pytestmark = pytest.mark.upstream
 SHAPE = (1, 8, 8)
 N = 6
 

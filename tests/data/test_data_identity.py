@@ -372,6 +372,7 @@ CORRECTIONS = {
 }
 
 
+@pytest.mark.fresh
 @pytest.mark.parametrize("change", CORRECTIONS.values(), ids=CORRECTIONS)
 def test_corrected_labels_make_another_victim_and_another_record(
     lesions: TableSet, tmp_path: Path, change: Callable[[TableSet], Any]

@@ -121,6 +121,8 @@ def test_a_victim_of_any_precision_that_changes_its_input_or_needs_it_in_one_pie
     done = run(
         written(tmp_path, {**PRECISIONS, **IN_PLACE, **SHAPES}[kind]),
         tmp_path / "o",
+        "--attack-param",
+        "queries=50",
         attack="pgd,square",
     )
     assert "random victim" not in done.stderr

@@ -4,12 +4,11 @@ import contextlib
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from robustbench_med.cli import program as cli
-from robustbench_med.runs.job import Job
-from robustbench_med.runs.spec import TrainedSpec
 
 SMALL = [
     "--size",
@@ -51,22 +50,11 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-class _AskedError(Exception):
-    pass
-
-
-def asked(*arguments: object) -> tuple[TrainedSpec, Job]:
-    """What `run` or `train` is asked to do by a command line, without doing it."""
-    calls = []
-
-    def note(spec: TrainedSpec, job: Job) -> None:
-        calls.append((spec, job))
-        raise _AskedError
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("robustbench_med.runs.run.run", note)
-        patch.setattr("robustbench_med.runs.train.train", note)
-        with pytest.raises(_AskedError):
-            medrobust(*arguments)
-    (call,) = calls
-    return call
+def small_run(
+    root: Path, out: Path, *more: object, model: str = "late,mail", attack: str = "fgsm,pgd"
+) -> list[object]:
+    """Arguments of a run of small victims on the two drawn data sets."""
+    data = f"{root / 'heads.yaml'}+{root / 'chests.yaml'}"
+    params = ["--attack-param", "steps=2"] if "pgd" in attack else []
+    return ["run", "--model", model, "--attack", attack, "--eps", "1/255,8/255", "--data", data, "--data-root", root, "--out", out,
+            "--draws", 3, *SMALL, *params, *more]  # fmt: skip

@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 from support.cli import SMALL, medrobust, refused
+from support.memory import obtain_from
 from support.trainings import CPU, KilledError, kill_at, spec_of, train
 from torch import nn
 
@@ -22,6 +23,8 @@ from robustbench_med.errors import UserError
 from robustbench_med.models import registry
 from robustbench_med.training import checkpoints
 from robustbench_med.training import loop as training
+
+pytestmark = pytest.mark.fresh
 
 LATE = [
     "run",
@@ -237,8 +240,20 @@ def test_a_training_that_diverges_is_one_line_and_leaves_nothing(recipe, pair, h
 
 
 @pytest.fixture
-def trained(pair) -> checkpoints.Checkpoint:
-    return train(spec_of(pair), pair)
+def trained(pair, shared_victims) -> checkpoints.Checkpoint:
+    return trained_before(pair, shared_victims)
+
+
+def trained_before(pair: Dataset, shared: Path, *, seed: int = 0) -> checkpoints.Checkpoint:
+    """A victim in the home of the test, from those that tests share."""
+    return obtain_from(shared)(
+        spec_of(pair, seed=seed),
+        pair,
+        CPU,
+        tick=lambda *_: None,
+        say=print,
+        command="medrobust train",
+    )
 
 
 SIDECARS = {
@@ -274,11 +289,12 @@ LACKING = (
 
 @pytest.mark.parametrize("kind", [*SIDECARS, *LACKING])
 def test_a_sidecar_that_is_not_of_these_weights_and_their_training_is_refused(
-    kind: str, trained, pair, tmp_path
+    kind: str, trained, pair, shared_victims, tmp_path
 ) -> None:
     sidecar = trained.path.with_suffix(".json")
     own = json.loads(sidecar.read_text())
-    other = json.loads(train(spec_of(pair, seed=1), pair).path.with_suffix(".json").read_text())
+    another = trained_before(pair, shared_victims, seed=1)
+    other = json.loads(another.path.with_suffix(".json").read_text())
     text = (
         json.dumps({k: v for k, v in own.items() if k != kind})
         if kind in LACKING

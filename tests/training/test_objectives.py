@@ -30,6 +30,8 @@ from robustbench_med.training.objectives import (
     statistics_held,
 )
 
+pytestmark = pytest.mark.fresh
+
 CPU = torch.device("cpu")
 RADII = (0.05, 0.1)
 

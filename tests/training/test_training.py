@@ -15,14 +15,11 @@ from support.trainings import CPU, KilledError, kill_at, spec_of, train
 from robustbench_med.data import Dataset, Files, load
 from robustbench_med.errors import UserError
 from robustbench_med.runs import commands
-from robustbench_med.training import batches, checkpoints, presets, validation
+from robustbench_med.training import batch_norm, batches, checkpoints, presets, validation
 from robustbench_med.training import loop as training
 from robustbench_med.training.augmentation import augment
 
-QUICK = {
-    "mail": {"steps": 6, "eval_every": 2, "batch_size": 8},
-    "late": {"steps": 6, "eval_every": 2, "batch_size": 8},
-}
+pytestmark = pytest.mark.fresh
 
 
 @pytest.fixture
@@ -56,6 +53,7 @@ def pair(drawn_root: Path) -> Dataset:
 def test_a_killed_training_goes_on_to_the_weights_of_an_uninterrupted_one(
     pair, model, recipe, monkeypatch, tmp_path
 ) -> None:
+    monkeypatch.setattr(batch_norm, "SETTLING_PASSES", 5)
     spec = spec_of(pair, model, **recipe)
     whole = train(spec, pair)
     monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "another"))
@@ -95,7 +93,7 @@ def test_the_best_validation_loss_is_kept(pair) -> None:
 
 
 def test_warm_up_keeps_no_weights_from_before_its_end(pair) -> None:
-    checkpoint = train(spec_of(pair, "robust-mail", steps=6, warm_up=(0.0, 0.6)), pair)
+    checkpoint = train(spec_of(pair, steps=6, warm_up=(0.0, 0.6)), pair)
     assert checkpoint.sidecar["best_step"] == 6
 
 
@@ -104,7 +102,7 @@ def test_warm_up_keeps_no_weights_from_before_its_end(pair) -> None:
     [{"freeze_bn": 0.99}, {"early_stop": 1, "warm_up": (0.0, 0.7)}, {"warm_up": (0.5, 1.0)}],
 )
 def test_a_training_ends_with_weights_however_late_they_may_be_kept(pair, recipe) -> None:
-    checkpoint = train(spec_of(pair, "robust-mail", steps=6, schedule="trapezoid", **recipe), pair)
+    checkpoint = train(spec_of(pair, steps=6, schedule="trapezoid", **recipe), pair)
     assert checkpoint.sidecar["best_step"] == checkpoint.sidecar["history"][-1]["step"] == 6
 
 

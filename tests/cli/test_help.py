@@ -1,0 +1,46 @@
+"""What lists and explains: the tables of what there is, and `--help`."""
+
+import subprocess
+import sys
+
+import pytest
+from support.cli import medrobust
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["models"],
+        ["attacks"],
+        ["data", "list"],
+        ["data", "show", "breastmnist"],
+        ["cost", "--model", "late"],
+    ],
+)
+def test_what_lists_things_lists_them(command, tmp_path) -> None:
+    shown = medrobust(*command).stdout
+    expected = {
+        "models": "781,623",
+        "attacks": "1706.06083",
+        "data": "CC BY 4.0",
+        "cost": "1,403,303",
+    }[command[0]]
+    assert expected in shown
+
+
+def test_help_teaches_without_importing_torch() -> None:
+    commands = ["", "run", "train", "cost", "leaderboard", "show", "models", "attacks", "data"]
+    code = f"""
+import sys
+from robustbench_med.cli import app
+for command in {commands}:
+    try:
+        app([*command.split(), "--help"])
+    except SystemExit as end:
+        assert not end.code, command
+    heavy = {{"torch", "pandas", "numpy", "matplotlib", "yaml"}} & set(sys.modules)
+    assert not heavy, (command, heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Usage") == len(commands)
