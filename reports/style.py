@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -235,9 +235,5 @@ def save(figure: Figure, *paths: Path) -> None:
             "png": {"Software": None},
             "svg": {"Date": None, "Creator": None},
         }[kind]
-        write_atomically(
-            path,
-            lambda temporary, k=kind, m=metadata: figure.savefig(
-                temporary, dpi=DPI, format=k, metadata=m
-            ),
-        )  # type: ignore[misc]
+        save_as = partial(figure.savefig, dpi=DPI, format=kind, metadata=metadata)
+        write_atomically(path, save_as)
