@@ -243,7 +243,7 @@ def run(
     mlflow: MLflow = None,
     tensorboard: TensorBoard = None,
     quiet: Quiet = False,
-) -> list[dict[str, Any]]:
+) -> list[Any]:
     """Attack models and write the leaderboard: clean and robust accuracy with intervals, cost, and
     one figure.
 
