@@ -11,37 +11,40 @@ from robustbench_med.cli.options import ModelParams, make_display
 from robustbench_med.cli.values import assignments
 from robustbench_med.runs.options import WHAT, WHERE
 
+Weights = Annotated[
+    Path,
+    typer.Argument(help="model.keras, .weights.h5, legacy .h5, or the .npz of docs/keras.md."),
+]
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="mail, robust-mail or drifa-net.", rich_help_panel=WHAT),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="The safetensors file to write.", rich_help_panel=WHERE),
+]
+Mapping = Annotated[
+    Path | None,
+    typer.Option(
+        help="YAML that says which array is which, for files with other names; see docs/keras.md.",
+        rich_help_panel=WHAT,
+    ),
+]
+Listed = Annotated[
+    bool,
+    typer.Option(
+        "--list", help="Only list the file's arrays with their shapes.", rich_help_panel=WHAT
+    ),
+]
+
 
 def import_keras(
-    file: Annotated[
-        Path,
-        typer.Argument(help="model.keras, .weights.h5, legacy .h5, or the .npz of docs/keras.md."),
-    ],
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="mail, robust-mail or drifa-net.", rich_help_panel=WHAT),
-    ] = "mail",
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="The safetensors file to write.", rich_help_panel=WHERE),
-    ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(
-            help=(
-                "YAML that says which array is which, for files with other names; see"
-                " docs/keras.md."
-            ),
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
+    file: Weights,
+    model: Model = "mail",
+    out: Out = None,
+    mapping: Mapping = None,
     model_param: ModelParams = [],
-    show: Annotated[
-        bool,
-        typer.Option(
-            "--list", help="Only list the file's arrays with their shapes.", rich_help_panel=WHAT
-        ),
-    ] = False,
+    show: Listed = False,
 ) -> None:
     """Weights of the authors' Keras networks as a checkpoint for `run --checkpoint`. Needs no
     TensorFlow.
@@ -58,18 +61,18 @@ def import_keras(
     from robustbench_med import parameters
     from robustbench_med.errors import UserError
     from robustbench_med.naming import label
-    from robustbench_med.training import keras as keras_weights
+    from robustbench_med.training import keras
 
     display = make_display(False)
     if show:
-        for name, array in keras_weights.read(file).arrays.items():
+        for name, array in keras.read(file).arrays.items():
             print(name, *array.shape)
         return
     if out is None:
         raise UserError("name the file to write with --out weights.safetensors")
     given = assignments(model_param)
     parameters.check_owners(given, [label(model)], "model")
-    done = keras_weights.convert(
+    done = keras.convert(
         file, model, out, mapping=mapping, params=parameters.of(given, label(model))
     )
     for reason, n in done.left.items():
