@@ -63,9 +63,8 @@ def imported(path: Path) -> Iterator[tuple[str, int]]:
     """Modules of the package that a file imports anywhere, functions too, with the line."""
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == OURS:
-            inner = node.module.split(".")[1:]
-            for alias in node.names:
-                yield ".".join([*inner, alias.name] if not inner else inner), node.lineno
+            inner = ".".join(node.module.split(".")[1:])
+            yield from ((inner or alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == OURS:
