@@ -37,14 +37,12 @@ def cw(
     """The smallest perturbation found, where it fits into the ball, else its projection.
 
     Adam descends |u|^2 - c hinge for L2, where u is the perturbation over the proportion of its
-    modality's radius, searching c by orders
-    of magnitude: tenths and tenfolds, then geometric means. (A small perturbation needs a c near
-        0.01; the paper's halving is slow to
-    get there, and where c is too large Adam's memory of the hinge keeps u from shrinking.) Steps
-    are projected into [0, 1] in place of the paper's tanh, which gives exactly black and white
-    pixels no gradient. For Linf the hinge alone is descended inside |u| <= tau, with a binary
-    search over tau from the radius (the paper's penalty on what exceeds tau, in the limit of large
-    weight).
+    modality's radius, searching c by orders of magnitude: tenths and tenfolds, then geometric
+    means. (A small perturbation needs a c near 0.01; the paper's halving is slow to get there, and
+    where c is too large Adam's memory of the hinge keeps u from shrinking.) Steps are projected
+    into [0, 1] in place of the paper's tanh, which gives exactly black and white pixels no
+    gradient. For Linf the hinge alone is descended inside |u| <= tau, with a binary search over tau
+    from the radius (the paper's penalty on what exceeds tau, in the limit of large weight).
 
     Args:
         steps: Adam steps for each c or tau.

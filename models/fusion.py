@@ -83,7 +83,7 @@ class Unimodal(LateFusion):
     are more tasks).
 
     The control of every fusion claim: an attack on one modality cannot reach another task here.
-        Arguments as in `LateFusion`.
+    Arguments as in `LateFusion`.
     """
 
     def make_encoders(

@@ -2,8 +2,7 @@
 KDD 2026).
 
 Both mechanisms draw afresh at every forward pass, in training and in inference: the classifier is
-    stochastic, and attacks
-on it need EOT (arXiv 1802.00420).
+stochastic, and attacks on it need EOT (arXiv 1802.00420).
 """
 
 from __future__ import annotations

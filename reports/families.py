@@ -26,8 +26,8 @@ def families(records: Sequence[Record]) -> list[list[Record]]:
     ordered by fold and seeds.
 
     Weights differ within a family only by fold and training seed: foreign weights are each a
-        family, and where one training seed of one
-    fold has several weights (stores of two machines, merged) each of these is a family of its own.
+    family, and where one training seed of one fold has several weights (stores of two machines,
+    merged) each of these is a family of its own.
     """
     kinds = {record.hash: _kind(record) for record in records}
     apart = _other_weights(records, kinds) | _twice(records, kinds)

@@ -2,7 +2,7 @@
 with predictions.
 
 Which samples is decided by rule when the record is made: the first n, and the n whose true classes
-    lost most probability.
+lost most probability.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
     """All examples of a record in one picture: a row a sample, three columns a modality.
 
     Pasted together pixel by pixel: matplotlib, which has nothing to scale or to place here, takes
-        ten times as long.
+    ten times as long.
     """
     names = record.names
     columns = 3 * len(names.modalities)

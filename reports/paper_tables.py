@@ -76,7 +76,7 @@ def victims(frame: pd.DataFrame) -> Iterator[Table]:
     """What the victims of each data set cost: a row a victim, the median over its trainings.
 
     Rows of attacks that are unaware of a defence are left out: the same victims stand there without
-        that.
+    that.
     """
     wanted = [
         ("parameters", "parameters, M", 1e6, 3),

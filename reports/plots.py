@@ -26,10 +26,9 @@ def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The rows of as many victims as a reader can tell apart, and a sentence if that left any out.
 
     Undefended victims come first, then others, in the order of their robustness, that under the
-    release protocol only where there is no other.
-    Victims whose attack was unaware of their defence would take the places of those attacked in
-        earnest: they are left out, unless there
-    are no others.
+    release protocol only where there is no other. Victims whose attack was unaware of their defence
+    would take the places of those attacked in earnest: they are left out, unless there are no
+    others.
     """
     sentences = []
     if rows.is_unaware.any() and not rows.is_unaware.all():

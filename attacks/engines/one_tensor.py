@@ -22,11 +22,10 @@ class OneTensor(nn.Module):
     """A victim as a map from one image to one row of logits, for a scalar epsilon.
 
     The image holds the attacked modalities: their channels side by side where they share height and
-        width, else (B, 1, 1, pixels).
-    Trusted modalities come from the clean sample. Where radii differ, delta = (radius / largest
-    radius) delta'. The logits are those of the attacked task; for several tasks the sum for every
-    combination of classes: their softmax is the product of the tasks', so that its cross-entropy is
-        exactly the sum of theirs.
+    width, else (B, 1, 1, pixels). Trusted modalities come from the clean sample. Where radii
+    differ, delta = (radius / largest radius) delta'. The logits are those of the attacked task; for
+    several tasks the sum for every combination of classes: their softmax is the product of the
+    tasks', so that its cross-entropy is exactly the sum of theirs.
     """
 
     def __init__(self, view: View, threat: Threat, x0: Tensor) -> None:
@@ -92,8 +91,7 @@ def through(
     may end outside).
 
     Engines drop samples from their batch: where a sample's own clean image matters (a trusted
-        modality, unequal radii), they get
-    one sample at a time.
+    modality, unequal radii), they get one sample at a time.
     """
     if max(threat.radii) == 0:
         return x.clone()

@@ -125,9 +125,8 @@ def merge(
     exit code 1 when there are any.
 
     None is ever changed: where two folders hold the same one with different figures, that of --out
-        stays. A source that holds a file
-    that cannot be believed is refused before anything is copied (exit code 2;
-    `medrobust verify --out SOURCE` lists what is wrong).
+    stays. A source that holds a file that cannot be believed is refused before anything is copied
+    (exit code 2; `medrobust verify --out SOURCE` lists what is wrong).
     """
     from robustbench_med.cli import terminal
     from robustbench_med.store.merge import merge as join

@@ -80,7 +80,7 @@ def rerun(
     new one is there.
 
     What cannot be made again is named and kept: exit code 1. Run it where the files lie that the
-        commands name, as they name them.
+    commands name, as they name them.
     """
     from robustbench_med.cli import terminal
     from robustbench_med.errors import UserError, left_out

@@ -3,7 +3,7 @@ costs one stat.
 
 It is the same one while its device, inode, size and times are. Name, size and time of writing would
 not do: reproducible archives, `cp -p`, `rsync -t` and `touch -d` give them to other bytes. The time
-    at which an inode changed (ctime) none of them can set.
+at which an inode changed (ctime) none of them can set.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 outcomes beside it as npz.
 
 Every reader comes through here, and gets only what fits: the schema, its own hash, and the digests
-    it was written with.
+it was written with.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 a class.
 
 Each builder writes a tree as the archive unpacks and returns what a reader must find: for every
-    sample id (below the data
-set's id) its label, its group (None: its own) and its published split.
+sample id (below the data set's id) its label, its group (None: its own) and its published split.
 """
 
 from __future__ import annotations
