@@ -62,14 +62,14 @@ def test_other_attacks_and_other_trusted_modalities_are_runs_of_their_own(tmp_pa
 def test_names_tell_the_radii_and_runs_over_other_radii_have_names_of_their_own(tmp_path) -> None:
     four, one, eight = (record("mail", 0.5, eps=e / 255) for e in (4, 1, 8))
     (alone,) = export.of_run([four], tmp_path)
-    assert alone.name == f"mail pgd Linf 4/255 heads+chests {four['hash'][:8]}"
+    assert alone.name == f"mail pgd Linf 4/255 heads+chests {four.hash[:8]}"
     runs = [
         export.of_run(sweep, tmp_path)[0].name
         for sweep in ([one, four], [one, eight], [one, four, eight], [one], [four])
     ]
     assert runs[0].startswith("mail pgd Linf 1/255 to 4/255 heads+chests ")
     assert len({export.folder_name(name) for name in runs}) == 5
-    assert export.folder_name(alone.name) == f"mail-pgd-Linf-4-255-heads_chests-{four['hash'][:8]}"
+    assert export.folder_name(alone.name) == f"mail-pgd-Linf-4-255-heads_chests-{four.hash[:8]}"
     (trusted,) = export.of_run([record(eps=[4 / 255, 0])], tmp_path)
     assert export.folder_name(trusted.name).startswith("mail-pgd-Linf-mri_4-255_xray_0-")
 
