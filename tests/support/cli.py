@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from robustbench_med.cli import program as cli
+from robustbench_med.runs.job import Job
+from robustbench_med.runs.spec import TrainedSpec
 
 SMALL = [
     "--size",
@@ -58,3 +60,24 @@ def small_run(
     params = ["--attack-param", "steps=2"] if "pgd" in attack else []
     return ["run", "--model", model, "--attack", attack, "--eps", "1/255,8/255", "--data", data, "--data-root", root, "--out", out,
             "--draws", 3, *SMALL, *params, *more]  # fmt: skip
+
+
+class _AskedError(Exception):
+    pass
+
+
+def asked(*arguments: object) -> tuple[TrainedSpec, Job]:
+    """What `run` or `train` is asked to do by a command line, without doing it."""
+    calls = []
+
+    def note(spec: TrainedSpec, job: Job) -> None:
+        calls.append((spec, job))
+        raise _AskedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("robustbench_med.runs.run.run", note)
+        patch.setattr("robustbench_med.runs.train.train", note)
+        with pytest.raises(_AskedError):
+            medrobust(*arguments)
+    (call,) = calls
+    return call

@@ -1,0 +1,23 @@
+"""Stores of made-up records."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from robustbench_med.reports import (
+    tables,
+)
+from robustbench_med.store.store import Store
+from support.records import fill, record
+
+
+def store_of(tmp_path: Path, *records, images: bool = False) -> Store:
+    return fill(Store(tmp_path), *records, images=images)
+
+
+def board() -> pd.DataFrame:
+    figures = {"late": 0.7, "mail": 0.5, "gmu": 0.6, "tied": 0.7}
+    return tables.leaderboard(
+        [record(m, r) for m, r in figures.items()]
+        + [record("mail", 0.4, eot=16), record(attack="noise", robust=0.9)]
+    )
