@@ -85,17 +85,16 @@ def load(name: str) -> Own:
             raise ValueError(
                 f"{path} cannot be imported: {trial.in_one_line(error, path)}"
             ) from error
-    found = getattr(module, function, None)
-    if not callable(found):
+    function_of_user = getattr(module, function, None)
+    if not callable(function_of_user):
         own = [
             n
             for n, v in vars(module).items()
             if callable(v) and getattr(v, "__module__", "") == module_name
         ]
         raise ValueError(f"{path} has no function {function!r}; it has: {', '.join(own) or 'none'}")
-    return Own(
-        found, label(name), path, source_files.fingerprint(files | loaded_otherwise(module, files))
-    )
+    everything = files | loaded_otherwise(module, files)
+    return Own(function_of_user, label(name), path, source_files.fingerprint(everything))
 
 
 def loaded_otherwise(
@@ -105,15 +104,15 @@ def loaded_otherwise(
     `importlib.util` loads them.
     """
     known = {source.path for source in files.values()}
-    found = {}
+    others = {}
     for other in vars(module).values():
         if (
             isinstance(other, types.ModuleType)
             and (path := source_files.own_file(vars(other))) is not None
             and path not in known
         ):
-            found[other.__name__] = source_files.Source(path, path.read_bytes())
-    return found
+            others[other.__name__] = source_files.Source(path, path.read_bytes())
+    return others
 
 
 def build(

@@ -163,7 +163,8 @@ def load_data(
     Raises:
         UserError: an unknown name, missing or unreadable files.
     """
-    job = _job(None, "cpu", data_root, accept_unverified, quiet=True)
+    files = {"data_root": data_root, "accept_unverified": accept_unverified}
+    job = _job(files, quiet=True)
     return load_one(name, preset, size, Preprocessing(), job, fold=fold)
 
 
@@ -192,19 +193,18 @@ def load_model(
 
     Returns:
         A module in evaluation mode without parameter gradients: M tensors (B, C_m, S, S) in [0, 1]
-            in, a tuple of logits
-        (B, classes_t) out, one a task.
+        in, a tuple of logits (B, classes_t) out, one a task.
 
     Raises:
         UserError: an unknown model or parameter.
     """
     dataset = load_data(data, preset=preset) if isinstance(data, str) else data
-    chosen = choose_device(device)
+    place = choose_device(device)
     train_spec = presets.make_spec(
         name, dataset, preset, params=dict(params or {}), recipe=dict(recipe or {}), seed=seed
     )
-    checkpoint = victims.obtain_checkpoint(train_spec, dataset, chosen, Display(quiet=quiet))
-    return presets.load(train_spec, checkpoint, chosen)
+    checkpoint = victims.obtain_checkpoint(train_spec, dataset, place, Display(quiet=quiet))
+    return presets.load(train_spec, checkpoint, place)
 
 
 def evaluate(
@@ -213,8 +213,6 @@ def evaluate(
     *,
     out: Path | str = "reports",
     device: str = "auto",
-    data_root: Path | str | None = None,
-    accept_unverified: bool = False,
     force: bool = False,
     quiet: bool = False,
     **options: Any,
@@ -226,30 +224,27 @@ def evaluate(
         attack: one or several attacks.
         out: folder of the records.
         device: auto, cpu, cuda or mps.
-        data_root: folder that holds the data sets on disk.
-        accept_unverified: use a file whose md5 is not the published one.
         force: compute finished cells again.
         quiet: no progress bars.
-        **options: any further field of a run file: `data`, `eps`, `norm`, `target_task`, `seed`,
-        `train_seed`, `preset`,
-            `protocol`, `draws`, `limit`, `size`, `folds`, `attack_params`, `model_params`,
-            `recipe`, `checkpoint`, `control`.
+        **options: any further field of a run file, such as `data`, `eps`, `norm`, `draws`, `limit`,
+            `attack_params`, `model_params`, `recipe` (docs/python.md lists all with their
+            defaults), and where and how to run: `data_root`, `accept_unverified`, `strict`,
+            `batch_size`.
+
+    Returns:
+        The records, which print as a leaderboard.
 
     Raises:
         UserError: an unknown name or option, a bad value, missing data.
+
+    Example:
+        results = evaluate("robust-mail", ["fgsm", "pgd"], eps=["1/255", "4/255"], limit=64)
+        results.table
     """
-    wanted = parsing.validate(
-        spec.RunSpec, {"model": model, "attack": attack, **options}, "evaluate"
-    )
-    return Results(
-        tuple(
-            run.run(
-                wanted,
-                _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet),
-            )
-        ),
-        Path(out),
-    )
+    job = _job(options, out=Path(out), device=device, force=force, quiet=quiet)
+    asked = {"model": model, "attack": attack, **options}
+    records = run.run(parsing.validate(spec.RunSpec, asked, "evaluate"), job)
+    return Results(tuple(records), Path(out))
 
 
 def compare(
@@ -259,8 +254,6 @@ def compare(
     *,
     out: Path | str = "reports",
     device: str = "auto",
-    data_root: Path | str | None = None,
-    accept_unverified: bool = False,
     force: bool = False,
     quiet: bool = False,
     **options: Any,
@@ -275,22 +268,23 @@ def compare(
         attack: one or several attacks.
         out: folder of the records.
         device: auto, cpu, cuda or mps.
-        data_root: folder that holds the data sets on disk.
-        accept_unverified: use a file whose md5 is not the published one.
         force: compute finished cells again.
         quiet: no progress bars.
-        **options: any further field of a run file, as for `evaluate`.
+        **options: as for `evaluate`; the protocol is always sound.
+
+    Returns:
+        The table, the paired statistics, the verdict, and all records behind them.
 
     Raises:
         UserError: an unknown name or option, a bad value, missing data, parameters that fit no
             model, a defence that suits none.
+
+    Example:
+        compare("late", ["pgd-at", "jpeg"], "pgd", eps="8/255").verdict
     """
-    wanted = parsing.validate(
-        spec.RunSpec, {"model": model, "defense": defense, "attack": attack, **options}, "compare"
-    )
-    entries, left_out = comparison.compare(
-        wanted, _job(Path(out), device, data_root, accept_unverified, force=force, quiet=quiet)
-    )
+    job = _job(options, out=Path(out), device=device, force=force, quiet=quiet)
+    asked = {"model": model, "defense": defense, "attack": attack, **options}
+    entries, left_out = comparison.compare(parsing.validate(spec.RunSpec, asked, "compare"), job)
     judged = judge(entries, Path(out))
     return Comparison(
         table=tables.written(judged.table),
@@ -317,21 +311,12 @@ def leaderboard(out: Path | str = "reports") -> Results:
     return Results(tuple(records), Path(out))
 
 
-def _job(
-    out: Path | None,
-    device: str,
-    data_root: Path | str | None,
-    accept_unverified: bool,
-    *,
-    force: bool = False,
-    quiet: bool,
-) -> Job:
-    root = None if data_root is None else Path(data_root)
+def _job(options: dict[str, Any], *, quiet: bool, **where: Any) -> Job:
+    """Where and how to run; takes what it needs out of the options."""
+    root = options.pop("data_root", None)
+    for name in ("accept_unverified", "strict"):
+        where[name] = bool(options.pop(name, False))
+    where["batch_size"] = str(options.pop("batch_size", "auto"))
     return Job(
-        out=out,
-        device=device,
-        data_root=root,
-        accept_unverified=accept_unverified,
-        force=force,
-        display=Display(quiet=quiet),
+        data_root=None if root is None else Path(root), display=Display(quiet=quiet), **where
     )

@@ -68,7 +68,7 @@ def named(text: str) -> dict[str, float]:
     """The radii of `mri=4/255,xray=0` by modality; of `4/255` under the empty name."""
     if "=" not in text:
         return {"": parse_number(text)}
-    found: dict[str, float] = {}
+    radii: dict[str, float] = {}
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not name or not equals:
@@ -76,13 +76,13 @@ def named(text: str) -> dict[str, float]:
                 f"eps {text!r}: expected MODALITY=RADIUS such as mri=4/255,xray=0, got"
                 f" {part.strip()!r}"
             )
-        if name in found:
+        if name in radii:
             raise UserError(
                 f"eps {text!r} names the modality {name!r} twice; expected each once, such as"
                 " mri=4/255,xray=0"
             )
-        found[name] = parse_number(value)
-    return found
+        radii[name] = parse_number(value)
+    return radii
 
 
 def parse_radii(text: str, modalities: Sequence[str]) -> tuple[float, ...]:

@@ -134,7 +134,8 @@ def test_functions_can_be_read_from_top_to_bottom() -> None:
                 long.append((where, lines))
             arguments = len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs])
             room = dotted(path).split(".")[0]
-            if arguments > 8 and room not in ("cli", "attacks"):
+            parameters = room in ("attacks", "models")  # what users set by name
+            if arguments > 8 and room != "cli" and not parameters:
                 wide.append((where, arguments))
     assert long == []
     assert wide == []

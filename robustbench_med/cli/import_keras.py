@@ -70,16 +70,16 @@ def import_keras(
         return
     if out is None:
         raise UserError("name the file to write with --out weights.safetensors")
-    given = assignments(model_param)
-    parameters.check_owners(given, [label(model)], "model")
+    params = assignments(model_param)
+    parameters.check_owners(params, [label(model)], "model")
     done = keras.convert(
-        file, model, out, mapping=mapping, params=parameters.of(given, label(model))
+        file, model, out, mapping=mapping, params=parameters.of(params, label(model))
     )
     for reason, n in done.left.items():
         display.say(f"not taken: {n} arrays {reason}")
     display.say(f"{out}: {model}, channels {done.channels}, classes {done.class_counts}")
-    params = [
+    options = [
         part for name, value in done.params.items() for part in ("--model-param", f"{name}={value}")
     ]
-    victim = ["--model", model, "--checkpoint", str(out), "--preset", "release", *params]
+    victim = ["--model", model, "--checkpoint", str(out), "--preset", "release", *options]
     display.say(f"use: {shlex.join(['medrobust', 'run', *victim])}")

@@ -128,7 +128,7 @@ def dataset(facts: Mapping[str, str]) -> RenderableType:
     return table
 
 
-def suites(found: Sequence[Suite]) -> RenderableType:
+def suites(known: Sequence[Suite]) -> RenderableType:
     """`medrobust data suites`."""
     table = Table(
         title="suites",
@@ -137,7 +137,7 @@ def suites(found: Sequence[Suite]) -> RenderableType:
     )
     for name in ("suite", "title", "pairings"):
         table.add_column(name)
-    for each in found:
+    for each in known:
         table.add_row(*map(escape, (each.suite, each.title, "\n".join(each.pairings))))
     return table
 

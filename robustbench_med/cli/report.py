@@ -163,11 +163,11 @@ def show(
     from robustbench_med.store.store import Store
 
     store = Store(out)
-    found = store.find(record)
+    measured = store.find(record)
     store.records()  # names what else lies there and does not fit
     if gallery is not None:
-        write.gallery(out, found, gallery)
+        write.gallery(out, measured, gallery)
     if as_json:
-        print(json.dumps(found.plain(), indent=1))
+        print(json.dumps(measured.plain(), indent=1))
     else:
-        make_display(False).show(terminal.record(found))
+        make_display(False).show(terminal.record(measured))
