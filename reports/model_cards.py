@@ -56,7 +56,7 @@ ELSEWHERE = (
 
 
 @dataclass(frozen=True)
-class Victim:
+class VictimRecords:
     """One trained victim: its records (at least one), its checkpoint's sidecar (empty: none was
     found), its architecture's paper.
     """
@@ -95,7 +95,7 @@ def victims(records: Sequence[Record]) -> list[list[Record]]:
     return [by_victim[key] for key in sorted(by_victim)]
 
 
-def model_card(victim: Victim) -> str:
+def model_card(victim: VictimRecords) -> str:
     """The model card: front matter that the Hugging Face hub reads, then what somebody must know
     who wants to use the weights.
     """
@@ -120,7 +120,7 @@ def model_card(victim: Victim) -> str:
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def _facts(victim: Victim) -> dict[str, str]:
+def _facts(victim: VictimRecords) -> dict[str, str]:
     first = victim.records[0]
     names, size = first.names, first.spec.data.size
     channels = ", ".join(map(str, first.spec.data.channels))
@@ -141,7 +141,7 @@ def _facts(victim: Victim) -> dict[str, str]:
     }
 
 
-def _front_matter(victim: Victim) -> str:
+def _front_matter(victim: VictimRecords) -> str:
     first = victim.records[0]
     results = []
     for row in tables.each(_board(victim)):
@@ -180,12 +180,12 @@ def _front_matter(victim: Victim) -> str:
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
 
 
-def _of_the_package(victim: Victim) -> bool:
+def _of_the_package(victim: VictimRecords) -> bool:
     """Whether the weights come with medrobust, whose licence then holds."""
     return all(record.victim.origin == "zoo" for record in victim.records)
 
 
-def _licence_text(victim: Victim) -> str:
+def _licence_text(victim: VictimRecords) -> str:
     if _of_the_package(victim):
         return "MIT: these weights come with medrobust."
     return (
@@ -195,13 +195,13 @@ def _licence_text(victim: Victim) -> str:
     )
 
 
-def _citation(victim: Victim) -> list[str]:
+def _citation(victim: VictimRecords) -> list[str]:
     lines = ["```bibtex", BIBTEX, "```"] if PAPER in victim.paper else []
     other = f" The architecture: {escaped(victim.paper)}." if victim.paper and not lines else ""
     return [*lines, *([""] if lines else []), f"medrobust itself: see its CITATION.cff.{other}"]
 
 
-def _training(victim: Victim) -> list[str]:
+def _training(victim: VictimRecords) -> list[str]:
     if not victim.sidecar:
         return [
             (
@@ -264,14 +264,14 @@ def _assigned(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in params.items())
 
 
-def _board(victim: Victim) -> Any:
+def _board(victim: VictimRecords) -> Any:
     """The victim's rows of the leaderboard, by data and radius, the noise control of each first."""
     board = tables.leaderboard(victim.records)
     order = ["data", "norm", "target", "eps", "control", "attack", "protocol", "attack_params"]
     return board.assign(control=board.attack != CONTROL).sort_values(order, kind="stable")
 
 
-def figures_table(victim: Victim, *, per_task: bool) -> list[str]:
+def figures_table(victim: VictimRecords, *, per_task: bool) -> list[str]:
     """The victim's clean and robust accuracies as Markdown, `per_task` with those of every task."""
     head = ["data", "threat", "target", "attack", "protocol", "n", "clean [95 %]", "robust [95 %]"]
     head += ["robust, every task", "trust", "marks"] if per_task else ["trust", "marks"]

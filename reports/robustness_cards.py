@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from robustbench_med.reports import tables
 from robustbench_med.reports.model_cards import (
     MODEL_CARD,
-    Victim,
+    VictimRecords,
     fenced,
     figures_table,
 )
@@ -18,7 +18,7 @@ from robustbench_med.reports.paper import escaped
 from robustbench_med.store.record import Record
 
 
-def robustness_card(victim: Victim) -> str:
+def robustness_card(victim: VictimRecords) -> str:
     """The robustness card: every figure with its threat model, protocol, trust verdict with advice,
     and command.
     """

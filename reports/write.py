@@ -257,7 +257,7 @@ def cards(
             continue
         sidecar = find_sidecar(facts.checkpoint, spec.weights_sha256, checkpoints)
         model = sidecar["training"]["model"] if sidecar else spec.model
-        victim = model_cards.Victim(records, sidecar, papers.get(model, ""))
+        victim = model_cards.VictimRecords(records, sidecar, papers.get(model, ""))
         for file, text in (
             (model_cards.MODEL_CARD, model_cards.model_card(victim)),
             (model_cards.ROBUSTNESS_CARD, robustness_cards.robustness_card(victim)),

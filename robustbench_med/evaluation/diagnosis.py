@@ -22,7 +22,7 @@ from robustbench_med.data import Samples
 from robustbench_med.evaluation import signs
 from robustbench_med.evaluation.batching import drawn, shapes_of, together
 from robustbench_med.evaluation.signs import GRADIENT_SAMPLES, Sign
-from robustbench_med.evaluation.types import Clean, Drawing, Setting, Source
+from robustbench_med.evaluation.types import Clean, Drawing, Setting, TransferSource
 from robustbench_med.models.trial import hands_out_probabilities
 
 
@@ -51,7 +51,7 @@ def diagnose(
     threat: Threat,
     setting: Setting,
     *,
-    sources: Sequence[Source] = (),
+    sources: Sequence[TransferSource] = (),
     effort: Effort | None = None,
     tick: Callable[[str], None] = lambda stage: None,
 ) -> list[Sign]:
@@ -113,7 +113,7 @@ class Trials:
         name: str,
         threat: Threat | None = None,
         *,
-        sources: Sequence[Source] = (),
+        sources: Sequence[TransferSource] = (),
         **parameters: Any,
     ) -> Tensor:
         """Adversarials (n, D) of a native attack; parameters it does not have are left out."""
@@ -296,7 +296,7 @@ class Diagnosis:
             "black box beats white box", "square", self.white, square, self.tolerance
         )
 
-    def transfer(self, sources: Sequence[Source]) -> Sign:
+    def transfer(self, sources: Sequence[TransferSource]) -> Sign:
         """Adversarials of other victims, which must not do better."""
         self.tick("transfer")
         steps = self.effort.steps

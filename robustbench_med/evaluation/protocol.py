@@ -126,7 +126,7 @@ def attack_pass(
     """
     start = time.perf_counter()
     view = View(victim, shapes_of(samples), draws=clean.draws, batch_draws=setting.batch_draws)
-    case = Case(view, samples, clean, threat, method, setting)
+    case = AttackPass(view, samples, clean, threat, method, setting)
     targets = choose_targets(case)
     tick(len(samples) - len(targets))
     attacked = attack_batches(case, targets, tick)
@@ -146,7 +146,7 @@ def attack_pass(
 
 
 @dataclass(frozen=True)
-class Case:
+class AttackPass:
     """What one attack pass is about: who is attacked on what, and how."""
 
     view: View
@@ -181,7 +181,7 @@ class Attacked:
     """Passes spent now."""
 
 
-def choose_targets(case: Case) -> NDArray[np.int64]:
+def choose_targets(case: AttackPass) -> NDArray[np.int64]:
     """Numbers of the samples to attack, ascending: all, or, under `sound`, those that are ever
     right at an attacked task.
     """
@@ -190,7 +190,7 @@ def choose_targets(case: Case) -> NDArray[np.int64]:
     return np.flatnonzero(case.clean.right[:, list(case.threat.tasks)].max(1) > 0)
 
 
-def attack_batches(case: Case, targets: NDArray[np.int64], tick: Advance) -> Attacked:
+def attack_batches(case: AttackPass, targets: NDArray[np.int64], tick: Advance) -> Attacked:
     """Attacks the targets, batch by batch, and measures how far they were moved."""
     view, samples, setting, method = case.view, case.samples, case.setting, case.method
     n, ids = len(samples), samples.ids
@@ -228,7 +228,7 @@ def attack_batches(case: Case, targets: NDArray[np.int64], tick: Advance) -> Att
 
 
 def keep_targets(
-    case: Case,
+    case: AttackPass,
     attacked: Attacked,
     rows: NDArray[np.int64],
     aimed: NDArray[np.bool_],
@@ -258,7 +258,7 @@ def keep_targets(
     attacked.computed += len(rows)
 
 
-def judge(case: Case, adversarials: Mapping[int, Tensor], tick: Advance) -> Judged:
+def judge(case: AttackPass, adversarials: Mapping[int, Tensor], tick: Advance) -> Judged:
     """Predictions for all samples on fresh draws, attacked where there are adversarials.
 
     Under `sound`, a sample that was never right is wrong, whatever a lucky draw says now.
@@ -283,7 +283,7 @@ def judge(case: Case, adversarials: Mapping[int, Tensor], tick: Advance) -> Judg
     return Judged(right, fresh.vote, fresh.probabilities, vote_right)
 
 
-def outcome_arrays(case: Case, attacked: Attacked, fresh: Judged) -> Arrays:
+def outcome_arrays(case: AttackPass, attacked: Attacked, fresh: Judged) -> Arrays:
     """What is kept of every sample (n rows each), and example images."""
     samples, clean = case.samples, case.clean
     arrays: Arrays = {
@@ -308,7 +308,9 @@ def outcome_arrays(case: Case, attacked: Attacked, fresh: Judged) -> Arrays:
     return arrays | examples.keep(samples, attacked.adversarials, case.view, shown)
 
 
-def attack_cost(case: Case, attacked: Attacked, *, n_targets: int, started: float) -> AttackCost:
+def attack_cost(
+    case: AttackPass, attacked: Attacked, *, n_targets: int, started: float
+) -> AttackCost:
     """Passes and seconds of a pass; `started` by `time.perf_counter`."""
     spent = attacked.reused + astuple(attacked.searched)
     forward, backward = np.rint(spent).astype(int).tolist()

@@ -43,7 +43,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Source:
+class TransferSource:
     """A victim that `transfer` makes its adversarials on, and what trying it has shown
     (`probes.examine`).
     """
@@ -75,7 +75,7 @@ class Method:
     name: str
     parameters: Mapping[str, Any]
     engine: str = "native"
-    sources: Sequence[Source] = ()
+    sources: Sequence[TransferSource] = ()
     """Victims that `transfer` makes its adversarials on."""
     goals: Tensor | None = None
     """(n, T) classes a targeted attack aims at; -1 where there is nothing to aim at."""

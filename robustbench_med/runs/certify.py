@@ -30,7 +30,7 @@ from robustbench_med.runs.identity import identity
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import CertifySpec, VictimPoint, victim_points
-from robustbench_med.runs.victims import Victim
+from robustbench_med.runs.victims import LoadedVictim
 from robustbench_med.store.store import CERTIFICATES, Certificate, Store
 from robustbench_med.training import defenses
 from robustbench_med.training.defenses import Plan
@@ -53,7 +53,7 @@ class Smoothed:
     """
 
     point: VictimPoint
-    victim: Victim
+    victim: LoadedVictim
     base: nn.Module
     sigma: float
     drawing: Drawing

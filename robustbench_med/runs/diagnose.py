@@ -19,7 +19,7 @@ from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import Session, announce_whole_range
 from robustbench_med.runs.spec import Case, DiagnoseSpec, cases
 from robustbench_med.runs.threats import threat_of
-from robustbench_med.runs.victims import Victim
+from robustbench_med.runs.victims import LoadedVictim
 
 
 def diagnose(spec: DiagnoseSpec, job: Job) -> list[dict[str, Any]]:
@@ -84,7 +84,7 @@ def diagnose_case(case: Case, threat: Threat, session: Session[DiagnoseSpec]) ->
     }
 
 
-def siblings_of(victim: Victim, sources: list[Victim]) -> list[Victim]:
+def siblings_of(victim: LoadedVictim, sources: list[LoadedVictim]) -> list[LoadedVictim]:
     """The sources that are not the victim itself: behind an input transform the same weights are
     another victim.
     """

@@ -16,7 +16,7 @@ from robustbench_med.evaluation.protocol import is_whole
 from robustbench_med.evaluation.types import Method
 from robustbench_med.naming import canonical_hash, training_hash
 from robustbench_med.runs.spec import Cell, RunSpec
-from robustbench_med.runs.victims import Victim
+from robustbench_med.runs.victims import LoadedVictim
 from robustbench_med.training import defenses
 
 
@@ -28,11 +28,11 @@ class Inputs:
     run: RunSpec
     dataset: Dataset
     samples: Samples
-    victim: Victim
+    victim: LoadedVictim
     threat: Threat
     method: Method
     """Without what the clean pass decides: the classes aimed at."""
-    sources: Sequence[Victim]
+    sources: Sequence[LoadedVictim]
     """Victims that `transfer` makes its adversarials on."""
 
     @cached_property
@@ -51,7 +51,7 @@ class Inputs:
         return canonical_hash(self.spec)
 
 
-def identity(victim: Victim, dataset: Dataset, samples: Samples) -> dict[str, Any]:
+def identity(victim: LoadedVictim, dataset: Dataset, samples: Samples) -> dict[str, Any]:
     """Which victim on which samples: the part of a spec that does not depend on an attack."""
     trained = victim.checkpoint.sidecar.get("training")
     layers = (*victim.plan.training, *victim.plan.inference)
@@ -128,7 +128,7 @@ def threat_identity(threat: Threat, run: RunSpec) -> dict[str, Any]:
     return bounds | ({"target": run.target} if threat.targeted else {})
 
 
-def attack_identity(method: Method, sources: Sequence[Victim]) -> dict[str, Any]:
+def attack_identity(method: Method, sources: Sequence[LoadedVictim]) -> dict[str, Any]:
     """The attack with all its parameters, the user's own code in it, and the victims it starts
     from.
     """
@@ -158,7 +158,7 @@ def protocol_identity(inputs: Inputs) -> dict[str, Any]:
     return protocol
 
 
-def source_identity(source: Victim) -> dict[str, Any]:
+def source_identity(source: LoadedVictim) -> dict[str, Any]:
     """Which victim adversarials were made on."""
     facts = {
         "model": source.spec.name,

@@ -23,7 +23,7 @@ from robustbench_med.runs.device import BatchSize, choose_device
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.registration import include
 from robustbench_med.runs.spec import ThreatsSpec, TrainedSpec, VictimPoint, VictimsSpec
-from robustbench_med.runs.victims import Datasets, Victim, Victims
+from robustbench_med.runs.victims import Datasets, LoadedVictim, Victims
 from robustbench_med.training import presets
 
 S = TypeVar("S", bound=VictimsSpec)
@@ -99,11 +99,11 @@ class Session(Generic[S]):
         """The test samples that a point is evaluated on."""
         return self.dataset(point).splits["test"].head(self.limit)
 
-    def victim(self, point: VictimPoint) -> Victim:
+    def victim(self, point: VictimPoint) -> LoadedVictim:
         """The victim of a point, trained first where it never was."""
         return self.victims.of(point)
 
-    def sources(self, point: VictimPoint) -> list[Victim]:
+    def sources(self, point: VictimPoint) -> list[LoadedVictim]:
         """The victims that a transfer attack on a point starts from."""
         return self.victims.sources(point)
 

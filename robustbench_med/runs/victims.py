@@ -19,7 +19,7 @@ from robustbench_med.dataspec import Fold
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import cost, probes
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
-from robustbench_med.evaluation.types import Clean, Method, Setting, Source
+from robustbench_med.evaluation.types import Clean, Method, Setting, TransferSource
 from robustbench_med.parameters import of, owned
 from robustbench_med.progress import Display, LazyBar
 from robustbench_med.runs.commands import training_command
@@ -36,7 +36,7 @@ Datasets = Mapping[tuple[str, Fold | None], Dataset]
 
 
 @dataclass
-class Victim:
+class LoadedVictim:
     """A loaded victim with what its records say about it."""
 
     spec: TrainSpec
@@ -55,9 +55,9 @@ class Victim:
     """
 
     @property
-    def as_source(self) -> Source:
+    def as_source(self) -> TransferSource:
         """What `transfer` makes adversarials on."""
-        return Source(self.module, self.nature.stochastic, self.nature.drawing)
+        return TransferSource(self.module, self.nature.stochastic, self.nature.drawing)
 
     def clean_pass(self, samples: Samples, setting: Setting, tick: Callable[[int], None]) -> Clean:
         """The clean pass under the seed of a setting, made once."""
@@ -169,8 +169,8 @@ class Victims:
             spec.model_copy(update={"checkpoint": None, "model_params": owned(spec.model_params)}),
             datasets,
         )
-        self.current: tuple[tuple[str, Fold | None, str, str, int], Victim] | None = None
-        self.loaded_sources: dict[tuple[str, Fold | None, str], Victim] = {}
+        self.current: tuple[tuple[str, Fold | None, str, str, int], LoadedVictim] | None = None
+        self.loaded_sources: dict[tuple[str, Fold | None, str], LoadedVictim] = {}
 
     def plan(self, points: Iterable[VictimPoint]) -> None:
         """Plans every victim and source of a grid: what cannot be built is a UserError before the
@@ -181,14 +181,14 @@ class Victims:
             for source in self.source_points(point):
                 self.source_plans.of(source)
 
-    def of(self, point: VictimPoint) -> Victim:
+    def of(self, point: VictimPoint) -> LoadedVictim:
         """The victim of a point; the grid has the points of a victim side by side."""
         key = (point.data, point.fold, point.model, point.defense, point.train_seed)
         if self.current is None or self.current[0] != key:
             self.current = key, self._obtain(point, self.plans.of(point))
         return self.current[1]
 
-    def sources(self, point: VictimPoint) -> list[Victim]:
+    def sources(self, point: VictimPoint) -> list[LoadedVictim]:
         """The undefended victims that `--source` names, on the data of a point."""
         sources = []
         for source in self.source_points(point):
@@ -207,7 +207,7 @@ class Victims:
             for model in self.source_models
         ]
 
-    def _obtain(self, point: VictimPoint, plan: VictimPlan) -> Victim:
+    def _obtain(self, point: VictimPoint, plan: VictimPlan) -> LoadedVictim:
         """Loads a victim, training it first when there is no checkpoint."""
         dataset, defended = self.datasets[point.data, point.fold], plan.defended
         test = dataset.splits["test"]
@@ -221,7 +221,7 @@ class Victims:
         network = presets.load(plan.spec, checkpoint, self.device)
         module = defenses.wrap(network, defended.inference).to(self.device)
         announce_trivial(checkpoint, plan.spec, self.batch.display)
-        victim = Victim(
+        victim = LoadedVictim(
             plan.spec,
             checkpoint,
             module,
@@ -232,7 +232,7 @@ class Victims:
         self._announce_nature(victim)
         return victim
 
-    def _announce_nature(self, victim: Victim) -> None:
+    def _announce_nature(self, victim: LoadedVictim) -> None:
         """Warns of what trying a victim found."""
         name, nature, display = victim.plan.name, victim.nature, self.batch.display
         if nature.neighbours:

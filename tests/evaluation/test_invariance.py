@@ -16,7 +16,7 @@ from robustbench_med.data import Samples
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation.probes import Nature, examine
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
-from robustbench_med.evaluation.types import Method, Outcome, Setting, Source
+from robustbench_med.evaluation.types import Method, Outcome, Setting, TransferSource
 from robustbench_med.progress import Display
 from robustbench_med.runs.device import BatchSize
 
@@ -91,7 +91,9 @@ def outcome_of(
         for key, value in ({"eot": 2 if nature.stochastic else 1} | QUICK).items()
         if key in known
     }
-    sources = [Source(victim, nature.stochastic, nature.drawing)] if attack == "transfer" else []
+    sources = (
+        [TransferSource(victim, nature.stochastic, nature.drawing)] if attack == "transfer" else []
+    )
     method = Method(attack, complete(attack, given, engine), engine, sources)
     return attack_pass(victim, samples, clean, THREAT, method, setting, lambda n: None)
 
@@ -346,7 +348,7 @@ def transferred(samples: Samples, batch_size: int) -> Outcome:
     method = Method(
         "transfer",
         complete("transfer", {"steps": 3}),
-        sources=[Source(source, nature.stochastic, nature.drawing)],
+        sources=[TransferSource(source, nature.stochastic, nature.drawing)],
     )
     return attack_pass(victim, samples, clean, THREAT, method, setting, lambda n: None)
 

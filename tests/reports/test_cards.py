@@ -31,7 +31,7 @@ def test_cards_hold_the_records_figures_threats_trust_and_commands() -> None:
         record("mail", 0.875, attack="noise"),
     ]
     made[1] = changed(made[1], command="medrobust run --eps 8/255")
-    victim = cards.Victim(made, {}, "arXiv 2602.15346")
+    victim = cards.VictimRecords(made, {}, "arXiv 2602.15346")
     card, robustness = cards.model_card(victim), robustness_card(victim)
     head = front_matter(card)
     (entry,) = head["model-index"]
@@ -57,7 +57,7 @@ def test_cards_hold_the_records_figures_threats_trust_and_commands() -> None:
 
 def test_weights_of_the_user_claim_no_licence_and_real_data_no_mark() -> None:
     made = changed(record("late", synthetic=False), victim__origin="cache")
-    card = cards.model_card(cards.Victim([made], {}, "arXiv 1705.09406"))
+    card = cards.model_card(cards.VictimRecords([made], {}, "arXiv 1705.09406"))
     head = front_matter(card)
     assert (head["license"], "synthetic-data" in head["tags"]) == ("unknown", False)
     assert "ynthetic" not in card
@@ -67,11 +67,11 @@ def test_weights_of_the_user_claim_no_licence_and_real_data_no_mark() -> None:
 
 def test_the_hub_is_told_no_figure_of_a_naive_attack() -> None:
     naive = record("mail", 0.9, naive=True, eot=1)
-    (entry,) = front_matter(cards.model_card(cards.Victim([naive, record("mail", 0.5)], {})))[
-        "model-index"
-    ]
+    (entry,) = front_matter(
+        cards.model_card(cards.VictimRecords([naive, record("mail", 0.5)], {}))
+    )["model-index"]
     assert [result["metrics"][1]["value"] for result in entry["results"]] == [0.5]
-    card = cards.model_card(cards.Victim([naive], {}))
+    card = cards.model_card(cards.VictimRecords([naive], {}))
     assert "model-index" not in front_matter(card)
     assert "naive attack on a random model" in card
 
@@ -100,7 +100,9 @@ def test_odd_names_stay_names(tmp_path) -> None:
 
 def test_a_command_with_backticks_stays_in_its_block() -> None:
     made = changed(record(), command="medrobust run --data '```'")
-    assert "````sh\nmedrobust run --data '```'\n````" in robustness_card(cards.Victim([made], {}))
+    assert "````sh\nmedrobust run --data '```'\n````" in robustness_card(
+        cards.VictimRecords([made], {})
+    )
 
 
 def test_the_training_is_told_from_the_sidecar_of_these_very_weights(tmp_path, monkeypatch) -> None:
@@ -117,7 +119,7 @@ def test_the_training_is_told_from_the_sidecar_of_these_very_weights(tmp_path, m
         victim__checkpoint=name,
     )
     card = cards.model_card(
-        cards.Victim([made], checkpoints.find_sidecar(name, known["weights_sha256"]))
+        cards.VictimRecords([made], checkpoints.find_sidecar(name, known["weights_sha256"]))
     )
     for text in (
         f"phantoms, training split (manifest {known['training']['manifest'][:12]})",
@@ -132,7 +134,7 @@ def test_the_training_is_told_from_the_sidecar_of_these_very_weights(tmp_path, m
     mine.mkdir()
     (mine / "x.json").write_text(json.dumps({**known, "weights_sha256": "1" * 64, "seconds": 61.0}))
     found = checkpoints.find_sidecar("x.safetensors", "1" * 64, [mine])
-    assert "61 s" in cards.model_card(cards.Victim([made], found))
+    assert "61 s" in cards.model_card(cards.VictimRecords([made], found))
 
 
 def test_cards_from_the_shell_and_their_faults(tmp_path) -> None:
@@ -159,7 +161,7 @@ def test_the_robustness_card_names_the_signs_that_were_looked_for_and_in_how_man
     sign = {"sign": "not converged", "verdict": "pass", "figure": 0.0, "text": "flat"}
     signs = [kept.plain() for kept in made[1].diagnostics] + [{**sign, "advice": "more steps"}]
     made[1] = changed(made[1], diagnostics=signs)
-    card = robustness_card(cards.Victim(made, {}))
+    card = robustness_card(cards.VictimRecords(made, {}))
     assert (
         "Signs looked for: zero gradient (in 2 of 2 records), not converged (in 1 of 2 records)."
         in card
@@ -169,4 +171,4 @@ def test_the_robustness_card_names_the_signs_that_were_looked_for_and_in_how_man
         "Worst verdict: **pass**: the signs of a failed attack that were looked for are absent. It"
         " is no proof." in card
     )
-    assert "Signs looked for: none." in robustness_card(cards.Victim([record("mail")], {}))
+    assert "Signs looked for: none." in robustness_card(cards.VictimRecords([record("mail")], {}))

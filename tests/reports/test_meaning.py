@@ -217,7 +217,7 @@ def test_a_setting_whose_section_has_a_space_is_still_told_with_its_value() -> N
 
 def test_no_naive_row_is_a_result_of_a_model_card() -> None:
     made = [record(robust=0.5), record(robust=0.9, naive=True, eot=1)]
-    text = cards.model_card(cards.Victim(made, {}))
+    text = cards.model_card(cards.VictimRecords(made, {}))
     assert text.count("name: robust accuracy") == 1
     assert "value: 0.5" in text
 

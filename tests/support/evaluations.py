@@ -8,7 +8,7 @@ from robustbench_med.attacks import Threat, complete
 from robustbench_med.data import Component, Samples
 from robustbench_med.evaluation.probes import examine
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
-from robustbench_med.evaluation.types import Method, Setting, Source
+from robustbench_med.evaluation.types import Method, Setting, TransferSource
 from support.victims import TwoHeads
 
 CPU = torch.device("cpu")
@@ -46,7 +46,9 @@ def evaluate(victim: nn.Module, samples: Samples, threat: Threat, name: str, how
     ) | given
     known = complete(name, {})
     given = {key: value for key, value in given.items() if key in known}
-    sources = [Source(victim, nature.stochastic, nature.drawing)] if name == "transfer" else []
+    sources = (
+        [TransferSource(victim, nature.stochastic, nature.drawing)] if name == "transfer" else []
+    )
     return clean, attack_pass(
         victim,
         samples,

@@ -14,7 +14,7 @@ from robustbench_med.errors import UserError
 Row = dict[str, str]
 
 
-class Cell(PurePosixPath):
+class PathCell(PurePosixPath):
     """A cell of a table; `{column.parent.name}` in a template is a part of the path in it. An empty
     cell is empty text.
     """
@@ -88,7 +88,7 @@ def filled(template: str, row: Row, where: str) -> str:
     """A template with a row's cells in it; backslashes of a path are slashes."""
     try:
         return template.format_map(
-            {name: Cell(value.replace("\\", "/")) for name, value in row.items()}
+            {name: PathCell(value.replace("\\", "/")) for name, value in row.items()}
         )
     except (KeyError, AttributeError, IndexError, ValueError) as error:
         raise UserError(
