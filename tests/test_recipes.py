@@ -37,7 +37,7 @@ LINES = {
 RUN = """
 import sys
 from robustbench_med.attacks import revision
-from robustbench_med.cli.app import main
+from robustbench_med.cli import main
 from robustbench_med.models import registry
 from robustbench_med.training import defenses
 from robustbench_med.training.spec import Layer

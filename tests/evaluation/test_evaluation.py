@@ -19,7 +19,7 @@ from robustbench_med.evaluation.types import (
     TaskFigures,
 )
 from robustbench_med.models.mail import MAIL
-from robustbench_med.store import record
+from robustbench_med.store import figures
 
 
 @pytest.mark.parametrize(
@@ -394,6 +394,6 @@ def test_the_share_of_draws_that_are_finite_counts() -> None:
 
 def test_figures_are_the_fields_that_a_record_has() -> None:
     """What a pass sums up is written into a record under the names that readers check."""
-    assert TaskFigures.__annotations__.keys() == record.TaskFigures.model_fields.keys()
-    required = {name for name, field in record.Figures.model_fields.items() if field.is_required()}
+    assert TaskFigures.__annotations__.keys() == figures.TaskFigures.model_fields.keys()
+    required = {name for name, field in figures.Figures.model_fields.items() if field.is_required()}
     assert required <= Figures.__annotations__.keys() | ParticularFigures.__annotations__.keys()

@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 import yaml
+from support import own_code
 from support.cli import medrobust, refused
 from support.own_code import (
     HELPER,
@@ -77,7 +78,7 @@ def test_a_records_command_makes_the_same_record_in_another_folder_and_process(
         assert set(
             re.findall(
                 r"(\w+\.py)'? ",
-                " ".join(re.findall(r"--include .*?\.py'? ", found[what]["command"])),
+                " ".join(re.findall(r"--include .*?\.py'? ", found[what]["command"] + " ")),
             )
         ) == NEEDED.get(what, set())
     assert len(records(merged)) == len(GIVEN)
@@ -127,7 +128,7 @@ def test_a_sidecars_command_makes_the_same_training_in_another_folder_and_proces
 def test_a_helper_beside_an_own_model_is_part_of_the_victim(tmp_path: Path) -> None:
     first = measured(tmp_path, "fgsm")
     assert measured(tmp_path, "fgsm") == first
-    with mock.patch.dict(globals(), HELPER=HELPER.replace("avg_pool", "max_pool")):
+    with mock.patch.object(own_code, "HELPER", HELPER.replace("avg_pool", "max_pool")):
         other = measured(tmp_path, "fgsm")
     assert len({record["spec"]["victim"]["source_sha256"] for record in (first, other)}) == 2
     assert len({record["spec"]["victim"]["weights_sha256"] for record in (first, other)}) == 2

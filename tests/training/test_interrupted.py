@@ -13,6 +13,8 @@ from robustbench_med.errors import UserError
 from robustbench_med.training import checkpoints
 from robustbench_med.training import loop as training
 
+pytestmark = pytest.mark.fresh
+
 
 def interrupted(spec, dataset) -> Path:
     with pytest.raises(KilledError):

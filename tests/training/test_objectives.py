@@ -337,6 +337,8 @@ def test_a_defended_spec_has_its_own_hash_and_command_and_an_undefended_one_the_
     plain, defended = spec_of(pair, "none"), spec_of(pair, "trades")
     assert "defense" not in plain.model_dump(mode="json")
     assert checkpoints.name_of(plain) != checkpoints.name_of(defended)
-    assert "--defense trades --defense-param steps=2" in commands.training_command(defended, pair)
+    command = commands.training_command(defended, pair)
+    assert "--defense trades " in command
+    assert "--defense-param steps=2 " in command
     assert "--defense-param" not in commands.training_command(plain, pair)
     assert type(defended).model_validate(defended.model_dump(mode="json")) == defended
