@@ -152,6 +152,8 @@ def test_engines_refuse_random_robust_mail_and_say_why(few, tmp_path) -> None:
         "--data-root",
         few,
         *TINY,
+        "--recipe",
+        "settle_bn=false",
     ]
     for engine, attack in (
         ("torchattacks", "autoattack"),

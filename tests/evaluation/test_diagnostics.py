@@ -12,7 +12,10 @@ from robustbench_med.evaluation.protocol import attack_pass
 from robustbench_med.evaluation.types import Method
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "pure noise" else n for n in BROKEN],
+)
 def test_a_broken_defence_is_flagged_by_the_sign_meant_for_it(name) -> None:
     victim, sign, eps = BROKEN[name]
     found = signs_of(victim, eps)
@@ -20,7 +23,10 @@ def test_a_broken_defence_is_flagged_by_the_sign_meant_for_it(name) -> None:
     assert diagnostics.trust(list(found.values())) == "fail"
 
 
-@pytest.mark.parametrize("name", HONEST)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "gently random" else n for n in HONEST],
+)
 def test_an_honest_victim_is_not_flagged(name) -> None:
     found = signs_of(HONEST[name])
     assert not [(s.sign, s.text) for s in found.values() if s.verdict == "fail"]

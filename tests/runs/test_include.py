@@ -149,6 +149,7 @@ EDITED = [  # kind, name of the defence, what is edited, whether it is trained a
 ]
 
 
+@pytest.mark.slow
 def test_a_defence_that_was_edited_is_another_victim_in_a_new_process(
     tmp_path: Path, home: Path
 ) -> None:

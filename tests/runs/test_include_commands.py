@@ -53,6 +53,7 @@ GIVEN = {
 NEEDED = {"own attack": {"attack.py"}, "own defences": {"objective.py", "defense.py"}}
 
 
+@pytest.mark.slow
 def test_a_records_command_makes_the_same_record_in_another_folder_and_process(
     drawn_root, tmp_path, home, monkeypatch
 ) -> None:
