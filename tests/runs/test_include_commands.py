@@ -85,6 +85,7 @@ def test_a_records_command_makes_the_same_record_in_another_folder_and_process(
     assert len(records(merged)) == len(GIVEN)
 
 
+@pytest.mark.slow
 def test_a_sidecars_command_makes_the_same_training_in_another_folder_and_process(
     drawn_root, tmp_path, monkeypatch
 ) -> None:
