@@ -40,13 +40,15 @@ def pair(drawn_root: Path) -> Dataset:
             "robust-mail",
             {"schedule": "trapezoid", "warm_up": (0.1, 0.5), "freeze_bn": 0.6, "settle_bn": True},
         ),
-        (
+        pytest.param(
             "robust-mail",
             {"schedule": "trapezoid", "warm_up": (0.1, 0.3), "freeze_bn": 0.4, "settle_bn": True},
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "robust-mail",
             {"schedule": "trapezoid", "warm_up": (0.1, 0.3), "freeze_bn": 0.4, "settle_bn": False},
+            marks=pytest.mark.slow,
         ),
     ],
 )
