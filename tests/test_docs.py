@@ -21,13 +21,10 @@ def test_the_how_to_pages_are_all_run_here() -> None:
     assert {page.stem for page in HOW_TO.glob("*.md")} == pages | of_recipes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [
-        pytest.param("own-attack", "r-fgsm", marks=pytest.mark.slow),
-        pytest.param("own-data", "", marks=pytest.mark.slow),
-        ("own-defence", "contrast"),
-    ],
+    [("own-attack", "r-fgsm"), ("own-data", ""), ("own-defence", "contrast")],
 )
 def test_the_examples_of_a_how_to_page_run_as_a_file(name: str, shown: str, tmp_path: Path) -> None:
     (tmp_path / "page.py").write_text(examples(name))

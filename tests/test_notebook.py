@@ -62,6 +62,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend",
     ["svg", pytest.param("module://matplotlib.backends.backend_template", marks=pytest.mark.slow)],

@@ -79,9 +79,10 @@ def test_mri_folders_are_read_with_their_published_split() -> None:
     assert (x == 0).float().mean() > 0.1  # black background, which attacks must be able to move
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
-    ["breastmnist+pneumoniamnist", pytest.param("sartaj-mri+breastmnist", marks=pytest.mark.slow)],
+    ["breastmnist+pneumoniamnist", "sartaj-mri+breastmnist"],
 )
 def test_a_run_on_a_real_pairing(data: str, few, tmp_path) -> None:
     run = [
@@ -139,6 +140,7 @@ def test_every_attack_runs_on_two_classes_a_task_and_on_random_robust_mail(few, 
     assert (board[board.model == "robust-mail"].draws == 4).all()
 
 
+@pytest.mark.slow
 def test_engines_refuse_random_robust_mail_and_say_why(few, tmp_path) -> None:
     run = [
         "run",

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from support.cli import SMALL, medrobust
 
 
@@ -20,6 +21,7 @@ def test_diagnose_writes_every_sign(tmp_path) -> None:
     assert "zero gradient" in shown.stdout
 
 
+@pytest.mark.slow
 def test_diagnose_examines_defended_victims_with_weights_of_the_recipe_and_seed(
     drawn_root, tmp_path
 ) -> None:

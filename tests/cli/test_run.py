@@ -64,6 +64,7 @@ def test_a_run_leaves_tables_records_and_a_figure_and_a_second_one_computes_noth
     assert arrays["robust_right"].shape == (16, 2)
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_and_resumed_gives_the_leaderboard_of_an_uninterrupted_one(
     drawn_root, tmp_path, home
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_run_file_and_options_make_the_same_records(drawn_root, tmp_path) -> N
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_command_in_a_record_makes_the_record_again(drawn_root, tmp_path) -> None:
     out = tmp_path / "a"
     medrobust(

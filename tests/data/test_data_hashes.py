@@ -137,6 +137,7 @@ CORRECTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.fresh
 @pytest.mark.parametrize("change", CORRECTIONS.values(), ids=CORRECTIONS)
 def test_corrected_labels_make_another_victim_and_another_record(

@@ -219,6 +219,7 @@ def test_rows_of_naive_attacks_have_no_rank_and_come_after_the_others(opened) ->
     assert ranks == ["1", "1", "2", "2", "3", "3", "-", "-"]
 
 
+@pytest.mark.slow
 @needs_browser
 def test_paper_shows_all_rows_in_light_colours_and_the_page_is_as_before_afterwards(opened) -> None:
     opened.get_by_label("entries per page").select_option("10")
@@ -235,6 +236,7 @@ def test_paper_shows_all_rows_in_light_colours_and_the_page_is_as_before_afterwa
     assert opened.evaluate("document.documentElement.classList.contains('dark')")
 
 
+@pytest.mark.slow
 @needs_browser
 def test_all_columns_fit_on_paper_and_an_open_record_stands_alone(opened) -> None:
     opened.set_viewport_size({"width": 1047, "height": 718})  # A4 on its side less its margins
@@ -287,6 +289,7 @@ def test_names_with_markup_are_text_everywhere(opened) -> None:
     assert opened.title() == "medrobust leaderboard"
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("state", ["light", "dark", "record"])
 def test_axe_finds_nothing(opened, state: str) -> None:

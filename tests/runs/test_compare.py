@@ -129,6 +129,7 @@ def test_a_faulty_comparison_is_one_line(more, message, drawn_root, tmp_path) ->
     assert message in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_without_names_the_usual_defences_that_suit_are_compared(drawn_root, tmp_path) -> None:
     done = medrobust("compare", "--model", "early", *RECIPE, "--recipe", "steps=2", "--limit", 4, "--attack", "fgsm", "--data",
                      drawn_root / "heads.yaml", "--data-root", drawn_root, "--out", tmp_path)  # fmt: skip
