@@ -178,6 +178,7 @@ def test_evaluation_seeds_are_pooled_and_the_spread_is_over_trainings(drawn_root
     assert board.robust_std.notna().all()
 
 
+@pytest.mark.slow
 def test_folds_train_a_victim_each_and_test_every_sample_once(drawn_root, tmp_path) -> None:
     run = small_run(drawn_root, tmp_path, "--folds", 2, model="late", attack="fgsm")
     medrobust(*run, "--limit", 0)
@@ -249,6 +250,7 @@ def test_a_record_that_is_missing_is_refused_and_a_damaged_one_left_out(
     )
 
 
+@pytest.mark.slow
 def test_a_cross_modal_run_attacks_every_modality_and_task_alone_and_every_record_says_how_far_to_trust_it(
     drawn_root, tmp_path
 ) -> None:

@@ -112,6 +112,7 @@ def test_it_shows_every_row_and_sorts_by_number_from_the_keyboard(opened) -> Non
     assert shown == sorted(shown, reverse=True)
 
 
+@pytest.mark.slow
 @needs_browser
 def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) -> None:
     opened.get_by_label("trust", exact=True).select_option("fail")
@@ -136,6 +137,7 @@ def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) ->
     )  # follows the table: a line an attack, all noise's name
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None:
     opened.get_by_label("trust", exact=True).select_option("fail")
@@ -169,6 +171,7 @@ def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None
     dialog.wait_for(state="hidden")
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_charts_are_drawn_and_their_legend_leaves_the_axis_title_alone(opened) -> None:
     opened.wait_for_selector("#radius .legend .traces")

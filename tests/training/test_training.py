@@ -36,9 +36,10 @@ def pair(drawn_root: Path) -> Dataset:
     [
         ("late", {"schedule": "one-cycle"}),
         ("late", {"schedule": "plateau", "optimizer": "adam", "augmentation": "release"}),
-        (
+        pytest.param(
             "robust-mail",
             {"schedule": "trapezoid", "warm_up": (0.1, 0.5), "freeze_bn": 0.6, "settle_bn": True},
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             "robust-mail",
