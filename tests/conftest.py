@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 if "OMP_NUM_THREADS" not in os.environ:  # small victims gain nothing from threads, which on a
@@ -10,6 +11,7 @@ if "OMP_NUM_THREADS" not in os.environ:  # small victims gain nothing from threa
 import numpy as np
 import pytest
 import torch
+from support.browser import CHROMIUM
 from support.files import write_folder_set
 from support.memory import measure_once, obtain_from
 from support.victims import TwoHeads
@@ -84,3 +86,14 @@ def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_folder_set(root, "heads", "mri")
     write_folder_set(root, "chests", "xray")
     return root
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """One browser for all tests of a process: Playwright takes no second one beside it."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

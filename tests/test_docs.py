@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from support.browser import CHROMIUM, needs_browser
+from support.browser import needs_browser
 from support.files import ROOT
 
 HOW_TO = ROOT / "docs" / "how-to"
@@ -92,32 +92,28 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @needs_browser
 @pytest.mark.slow
-def test_the_site_asks_nobody_but_its_own_server_and_opens_from_disk(site: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_the_site_asks_nobody_but_its_own_server_and_opens_from_disk(site: Path, browser) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
     Thread(target=server.serve_forever, daemon=True).start()
     home = f"http://127.0.0.1:{server.server_address[1]}/"
     fetched, errors = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(120_000)  # milliseconds a busy machine may take
-        page.on("request", lambda request: fetched.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        pages = [
-            path.relative_to(site).as_posix()
-            for path in sorted(site.rglob("*.html"))
-            if path.name != "404.html"
-        ]
-        for name in pages:
-            page.goto(home + name)
-            assert page.locator("h1").count() == 1, name
-        assert errors == []
-        page.goto((site / "index.html").as_uri())
-        page.locator("nav.md-nav--primary a", has_text="Quickstart").first.click()
-        assert page.locator("h1").inner_text().startswith("Quickstart")
-        browser.close()
+    page = browser.new_page()
+    page.set_default_timeout(120_000)  # milliseconds a busy machine may take
+    page.on("request", lambda request: fetched.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    pages = [
+        path.relative_to(site).as_posix()
+        for path in sorted(site.rglob("*.html"))
+        if path.name != "404.html"
+    ]
+    for name in pages:
+        page.goto(home + name)
+        assert page.locator("h1").count() == 1, name
+    assert errors == []
+    page.goto((site / "index.html").as_uri())
+    page.locator("nav.md-nav--primary a", has_text="Quickstart").first.click()
+    assert page.locator("h1").inner_text().startswith("Quickstart")
+    page.close()
     server.shutdown()
     assert {
         url for url in fetched if not url.startswith((home, "file:", "data:", "blob:"))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.browser import CHROMIUM, needs_browser
+from support.browser import needs_browser
 from support.records import fill, record
 
 from robustbench_med.reports import page
@@ -43,16 +43,6 @@ def html(tmp_path_factory) -> Path:
     path = folder / "leaderboard.html"
     path.write_text(page.render(store, store.records()), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
