@@ -30,6 +30,19 @@ from robustbench_med.reports.tables import (
 )
 from robustbench_med.store.record import Record
 
+MATRIX = [
+    "data",
+    "size",
+    "norm",
+    "protocol",
+    "attack",
+    "engine",
+    "eps",
+    "n",
+    "model",
+    "checkpoint",
+]
+"""Columns of the cross-modal table in which the cells of one matrix agree, in its order."""
 Arrays = Callable[[Record, Sequence[str]], dict[str, NDArray[Any]]]
 """Reads the named per-sample arrays of a record, those it has."""
 
@@ -201,18 +214,5 @@ def cross_modal(records: Sequence[Record], names: Mapping[str, str] | None = Non
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
-    order = [
-        "data",
-        "size",
-        "norm",
-        "protocol",
-        "attack",
-        "engine",
-        "eps",
-        "n",
-        "model",
-        "checkpoint",
-        "modality",
-        "task",
-    ]
+    order = [*MATRIX, "modality", "task"]
     return frame.sort_values(order, kind="stable", ignore_index=True)

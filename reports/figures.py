@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from robustbench_med.paths import writable_folder
 from robustbench_med.reports import certified, curves, plots, style
+from robustbench_med.reports.breakdowns import MATRIX
 from robustbench_med.reports.families import variants
 from robustbench_med.reports.tables import named
 from robustbench_med.store.record import CONTROL, Record
@@ -103,26 +104,12 @@ def cross_modal(crossed: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """
     if crossed.empty:
         return
-    cell = [
-        "data",
-        "size",
-        "n",
-        "norm",
-        "protocol",
-        "model",
-        "checkpoint",
-        "attack",
-        "engine",
-        "eps",
-        "modality",
-        "task",
-    ]
     crossed = named(crossed)
     strongest = (
         crossed[crossed.attack != CONTROL]
         .sort_values("robust", kind="stable")
-        .drop_duplicates(cell)
+        .drop_duplicates([*MATRIX, "modality", "task"])
         .sort_index()
     )
-    for key, group in strongest.groupby(cell[:5], sort=True):
+    for key, group in strongest.groupby(["data", "size", "n", "norm", "protocol"], sort=True):
         yield plots.slug(key), plots.cross_modal(group)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from robustbench_med.reports.breakdowns import MATRIX
 from robustbench_med.reports.paper import TRIVIAL, Column, Table, TableCell, data_name, judgement
 from robustbench_med.reports.tables import by_engine, each, named, victim_names
 from robustbench_med.store.record import CONTROL
@@ -53,12 +54,7 @@ def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
                 if row is None:
                     cells.append(TableCell(None))
                 else:
-                    cells.append(
-                        replace(
-                            _with_interval(row, "robust"),
-                            **judgement(row.trust, naive=row.is_naive, trivial=row.is_trivial),
-                        )
-                    )
+                    cells.append(_robust(row))
             rows.append(cells)
         caption = (
             f"Robust accuracy on {data_name(first)}, {first['size']} px, {first.norm}, target"
@@ -148,12 +144,7 @@ def per_class(frame: pd.DataFrame, board: pd.DataFrame) -> Iterator[Table]:
                     cells.append(TableCell(None))
                 else:
                     row: Any = found.iloc[0]
-                    cells.append(
-                        replace(
-                            _with_interval(row, "robust"),
-                            **judgement(row.trust, naive=row.is_naive, trivial=row.is_trivial),
-                        )
-                    )
+                    cells.append(_robust(row))
             rows.append(cells)
         caption = (
             f"Robust accuracy by class, task {first.task}, {attack} {first.eps} on"
@@ -176,19 +167,7 @@ def cross_modal(frame: pd.DataFrame) -> Iterator[Table]:
     """
     if frame.empty:
         return
-    setting = [
-        "data",
-        "size",
-        "norm",
-        "protocol",
-        "attack",
-        "engine",
-        "eps",
-        "n",
-        "model",
-        "checkpoint",
-    ]
-    for _, group in named(frame).groupby(setting, sort=True):
+    for _, group in named(frame).groupby(MATRIX, sort=True):
         first: Any = group.iloc[0]
         tasks = list(dict.fromkeys(group.task))
         rows = []
@@ -221,6 +200,12 @@ def _several(counts: pd.Series, figure: str, what: str) -> str:
         if most == 1
         else f", {figure} of {most if fewest == most else f'{fewest} to {most}'} {what}"
     )
+
+
+def _robust(row: Any) -> TableCell:
+    """A robust accuracy with its marks, and whether it may be the best."""
+    marks = judgement(row.trust, naive=row.is_naive, trivial=row.is_trivial)
+    return replace(_with_interval(row, "robust"), **marks)
 
 
 def _with_interval(row: Any, figure: str) -> TableCell:
