@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -225,12 +225,8 @@ OPTIONS: dict[str, Option] = {
 """By field, in the order in which they are written into a command."""
 
 IN_COMMAND: dict[tuple[str, str], Option] = {
-    ("run", "model"): Option(
-        OPTIONS["model"].help, WHAT, OPTIONS["model"].flags, default=None
-    ),  # a run file may name them
-    ("compare", "model"): Option(
-        OPTIONS["model"].help, WHAT, OPTIONS["model"].flags, default=["mail"]
-    ),
+    ("run", "model"): replace(OPTIONS["model"], default=None),  # a run file may name them
+    ("compare", "model"): replace(OPTIONS["model"], default=["mail"]),
     ("compare", "defense"): Option(
         "Defences to compare with none, comma-separated; `medrobust defenses` lists them. Else"
         " pgd-at, trades, jpeg, smoothing, and of rpf, man and robust-mail those that suit the"
@@ -238,9 +234,7 @@ IN_COMMAND: dict[tuple[str, str], Option] = {
         WHAT,
         default=None,
     ),
-    ("certify", "model"): Option(
-        OPTIONS["model"].help, WHAT, OPTIONS["model"].flags, default=["late"]
-    ),
+    ("certify", "model"): replace(OPTIONS["model"], default=["late"]),
     ("certify", "defense"): Option(
         "Smoothed defences, comma-separated: smoothing, input-noise, or chains that begin with"
         " them.",
