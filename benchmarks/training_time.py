@@ -19,16 +19,14 @@ import torch
 
 from robustbench_med.data import Dataset, load
 from robustbench_med.models.registry import MODELS
-from robustbench_med.training import defenses as defense
-from robustbench_med.training import loop as training
-from robustbench_med.training import presets
+from robustbench_med.training import defenses, loop, presets
 
 FEW, MORE = 2, 10
 
 
 def minutes(model: str, layers: str, preset: str, dataset: Dataset) -> float:
     """Projected length of a whole training."""
-    plan = defense.plan(model, layers, {}, presets.preset(preset))
+    plan = defenses.plan(model, layers, {}, presets.preset(preset))
 
     def seconds(steps: int, validations: int = 1) -> float:
         recipe = {
@@ -40,7 +38,7 @@ def minutes(model: str, layers: str, preset: str, dataset: Dataset) -> float:
         spec = presets.make_spec(
             plan.model, dataset, preset, params={}, recipe=recipe, seed=0, layers=plan.training
         )
-        checkpoint = training.train(
+        checkpoint = loop.train(
             spec,
             dataset,
             torch.device("cpu"),

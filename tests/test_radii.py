@@ -24,7 +24,7 @@ from robustbench_med.parsing import (
 )
 from robustbench_med.runs.spec import RunSpec, cells
 from robustbench_med.store.store import Store
-from robustbench_med.training import defenses as defense
+from robustbench_med.training import defenses
 
 SMALL = [
     "--model",
@@ -138,11 +138,11 @@ def test_a_ball_that_holds_every_image_is_said() -> None:
 def test_a_training_within_a_linf_ball_above_one_is_refused() -> None:
     for text in ("pgd-at", "trades+awp", "free-at", "fast-at+jpeg"):
         with pytest.raises(UserError, match=r"eps 8: .*did you mean 8/255\?"):
-            defense.check_radii(defense.plan("late", text, {"eps": 8}, {}))
-    defense.check_radii(defense.plan("late", "pgd-at", {"eps": 1}, {}))
-    defense.check_radii(defense.plan("late", "pgd-at", {"eps": 8, "norm": "L2"}, {}))
+            defenses.check_radii(defenses.plan("late", text, {"eps": 8}, {}))
+    defenses.check_radii(defenses.plan("late", "pgd-at", {"eps": 1}, {}))
+    defenses.check_radii(defenses.plan("late", "pgd-at", {"eps": 8, "norm": "L2"}, {}))
     same = [
-        defense.plan("late", "pgd-at", {"eps": eps}, {}).training
+        defenses.plan("late", "pgd-at", {"eps": eps}, {}).training
         for eps in ("4/255", 4 / 255, "0.01568627450980392")
     ]
     assert same[0] == same[1] == same[2]

@@ -11,8 +11,7 @@ import torch
 from support.cli import SMALL, medrobust, refused
 from support.files import ROOT
 
-from robustbench_med.models import registry
-from robustbench_med.models import user_file as own
+from robustbench_med.models import registry, user_file
 
 DOCS = ROOT / "docs"
 
@@ -94,7 +93,7 @@ def test_the_documented_model_trains_runs_and_resumes_and_an_edited_file_is_anot
     assert "training my_model.py:build" in medrobust(*run, "--model", mine).stderr
     (first,) = records(tmp_path / "o").values()
     assert first["spec"]["victim"]["model"] == "my_model.py:build"
-    assert first["spec"]["victim"]["source_sha256"] == own.load(mine).source_sha256
+    assert first["spec"]["victim"]["source_sha256"] == user_file.load(mine).source_sha256
     assert str(tmp_path) not in json.dumps(first["spec"])
 
     moved = tmp_path / "elsewhere" / "my_model.py"

@@ -4,6 +4,7 @@ same specification gives the same weights, and the same network costs the same.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Hashable
 from pathlib import Path
@@ -45,7 +46,7 @@ def copy(weights: Path, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     for source in (weights, weights.with_suffix(".json")):
-        temporary = folder / f".{source.name}.{id(source)}.tmp"
+        temporary = folder / f".{source.name}.{os.getpid()}.tmp"
         shutil.copyfile(source, temporary)
         temporary.replace(folder / source.name)
 

@@ -19,8 +19,7 @@ from torch import nn
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
 from robustbench_med.models import registry
-from robustbench_med.training import checkpoints
-from robustbench_med.training import loop as training
+from robustbench_med.training import checkpoints, loop
 
 pytestmark = pytest.mark.fresh
 
@@ -295,9 +294,7 @@ def test_a_sidecar_that_is_not_of_these_weights_and_their_training_is_refused(
     assert "\n" not in str(refusal.value)
     assert "train again" in str(refusal.value)
     with pytest.raises(UserError, match="sidecar"):
-        training.obtain(
-            spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train"
-        )
+        loop.obtain(spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train")
     shutil.copy(trained.path, tmp_path / "mine.safetensors")
     shutil.copy(sidecar, tmp_path / "mine.json")
     assert "sidecar" in refused(
@@ -318,16 +315,12 @@ def test_another_training_under_a_cached_name_is_refused(trained, pair) -> None:
     for suffix in (".safetensors", ".json"):
         shutil.copy(other.path.with_suffix(suffix), trained.path.with_suffix(suffix))
     with pytest.raises(UserError, match="are the weights of another training"):
-        training.obtain(
-            spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train"
-        )
+        loop.obtain(spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train")
 
 
 def test_a_sidecar_as_it_was_written_is_accepted(trained, pair) -> None:
     assert checkpoints.open_checkpoint(trained.path).sidecar["training_hash"]
     assert (
-        training.obtain(
-            spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train"
-        )
+        loop.obtain(spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train")
         == trained
     )

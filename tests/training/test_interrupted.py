@@ -10,8 +10,7 @@ import torch
 from support.trainings import CPU, KilledError, kill_at, spec_of, train
 
 from robustbench_med.errors import UserError
-from robustbench_med.training import checkpoints
-from robustbench_med.training import loop as training
+from robustbench_med.training import checkpoints, loop
 
 pytestmark = pytest.mark.fresh
 
@@ -29,7 +28,7 @@ def goes_on(spec, dataset) -> tuple[list[str], str]:
     said: list[str] = []
     return (
         said,
-        training.train(
+        loop.train(
             spec, dataset, CPU, tick=lambda *_: None, say=said.append, command="medrobust train"
         ).sha256,
     )

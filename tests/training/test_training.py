@@ -15,8 +15,7 @@ from support.trainings import CPU, KilledError, kill_at, spec_of, train
 from robustbench_med.data import Dataset, Files, load
 from robustbench_med.errors import UserError
 from robustbench_med.runs import commands
-from robustbench_med.training import batch_norm, batches, checkpoints, presets, validation
-from robustbench_med.training import loop as training
+from robustbench_med.training import batch_norm, batches, checkpoints, loop, presets, validation
 from robustbench_med.training.augmentation import augment
 
 pytestmark = pytest.mark.fresh
@@ -63,7 +62,7 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_uninterrupted_one(
     with pytest.raises(KilledError):
         train(spec, pair, kill_at(5))
     said = []
-    resumed = training.train(
+    resumed = loop.train(
         spec, pair, CPU, tick=lambda *_: None, say=said.append, command="medrobust train"
     )
     assert said == [f"continuing the interrupted training of {model} at step 4 of 6"]
@@ -77,9 +76,7 @@ def test_another_seed_gives_other_weights_and_another_name(pair) -> None:
     assert a.sha256 != b.sha256
     assert a.path != b.path
     assert (
-        training.obtain(
-            spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train"
-        )
+        loop.obtain(spec_of(pair), pair, CPU, tick=kill_at(1), say=print, command="medrobust train")
         == a
     )  # found, not trained again
 
@@ -270,7 +267,7 @@ def test_a_damaged_progress_file_starts_the_training_again(pair) -> None:
     partial.parent.mkdir(parents=True)
     partial.write_bytes(b"not safetensors")
     said = []
-    checkpoint = training.train(
+    checkpoint = loop.train(
         spec, pair, CPU, tick=lambda *_: None, say=said.append, command="medrobust train"
     )
     assert "starting again" in said[0]
