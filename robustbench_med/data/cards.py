@@ -25,6 +25,9 @@ from robustbench_med.errors import UserError, unknown
 CARDS = files(__package__) / "cards"
 TOTAL = "total"
 Split = Literal["train", "val", "test"]
+Resolution = Literal[28, 64, 128, 224]
+RESOLUTIONS: tuple[Resolution, ...] = (28, 64, 128, 224)
+"""Pixels of a side in MedMNIST's published files."""
 
 
 def _regular_expression(text: str) -> str:
@@ -88,11 +91,24 @@ class PhantomReader(_Strict):
     kind: Literal["phantoms"]
 
 
+class MedMNISTFile(_Strict):
+    """Where a file is published, and the md5 published with it."""
+
+    url: str
+    md5: str = Field(pattern=r"^[0-9a-f]{32}$")
+
+
 class MedMNISTReader(_Strict):
-    """A MedMNIST npz; `flag` is its key in `medmnist.INFO`."""
+    """MedMNIST's npz files, named by their `flag`: breastmnist.npz, breastmnist_64.npz, ..."""
 
     kind: Literal["medmnist"]
     flag: str
+    files: dict[Annotated[Resolution, BeforeValidator(_number)], MedMNISTFile] = Field(
+        default={}, min_length=len(RESOLUTIONS)
+    )
+    """The published file of each resolution; may be left out where a shipped card bears the flag as
+    its id.
+    """
 
 
 class FolderReader(_Strict):
