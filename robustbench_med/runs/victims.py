@@ -26,7 +26,7 @@ from robustbench_med.runs.commands import training_command
 from robustbench_med.runs.device import BatchSize
 from robustbench_med.runs.spec import ThreatsSpec, VictimPoint, VictimsSpec
 from robustbench_med.store.record import CONTROL
-from robustbench_med.training import defenses, loop, presets
+from robustbench_med.training import defenses, effort, loop, presets
 from robustbench_med.training.checkpoints import Checkpoint, model_parameters, open_checkpoint
 from robustbench_med.training.defenses import Plan
 from robustbench_med.training.spec import TrainSpec
@@ -96,7 +96,7 @@ class LoadedVictim:
         if not self.facts:
             self.facts.update(
                 cost.measure(self.module, dataset.shapes),
-                training=loop.cost_of(self.spec, self.checkpoint),
+                training=effort.cost_of(self.spec, self.checkpoint),
             )
         return self.facts
 

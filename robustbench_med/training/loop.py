@@ -7,25 +7,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from robustbench_med.attacks import seeded
 from robustbench_med.data import Dataset
+from robustbench_med.errors import UserError
 from robustbench_med.progress import Tick
 from robustbench_med.training import batch_norm, checkpoints, defenses, interrupted, optimisation
 from robustbench_med.training.augmentation import augment
+from robustbench_med.training.averaging import Average
 from robustbench_med.training.batches import BalancedBatches
 from robustbench_med.training.checkpoints import Checkpoint
 from robustbench_med.training.interrupted import Standing
+from robustbench_med.training.objectives import Objective, Standard
+from robustbench_med.training.objectives.regularised import Regularised
 from robustbench_med.training.presets import build
-from robustbench_med.training.spec import Layer, TrainSpec
+from robustbench_med.training.spec import TrainSpec
 from robustbench_med.training.validation import (
+    clean_validation,
     robust_validation,
     validation_figures,
-    validation_loss,
 )
 from robustbench_med.version import versions
 
@@ -109,9 +112,8 @@ class Training:
         self.scheduler = optimisation.scheduler(
             self.optimizer, self.recipe, self.total, self.freeze_at
         )
-        self.objective = defenses.objective(
-            spec.defense, dataset.shapes, dataset.modalities, spec.seed
-        )
+        self.objective = objective_of(spec, dataset)
+        self.average = Average(self.victim, self.recipe.ema) if self.recipe.ema else None
         self.settled = batch_norm.Settled(self.victim) if self.recipe.settle_bn else None
         self.partial = interrupted.path_of(checkpoints.cached_path(spec))
         self.standing = Standing()
@@ -134,10 +136,19 @@ class Training:
         return self.standing.step % self.every == 0 or self.standing.step == self.total
 
     @property
+    def judged(self) -> nn.Module:
+        """The victim that is validated and kept: as it is, or with averaged weights."""
+        return self.victim if self.average is None else self.average.victim
+
+    @property
     def note(self) -> str:
         """What the training stands at, in words."""
-        history = self.standing.history
-        return f"loss {history[-1]['val_loss']:.3f}" if history else ""
+        if not self.standing.history:
+            return ""
+        point = self.standing.history[-1]
+        return f"loss {point['val_loss']:.3f}" + (
+            f", AUC {point['val_auc']:.3f}" if "val_auc" in point else ""
+        )
 
     @property
     def seconds(self) -> float:
@@ -153,6 +164,8 @@ class Training:
         self.victim.load_state_dict(below("model", tensors))
         self.best = below("best", tensors)
         self.objective.restore(below("objective", tensors))
+        if self.average is not None:
+            self.average.restore(below("average", tensors))
         optimisation.restore(self.optimizer, tensors)
         self.scheduler.load_state_dict(self.scheduler.state_dict() | facts["scheduler"])
         self.standing = Standing.from_facts(facts)
@@ -175,6 +188,8 @@ class Training:
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.victim.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
         if self.recipe.schedule != "plateau":
             self.scheduler.step()
         self.running += float(loss)
@@ -182,10 +197,11 @@ class Training:
 
     def warm_up(self, progress: float) -> None:
         """Sets the model's own `warm_up`, if it has one, to where a share of the training is."""
-        warm_up = getattr(self.victim, "warm_up", None)
-        if self.recipe.warm_up and warm_up is not None:
-            start, end = self.recipe.warm_up
-            warm_up(min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0))
+        if not self.recipe.warm_up or not hasattr(self.victim, "warm_up"):
+            return
+        start, end = self.recipe.warm_up
+        for victim in {self.victim, self.judged}:
+            victim.warm_up(min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0))
 
     def prepare_batch_norm(self, step: int) -> None:
         """Training mode, but BatchNorm in the last part as in inference."""
@@ -205,28 +221,46 @@ class Training:
 
     def validate(self) -> None:
         """Adds a point to the history, and keeps the weights if they are the best so far."""
-        standing, split = self.standing, self.dataset.splits["val"]
-        loss = validation_loss(self.victim, split, self.device, self.spec.seed)
+        standing = self.standing
         steps = standing.step % self.every or self.every
-        point = {"step": standing.step, "train_loss": self.running / steps, "val_loss": loss}
-        robust = robust_validation(self.victim, self.objective, split, self.device, self.spec.seed)
-        point |= robust or {}
+        point = {"step": standing.step, "train_loss": self.running / steps, **self.figures()}
         standing.history.append(point)
         self.running = 0.0
         self.check_finite(point, standing.step)
         if self.recipe.schedule == "plateau":
-            self.scheduler.step(loss)
-        score = (0.0, loss)
-        if robust is not None:
-            score = (1 - robust["robust_val_accuracy"], robust["robust_val_loss"])
+            self.scheduler.step(point["val_loss"])
+        score = self.score(point)
         if self.is_eligible and (score < standing.best_score or not self.best):
             standing.best_score, standing.best_step, standing.since_best = score, standing.step, 0
             self.best = {
                 name: tensor.detach().cpu().clone()
-                for name, tensor in self.victim.state_dict().items()
+                for name, tensor in self.judged.state_dict().items()
             }
         elif self.best:
             standing.since_best += 1
+
+    def figures(self) -> dict[str, float]:
+        """Loss, AUC and balanced accuracy of the validation images; of attacked ones too in an
+        adversarial training.
+        """
+        where = self.dataset.splits["val"], self.device, self.spec.seed
+        clean = clean_validation(self.judged, *where)
+        return clean | (robust_validation(self.judged, self.objective, *where) or {})
+
+    def score(self, point: Mapping[str, float]) -> tuple[float, float]:
+        """Of the weights of a validation, the smaller the better."""
+        by_auc = self.recipe.keep == "auc"
+        if "robust_val_loss" in point:
+            figure = "robust_val_balanced_accuracy" if by_auc else "robust_val_accuracy"
+            return 1 - point[figure], point["robust_val_loss"]
+        if not by_auc:
+            return 0.0, point["val_loss"]
+        if "val_auc" not in point:
+            raise UserError(
+                "keep=auc needs validation samples of every class of a task;"
+                " --recipe keep=loss does without"
+            )
+        return 1 - point["val_auc"], point["val_loss"]
 
     @property
     def is_eligible(self) -> bool:
@@ -249,6 +283,8 @@ class Training:
         tensors |= {
             f"objective/{name}": tensor for name, tensor in self.objective.tensors().items()
         }
+        if self.average is not None:
+            tensors |= {f"average/{n}": tensor for n, tensor in self.average.tensors().items()}
         tensors |= optimisation.tensors(self.optimizer)
         facts = self.standing.facts(
             kept=bool(self.best), scheduler=optimisation.plain(self.scheduler), seconds=self.seconds
@@ -274,6 +310,26 @@ class Training:
         checkpoint = checkpoints.save(path, self.best, self.spec, details)
         self.partial.unlink(missing_ok=True)
         return checkpoint
+
+
+def objective_of(spec: TrainSpec, dataset: Dataset) -> Objective:
+    """What the training minimises: that of its defences, or the cross-entropy as the recipe has
+    it.
+
+    Raises:
+        UserError: soft labels beside a defence with an objective of its own.
+    """
+    recipe = spec.recipe
+    objective = defenses.objective(spec.defense, dataset.shapes, dataset.modalities, spec.seed)
+    if not recipe.label_smoothing and not recipe.mixup:
+        return objective
+    if type(objective) is not Standard:
+        names = "+".join(layer.name for layer in spec.defense)
+        raise UserError(
+            f"label_smoothing and mixup belong to a plain training, and {names} minimises something"
+            " else; leave them out (--recipe label_smoothing=0 --recipe mixup=0)"
+        )
+    return Regularised(recipe.label_smoothing, recipe.mixup, spec.seed)
 
 
 def started(spec: TrainSpec) -> nn.Module:
@@ -309,41 +365,3 @@ def below(folder: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
-
-
-class TrainingCost(TypedDict):
-    """What a training took: steps, samples a step, passes a sample and step
-    (`objectives.Passes`).
-    """
-
-    steps: int
-    batch_size: int
-    forward: float
-    inner: float
-    backward: float
-    seconds: float | None
-
-
-def cost_of(spec: TrainSpec, checkpoint: Checkpoint) -> TrainingCost | None:
-    """What a training took; None for foreign weights."""
-    if not checkpoint.sidecar:
-        return None
-    shapes = [(channels, spec.size, spec.size) for channels in spec.channels]
-    names = [str(m) for m in range(len(shapes))]
-    layers = [_uniform(layer) for layer in spec.defense]
-    passes = defenses.objective(layers, shapes, names, spec.seed).passes
-    return {
-        "steps": checkpoint.sidecar["history"][-1]["step"],
-        "batch_size": spec.recipe.batch_size,
-        "forward": passes.forward,
-        "inner": passes.inner,
-        "backward": passes.backward,
-        "seconds": checkpoint.sidecar.get("seconds"),
-    }
-
-
-def _uniform(layer: Layer) -> Layer:
-    """A defence with one radius for every modality: passes do not depend on radii."""
-    if "eps" not in layer.params:
-        return layer
-    return layer.model_copy(update={"params": {**layer.params, "eps": "1"}})

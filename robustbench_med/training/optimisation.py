@@ -31,16 +31,18 @@ def optimizer(victim: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def scheduler(of: torch.optim.Optimizer, recipe: Recipe, total: int, freeze_at: int) -> Any:
-    """Learning rate by step out of `total`; a trapezoid drops where BatchNorm freezes. A plateau's
-    steps on the validation loss instead.
+    """Learning rate by step out of `total`; a trapezoid and a constant one drop where BatchNorm
+    freezes. A plateau's steps on the validation loss instead.
     """
     if recipe.schedule == "one-cycle":
         return torch.optim.lr_scheduler.OneCycleLR(of, recipe.lr, total_steps=total + 1)
-    if recipe.schedule == "trapezoid":
+    if recipe.schedule in ("trapezoid", "constant"):
         ramp = min(50, max(total // 10, 1))
+        falls = recipe.schedule == "trapezoid"
 
         def factor(t: int) -> float:
-            shape = min((t + 1) / ramp, 1.0, max(0.02, (total - t) / (0.4 * total)))
+            fall = max(0.02, (total - t) / (0.4 * total)) if falls else 1.0
+            shape = min((t + 1) / ramp, 1.0, fall)
             return shape * (FROZEN_LR if t >= freeze_at else 1.0)
 
         return torch.optim.lr_scheduler.LambdaLR(of, factor)

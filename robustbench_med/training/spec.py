@@ -20,6 +20,9 @@ from robustbench_med.naming import label
 from robustbench_med.parsing import STRICT
 from robustbench_med.training.augmentation import Augmentation
 
+ADDED = ("settle_bn", "keep", "ema", "label_smoothing", "mixup")
+"""Settings of a recipe that older versions lacked."""
+
 
 class Recipe(BaseModel):
     """How to train. Exactly one of `steps` and `epochs`."""
@@ -32,7 +35,7 @@ class Recipe(BaseModel):
     optimizer: Literal["adam", "adamw"] = "adamw"
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
-    schedule: Literal["one-cycle", "plateau", "trapezoid"] = "one-cycle"
+    schedule: Literal["one-cycle", "plateau", "trapezoid", "constant"] = "one-cycle"
     clip_norm: float | None = Field(1.0, gt=0)
     eval_every: int | None = Field(None, ge=1)
     """Steps between validations; by default an epoch."""
@@ -49,7 +52,22 @@ class Recipe(BaseModel):
     """
     settle_bn: bool = False
     """Those statistics are then taken anew, over a random victim's draws as inference sees them,
-    and follow the training (`batch_norm.Settled`). Left out at its default: older hashes stay."""
+    and follow the training (`batch_norm.Settled`). This and what follows are left out at their
+    default: older hashes stay."""
+    keep: Literal["loss", "auc"] = "loss"
+    """Which weights are kept: those of the lowest validation loss, or of the highest AUC (mean over
+    tasks). An adversarial training: of the highest robust accuracy, or robust balanced accuracy.
+    """
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of an exponential moving average over the steps: the averaged weights are validated and
+    kept.
+    """
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the label that is spread over all classes (arXiv 1512.00567)."""
+    mixup: float = Field(0.0, ge=0)
+    """Both parameters of the Beta distribution that pairs of samples are mixed by (arXiv
+    1710.09412); 0: not at all.
+    """
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -64,8 +82,9 @@ class Recipe(BaseModel):
     @model_serializer(mode="wrap")
     def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self)
-        if not self.settle_bn:
-            plain.pop("settle_bn")
+        for key in ADDED:
+            if plain[key] == type(self).model_fields[key].default:
+                plain.pop(key)
         return plain
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from robustbench_med import statistics
 from robustbench_med.attacks import seeded
@@ -20,30 +22,76 @@ ROBUST_VALIDATION = 128
 """Validation samples that an adversarial training attacks at every validation."""
 
 
+class ValidationPass:
+    """Loss, AUC and balanced accuracy of a pass over some samples, batch by batch."""
+
+    def __init__(self, tasks: int) -> None:
+        self.loss = 0.0
+        self.n = 0
+        self.probabilities: list[list[Tensor]] = [[] for _ in range(tasks)]
+        self.labels: list[Tensor] = []
+
+    def add(self, logits: Sequence[Tensor], y: Tensor) -> None:
+        """Takes in the logits of the tasks, each (B, C), and labels (B, T), -1 for none."""
+        self.loss += float(multitask_loss(tuple(logits), y)) * len(y)
+        self.n += len(y)
+        self.labels.append(y.cpu())
+        for kept, z in zip(self.probabilities, logits, strict=True):
+            kept.append(z.softmax(1).cpu())
+
+    def point(self, prefix: str) -> dict[str, float]:
+        """Loss, AUC and balanced accuracy, means over the tasks, with a prefix to their names; no
+        AUC where no task has samples of every class.
+        """
+        areas = [area for p, y in self._tasks() if (area := statistics.auc(p, y)) is not None]
+        balanced = [
+            statistics.balanced_accuracy((p.argmax(1) == y).astype(float), y, p.shape[1])
+            for p, y in self._tasks()
+        ]
+        point = {
+            f"{prefix}_loss": self.loss / self.n,
+            f"{prefix}_balanced_accuracy": float(np.mean(balanced)),
+        }
+        return point | ({f"{prefix}_auc": float(np.mean(areas))} if areas else {})
+
+    def _tasks(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+        """Probabilities (n, C) and labels (n,) of the labelled samples of each task."""
+        labels = torch.cat(self.labels).numpy()
+        for t, kept in enumerate(self.probabilities):
+            known = labels[:, t] >= 0
+            if known.any():
+                yield torch.cat(kept).double().numpy()[known], labels[known, t]
+
+
 @torch.no_grad()
-def validation_loss(victim: nn.Module, samples: Samples, device: torch.device, seed: int) -> float:
-    """Multi-task loss over a split in evaluation mode, one draw, always the same draw."""
+def clean_validation(
+    victim: nn.Module, samples: Samples, device: torch.device, seed: int
+) -> dict[str, float]:
+    """Multi-task loss, AUC and balanced accuracy (means over tasks) over a split in evaluation
+    mode, one draw, always the same draw.
+    """
     victim.eval()
-    total = 0.0
+    seen = ValidationPass(samples.labels.shape[1])
     with seeded(device, seed, "validation"):
         for rows in batches(np.arange(len(samples)), 128):
             x = [m.to(device) for m in samples.batch(rows)]
-            total += float(multitask_loss(victim(*x), samples.labels[rows].to(device))) * len(rows)
-    return total / len(samples)
+            seen.add(victim(*x), samples.labels[rows].to(device))
+    return seen.point("val")
 
 
 def robust_validation(
     victim: nn.Module, objective: Objective, samples: Samples, device: torch.device, seed: int
 ) -> dict[str, float] | None:
-    """Loss and accuracy on perturbed validation images, by which an adversarial training picks its
-    checkpoint; None where it is clean.
+    """Loss, accuracy and balanced accuracy on perturbed validation images, by which an adversarial
+    training picks its checkpoint; None where it is clean.
 
     Robust accuracy peaks long before the training ends (robust overfitting, arXiv 2002.11569). The
     first `ROBUST_VALIDATION` samples, one draw, always the same.
     """
     victim.eval()
     n = min(len(samples), ROBUST_VALIDATION)
-    loss = accuracy = 0.0
+    seen = ValidationPass(samples.labels.shape[1])
+    accuracy = 0.0
     with seeded(device, seed, "robust validation"):
         for rows in batches(np.arange(n), 128):
             x, y = [m.to(device) for m in samples.batch(rows)], samples.labels[rows].to(device)
@@ -52,10 +100,10 @@ def robust_validation(
                 return None
             with torch.no_grad():
                 logits = victim(*perturbed)
-                loss += float(multitask_loss(logits, y)) * len(rows) / n
+                seen.add(logits, y)
                 hits = torch.stack([z.argmax(1) == y[:, t] for t, z in enumerate(logits)], 1).sum(1)
                 accuracy += float((hits / (y >= 0).sum(1).clamp_min(1)).sum()) / n
-    return {"robust_val_loss": loss, "robust_val_accuracy": accuracy}
+    return {"robust_val_accuracy": accuracy, **seen.point("robust_val")}
 
 
 class ValidationFigures(TypedDict):

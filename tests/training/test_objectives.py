@@ -16,7 +16,7 @@ from robustbench_med.attacks import Streams, Threat, View
 from robustbench_med.attacks.pgd import pgd
 from robustbench_med.data import Dataset, Files, load
 from robustbench_med.runs import commands
-from robustbench_med.training import checkpoints, defenses, loop, presets
+from robustbench_med.training import checkpoints, defenses, effort, loop, presets
 from robustbench_med.training.objectives import (
     AWP,
     PGDAT,
@@ -319,7 +319,7 @@ def test_robust_validation_picks_the_checkpoint(pair) -> None:
     best = max(history, key=lambda h: (h["robust_val_accuracy"], -h["robust_val_loss"]))
     assert checkpoint.sidecar["best_step"] == best["step"]
     assert len({h["robust_val_loss"] for h in history}) == len(history) == 6
-    cost = loop.cost_of(spec_of(pair, "pgd-at", steps=12, lr=0.02), checkpoint)
+    cost = effort.cost_of(spec_of(pair, "pgd-at", steps=12, lr=0.02), checkpoint)
     assert (
         cost["steps"],
         cost["batch_size"],

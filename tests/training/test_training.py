@@ -35,6 +35,17 @@ def pair(drawn_root: Path) -> Dataset:
     [
         ("late", {"schedule": "one-cycle"}),
         ("late", {"schedule": "plateau", "optimizer": "adam", "augmentation": "release"}),
+        (
+            "late",
+            {
+                "schedule": "constant",
+                "augmentation": "strong",
+                "keep": "auc",
+                "ema": 0.9,
+                "label_smoothing": 0.1,
+                "mixup": 0.2,
+            },
+        ),
         pytest.param(
             "robust-mail",
             {"schedule": "trapezoid", "warm_up": (0.1, 0.5), "freeze_bn": 0.6, "settle_bn": True},
@@ -87,9 +98,9 @@ def test_the_best_validation_loss_is_kept(pair) -> None:
     best = min(history, key=lambda h: h["val_loss"])
     assert checkpoint.sidecar["best_step"] == best["step"]
     victim = presets.load(spec_of(pair, steps=10, lr=0.05), checkpoint, CPU)
-    assert validation.validation_loss(victim, pair.splits["val"], CPU, 0) == pytest.approx(
-        best["val_loss"], rel=1e-5
-    )
+    assert validation.clean_validation(victim, pair.splits["val"], CPU, 0)[
+        "val_loss"
+    ] == pytest.approx(best["val_loss"], rel=1e-5)
 
 
 def test_warm_up_keeps_no_weights_from_before_its_end(pair) -> None:
@@ -133,7 +144,7 @@ def test_classes_are_drawn_equally_often_however_rare(tmp_path: Path) -> None:
     assert torch.equal(sample(3)[0][0], sample(3)[0][0])
 
 
-@pytest.mark.parametrize("kind", ["light", "release"])
+@pytest.mark.parametrize("kind", ["light", "release", "strong"])
 def test_augmentation_changes_images_a_little_stays_in_the_box_and_depends_on_the_step_alone(
     pair, kind
 ) -> None:
