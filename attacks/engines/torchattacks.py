@@ -248,8 +248,8 @@ LIBRARY = Library(
     purpose="checks the native attacks, and retraces what was published with it",
     pinned="3.5.1",
     why_alone=(
-        "it demands requests 2.25, which has known vulnerabilities, and torchvision, but its attacks"
-        " import neither"
+        "it demands requests 2.25, which has known vulnerabilities, and torchvision, but imports"
+        " neither"
     ),
     attacks={
         f.__name__: f for f in (fgsm, bim, pgd, eotpgd, mim, cw, apgd, fab, square, autoattack)

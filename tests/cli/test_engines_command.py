@@ -188,16 +188,15 @@ def test_a_run_with_an_engine_that_is_missing_says_what_to_type(
     from support.cli import small_run
 
     absent(monkeypatch)
-    words = small_run(
-        drawn_root, tmp_path, "--engine", "torchattacks", model="late", attack="fgsm"
-    )
+    words = small_run(drawn_root, tmp_path, "--engine", "torchattacks", model="late", attack="fgsm")
     assert "type: medrobust engines install" in refused(medrobust(*words, check=2))
 
 
 def test_the_pinned_version_stands_in_one_place_and_is_the_one_tested() -> None:
     assert torchattacks.LIBRARY.installed == torchattacks.LIBRARY.pinned
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    demanded = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    demanded = [line for each in lists for line in each]
     locked = (ROOT / "constraints.txt").read_text()
     for package in ("torchattacks", "torchvision", "medmnist"):
         assert not [line for line in demanded if line.startswith(package)]
@@ -210,7 +209,10 @@ def test_the_pinned_version_stands_in_one_place_and_is_the_one_tested() -> None:
 def test_the_readmes_two_commands_chain_it() -> None:
     blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)[:2]
     for block, extras, last in zip(
-        blocks, ("engines", "engines,dev"), ("medrobust run --model robust-mail --attack pgd", "pytest"), strict=True
+        blocks,
+        ("engines", "engines,dev"),
+        ("medrobust run --model robust-mail --attack pgd", "pytest"),
+        strict=True,
     ):
         (line,) = block.splitlines()
         steps = line.split(" && ")
@@ -220,7 +222,9 @@ def test_the_readmes_two_commands_chain_it() -> None:
 
 
 def test_pip_check_names_nothing_but_what_torchattacks_states() -> None:
-    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False
+    )
     stated = f"torchattacks {torchattacks.LIBRARY.pinned} "
     assert [line for line in done.stdout.splitlines() if not line.startswith(stated)] == []
     assert done.stdout

@@ -31,7 +31,18 @@ def test_what_lists_things_lists_them(command, tmp_path) -> None:
 
 
 def test_help_teaches_without_importing_torch() -> None:
-    commands = ["", "run", "train", "cost", "leaderboard", "show", "models", "attacks", "engines", "data"]
+    commands = [
+        "",
+        "run",
+        "train",
+        "cost",
+        "leaderboard",
+        "show",
+        "models",
+        "attacks",
+        "engines",
+        "data",
+    ]
     code = f"""
 import sys
 from robustbench_med.cli import app
