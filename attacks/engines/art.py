@@ -27,9 +27,7 @@ def load() -> Any:
     try:
         from art.attacks import evasion
     except ImportError as error:
-        raise RefusedError(
-            "--engine art needs the extra engines: pip install 'medrobust[engines]'"
-        ) from error
+        raise RefusedError(f"ART cannot be imported ({error}): {LIBRARY.how_to_get}") from error
     return evasion
 
 
@@ -214,6 +212,8 @@ def autoattack(
 
 LIBRARY = Library(
     name="art",
+    package="adversarial-robustness-toolbox",
+    purpose="checks the native attacks; the input transforms and HopSkipJump are computed by it",
     attacks={f.__name__: f for f in (fgsm, bim, pgd, cw, square, hopskipjump, autoattack)},
     linf_only=("bim",),
     l2_only=("cw",),

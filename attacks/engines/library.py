@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 
 from torch import Tensor
 
@@ -18,6 +19,11 @@ class Library:
 
     Args:
         name: what `--engine` calls it.
+        package: what pip calls it.
+        purpose: what it is for, in a line.
+        pinned: the version that `medrobust engines install` installs without its dependencies; None
+            where it comes with the extra `engines`.
+        why_alone: why it is installed without them.
         attacks: its attacks by the native ones' names, with a native attack's arguments.
         linf_only: attacks that it has for Linf alone.
         l2_only: attacks that it has for L2 alone.
@@ -27,11 +33,28 @@ class Library:
     """
 
     name: str
+    package: str
+    purpose: str
+    pinned: str | None = None
+    why_alone: str = ""
     attacks: dict[str, Callable[..., Tensor]]
     linf_only: tuple[str, ...] = ()
     l2_only: tuple[str, ...] = ()
     judges_iterates: tuple[str, ...] = ()
     choices: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    @property
+    def installed(self) -> str | None:
+        """Its version, or None where it is not installed."""
+        try:
+            return metadata.version(self.package)
+        except metadata.PackageNotFoundError:
+            return None
+
+    @property
+    def how_to_get(self) -> str:
+        """What to type to install it."""
+        return "medrobust engines install" if self.pinned else "pip install 'medrobust[engines]'"
 
     def refusal(self, attack: str, threat: Threat, *, stochastic: bool) -> str | None:
         """Why the library cannot run this cell, or None where it can. What depends on classes or
@@ -53,4 +76,6 @@ class Library:
                 )
             if len(threat.tasks) > 1:
                 return f"its {attack} stops at the first wrong task; name one with --target-task"
+        if self.installed is None:
+            return f"{self.package} is not installed; type: {self.how_to_get}"
         return None

@@ -24,7 +24,7 @@ def load() -> Any:
         import torchattacks
     except ImportError as error:
         raise RefusedError(
-            "--engine torchattacks needs the extra engines: pip install 'medrobust[engines]'"
+            f"torchattacks cannot be imported ({error}): {LIBRARY.how_to_get}"
         ) from error
     return torchattacks
 
@@ -244,6 +244,13 @@ def seed() -> int:
 
 LIBRARY = Library(
     name="torchattacks",
+    package="torchattacks",
+    purpose="checks the native attacks, and retraces what was published with it",
+    pinned="3.5.1",
+    why_alone=(
+        "it demands requests 2.25, which has known vulnerabilities, and torchvision, but imports"
+        " neither"
+    ),
     attacks={
         f.__name__: f for f in (fgsm, bim, pgd, eotpgd, mim, cw, apgd, fab, square, autoattack)
     },

@@ -5,15 +5,16 @@ sets and suites.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from robustbench_med.data.suites import Suite  # torch behind it takes seconds to import
+if TYPE_CHECKING:  # torch behind them takes seconds to import
+    from robustbench_med.attacks.engines.library import Library
+    from robustbench_med.data.suites import Suite
 
 ON_PARAMETERS = (
     "Costs are for two grey modalities and tasks of 4 and 3 classes. Arguments: --model-param"
@@ -92,6 +93,25 @@ def defenses(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             row["kind"],
             escape(row["summary"]),
             escape(assigned(row["parameters"]) or "-"),
+        )
+    return table
+
+
+def engines(libraries: Iterable[Library]) -> RenderableType:
+    """`medrobust engines list`."""
+    table = Table(
+        title="engines",
+        title_justify="left",
+        caption="For --engine, beside native, which needs none of them.",
+    )
+    for name in ("engine", "version", "how to get it", "what it is for"):
+        table.add_column(name)
+    for library in libraries:
+        table.add_row(
+            library.name,
+            library.installed or "absent",
+            escape(library.how_to_get),
+            escape(library.purpose),
         )
     return table
 

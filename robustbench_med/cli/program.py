@@ -17,6 +17,7 @@ from robustbench_med.cli.compare import compare
 from robustbench_med.cli.cost import cost
 from robustbench_med.cli.data import data_app
 from robustbench_med.cli.diagnose import diagnose
+from robustbench_med.cli.engines import engines_app
 from robustbench_med.cli.import_keras import import_keras
 from robustbench_med.cli.lists import attacks, defenses, models
 from robustbench_med.cli.options import Command, help_text
@@ -39,6 +40,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(data_app, name="data")
+app.add_typer(engines_app, name="engines")
 
 
 for command in (

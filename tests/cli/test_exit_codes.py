@@ -90,6 +90,8 @@ WRONG: dict[str, list[object]] = {
     "verify": [],
     "rerun": ["--stale"],
     "import-keras": ["nowhere.keras", "--model", "late"],
+    "engines list": ["--quik"],
+    "engines install": ["torchatack"],
     "data list": ["--quik"],
     "data suites": ["--quik"],
     "data show": ["breast"],
@@ -112,8 +114,9 @@ def test_a_wrong_input_is_2_for_every_command(command, tmp_path, monkeypatch) ->
 def test_the_walk_above_takes_every_command_and_the_docs_name_each() -> None:
     named = (ROOT / "docs" / "exit-codes.md").read_text()
     commands = typer.main.get_command(cli.app).commands
-    walked = {name for name in commands if name != "data"} | {
-        f"data {name}" for name in commands["data"].commands
+    groups = {"data", "engines"}
+    walked = {name for name in commands if name not in groups} | {
+        f"{group} {name}" for group in groups for name in commands[group].commands
     }
     assert walked == set(WRONG)
     assert {name for name in commands if f"`{name}`" not in named and name != "data"} == set()
@@ -121,7 +124,7 @@ def test_the_walk_above_takes_every_command_and_the_docs_name_each() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["models"], ["attacks"], ["defenses"], ["data", "list"], ["--version"], ["cost", "--model", "late", "--size", 16],
+    [["models"], ["attacks"], ["defenses"], ["engines", "list"], ["data", "list"], ["--version"], ["cost", "--model", "late", "--size", 16],
      ["leaderboard"], ["claims"], ["card"], ["report", "--no-figures", "--no-html"], ["verify"], ["rerun", "--stale"],
      ["show", record().hash], ["merge", "reports", "--out", "all"]],
     ids=lambda command: command[0],

@@ -12,6 +12,7 @@ from support.cli import medrobust
     [
         ["models"],
         ["attacks"],
+        ["engines", "list"],
         ["data", "list"],
         ["data", "show", "breastmnist"],
         ["cost", "--model", "late"],
@@ -22,6 +23,7 @@ def test_what_lists_things_lists_them(command, tmp_path) -> None:
     expected = {
         "models": "781,623",
         "attacks": "1706.06083",
+        "engines": "medrobust engines install",
         "data": "CC BY 4.0",
         "cost": "1,403,303",
     }[command[0]]
@@ -29,7 +31,18 @@ def test_what_lists_things_lists_them(command, tmp_path) -> None:
 
 
 def test_help_teaches_without_importing_torch() -> None:
-    commands = ["", "run", "train", "cost", "leaderboard", "show", "models", "attacks", "data"]
+    commands = [
+        "",
+        "run",
+        "train",
+        "cost",
+        "leaderboard",
+        "show",
+        "models",
+        "attacks",
+        "engines",
+        "data",
+    ]
     code = f"""
 import sys
 from robustbench_med.cli import app
