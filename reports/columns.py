@@ -233,6 +233,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "task": "the one task the attacker aimed at",
         "clean": "share of this task right before the attack",
         **_ROBUST,
+        "balanced_accuracy": "after the attack: mean over the classes of the share right",
+        "auc": "after the attack: area under the ROC curve; empty where there is none",
         "asr": "attack success rate",
         **_TRUST,
         **_CHECKPOINT,

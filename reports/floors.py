@@ -78,6 +78,12 @@ def of_tasks(records: Sequence[Record], tasks: Sequence[int]) -> Floor | None:
     return Floor.of_counts(counts)
 
 
+def accuracy_at(record: Record, t: int) -> float | None:
+    """The constant answer's accuracy at task t; None where the floor is not known."""
+    floor = of_tasks([record], [t])
+    return None if floor is None else floor.accuracy
+
+
 def below_floor(robust: float, floor: Floor | None) -> bool:
     """Whether a robust accuracy is no higher than the constant answer's; False where the floor is
     not known.
@@ -85,11 +91,16 @@ def below_floor(robust: float, floor: Floor | None) -> bool:
     return floor is not None and robust <= floor.accuracy + 1e-9
 
 
+def is_imbalanced(floor: Floor | None) -> bool:
+    """Whether accuracy misleads on these samples; False where the floor is not known."""
+    return floor is not None and floor.imbalanced
+
+
 def judged_metric(floor: Floor | None) -> Judged:
     """The figure that sentences and ranks are judged on: robust balanced accuracy where classes are
     imbalanced, else robust accuracy.
     """
-    return "balanced_accuracy" if floor is not None and floor.imbalanced else "robust"
+    return "balanced_accuracy" if is_imbalanced(floor) else "robust"
 
 
 def counted(

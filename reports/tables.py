@@ -120,7 +120,7 @@ def ranked(
 def _ranks(frame: pd.DataFrame) -> pd.Series:
     """The place of every row that may have one, by the figure that its floor says."""
     honest = frame[~(frame.is_naive | frame.is_below_floor)]
-    imbalanced = honest.floor.map(floors.judged_metric) == "balanced_accuracy"
+    imbalanced = honest.floor.map(floors.is_imbalanced).astype(bool)
     imbalanced = imbalanced.groupby([honest[key] for key in COMPARABLE]).transform("any")
     return (
         honest.assign(judged=honest.balanced_accuracy.where(imbalanced, honest.robust))

@@ -246,7 +246,8 @@ def cards(
         models: victims, as the leaderboard names them; empty: all.
         checkpoints: folders where sidecars may lie, besides medrobust's cache and the zoo.
     """
-    groups = model_cards.victims(read(out))
+    measured = read(out)
+    groups, shortfalls = model_cards.victims(measured), under_training.under_trained(measured)
     names = sorted({group[0].spec.victim.model for group in groups})
     for name in models:
         if name not in names:
@@ -264,7 +265,7 @@ def cards(
             continue
         sidecar = find_sidecar(facts.checkpoint, spec.weights_sha256, checkpoints)
         model = sidecar["training"]["model"] if sidecar else spec.model
-        victim = model_cards.VictimRecords(records, sidecar, papers.get(model, ""))
+        victim = model_cards.VictimRecords(records, sidecar, papers.get(model, ""), shortfalls)
         for file, text in (
             (model_cards.MODEL_CARD, model_cards.model_card(victim)),
             (model_cards.ROBUSTNESS_CARD, robustness_cards.robustness_card(victim)),

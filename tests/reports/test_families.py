@@ -97,7 +97,7 @@ def test_two_victims_are_two_rows_and_every_table_tells_them_apart(
     assert sorted(board.variant) == variants
     assert tables.leaderboard(made[::-1]).equals(board)
     names = [f"mail ({variant})" for variant in variants]
-    (printed,) = paper_tables.leaderboards(board)
+    printed, *_ = paper_tables.leaderboards(board)
     assert sorted(row[0].value for row in printed.rows) == names
     shown = {paper.markdown: paper.escaped, paper.latex: paper._tex}
     for printed_as, escape in shown.items():

@@ -115,7 +115,7 @@ def test_a_task_may_be_called_like_a_mark(task) -> None:
     assert not board.is_naive.any()
     assert board["rank"].tolist() == [1, 2]
     assert board.is_trivial.to_dict() == {"mail": True, "late": False}
-    (table,) = paper_tables.leaderboards(board.reset_index())
+    table, *_ = paper_tables.leaderboards(board.reset_index())
     assert [row[0].mark for row in table.rows] == ["", paper.TRIVIAL]
 
 
