@@ -62,9 +62,9 @@ def radius_figure(board: pd.DataFrame, look: Looks, shown: Judged = "robust") ->
         mine = points[points.panel == panel]
         _panel(axis, mine, attack, look)
         draw_floor(axis, mine, shown)
-    name = "accuracy" if shown == "robust" else "balanced accuracy"
+    balanced = shown == "balanced_accuracy"
     for axis in axes[::3]:
-        axis.set_ylabel(f"{name} (mean over attacked tasks)")
+        axis.set_ylabel("balanced accuracy" if balanced else "accuracy (mean over attacked tasks)")
     attacked = {panel for panel, attack in panels if attack != CONTROL}
     controlled = points.panel[points.attack == CONTROL].isin(attacked).any()
     grey = Line2D([], [], linestyle=style.CONTROL_DASH, color="0.4", linewidth=1)

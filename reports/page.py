@@ -141,7 +141,7 @@ def _floor(row: Any) -> dict[str, Any]:
     """A row of the constant answer; `samples` as the rows have it that it stands below."""
     return {
         "model": row.model,
-        "samples": _samples(row),
+        "samples": _samples([getattr(row, key) for key in floors.SAMPLES], row.floor),
         "data": row.data,
         "threat": f"target {row.target}",
         "n": int(row.n),
@@ -152,10 +152,10 @@ def _floor(row: Any) -> dict[str, Any]:
     }
 
 
-def _samples(row: Any) -> str:
-    """Which samples and tasks a row is of, and the constant answer there."""
-    accuracy = "" if row.floor is None else f"{row.floor.accuracy:.6f}"
-    return f"{row.data}, {row.size} px, {row.n}, {row.target}, {accuracy}"
+def _samples(values: Sequence[Any], floor: floors.Floor | None) -> str:
+    """Which samples and tasks a row is of (`floors.SAMPLES`), and the constant answer there."""
+    accuracy = "" if floor is None else f"{floor.accuracy:.6f}"
+    return ", ".join([*map(str, values), accuracy])
 
 
 def _rows(board: pd.DataFrame, members: Sequence[Sequence[Record]]) -> Iterator[dict[str, Any]]:
@@ -189,7 +189,7 @@ def _rows(board: pd.DataFrame, members: Sequence[Sequence[Record]]) -> Iterator[
             "balanced_accuracy": float(row.balanced_accuracy),
             "auc": None if pd.isna(row.auc) else float(row.auc),
             "floor": None if row.floor is None else row.floor.accuracy,
-            "samples": _samples(row),
+            "samples": _samples(row[floors.SAMPLES], row.floor),
             "low": float(row.robust_low),
             "high": float(row.robust_high),
             "radius": row.eps_value * (255 if row.norm == "Linf" else 1),

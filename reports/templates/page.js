@@ -48,7 +48,7 @@ function open(row) {
   for (const record of row.records) {
     body.append(element("h3", `Record ${record.hash}`));
     body.append(table(["what", "value"], record.facts.map(([name, text]) => [name, text]), "What was measured"));
-    body.append(table(["task", "n (distinct)", "clean", "robust", "ASR", "robust balanced accuracy", "robust AUC", "always the most frequent class"], record.tasks, "Figures by task, with 95 % intervals"));
+    body.append(table(["task", "n (distinct)", "clean", "robust", "ASR", "robust bal. acc.", "robust AUC", "most frequent class"], record.tasks, "Figures by task, with 95 % intervals"));
     if (record.diagnostics.length)
       body.append(table(["sign", "verdict", "measured", "advice"], record.diagnostics.map((d) => [d.sign, trust(d.verdict), d.text, d.advice]), "Signs that the attack failed"));
     else body.append(element("p", "Diagnostics: not checked in this record."));

@@ -104,7 +104,8 @@ def test_two_victims_are_two_rows_and_every_table_tells_them_apart(
         assert all(escape(name) in printed_as(printed) for name in names)
     assert all(name in text_of(terminal.leaderboard(board)) for name in names)
     store = fill(Store(tmp_path), *made)
-    assert sorted(row["model"] for row in page._rows(made)) == names
+    ordered, members = tables.ranked(made)
+    assert sorted(row["model"] for row in page._rows(tables.named(ordered), members)) == names
     assert sorted(breakdowns.per_class(made, store.arrays).variant.unique()) == variants
     assert sorted(records.victims(made).variant) == variants
     (costs,) = paper_tables.victims(records.victims(made))
