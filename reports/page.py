@@ -189,7 +189,7 @@ def _rows(board: pd.DataFrame, members: Sequence[Sequence[Record]]) -> Iterator[
             "balanced_accuracy": float(row.balanced_accuracy),
             "auc": None if pd.isna(row.auc) else float(row.auc),
             "floor": None if row.floor is None else row.floor.accuracy,
-            "samples": _samples(row[floors.SAMPLES], row.floor),
+            "samples": _samples([row[key] for key in floors.SAMPLES], row.floor),
             "low": float(row.robust_low),
             "high": float(row.robust_high),
             "radius": row.eps_value * (255 if row.norm == "Linf" else 1),
