@@ -198,7 +198,17 @@ def cross_modal(records: Sequence[Record], names: Mapping[str, str] | None = Non
             "n",
             "n_distinct",
         )
-        figures = ("clean", "robust", "robust_low", "robust_high", "asr", "trust", "checkpoint")
+        figures = (
+            "clean",
+            "robust",
+            "robust_low",
+            "robust_high",
+            "balanced_accuracy",
+            "auc",
+            "asr",
+            "trust",
+            "checkpoint",
+        )
         rows.append(
             {
                 **{key: getattr(row, key) for key in same},

@@ -17,10 +17,12 @@ from matplotlib.ticker import MaxNLocator
 
 from robustbench_med.reports import style
 from robustbench_med.reports.families import variants
+from robustbench_med.reports.floors import Judged
 from robustbench_med.reports.plots import (
     SETTING,
     Looks,
     describe,
+    draw_floor,
     leading,
     sentences,
     slug,
@@ -39,27 +41,32 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
         style.save(radius_figure(board, style.looks(named(leaderboard(records)).model)), path)
 
 
-def radius_figure(board: pd.DataFrame, look: Looks) -> Figure:
+def radius_figure(board: pd.DataFrame, look: Looks, shown: Judged = "robust") -> Figure:
     """Robust accuracy against radius, from rows of the leaderboard.
 
     One panel a data set, norm, protocol and attack; one line a victim with Wilson 95 % intervals;
-    its noise control thin and dashed. The point at radius 0 is clean accuracy. Where modalities
-    have different radii the axis shows the largest.
+    its noise control thin and dashed; the constant answer dashed across. The point at radius 0 is
+    clean accuracy. Where modalities have different radii the axis shows the largest.
+
+    Args:
+        shown: robust accuracy, or robust balanced accuracy, which has no intervals.
     """
     board, kept = leading(board)
-    points = _points(board)
+    points = _points(board, shown)
     panels = sorted(
         {(str(p), str(a)) for p, a in zip(points.panel, points.attack, strict=True) if a != CONTROL}
     )
     panels = panels or [(str(points.panel.iloc[0]), CONTROL)]
     figure, axes = style.grid(len(panels), sharey=True)
     for axis, (panel, attack) in zip(axes, panels, strict=True):
-        _panel(axis, points[points.panel == panel], attack, look)
+        mine = points[points.panel == panel]
+        _panel(axis, mine, attack, look)
+        draw_floor(axis, mine, shown)
+    balanced = shown == "balanced_accuracy"
     for axis in axes[::3]:
-        axis.set_ylabel("accuracy (mean over attacked tasks)")
-    controlled = any(
-        line.get_linestyle() == style.CONTROL_DASH for axis in axes for line in axis.lines
-    )
+        axis.set_ylabel("balanced accuracy" if balanced else "accuracy (mean over attacked tasks)")
+    attacked = {panel for panel, attack in panels if attack != CONTROL}
+    controlled = points.panel[points.attack == CONTROL].isin(attacked).any()
     grey = Line2D([], [], linestyle=style.CONTROL_DASH, color="0.4", linewidth=1)
     style.finish(figure, axes, kept, also={"noise control of each": grey} if controlled else None)
     return figure
@@ -71,7 +78,7 @@ def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Looks) -> None:
         colour, marker, dash, _ = look[model]
         for name in dict.fromkeys((attack, CONTROL)):
             line = points[(points.model == model) & (points.attack == name)].sort_values(
-                ["radius", "robust"]
+                ["radius", "value"]
             )
             if line.empty:
                 continue
@@ -79,7 +86,7 @@ def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Looks) -> None:
             line = pd.concat(
                 [
                     line.iloc[:1].assign(
-                        radius=0.0, robust=line.clean, low=line.clean_low, high=line.clean_high
+                        radius=0.0, value=line.before, low=line.before_low, high=line.before_high
                     ),
                     line,
                 ]
@@ -87,7 +94,7 @@ def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Looks) -> None:
             if name == attack:
                 axis.plot(
                     line.radius,
-                    line.robust,
+                    line.value,
                     color=colour,
                     marker=marker,
                     linestyle=dash,
@@ -104,7 +111,7 @@ def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Looks) -> None:
             else:
                 axis.plot(
                     line.radius,
-                    line.robust,
+                    line.value,
                     color=colour,
                     linestyle=style.CONTROL_DASH,
                     linewidth=1,
@@ -123,15 +130,29 @@ def _shade(victims: int) -> float:
     return min(0.15, 0.9 / victims)
 
 
-def _points(board: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard with what the radius figure needs: panel, title, radius on its axis."""
+def _points(board: pd.DataFrame, shown: Judged) -> pd.DataFrame:
+    """The leaderboard with what the radius figure needs: panel, radius on its axis, and the figure
+    that is shown, `before` the attack and after it, with intervals where it has any.
+    """
     titles, radii, attacks = [], [], []
     for _, row in board.iterrows():
         titles.append(describe(row, trusted_text(row)).replace(", ", "\n", 1))
         radii.append(row.eps_value * (255 if row.norm == "Linf" else 1))
         attacks.append(by_engine(row.attack, row.engine))
-    return board.assign(
-        panel=titles, radius=radii, attack=attacks, low=board.robust_low, high=board.robust_high
+    points = board.assign(panel=titles, radius=radii, attack=attacks)
+    if shown == "balanced_accuracy":
+        return points.assign(
+            value=board.balanced_accuracy,
+            before=board.clean_balanced_accuracy,
+            **dict.fromkeys(("low", "high", "before_low", "before_high"), np.nan),
+        )
+    return points.assign(
+        value=board.robust,
+        low=board.robust_low,
+        high=board.robust_high,
+        before=board.clean,
+        before_low=board.clean_low,
+        before_high=board.clean_high,
     )
 
 
@@ -164,6 +185,7 @@ def eot(group: pd.DataFrame, look: Looks) -> Figure | None:
                 alpha=_shade(victims),
                 linewidth=0,
             )
+        draw_floor(axis, lines)
         draws = sorted({int(n) for n in lines.eot})
         axis.set_xscale("log", base=2)
         axis.set_xticks(draws, draws)
@@ -198,6 +220,7 @@ def minimal_norms(
         for record, row in once.values():
             how = _line(look[row.model], attacks, row.attack)
             _draw_norms(axis, record, f"{row.model}, {row.attack}", how)
+        draw_floor(axis, shown)
         axis.set(ylim=(0, 1.03), ylabel="robust accuracy")
         axis.set_xlabel(
             f"{members[0][1].norm} size of the smallest perturbation found (pixels in 0..1)"

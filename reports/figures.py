@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from robustbench_med.paths import writable_folder
-from robustbench_med.reports import certified, curves, plots, style
+from robustbench_med.reports import certified, curves, floors, plots, style
 from robustbench_med.reports.breakdowns import MATRIX
 from robustbench_med.reports.families import variants
 from robustbench_med.reports.tables import named
@@ -62,6 +62,9 @@ def _measured(
     for key, group in board[~one_modality].groupby(plots.SETTING, sort=True):
         name = plots.slug(key)
         yield f"robust-accuracy-{name}", curves.radius_figure(group, look)
+        if any(map(floors.is_imbalanced, group.floor)):
+            balanced = curves.radius_figure(group, look, "balanced_accuracy")
+            yield f"robust-balanced-accuracy-{name}", balanced
         yield f"heat-map-{name}", plots.heat_map(group)
         for question, figure in (
             ("clean-robust", plots.pareto(group, look)),

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from robustbench_med import __version__
-from robustbench_med.reports import tables
+from robustbench_med.reports import floors, tables
 from robustbench_med.reports.paper import escaped
 from robustbench_med.store.parts import DefenseSpec
 from robustbench_med.store.record import CONTROL, Record
@@ -58,12 +58,14 @@ ELSEWHERE = (
 @dataclass(frozen=True)
 class VictimRecords:
     """One trained victim: its records (at least one), its checkpoint's sidecar (empty: none was
-    found), its architecture's paper.
+    found), its architecture's paper, and what `under_training.under_trained` finds among all
+    records of its store (None: these are all).
     """
 
     records: Sequence[Record]
     sidecar: Mapping[str, Any]
     paper: str = ""
+    shortfalls: tables.Shortfalls | None = None
 
     @property
     def name(self) -> str:
@@ -266,7 +268,7 @@ def _assigned(params: Mapping[str, Any]) -> str:
 
 def _board(victim: VictimRecords) -> Any:
     """The victim's rows of the leaderboard, by data and radius, the noise control of each first."""
-    board = tables.leaderboard(victim.records)
+    board = tables.leaderboard(victim.records, shortfalls=victim.shortfalls)
     order = ["data", "norm", "target", "eps", "control", "attack", "protocol", "attack_params"]
     return board.assign(control=board.attack != CONTROL).sort_values(order, kind="stable")
 
@@ -274,9 +276,10 @@ def _board(victim: VictimRecords) -> Any:
 def figures_table(victim: VictimRecords, *, per_task: bool) -> list[str]:
     """The victim's clean and robust accuracies as Markdown, `per_task` with those of every task."""
     head = ["data", "threat", "target", "attack", "protocol", "n", "clean [95 %]", "robust [95 %]"]
+    head += ["bal. acc., clean / robust", "AUC, clean / robust"]
     head += ["robust, every task", "trust", "marks"] if per_task else ["trust", "marks"]
-    rows = []
-    for row in tables.each(_board(victim)):
+    rows, board = [], _board(victim)
+    for row in tables.each(board):
         attack = tables.by_engine(row.attack, row.engine)
         rows.append(
             [
@@ -288,12 +291,27 @@ def figures_table(victim: VictimRecords, *, per_task: bool) -> list[str]:
                 str(row.n),
                 f"{row.clean:.3f} [{row.clean_low:.3f}, {row.clean_high:.3f}]",
                 f"{row.robust:.3f} [{row.robust_low:.3f}, {row.robust_high:.3f}]",
+                f"{row.clean_balanced_accuracy:.3f} / {row.balanced_accuracy:.3f}",
+                " / ".join(
+                    "-" if pd.isna(auc) else f"{auc:.3f}" for auc in (row.clean_auc, row.auc)
+                ),
                 *([_per_task(row)] if per_task else []),
                 row.trust,
                 row.marks or "-",
             ]
         )
+    for floor in tables.each(floors.rows(board)):
+        share, balanced, auc = (
+            f"{value:.3f}" for value in (floor.robust, floor.balanced_accuracy, floor.auc)
+        )
+        cells = [floor.data, "-", floor.target, floors.CONSTANT, "-", str(floor.n), share, share]
+        cells += [f"{balanced} / {balanced}", f"{auc} / {auc}", *(["-"] if per_task else [])]
+        rows.append([*cells, "-", floor.marks or "-"])
     return _markdown(head, rows)
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None or pd.isna(value) else f"{value:.3f}"
 
 
 def _per_task(row: Any) -> str:

@@ -18,9 +18,9 @@ import pandas as pd
 from PIL import Image
 
 from robustbench_med import __version__
-from robustbench_med.reports import gallery
+from robustbench_med.reports import floors, gallery
 from robustbench_med.reports.plots import describe, trusted_text
-from robustbench_med.reports.tables import by_engine, named, ranked
+from robustbench_med.reports.tables import by_engine, each, named, ranked
 from robustbench_med.store.figures import TaskFigures
 from robustbench_med.store.record import CONTROL, Sign
 from robustbench_med.store.store import Record, Store
@@ -40,6 +40,8 @@ COLUMNS = (
     "clean",
     "robust",
     "95 % interval",
+    "robust bal. acc.",
+    "robust AUC",
     "GFLOPs",
     "trust",
     "marks",
@@ -57,10 +59,12 @@ def render(
         records: what to show: all of the store's, as a rule.
     """
     by_hash = {record.hash: record for record in records}
+    board, members = ranked(records)
     rows = sorted(
-        _rows(records), key=lambda row: row["attack"] == CONTROL
+        _rows(named(board), members), key=lambda row: row["attack"] == CONTROL
     )  # best first, naive attacks behind, the controls last
     context, libraries = _context(rows, records, title), _libraries()
+    context["floors"] = [_floor(floor) for floor in each(floors.rows(board))]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -133,12 +137,31 @@ def _put_in_examples(
             row["records"][0]["gallery"] = shown
 
 
-def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+def _floor(row: Any) -> dict[str, Any]:
+    """A row of the constant answer; `samples` as the rows have it that it stands below."""
+    return {
+        "model": row.model,
+        "samples": _samples([getattr(row, key) for key in floors.SAMPLES], row.floor),
+        "data": row.data,
+        "threat": f"target {row.target}",
+        "n": int(row.n),
+        "accuracy": row.robust,
+        "balanced_accuracy": row.balanced_accuracy,
+        "auc": row.auc,
+        "marks": row.marks,
+    }
+
+
+def _samples(values: Sequence[Any], floor: floors.Floor | None) -> str:
+    """Which samples and tasks a row is of (`floors.SAMPLES`), and the constant answer there."""
+    accuracy = "" if floor is None else f"{floor.accuracy:.6f}"
+    return ", ".join([*map(str, values), accuracy])
+
+
+def _rows(board: pd.DataFrame, members: Sequence[Sequence[Record]]) -> Iterator[dict[str, Any]]:
     """The leaderboard's rows with what the page shows and filters by, in the leaderboard's
     order.
     """
-    board, members = ranked(records)
-    board = named(board)
     for (_, row), family in zip(board.iterrows(), members, strict=True):
         hashes = [record.hash for record in family]
         yield {
@@ -163,6 +186,10 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
                     "gflops",
                 )
             },
+            "balanced_accuracy": float(row.balanced_accuracy),
+            "auc": None if pd.isna(row.auc) else float(row.auc),
+            "floor": None if row.floor is None else row.floor.accuracy,
+            "samples": _samples([row[key] for key in floors.SAMPLES], row.floor),
             "low": float(row.robust_low),
             "high": float(row.robust_high),
             "radius": row.eps_value * (255 if row.norm == "Linf" else 1),
@@ -188,11 +215,35 @@ def _overall(row: Any) -> list[tuple[str, str]]:
             "robust accuracy",
             f"{row.robust:.3f} [{row.robust_low:.3f}, {row.robust_high:.3f}]{spread}",
         ),
+        (
+            "balanced accuracy",
+            f"clean {row.clean_balanced_accuracy:.3f}, robust {row.balanced_accuracy:.3f}",
+        ),
+        ("AUC", f"clean {_share(row.clean_auc)}, robust {_share(row.auc)}"),
+        (floors.CONSTANT, _constant(row.floor)),
         ("means over", behind),
-        ("rank", "none: the attack is naive" if pd.isna(row["rank"]) else str(row["rank"])),
+        ("rank", _rank(row)),
         ("trust", row.trust),
         ("marks", row.marks or "none"),
     ]
+
+
+def _constant(floor: floors.Floor | None) -> str:
+    """What the constant answer reaches on a row's samples."""
+    if floor is None:
+        return "not known: the records do not say how many samples each class has"
+    judged = " (one class prevails: ranked by balanced accuracy)" if floor.imbalanced else ""
+    return (
+        f"accuracy {floor.accuracy:.3f}, balanced accuracy {floor.balanced_accuracy:.3f}, AUC"
+        f" {floor.auc:.3f}{judged}"
+    )
+
+
+def _rank(row: Any) -> str:
+    """The place of a row, or why it has none."""
+    if row.is_naive:
+        return "none: the attack is naive"
+    return f"none: {floors.BELOW}" if row.is_below_floor else str(row["rank"])
 
 
 def _record(record: Record) -> dict[str, Any]:
@@ -201,8 +252,10 @@ def _record(record: Record) -> dict[str, Any]:
         "hash": record.hash,
         "facts": list(_facts(record).items()),
         "tasks": [
-            _task(name, figures)
-            for name, figures in zip(record.names.tasks, record.figures.tasks, strict=True)
+            [*_task(name, figures), _share(floors.accuracy_at(record, t))]
+            for t, (name, figures) in enumerate(
+                zip(record.names.tasks, record.figures.tasks, strict=True)
+            )
         ],
         "diagnostics": [_sign(sign) for sign in record.diagnostics],
         "command": record.command,
@@ -258,7 +311,7 @@ def _task(name: str, figures: TaskFigures) -> list[str]:
 
 
 def _share(value: float | None, interval: Sequence[float] = ()) -> str:
-    text = "-" if value is None else f"{value:.3f}"
+    text = "-" if value is None or pd.isna(value) else f"{value:.3f}"
     return f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else text
 
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
+from robustbench_med.reports.floors import CONSTANT
+
 Better = Literal["high", "low"] | None
 SYNTHETIC = "†"
 DOUBTED = "‡"
 TRIVIAL = "§"
 NAIVE = "¶"
+BELOW = "‖"
 PORTRAIT, LANDSCAPE = 95, 150
 """Characters in a line of a table that fit A4 paper, upright and on its side."""
 
@@ -170,15 +173,21 @@ def data_name(row: Any) -> str:
     return f"{row.data}{SYNTHETIC if row.synthetic else ''}"
 
 
-def judgement(trust: str, *, trivial: bool, naive: bool = False) -> dict[str, Any]:
-    """Marks of a robust accuracy, and whether it may be the best."""
+def judgement(
+    trust: str, *, trivial: bool, naive: bool = False, below: bool = False
+) -> dict[str, Any]:
+    """Marks of a robust accuracy, and whether it may be the best; `below`: it is no higher than
+    the constant answer's.
+    """
     mark = (DOUBTED if trust in ("fail", "warn") else "") + (NAIVE if naive else "")
-    return {"mark": mark, "ranked": not (trivial or naive or trust == "fail")}
+    mark += BELOW if below else ""
+    return {"mark": mark, "ranked": not (trivial or naive or below or trust == "fail")}
 
 
 def _legend(table: Table) -> str:
     sentences = []
-    if any(c.better for c in table.columns) and len(table.rows) > 1:
+    victims = sum(any(cell.ranked for cell in row[1:]) for row in table.rows)
+    if any(c.better for c in table.columns) and victims > 1:
         sentences.append("Bold: best of its column; underlined: second best.")
     cells = [cell for row in table.rows for cell in row]
     if any(cell.half is not None for cell in cells):
@@ -198,6 +207,8 @@ def _legend(table: Table) -> str:
             f"{NAIVE} The attack ignores the victim's defence or randomness: an over-estimate, not"
             " ranked."
         )
+    if any(BELOW in cell.mark for cell in cells):
+        sentences.append(f"{BELOW} Robust accuracy no higher than that of {CONSTANT}: not ranked.")
     if any(TRIVIAL in cell.mark for cell in cells):
         certified = table.name == "certified"
         doubt = (
@@ -247,6 +258,7 @@ _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     DOUBTED: r"\textdaggerdbl{}",
     TRIVIAL: r"\S{}",
     NAIVE: r"\P{}",
+    BELOW: r"$\Vert$",
     "\n": " ",
 }
 

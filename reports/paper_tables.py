@@ -3,69 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from robustbench_med.reports import floors
 from robustbench_med.reports.breakdowns import MATRIX
 from robustbench_med.reports.paper import TRIVIAL, Column, Table, TableCell, data_name, judgement
 from robustbench_med.reports.tables import by_engine, each, named, victim_names
 from robustbench_med.store.record import CONTROL
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """A figure that the leaderboard is printed by.
+
+    Attributes:
+        title: how its caption begins.
+        clean, robust: its columns of the leaderboard before and after the attack.
+    """
+
+    title: str
+    clean: str
+    robust: str
+
+
+SHOWN = (
+    _Shown("Robust accuracy", "clean", "robust"),
+    _Shown("Robust balanced accuracy", "clean_balanced_accuracy", "balanced_accuracy"),
+    _Shown("Robust AUC", "clean_auc", "auc"),
+)
+
+
 def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
-    """A table a data set, size, n, norm, target and protocol: a row a victim, a column an attack
-    and radius.
+    """A table a data set, size, n, norm, target and protocol, by robust accuracy, balanced accuracy
+    and AUC: a row a victim, a column an attack and radius, the constant answer last.
 
     Of several settings of one attack the strongest on that victim stands there (lowest robust
-    accuracy). Victims attacked by naive attacks alone come last.
+    accuracy). Victims attacked by naive attacks alone come behind the others. Where the classes of
+    a task are imbalanced no accuracy is the best, but a balanced accuracy.
     """
     setting, board = ["data", "size", "n", "norm", "target", "protocol"], named(board)
     for _, group in board.groupby(setting, sort=True):
-        first: Any = group.iloc[0]
         group = group.assign(control=group.attack != CONTROL, victim=victim_names(group))
-        conditions = group.sort_values(["eps_value", "eps", "control", "attack", "engine"])[
-            ["eps", "attack", "engine"]
-        ].drop_duplicates()
-        strongest = (
-            group.sort_values("robust", kind="stable")
-            .groupby(["victim", "eps", "attack", "engine"])
-            .head(1)
+        for shown in SHOWN:
+            if group[shown.robust].notna().any():
+                yield _leaderboard(group, shown)
+
+
+def _leaderboard(group: pd.DataFrame, shown: _Shown) -> Table:
+    """The rows of one setting by one figure."""
+    first: Any = group.iloc[0]
+    conditions = group.sort_values(["eps_value", "eps", "control", "attack", "engine"])[
+        ["eps", "attack", "engine"]
+    ].drop_duplicates()
+    strongest = (
+        group.sort_values("robust", kind="stable")
+        .groupby(["victim", "eps", "attack", "engine"])
+        .head(1)
+    )
+    ranks = not (shown.robust == "robust" and any(map(floors.is_imbalanced, group.floor)))
+    columns = [Column("victim"), Column("clean", "high" if ranks else None)]
+    columns += [
+        Column(
+            f"{by_engine(c.attack, c.engine)} {c.eps}",
+            "high" if ranks and c.attack != CONTROL else None,
         )
-        columns, rows = [Column("victim"), Column("clean", "high")], []
+        for c in each(conditions)
+    ]
+    rows = []
+    for victim, mine in _honest_first(strongest):
+        by_condition = {(r.eps, r.attack, r.engine): r for r in each(mine)}
+        clean: Any = mine.iloc[0]
+        trivial = bool(mine.is_trivial.any())
+        cells = [TableCell(victim, mark=TRIVIAL if trivial else "")]
+        cells.append(
+            replace(_with_interval(clean, shown.clean), ranked=not (trivial or mine.is_naive.all()))
+        )
         for c in each(conditions):
-            columns.append(
-                Column(
-                    f"{by_engine(c.attack, c.engine)} {c.eps}",
-                    None if c.attack == CONTROL else "high",
-                )
-            )
-        for victim, mine in _honest_first(strongest):
-            by_condition = {(r.eps, r.attack, r.engine): r for r in each(mine)}
-            clean: Any = mine.iloc[0]
-            trivial = bool(mine.is_trivial.any())
-            cells = [TableCell(victim, mark=TRIVIAL if trivial else "")]
-            cells.append(
-                replace(_with_interval(clean, "clean"), ranked=not (trivial or mine.is_naive.all()))
-            )
-            for c in each(conditions):
-                row = by_condition.get((c.eps, c.attack, c.engine))
-                if row is None:
-                    cells.append(TableCell(None))
-                else:
-                    cells.append(_robust(row))
-            rows.append(cells)
-        caption = (
-            f"Robust accuracy on {data_name(first)}, {first['size']} px, {first.norm}, target"
-            f" {first.target}, "
-        )
-        caption += (
-            f"protocol {first.protocol}, n ="
-            f" {first.n}{_several(strongest.trainings, 'mean', 'trainings')}"
-        )
-        caption += _several(strongest.evaluation_seeds, "mean", "evaluation seeds")
-        yield Table("leaderboard", caption, columns, rows)
+            row = by_condition.get((c.eps, c.attack, c.engine))
+            cells.append(TableCell(None) if row is None else _robust(row, shown.robust))
+        rows.append(cells)
+    for floor in each(floors.rows(group)):
+        constant = TableCell(getattr(floor, shown.robust), ranked=False)
+        rows.append([TableCell(floor.model), *[constant] * (1 + len(conditions))])
+    caption = (
+        f"{shown.title} on {data_name(first)}, {first['size']} px, {first.norm}, target"
+        f" {first.target}, protocol {first.protocol}, n = {first.n}"
+    )
+    caption += _several(strongest.trainings, "mean", "trainings")
+    caption += _several(strongest.evaluation_seeds, "mean", "evaluation seeds")
+    if not ranks:
+        caption += ". The classes are imbalanced: the table by balanced accuracy says what is best"
+    return Table("leaderboard", caption, columns, rows)
 
 
 def victims(frame: pd.DataFrame) -> Iterator[Table]:
@@ -146,6 +177,9 @@ def per_class(frame: pd.DataFrame, board: pd.DataFrame) -> Iterator[Table]:
                     row: Any = found.iloc[0]
                     cells.append(_robust(row))
             rows.append(cells)
+        samples = group.drop_duplicates("class").set_index("class").n
+        constant = [TableCell(float(name == samples.idxmax()), ranked=False) for name in classes]
+        rows.append([TableCell(floors.CONSTANT), *constant])
         caption = (
             f"Robust accuracy by class, task {first.task}, {attack} {first.eps} on"
             f" {data_name(first)}, {first['size']} px, "
@@ -179,6 +213,12 @@ def cross_modal(frame: pd.DataFrame) -> Iterator[Table]:
                     TableCell(None) if found.empty else _with_interval(found.iloc[0], "robust")
                 )
             rows.append(cells)
+        by_task = {task: mine.floor.iloc[0] for task, mine in group.groupby("task")}
+        if any(by_task.values()):
+            constant = [
+                TableCell(floor.accuracy if (floor := by_task[task]) else None) for task in tasks
+            ]
+            rows.append([TableCell(floors.CONSTANT), *constant])
         caption = (
             f"Robust accuracy of {first.model} on a task when one modality is attacked,"
             f" {first.attack} {first.eps} on {data_name(first)}, "
@@ -202,14 +242,17 @@ def _several(counts: pd.Series, figure: str, what: str) -> str:
     )
 
 
-def _robust(row: Any) -> TableCell:
-    """A robust accuracy with its marks, and whether it may be the best."""
-    marks = judgement(row.trust, naive=row.is_naive, trivial=row.is_trivial)
-    return replace(_with_interval(row, "robust"), **marks)
+def _robust(row: Any, figure: str = "robust") -> TableCell:
+    """A figure after the attack with its marks, and whether it may be the best."""
+    marks = judgement(
+        row.trust, naive=row.is_naive, trivial=row.is_trivial, below=row.is_below_floor
+    )
+    return replace(_with_interval(row, figure), **marks)
 
 
 def _with_interval(row: Any, figure: str) -> TableCell:
-    value, low, high = (getattr(row, f"{figure}{end}") for end in ("", "_low", "_high"))
+    """A figure with half the width of its interval, where it has one."""
+    value, low, high = (getattr(row, f"{figure}{end}", None) for end in ("", "_low", "_high"))
     return TableCell(value, None if pd.isna(low) else (high - low) / 2)
 
 

@@ -12,7 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robustbench_med.reports import style
+from robustbench_med.reports import floors, style
+from robustbench_med.reports.floors import Judged
 from robustbench_med.reports.tables import by_engine, each, victim_names
 from robustbench_med.store.record import CONTROL
 
@@ -20,15 +21,18 @@ SETTING = ["data", "size", "n", "norm", "target", "protocol"]
 MODELS = 12
 """Victims a figure shows at most."""
 Looks = Mapping[str, style.Look]
+FLOOR_LABEL = "most frequent class"
+"""What legends and small heat maps call the constant answer."""
 
 
 def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The rows of as many victims as a reader can tell apart, and a sentence if that left any out.
 
-    Undefended victims come first, then others, in the order of their robustness, that under the
-    release protocol only where there is no other. Victims whose attack was unaware of their defence
-    would take the places of those attacked in earnest: they are left out, unless there are no
-    others.
+    Undefended victims come first, then others, in the order of their robustness, by balanced
+    accuracy where a task's classes are imbalanced, those that never rise above the constant answer
+    last; that under the release protocol only where there is no other. Victims whose attack was
+    unaware of their defence would take the places of those attacked in earnest: they are left out,
+    unless there are no others.
     """
     sentences = []
     if rows.is_unaware.any() and not rows.is_unaware.all():
@@ -37,8 +41,7 @@ def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         sentences.append(f"{names} victim{'s' * (names > 1)} under an unaware attack left out")
     attacked = rows[rows.attack != CONTROL]
     means, sound = (
-        frame.groupby("model").robust.mean()
-        for frame in (attacked, attacked[attacked.protocol != "release"])
+        _robustness(frame) for frame in (attacked, attacked[attacked.protocol != "release"])
     )
     models = list(sound.combine_first(means).sort_values(ascending=False, kind="stable").index)
     if len(models) > MODELS:
@@ -57,6 +60,26 @@ def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         )
         rows = rows[rows.model.isin(shown)]
     return rows, "; ".join(sentences)
+
+
+def _robustness(rows: pd.DataFrame) -> pd.Series:
+    """By model, what its place among others is judged by; below all others where no row is above
+    the constant answer.
+    """
+    figure = "robust"
+    if "balanced_accuracy" in rows and any(map(floors.is_imbalanced, rows.floor)):
+        figure = "balanced_accuracy"
+    by_model = rows.groupby("model")
+    return by_model[figure].mean() - by_model.is_below_floor.all()
+
+
+def draw_floor(axis: Axes, rows: pd.DataFrame, figure: Judged = "robust") -> None:
+    """A dashed line where the constant answer of these rows lies, by robust accuracy or robust
+    balanced accuracy.
+    """
+    name = "accuracy" if figure == "robust" else figure
+    for level in sorted({getattr(floor, name) for floor in rows.floor.dropna()}):
+        axis.axhline(level, **style.FLOOR, label=FLOOR_LABEL, zorder=1.5)
 
 
 def pareto(group: pd.DataFrame, look: Looks) -> Figure | None:
@@ -94,6 +117,7 @@ def pareto(group: pd.DataFrame, look: Looks) -> Figure | None:
                 label=f"{row.model} ({row.gflops:.3g} GFLOPs)",
             )
         axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
+        draw_floor(axis, points)
         axis.set(
             xlim=(0, 1.03),
             ylim=(0, 1.03),
@@ -134,6 +158,8 @@ def heat_map(group: pd.DataFrame) -> Figure:
     )
     clean = group.drop_duplicates("victim").set_index("victim").clean.loc[victims]
     values.insert(0, "clean", clean)
+    for floor in each(floors.rows(group)):
+        values.loc[floor.model] = floor.robust
     return matrix(values, f"robust accuracy\n{describe(group.iloc[0])}")
 
 
@@ -145,11 +171,16 @@ def cross_modal(group: pd.DataFrame) -> Figure:
     for axis, ((model, _, attack, _, eps), mine) in zip(axes, keys, strict=True):
         values = mine.pivot(index="modality", columns="task", values="robust")
         values = values.loc[list(dict.fromkeys(mine.modality)), list(dict.fromkeys(mine.task))]
+        known = mine.dropna(subset="floor").drop_duplicates("task")
+        if len(known):
+            levels = {row.task: row.floor.accuracy for row in each(known)}
+            values.loc[FLOOR_LABEL] = [levels.get(task) for task in values.columns]
         heat(axis, values)
         axis.set(
             xlabel="task aimed at", ylabel="attacked modality", title=f"{model}, {attack} {eps}"
         )
-    margin = 0.9 + max(style.inches(name, 11) for name in group.modality)
+    names = [*group.modality, FLOOR_LABEL]
+    margin = 0.9 + max(style.inches(line, 11) for line in names)
     style.finish(
         figure,
         axes,

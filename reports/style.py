@@ -24,6 +24,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vPX"
 DASHES: tuple[Any, ...] = ("-", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))
 CONTROL_DASH: Final = "--"  # kept for noise controls
+FLOOR: dict[str, Any] = {"color": "black", "linestyle": (0, (7, 4)), "linewidth": 1.3}
+"""How the constant answer is drawn."""
 HATCHES = ("", "///", "...", "xxx", "|||", "\\\\\\", "ooo")
 DPI = 150
 HEAT = "cividis"  # the same order of lightness for every kind of colour vision

@@ -48,7 +48,7 @@ function open(row) {
   for (const record of row.records) {
     body.append(element("h3", `Record ${record.hash}`));
     body.append(table(["what", "value"], record.facts.map(([name, text]) => [name, text]), "What was measured"));
-    body.append(table(["task", "n (distinct)", "clean", "robust", "ASR", "balanced accuracy", "AUC"], record.tasks, "Figures by task, with 95 % intervals"));
+    body.append(table(["task", "n (distinct)", "clean", "robust", "ASR", "robust bal. acc.", "robust AUC", "most frequent class"], record.tasks, "Figures by task, with 95 % intervals"));
     if (record.diagnostics.length)
       body.append(table(["sign", "verdict", "measured", "advice"], record.diagnostics.map((d) => [d.sign, trust(d.verdict), d.text, d.advice]), "Signs that the attack failed"));
     else body.append(element("p", "Diagnostics: not checked in this record."));
@@ -116,6 +116,12 @@ function draw(rows) {
   });
   if (traces.some((trace) => trace.legendgroup === NOISE))
     traces.push({ name: "noise control of each", x: [null], y: [null], mode: "lines", line: { color: colour("--quiet"), width: 1, dash: "dash" }, visible: "legendonly", legendgroup: NOISE });
+  const floors = [...new Set(shown.map((row) => row.floor).filter((floor) => floor !== null))].sort();
+  const constant = (until) => floors.map((floor, i) => ({
+    name: "most frequent class", x: [0, until], y: [floor, floor], mode: "lines", legendgroup: "floor", showlegend: i === 0,
+    line: { color: colour("--text"), width: 1.5, dash: "9px,5px" },
+  }));
+  traces.push(...constant(Math.max(...shown.map((row) => row.radius))));
   const largest = Math.max(...shown.map((row) => row.gflops), 1e-9);
   const models = [...new Set(shown.map((row) => row.model))].sort();
   const points = models.map((model) => {
@@ -126,6 +132,7 @@ function draw(rows) {
       marker: { color: colourOf(model), symbol: mine.map(symbolOf), size: mine.map((row) => 8 + 16 * Math.sqrt(row.gflops / largest)), opacity: 0.75 },
     };
   });
+  points.push(...constant(1));
   const square = layout("clean accuracy", "robust accuracy");
   square.xaxis.range = RANGE;
   for (const trace of [...traces, ...points]) trace.name = trace.name.replace(/&/g, "&amp;").replace(/</g, "&lt;");
@@ -173,7 +180,13 @@ async function start() {
   const visible = () => board.rows({ search: "applied" }).nodes().toArray().map((tr) => data.rows[tr.dataset.row]);
   const family = $("filter-family");
   board.search.fixed("family", (text, cells, index) => family.value === "" || data.rows[board.row(index).node().dataset.row].family === family.value);
-  const redraw = () => draw(visible());
+  const floors = [...document.querySelectorAll("#board tfoot tr")];
+  const redraw = () => {
+    const rows = visible();
+    const samples = new Set(rows.map((row) => row.samples));
+    for (const floor of floors) floor.hidden = !samples.has(floor.dataset.samples);
+    draw(rows);
+  };
   const paint = (on) => {
     document.documentElement.classList.toggle("dark", on);
     $("theme").setAttribute("aria-pressed", String(on));

@@ -159,15 +159,17 @@ def show(
     import json
 
     from robustbench_med.cli import terminal
-    from robustbench_med.reports import write
+    from robustbench_med.reports import floors, under_training, write
     from robustbench_med.store.store import Store
 
     store = Store(out)
     measured = store.find(record)
-    store.records()  # names what else lies there and does not fit
+    records = floors.counted(store.records(), store.arrays)
+    (shown,) = (each for each in records if each.hash == measured.hash)
+    doubts = under_training.of_family([shown], under_training.under_trained(records))
     if gallery is not None:
         write.gallery(out, measured, gallery)
     if as_json:
         print(json.dumps(measured.plain(), indent=1))
     else:
-        make_display(False).show(terminal.record(measured))
+        make_display(False).show(terminal.record(shown, doubts))

@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_med.cli.listings import assigned
+from robustbench_med.reports import floors
 from robustbench_med.reports.claims import Finding
 from robustbench_med.reports.comparison.table import attacks
 from robustbench_med.reports.families import victim_name
-from robustbench_med.reports.tables import by_engine, marks, named, trust
+from robustbench_med.reports.tables import by_engine, each, marks, named, trust
 from robustbench_med.store.merge import Merged
 from robustbench_med.store.record import CONTROL, SHORT, AttackRan, Record, Sign
 
@@ -25,64 +26,81 @@ if TYPE_CHECKING:
 
 
 def leaderboard(frame: pd.DataFrame) -> RenderableType:
-    """One table a data set, threat and protocol; best first within each radius and attack."""
-    tables: list[RenderableType] = []
+    """One table a data set, threat and protocol; best first within each radius and attack, the
+    constant answer last.
+    """
     frame = named(frame)
-    for (data, size, n, norm, target, protocol), group in frame.groupby(
-        ["data", "size", "n", "norm", "target", "protocol"], sort=True
-    ):
-        synthetic = " (synthetic)" if group.synthetic.any() else ""
-        table = Table(
-            title=(
-                f"{data}{synthetic}, {size} px, {norm}, target {target}, protocol {protocol}, n"
-                f" = {n}"
-            ),
-            title_justify="left",
-        )
-        for name in ("eps", "attack", "model"):
-            table.add_column(name, no_wrap=True)
-        for name in (
-            "clean",
-            "robust",
-            "95 % interval",
-            "ASR",
-            "bal. acc.",
-            "AUC",
-            "draws",
-            "GFLOPs",
-        ):
-            table.add_column(name, justify="right", no_wrap=True)
-        for name in ("trust", "marks"):
-            table.add_column(name, no_wrap=name == "trust")
-        group = group.assign(control=group.attack != CONTROL)
-        group = group.sort_values(
-            ["eps_value", "eps", "control", "attack", "rank", "model"], kind="stable"
-        )
-        last = None
-        for _, row in group.iterrows():
-            if last not in (None, (row.eps, row.attack)):
-                table.add_section()
-            last = (row.eps, row.attack)
-            attack = by_engine(row.attack, row.engine)
-            spread = (
-                ""
-                if pd.isna(row.robust_std)
-                else f" ± {row.robust_std:.3f} ({row.trainings} trainings)"
+    return Group(
+        *(
+            _leaderboard(group)
+            for _, group in frame.groupby(
+                ["data", "size", "n", "norm", "target", "protocol"], sort=True
             )
-            cells = [row.eps, attack, row.model, _number(row.clean), _number(row.robust) + spread]
-            cells += [
-                f"{row.robust_low:.3f} - {row.robust_high:.3f}",
-                _number(row.asr),
-                _number(row.balanced_accuracy),
-                _number(row.auc),
-            ]
-            cells += [str(row.draws), f"{row.gflops:.3f}", row.trust, row.marks]
-            table.add_row(
-                *map(escape, cells),
-                style="dim" if row.attack == CONTROL else _TRUST_STYLE.get(row.trust),
-            )
-        tables.append(table)
-    return Group(*tables)
+        )
+    )
+
+
+BOARD = (
+    "clean",
+    "clean bal. acc.",
+    "clean AUC",
+    "robust",
+    "95 % interval",
+    "robust bal. acc.",
+    "robust AUC",
+    "ASR",
+    "draws",
+    "GFLOPs",
+)
+"""Headings of the leaderboard's figures."""
+
+
+def _leaderboard(group: pd.DataFrame) -> Table:
+    first = group.iloc[0]
+    synthetic = " (synthetic)" if group.synthetic.any() else ""
+    title = (
+        f"{first['data']}{synthetic}, {first['size']} px, {first.norm}, target {first.target},"
+        f" protocol {first.protocol}, n = {first.n}"
+    )
+    table = Table(title=title, title_justify="left")
+    for name in ("eps", "attack", "model"):
+        table.add_column(name, no_wrap=name != "model")
+    for name in BOARD:
+        table.add_column(name, justify="right", no_wrap="%" in name or " " not in name)
+    for name in ("trust", "marks"):
+        table.add_column(name, no_wrap=name == "trust")
+    group = group.assign(control=group.attack != CONTROL)
+    group = group.sort_values(
+        ["eps_value", "eps", "control", "attack", "rank", "model"], kind="stable"
+    )
+    last = None
+    for _, row in group.iterrows():
+        if last not in (None, (row.eps, row.attack)):
+            table.add_section()
+        last = (row.eps, row.attack)
+        spread = (
+            ""
+            if pd.isna(row.robust_std)
+            else f" ± {row.robust_std:.3f} ({row.trainings} trainings)"
+        )
+        cells = [row.eps, by_engine(row.attack, row.engine), row.model]
+        cells += [
+            *map(_number, (row.clean, row.clean_balanced_accuracy, row.clean_auc)),
+            _number(row.robust) + spread,
+            f"{row.robust_low:.3f} - {row.robust_high:.3f}",
+            *map(_number, (row.balanced_accuracy, row.auc, row.asr)),
+        ]
+        cells += [str(row.draws), f"{row.gflops:.3f}", row.trust, row.marks]
+        table.add_row(
+            *map(escape, cells),
+            style="dim" if row.attack == CONTROL else _TRUST_STYLE.get(row.trust),
+        )
+    for floor in each(floors.rows(group)):
+        table.add_section()
+        clean = map(_number, (floor.clean, floor.clean_balanced_accuracy, floor.clean_auc))
+        robust = map(_number, (floor.robust, None, floor.balanced_accuracy, floor.auc))
+        table.add_row("-", "-", floor.model, *clean, *robust, "-", "-", "-", "", "", style="dim")
+    return table
 
 
 def board(frame: pd.DataFrame, warnings: Sequence[str]) -> RenderableType:
@@ -95,16 +113,20 @@ def warned(shown: RenderableType, warnings: Sequence[str]) -> RenderableType:
     return Group(shown, *(Text(f"warning: {warning}", "yellow") for warning in warnings))
 
 
-def record(measured: Record) -> RenderableType:
-    """One record in full."""
+def record(measured: Record, doubts: Sequence[str] = ()) -> RenderableType:
+    """One record in full.
+
+    Args:
+        doubts: marks that other records of its folder give it.
+    """
     head = Table(show_header=False, title=f"record {measured.hash}", title_justify="left", box=None)
-    for name, text in _facts(measured).items():
+    for name, text in _facts(measured, doubts).items():
         head.add_row(name, escape(text))
     signs = [_signs(measured.diagnostics)] if measured.diagnostics else []
     return Group(head, _figures(measured), *signs)
 
 
-def _facts(measured: Record) -> dict[str, str]:
+def _facts(measured: Record, doubts: Sequence[str]) -> dict[str, str]:
     """What was measured and how, in words."""
     spec, cost, environment = measured.spec, measured.cost, measured.environment
     data, ran = spec.data, measured.attack_ran
@@ -128,7 +150,7 @@ def _facts(measured: Record) -> dict[str, str]:
             f" {'stochastic' if measured.stochastic else 'deterministic'} victim, seed {spec.seed}"
         ),
         "trust": trust([measured]),
-        "marks": "; ".join(marks([measured])) or "none",
+        **_marks(measured, doubts),
         "notes": "; ".join(measured.notes) or "none",
         "passes": (
             f"{cost.attack_forward_per_sample:.0f} forward,"
@@ -142,28 +164,45 @@ def _facts(measured: Record) -> dict[str, str]:
     }
 
 
-FIGURES = (
-    "clean",
-    "robust",
-    "robust_vote",
-    "asr",
-    "clean_balanced_accuracy",
-    "balanced_accuracy",
-    "clean_auc",
-    "auc",
-)
+def _marks(measured: Record, doubts: Sequence[str]) -> dict[str, str]:
+    """What to know before believing it, and the constant answer's figures beside its own."""
+    floor = floors.of([measured])
+    constant = (
+        "not known: the record does not say how many samples each class has"
+        if floor is None
+        else f"accuracy {floor.accuracy:.3f}, balanced accuracy {floor.balanced_accuracy:.3f}, AUC"
+        f" {floor.auc:.3f}, before and after any attack"
+    )
+    shown = "; ".join([*marks([measured]), *doubts]) or "none"
+    return {"marks": shown, floors.CONSTANT: constant}
+
+
+FIGURES = {
+    "clean": "clean",
+    "robust": "robust",
+    "robust_vote": "robust vote",
+    "asr": "asr",
+    "clean_balanced_accuracy": "clean balanced accuracy",
+    "balanced_accuracy": "robust balanced accuracy",
+    "clean_auc": "clean auc",
+    "auc": "robust auc",
+}
+"""A record's figures by task, and what they are called."""
 
 
 def _figures(measured: Record) -> Table:
     """A row a task, the first two figures with their intervals."""
     table = Table(title="figures", title_justify="left")
     table.add_column("task")
-    for name in FIGURES:
-        table.add_column(name.replace("_", " "), justify="right")
-    for name, task in zip(measured.names.tasks, measured.figures.tasks, strict=True):
+    for name in (*FIGURES.values(), floors.CONSTANT):
+        table.add_column(name, justify="right")
+    for t, (name, task) in enumerate(
+        zip(measured.names.tasks, measured.figures.tasks, strict=True)
+    ):
         cells = [_number(getattr(task, figure)) for figure in FIGURES]
         for i, (low, high) in enumerate((task.clean_interval, task.robust_interval)):
             cells[i] += f" [{low:.3f}, {high:.3f}]"
+        cells.append(_number(floors.accuracy_at(measured, t)))
         table.add_row(escape(name), *map(escape, cells))
     return table
 

@@ -115,6 +115,7 @@ def task_figures(t: int, samples: Samples, clean: Clean, fresh: Judged) -> TaskF
         "n_groups": len(np.unique(groups)),
         "n_effective_clean": n_clean,
         "n_effective_robust": n_robust,
+        "class_samples": np.bincount(y, minlength=n_classes).tolist(),
         "clean": clean_rate,
         "clean_interval": list(statistics.wilson(clean_rate, n_clean)),
         "clean_vote": float((clean.vote[known, t] == y).mean()),

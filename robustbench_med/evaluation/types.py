@@ -124,6 +124,7 @@ class TaskFigures(TypedDict):
     n_groups: int
     n_effective_clean: float
     n_effective_robust: float
+    class_samples: list[int]
     clean: float
     clean_interval: list[float]
     clean_vote: float

@@ -21,6 +21,11 @@ class TaskFigures(Part):
         None, description="independent samples that `clean` is worth: its interval counts these"
     )
     n_effective_robust: Number | None = Field(None, description="the same of `robust`")
+    class_samples: list[int] | None = Field(
+        None,
+        min_length=1,
+        description="labelled samples of each class, in the order of `names.classes`",
+    )
     clean: Share
     clean_interval: Interval
     clean_vote: Share

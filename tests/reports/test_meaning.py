@@ -95,7 +95,7 @@ def test_a_trusted_modality_is_one_of_radius_zero_whatever_the_names(modality) -
         for eps in ([0.2, 0.1], [0.0, 0.1])
     )
     assert (attacked, trusting) == ((), (modality,))
-    (row,) = page._rows([record(eps=[0.0, 0.1], modality=modality)])
+    (row,) = page._rows(*tables.ranked([record(eps=[0.0, 0.1], modality=modality)]))
     assert row["trusted"] == f", {modality} trusted"
     assert row["radius"] == pytest.approx(25.5)
 
@@ -115,7 +115,7 @@ def test_a_task_may_be_called_like_a_mark(task) -> None:
     assert not board.is_naive.any()
     assert board["rank"].tolist() == [1, 2]
     assert board.is_trivial.to_dict() == {"mail": True, "late": False}
-    (table,) = paper_tables.leaderboards(board.reset_index())
+    table, *_ = paper_tables.leaderboards(board.reset_index())
     assert [row[0].mark for row in table.rows] == ["", paper.TRIVIAL]
 
 
@@ -154,7 +154,9 @@ def test_a_victim_is_defended_or_attacked_unaware_by_its_layers_not_by_its_name(
         {name, "late"},
         "1 victim under an unaware attack left out",
     )
-    assert {row["model"]: row["family"] for row in page._rows([own, plain, unaware])} == {
+    assert {
+        row["model"]: row["family"] for row in page._rows(*tables.ranked([own, plain, unaware]))
+    } == {
         name: name,
         "late": "late",
         "late+jpeg (unaware attack)": "late",
@@ -188,7 +190,7 @@ def test_filters_take_any_name_and_go_by_norm_and_radius() -> None:
         record("L2 norm", data="Linf data", eps=e, norm=norm)
         for norm, e in (("Linf", 9 / 255), ("Linf", 10 / 255), ("L2", 0.5))
     ]
-    rows = list(page._rows(made))
+    rows = list(page._rows(*tables.ranked(made)))
     assert page._choices(rows, "threat") == [
         "L2 0.5, joint",
         "Linf 9/255, joint",

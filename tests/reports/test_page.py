@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.browser import needs_browser
-from support.records import fill, record
+from support.records import changed, fill, record
 
 from robustbench_med.reports import page
 from robustbench_med.statistics import wilson
@@ -308,6 +308,45 @@ def test_without_scripts_the_table_is_complete(browser, html) -> None:
     tab.goto(html.as_uri())
     assert tab.locator("#board tbody tr").count() == 24
     assert tab.locator("#board").is_visible()
+    context.close()
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_constant_answer_stands_below_the_rows_of_its_samples_and_in_the_charts(
+    browser, tmp_path
+) -> None:
+    from playwright.sync_api import expect
+
+    made = [
+        changed(
+            record("late", robust, data=data),
+            **{f"figures__tasks__{t}__class_samples": [share, 50 - share] for t in (0, 1)},
+        )
+        for data, robust, share in (("heads", 0.7, 30), ("chests", 0.5, 40))
+    ]
+    store = fill(Store(tmp_path), *made)
+    path = tmp_path / "leaderboard.html"
+    path.write_text(page.render(store, store.records()), encoding="utf-8")
+    context = browser.new_context(offline=True)
+    context.set_default_timeout(PATIENCE)
+    tab = context.new_page()
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("html[data-ready=true]")
+    shown = tab.locator("#board tfoot tr:visible")
+    expect(shown).to_have_count(2)
+    tab.get_by_label("data", exact=True).select_option("chests")
+    expect(shown).to_have_count(1)
+    assert "0.800" in shown.inner_text()
+    tab.get_by_role("button", name="Reset", exact=True).click()
+    expect(shown).to_have_count(2)
+    for chart in ("radius", "pareto"):
+        drawn = set()
+        for setting in (0, 1):
+            tab.get_by_label("setting", exact=True).select_option(index=setting)
+            lines = tab.evaluate(f"document.getElementById('{chart}').data")
+            drawn |= {line["y"][0] for line in lines if line["name"] == "most frequent class"}
+        assert drawn == {0.6, 0.8}, chart
     context.close()
 
 

@@ -199,8 +199,10 @@ def test_a_cross_modal_run_leaves_its_heat_map_beside_its_table_and_no_stale_one
     write.leaderboard(tmp_path)
     assert pictures() == ["cross_modal.csv", "cross_modal.png"]
     (axis,) = shown["cross_modal.png"].axes
-    assert [text.get_text() for text in axis.texts] == ["0.10", "0.80", "0.70", "0.20"]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["mri", "xray"]
+    floor = ["0.50", "0.50"]
+    assert [text.get_text() for text in axis.texts] == ["0.10", "0.80", "0.70", "0.20", *floor]
+    rows = [label.get_text() for label in axis.get_yticklabels()]
+    assert rows == ["mri", "xray", "most frequent class"]
     assert [label.get_text() for label in axis.get_xticklabels()] == ["lesion", "lung"]
     first = (tmp_path / "cross_modal.png").read_bytes()
 
