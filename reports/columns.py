@@ -1,8 +1,8 @@
-"""What every column of every CSV means;
-`python -m robustbench_med.reports.columns > docs/columns.md` writes the page.
-"""
+"""What every column of every CSV means."""
 
 from __future__ import annotations
+
+from robustbench_med.reports.floors import BELOW, CONSTANT
 
 _SAMPLE = {
     "model": "name of the victim's model, as `--model` takes it",
@@ -81,10 +81,16 @@ _CERTIFICATE = {
 COLUMNS: dict[str, dict[str, str]] = {
     "leaderboard": {
         "rank": (
-            "place by `robust` among rows of the same data, size, n, threat, attack, engine and"
-            " protocol; naive attacks have none"
+            "place by `robust` (by `balanced_accuracy` where the largest class of an attacked task"
+            " holds more than 60 % of the samples) among rows of the same data, size, n, threat,"
+            " attack, engine and protocol; naive attacks and rows below the constant answer have"
+            " none"
         ),
-        **{key: _SAMPLE[key] for key in ("model", "data", "synthetic")},
+        "model": (
+            f"{_SAMPLE['model']}; `{CONSTANT}`: what that reaches on these samples and tasks, a row"
+            " a `data`, `size`, `n` and `target`, its other fields empty"
+        ),
+        **{key: _SAMPLE[key] for key in ("data", "synthetic")},
         **_THREAT,
         "target": TARGET,
         **_ATTACK,
@@ -96,6 +102,14 @@ COLUMNS: dict[str, dict[str, str]] = {
         "clean": "share right before the attack, mean over the attacked tasks",
         "clean_low": "lower end of its Wilson 95 % interval, as `robust_low`",
         "clean_high": "upper end",
+        "clean_balanced_accuracy": (
+            "before the attack: mean over the classes of the share right, mean over the attacked"
+            " tasks"
+        ),
+        "clean_auc": (
+            "before the attack: area under the ROC curve, mean over the attacked tasks; empty where"
+            " one has none"
+        ),
         **_ROBUST,
         "robust_std": (
             "standard deviation of `robust` over trainings, of each the mean over its evaluation"
@@ -127,7 +141,9 @@ COLUMNS: dict[str, dict[str, str]] = {
             "synthetic data, victims no better than chance, samples whose logits are not finite"
             " (never right), naive attacks on random models, predictions that depend on their batch"
             " or that no seed repeats, unverified files, weights that share their training seed"
-            " with others"
+            f" with others, `{BELOW}`: `robust` is no higher than that of `{CONSTANT}`,"
+            " `under-trained on TASK (AUC a, NAME"
+            " b)`: [Trust](trust.md#under-trained-victims)"
         ),
         **_COST,
         "preset": "sizes and training recipe",
@@ -340,59 +356,3 @@ COLUMNS: dict[str, dict[str, str]] = {
         "certified_high": "upper end",
     },
 }
-
-TITLES = {
-    "leaderboard": (
-        "One row a model x data x threat model x attack x protocol, mean over trainings, best"
-        " robust accuracy first."
-    ),
-    "records": (
-        "One row a record x task x figure: everything measured, in long form for statistics"
-        " software."
-    ),
-    "cost": "One row a record: passes, seconds, memory. A clock measured some of these.",
-    "victims": (
-        "One row a trained victim: what it costs. A clock measured the latencies and the training."
-    ),
-    "per_class": "One row a leaderboard row x attacked task x class: which disease breaks first.",
-    "cross_modal": (
-        "One row a model x attacked modality x task, from runs that perturb one modality and aim at"
-        " one task."
-    ),
-    "compare": (
-        "One row a model x defence x data x threat model, from `medrobust compare`, mean over"
-        " trainings."
-    ),
-    "compare_pairs": "One row a pair of victims of one model or one defence, on the same samples.",
-    "compare_left_out": (
-        "One row a victim that was asked for and is missing from a comparison; no rows: none is."
-    ),
-    "certified_tasks": (
-        "One row a victim x noise x noised modalities x task, from `medrobust certify`: what is"
-        " certified at all."
-    ),
-    "certified": (
-        "One row more a radius: the certified accuracy curve, up to the first radius that the draws"
-        " cannot certify."
-    ),
-}
-
-
-INTRODUCTION = """\
-`medrobust run`, `report`, `compare` and `certify` write these CSV files; rows and columns come in a stable order,
-figures with six digits. An empty field means: not measured, or not defined. JSON schemas: of the records behind them
-[record.schema.json](record.schema.json), of certificates [certificate.schema.json](certificate.schema.json). This page is
-written by `python -m robustbench_med.reports.columns > docs/columns.md`."""  # noqa: E501
-
-
-def page() -> str:
-    """docs/columns.md."""
-    lines = ["# Columns of the tables", "", INTRODUCTION]
-    for table, columns in COLUMNS.items():
-        lines += ["", f"## {table}.csv", "", TITLES[table], "", "| column | meaning |", "|---|---|"]
-        lines += [f"| `{name}` | {text} |" for name, text in columns.items()]
-    return "\n".join([*lines, ""])
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from robustbench_med.reports.families import by_fold
@@ -20,6 +21,8 @@ BELOW = "below the constant answer"
 """The mark of a robust accuracy that is no higher than the floor's accuracy."""
 IMBALANCED = 0.6
 """Share of the samples above which the largest class of a task makes accuracy misleading."""
+SAMPLES = ["data", "size", "n", "target"]
+"""Columns of a leaderboard that say which samples and tasks a floor is of."""
 Judged = Literal["robust", "balanced_accuracy"]
 
 
@@ -117,3 +120,42 @@ def _with_counts(record: Record, outcomes: Mapping[str, NDArray[Any]]) -> Record
         tasks.append(task.model_copy(update={"class_samples": counts.tolist()}))
     figures = record.figures.model_copy(update={"tasks": tasks})
     return record.model_copy(update={"figures": figures})
+
+
+# --- rows of tables -------------------------------------------------------------------------------
+
+
+def with_floors(board: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard and, behind it, a row CONSTANT for the samples and tasks of its rows, once
+    each; columns of a model or an attack are empty there.
+    """
+    floors = rows(board)
+    if floors.empty:
+        return board
+    whole = dict.fromkeys(board.select_dtypes("int64").columns, "Int64")  # takes empty fields
+    return pd.concat([board.astype(whole), floors], ignore_index=True)[board.columns]
+
+
+def rows(board: pd.DataFrame) -> pd.DataFrame:
+    """The rows CONSTANT of a leaderboard: the same figures before and after any attack."""
+    if board.empty:
+        return board
+    found = []
+    known = board[board.floor.notna()]
+    for row in known.drop_duplicates([*SAMPLES, "floor"]).sort_values(SAMPLES).itertuples():
+        floor: Any = row.floor
+        found.append(
+            {
+                "model": CONSTANT,
+                **{key: getattr(row, key) for key in (*SAMPLES, "synthetic")},
+                "clean": floor.accuracy,
+                "clean_balanced_accuracy": floor.balanced_accuracy,
+                "clean_auc": floor.auc,
+                "robust": floor.accuracy,
+                "balanced_accuracy": floor.balanced_accuracy,
+                "auc": floor.auc,
+                "marks": "synthetic data" if row.synthetic else "",
+                "floor": floor,
+            }
+        )
+    return pd.DataFrame(found)

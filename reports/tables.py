@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from robustbench_med.naming import shown_radius
+from robustbench_med.reports import floors, under_training
 from robustbench_med.reports.families import (
     OTHER_WEIGHTS,
     by_fold,
@@ -44,6 +45,8 @@ VALUES = (
     "is_unaware",
     "is_defended",
     "is_joint",
+    "is_below_floor",
+    "floor",
     "eps_value",
     "trusted",
     "family",
@@ -59,7 +62,15 @@ random victims need EOT.
 """
 
 
-def leaderboard(records: Sequence[Record], names: Mapping[str, str] | None = None) -> pd.DataFrame:
+Shortfalls = Mapping[str, Sequence[under_training.Shortfall]]
+"""What `under_training.under_trained` finds in a store."""
+
+
+def leaderboard(
+    records: Sequence[Record],
+    names: Mapping[str, str] | None = None,
+    shortfalls: Shortfalls | None = None,
+) -> pd.DataFrame:
     """One row a model x data x threat model x attack, best robust accuracy first; no figure here
     was measured by a clock.
 
@@ -68,21 +79,31 @@ def leaderboard(records: Sequence[Record], names: Mapping[str, str] | None = Non
     Figures are means over trainings, those of each pooled over its evaluation seeds; `robust_std`
     is over trainings (empty for one). Intervals are Wilson 95 % on the effective number of samples
     (`statistics.effective_n`), of all folds together. `rank` counts within the rows of the same
-    data, threat, attack and protocol; rows of naive attacks have none and count for none.
+    data, threat, attack and protocol, by robust balanced accuracy where a task's classes are
+    imbalanced; rows of naive attacks and rows below the floor have none and count for none.
 
     Args:
         names: `families.variants` of all records where these are some of them.
+        shortfalls: `under_training.under_trained` of all records, the same.
     """
-    return ranked(records, names)[0]
+    return ranked(records, names, shortfalls)[0]
 
 
 def ranked(
-    records: Sequence[Record], names: Mapping[str, str] | None = None
+    records: Sequence[Record],
+    names: Mapping[str, str] | None = None,
+    shortfalls: Shortfalls | None = None,
 ) -> tuple[pd.DataFrame, list[list[Record]]]:
     """The leaderboard, and the records behind each of its rows in the same order."""
     unordered = families(records)
     names, apart = variants(records) if names is None else names, other_weights(records)
-    frame = pd.DataFrame([_row(family, names[family[0].hash], apart) for family in unordered])
+    if shortfalls is None:
+        shortfalls = under_training.under_trained(records)
+    rows = []
+    for family in unordered:
+        doubts = [*_weights(family[0], apart), *under_training.of_family(family, shortfalls)]
+        rows.append(_row(family, names[family[0].hash], doubts))
+    frame = pd.DataFrame(rows)
     if frame.empty:
         return frame, []
     best_first = ["robust", "clean"]
@@ -92,17 +113,24 @@ def ranked(
     )
     frame = frame.sort_values("is_naive", kind="stable")
     members = [unordered[i] for i in frame.index]
-    ranks = (
-        frame[~frame.is_naive]
-        .groupby(COMPARABLE)["robust"]
-        .rank(method="min", ascending=False)
-        .astype("Int64")
-    )
-    frame.insert(0, "rank", ranks.reindex(frame.index))
+    frame.insert(0, "rank", _ranks(frame).reindex(frame.index))
     return frame.reset_index(drop=True), members
 
 
-def _row(family: Sequence[Record], variant: str, apart: Set[str]) -> dict[str, Any]:
+def _ranks(frame: pd.DataFrame) -> pd.Series:
+    """The place of every row that may have one, by the figure that its floor says."""
+    honest = frame[~(frame.is_naive | frame.is_below_floor)]
+    imbalanced = honest.floor.map(floors.judged_metric) == "balanced_accuracy"
+    imbalanced = imbalanced.groupby([honest[key] for key in COMPARABLE]).transform("any")
+    return (
+        honest.assign(judged=honest.balanced_accuracy.where(imbalanced, honest.robust))
+        .groupby(COMPARABLE)["judged"]
+        .rank(method="min", ascending=False)
+        .astype("Int64")
+    )
+
+
+def _row(family: Sequence[Record], variant: str, doubts: Sequence[str]) -> dict[str, Any]:
     first, spec = family[0], family[0].spec
     row = {
         "model": spec.victim.model,
@@ -118,7 +146,7 @@ def _row(family: Sequence[Record], variant: str, apart: Set[str]) -> dict[str, A
         "draws": first.draws,
         "eot": spec.attack.params.get("eot"),
         "trust": trust(family),
-        "marks": "; ".join([*marks(family), *_missing_folds(family), *_weights(first, apart)]),
+        "marks": "; ".join([*marks(family), *_missing_folds(family), *doubts]),
         "parameters": first.victim.parameters,
         "gflops": first.victim.gflops,
         "gmacs": first.victim.gmacs,
@@ -155,6 +183,8 @@ def _figures(family: Sequence[Record]) -> dict[str, Any]:
         "clean": mean["clean"],
         "clean_low": clean_low,
         "clean_high": clean_high,
+        "clean_balanced_accuracy": _mean(over_trainings(family, _clean_balanced_accuracy)),
+        "clean_auc": _mean(over_trainings(family, _clean_auc)),
         "robust": mean["robust"],
         "robust_low": robust_low,
         "robust_high": robust_high,
@@ -191,13 +221,15 @@ def row_values(family: Sequence[Record]) -> dict[str, Any]:
     `eps_value`: the largest radius; `trusted`: modalities without one where others have one;
     `settings`: the attack's but for EOT.
     """
-    first, spec = family[0], family[0].spec
+    first, spec, floor = family[0], family[0].spec, floors.of(family)
     return {
         "is_naive": first.naive,
         "is_trivial": bool(trivial_on(family)),
         "is_unaware": first.unaware,
         "is_defended": bool(spec.victim.defense),
         "is_joint": first.joint,
+        "is_below_floor": floors.below_floor(_robust(family), floor),
+        "floor": floor,
         "eps_value": shown_radius(max(spec.threat.radii)),
         "trusted": first.trusted,
         "family": first.architecture,
@@ -226,6 +258,23 @@ def _of_task(t: int, name: Literal["clean", "robust"]) -> Callable[[Record], flo
 
 def _independent(t: int, name: Literal["clean", "robust"]) -> Callable[[Record], float]:
     return lambda record: record.figures.tasks[t].independent(name)
+
+
+def _clean_balanced_accuracy(record: Record) -> float:
+    """The mean over the attacked tasks."""
+    tasks = record.spec.threat.tasks
+    return float(np.mean([record.figures.tasks[t].clean_balanced_accuracy for t in tasks]))
+
+
+def _clean_auc(record: Record) -> float | None:
+    """The mean over the attacked tasks; None where one has none."""
+    aucs = [record.figures.tasks[t].clean_auc for t in record.spec.threat.tasks]
+    known = [auc for auc in aucs if auc is not None]
+    return float(np.mean(known)) if len(known) == len(aucs) else None
+
+
+def _robust(family: Sequence[Record]) -> float:
+    return float(np.mean(over_trainings(family, lambda record: record.figures.robust)))
 
 
 def _median_norm(record: Record) -> float | None:
@@ -278,11 +327,16 @@ def by_engine(attack: str, engine: str) -> str:
 
 def marks(family: Sequence[Record]) -> list[str]:
     """What a reader must know before believing a row."""
-    return [*(["synthetic data"] if family[0].synthetic else []), *doubts(family)]
+    below = floors.below_floor(_robust(family), floors.of(family))
+    return [
+        *(["synthetic data"] if family[0].synthetic else []),
+        *doubts(family),
+        *([floors.BELOW] if below else []),
+    ]
 
 
 def doubts(family: Sequence[Record]) -> list[str]:
-    """The marks but for synthetic data."""
+    """The marks but for synthetic data and the floor."""
     first, sentences = family[0], trivial_on(family)
     if broken := max(record.figures.not_finite for record in family):
         sentences.append(f"not finite for {broken} samples")

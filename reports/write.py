@@ -18,12 +18,14 @@ from robustbench_med.reports import (
     curves,
     families,
     figures,
+    floors,
     model_cards,
     page,
     paper,
     paper_tables,
     robustness_cards,
     tables,
+    under_training,
 )
 from robustbench_med.reports.claims import Finding, judge, load, measured_costs, save
 from robustbench_med.reports.comparison.write import rebuild
@@ -50,10 +52,13 @@ def leaderboard(
     by_name = frames(Store(out), records)
     _basics(out, by_name)
     curves.robust_against_radius(records, out / FIGURE)
-    shown = (
-        by_name["leaderboard"]
-        if only is None
-        else tables.leaderboard(only, families.variants(records))
+    if only is None:
+        return by_name["leaderboard"], families.warnings(records)
+    asked = {record.hash for record in only}
+    shown = tables.leaderboard(
+        [record for record in records if record.hash in asked],
+        families.variants(records),
+        under_training.under_trained(records),
     )
     return shown, families.warnings(records)
 
@@ -80,7 +85,8 @@ def everything(out: Path, *, html: bool = True, pictures: bool = True) -> list[P
             attack that harmed it most).
     """
     store, proofs = Store(out), Store(out, CERTIFICATES)
-    certificates, records = certified.frames(proofs), store.records()
+    certificates = certified.frames(proofs)
+    records = floors.counted(store.records(), store.arrays)
     proved = len(certificates["certified"]) > 0
     if not records and not proved:
         raise nothing_left(NONE.format(out=out), store, proofs)
@@ -105,9 +111,9 @@ def everything(out: Path, *, html: bool = True, pictures: bool = True) -> list[P
 
 
 def read(out: Path) -> list[Record]:
-    """All records below a folder that fit; none is a UserError."""
+    """All records below a folder that fit, with the samples of each class; none is a UserError."""
     store = Store(out)
-    records = store.records()
+    records = floors.counted(store.records(), store.arrays)
     if not records:
         raise nothing_left(NONE.format(out=out), store)
     return records
@@ -140,7 +146,8 @@ def frames(store: Store[Record], records: Sequence[Record]) -> dict[str, pd.Data
 def _basics(out: Path, by_name: Mapping[str, pd.DataFrame]) -> None:
     """The CSV tables, those that are empty taken away, and the figures beside them."""
     writable_folder(out)
-    for name, frame in by_name.items():
+    as_files = {**by_name, "leaderboard": floors.with_floors(by_name["leaderboard"])}
+    for name, frame in as_files.items():
         if len(frame):
             write_text(out / f"{name}.csv", csv(frame))
         else:
@@ -194,7 +201,7 @@ def claims(out: Path, files: Sequence[Path]) -> list[Finding]:
     for path in files:
         published += load(path)
     store = Store(out)
-    records = store.records()
+    records = floors.counted(store.records(), store.arrays)
     known = measured_costs(victims(records), out / "model_cost.csv")
     if not records and known.empty:
         neither = (

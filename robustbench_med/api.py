@@ -16,7 +16,7 @@ from robustbench_med import parsing
 from robustbench_med.data import Dataset
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.progress import Display
-from robustbench_med.reports import tables
+from robustbench_med.reports import floors, tables
 from robustbench_med.reports.comparison import pairs
 from robustbench_med.reports.comparison.entries import LeftOut
 from robustbench_med.reports.comparison.page import missing
@@ -46,6 +46,8 @@ SHOWN = (
     "robust",
     "robust_low",
     "robust_high",
+    "balanced_accuracy",
+    "auc",
     "asr",
     "trust",
     "marks",
@@ -73,14 +75,14 @@ class Results:
     @property
     def table(self) -> pd.DataFrame:
         """The leaderboard of these records; docs/columns.md tells what the columns mean."""
-        return tables.written(tables.leaderboard(self.records))
+        return tables.written(floors.with_floors(tables.leaderboard(self.records)))
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __repr__(self) -> str:
         shown = (
-            self.table[list(SHOWN)].to_string(index=False, float_format="%.3f")
+            self.table[list(SHOWN)].to_string(index=False, float_format="%.3f", na_rep="-")
             if self.records
             else "nothing"
         )
@@ -88,7 +90,9 @@ class Results:
 
     def _repr_html_(self) -> str:
         shown = (
-            self.table[list(SHOWN)].to_html(index=False, float_format="{:.3f}".format, border=0)
+            self.table[list(SHOWN)].to_html(
+                index=False, float_format="{:.3f}".format, border=0, na_rep="-"
+            )
             if self.records
             else ""
         )
@@ -244,7 +248,7 @@ def evaluate(
     job = _job(options, out=Path(out), device=device, force=force, quiet=quiet)
     asked = {"model": model, "attack": attack, **options}
     records = run.run(parsing.validate(spec.RunSpec, asked, "evaluate"), job)
-    return Results(tuple(records), Path(out))
+    return Results(tuple(floors.counted(records, Store(Path(out)).arrays)), Path(out))
 
 
 def compare(
@@ -308,7 +312,7 @@ def leaderboard(out: Path | str = "reports") -> Results:
         raise nothing_left(
             f"{out} holds no records; evaluate(..., out={str(out)!r}) makes some", store
         )
-    return Results(tuple(records), Path(out))
+    return Results(tuple(floors.counted(records, store.arrays)), Path(out))
 
 
 def _job(options: dict[str, Any], *, quiet: bool, **where: Any) -> Job:

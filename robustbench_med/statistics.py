@@ -107,6 +107,28 @@ def auc(probabilities: Floats, labels: NDArray[np.int64]) -> float | None:
     return float(np.mean([roc_auc_score(labels == c, scores[:, c]) for c in range(n_classes)]))
 
 
+def auc_error(area: float, samples: Sequence[float]) -> float:
+    """Standard error of an area under the ROC curve (Hanley and McNeil 1982, doi
+    10.1148/radiology.143.1.7063747).
+
+    Above two classes each is set against the rest, and the errors' mean bounds that of the mean.
+
+    Args:
+        area: as `auc` gives it.
+        samples: independent samples of each class; none of them 0.
+    """
+    total = sum(samples)
+    of_two, of_same = area / (2 - area), 2 * area**2 / (1 + area)
+    errors = []
+    for positives in samples[1:] if len(samples) == 2 else samples:
+        negatives = total - positives
+        variance = area * (1 - area)
+        variance += max(positives - 1, 0) * (of_two - area**2)
+        variance += max(negatives - 1, 0) * (of_same - area**2)
+        errors.append(math.sqrt(variance / (positives * negatives)))
+    return float(np.mean(errors))
+
+
 def trivial(
     fraction_right: Floats, predicted: NDArray[np.int64], labels: NDArray[np.int64], n_classes: int
 ) -> str | None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from support.cli import medrobust, refused
 from support.files import SHARED_DATA, needs_real_data
+from support.stores import leaderboard_csv
 
 from robustbench_med.attacks import ATTACKS
 from robustbench_med.data import Files, card, load
@@ -112,10 +113,10 @@ def test_a_run_on_a_real_pairing(data: str, few, tmp_path) -> None:
     ]
     assert "--accept-unverified" in refused(medrobust(*run, *small, check=2))
     medrobust(*run, "--accept-unverified", *small)
-    board = pd.read_csv(tmp_path / "leaderboard.csv").set_index(["attack", "eps"]).robust
+    board = leaderboard_csv(tmp_path).set_index(["attack", "eps"]).robust
     assert board["pgd", "8/255"] <= board["pgd", "1/255"] <= board["noise", "1/255"]
     assert board["pgd", "8/255"] < board["noise", "8/255"] - 0.1
-    assert not pd.read_csv(tmp_path / "leaderboard.csv").synthetic.any()
+    assert not leaderboard_csv(tmp_path).synthetic.any()
     made = Store(tmp_path).records()[0]
     again = tmp_path / "again"
     medrobust(*shlex.split(made.command)[1:], "--out", again)
@@ -133,7 +134,7 @@ def test_every_attack_runs_on_two_classes_a_task_and_on_random_robust_mail(few, 
     run = ["run", "--model", "late,robust-mail", "--attack", ",".join(ATTACKS), "--source", "late"]
     there = ["--data", "breastmnist+pneumoniamnist", "--data-root", few, "--out", tmp_path]
     medrobust(*run, *there, *TINY, *BUDGET)
-    board = pd.read_csv(tmp_path / "leaderboard.csv")
+    board = leaderboard_csv(tmp_path)
     ran = set(zip(board.model, board.attack.str.partition(" ")[0], strict=True))
     assert ran == {(model, attack) for model in ("late", "robust-mail") for attack in ATTACKS}
     assert board.robust.between(0, 1).all()

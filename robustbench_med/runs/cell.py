@@ -13,6 +13,7 @@ import torch
 
 from robustbench_med import naming
 from robustbench_med.attacks import RefusedError, engines, radius_free, ran
+from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import cost, signs
 from robustbench_med.evaluation.protocol import attack_pass, choose_goals, single_draw
@@ -248,6 +249,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
             "tasks": list(dataset.tasks),
             "classes": [list(c) for c in dataset.classes],
         },
+        **_references(dataset),
         "figures": outcome.figures,
         **({"attack_ran": attack_ran} if attack_ran else {}),
         "trust": signs.trust(measured.signs),
@@ -280,3 +282,16 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         },
     }
     return Record.of(content)
+
+
+def _references(dataset: Dataset) -> dict[str, list[dict[str, object] | None]]:
+    """The part `references` of a record; empty where nothing was published."""
+    if not any(dataset.references):
+        return {}
+    wanted = {"model", "size", "accuracy", "auc", "source"}
+    return {
+        "references": [
+            None if figure is None else figure.model_dump(include=wanted)
+            for figure in dataset.references
+        ]
+    }

@@ -28,6 +28,7 @@ from robustbench_med.store.parts import (
     Kept,
     Number,
     Part,
+    Share,
     Size,
     VictimSpec,
 )
@@ -47,6 +48,16 @@ class Names(InputsAndTasks):
     """What modalities, tasks and the classes of each task are called."""
 
     classes: list[list[str]]
+
+
+class PublishedFigure(Part):
+    """What a publication reports of an undefended model on the published test part of a task."""
+
+    model: str
+    size: int
+    accuracy: Share
+    auc: Share
+    source: str
 
 
 class ThreatSpec(Part):
@@ -196,6 +207,9 @@ class Record(Kept):
     spec: Spec
     command: str
     names: Names
+    references: list[PublishedFigure | None] | None = Field(
+        None, description="the best published figure of each task; absent: there is none"
+    )
     figures: Figures
     attack_ran: AttackRan | None = Field(
         None, description="of native attacks whose parameters leave something open"
@@ -295,6 +309,7 @@ class Record(Kept):
         by_task: dict[str, Sequence[object]] = {
             "names.classes": self.names.classes,
             "figures.tasks": self.figures.tasks,
+            **({} if self.references is None else {"references": self.references}),
         }
         for n, kind, lists in ((modalities, "modalities", by_modality), (tasks, "tasks", by_task)):
             for name, values in lists.items():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from robustbench_med.reports import (
+    floors,
     tables,
 )
 from robustbench_med.store.store import Store
@@ -21,3 +22,9 @@ def board() -> pd.DataFrame:
         [record(m, r) for m, r in figures.items()]
         + [record("mail", 0.4, eot=16), record(attack="noise", robust=0.9)]
     )
+
+
+def leaderboard_csv(folder: Path) -> pd.DataFrame:
+    """The rows of a folder's leaderboard.csv, but for the floors behind them."""
+    written = pd.read_csv(folder / "leaderboard.csv")
+    return written[written.model != floors.CONSTANT]

@@ -1,0 +1,61 @@
+"""docs/columns.md: `python -m robustbench_med.reports.columns_page > docs/columns.md` writes it."""
+
+from __future__ import annotations
+
+from robustbench_med.reports.columns import COLUMNS
+
+TITLES = {
+    "leaderboard": (
+        "One row a model x data x threat model x attack x protocol, mean over trainings, best"
+        " robust accuracy first."
+    ),
+    "records": (
+        "One row a record x task x figure: everything measured, in long form for statistics"
+        " software."
+    ),
+    "cost": "One row a record: passes, seconds, memory. A clock measured some of these.",
+    "victims": (
+        "One row a trained victim: what it costs. A clock measured the latencies and the training."
+    ),
+    "per_class": "One row a leaderboard row x attacked task x class: which disease breaks first.",
+    "cross_modal": (
+        "One row a model x attacked modality x task, from runs that perturb one modality and aim at"
+        " one task."
+    ),
+    "compare": (
+        "One row a model x defence x data x threat model, from `medrobust compare`, mean over"
+        " trainings."
+    ),
+    "compare_pairs": "One row a pair of victims of one model or one defence, on the same samples.",
+    "compare_left_out": (
+        "One row a victim that was asked for and is missing from a comparison; no rows: none is."
+    ),
+    "certified_tasks": (
+        "One row a victim x noise x noised modalities x task, from `medrobust certify`: what is"
+        " certified at all."
+    ),
+    "certified": (
+        "One row more a radius: the certified accuracy curve, up to the first radius that the draws"
+        " cannot certify."
+    ),
+}
+
+
+INTRODUCTION = """\
+`medrobust run`, `report`, `compare` and `certify` write these CSV files; rows and columns come in a stable order,
+figures with six digits. An empty field means: not measured, or not defined. JSON schemas: of the records behind them
+[record.schema.json](record.schema.json), of certificates [certificate.schema.json](certificate.schema.json). This page is
+written by `python -m robustbench_med.reports.columns_page > docs/columns.md`."""  # noqa: E501
+
+
+def page() -> str:
+    """docs/columns.md."""
+    lines = ["# Columns of the tables", "", INTRODUCTION]
+    for table, columns in COLUMNS.items():
+        lines += ["", f"## {table}.csv", "", TITLES[table], "", "| column | meaning |", "|---|---|"]
+        lines += [f"| `{name}` | {text} |" for name, text in columns.items()]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    print(page(), end="")
