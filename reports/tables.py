@@ -46,6 +46,7 @@ VALUES = (
     "is_defended",
     "is_joint",
     "is_below_floor",
+    "is_under_trained",
     "floor",
     "eps_value",
     "trusted",

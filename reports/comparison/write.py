@@ -17,6 +17,7 @@ from robustbench_med.reports.comparison.pareto import FIGURE, pareto
 from robustbench_med.reports.comparison.rows import rows_of
 from robustbench_med.reports.comparison.verdict import verdict
 from robustbench_med.reports.tables import csv
+from robustbench_med.reports.under_training import under_trained
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
 
@@ -44,7 +45,8 @@ def judge(compared: Sequence[Entry], out: Path) -> Judged:
         compared: the entries, whose records lie in the store of the folder `out`.
     """
     store = Store(out)
-    rows = [row for entry in compared for row in rows_of(entry, store)]
+    shortfalls = under_trained(store.look()[0])
+    rows = [row for entry in compared for row in rows_of(entry, store, shortfalls)]
     frame, paired = table.frame(rows), pairs.pairs(rows)
     return Judged(frame, tuple(paired), tuple(verdict(frame, paired)))
 
@@ -71,7 +73,7 @@ def write(compared: Compared, out: Path) -> tuple[pd.DataFrame, Page]:
         [asdict(missing) for missing in compared.left_out],
         columns=["model", "defense", "reason", "unsuited"],
     )
-    write_text(out / "compare.csv", csv(judged.table))
+    write_text(out / "compare.csv", csv(table.with_constant(judged.table)))
     write_text(out / "compare_pairs.csv", csv(pairs.frame(judged.pairs)))
     write_text(out / "compare_left_out.csv", csv(absent))
     write_text(out / "compare.md", str(page))
