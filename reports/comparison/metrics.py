@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from robustbench_med.reports.floors import Judged
+from robustbench_med.reports.floors import Floor, Judged, below_floor
 
 
 @dataclass(frozen=True)
@@ -69,3 +69,13 @@ METRICS: Mapping[Judged, Metric] = {
 def metric_of(row: Any) -> Metric:
     """The figure that a row of the table is judged on: its column `judged_on`."""
     return METRICS[row.judged_on]
+
+
+def no_robustness(robust: float, balanced_accuracy: float, floor: Floor | None) -> bool:
+    """Whether a robust accuracy, or the robust balanced accuracy where that is judged, is no higher
+    than the constant answer's; False where the floor is not known.
+    """
+    if floor is None:
+        return False
+    constant = floor.imbalanced and balanced_accuracy <= floor.balanced_accuracy + 1e-9
+    return constant or below_floor(robust, floor)

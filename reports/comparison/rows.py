@@ -15,6 +15,7 @@ from robustbench_med import statistics
 from robustbench_med.naming import canonical_hash
 from robustbench_med.reports import floors, under_training
 from robustbench_med.reports.comparison.entries import Entry
+from robustbench_med.reports.comparison.metrics import no_robustness
 from robustbench_med.reports.comparison.worst import (
     Arrays,
     ByTraining,
@@ -173,10 +174,8 @@ class Row:
         """Whether its worst-case robust accuracy, or what it is judged on, is no higher than the
         constant answer's.
         """
-        balanced, floor = self.worst.worst_balanced_accuracy, self.floor
-        return floors.below_floor(self.worst.worst, floor) or (
-            floor.imbalanced and balanced <= floor.balanced_accuracy + 1e-9
-        )
+        worst = self.worst
+        return no_robustness(worst.worst, worst.worst_balanced_accuracy, self.floor)
 
     @property
     def marks(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from robustbench_med.paths import write_text
+from robustbench_med.reports import floors
 from robustbench_med.reports.comparison import entries, pairs, table
 from robustbench_med.reports.comparison.entries import Compared, Entry
 from robustbench_med.reports.comparison.page import Page, markdown
@@ -45,7 +46,7 @@ def judge(compared: Sequence[Entry], out: Path) -> Judged:
         compared: the entries, whose records lie in the store of the folder `out`.
     """
     store = Store(out)
-    shortfalls = under_trained(store.look()[0])
+    shortfalls = under_trained(floors.counted(store.look()[0], store.arrays))
     rows = [row for entry in compared for row in rows_of(entry, store, shortfalls)]
     frame, paired = table.frame(rows), pairs.pairs(rows)
     return Judged(frame, tuple(paired), tuple(verdict(frame, paired)))
