@@ -294,7 +294,7 @@ def balanced_difference(
     residuals = np.bincount(index, weights * (difference - means[strata]) * correction[strata])
     middle = float((shares * means).sum())
     half = normal_quantile(0.5 + confidence / 2) * math.sqrt(float((residuals**2).sum()))
-    signed = np.bincount(index, weights * difference)
+    signed: Floats = np.bincount(index, weights * difference).astype(np.float64)
     low, high = max(middle - half, -1.0), min(middle + half, 1.0)
     return PairedDifference(middle, low, high, _sign_test(signed))
 

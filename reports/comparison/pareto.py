@@ -51,7 +51,8 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
         figure.legend(
             handles=_handles(table),
             loc="outside lower center",
-            ncols=4 if columns == 1 else 6,
+            ncols=3 if columns == 1 else 5,
+            columnspacing=1.2,
             frameon=False,
             title="area: FLOPs",
         )

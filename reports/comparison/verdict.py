@@ -45,13 +45,13 @@ def _on_defense(row: Any, plain: Any, ahead: Pair) -> str:
     """A defended victim against the undefended one: the gain, its cost, what is naive about it."""
     who = f"{row.model} on {row.data} ({row.norm}, {row.eps}): {_named(row)}"
     none, within = _named(plain), metric_of(row).within
-    higher, lower = (row, plain) if ahead.difference > 0 else (plain, row)
+    higher = row if ahead.difference > 0 else plain
     if not ahead.is_decided:
         said = f"{who} cannot be told from {none}{within}, no difference shown: {ahead}"
     elif higher.is_below_floor:
         said = (
             f"{who} against {none}{within} is {ahead}, but {_named(higher)} is"
-            f" {_below_floor(higher)}: not more robust than {lower.defense}"
+            f" {_below_floor(higher)}: that is no robustness"
         )
     elif higher is row:
         said = f"{who} beats {none}{within} by {ahead}"
@@ -139,12 +139,12 @@ def _best(group: pd.DataFrame, paired: Sequence[Pair]) -> str:
     metric = metric_of(judged.iloc[0])
     robust = judged[~judged.is_below_floor.astype(bool)]
     if robust.empty:
-        highest = judged.loc[judged[metric.worst].idxmax()]
+        highest = judged.iloc[int(judged[metric.worst].argmax())]
         return (
             f"no victim is robust: {highest.model} with {_named(highest)}, the highest, is"
             f" {_below_floor(highest)}."
         )
-    best = robust.loc[robust[metric.worst].idxmax()]
+    best = robust.iloc[int(robust[metric.worst].argmax())]
     return (
         f"{best.model} with {_named(best)} has the highest worst-case {metric.name},"
         f" {interval(best, metric)}, at a {metric.clean_name} of {best[metric.clean]:.3f}."
