@@ -15,10 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from robustbench_med.errors import UserError
 from robustbench_med.paths import write_text
+from robustbench_med.reports.comparison.metrics import no_robustness
+from robustbench_med.reports.floors import judged_metric
 from robustbench_med.reports.tables import COMPARABLE, csv, each
 from robustbench_med.store.record import CONTROL
 
 Verdict = Literal["reproduced", "not reproduced", "not testable here"]
+UNDER_ATTACK = ("robust", "balanced_accuracy", "auc")
+"""Figures that an attack belongs to."""
+BALANCED = {"clean": "clean_balanced_accuracy", "robust": "balanced_accuracy"}
+"""What stands for an accuracy where classes are imbalanced."""
+BELOW = ", at or below the constant answer"
 SHOWN = 3
 """Lines of evidence a claim shows; one about costs shows every other model."""
 
@@ -48,10 +55,17 @@ class _Claim(_Strict):
 
 
 class Gain(_Claim):
-    """`model` beats another by `reported` (a share: 0.0934 is 9.34 points) somewhere."""
+    """`model` beats another by `reported` (a share: 0.0934 is 9.34 points) somewhere.
+
+    Accuracies are balanced ones where classes are imbalanced; what is no better under attack than
+    the constant answer beats nothing.
+    """
 
     kind: Literal["gain"]
-    figure: Literal["clean", "robust", "balanced_accuracy", "auc"]
+    figure: Literal[
+        "clean", "clean_balanced_accuracy", "clean_auc", "robust", "balanced_accuracy", "auc"
+    ]
+    """The last three under attack."""
     reported: float = Field(gt=0, lt=1)
     protocol: str | None = None
 
@@ -65,8 +79,9 @@ class Reduction(_Claim):
 
 
 class Stands(_Claim):
-    """At one attack and radius `model` keeps at least `reported` and the best of the others less
-    than `others_below`.
+    """At one attack and radius `model` keeps at least `reported`, and more than the constant
+    answer, and the best of the others less than `others_below`: of balanced accuracy where classes
+    are imbalanced.
     """
 
     kind: Literal["stands"]
@@ -194,20 +209,23 @@ def _gains(claim: Gain, board: pd.DataFrame) -> Iterator[Evidence]:
     rows = _of_protocol(claim, board)
     if rows.empty:
         return
-    keys = COMPARABLE if claim.figure == "robust" else ["data", "size", "n", "protocol"]
-    rows = rows.dropna(subset=[claim.figure]).drop_duplicates([*keys, "model", "checkpoint"])
-    for _, group in rows.groupby(keys, sort=True):
+    attacked = claim.figure in UNDER_ATTACK
+    keys = COMPARABLE if attacked else ["data", "size", "n", "protocol"]
+    for _, whole in rows.groupby(keys, sort=True):
+        figure = _judged(claim.figure, whole)
+        group = whole.dropna(subset=[figure]).drop_duplicates(["model", "checkpoint"])
         for _, ours in group[group.model == claim.model].iterrows():
             for _, theirs in group[_others(claim, group.model)].iterrows():
-                gain = ours[claim.figure] - theirs[claim.figure]
+                gain = ours[figure] - theirs[figure]
+                constant = attacked and _no_robustness(ours)
                 text = (
-                    f"{claim.figure}: {claim.model} {ours[claim.figure]:.3f}, {theirs.model}"
-                    f" {theirs[claim.figure]:.3f} on {_where(ours)}"
+                    f"{figure}: {_named(ours)} {ours[figure]:.3f}, {_named(theirs)}"
+                    f" {theirs[figure]:.3f} on {_where(ours)}{BELOW if constant else ''}"
                 )
                 yield Evidence(
                     text=text,
                     measured=gain,
-                    holds=bool(gain >= claim.reported),
+                    holds=bool(gain >= claim.reported) and not constant,
                     counts=_meets(claim.needs, ours, theirs),
                 )
 
@@ -216,29 +234,48 @@ def _stands(claim: Stands, board: pd.DataFrame) -> Iterator[Evidence]:
     rows = _of_protocol(claim, board)
     if rows.empty:
         return
-    strongest = (
-        rows[rows.attack != CONTROL]
-        .sort_values("robust", kind="stable")
-        .drop_duplicates([*COMPARABLE, "model", "checkpoint"])
-    )
-    for _, group in strongest.groupby(COMPARABLE, sort=True):
-        others = group[_others(claim, group.model)]
-        for _, ours in group[group.model == claim.model].iterrows():
-            if others.empty:
-                continue
-            best: Any = others.sort_values("robust", kind="stable").iloc[-1]
-            holds = bool(ours.robust >= claim.reported and best.robust < claim.others_below)
-            attack = f"{ours.attack} {ours.norm} {ours.eps}"
-            text = (
-                f"{claim.model} {ours.robust:.3f}, next {best.model} {best.robust:.3f} under"
-                f" {attack} on {_where(ours)}, trust {ours.trust}"
-            )
-            yield Evidence(
-                text=text,
-                measured=ours.robust,
-                holds=holds,
-                counts=_meets(claim.needs, ours, best) and ours.trust != "fail",
-            )
+    for _, group in rows[rows.attack != CONTROL].groupby(COMPARABLE, sort=True):
+        figure = _judged("robust", group)
+        strongest = group.sort_values(figure, kind="stable")
+        yield from _standing(claim, figure, strongest.drop_duplicates(["model", "checkpoint"]))
+
+
+def _standing(claim: Stands, figure: str, group: pd.DataFrame) -> Iterator[Evidence]:
+    """What stands under one attack and radius on the same samples."""
+    others = group[_others(claim, group.model)]
+    for _, ours in group[group.model == claim.model].iterrows():
+        if others.empty:
+            continue
+        best: Any = others.sort_values(figure, kind="stable").iloc[-1]
+        stands = ours[figure] >= claim.reported and best[figure] < claim.others_below
+        constant = _no_robustness(ours)
+        of = "" if figure == "robust" else f"{figure}: "
+        text = (
+            f"{of}{_named(ours)} {ours[figure]:.3f}, next {_named(best)} {best[figure]:.3f} under"
+            f" {ours.attack} {ours.norm} {ours.eps} on {_where(ours)}, trust"
+            f" {ours.trust}{BELOW if constant else ''}"
+        )
+        yield Evidence(
+            text=text,
+            measured=ours[figure],
+            holds=bool(stands) and not constant,
+            counts=_meets(claim.needs, ours, best) and ours.trust != "fail",
+        )
+
+
+def _judged(figure: str, rows: pd.DataFrame) -> str:
+    """The figure that rows of the same samples are judged on instead of an accuracy."""
+    imbalanced = "balanced_accuracy" in set(rows.floor.map(judged_metric))
+    return BALANCED.get(figure, figure) if imbalanced else figure
+
+
+def _no_robustness(row: Any) -> bool:
+    return no_robustness(row.robust, row.balanced_accuracy, row.floor)
+
+
+def _named(row: Any) -> str:
+    """A victim, with the mark of one that classifies worse than it could."""
+    return str(row.model) + (" (under-trained)" if row.is_under_trained else "")
 
 
 def _of_protocol(claim: Gain | Stands, board: pd.DataFrame) -> pd.DataFrame:

@@ -242,7 +242,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_VARIANT,
     },
     "compare": {
-        "model": "name of the model",
+        "model": (
+            f"name of the model; `{CONSTANT}`: what that reaches on the same samples, a row a data"
+            " set and threat, its other fields empty"
+        ),
         "defense": "its defence, `none` where undefended",
         "victim": "name of the victim in the other tables",
         **{key: _SAMPLE[key] for key in ("data", "synthetic", "size")},
@@ -267,10 +270,30 @@ COLUMNS: dict[str, dict[str, str]] = {
             "standard deviation over trainings, of each the mean over its evaluation seeds; empty"
             " for one training"
         ),
+        "worst_balanced_accuracy": (
+            "as `worst`, of balanced accuracy: an attack harms by what a sample weighs in it, one"
+            " over the samples of its class"
+        ),
+        "worst_balanced_accuracy_low": (
+            "lower end of its Wilson 95 % interval on the effective numbers of samples of the"
+            " classes"
+        ),
+        "worst_balanced_accuracy_high": "upper end",
+        "worst_auc": "robust AUC under the attack that leaves least of it",
+        "clean_balanced_accuracy": "balanced accuracy before the attack",
+        "ATTACK_balanced_accuracy": "balanced accuracy under each attack, a column an attack",
+        "ATTACK_auc": "AUC under each attack, a column an attack",
+        "judged_on": (
+            "`balanced_accuracy` where the largest class of an attacked task holds more than 60 %"
+            " of its samples, else `robust` (accuracy): what sentences, pairs and the figure are of"
+        ),
+        "floor_accuracy": f"accuracy of `{CONSTANT}`",
+        "floor_balanced_accuracy": "its balanced accuracy",
         "naive": (
             "robust accuracy that an attack which ignores the defence would have reported; empty"
             " where there is no such attack"
         ),
+        "naive_balanced_accuracy": "balanced accuracy under the same",
         "naive_attack": "that attack",
         "naive_how": (
             "`release`: no EOT and one draw on a random victim; `unaware`: of the input transform"
@@ -287,7 +310,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "training_seconds": "wall clock of the training",
         "trust": "worst verdict of the signs that an attack failed, over the attacks of the row",
         "worst_sign": "the sign behind it",
-        "marks": "victims no better than chance, unverified files",
+        "marks": (
+            f"victims no better than chance, under-trained, or in the worst case `{BELOW}`;"
+            " unverified files"
+        ),
         "training_x": "`training_gflops` over that of the undefended model",
         "inference_x": "`gflops` over that of the undefended model",
         "latency_x": "`latency_ms` over that of the undefended model",
@@ -301,19 +327,23 @@ COLUMNS: dict[str, dict[str, str]] = {
         "defense_b": "its defence",
         "difference": (
             "worst-case robust accuracy of a minus that of b over the same labelled tasks of the"
-            " same samples"
+            " same samples; robust balanced accuracy where `judged_on` says so"
         ),
         "low": (
-            "lower end of its 95 % bootstrap interval over patients (images where the data name"
-            " none)"
+            "lower end of its 95 % interval over patients (images where the data name none): a"
+            " bootstrap, for balanced accuracy the classes' variances"
         ),
         "high": "upper end",
         "p": (
             "exact McNemar test of the first seed over patients or images, right meaning more than"
-            " half of the draws"
+            " half of the draws; for balanced accuracy weighted by class, of all seeds"
         ),
         "n": "pairs: labelled attacked tasks of the samples",
         "p_holm": "`p` corrected for all pairs of the table (Holm)",
+        "judged_on": "as in compare.csv: what `difference` is of",
+        "accuracy_difference": "worst-case robust accuracy of a minus that of b",
+        "balanced_accuracy_difference": "worst-case robust balanced accuracy of a minus that of b",
+        "auc_difference": "lowest robust AUC of a minus that of b",
     },
     "compare_left_out": {
         "model": "name of a model that was asked for",

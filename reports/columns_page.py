@@ -24,7 +24,7 @@ TITLES = {
     ),
     "compare": (
         "One row a model x defence x data x threat model, from `medrobust compare`, mean over"
-        " trainings."
+        " trainings, and the constant answer of each data set and threat."
     ),
     "compare_pairs": "One row a pair of victims of one model or one defence, on the same samples.",
     "compare_left_out": (

@@ -46,6 +46,7 @@ VALUES = (
     "is_defended",
     "is_joint",
     "is_below_floor",
+    "is_under_trained",
     "floor",
     "eps_value",
     "trusted",
@@ -101,8 +102,9 @@ def ranked(
         shortfalls = under_training.under_trained(records)
     rows = []
     for family in unordered:
-        doubts = [*_weights(family[0], apart), *under_training.of_family(family, shortfalls)]
-        rows.append(_row(family, names[family[0].hash], doubts))
+        short = under_training.of_family(family, shortfalls)
+        row = _row(family, names[family[0].hash], [*_weights(family[0], apart), *short])
+        rows.append(row | {"is_under_trained": bool(short)})
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame, []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
 Floats = NDArray[np.floating[Any]]
 
@@ -165,23 +166,24 @@ def not_finite(*probabilities: Floats) -> NDArray[np.bool_]:
 
 
 def worst_case(
-    rights: Sequence[Floats], known: NDArray[np.bool_], draws: int, seed: int = 0, splits: int = 32
+    rights: Sequence[Floats], weights: NDArray[Any], draws: int, seed: int = 0, splits: int = 32
 ) -> Floats:
     """Per sample and task, the fraction right under the worst of several attacks. rights: A x (n,
     T), each a mean over `draws` draws.
 
-    The worst attack of a sample is the one with the lowest weighted mean over its labelled tasks
-    (`known`), a task weighing one over its number of labels, as in a robust accuracy that is the
-    mean over tasks. For a random victim, choosing and measuring on the same draws would punish
-    luck: the draws are split in halves (counts split hypergeometrically, which is what splitting
-    the exchangeable draws themselves would give), one half chooses, the other measures, averaged
-    over `splits` random splits. Half of the draws often choose the weaker of two attacks, so this
-    can exceed the robust accuracy under one attack alone; an attacker would then use that attack on
-    every sample, and its fractions are returned: the worst case never exceeds the lowest of the
-    robust accuracies.
+    The worst attack of a sample is the one with the lowest mean over its tasks weighted by
+    `weights` (n, T), of each task relative to their sum: whether it is labelled where the figure is
+    a robust accuracy, that is the mean over tasks; one over the samples of its class (0 where not
+    labelled) where it is a balanced one. For a random victim, choosing and measuring on the same
+    draws would punish luck: the draws are split in halves (counts split hypergeometrically, which
+    is what splitting the exchangeable draws themselves would give), one half chooses, the other
+    measures, averaged over `splits` random splits. Half of the draws often choose the weaker of two
+    attacks, so this can exceed the robust accuracy under one attack alone; an attacker would then
+    use that attack on every sample, and its fractions are returned: the worst case never exceeds
+    the lowest of the robust accuracies.
     """
     stacked = np.stack([np.asarray(right, np.float64) for right in rights])
-    weights, samples = known / np.maximum(known.sum(0), 1), np.arange(known.shape[0])
+    weights, samples = weights / np.maximum(weights.sum(0), 1), np.arange(weights.shape[0])
     if len(stacked) == 1:
         return stacked[0]
     if draws == 1:
@@ -238,3 +240,71 @@ def bootstrap_difference(
     means = sums[drawn].sum(1) / sizes[drawn].sum(1)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """A difference of two victims on the same samples, with its interval and the p-value of no
+    difference.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def balanced_difference(
+    difference: Floats,
+    tasks: Sequence[int],
+    classes: Sequence[int],
+    clusters: Sequence[object],
+    *,
+    confidence: float = 0.95,
+) -> PairedDifference:
+    """How far two victims' balanced accuracies lie apart on the same units.
+
+    The difference is the mean over tasks of the mean over the classes of a task of the mean paired
+    difference. Its variance is that of a stratified mean: over C classes of one task the sum of
+    their variances over C^2, where every unit is a cluster of its own. Else units of one cluster
+    (patient or image), of whatever class and task, vary together: the sum over clusters of their
+    squared residuals, those of a class of g clusters times g / (g - 1). The p-value is McNemar's
+    with weights: were the victims alike, every cluster's difference would have either sign equally
+    often; a normal approximation, with Edwards's correction (1948) by the largest of them. Of one
+    class it is the corrected chi-squared form of McNemar's test.
+
+    Args:
+        difference: (units,) fractions right of one victim minus those of the other, in [-1, 1].
+        tasks, classes: (units,) of each, and its label.
+        clusters: (units,) equal for units that share a patient or an image.
+    """
+    _, strata = np.unique(np.stack([tasks, classes]), axis=1, return_inverse=True)
+    strata = strata.reshape(-1)
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    sizes = np.bincount(strata)
+    of_task = np.zeros(len(sizes), np.int64)
+    of_task[strata] = np.asarray(tasks)
+    _, task, n_classes = np.unique(of_task, return_inverse=True, return_counts=True)
+    shares = 1 / (len(n_classes) * n_classes[task])  # of a stratum in the difference; sum to 1
+    weights = (shares / sizes)[strata]
+    means = np.bincount(strata, difference) / sizes
+    both = np.unique(np.stack([strata, index]), axis=1)[0]
+    g = np.bincount(both)
+    correction = np.sqrt(g / np.maximum(g - 1, 1))
+    residuals = np.bincount(index, weights * (difference - means[strata]) * correction[strata])
+    middle = float((shares * means).sum())
+    half = normal_quantile(0.5 + confidence / 2) * math.sqrt(float((residuals**2).sum()))
+    signed: Floats = np.bincount(index, weights * difference).astype(np.float64)
+    low, high = max(middle - half, -1.0), min(middle + half, 1.0)
+    return PairedDifference(middle, low, high, _sign_test(signed))
+
+
+def _sign_test(signed: Floats) -> float:
+    """Two-sided p-value that each of these (clusters,) is as likely to have the other sign; 1 where
+    all are zero.
+    """
+    total = math.sqrt(float((signed**2).sum()))
+    if total == 0:
+        return 1.0
+    beyond = max(abs(float(signed.sum())) - float(np.abs(signed).max()), 0.0)
+    return float(2 * ndtr(-beyond / total))

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from robustbench_med.statistics import bootstrap_difference, holm, mcnemar, worst_case
+from robustbench_med.statistics import (
+    PairedDifference,
+    balanced_difference,
+    bootstrap_difference,
+    holm,
+    mcnemar,
+    normal_quantile,
+    worst_case,
+)
 
 
 def test_mcnemar_is_the_exact_binomial_test_on_discordant_pairs() -> None:
@@ -103,6 +111,114 @@ def test_a_task_with_few_labels_weighs_in_the_worst_case_as_it_does_in_the_robus
     robust = [np.mean([right[labelled[:, t], t].mean() for t in range(2)]) for right in (a, b)]
     worst = worst_case([a, b], labelled, draws)
     assert np.mean([worst[labelled[:, t], t].mean() for t in range(2)]) <= min(robust) + 1e-12
+
+
+# --- balanced accuracy ----------------------------------------------------------------------------
+
+
+def imbalanced(
+    rng: np.random.Generator, n: int, gains: tuple[float, float] = (0.0, 0.0)
+) -> tuple[np.ndarray, np.ndarray]:
+    """(difference, labels) of two victims: a quarter of the samples is of class 1; a gain is how
+    much more often the first is right than the other on a class.
+    """
+    labels = (np.arange(n) % 4 == 0).astype(int)
+    shares = np.array(gains)[labels]
+    draws = rng.random(n)
+    return (draws < 0.2 + shares).astype(float) - (draws > 0.8).astype(float), labels
+
+
+def of_one_task(difference: np.ndarray, labels: np.ndarray, clusters=None) -> PairedDifference:
+    n = len(difference)
+    return balanced_difference(
+        difference, [0] * n, labels.tolist(), range(n) if clusters is None else clusters
+    )
+
+
+def test_a_balanced_difference_is_the_mean_over_classes_with_the_sum_of_their_variances() -> None:
+    difference, labels = imbalanced(np.random.default_rng(0), 200, (0.1, 0.3))
+    found = of_one_task(difference, labels)
+    of_class = [difference[labels == c] for c in (0, 1)]
+    assert found.difference == pytest.approx(np.mean([part.mean() for part in of_class]))
+    variance = sum(part.var(ddof=1) / len(part) for part in of_class) / 4
+    half = normal_quantile(0.975) * np.sqrt(variance)
+    assert (found.low, found.high) == pytest.approx(
+        (found.difference - half, found.difference + half)
+    )
+
+
+def test_the_balanced_interval_is_that_of_a_bootstrap_within_classes() -> None:
+    rng = np.random.default_rng(0)
+    difference, labels = imbalanced(rng, 400, (0.05, 0.3))
+    parts = [difference[labels == c] for c in (0, 1)]
+    drawn = [rng.choice(part, (4000, len(part))).mean(1) for part in parts]
+    low, high = np.quantile(np.mean(drawn, 0), [0.025, 0.975])
+    found = of_one_task(difference, labels)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.01)
+
+
+def test_patients_with_images_of_two_tasks_and_classes_are_resampled_whole() -> None:
+    """100 patients with four images each, alike but for noise; of both tasks."""
+    rng = np.random.default_rng(1)
+    of_patient, labels = imbalanced(rng, 100, (0.1, 0.2))
+    patients = np.repeat(np.arange(100), 4)
+    difference = of_patient[patients]
+    tasks, classes = np.tile([0, 0, 1, 1], 100), labels[patients]
+    clustered = balanced_difference(difference, tasks.tolist(), classes.tolist(), patients.tolist())
+    alone = balanced_difference(difference, tasks.tolist(), classes.tolist(), range(400))
+    assert clustered.difference == pytest.approx(alone.difference)
+    drawn = []
+    for _ in range(2000):
+        chosen = np.concatenate(
+            [rng.choice(np.flatnonzero(labels == c), (labels == c).sum()) for c in (0, 1)]
+        )
+        drawn.append(np.mean([of_patient[chosen[labels[chosen] == c]].mean() for c in (0, 1)]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert (clustered.low, clustered.high) == pytest.approx((low, high), abs=0.02)
+    assert alone.high - alone.low < 0.6 * (clustered.high - clustered.low)
+    assert clustered.p > alone.p
+
+
+def test_a_balanced_difference_weighs_tasks_alike_however_many_labels_they_have() -> None:
+    difference = np.concatenate([np.ones(10), np.zeros(990)])
+    tasks = [0] * 10 + [1] * 990
+    found = balanced_difference(difference, tasks, [0] * 1000, range(1000))
+    assert found.difference == pytest.approx(0.5)
+
+
+def test_of_one_class_the_weighted_test_is_mcnemars_with_edwards_correction() -> None:
+    difference = np.array([1.0] * 15 + [-1.0] * 5 + [0.0] * 30)
+    p = of_one_task(difference, np.zeros(50, int)).p
+    assert p == pytest.approx(0.0442, abs=1e-4)  # chi-squared (|15 - 5| - 1)^2 / 20
+    exact = mcnemar(difference > 0, difference < 0, range(50))
+    assert p == pytest.approx(exact, abs=0.01)
+    assert of_one_task(np.zeros(8), np.zeros(8, int)) == PairedDifference(0, 0, 0, 1)
+    assert of_one_task(np.ones(4), np.array([0, 0, 0, 1])).p > 0.05  # four samples prove nothing
+
+
+def test_victims_that_are_alike_are_rarely_told_apart_in_balanced_accuracy() -> None:
+    rng = np.random.default_rng(2)
+    found = [of_one_task(*imbalanced(rng, 80)) for _ in range(500)]
+    assert np.mean([pair.p < 0.05 for pair in found]) <= 0.06
+    assert np.mean([pair.low <= 0 <= pair.high for pair in found]) >= 0.92
+    apart = [of_one_task(*imbalanced(rng, 160, (0.0, 0.6))) for _ in range(50)]
+    assert np.mean([pair.p < 0.05 for pair in apart]) > 0.8
+
+
+def test_by_class_weights_the_worst_case_is_that_of_the_balanced_accuracy() -> None:
+    """One attack breaks the rare class of the first task, the other the frequent class of the
+    second: which is worse for a sample depends on what it weighs.
+    """
+    labels = np.stack([np.arange(100) < 10, np.arange(100) < 90], 1).astype(int)
+    weights = np.zeros(labels.shape)
+    for t in (0, 1):
+        weights[:, t] = 1 / np.bincount(labels[:, t])[labels[:, t]]
+    rare, frequent = np.ones((100, 2)), np.ones((100, 2))
+    rare[labels[:, 0] == 1, 0] = 0
+    frequent[labels[:, 0] == 1, 1] = 0
+    plain = worst_case([frequent, rare], known(rare), 1)
+    assert np.array_equal(plain, frequent)  # a tie: each takes one right answer
+    assert np.array_equal(worst_case([frequent, rare], weights, 1), rare)
 
 
 def known(right: np.ndarray) -> np.ndarray:

@@ -9,14 +9,17 @@ from typing import Any
 import pandas as pd
 
 from robustbench_med.reports.comparison.entries import LeftOut
-from robustbench_med.reports.comparison.pairs import Pair
+from robustbench_med.reports.comparison.metrics import METRICS
+from robustbench_med.reports.comparison.pairs import Pair, points
 from robustbench_med.reports.comparison.pareto import FIGURE
 from robustbench_med.reports.comparison.table import GROUPED, display
 
 LEGEND = """\
 Worst case: per sample the attack that hurts most (for random victims chosen on one half of the draws and measured on the
 other, or one attack on every sample where that harms more). Naive: what an attack that ignores the defence would have
-reported (no EOT and one draw on random victims, unaware of input transforms). Trust: the worst sign that an attack failed,
+reported (no EOT and one draw on random victims, unaware of input transforms). AUC: under the attack that leaves least of
+it. Always the most frequent class: what a constant answer reaches on the same samples, attacked or not. Where a task's
+largest class holds more than 60 % of them, victims are judged on balanced accuracy. Trust: the worst sign that an attack failed,
 over the attacks of a row. Training x and FLOPs x are relative to no defence, counted in passes and FLOPs; latency x is a
 clock's.
 """  # noqa: E501
@@ -114,9 +117,13 @@ def _pairs(paired: Sequence[Pair]) -> pd.DataFrame:
                 "threat": f"{pair.norm} {pair.eps}",
                 "a": f"{pair.model_a} {pair.defense_a}",
                 "b": f"{pair.model_b} {pair.defense_b}",
+                "of": METRICS[pair.judged_on].name,
                 "difference": pair.gain,
                 "p": f"{pair.p:.2g}",
                 "corrected": f"{pair.p_holm:.2g}{' *' if pair.is_decided else ''}",
+                "accuracy": points(pair.accuracy_difference),
+                "balanced accuracy": points(pair.balanced_accuracy_difference),
+                "AUC": "-" if pair.auc_difference is None else points(pair.auc_difference),
             }
             for pair in paired
         ]

@@ -1,4 +1,4 @@
-"""Victims of a comparison two by two on the same samples: McNemar, Holm, bootstrap intervals."""
+"""Victims of a comparison two by two on the same samples: McNemar, Holm, intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from dataclasses import asdict, dataclass, replace
 import pandas as pd
 
 from robustbench_med import statistics
-from robustbench_med.reports.comparison.rows import Row
+from robustbench_med.reports import floors
+from robustbench_med.reports.comparison.metrics import METRICS
+from robustbench_med.reports.comparison.rows import Outcomes, Row
+from robustbench_med.reports.floors import Judged
+from robustbench_med.statistics import PairedDifference
 
 SIGNIFICANT = 0.05
 
@@ -20,11 +24,15 @@ class Pair:
     compare_pairs.csv, in their order.
 
     Attributes:
-        difference: worst-case robust accuracy of a minus b's.
-        low, high: its 95 % interval, a bootstrap over patients or images.
-        p: McNemar's.
+        difference: of what they are judged on, worst case, a minus b.
+        low, high: its 95 % interval over patients or images: a bootstrap of robust accuracy, the
+            variances of all classes for balanced accuracy.
+        p: McNemar's; with the weights of the classes for balanced accuracy.
         n: units (one task of one sample) behind the difference.
         p_holm: p, corrected for the number of pairs of the comparison.
+        judged_on: robust accuracy, or robust balanced accuracy where classes are imbalanced.
+        accuracy_difference, balanced_accuracy_difference, auc_difference: of the worst cases, a
+            minus b; None where an AUC is.
     """
 
     data: str
@@ -40,6 +48,10 @@ class Pair:
     p: float
     n: int
     p_holm: float
+    judged_on: Judged
+    accuracy_difference: float
+    balanced_accuracy_difference: float
+    auc_difference: float | None
 
     @property
     def is_decided(self) -> bool:
@@ -64,18 +76,22 @@ class Pair:
             difference=-self.difference,
             low=-self.high,
             high=-self.low,
+            accuracy_difference=-self.accuracy_difference,
+            balanced_accuracy_difference=-self.balanced_accuracy_difference,
+            auc_difference=None if self.auc_difference is None else -self.auc_difference,
         )
 
     def __str__(self) -> str:
         return (
             f"{points(self.difference)} points [{points(self.low)}, {points(self.high)}],"
-            f" McNemar-Holm p = {self.p_holm:.2g}"
+            f" {METRICS[self.judged_on].test} p = {self.p_holm:.2g}"
         )
 
 
 def pairs(rows: Sequence[Row]) -> list[Pair]:
     """Victims of one model, or under one defence, two by two: McNemar with Holm's correction,
-    bootstrap interval.
+    bootstrap interval; where classes are imbalanced, those of balanced accuracy
+    (`statistics.balanced_difference`).
 
     A unit is one task of one sample; for McNemar (the first seed alone) it is right when its
     worst-case fraction is above one half, and a patient or image counts once, for the victim that
@@ -105,9 +121,11 @@ def _pair(a: Row, b: Row) -> Pair:
     one, other = a.outcomes, b.outcomes
     if one.units != other.units:
         raise AssertionError("paired victims were measured on different samples")
-    difference = one.worst - other.worst
-    low, high = statistics.bootstrap_difference(difference, one.clusters)
-    p = statistics.mcnemar(one.first > 0.5, other.first > 0.5, one.clusters)
+    balanced = statistics.balanced_difference(
+        one.balanced - other.balanced, one.tasks, one.classes, one.clusters
+    )
+    judged_on = floors.judged_metric(a.floor)
+    judged = balanced if judged_on == "balanced_accuracy" else _of_accuracy(one, other)
     return Pair(
         data=a.setting.data,
         norm=a.setting.norm,
@@ -116,10 +134,23 @@ def _pair(a: Row, b: Row) -> Pair:
         defense_a=a.defense,
         model_b=b.model,
         defense_b=b.defense,
-        difference=float(difference.mean()),
-        low=low,
-        high=high,
-        p=p,
-        n=len(difference),
-        p_holm=p,
+        **asdict(judged),
+        n=len(one.units),
+        p_holm=judged.p,
+        judged_on=judged_on,
+        accuracy_difference=float((one.worst - other.worst).mean()),
+        balanced_accuracy_difference=balanced.difference,
+        auc_difference=_between(a.worst.worst_auc, b.worst.worst_auc),
     )
+
+
+def _of_accuracy(one: Outcomes, other: Outcomes) -> PairedDifference:
+    """The difference of robust accuracies over all units, however many each task has."""
+    difference = one.worst - other.worst
+    low, high = statistics.bootstrap_difference(difference, one.clusters)
+    p = statistics.mcnemar(one.first > 0.5, other.first > 0.5, one.clusters)
+    return PairedDifference(float(difference.mean()), low, high, p)
+
+
+def _between(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b

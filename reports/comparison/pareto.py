@@ -1,4 +1,6 @@
-"""The figure of a comparison: worst-case robust against clean accuracy, and the Pareto front."""
+"""The figure of a comparison: worst-case robust against clean accuracy, balanced where classes are
+imbalanced, the Pareto front, and the floor.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from robustbench_med.reports import style
+from robustbench_med.reports.comparison.metrics import Metric, metric_of
 from robustbench_med.reports.comparison.table import GROUPED
+from robustbench_med.reports.floors import CONSTANT
 from robustbench_med.reports.style import COLOURS
 
 FIGURE = "pareto.png"
@@ -19,11 +23,12 @@ NARROWEST = 0.2
 MARGIN = 0.03
 MARKERS = style.MARKERS + "<>ph*dH8"
 FRONT = "#999999"
+FLOOR: dict[str, Any] = {"color": "#444444", "linestyle": "--", "linewidth": 1, "label": CONSTANT}
 
 
 def pareto(table: pd.DataFrame, path: Path) -> None:
-    """Draws worst-case robust against clean accuracy: area by FLOPs, colour by model, marker by
-    defence, the front as a line.
+    """Draws worst-case robust against clean accuracy, as the table is judged: area by FLOPs, colour
+    by model, marker by defence, the front as a line, the constant answer as a dashed one.
 
     Args:
         table: the rows of the comparison (`table.frame`).
@@ -39,12 +44,15 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
             _panel(axis, group, table)
         for axis in list(axes.flat)[len(panels) :]:
             axis.set_visible(False)
-        for axis in axes[:, 0]:
-            axis.set_ylabel("robust accuracy, worst case")
+        same = table.judged_on.nunique() == 1
+        for axis, (_, group) in zip(axes.flat, panels, strict=False):
+            if not same or axis in axes[:, 0]:
+                axis.set_ylabel(f"{metric_of(group.iloc[0]).name}, worst case")
         figure.legend(
             handles=_handles(table),
             loc="outside lower center",
-            ncols=4 if columns == 1 else 6,
+            ncols=3 if columns == 1 else 5,
+            columnspacing=1.2,
             frameon=False,
             title="area: FLOPs",
         )
@@ -64,26 +72,43 @@ def span(shares: pd.Series) -> tuple[float, float]:
 
 def _panel(axis: Any, group: pd.DataFrame, table: pd.DataFrame) -> None:
     """One data set and threat; the whole table gives colours, markers and areas."""
-    front = group.sort_values(["clean", "worst"], ascending=False)
-    front = front[front.worst > front.worst.cummax().shift(fill_value=-1)]
-    axis.plot(front.clean, front.worst, color=FRONT, linewidth=1, zorder=1, label="_front")
-    models, defences = list(table.model.unique()), list(table.defense.unique())
+    metric = metric_of(group.iloc[0])
+    front = group.sort_values([metric.clean, metric.worst], ascending=False)
+    highest = front[metric.worst].cummax().shift(fill_value=-1)
+    front = front[front[metric.worst] > highest]
+    axis.plot(
+        front[metric.clean],
+        front[metric.worst],
+        color=FRONT,
+        linewidth=1,
+        zorder=1,
+        label="_front",
+    )
+    axis.axhline(group.iloc[0][metric.floor], **FLOOR, zorder=1)
     small_over_large = group.sort_values("gflops", ascending=False, kind="stable")
     for _, row in small_over_large.iterrows():
-        colour = COLOURS[models.index(row.model) % len(COLOURS)]
-        below, above = row.worst - row.worst_low, row.worst_high - row.worst
-        arms = [[max(below, 0)], [max(above, 0)]]  # rounding below 0 taken out
-        axis.errorbar(row.clean, row.worst, yerr=arms, color=colour, alpha=0.25, linewidth=1)
-        axis.scatter(
-            row.clean,
-            row.worst,
-            s=40 + 260 * row.gflops / table.gflops.max(),
-            marker=MARKERS[defences.index(row.defense) % len(MARKERS)],
-            **style.outlined(colour),
-            zorder=2,
-        )
-    axis.set(xlim=span(group.clean), ylim=span(pd.concat([group.worst_low, group.worst_high])))
-    axis.set(title=_title(group), xlabel="clean accuracy")
+        _victim(axis, row, metric, table)
+    heights = pd.concat([group[metric.worst_low], group[metric.worst_high], group[metric.floor]])
+    axis.set(xlim=span(group[metric.clean]), ylim=span(heights))
+    axis.set(title=_title(group), xlabel=metric.clean_name)
+
+
+def _victim(axis: Any, row: Any, metric: Metric, table: pd.DataFrame) -> None:
+    """One victim's point with its interval."""
+    models, defences = list(table.model.unique()), list(table.defense.unique())
+    colour = COLOURS[models.index(row.model) % len(COLOURS)]
+    clean, worst = row[metric.clean], row[metric.worst]
+    below, above = worst - row[metric.worst_low], row[metric.worst_high] - worst
+    arms = [[max(below, 0)], [max(above, 0)]]  # rounding below 0 taken out
+    axis.errorbar(clean, worst, yerr=arms, color=colour, alpha=0.25, linewidth=1)
+    axis.scatter(
+        clean,
+        worst,
+        s=40 + 260 * row.gflops / table.gflops.max(),
+        marker=MARKERS[defences.index(row.defense) % len(MARKERS)],
+        **style.outlined(colour),
+        zorder=2,
+    )
 
 
 def _title(group: pd.DataFrame) -> str:
@@ -96,7 +121,7 @@ def _title(group: pd.DataFrame) -> str:
 
 
 def _handles(table: pd.DataFrame) -> Sequence[Line2D]:
-    """The entries of the legend: models by colour, defences by marker, the front."""
+    """The entries of the legend: models by colour, defences by marker, the front, the floor."""
     models = [
         Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", linestyle="", label=model)
         for i, model in enumerate(table.model.unique())
@@ -107,4 +132,5 @@ def _handles(table: pd.DataFrame) -> Sequence[Line2D]:
         )
         for i, defense in enumerate(table.defense.unique())
     ]
-    return [*models, *defences, Line2D([], [], color=FRONT, label="Pareto front")]
+    lines = [Line2D([], [], color=FRONT, label="Pareto front"), Line2D([], [], **FLOOR)]
+    return [*models, *defences, *lines]

@@ -6,22 +6,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_med import statistics
 from robustbench_med.naming import canonical_hash
+from robustbench_med.reports import floors, under_training
 from robustbench_med.reports.comparison.entries import Entry
+from robustbench_med.reports.comparison.metrics import no_robustness
+from robustbench_med.reports.comparison.worst import (
+    Arrays,
+    ByTraining,
+    Labelled,
+    WorstCase,
+    by_training,
+    lowest_auc,
+    over_trainings,
+    worst_case,
+)
 from robustbench_med.reports.families import groups_of
-from robustbench_med.reports.tables import TRUST, doubts, trivial_on, trust
+from robustbench_med.reports.floors import Floor
+from robustbench_med.reports.tables import TRUST, Shortfalls, doubts, trivial_on, trust
 from robustbench_med.store.parts import DataSpec
 from robustbench_med.store.record import Record, TrainingFacts, VictimFacts
 from robustbench_med.store.store import Store
-
-Arrays = Mapping[str, NDArray[Any]]
-"""Per-sample outcomes of a record."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +57,15 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class WorstCase:
-    """Robust accuracy where each sample meets the attack that hurts it most, the mean over tasks,
-    with its Wilson 95 % interval; `worst_std` is over trainings (None for one).
-    """
-
-    worst: float
-    worst_low: float
-    worst_high: float
-    worst_std: float | None
-
-
-@dataclass(frozen=True)
 class Naive:
-    """Robust accuracy under an attack that ignores the defence; all None where none was run.
+    """Robust figures under an attack that ignores the defence; all None where none was run.
 
     `naive_how` says what is naive about it: `release`, the authors' release protocol on a random
     victim, or `unaware`, not knowing of an input transform.
     """
 
     naive: float | None = None
+    naive_balanced_accuracy: float | None = None
     naive_attack: str | None = None
     naive_how: str | None = None
 
@@ -87,14 +86,24 @@ class Costs:
 @dataclass(frozen=True)
 class Trust:
     """Whether the figures can be believed: the worst verdict, the sign behind it (empty where all
-    is well or nothing was checked), the marks, and whether the victim is no better than a constant
-    on a task.
+    is well or nothing was checked), the marks, whether the victim is no better than a constant on a
+    task, and whether it classifies worse than it could.
     """
 
     trust: str
     worst_sign: str
     marks: str
     is_trivial: bool
+    is_under_trained: bool
+
+
+@dataclass(frozen=True)
+class OfAttack:
+    """Robust figures under one attack; the AUC is None where a class does not occur."""
+
+    robust: float
+    balanced_accuracy: float
+    auc: float | None
 
 
 @dataclass(frozen=True)
@@ -103,17 +112,22 @@ class Outcomes:
 
     Attributes:
         worst: (units,) worst-case fraction right, mean over trainings and seeds.
+        balanced: (units,) the same under the attacks that take most of the balanced accuracy.
         first: (units,) the same of the first seed alone: McNemar's test takes each patient once,
             with one victim.
         units: (units,) their names.
         clusters: (units,) the patient or image behind each (`clusters`): units that share it are
             resampled together.
+        tasks, classes: (units,) the task of each, and its label.
     """
 
     worst: statistics.Floats
+    balanced: statistics.Floats
     first: statistics.Floats
     units: tuple[str, ...]
     clusters: tuple[int, ...]
+    tasks: tuple[int, ...]
+    classes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -127,9 +141,10 @@ class Row:
         n_distinct: distinct images, of the task that has fewest.
         trainings: how many trained victims stand behind the row.
         evaluation_seeds: of each training, the fewest.
-        clean: clean accuracy.
-        robust: robust accuracy by attack, the noise control among them.
+        clean, clean_balanced_accuracy: without an attack.
+        robust: robust figures by attack, the noise control among them.
         worst, naive, costs, trust: see there.
+        floor: what the constant answer reaches on the samples.
         draws: forward passes behind a prediction.
         eot: draws of a gradient; None where no attack takes any.
         outcomes: the units of the paired statistics.
@@ -143,8 +158,10 @@ class Row:
     trainings: int
     evaluation_seeds: int
     clean: float
-    robust: Mapping[str, float]
+    clean_balanced_accuracy: float
+    robust: Mapping[str, OfAttack]
     worst: WorstCase
+    floor: Floor
     naive: Naive
     draws: int
     eot: int | None
@@ -152,10 +169,29 @@ class Row:
     trust: Trust
     outcomes: Outcomes
 
-    def columns(self) -> dict[str, object]:
-        """The row as the columns of compare.csv; each attack is one, between `clean` and
-        `worst`.
+    @property
+    def is_below_floor(self) -> bool:
+        """Whether its worst-case robust accuracy, or what it is judged on, is no higher than the
+        constant answer's.
         """
+        worst = self.worst
+        return no_robustness(worst.worst, worst.worst_balanced_accuracy, self.floor)
+
+    @property
+    def marks(self) -> str:
+        """What a reader must know before believing it."""
+        below = [floors.BELOW] if self.is_below_floor else []
+        return "; ".join([*filter(None, [self.trust.marks]), *below])
+
+    def columns(self) -> dict[str, object]:
+        """The row as the columns of compare.csv; the robust accuracy under each attack is one,
+        between `clean` and `worst`.
+        """
+        others = {
+            f"{attack}_{name}": getattr(figures, name)
+            for attack, figures in self.robust.items()
+            for name in ("balanced_accuracy", "auc")
+        }
         return {
             "model": self.model,
             "defense": self.defense,
@@ -165,20 +201,36 @@ class Row:
             "trainings": self.trainings,
             "evaluation_seeds": self.evaluation_seeds,
             "clean": self.clean,
-            **self.robust,
+            **{attack: figures.robust for attack, figures in self.robust.items()},
             **asdict(self.worst),
+            "clean_balanced_accuracy": self.clean_balanced_accuracy,
+            **others,
+            "judged_on": floors.judged_metric(self.floor),
+            "floor_accuracy": self.floor.accuracy,
+            "floor_balanced_accuracy": self.floor.balanced_accuracy,
             **asdict(self.naive),
             "draws": self.draws,
             "eot": self.eot,
             **asdict(self.costs),
             **asdict(self.trust),
+            "marks": self.marks,
+            "is_below_floor": self.is_below_floor,
         }
 
 
-def rows_of(entry: Entry, store: Store[Record]) -> list[Row]:
-    """One row a data set and threat model of an entry."""
+def rows_of(
+    entry: Entry, store: Store[Record], shortfalls: Shortfalls = MappingProxyType({})
+) -> list[Row]:
+    """One row a data set and threat model of an entry.
+
+    Args:
+        shortfalls: by hash of a record, the tasks at which its victim is under-trained.
+    """
     groups, naive = _by_setting(entry.records), _by_setting(entry.naive)
-    return [_row(entry, records, naive.get(key, []), store) for key, records in groups.items()]
+    return [
+        _row(entry, records, naive.get(key, []), store, shortfalls)
+        for key, records in groups.items()
+    ]
 
 
 def clusters(arrays: Arrays) -> NDArray[np.int64]:
@@ -206,31 +258,37 @@ def _by_setting(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _row(
-    entry: Entry, records: Sequence[Record], naive: Sequence[Record], store: Store[Record]
+    entry: Entry,
+    records: Sequence[Record],
+    naive: Sequence[Record],
+    store: Store[Record],
+    shortfalls: Shortfalls,
 ) -> Row:
     first = records[0]
     measured = [record for record in records if not record.control]
     arrays = store.arrays(first)
-    known = arrays["labels"][:, first.spec.threat.tasks] >= 0
-    by_training = _worst_by_training(measured, known, store)
-    of_trainings = [np.mean(of_seeds, 0) for of_seeds in by_training]
+    labelled = Labelled.of(first, arrays)
+    plain = by_training(measured, labelled.known, store)
+    balanced = by_training(measured, labelled.class_weights, store)
     return Row(
         model=entry.model,
         defense=entry.defense,
         victim=first.spec.victim.model,
         setting=_setting(first),
-        n_distinct=min(_distinct(first)),
-        trainings=len(by_training),
-        evaluation_seeds=min(map(len, by_training)),
+        n_distinct=min(labelled.distinct),
+        trainings=len(plain),
+        evaluation_seeds=min(map(len, plain)),
         clean=float(np.mean([record.figures.clean for record in records])),
+        clean_balanced_accuracy=float(np.mean([_clean_balanced(record) for record in records])),
         robust=_robust(records),
-        worst=_worst_case(of_trainings, known, first, arrays),
+        worst=worst_case(plain, balanced, labelled, lowest_auc(measured)),
+        floor=labelled.floor,
         naive=_naive(naive),
         draws=first.draws,
         eot=measured[0].spec.attack.params.get("eot"),
         costs=_costs(first.victim),
-        trust=_trust(records, measured),
-        outcomes=_outcomes(np.mean(of_trainings, 0), by_training[0][0], known, arrays),
+        trust=_trust(records, measured, under_training.of_family(records, shortfalls)),
+        outcomes=_outcomes(plain, balanced, labelled, arrays),
     )
 
 
@@ -251,25 +309,33 @@ def _data(data: DataSpec) -> str:
     return data.name + (f" (fold {data.fold.number} of {data.fold.of})" if data.fold else "")
 
 
-def _distinct(record: Record) -> list[int]:
-    """Distinct images of each attacked task."""
-    return [record.figures.tasks[t].n_distinct for t in record.spec.threat.tasks]
+def _clean_balanced(record: Record) -> float:
+    """Clean balanced accuracy, the mean over the attacked tasks."""
+    tasks = [record.figures.tasks[t] for t in record.spec.threat.tasks]
+    return float(np.mean([task.clean_balanced_accuracy for task in tasks]))
 
 
-def _robust(records: Sequence[Record]) -> dict[str, float]:
-    """Robust accuracy by attack."""
-    by_attack: dict[str, list[float]] = {}
+def _robust(records: Sequence[Record]) -> dict[str, OfAttack]:
+    """Robust figures by attack."""
+    by_attack: dict[str, list[Record]] = {}
     for record in records:
-        by_attack.setdefault(record.attack_label, []).append(record.figures.robust)
-    return {attack: float(np.mean(figures)) for attack, figures in by_attack.items()}
+        by_attack.setdefault(record.attack_label, []).append(record)
+    return {
+        attack: OfAttack(
+            float(np.mean([record.figures.robust for record in under])),
+            float(np.mean([record.figures.balanced_accuracy for record in under])),
+            lowest_auc(under),
+        )
+        for attack, under in by_attack.items()
+    }
 
 
 def _naive(records: Sequence[Record]) -> Naive:
     if not records:
         return Naive()
-    robust = float(np.mean([record.figures.robust for record in records]))
+    (attack, figures), *_ = _robust(records).items()
     how = "release" if records[0].spec.protocol.name == "release" else "unaware"
-    return Naive(robust, records[0].attack_label, how)
+    return Naive(figures.robust, figures.balanced_accuracy, attack, how)
 
 
 def _costs(victim: VictimFacts) -> Costs:
@@ -291,12 +357,15 @@ def _passes(training: TrainingFacts) -> float:
     return training.steps * training.batch_size * passes
 
 
-def _trust(records: Sequence[Record], measured: Sequence[Record]) -> Trust:
+def _trust(
+    records: Sequence[Record], measured: Sequence[Record], under_trained: Sequence[str]
+) -> Trust:
     return Trust(
         trust=trust(measured),
         worst_sign=_worst_sign(measured),
-        marks="; ".join(doubts(records)),
+        marks="; ".join([*doubts(records), *under_trained]),
         is_trivial=bool(trivial_on(records)),
+        is_under_trained=bool(under_trained),
     )
 
 
@@ -306,62 +375,17 @@ def _worst_sign(records: Sequence[Record]) -> str:
     return min(signs, key=lambda sign: TRUST.index(sign.verdict)).sign if signs else ""
 
 
-# --- the worst case -------------------------------------------------------------------------------
-
-
-def _worst_by_training(
-    measured: Sequence[Record], known: NDArray[np.bool_], store: Store[Record]
-) -> list[list[statistics.Floats]]:
-    """For every training and each of its evaluation seeds the (n, attacked tasks) fraction right
-    under the worst of the attacks.
-    """
-    by_seed: dict[tuple[int | None, int], list[Record]] = {}
-    for record in measured:
-        seeds = record.spec.victim.train_seed, record.spec.seed
-        by_seed.setdefault(seeds, []).append(record)
-    by_training: dict[int | None, list[statistics.Floats]] = {}
-    for (train_seed, _), records in by_seed.items():
-        first = records[0]
-        tasks = first.spec.threat.tasks
-        rights = [store.arrays(record)["robust_right"][:, tasks] for record in records]
-        worst = statistics.worst_case(rights, known, first.draws)
-        by_training.setdefault(train_seed, []).append(worst)
-    return list(by_training.values())
-
-
-def _worst_case(
-    of_trainings: Sequence[statistics.Floats],
-    known: NDArray[np.bool_],
-    first: Record,
-    arrays: Arrays,
-) -> WorstCase:
-    mean = np.mean(of_trainings, 0)
-    rates: list[float] = []
-    counts: list[float] = []
-    for i, (t, distinct) in enumerate(zip(first.spec.threat.tasks, _distinct(first), strict=True)):
-        labelled = known[:, i]
-        right, groups = mean[labelled, i], groups_of(arrays, t)
-        rates.append(float(right.mean()))
-        if groups is None:
-            counts.append(distinct)
-        else:
-            counts.append(min(statistics.effective_n(right, groups[labelled]), distinct))
-    rate = float(np.mean(rates))
-    low, high = statistics.wilson(rate, min(counts))
-    spread = [worst[known].mean() for worst in of_trainings]
-    return WorstCase(rate, low, high, float(np.std(spread, ddof=1)) if len(spread) > 1 else None)
-
-
 def _outcomes(
-    mean: statistics.Floats,
-    first: statistics.Floats,
-    known: NDArray[np.bool_],
-    arrays: Arrays,
+    plain: ByTraining, balanced: ByTraining, labelled: Labelled, arrays: Arrays
 ) -> Outcomes:
+    known = labelled.known
     samples, attacked = np.nonzero(known)
     return Outcomes(
-        worst=mean[known],
-        first=first[known],
+        worst=over_trainings(plain)[known],
+        balanced=over_trainings(balanced)[known],
+        first=plain[0][0][known],
         units=tuple(f"{arrays['ids'][s]}/{t}" for s, t in zip(samples, attacked, strict=True)),
         clusters=tuple(clusters(arrays)[samples].tolist()),
+        tasks=tuple(attacked.tolist()),
+        classes=tuple(labelled.labels[known].tolist()),
     )

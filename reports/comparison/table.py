@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from robustbench_med.reports import paper
+from robustbench_med.reports.comparison.metrics import METRICS, Metric, metric_of
 from robustbench_med.reports.comparison.rows import Row
+from robustbench_med.reports.floors import CONSTANT, Floor
 from robustbench_med.store.record import CONTROL
 
 GROUPED = ["data", "size", "norm", "eps"]
@@ -39,6 +41,36 @@ def relative(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def with_constant(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a row more a data set and threat: what always answering the most frequent
+    class reaches on the same samples, under whatever attack; its other fields are empty.
+    """
+    whole = dict.fromkeys(table.select_dtypes("int64").columns, "Int64")  # takes empty fields
+    parts = [
+        part
+        for _, group in table.groupby(GROUPED, sort=False)
+        for part in (group.astype(whole), pd.DataFrame([_constant(group)]))
+    ]
+    return pd.concat(parts, ignore_index=True)[list(table.columns)]
+
+
+def _constant(group: pd.DataFrame) -> dict[str, object]:
+    """The row of the constant answer beside these."""
+    first = group.iloc[0]
+    shared = [*GROUPED, "synthetic", "protocol", "n", "n_distinct", "judged_on"]
+    shared += ["floor_accuracy", "floor_balanced_accuracy"]
+    accuracies = ["clean", *attacks(group), "worst"]
+    return (
+        {"model": CONSTANT, "defense": "", "victim": ""}
+        | {name: first[name] for name in shared}
+        | dict.fromkeys(accuracies, first.floor_accuracy)
+        | {f"{name}_balanced_accuracy": first.floor_balanced_accuracy for name in accuracies}
+        | {f"{name}_auc": Floor.auc for name in accuracies if f"{name}_auc" in group}
+        | {"trust": "", "worst_sign": "", "marks": ""}
+        | {"is_trivial": False, "is_under_trained": False, "is_below_floor": True}
+    )
+
+
 def attacks(table: pd.DataFrame) -> list[str]:
     """The attacks of a comparison's table, a column each."""
     names = list(table.columns)
@@ -46,25 +78,28 @@ def attacks(table: pd.DataFrame) -> list[str]:
 
 
 def display(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns people read, as text."""
+    """The columns people read, as text; the constant answer's row is the last of its table."""
+    table = with_constant(table)
     shown = pd.DataFrame(
         {
             "model": table.model,
-            "defence": table.defense,
+            "defence": table.defense.replace("", "-"),
             "data": table["data"],
             "threat": table.norm + " " + table.eps,
         }
     )
     for name in ("clean", *attacks(table)):
         shown[name] = table[name].map(number)
-    shown["worst case [95 %]"] = [
-        f"{w:.3f} [{low:.3f}, {high:.3f}]"
-        for w, low, high in zip(table.worst, table.worst_low, table.worst_high, strict=True)
+    rows = [row for _, row in table.iterrows()]
+    shown["worst case [95 %]"] = [interval(row, METRICS["robust"]) for row in rows]
+    shown["balanced accuracy, worst case [95 %]"] = [
+        interval(row, METRICS["balanced_accuracy"]) for row in rows
     ]
+    shown["AUC, worst case"] = pd.to_numeric(table.worst_auc).map(number)
     if (table.trainings > 1).any():
         shown["sd over trainings"] = pd.to_numeric(table.worst_std).map(number)
     shown["naive"] = table.naive.map(number)
-    shown["GFLOPs"] = table.gflops.map("{:.3g}".format)
+    shown["GFLOPs"] = table.gflops.map(lambda v: "-" if pd.isna(v) else f"{v:.3g}")
     for name, key in (
         ("training x", "training_x"),
         ("FLOPs x", "inference_x"),
@@ -72,7 +107,7 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
     ):
         shown[name] = pd.to_numeric(table[key]).map(lambda v: "-" if pd.isna(v) else f"{v:.1f}")
     shown["trust"] = [
-        f"{verdict}: {sign}" if sign else verdict
+        f"{verdict}: {sign}" if sign else verdict or "-"
         for verdict, sign in zip(table.trust, table.worst_sign, strict=True)
     ]
     shown["marks"] = table.marks.where(table.marks != "", "-")
@@ -94,21 +129,25 @@ def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:
     real = [
         attack for attack in attacks(group) if attack != CONTROL and group[attack].notna().any()
     ]
-    heads = [paper.Column(name) for name in ("model", "defence")] + [
-        paper.Column(name, "high") for name in ("clean", *real)
-    ]
+    metric = metric_of(first)
+    by_accuracy: paper.Better = "high" if metric == METRICS["robust"] else None
+    heads = [paper.Column(name) for name in ("model", "defence")]
+    heads += [paper.Column("clean", "high")]
+    heads += [paper.Column(name, by_accuracy) for name in (*real, "worst case")]
     heads += [
-        paper.Column("worst case", "high"),
+        paper.Column("balanced accuracy", None if by_accuracy else "high"),
+        paper.Column("AUC"),
         paper.Column("naive"),
         paper.Column("training x", digits=1),
         paper.Column("GFLOPs"),
     ]
-    rows = [_printed_row(row, real) for _, row in group.iterrows()]
+    rows = [_printed_row(row, real) for _, row in with_constant(group).iterrows()]
     behind = f", mean of {first.trainings} trainings" if first.trainings > 1 else ""
     caption = (
         f"Defences on {paper.data_name(first)}, {keys[1]} px, {keys[2]} {keys[3]}, protocol"
         f" {first.protocol}, n = {first.n}{behind}; worst case: per sample the attack that hurts"
-        " most; naive: an attack that ignores the defence"
+        " most, balanced accuracy and AUC likewise; naive: an attack that ignores the defence;"
+        f" ranked by {metric.name}, never at or below {CONSTANT}"
     )
     return paper.Table("compare", caption, heads, rows)
 
@@ -117,16 +156,33 @@ def _printed_row(row: Any, real: Sequence[str]) -> list[paper.TableCell]:
     """A row of the table in print; `real`: the attacks that have a column."""
     trivial = row.is_trivial
     judged = paper.judgement(row.trust, trivial=trivial)
+    judged["ranked"] &= not row.is_below_floor
     return [
         paper.TableCell(row.model, mark=paper.TRIVIAL if trivial else ""),
         paper.TableCell(row.defense),
-        paper.TableCell(row.clean, ranked=not trivial),
+        paper.TableCell(row.clean, ranked=not trivial and row.model != CONSTANT),
         *(paper.TableCell(row[attack], **judged) for attack in real),
-        paper.TableCell(row.worst, (row.worst_high - row.worst_low) / 2, **judged),
+        *(
+            paper.TableCell(row[metric.worst], _half(row, metric), **judged)
+            for metric in METRICS.values()
+        ),
+        paper.TableCell(row.worst_auc),
         paper.TableCell(row.naive),
         paper.TableCell(row.training_x),
         paper.TableCell(row.gflops),
     ]
+
+
+def _half(row: Any, metric: Metric) -> float | None:
+    """Half of the width of a worst case's interval; the constant answer has none."""
+    width = row[metric.worst_high] - row[metric.worst_low]
+    return None if pd.isna(width) else width / 2
+
+
+def interval(row: Any, metric: Metric) -> str:
+    """A worst case with its interval; the constant answer has none."""
+    ends = f" [{row[metric.worst_low]:.3f}, {row[metric.worst_high]:.3f}]"
+    return f"{row[metric.worst]:.3f}" + ("" if pd.isna(row[metric.worst_low]) else ends)
 
 
 def number(value: float | None) -> str:

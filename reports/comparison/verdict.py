@@ -9,11 +9,15 @@ from typing import Any
 
 import pandas as pd
 
+from robustbench_med.reports.comparison.metrics import METRICS, metric_of
 from robustbench_med.reports.comparison.pairs import Pair, points
+from robustbench_med.reports.comparison.table import interval
 from robustbench_med.reports.tables import each, quotable
 
 CLOSEST = 3
 """Victims not told from the best that its sentence names."""
+UNDER_TRAINED = "under-trained"
+"""The mark of a victim that classifies worse than it could."""
 CLEARLY = 0.02
 """Differences of accuracies below this are not talked about."""
 
@@ -39,19 +43,43 @@ def _on_defenses(table: pd.DataFrame, paired: Sequence[Pair]) -> Iterator[str]:
 
 def _on_defense(row: Any, plain: Any, ahead: Pair) -> str:
     """A defended victim against the undefended one: the gain, its cost, what is naive about it."""
-    who = f"{row.model} on {row.data} ({row.norm}, {row.eps}): {row.defense}"
+    who = f"{row.model} on {row.data} ({row.norm}, {row.eps}): {_named(row)}"
+    none, within = _named(plain), metric_of(row).within
+    higher = row if ahead.difference > 0 else plain
     if not ahead.is_decided:
-        said = f"{who} cannot be told from none, no difference shown: {ahead}"
-    elif ahead.difference > 0:
-        said = f"{who} beats none by {ahead}"
+        said = f"{who} cannot be told from {none}{within}, no difference shown: {ahead}"
+    elif higher.is_below_floor:
+        said = (
+            f"{who} against {none}{within} is {ahead}, but {_named(higher)} is"
+            f" {_below_floor(higher)}: that is no robustness"
+        )
+    elif higher is row:
+        said = f"{who} beats {none}{within} by {ahead}"
     else:
-        said = f"{who} is worse than none by {ahead}"
+        said = f"{who} is worse than {none}{within} by {ahead}"
     costs = ", ".join(_costs(row, plain))
     return f"{said}; cost: {costs}." + _on_naive(row, plain, ahead) + _doubt(plain, row)
 
 
+def _named(row: Any) -> str:
+    """A victim's defence, with the mark of one that classifies worse than it could."""
+    return str(row.defense) + (f" ({UNDER_TRAINED})" if row.is_under_trained else "")
+
+
+def _below_floor(row: Any) -> str:
+    """Of a victim below the floor: which of its figures is no higher than the constant answer's."""
+    below = row.worst <= row.floor_accuracy + 1e-9
+    metric = METRICS["robust" if below else "balanced_accuracy"]
+    return (
+        f"at or below the constant answer ({metric.name} {row[metric.worst]:.3f}, constant"
+        f" {row[metric.floor]:.3f})"
+    )
+
+
 def _costs(row: Any, plain: Any) -> Iterator[str]:
-    yield f"{points(row.clean - plain.clean)} points of clean accuracy"
+    metric = metric_of(row)
+    lost = row[metric.clean] - plain[metric.clean]
+    yield f"{points(lost)} points of {metric.clean_name}"
     for key, what in (("training_x", "training"), ("inference_x", "inference FLOPs")):
         if pd.notna(row[key]):
             yield f"{row[key]:.1f} x {what}"
@@ -61,13 +89,16 @@ def _on_naive(row: Any, plain: Any, ahead: Pair) -> str:
     """A sentence on what a naive attack would have reported, where it differs from what is so."""
     if pd.isna(row.naive):
         return ""
-    if row.worst > row.naive + CLEARLY:
+    metric = metric_of(row)
+    naive_figure = row[metric.naive]
+    if row[metric.worst] > naive_figure + CLEARLY:
         return (
             " The naive attack did more harm than those of the comparison: give them more steps"
             " before you conclude."
         )
     release = row.naive_how == "release"
-    apparent = row.naive - (plain.naive if release else plain[row.naive_attack])
+    plain_figure = plain[metric.naive if release else row.naive_attack + metric.suffix]
+    apparent = naive_figure - plain_figure
     if apparent <= CLEARLY:
         return ""
     naive, sound = (
@@ -75,10 +106,8 @@ def _on_naive(row: Any, plain: Any, ahead: Pair) -> str:
         if release
         else ("an attack unaware of the transform", "BPDA")
     )
-    return (
-        f" Its advantage under {naive}, {100 * apparent:.1f} points, {_fate(ahead, apparent)} under"
-        f" {sound}."
-    )
+    fate = "leaves no robustness" if row.is_below_floor else _fate(ahead, apparent)
+    return f" Its advantage under {naive}, {100 * apparent:.1f} points, {fate} under {sound}."
 
 
 def _fate(ahead: Pair, apparent: float) -> str:
@@ -105,13 +134,20 @@ def _best(group: pd.DataFrame, paired: Sequence[Pair]) -> str:
     judged = group[[quotable(row) for row in each(group)]]
     if judged.empty:
         return "no victim can be called the best: all are trivial, or their attacks failed."
-    best = judged.iloc[int(judged.worst.argmax())]
-    if best.worst == 0:
+    if judged.worst.max() == 0:
         return "nothing withstands: for every sample of every victim some attack succeeds."
+    metric = metric_of(judged.iloc[0])
+    robust = judged[~judged.is_below_floor.astype(bool)]
+    if robust.empty:
+        highest = judged.iloc[int(judged[metric.worst].argmax())]
+        return (
+            f"no victim is robust: {highest.model} with {_named(highest)}, the highest, is"
+            f" {_below_floor(highest)}."
+        )
+    best = robust.iloc[int(robust[metric.worst].argmax())]
     return (
-        f"{best.model} with {best.defense} has the highest worst-case robust"
-        f" accuracy, {best.worst:.3f} [{best.worst_low:.3f}, {best.worst_high:.3f}], at a"
-        f" clean accuracy of {best.clean:.3f}."
+        f"{best.model} with {_named(best)} has the highest worst-case {metric.name},"
+        f" {interval(best, metric)}, at a {metric.clean_name} of {best[metric.clean]:.3f}."
         + _undecided(best, judged.drop(index=best.name), paired)
     )
 
@@ -126,7 +162,7 @@ def _undecided(best: Any, others: pd.DataFrame, paired: Sequence[Pair]) -> str:
         if ahead is None:
             apart += 1
         elif not ahead.is_decided:
-            close.append(f"{other.model} with {other.defense} ({ahead})")
+            close.append(f"{other.model} with {_named(other)} ({ahead})")
     more = f" and {len(close) - CLOSEST} more" if len(close) > CLOSEST else ""
     said = f" No difference is shown from {'; '.join(close[:CLOSEST])}{more}." if close else ""
     return said + (

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from robustbench_med.paths import write_text
+from robustbench_med.reports import floors
 from robustbench_med.reports.comparison import entries, pairs, table
 from robustbench_med.reports.comparison.entries import Compared, Entry
 from robustbench_med.reports.comparison.page import Page, markdown
@@ -17,6 +18,7 @@ from robustbench_med.reports.comparison.pareto import FIGURE, pareto
 from robustbench_med.reports.comparison.rows import rows_of
 from robustbench_med.reports.comparison.verdict import verdict
 from robustbench_med.reports.tables import csv
+from robustbench_med.reports.under_training import under_trained
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
 
@@ -44,7 +46,8 @@ def judge(compared: Sequence[Entry], out: Path) -> Judged:
         compared: the entries, whose records lie in the store of the folder `out`.
     """
     store = Store(out)
-    rows = [row for entry in compared for row in rows_of(entry, store)]
+    shortfalls = under_trained(floors.counted(store.look()[0], store.arrays))
+    rows = [row for entry in compared for row in rows_of(entry, store, shortfalls)]
     frame, paired = table.frame(rows), pairs.pairs(rows)
     return Judged(frame, tuple(paired), tuple(verdict(frame, paired)))
 
@@ -71,7 +74,7 @@ def write(compared: Compared, out: Path) -> tuple[pd.DataFrame, Page]:
         [asdict(missing) for missing in compared.left_out],
         columns=["model", "defense", "reason", "unsuited"],
     )
-    write_text(out / "compare.csv", csv(judged.table))
+    write_text(out / "compare.csv", csv(table.with_constant(judged.table)))
     write_text(out / "compare_pairs.csv", csv(pairs.frame(judged.pairs)))
     write_text(out / "compare_left_out.csv", csv(absent))
     write_text(out / "compare.md", str(page))

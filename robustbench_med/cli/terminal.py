@@ -15,7 +15,8 @@ from rich.text import Text
 from robustbench_med.cli.listings import assigned
 from robustbench_med.reports import floors
 from robustbench_med.reports.claims import Finding
-from robustbench_med.reports.comparison.table import attacks
+from robustbench_med.reports.comparison.metrics import METRICS
+from robustbench_med.reports.comparison.table import attacks, interval, with_constant
 from robustbench_med.reports.families import victim_name
 from robustbench_med.reports.tables import by_engine, each, marks, named, trust
 from robustbench_med.store.merge import Merged
@@ -360,24 +361,26 @@ def comparison(table: pd.DataFrame, page: Page) -> RenderableType:
     shown = Table(show_lines=True)
     for name in ("victim", "data, threat", "accuracy", "cost", "trust"):
         shown.add_column(name, overflow="fold")
-    for _, row in table.iterrows():
+    for _, row in with_constant(table).iterrows():
+        constant = row.model == floors.CONSTANT
         figures = {
             "clean": _number(row.clean),
             **{name: _number(row[name]) for name in attacks(table)},
-        }
-        figures |= {
-            "worst": f"{row.worst:.3f} [{row.worst_low:.3f}, {row.worst_high:.3f}]",
+            "worst": interval(row, METRICS["robust"]),
+            "worst, balanced": interval(row, METRICS["balanced_accuracy"]),
+            "worst, AUC": _number(row.worst_auc),
             "naive": _number(row.naive),
         }
-        costs = [f"{row.gflops:.3g} GFLOPs"]
+        costs = [] if constant else [f"{row.gflops:.3g} GFLOPs"]
         costs += [
             f"{row[key]:.1f} x {what}"
             for key, what in (("training_x", "training"), ("latency_x", "latency"))
             if pd.notna(row[key])
         ]
         cells = [
-            f"{row.model}\nwith {row.defense}",
-            f"{row['data']}\n{row.norm} {row.eps}\nn {row.n}, trainings {row.trainings}"
+            row.model if constant else f"{row.model}\nwith {row.defense}",
+            f"{row['data']}\n{row.norm} {row.eps}\nn {row.n}"
+            + ("" if constant else f", trainings {row.trainings}")
             + ("\nsynthetic" if row.synthetic else ""),
             "\n".join(f"{name} {figure}" for name, figure in figures.items() if figure != "-"),
             "\n".join(costs),

@@ -223,7 +223,7 @@ def test_compare_takes_norms_a_task_and_preprocessing(drawn_root, tmp_path) -> N
     medrobust("compare", *tiny(drawn_root), "--limit", 4, "--out", tmp_path, "--defense",
               "bit-depth", "--attack", "fgsm", "--norm", "Linf,L2", "--preprocess", "fit=pad",
               "--target-task", "xray-task", "--no-control", "--target", "random")  # fmt: skip
-    table = pd.read_csv(tmp_path / "compare.csv")
+    table = pd.read_csv(tmp_path / "compare.csv").dropna(subset="defense")
     assert set(zip(table.defense, table.norm, strict=True)) == {
         (defense, norm) for defense in ("none", "bit-depth") for norm in ("Linf", "L2")
     }

@@ -7,6 +7,7 @@ from support.files import ROOT
 from support.records import changed, fill, record
 
 from robustbench_med.reports import claims, tables
+from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
 
 COSTS = pd.DataFrame({
@@ -80,6 +81,84 @@ def test_synthetic_images_and_victims_no_better_than_chance_decide_nothing() -> 
         assert finding.evidence[0].measured == pytest.approx(0.3)
     made = [record("mail", clean=0.9, **REAL), record("late", clean=0.6, **REAL)]
     assert verdicts(tables.leaderboard(made), COSTS)["mail-performance"].verdict == "reproduced"
+
+
+IMBALANCED = [[160, 40], [160, 40]]
+
+
+def measured(model: str, *, robust: float, balanced: float, counts=IMBALANCED, **fields) -> Record:
+    """A record of so many samples of each class of both tasks; `clean` is its balanced accuracy
+    too.
+    """
+    made = record(model, robust, **(REAL | fields))
+    tasks = [
+        task.plain() | {"balanced_accuracy": balanced, "class_samples": list(samples)}
+        for task, samples in zip(made.figures.tasks, counts, strict=True)
+    ]
+    return changed(made, figures__tasks=tasks, figures__balanced_accuracy=balanced)
+
+
+def gain(figure: str, reported: float, *made: Record, model: str = "mail") -> claims.Finding:
+    claim = claims.Gain.model_validate(
+        {"id": "mine", "claim": "it wins", "source": "me", "confirmed_by": "points", "kind": "gain",
+         "model": model, "figure": figure, "reported": reported}
+    )  # fmt: skip
+    return claims.judge(claim, tables.leaderboard(made), COSTS)
+
+
+def test_where_classes_are_imbalanced_claims_are_judged_on_balanced_accuracy() -> None:
+    """The victim that falls back on the frequent class has the higher accuracy."""
+    honest = measured("mail", robust=0.82, balanced=0.75)
+    constant = measured("late", robust=0.84, balanced=0.55)
+    found = gain("robust", 0.1, honest, constant)
+    assert found.verdict == "reproduced"
+    assert found.evidence[0].measured == pytest.approx(0.2)
+    assert found.evidence[0].text.startswith("balanced_accuracy: mail 0.750, late 0.550")
+    even = [changed(one, figures__tasks=[task.plain() | {"class_samples": [100, 100]} for task in one.figures.tasks])
+            for one in (honest, constant)]  # fmt: skip
+    found = gain("robust", 0.1, *even)
+    assert found.verdict == "not reproduced"
+    assert found.evidence[0].text.startswith("robust: mail 0.820, late 0.840")
+    clean = gain("clean", 0.1, *(measured(m, robust=0.9, balanced=0.9, clean=c) for m, c in (("mail", 0.95), ("late", 0.8))))  # fmt: skip
+    assert clean.evidence[0].text.startswith("clean_balanced_accuracy: mail 0.950, late 0.800")
+
+
+@pytest.mark.parametrize(("robust", "balanced"), [(0.79, 0.75), (0.9, 0.5)])
+def test_what_is_no_better_than_the_constant_answer_neither_beats_nor_stands(
+    robust, balanced
+) -> None:
+    made = [
+        measured("robust-mail", robust=robust, balanced=balanced, protocol="sound"),
+        measured("late", robust=0.1, balanced=0.2, protocol="sound"),
+    ]
+    found = gain("robust", 0.1, *made, model="robust-mail")
+    assert found.verdict == "not reproduced"
+    assert found.evidence[0].text.endswith(", at or below the constant answer")
+    claim = {each.id: each for each in claims.load()}["robust-mail-sound"]
+    easy = claim.model_copy(update={"reported": 0.5, "others_below": 0.3})
+    finding = claims.judge(easy, tables.leaderboard(made), COSTS)
+    assert finding.verdict == "not reproduced"
+    assert finding.evidence[0].text.endswith(", at or below the constant answer")
+    fair = [measured("robust-mail", robust=0.85, balanced=0.75, protocol="sound"), made[1]]
+    assert claims.judge(easy, tables.leaderboard(fair), COSTS).verdict == "reproduced"
+
+
+def test_figures_under_attack_are_compared_under_the_same_attack() -> None:
+    even = {"robust": 0.6, "counts": [[100, 100]] * 2}
+    made = [
+        measured("mail", balanced=0.9, attack="fgsm", **even),
+        measured("mail", balanced=0.6, attack="pgd", **even),
+        measured("late", balanced=0.55, attack="pgd", **even),
+    ]
+    found = gain("balanced_accuracy", 0.04, *made)
+    assert [each.measured for each in found.evidence] == [pytest.approx(0.05)]
+
+
+def test_an_under_trained_victim_is_named_so_in_the_evidence() -> None:
+    board = tables.leaderboard([measured("mail", robust=0.9, balanced=0.9), measured("late", robust=0.9, balanced=0.7)])  # fmt: skip
+    board = board.assign(is_under_trained=board.model == "late")
+    claim = claims.Gain(id="mine", claim="c", source="s", confirmed_by="b", kind="gain", model="mail", figure="robust", reported=0.1)  # fmt: skip
+    assert "late (under-trained) 0.700" in claims.judge(claim, board, COSTS).evidence[0].text
 
 
 def test_the_command_writes_both_files_and_takes_claims_of_ones_own(tmp_path) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from support.cli import medrobust
-from support.comparisons import RECIPE
+from support.comparisons import FAILED, RECIPE, TRIVIAL, USUAL, row_of
 from support.records import record
 
 from robustbench_med.cli import terminal
@@ -19,64 +19,12 @@ from robustbench_med.reports.comparison.entries import Compared, Entry, LeftOut
 from robustbench_med.reports.comparison.page import Page, markdown
 from robustbench_med.reports.comparison.pairs import Pair, pairs
 from robustbench_med.reports.comparison.pareto import pareto, span
-from robustbench_med.reports.comparison.rows import (
-    Costs,
-    Naive,
-    Outcomes,
-    Row,
-    Setting,
-    Trust,
-    WorstCase,
-)
+from robustbench_med.reports.comparison.rows import Naive, Row
 from robustbench_med.reports.comparison.table import display, frame, latex
 from robustbench_med.reports.comparison.verdict import verdict
 from robustbench_med.reports.comparison.write import rebuild
+from robustbench_med.reports.floors import CONSTANT
 from robustbench_med.store.store import Store
-
-PASSED = Trust("pass", worst_sign="", marks="", is_trivial=False)
-
-
-FAILED = Trust("fail", worst_sign="zero gradient", marks="", is_trivial=False)
-
-
-TRIVIAL = Trust("pass", worst_sign="", marks="", is_trivial=True)
-
-
-USUAL = Costs(gflops=1.0, latency_ms=5.0, parameters=10, training_gflops=10.0, training_seconds=1.0)
-
-
-def row_of(
-    defense: str,
-    worst: np.ndarray,
-    *,
-    model: str = "late",
-    data: str = "d",
-    eps: str = "4/255",
-    trust: Trust = PASSED,
-    naive: Naive = Naive(),  # noqa: B008 (frozen)
-    costs: Costs = USUAL,
-    clean: float = 0.9,
-) -> Row:
-    """A row whose every unit is a patient of its own and this right under pgd, the only attack."""
-    n, mean = len(worst), float(worst.mean())
-    return Row(
-        model=model,
-        defense=defense,
-        victim=f"{model}+{defense}",
-        setting=Setting(data, False, 64, "Linf", eps, "sound", n),
-        n_distinct=n,
-        trainings=1,
-        evaluation_seeds=1,
-        clean=clean,
-        robust={"pgd": mean},
-        worst=WorstCase(mean, 0.0, 1.0, None),
-        naive=naive,
-        draws=1,
-        eot=None,
-        costs=costs,
-        trust=trust,
-        outcomes=Outcomes(worst, worst, tuple(map(str, range(n))), tuple(range(n))),
-    )
 
 
 def page_of(rows: list[Row], paired: list[Pair] | None = None) -> Page:
@@ -100,7 +48,7 @@ def test_where_every_sample_falls_nobody_is_called_the_best_and_trainings_have_a
     rows = [row_of("none", np.zeros(4)), row_of("jpeg", np.zeros(4))]
     table = frame(rows).assign(trainings=3, worst_std=[0.0, 0.0123])
     assert verdict(table, pairs(rows))[-1].startswith("On d (Linf, 4/255) nothing withstands")
-    assert list(display(table)["sd over trainings"]) == ["0.000", "0.012"]
+    assert list(display(table)["sd over trainings"]) == ["0.000", "0.012", "-"]
     assert "sd over trainings" not in display(table.assign(trainings=1))
 
 
@@ -192,7 +140,8 @@ def test_every_printed_row_says_its_data_and_radius() -> None:
         for name in ("none", "jpeg")
     ]
     shown = display(frame(rows))
-    assert list(zip(shown["data"], shown["threat"], strict=True)) == [
+    victims = shown[shown.model != CONSTANT]
+    assert list(zip(victims["data"], victims["threat"], strict=True)) == [
         (row.setting.data, f"Linf {row.setting.eps}") for row in rows
     ]
     page = page_of(rows)
@@ -204,13 +153,13 @@ def test_every_printed_row_says_its_data_and_radius() -> None:
     text = console.file.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     rows_shown = text.partition("Verdict")[0]
-    assert rows_shown.count("Linf 4/255") == rows_shown.count("Linf 8/255") == 4
+    assert rows_shown.count("Linf 4/255") == rows_shown.count("Linf 8/255") == 6
     assert rows_shown.count("0.900") == len(rows)  # no figure is cut
 
 
 def test_an_advantage_that_only_a_naive_attack_shows_is_called_so() -> None:
     plain = np.repeat([1.0, 0.0], 100)
-    unaware = Naive(0.62, "pgd", "unaware")
+    unaware = Naive(0.62, 0.62, "pgd", "unaware")
     said = sentence_of(row_of("none", plain), row_of("jpeg", plain[::-1], naive=unaware))
     assert "cannot be told from none" in said
     assert (
@@ -218,23 +167,23 @@ def test_an_advantage_that_only_a_naive_attack_shows_is_called_so() -> None:
         in said
     )
     said = sentence_of(
-        row_of("none", plain, naive=Naive(0.55, "pgd", "release")),
-        row_of("man", plain[::-1], naive=Naive(0.67, "pgd", "release")),
+        row_of("none", plain, naive=Naive(0.55, 0.55, "pgd", "release")),
+        row_of("man", plain[::-1], naive=Naive(0.67, 0.67, "pgd", "release")),
     )
     assert (
         "Its advantage under the release protocol, 12.0 points, vanishes under EOT." in said
     )  # against none under the same protocol
     few = np.array([1.0, 1.0, 0.0, 0.0])
     said = sentence_of(
-        row_of("none", few, naive=Naive(0.5, "pgd", "release")),
-        row_of("man", np.array([1.0, 1.0, 1.0, 0.0]), naive=Naive(0.75, "pgd", "release")),
+        row_of("none", few, naive=Naive(0.5, 0.5, "pgd", "release")),
+        row_of("man", np.array([1.0, 1.0, 1.0, 0.0]), naive=Naive(0.75, 0.75, "pgd", "release")),
     )
     assert (
         "25.0 points, is uncertain under EOT." in said
     )  # +25 points on four samples: neither gone nor proved
     said = sentence_of(
-        row_of("none", plain, naive=Naive(0.4, "pgd", "release")),
-        row_of("man", plain, naive=Naive(0.4, "pgd", "release")),
+        row_of("none", plain, naive=Naive(0.4, 0.4, "pgd", "release")),
+        row_of("man", plain, naive=Naive(0.4, 0.4, "pgd", "release")),
     )
     assert said.endswith(
         "The naive attack did more harm than those of the comparison: give them more steps before"

@@ -3,6 +3,7 @@ sentences say.
 """
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from robustbench_med import api
 from robustbench_med.errors import LeftOutWarning
 from robustbench_med.reports import columns
 from robustbench_med.reports.comparison.write import rebuild
+from robustbench_med.reports.floors import CONSTANT
 from robustbench_med.reports.tables import TRUST
 from robustbench_med.store.store import Store
 
@@ -26,17 +28,18 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(
                  "--data-root", drawn_root, "--attack-param", "steps=2", "--draws", 2, "--eps", "8/255", *RECIPE, "--out", out]  # fmt: skip
     done = medrobust(*arguments)
     assert "left out: man on early" in done.stderr.replace("\n", " ")
-    table = pd.read_csv(out / "compare.csv")
+    written = pd.read_csv(out / "compare.csv")
+    constant, table = written.iloc[-1], written.iloc[:-1]
+    assert constant.model == CONSTANT
+    assert constant.worst == constant.pgd == constant.clean == constant.floor_accuracy
     assert list(zip(table.model, table.defense, strict=True)) == [
         (m, d)
         for m in ("early", "gmu")
         for d in ("none", "fast-at", "jpeg", "man")
         if (m, d) != ("early", "man")
     ]
-    attacks = {"noise", "fgsm", "pgd"}
-    assert list(dict.fromkeys("ATTACK" if name in attacks else name for name in table)) == list(
-        columns.COLUMNS["compare"]
-    )
+    described = [re.sub("^(noise|fgsm|pgd)(?![a-z])", "ATTACK", name) for name in table]
+    assert list(dict.fromkeys(described)) == list(columns.COLUMNS["compare"])
     assert list(pd.read_csv(out / "compare_pairs.csv")) == list(columns.COLUMNS["compare_pairs"])
     naive = table[table.naive.notna()]
     kinds = list(zip(naive.model, naive.defense, naive.naive_how, strict=True))
@@ -98,7 +101,7 @@ def test_a_comparison_from_the_shell_writes_tables_statistics_and_figure(
     assert {file: (out / file).read_bytes() for file in files} == before
     again = medrobust(*arguments)
     assert "training" not in again.stderr
-    assert pd.read_csv(out / "compare.csv").equals(table)
+    assert pd.read_csv(out / "compare.csv").equals(written)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +139,7 @@ def test_without_names_the_usual_defences_that_suit_are_compared(drawn_root, tmp
     assert [
         line.split()[3] for line in (done.stdout + done.stderr).splitlines() if "left out:" in line
     ] == ["man", "robust-mail"]
-    suit = ["none", "pgd-at", "trades", "rpf", "jpeg", "smoothing"]
+    suit = ["none", "pgd-at", "trades", "rpf", "jpeg", "smoothing", ""]  # the constant answer
     assert pd.read_csv(tmp_path / "compare.csv", keep_default_na=False).defense.tolist() == suit
 
 
@@ -167,7 +170,7 @@ def test_a_model_that_the_shared_parameters_do_not_fit_is_named_in_the_result(
     given = ["compare", "--model", "early,lmf,unimodal", "--defense", "bit-depth", "--attack", "fgsm", "--limit", 4, *RECIPE,
              "--model-param", "rank=2", "--data", drawn_root / "heads.yaml", "--data-root", drawn_root]  # fmt: skip
     done = medrobust(*given, "--out", tmp_path, check=1)
-    assert set(pd.read_csv(tmp_path / "compare.csv").model) == {"lmf"}
+    assert set(pd.read_csv(tmp_path / "compare.csv").model) == {"lmf", CONSTANT}
     lines = [
         line
         for line in done.stderr.splitlines()
