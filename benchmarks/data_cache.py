@@ -40,7 +40,7 @@ def make(root: Path, images: int, side: int, channels: int, npz: bool) -> None:
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    if npz:  # with tissuemnist's name: a card of one's own may use any flag of medmnist.INFO
+    if npz:  # with tissuemnist's name: a card of one's own may use the flag of a shipped one
         parts = {"train": images * 7 // 10, "val": images // 10}
         parts["test"] = images - sum(parts.values())
         arrays = {}

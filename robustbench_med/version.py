@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import robustbench_med
 
-PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-learn", "pillow", "medmnist")
+PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 def versions() -> dict[str, str]:

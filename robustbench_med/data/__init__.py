@@ -1,6 +1,6 @@
 """Data: a registry of YAML cards, readers, splits by manifest, pairings, phantoms."""
 
-from robustbench_med.data.cards import Card, card, ids
+from robustbench_med.data.cards import Card, Published, card, ids
 from robustbench_med.data.catalogue import catalogue, facts
 from robustbench_med.data.listing import Files
 from robustbench_med.data.pairing import Component, Dataset, Samples, load
@@ -12,6 +12,7 @@ __all__ = [
     "Dataset",
     "Files",
     "Preprocessing",
+    "Published",
     "Samples",
     "card",
     "catalogue",

@@ -25,6 +25,9 @@ from robustbench_med.errors import UserError, unknown
 CARDS = files(__package__) / "cards"
 TOTAL = "total"
 Split = Literal["train", "val", "test"]
+Resolution = Literal[28, 64, 128, 224]
+RESOLUTIONS: tuple[Resolution, ...] = (28, 64, 128, 224)
+"""Pixels of a side in MedMNIST's published files."""
 
 
 def _regular_expression(text: str) -> str:
@@ -88,11 +91,24 @@ class PhantomReader(_Strict):
     kind: Literal["phantoms"]
 
 
+class MedMNISTFile(_Strict):
+    """Where a file is published, and the md5 published with it."""
+
+    url: str
+    md5: str = Field(pattern=r"^[0-9a-f]{32}$")
+
+
 class MedMNISTReader(_Strict):
-    """A MedMNIST npz; `flag` is its key in `medmnist.INFO`."""
+    """MedMNIST's npz files, named by their `flag`: breastmnist.npz, breastmnist_64.npz, ..."""
 
     kind: Literal["medmnist"]
     flag: str
+    files: dict[Annotated[Resolution, BeforeValidator(_number)], MedMNISTFile] = Field(
+        default={}, min_length=len(RESOLUTIONS)
+    )
+    """The published file of each resolution; may be left out where a shipped card bears the flag as
+    its id.
+    """
 
 
 class FolderReader(_Strict):
@@ -164,6 +180,24 @@ Reader = Annotated[
 ]
 
 
+class Published(_Strict):
+    """What a publication reports of a model without a defence, on the published test part.
+
+    Attributes:
+        task: name of the card's task; may be left out where the card has one.
+        size: pixels of a side.
+        accuracy, auc: in [0, 1]; `auc` of several classes is the mean of each against the rest.
+        source: publication and table.
+    """
+
+    task: str = ""
+    model: str
+    size: int = Field(gt=0)
+    accuracy: float = Field(ge=0, le=1)
+    auc: float = Field(ge=0, le=1)
+    source: str
+
+
 class Card(_Strict):
     """What is known about one data set.
 
@@ -172,6 +206,7 @@ class Card(_Strict):
         counts: published number of images, a split each, or under "total".
         class_counts: published number of images of each class, over all splits.
         split: how samples come into train, val and test, in words.
+        published: what publications report, to hold a victim's clean figures against.
         obtain: the steps that get the files, where medrobust cannot fetch them itself.
         tree: what lies below the data set's folder, as published.
     """
@@ -192,6 +227,7 @@ class Card(_Strict):
     tree: tuple[str, ...] = ()
     reader: Reader
     split: str = ""
+    published: tuple[Published, ...] = ()
     provenance: str
     known_defects: tuple[str, ...] = ()
     synthetic: bool = False
@@ -200,6 +236,25 @@ class Card(_Strict):
     def images(self) -> int:
         """Published number of samples."""
         return sum(self.counts.values())
+
+    def reference(self, task: str) -> Published | None:
+        """The published figure of a task (by name) with the highest AUC; None where there is
+        none.
+        """
+        figures = [each for each in self.published if self._task_of(each) == task]
+        return max(figures, key=lambda each: each.auc, default=None)
+
+    def _task_of(self, figure: Published) -> str:
+        return figure.task or self.tasks[0].name
+
+    @model_validator(mode="after")
+    def _figures_of_tasks(self) -> Card:
+        for figure in self.published:
+            if not figure.task and len(self.tasks) > 1:
+                raise ValueError("a published figure must name its task: the card has several")
+            if self._task_of(figure) not in {task.name for task in self.tasks}:
+                raise ValueError(f"a published figure is of {figure.task!r}, which is no task")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Card:

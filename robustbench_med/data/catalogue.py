@@ -54,6 +54,7 @@ def facts(each: Card, data_root: Path | None) -> dict[str, str]:
         },
         "images": ", ".join(f"{split} {n:,}" for split, n in each.counts.items()),
         "split": each.split.strip(),
+        "published results": published_results(each),
         "source": each.url,
         "licence": each.licence,
         "access": each.access,
@@ -66,3 +67,14 @@ def facts(each: Card, data_root: Path | None) -> dict[str, str]:
         "known defects": "\n".join(each.known_defects) or "none known",
     }
     return {name: text for name, text in described.items() if text}
+
+
+def published_results(each: Card) -> str:
+    """What publications report of a data set, a line each, with the sources below."""
+    several = len(each.tasks) > 1
+    lines = [
+        f"{figure.task + ': ' if several else ''}{figure.model} at {figure.size} px: accuracy"
+        f" {figure.accuracy:.3f}, AUC {figure.auc:.3f}"
+        for figure in each.published
+    ]
+    return "\n".join([*lines, *dict.fromkeys(figure.source for figure in each.published)])

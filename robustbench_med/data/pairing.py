@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_med.data.cards import Card, card
+from robustbench_med.data.cards import Card, Published, card
 from robustbench_med.data.images import Images, Selected
 from robustbench_med.data.listing import SPLITS, Files
 from robustbench_med.data.source import Source, read
@@ -145,6 +145,11 @@ class Dataset:
     """Hash of images, labels and what they mean, and of the split's seed: the same for all folds of
     a cross-validation.
     """
+    references: tuple[Published | None, ...]
+    """The published figure with the highest AUC of each task, to hold clean figures against; None
+    where there is none, and where the images or the test part are not the published ones
+    (unverified files, drawn images, a fold).
+    """
     unverified: bool = False
     """Whether a file is not the published one: reading it again takes `--accept-unverified`."""
     fold: Fold | None = None
@@ -186,8 +191,7 @@ def load(
     Args:
         name: card ids or paths to YAML cards, joined by "+".
         size: pixels of a side.
-        channels: channels of every modality as the model asks (grey is repeated), None for those of
-            the files.
+        channels: of every modality as the model asks (grey is repeated); None: as in the files.
         split_seed: seed of splits and pairing.
         fold: (k, n): the k-th (from 0) of n folds of a grouped cross-validation, instead of the
             usual split.
@@ -223,6 +227,7 @@ def load(
         preprocessing=preprocessing,
         notes=_notes(sources, manifests, fold),
         content=_joint_hash([manifest.content for manifest in manifests], split_seed),
+        references=_references(sources, fold),
         unverified=any(source.unverified for source in sources),
         fold=fold,
         given=name,
@@ -280,6 +285,13 @@ def _notes(
         for manifest in manifests:
             notes += shipped_notes(manifest)
     return tuple(notes)
+
+
+def _references(sources: Sequence[Source], fold: Fold | None) -> tuple[Published | None, ...]:
+    """The best published figure of each task; a fold tests on other images than published."""
+    return tuple(
+        figure if fold is None else None for source in sources for figure in source.references
+    )
 
 
 def _joint_hash(hashes: Sequence[str], seed: int) -> str:

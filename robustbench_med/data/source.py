@@ -23,6 +23,7 @@ from robustbench_med.data.cards import (
     FolderReader,
     MedMNISTReader,
     PhantomReader,
+    Published,
     TableReader,
 )
 from robustbench_med.data.images import Images, Selected
@@ -74,6 +75,19 @@ class Source:
     unreadable: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     unverified: bool = False
+
+    @property
+    def references(self) -> tuple[Published | None, ...]:
+        """The best published figure of each task; None where the images are not the published
+        ones (unverified, unreadable or another number of them, drawn) or nothing is published.
+        """
+        theirs = not (
+            self.card.synthetic
+            or self.unverified
+            or self.unreadable
+            or count_notes(self.card, self.published)
+        )
+        return tuple(self.card.reference(task.name) if theirs else None for task in self.card.tasks)
 
     @functools.cached_property
     def content(self) -> str:

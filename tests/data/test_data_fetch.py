@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from support.cli import medrobust, refused
 from support.downloads import disk_of
@@ -22,6 +23,8 @@ from support.miniatures import TREES, medmnist, picture
 
 from robustbench_med.data import Files, archive, card, fetch
 from robustbench_med.data.archive import import_files, unpack
+from robustbench_med.data.cards import CARDS, MedMNISTReader
+from robustbench_med.data.readers.medmnist import published_files
 from robustbench_med.data.source import fetch as fetch_card
 from robustbench_med.data.source import read
 from robustbench_med.errors import UserError
@@ -163,25 +166,48 @@ def test_a_full_disk_is_one_line_and_the_part_is_kept(
         fetch.download(server.url, tmp_path / "other.npz", MD5, Files())
 
 
-def test_the_command_fetches_the_size_that_is_asked_for(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from medmnist.info import INFO
-
+def test_the_command_fetches_the_size_that_is_asked_for(server: Server, tmp_path: Path) -> None:
     medmnist(tmp_path, "retinamnist")
     server.body = (tmp_path / "retinamnist.npz").read_bytes()
-    for key, value in {
-        "url_64": server.url,
-        "MD5_64": hashlib.md5(server.body).hexdigest(),
-    }.items():
-        monkeypatch.setitem(INFO["retinamnist"], key, value)
-    done = medrobust("data", "fetch", "retinamnist", "--size", 50)
+    file = {"url": server.url, "md5": hashlib.md5(server.body).hexdigest()}
+    nowhere = {"url": "http://127.0.0.1:9/set.npz", "md5": MD5}
+    given = yaml.safe_load((CARDS / "retinamnist.yaml").read_text())
+    given["reader"]["files"] = dict.fromkeys((28, 128, 224), nowhere) | {64: file}
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump(given))
+    done = medrobust("data", "fetch", mine, "--size", 50)
     path = Path(done.stdout.strip())
     assert path.name == "retinamnist_64.npz"
     assert path.read_bytes() == server.body
-    assert fetch_card(card("retinamnist"), 64, Files()) == path
+    assert fetch_card(card(str(mine)), 64, Files()) == path
     assert len(server.requests) == 1
+    read_again = read(card(str(mine)), size=64, files=Files(strict=True))
+    assert not read_again.unverified
     assert "medrobust data import busi" in refused(medrobust("data", "fetch", "busi", check=2))
+
+
+def test_a_card_of_ones_own_may_leave_the_files_of_a_shipped_flag_out(tmp_path: Path) -> None:
+    given = yaml.safe_load((CARDS / "retinamnist.yaml").read_text())
+    shipped = dict(given["reader"]["files"])
+    mine = tmp_path / "mine.yaml"
+
+    def published(**reader: object) -> object:
+        mine.write_text(yaml.safe_dump(given | {"reader": {"kind": "medmnist", **reader}}))
+        own = card(str(mine))
+        assert isinstance(own.reader, MedMNISTReader)
+        return {size: file.model_dump() for size, file in published_files(own, own.reader).items()}
+
+    assert published(flag="retinamnist") == shipped
+    assert published(flag="mine", files=shipped) == shipped
+    for flag in ("mine", "sartaj-mri"):
+        with pytest.raises(UserError, match=f"no shipped card bears the flag '{flag}'"):
+            published(flag=flag)
+    with pytest.raises(UserError, match=r"reader\.medmnist\.files"):
+        published(flag="mine", files={28: shipped[28]})
+    with pytest.raises(UserError, match=r"reader\.medmnist\.files\.32"):
+        published(flag="mine", files=shipped | {32: shipped[28]})
+    with pytest.raises(UserError, match=r"28\.md5"):
+        published(flag="mine", files=shipped | {28: {"url": "u", "md5": "0"}})
 
 
 # --- archives -------------------------------------------------------------------------------------

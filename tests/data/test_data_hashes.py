@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from support.cli import medrobust
+from support.files import SHARED_DATA, needs_real_data
 from support.medmnist import medmnist_arrays
 from support.table_sets import (
     CARD,
@@ -23,7 +24,7 @@ from support.table_sets import (
     in_card,
 )
 
-from robustbench_med.data import Files, load, phantoms, source
+from robustbench_med.data import Files, card, ids, load, phantoms, source
 from robustbench_med.data.pairing import Component, Samples, escaped
 from robustbench_med.reports.comparison.rows import clusters
 from robustbench_med.store.store import Store
@@ -40,6 +41,54 @@ FOLDERS = {
     "task": {"task": "lump"},
     "modality": {"modality": "ultrasound"},
 }
+
+
+CONTENTS = {
+    "phantoms": "30cb6a0fd83f282c",
+    "bloodmnist": "0aed86b837d0eaf7",
+    "br35h": "45911e838eea8c9c",
+    "breastmnist": "0f7277f8dc7ed60b",
+    "busi": "2d5b6148fff705b0",
+    "c-nmc-2019": "a80e1a27bfc2e3d2",
+    "cbis-ddsm": "0e556adbc9a06828",
+    "covid-cxr": "242aa52b9db8b414",
+    "cxr-pneumonia": "3d7b3f228782b4a8",
+    "dermamnist": "31f94452d9d7f3f3",
+    "ham10000": "c6349dabdc58fa72",
+    "iq-othnccd": "64cede1dbe6635f7",
+    "nickparvar-mri": "0f930db3c5eec5ec",
+    "octmnist": "5f2622ebf598749c",
+    "organamnist": "fcc1666bd13ab91f",
+    "organcmnist": "b546283b6e22a21d",
+    "organsmnist": "34e0181bf3e76bc7",
+    "pathmnist": "98949af269f25830",
+    "pneumoniamnist": "bbfb0d161bd4ee60",
+    "retinamnist": "b2cbc2a802ec47b1",
+    "sars-cov-2-ct": "dc380a0e52e4fc34",
+    "sartaj-mri": "39e13fca1595d96c",
+    "shenzhen-tb": "b611db934de477d8",
+    "sipakmed": "3c80c06674f529e8",
+    "skin-cancer-isic": "f14e9f5231a7a731",
+    "tissuemnist": "89d960fb428ee255",
+    "wce-colon": "0f64962224f141a8",
+}
+"""The first 16 digits of the content hash of six samples under each shipped card."""
+
+
+@pytest.mark.parametrize("name", ids())
+def test_what_the_hashes_take_from_a_shipped_card_does_not_change(name: str) -> None:
+    each, rows = card(name), tuple(f"{name}/{i}" for i in range(6))
+    labels = np.zeros((6, len(each.tasks)), np.int64)
+    made = source.Source(each, rows, (), labels, rows, ("",) * 6, "drawn by a test")
+    assert made.content[:16] == CONTENTS[name]
+
+
+@needs_real_data
+def test_the_hashes_of_real_files_do_not_change() -> None:
+    files = Files(data_root=SHARED_DATA, accept_unverified=True)
+    paired = load("breastmnist+pneumoniamnist", size=28, files=files)
+    assert paired.manifest_hash[:16] == "033e77eac35a2b8c"
+    assert paired.content[:16] == "7c9299073a21f987"
 
 
 @pytest.mark.parametrize("change", FOLDERS.values(), ids=FOLDERS)

@@ -5,12 +5,15 @@ its split.
 import os
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from medmnist.info import INFO
+from support.files import ROOT
 from support.miniatures import TREES, medmnist
 
 from robustbench_med.data import Files, card, ids, load, suites
@@ -75,12 +78,71 @@ def test_a_card_is_complete(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MEDMNIST)
-def test_a_medmnist_card_agrees_with_medmnists_own_table(name: str) -> None:
-    each, entry = card(name), INFO[name]
-    assert each.counts == entry["n_samples"]
-    assert each.modalities[0].channels == entry["n_channels"]
-    assert len(each.tasks[0].classes) == len(entry["label"])
-    assert each.licence == entry["license"]
+def test_a_medmnist_card_names_the_published_file_of_each_resolution(name: str) -> None:
+    reader = card(name).reader
+    assert isinstance(reader, MedMNISTReader)
+    assert reader.flag == name
+    assert {size: file.url for size, file in reader.files.items()} == {
+        size: f"https://zenodo.org/records/10519652/files/{name}{suffix}.npz?download=1"
+        for size, suffix in ((28, ""), (64, "_64"), (128, "_128"), (224, "_224"))
+    }
+    others = [card(other).reader for other in MEDMNIST if other != name]
+    known = {file.md5 for other in others for file in other.files.values()}
+    assert len(known | {file.md5 for file in reader.files.values()}) == 4 * len(MEDMNIST)
+
+
+def medmnist_info() -> dict[str, Any]:
+    """What the package `medmnist` would hold, made of the cards."""
+    info = {}
+    for name in MEDMNIST:
+        each = card(name)
+        assert isinstance(each.reader, MedMNISTReader)
+        names = [text.removeprefix("grade ") for text in each.tasks[0].classes]
+        info[name] = {
+            "n_samples": dict(each.counts),
+            "n_channels": each.modalities[0].channels,
+            "license": each.licence,
+            "label": {str(k): text for k, text in enumerate(names)},
+        }
+        for size, file in each.reader.files.items():
+            suffix = "" if size == 28 else f"_{size}"
+            info[name] |= {f"url{suffix}": file.url, f"MD5{suffix}": file.md5}
+    return info
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("MD5_64", "0" * 32, "md5 of 64 px"),
+        ("url", "https://elsewhere/x.npz", "url of 28 px"),
+        ("n_samples", {"train": 1, "val": 1, "test": 1}, "counts"),
+        ("label", {"0": "normal, benign", "1": "malignant"}, "classes"),
+        ("n_channels", 3, "channels"),
+    ],
+)
+def test_the_script_that_compares_the_cards_with_medmnists_package_tells_a_difference(
+    tmp_path: Path, key: str, value: object, named: str
+) -> None:
+    def compared(info: dict[str, Any]) -> tuple[int, str]:
+        (tmp_path / "info.py").write_text(f"INFO = {info!r}\n")
+        done = subprocess.run(
+            [sys.executable, ROOT / "benchmarks/medmnist_facts.py", "--info", tmp_path / "info.py"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.stderr == ""
+        return done.returncode, done.stdout
+
+    info = medmnist_info()
+    info["breastmnist"][key] = value
+    code, said = compared(info)
+    assert code == 1
+    assert len(said.splitlines()) == 1
+    assert said.startswith(f"breastmnist: {named}: ")
+    if key == "url":
+        del info["retinamnist"], info["breastmnist"]
+        assert compared(medmnist_info())[0] == 0
+        assert compared(info)[1].count("MedMNIST has no set") == 2
 
 
 @pytest.mark.parametrize("name", TREES)

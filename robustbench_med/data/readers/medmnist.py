@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +14,14 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from robustbench_med.data.cards import Card, MedMNISTReader
+from robustbench_med.data import cards
+from robustbench_med.data.cards import (
+    RESOLUTIONS,
+    Card,
+    MedMNISTFile,
+    MedMNISTReader,
+    Resolution,
+)
 from robustbench_med.data.fetch import download, md5_of
 from robustbench_med.data.images import Pixels
 from robustbench_med.data.listing import SPLITS, Files, Listing
@@ -22,25 +29,21 @@ from robustbench_med.data.readers.files import roots
 from robustbench_med.errors import UserError
 from robustbench_med.paths import home
 
-RESOLUTIONS = {28: "", 64: "_64", 128: "_128", 224: "_224"}
-"""MedMNIST's published sizes and the suffix of their files and of their entries in `medmnist.INFO`.
-"""
-
 
 def list_medmnist(card: Card, reader: MedMNISTReader, size: int, files: Files) -> Listing:
     """The samples of the npz that suits a size, in the published order; downloaded first where it
     is absent.
     """
-    file = find_medmnist(card, reader, size, files.data_root)
-    if file is None:
+    found = find_medmnist(card, reader, size, files.data_root)
+    if found is None:
         if files.data_root is not None:
             raise UserError(
                 f"{files.data_root} holds no {reader.flag}.npz for the data set {card.id}; leave"
                 " --data-root out to download it"
             )
-        file = fetch_medmnist(card, reader, size, files), preferred(size)[0]
-    path, suffix = file
-    md5, published_md5 = md5_of(path), info(card, reader)[f"MD5{suffix}"]
+        found = fetch_medmnist(card, reader, size, files), preferred(size)[0]
+    path, resolution = found
+    md5, published_md5 = md5_of(path), published_files(card, reader)[resolution].md5
     notes, unverified = [], md5 != published_md5
     if unverified:
         problem = f"{path.name} has md5 {md5}, MedMNIST publishes {published_md5}"
@@ -67,46 +70,52 @@ def list_medmnist(card: Card, reader: MedMNISTReader, size: int, files: Files) -
     )
 
 
-def info(card: Card, reader: MedMNISTReader) -> dict[str, Any]:
-    """The set's entry of `medmnist.INFO`: URLs and md5 sums."""
-    from medmnist.info import INFO
-
-    if reader.flag not in INFO:
-        raise UserError(f"card {card.id}: {reader.flag!r} is not a flag of medmnist.INFO")
-    entry: dict[str, Any] = INFO[reader.flag]
-    return entry
+def published_files(card: Card, reader: MedMNISTReader) -> Mapping[Resolution, MedMNISTFile]:
+    """The files that the card names, or else those that the shipped card of its flag names."""
+    if reader.files:
+        return reader.files
+    shipped = cards.card(reader.flag).reader if reader.flag in cards.ids() else None
+    if not isinstance(shipped, MedMNISTReader):
+        raise UserError(
+            f"card {card.id}: no shipped card bears the flag {reader.flag!r}, so the reader must"
+            " name its `files`: url and md5 of each resolution"
+        )
+    return shipped.files
 
 
 def fetch_medmnist(card: Card, reader: MedMNISTReader, size: int, files: Files) -> Path:
     """Downloads the smallest published resolution that is not below `size`."""
-    suffix, published = preferred(size)[0], info(card, reader)
-    return download(
-        published[f"url{suffix}"],
-        home() / "data" / f"{reader.flag}{suffix}.npz",
-        published[f"MD5{suffix}"],
-        files,
-    )
+    resolution = preferred(size)[0]
+    published = published_files(card, reader)[resolution]
+    target = home() / "data" / file_name(reader, resolution)
+    return download(published.url, target, published.md5, files)
 
 
 def find_medmnist(
     card: Card, reader: MedMNISTReader, size: int, data_root: Path | None
-) -> tuple[Path, str] | None:
-    """The file on disk that suits a size best, with the suffix of its resolution: in the data root
-    or `~/.medmnist`.
+) -> tuple[Path, Resolution] | None:
+    """The file on disk that suits a size best, with its resolution: in the data root or
+    `~/.medmnist`.
     """
     folders = [folder for root in roots(data_root) for folder in (root, root / card.id)] + [
         Path.home() / ".medmnist"
     ]
-    for suffix in preferred(size):
+    for resolution in preferred(size):
         for folder in folders:
-            if (folder / f"{reader.flag}{suffix}.npz").is_file():
-                return folder / f"{reader.flag}{suffix}.npz", suffix
+            path = folder / file_name(reader, resolution)
+            if path.is_file():
+                return path, resolution
     return None
 
 
-def preferred(size: int) -> list[str]:
-    """Suffixes of MedMNIST's resolutions, best first: the smallest that is not below `size`."""
-    return [RESOLUTIONS[r] for r in sorted(RESOLUTIONS, key=lambda r: (r < size, abs(r - size)))]
+def preferred(size: int) -> list[Resolution]:
+    """MedMNIST's resolutions, best first: the smallest that is not below `size`."""
+    return sorted(RESOLUTIONS, key=lambda each: (each < size, abs(each - size)))
+
+
+def file_name(reader: MedMNISTReader, resolution: Resolution) -> str:
+    """As MedMNIST names its files: the smallest resolution goes without saying."""
+    return f"{reader.flag}{'' if resolution == 28 else f'_{resolution}'}.npz"
 
 
 def _labels(card: Card, path: Path) -> tuple[NDArray[np.int64], dict[str, int]]:
