@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -197,11 +198,13 @@ class Training:
 
     def warm_up(self, progress: float) -> None:
         """Sets the model's own `warm_up`, if it has one, to where a share of the training is."""
-        if not self.recipe.warm_up or not hasattr(self.victim, "warm_up"):
+        if not self.recipe.warm_up:
             return
         start, end = self.recipe.warm_up
         for victim in {self.victim, self.judged}:
-            victim.warm_up(min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0))
+            warm_up: Any = getattr(victim, "warm_up", None)
+            if warm_up is not None:
+                warm_up(min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0))
 
     def prepare_batch_norm(self, step: int) -> None:
         """Training mode, but BatchNorm in the last part as in inference."""
