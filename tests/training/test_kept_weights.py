@@ -110,7 +110,7 @@ def test_mixup_mixes_images_and_losses_by_one_share() -> None:
     mixed = share * x + (1 - share) * x[partner]
     assert torch.allclose(victim.images, mixed)
     logits = victim(mixed)
-    both = [float(multitask_loss(logits, labels)) for labels in (y, y[partner])]
+    both = [multitask_loss(logits, labels).item() for labels in (y, y[partner])]
     assert float(loss) == pytest.approx(share * both[0] + (1 - share) * both[1], rel=1e-5)
     assert victim.head.weight.grad is not None
     assert mixing.pairs(8, step=5)[0] == share != mixing.pairs(8, step=6)[0]
