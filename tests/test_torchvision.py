@@ -27,6 +27,7 @@ WITHOUT_DEPENDENCIES = {"torchattacks"}
 """Demands torchvision without need, so it is installed without what it demands."""
 
 
+@pytest.mark.slow
 def test_everything_works_where_torchvision_cannot_be_imported(tmp_path: Path) -> None:
     pytest.importorskip("torchattacks", reason="needs the engines")
     pytest.importorskip("art", reason="needs the engines")
