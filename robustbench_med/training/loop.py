@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -90,7 +91,8 @@ def train(
         training.step()
         tick(training.standing.step, training.total, training.note)
         if training.is_due:
-            training.validate()
+            with training.judged():
+                training.validate()
             training.save_progress()
     return training.save(command)
 
@@ -136,10 +138,9 @@ class Training:
         """Whether a validation follows the last step."""
         return self.standing.step % self.every == 0 or self.standing.step == self.total
 
-    @property
-    def judged(self) -> nn.Module:
-        """The victim that is validated and kept: as it is, or with averaged weights."""
-        return self.victim if self.average is None else self.average.victim
+    def judged(self) -> AbstractContextManager[None]:
+        """Inside, the victim is what is validated and kept: as it is, or with averaged weights."""
+        return nullcontext() if self.average is None else self.average.worn()
 
     @property
     def note(self) -> str:
@@ -201,10 +202,9 @@ class Training:
         if not self.recipe.warm_up:
             return
         start, end = self.recipe.warm_up
-        for victim in {self.victim, self.judged}:
-            warm_up: Any = getattr(victim, "warm_up", None)
-            if warm_up is not None:
-                warm_up(min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0))
+        warm_up: Any = getattr(self.victim, "warm_up", None)
+        if warm_up is not None:
+            warm_up(min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0))
 
     def prepare_batch_norm(self, step: int) -> None:
         """Training mode, but BatchNorm in the last part as in inference."""
@@ -237,7 +237,7 @@ class Training:
             standing.best_score, standing.best_step, standing.since_best = score, standing.step, 0
             self.best = {
                 name: tensor.detach().cpu().clone()
-                for name, tensor in self.judged.state_dict().items()
+                for name, tensor in self.victim.state_dict().items()
             }
         elif self.best:
             standing.since_best += 1
@@ -247,8 +247,8 @@ class Training:
         adversarial training.
         """
         where = self.dataset.splits["val"], self.device, self.spec.seed
-        clean = clean_validation(self.judged, *where)
-        return clean | (robust_validation(self.judged, self.objective, *where) or {})
+        clean = clean_validation(self.victim, *where)
+        return clean | (robust_validation(self.victim, self.objective, *where) or {})
 
     def score(self, point: Mapping[str, float]) -> tuple[float, float]:
         """Of the weights of a validation, the smaller the better."""

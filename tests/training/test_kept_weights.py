@@ -1,5 +1,6 @@
 """Which weights a training keeps: by AUC, averaged over the steps; and soft labels."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,27 @@ def test_an_average_is_polyaks_mean_first_and_decays_then() -> None:
         average.update()
         decay = min(0.5, step / (step + 10))
         expected = float(step) if expected is None else decay * expected + (1 - decay) * step
-    assert average.victim[0].weight.item() == pytest.approx(expected, rel=1e-5)
-    assert average.victim[1].running_mean.item() == pytest.approx(-expected, rel=1e-5)
+    with average.worn():
+        assert victim[0].weight.item() == pytest.approx(expected, rel=1e-5)
+        assert victim[1].running_mean.item() == pytest.approx(-expected, rel=1e-5)
+    assert victim[0].weight.item() == 29
+
+
+def test_tables_and_masks_of_a_victim_are_not_averaged_and_nothing_of_it_is_copied() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock = threading.Lock()  # no deep copy
+            self.register_buffer("positions", torch.arange(20))
+            self.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+
+    victim = Own()
+    average = Average(victim, 0.99)
+    for _ in range(50):
+        average.update()
+    with average.worn():
+        assert torch.equal(victim.positions, torch.arange(20))
+        assert torch.equal(victim.mask, torch.tensor([0.0, float("-inf")]))
 
 
 def test_averaged_weights_are_the_ones_kept(pair) -> None:
