@@ -89,9 +89,12 @@ def of_family(family: Sequence[Record], shortfalls: Mapping[str, Sequence[Shortf
 
 
 def _samples(record: Record) -> tuple[object, ...]:
-    """What victims must share to be compared: data set, fold, size and split."""
+    """What victims must share to be compared: data set, fold, size and split; the manifest tells
+    sets of one name apart that have other images, labels or tasks.
+    """
     data = record.spec.data
-    return data.label, data.fold.number if data.fold else None, data.size, data.split
+    fold = data.fold.number if data.fold else None
+    return data.label, data.manifest, tuple(record.names.tasks), fold, data.size, data.split
 
 
 def _victim(record: Record) -> tuple[str, str]:
@@ -112,7 +115,7 @@ def _aucs(group: Sequence[Record], t: int) -> dict[tuple[str, str], _Auc]:
     aucs: dict[tuple[str, str], _Auc] = {}
     for record in group:
         task = record.figures.tasks[t]
-        if task.clean_auc is None or task.class_samples is None or _victim(record) in aucs:
+        if task.clean_auc is None or not all(task.class_samples or [0]) or _victim(record) in aucs:
             continue
         independent = task.independent("clean") / task.n
         aucs[_victim(record)] = _Auc(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ class TaskFigures(Part):
         None, description="independent samples that `clean` is worth: its interval counts these"
     )
     n_effective_robust: Number | None = Field(None, description="the same of `robust`")
-    class_samples: list[int] | None = Field(
+    class_samples: list[Annotated[int, Field(ge=0)]] | None = Field(
         None,
         min_length=1,
         description="labelled samples of each class, in the order of `names.classes`",

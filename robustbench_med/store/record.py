@@ -317,6 +317,10 @@ class Record(Kept):
                     raise ValueError(f"{name} has {len(values)} entries for {n} {kind}")
         if not all(0 <= task < tasks for task in threat.tasks):
             raise ValueError(f"spec.threat.tasks names a task that is none of the {tasks}")
+        for figures, classes in zip(self.figures.tasks, self.names.classes, strict=True):
+            counts = figures.class_samples
+            if counts is not None and (len(counts) != len(classes) or not any(counts)):
+                raise ValueError(f"class_samples {counts} is not of {len(classes)} classes")
         return self
 
 
