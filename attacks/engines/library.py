@@ -56,6 +56,13 @@ class Library:
         """What to type to install it."""
         return "medrobust engines install" if self.pinned else "pip install 'medrobust[engines]'"
 
+    @property
+    def missing(self) -> str | None:
+        """What to type where it is not installed, else None."""
+        if self.installed is not None:
+            return None
+        return f"{self.package} is not installed; type: {self.how_to_get}"
+
     def refusal(self, attack: str, threat: Threat, *, stochastic: bool) -> str | None:
         """Why the library cannot run this cell, or None where it can. What depends on classes or
         shapes is refused when it runs.
@@ -76,6 +83,4 @@ class Library:
                 )
             if len(threat.tasks) > 1:
                 return f"its {attack} stops at the first wrong task; name one with --target-task"
-        if self.installed is None:
-            return f"{self.package} is not installed; type: {self.how_to_get}"
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import subprocess
 import sys
@@ -92,10 +93,21 @@ def _install(library: Library) -> None:
     print(f"{requirement} without its dependencies: {library.why_alone}")
     print(shlex.join(command), flush=True)
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     if done.returncode:
         raise UserError(f"pip could not install {requirement}: {_reason(done)}")
+    importlib.invalidate_caches()
+    if library.installed != library.pinned:
+        raise UserError(
+            f"pip did not put {requirement} into this environment; look at its settings"
+            " (PIP_TARGET, PIP_PREFIX, PIP_DRY_RUN, ...)"
+        )
     print(f"{requirement} is installed")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustbench_med import naming
-from robustbench_med.attacks import ENGINES, attack_code, untargeted
+from robustbench_med.attacks import ENGINES, attack_code, engines, untargeted
 from robustbench_med.errors import INCLUDE, UserError, nearest, unknown
 from robustbench_med.evaluation.protocol import GOALS
 from robustbench_med.models import registry, user_file
@@ -143,8 +143,10 @@ def check_checkpoint(spec: VictimsSpec, plans: Sequence[Plan]) -> None:
 
 
 def check_attack_names(spec: RunSpec) -> None:
-    """Refuses attacks that the engine of the run does not have."""
-    known = ENGINES[spec.engine]
+    """Refuses attacks that the engine of the run does not have, and an engine that is missing."""
+    known, library = ENGINES[spec.engine], engines.ENGINES.get(spec.engine)
+    if library is not None and library.missing is not None:
+        raise UserError(f"--engine {spec.engine}: {library.missing}")
     for attack in spec.attack:
         if attack not in known and attack != CONTROL:
             raise unknown(
