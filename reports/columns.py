@@ -141,7 +141,8 @@ COLUMNS: dict[str, dict[str, str]] = {
             "synthetic data, victims no better than chance, samples whose logits are not finite"
             " (never right), naive attacks on random models, predictions that depend on their batch"
             " or that no seed repeats, unverified files, weights that share their training seed"
-            f" with others, `{BELOW}`: `robust` is no higher than that of `{CONSTANT}`,"
+            f" with others, `{BELOW}`: `robust` is no higher than that of `{CONSTANT}`"
+            f" (`{BELOW} on TASK`: at that task alone),"
             " `under-trained on TASK (AUC a, NAME"
             " b)`: [Trust](trust.md#under-trained-victims)"
         ),

@@ -329,11 +329,26 @@ def by_engine(attack: str, engine: str) -> str:
 
 def marks(family: Sequence[Record]) -> list[str]:
     """What a reader must know before believing a row."""
-    below = floors.below_floor(_robust(family), floors.of(family))
     return [
         *(["synthetic data"] if family[0].synthetic else []),
         *doubts(family),
-        *([floors.BELOW] if below else []),
+        *_below_floor(family),
+    ]
+
+
+def _below_floor(family: Sequence[Record]) -> list[str]:
+    """A mark where the mean over the attacked tasks is no higher than the floor's; else for every
+    task that is no higher than its own.
+    """
+    if floors.below_floor(_robust(family), floors.of(family)):
+        return [floors.BELOW]
+    return [
+        f"{floors.BELOW} on {family[0].names.tasks[t]}"
+        for t in family[0].spec.threat.tasks
+        if floors.below_floor(
+            float(np.mean([record.figures.tasks[t].robust for record in family])),
+            floors.of_tasks(family, [t]),
+        )
     ]
 
 

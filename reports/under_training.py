@@ -65,7 +65,10 @@ def under_trained(records: Sequence[Record]) -> dict[str, list[Shortfall]]:
                 short = [reference for reference in references if _short(measured, reference)]
                 if short:
                     best = max(short, key=lambda reference: reference.auc)
-                    found = Shortfall(task, measured.auc, best.name, best.auc)
+                    name = best.name
+                    if name == measured.name:
+                        name = f"another training of {name}"
+                    found = Shortfall(task, measured.auc, name, best.auc)
                     shortfalls.setdefault((samples, victim), []).append(found)
     return {
         record.hash: shortfalls[key]

@@ -41,21 +41,6 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
     )
 
 
-BOARD = (
-    "clean",
-    "clean bal. acc.",
-    "clean AUC",
-    "robust",
-    "95 % interval",
-    "robust bal. acc.",
-    "robust AUC",
-    "ASR",
-    "draws",
-    "GFLOPs",
-)
-"""Headings of the leaderboard's figures."""
-
-
 def _leaderboard(group: pd.DataFrame) -> Table:
     first = group.iloc[0]
     synthetic = " (synthetic)" if group.synthetic.any() else ""
@@ -63,45 +48,44 @@ def _leaderboard(group: pd.DataFrame) -> Table:
         f"{first['data']}{synthetic}, {first['size']} px, {first.norm}, target {first.target},"
         f" protocol {first.protocol}, n = {first.n}"
     )
-    table = Table(title=title, title_justify="left")
-    for name in ("eps", "attack", "model"):
-        table.add_column(name, no_wrap=name != "model")
-    for name in BOARD:
-        table.add_column(name, justify="right", no_wrap="%" in name or " " not in name)
-    for name in ("trust", "marks"):
-        table.add_column(name, no_wrap=name == "trust")
+    table = Table(title=title, title_justify="left", show_lines=True)
+    for name in ("attack, eps", "model", "clean", "robust", "trust, marks"):
+        table.add_column(name, overflow="fold")
     group = group.assign(control=group.attack != CONTROL)
     group = group.sort_values(
         ["eps_value", "eps", "control", "attack", "rank", "model"], kind="stable"
     )
-    last = None
     for _, row in group.iterrows():
-        if last not in (None, (row.eps, row.attack)):
-            table.add_section()
-        last = (row.eps, row.attack)
-        spread = (
-            ""
-            if pd.isna(row.robust_std)
-            else f" ± {row.robust_std:.3f} ({row.trainings} trainings)"
-        )
-        cells = [row.eps, by_engine(row.attack, row.engine), row.model]
-        cells += [
-            *map(_number, (row.clean, row.clean_balanced_accuracy, row.clean_auc)),
-            _number(row.robust) + spread,
-            f"{row.robust_low:.3f} - {row.robust_high:.3f}",
-            *map(_number, (row.balanced_accuracy, row.auc, row.asr)),
+        spread = f"± {row.robust_std:.3f}" if pd.notna(row.robust_std) else ""
+        trainings = f"{row.trainings} trainings" if spread else ""
+        accuracy, *others = _stacked(row.robust, row.balanced_accuracy, row.auc)
+        interval = f"{row.robust_low:.3f} - {row.robust_high:.3f}"
+        cells = [
+            [by_engine(row.attack, row.engine), row.eps],
+            [row.model, f"{row.gflops:.3g} GFLOPs", f"{row.draws} draws", trainings],
+            _stacked(row.clean, row.clean_balanced_accuracy, row.clean_auc),
+            [f"{accuracy} {spread}", interval, *others, f"ASR {_number(row.asr)}"],
+            [row.trust, row.marks],
         ]
-        cells += [str(row.draws), f"{row.gflops:.3f}", row.trust, row.marks]
         table.add_row(
-            *map(escape, cells),
+            *(escape("\n".join(filter(None, lines))) for lines in cells),
             style="dim" if row.attack == CONTROL else _TRUST_STYLE.get(row.trust),
         )
     for floor in each(floors.rows(group)):
-        table.add_section()
-        clean = map(_number, (floor.clean, floor.clean_balanced_accuracy, floor.clean_auc))
-        robust = map(_number, (floor.robust, None, floor.balanced_accuracy, floor.auc))
-        table.add_row("-", "-", floor.model, *clean, *robust, "-", "-", "-", "", "", style="dim")
+        clean = _stacked(floor.clean, floor.clean_balanced_accuracy, floor.clean_auc)
+        robust = _stacked(floor.robust, floor.balanced_accuracy, floor.auc)
+        shown = ("\n".join(clean), "\n".join(robust))
+        table.add_row("-", floor.model, *shown, "", style="dim")
     return table
+
+
+def _stacked(accuracy: float, balanced_accuracy: float, auc: float | None) -> list[str]:
+    """Accuracy, and what stands below it in its cell."""
+    return [
+        _number(accuracy),
+        f"bal. {_number(balanced_accuracy)}",
+        f"AUC {_number(auc)}",
+    ]
 
 
 def board(frame: pd.DataFrame, warnings: Sequence[str]) -> RenderableType:

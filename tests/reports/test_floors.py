@@ -1,10 +1,12 @@
 """The floor of every table: what always answering the most frequent class reaches."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 from support.records import changed, fill, record
 from support.stores import leaderboard_csv
 
@@ -142,9 +144,19 @@ def test_in_print_the_best_is_a_balanced_accuracy_above_the_floor() -> None:
 def test_the_terminal_shows_the_constant_answer_last() -> None:
     (table,) = terminal.leaderboard(tables.leaderboard([judged("late", 0.7, 0.61)])).renderables
     cells = {str(column.header): list(column.cells)[-1] for column in table.columns}
-    assert (cells["model"], cells["clean"], cells["robust"]) == (floors.CONSTANT, "0.667", "0.667")
-    assert cells["robust bal. acc."] == cells["robust AUC"] == "0.500"
-    assert next(iter(table.columns[8].cells)) == "0.610"
+    lines = "0.667\nbal. 0.500\nAUC 0.500"
+    assert (cells["model"], cells["clean"], cells["robust"]) == (floors.CONSTANT, lines, lines)
+    first = next(iter(table.columns[3].cells))
+    assert first.startswith("0.700")
+    assert "bal. 0.610" in first
+
+
+def test_the_terminals_leaderboard_fits_in_eighty_columns() -> None:
+    console = Console(width=80, file=io.StringIO())
+    console.print(terminal.leaderboard(tables.leaderboard([judged("robust-mail", 0.7, 0.61)])))
+    text = console.file.getvalue()
+    for whole in ("robust-mail", "4/255", "bal. 0.610", "ASR "):
+        assert whole in text
 
 
 def test_every_figure_of_robust_accuracy_has_the_floor_as_a_dashed_line(tmp_path) -> None:
@@ -247,3 +259,18 @@ def test_cards_carry_the_marks_that_other_victims_of_the_store_give() -> None:
     text = model_cards.model_card(victim)
     assert "under-trained on lesion (AUC 0.850, late 0.950)" in text
     assert f"| {floors.CONSTANT} | - | {made[0].spec.data.n} | 0.500 | 0.500 |" in text
+
+
+def test_a_task_below_its_own_floor_is_named_though_the_mean_lies_above() -> None:
+    made = with_classes(judged("late", 0.7, 0.61), [37, 13], [31, 19])
+    low, high = (
+        task.model_copy(update={"robust": robust})
+        for task, robust in zip(made.figures.tasks, (0.5, 0.9), strict=True)
+    )
+    made = made.model_copy(
+        update={"figures": made.figures.model_copy(update={"tasks": [low, high], "robust": 0.7})}
+    )
+    board = tables.leaderboard([made])
+    assert f"{floors.BELOW} on {made.names.tasks[0]}" in board.marks[0]
+    assert made.names.tasks[1] not in board.marks[0]
+    assert board["rank"][0] == 1

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustbench_med.training.objectives.standard import Logits, Standard
+from robustbench_med.training.objectives.standard import Logits, Standard, with_penalty
 
 
 @dataclass
@@ -37,8 +37,7 @@ class Regularised(Standard):
         loss = share * smoothed_loss(logits, y, self.label_smoothing)
         if self.mixup:
             loss = loss + (1 - share) * smoothed_loss(logits, y[partner], self.label_smoothing)
-        penalty = getattr(victim, "penalty", None)
-        loss = loss if penalty is None else loss + penalty()
+        loss = with_penalty(victim, loss)
         loss.backward()
         return loss.detach()
 

@@ -27,6 +27,12 @@ def kl(p: Tensor, logits: Tensor) -> Tensor:
     return F.kl_div(logits.log_softmax(1), p, reduction="none").sum(1)
 
 
+def with_penalty(victim: nn.Module, loss: Tensor) -> Tensor:
+    """A loss and the victim's own `penalty` on its weights, if it has one."""
+    penalty = getattr(victim, "penalty", None)
+    return loss if penalty is None else loss + penalty()
+
+
 class Passes(NamedTuple):
     """Passes a sample and step of a training: forward; inner backward ones, which stop at the
     input; backward ones to the weights too.
@@ -69,9 +75,7 @@ class Standard:
     def penalised(
         self, victim: nn.Module, x: Sequence[Tensor], perturbed: Sequence[Tensor], y: Tensor
     ) -> Tensor:
-        penalty = getattr(victim, "penalty", None)
-        loss = self.loss(victim, x, perturbed, y)
-        return loss if penalty is None else loss + penalty()
+        return with_penalty(victim, self.loss(victim, x, perturbed, y))
 
     def tensors(self) -> dict[str, Tensor]:
         """State that an interrupted training needs."""
