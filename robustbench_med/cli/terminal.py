@@ -56,15 +56,16 @@ def _leaderboard(group: pd.DataFrame) -> Table:
         ["eps_value", "eps", "control", "attack", "rank", "model"], kind="stable"
     )
     for _, row in group.iterrows():
-        spread = f"± {row.robust_std:.3f}" if pd.notna(row.robust_std) else ""
-        trainings = f"{row.trainings} trainings" if spread else ""
+        spread = ""
+        if pd.notna(row.robust_std):
+            spread = f"± {row.robust_std:.3f} ({row.trainings} trainings)"
         accuracy, *others = _stacked(row.robust, row.balanced_accuracy, row.auc)
         interval = f"{row.robust_low:.3f} - {row.robust_high:.3f}"
         cells = [
             [by_engine(row.attack, row.engine), row.eps],
-            [row.model, f"{row.gflops:.3g} GFLOPs", f"{row.draws} draws", trainings],
+            [row.model, f"{row.gflops:.3g} GFLOPs", f"{row.draws} draws"],
             _stacked(row.clean, row.clean_balanced_accuracy, row.clean_auc),
-            [f"{accuracy} {spread}", interval, *others, f"ASR {_number(row.asr)}"],
+            [accuracy, spread, interval, *others, f"ASR {_number(row.asr)}"],
             [row.trust, row.marks],
         ]
         table.add_row(
