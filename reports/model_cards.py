@@ -255,6 +255,14 @@ def _training(victim: VictimRecords) -> list[str]:
 
 def _validation(figures: Mapping[str, Any]) -> str:
     text = f"accuracy {figures['accuracy']:.3f}, balanced {figures['balanced_accuracy']:.3f}"
+    if figures.get("auc") is not None:
+        text += f", AUC {figures['auc']:.3f}"
+    if (published := figures.get("published")) is not None:
+        text += (
+            f" (published of the test images: {published['model']} at {published['size']} px,"
+            f" accuracy {published['accuracy']:.3f}, AUC {published['auc']:.3f};"
+            f" {published['source']})"
+        )
     return text + (f"; no better than chance: {figures['trivial']}" if figures["trivial"] else "")
 
 

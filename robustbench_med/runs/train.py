@@ -19,7 +19,12 @@ from robustbench_med.runs.session import load_all, on_disk
 from robustbench_med.runs.spec import TrainingsSpec
 from robustbench_med.runs.victims import announce_trivial, obtain_checkpoint
 from robustbench_med.training import defenses, presets
-from robustbench_med.training.checkpoints import Checkpoint, export, open_checkpoint
+from robustbench_med.training.checkpoints import (
+    Checkpoint,
+    Validation,
+    export,
+    open_checkpoint,
+)
 from robustbench_med.training.defenses import Plan
 from robustbench_med.training.spec import TrainSpec
 
@@ -100,9 +105,24 @@ def train_one(spec: TrainSpec, dataset: Dataset, device: torch.device, job: Job)
     announce_trivial(checkpoint, spec, job.display)
     for figures in checkpoint.sidecar["validation"]:
         job.display.say(
-            f"{spec.name} on {dataset.label}, task {figures['task']}: validation accuracy"
-            f" {figures['accuracy']:.3f}, balanced {figures['balanced_accuracy']:.3f}, most"
-            f" predicted class {figures['most_predicted_share']:.0%}"
+            f"{spec.name} on {dataset.label}, {figures_line(Validation.model_validate(figures))}"
         )
     job.display.say(f"{spec.name}: {checkpoint.path}")
     return checkpoint
+
+
+def figures_line(figures: Validation) -> str:
+    """What a victim does on a task's validation images; what is published of the test images."""
+    area = "" if figures.auc is None else f", AUC {figures.auc:.3f}"
+    published = figures.published
+    beside = (
+        ""
+        if published is None
+        else f" (published of the test images, {published.model} at {published.size} px: accuracy"
+        f" {published.accuracy:.3f}, AUC {published.auc:.3f})"
+    )
+    return (
+        f"task {figures.task}: validation accuracy {figures.accuracy:.3f}, balanced"
+        f" {figures.balanced_accuracy:.3f}{area}, most predicted class"
+        f" {figures.most_predicted_share:.0%}{beside}"
+    )

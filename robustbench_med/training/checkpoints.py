@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from torch import nn
 
+from robustbench_med.data.cards import Published
 from robustbench_med.errors import UserError
 from robustbench_med.models.registry import ZOO
 from robustbench_med.naming import label, training_hash
@@ -130,8 +131,11 @@ class Validation(BaseModel):
     task: str
     accuracy: float
     balanced_accuracy: float
+    auc: float | None = None
     most_predicted_share: float
     trivial: str | None
+    published: Published | None = None
+    """What a publication reports of the task's test part; older sidecars say nothing."""
 
 
 class Sidecar(BaseModel):

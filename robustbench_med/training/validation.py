@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -114,15 +114,17 @@ class ValidationFigures(TypedDict):
     task: str
     accuracy: float
     balanced_accuracy: float
+    auc: float | None
     most_predicted_share: float
     trivial: str | None
+    published: dict[str, Any] | None
 
 
 def validation_figures(
     victim: nn.Module, dataset: Dataset, device: torch.device, seed: int
 ) -> list[ValidationFigures]:
-    """Per task on the validation split: accuracy, balanced accuracy, share of the most predicted
-    class, and why it is trivial, if it is.
+    """Per task on the validation split: accuracy, balanced accuracy, AUC, share of the most
+    predicted class, why it is trivial, if it is, and what is published of the test part.
     """
     samples = dataset.splits["val"]
     setting = Setting("sound", 8, seed, device, 128)
@@ -134,7 +136,8 @@ def validation_figures(
         stochastic=bool(getattr(victim, "stochastic", False)),
     )
     figures: list[ValidationFigures] = []
-    for t, (name, classes) in enumerate(zip(dataset.tasks, dataset.classes, strict=True)):
+    tasks = zip(dataset.tasks, dataset.classes, dataset.references, strict=True)
+    for t, (name, classes, published) in enumerate(tasks):
         y = samples.labels[:, t].numpy()
         known = y >= 0
         right, vote = clean.right[known, t], clean.vote[known, t]
@@ -143,8 +146,10 @@ def validation_figures(
                 "task": name,
                 "accuracy": float(right.mean()),
                 "balanced_accuracy": statistics.balanced_accuracy(right, y[known], len(classes)),
+                "auc": statistics.auc(clean.probabilities[t][known], y[known]),
                 "most_predicted_share": statistics.most_predicted_share(vote, len(classes)),
                 "trivial": statistics.trivial(right, vote, y[known], len(classes)),
+                "published": None if published is None else published.model_dump(),
             }
         )
     return figures
