@@ -118,13 +118,14 @@ def _aucs(group: Sequence[Record], t: int) -> dict[tuple[str, str], _Auc]:
     aucs: dict[tuple[str, str], _Auc] = {}
     for record in group:
         task = record.figures.tasks[t]
-        if task.clean_auc is None or not all(task.class_samples or [0]) or _victim(record) in aucs:
+        counts = task.class_samples or [0]
+        if task.clean_auc is None or not all(counts) or _victim(record) in aucs:
             continue
         independent = task.independent("clean") / task.n
         aucs[_victim(record)] = _Auc(
             record.spec.victim.model,
             task.clean_auc,
-            auc_error(task.clean_auc, [samples * independent for samples in task.class_samples]),
+            auc_error(task.clean_auc, [samples * independent for samples in counts]),
         )
     return aucs
 
