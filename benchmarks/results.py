@@ -164,6 +164,11 @@ out of the records of the commands shown, to which it adds `--data-root DATA --a
 for Robust-MAIL), preset `quick`, radius 4/255 in both modalities, both tasks attacked at once; a figure is the mean accuracy of the two
 tasks. `worst case` takes for every sample the attack that hurts most. Beyond doubt: McNemar's p after Holm's correction below
 {SIGNIFICANT}, and a bootstrap interval clear of zero. [Columns](columns.md), [trust](trust.md).
+
+**Read these with care.** Every study here, "how much of Robust-MAIL is real" among them, rests on victims of the short recipes of `quick` (200
+to 1,500 steps), of which some hardly classify, and is judged on accuracy: a victim that falls back on the most frequent class looks robust by
+that. [Training](training.md#recipes-that-make-classifiers) has the recipes that make classifiers of them; the studies are to be made anew
+with those, and judged on balanced accuracy.
 """  # noqa: E501
 
 
