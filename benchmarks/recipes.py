@@ -47,13 +47,35 @@ class Trial:
     params: dict[str, Any] = field(default_factory=dict)
 
 
+FIXED = {"steps": 1500, "early_stop": None}
+PLAIN = FIXED | {"schedule": "one-cycle", "lr": 2e-3, "ema": None}
 TRIALS = (
-    Trial("real", "late"),
-    Trial("real", "gmu"),
-    Trial("real", "cross-attention"),
-    Trial("real", "mail"),
-    Trial("real", "robust-mail"),
+    *(
+        Trial("real", model)
+        for model in (
+            "late",
+            "gmu",
+            "cross-attention",
+            "mail",
+            "robust-mail",
+            "mail+rpf",
+            "mail+man",
+        )
+    ),
+    Trial("one-cycle-light", "late", PLAIN | {"augmentation": "light"}),
+    Trial("one-cycle-strong", "late", PLAIN),
+    Trial("averaged", "late", FIXED),
+    Trial("averaged-label-smoothing", "late", FIXED | {"label_smoothing": 0.1}),
+    Trial("averaged-mixup", "late", FIXED | {"mixup": 0.2}),
+    Trial("averaged", "mail", FIXED | {"steps": 2500}),
+    Trial("one-cycle-averaged", "mail", FIXED | {"steps": 2500, "schedule": "one-cycle"}),
+    Trial(
+        "averaged-light-label-smoothing",
+        "mail",
+        FIXED | {"steps": 2500, "augmentation": "light", "label_smoothing": 0.1},
+    ),
 )
+"""What was tried."""
 
 
 def main() -> None:

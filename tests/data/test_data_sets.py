@@ -110,6 +110,7 @@ def medmnist_info() -> dict[str, Any]:
     return info
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
