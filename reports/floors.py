@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from robustbench_med.reports.families import by_fold
 from robustbench_med.store.record import Record
+from robustbench_med.store.store import Store
 
 CONSTANT = "always the most frequent class"
 """What tables call the constant answer."""
@@ -119,6 +120,11 @@ def counted(
         else _with_counts(record, arrays(record, ["labels"]))
         for record in records
     ]
+
+
+def read(store: Store[Record]) -> list[Record]:
+    """All records of a store that fit, with the samples of each class."""
+    return counted(store.records(), store.arrays)
 
 
 def _with_counts(record: Record, outcomes: Mapping[str, NDArray[Any]]) -> Record:

@@ -86,7 +86,7 @@ def everything(out: Path, *, html: bool = True, pictures: bool = True) -> list[P
     """
     store, proofs = Store(out), Store(out, CERTIFICATES)
     certificates = certified.frames(proofs)
-    records = floors.counted(store.records(), store.arrays)
+    records = floors.read(store)
     proved = len(certificates["certified"]) > 0
     if not records and not proved:
         raise nothing_left(NONE.format(out=out), store, proofs)
@@ -113,7 +113,7 @@ def everything(out: Path, *, html: bool = True, pictures: bool = True) -> list[P
 def read(out: Path) -> list[Record]:
     """All records below a folder that fit, with the samples of each class; none is a UserError."""
     store = Store(out)
-    records = floors.counted(store.records(), store.arrays)
+    records = floors.read(store)
     if not records:
         raise nothing_left(NONE.format(out=out), store)
     return records
@@ -201,7 +201,7 @@ def claims(out: Path, files: Sequence[Path]) -> list[Finding]:
     for path in files:
         published += load(path)
     store = Store(out)
-    records = floors.counted(store.records(), store.arrays)
+    records = floors.read(store)
     known = measured_costs(victims(records), out / "model_cost.csv")
     if not records and known.empty:
         neither = (

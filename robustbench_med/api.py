@@ -307,12 +307,12 @@ def leaderboard(out: Path | str = "reports") -> Results:
         UserError: there are none.
     """
     store = Store(Path(out))
-    records = store.records()
+    records = floors.read(store)
     if not records:
         raise nothing_left(
             f"{out} holds no records; evaluate(..., out={str(out)!r}) makes some", store
         )
-    return Results(tuple(floors.counted(records, store.arrays)), Path(out))
+    return Results(tuple(records), Path(out))
 
 
 def _job(options: dict[str, Any], *, quiet: bool, **where: Any) -> Job:

@@ -164,7 +164,7 @@ def show(
 
     store = Store(out)
     measured = store.find(record)
-    records = floors.counted(store.records(), store.arrays)
+    records = floors.read(store)
     (shown,) = (each for each in records if each.hash == measured.hash)
     doubts = under_training.of_family([shown], under_training.under_trained(records))
     if gallery is not None:

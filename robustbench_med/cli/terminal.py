@@ -60,12 +60,12 @@ def _leaderboard(group: pd.DataFrame) -> Table:
         if pd.notna(row.robust_std):
             spread = f"± {row.robust_std:.3f} ({row.trainings} trainings)"
         accuracy, *others = _stacked(row.robust, row.balanced_accuracy, row.auc)
-        interval = f"{row.robust_low:.3f} - {row.robust_high:.3f}"
+        between = f"{row.robust_low:.3f} - {row.robust_high:.3f}"
         cells = [
             [by_engine(row.attack, row.engine), row.eps],
             [row.model, f"{row.gflops:.3g} GFLOPs", f"{row.draws} draws"],
             _stacked(row.clean, row.clean_balanced_accuracy, row.clean_auc),
-            [accuracy, spread, interval, *others, f"ASR {_number(row.asr)}"],
+            [accuracy, spread, between, *others, f"ASR {_number(row.asr)}"],
             [row.trust, row.marks],
         ]
         table.add_row(

@@ -197,6 +197,11 @@ class Published(_Strict):
     auc: float = Field(ge=0, le=1)
     source: str
 
+    @property
+    def result(self) -> str:
+        """Model, size and figures in a line."""
+        return f"{self.model} at {self.size} px: accuracy {self.accuracy:.3f}, AUC {self.auc:.3f}"
+
 
 class Card(_Strict):
     """What is known about one data set.

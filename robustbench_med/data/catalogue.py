@@ -72,9 +72,5 @@ def facts(each: Card, data_root: Path | None) -> dict[str, str]:
 def published_results(each: Card) -> str:
     """What publications report of a data set, a line each, with the sources below."""
     several = len(each.tasks) > 1
-    lines = [
-        f"{figure.task + ': ' if several else ''}{figure.model} at {figure.size} px: accuracy"
-        f" {figure.accuracy:.3f}, AUC {figure.auc:.3f}"
-        for figure in each.published
-    ]
+    lines = [f"{figure.task + ': ' if several else ''}{figure.result}" for figure in each.published]
     return "\n".join([*lines, *dict.fromkeys(figure.source for figure in each.published)])

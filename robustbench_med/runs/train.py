@@ -115,12 +115,7 @@ def figures_line(figures: Validation) -> str:
     """What a victim does on a task's validation images; what is published of the test images."""
     area = "" if figures.auc is None else f", AUC {figures.auc:.3f}"
     published = figures.published
-    beside = (
-        ""
-        if published is None
-        else f" (published of the test images, {published.model} at {published.size} px: accuracy"
-        f" {published.accuracy:.3f}, AUC {published.auc:.3f})"
-    )
+    beside = "" if published is None else f" (published of the test images, {published.result})"
     return (
         f"task {figures.task}: validation accuracy {figures.accuracy:.3f}, balanced"
         f" {figures.balanced_accuracy:.3f}{area}, most predicted class"

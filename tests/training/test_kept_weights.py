@@ -12,22 +12,13 @@ from support.trainings import CPU, spec_of, train
 from torch import nn
 
 from robustbench_med import statistics
-from robustbench_med.data import Dataset, Files, load
+from robustbench_med.data import Files, load
 from robustbench_med.errors import UserError
 from robustbench_med.training import loop, presets, validation
 from robustbench_med.training.averaging import Average
-from robustbench_med.training.objectives.regularised import Regularised, smoothed_loss
+from robustbench_med.training.objectives.regularised import Regularised
 from robustbench_med.training.objectives.standard import multitask_loss
 from robustbench_med.training.spec import Layer, Recipe
-
-
-@pytest.fixture
-def pair(drawn_root: Path) -> Dataset:
-    return load(
-        f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}",
-        size=32,
-        files=Files(data_root=drawn_root),
-    )
 
 
 def test_keep_auc_keeps_the_weights_of_the_highest_area_and_says_so(pair) -> None:
@@ -102,14 +93,15 @@ def test_averaged_weights_are_the_ones_kept(pair) -> None:
 def test_soft_labels_are_the_formulas(pair) -> None:
     logits = (torch.randn(6, 3), torch.randn(6, 2))
     y = torch.tensor([[0, 1], [2, -1], [1, 0], [1, 1], [0, 0], [-1, 1]])
-    assert smoothed_loss(logits, y, 0.0) == pytest.approx(float(multitask_loss(logits, y)))
-    by_hand = []
-    for t, z in enumerate(logits):
-        rows = y[:, t] >= 0
-        n = z.shape[1]
-        soft = 0.9 * F.one_hot(y[rows, t], n) + 0.1 / n
-        by_hand.append(float(-(soft * z[rows].log_softmax(1)).sum(1).mean()))
-    assert float(smoothed_loss(logits, y, 0.1)) == pytest.approx(np.mean(by_hand), rel=1e-5)
+    for share in (0.0, 0.1):
+        by_hand = []
+        for t, z in enumerate(logits):
+            rows = y[:, t] >= 0
+            n = z.shape[1]
+            soft = (1 - share) * F.one_hot(y[rows, t], n) + share / n
+            by_hand.append(float(-(soft * z[rows].log_softmax(1)).sum(1).mean()))
+        assert float(multitask_loss(logits, y, share)) == pytest.approx(np.mean(by_hand), rel=1e-5)
+    assert float(multitask_loss(logits, y)) == float(multitask_loss(logits, y, 0.0))
 
 
 def test_mixup_mixes_images_and_losses_by_one_share() -> None:

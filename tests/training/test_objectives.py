@@ -2,8 +2,6 @@
 them resume and pick by it.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from robustbench_med.attacks import Streams, Threat, View
 from robustbench_med.attacks.pgd import pgd
-from robustbench_med.data import Dataset, Files, load
+from robustbench_med.data import Dataset
 from robustbench_med.runs import commands
 from robustbench_med.training import checkpoints, defenses, effort, loop, presets
 from robustbench_med.training.objectives import (
@@ -33,15 +31,6 @@ pytestmark = pytest.mark.fresh
 
 CPU = torch.device("cpu")
 RADII = (0.05, 0.1)
-
-
-@pytest.fixture
-def pair(drawn_root: Path) -> Dataset:
-    return load(
-        f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}",
-        size=32,
-        files=Files(data_root=drawn_root),
-    )
 
 
 def spec_of(dataset: Dataset, text: str, model: str = "early", **recipe):

@@ -12,22 +12,13 @@ from monai.data import get_track_meta
 from support.files import write_folder_set
 from support.trainings import CPU, KilledError, kill_at, spec_of, train
 
-from robustbench_med.data import Dataset, Files, load
+from robustbench_med.data import Files, load
 from robustbench_med.errors import UserError
 from robustbench_med.runs import commands
 from robustbench_med.training import batch_norm, batches, checkpoints, loop, presets, validation
 from robustbench_med.training.augmentation import augment
 
 pytestmark = pytest.mark.fresh
-
-
-@pytest.fixture
-def pair(drawn_root: Path) -> Dataset:
-    return load(
-        f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}",
-        size=32,
-        files=Files(data_root=drawn_root),
-    )
 
 
 @pytest.mark.parametrize(

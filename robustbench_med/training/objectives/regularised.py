@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustbench_med.training.objectives.standard import Logits, Standard, with_penalty
+from robustbench_med.training.objectives.standard import (
+    Standard,
+    multitask_loss,
+    with_penalty,
+)
 
 
 @dataclass
@@ -34,9 +37,9 @@ class Regularised(Standard):
         share, partner = self.pairs(len(y), step)
         mixed = [share * m + (1 - share) * m[partner] for m in x] if self.mixup else x
         logits = victim(*mixed)
-        loss = share * smoothed_loss(logits, y, self.label_smoothing)
+        loss = share * multitask_loss(logits, y, self.label_smoothing)
         if self.mixup:
-            loss = loss + (1 - share) * smoothed_loss(logits, y[partner], self.label_smoothing)
+            loss = loss + (1 - share) * multitask_loss(logits, y[partner], self.label_smoothing)
         loss = with_penalty(victim, loss)
         loss.backward()
         return loss.detach()
@@ -47,17 +50,3 @@ class Regularised(Standard):
             return 1.0, torch.arange(n)
         rng = np.random.default_rng([self.seed, step, 3])
         return float(rng.beta(self.mixup, self.mixup)), torch.from_numpy(rng.permutation(n))
-
-
-def smoothed_loss(logits: Logits, y: Tensor, label_smoothing: float) -> Tensor:
-    """`multitask_loss` with smoothed labels: cross-entropies of the tasks, weighted 1/T; unlabelled
-    samples (-1) do not count.
-    """
-    losses = [
-        F.cross_entropy(
-            z, y[:, t], ignore_index=-1, reduction="sum", label_smoothing=label_smoothing
-        )
-        / (y[:, t] >= 0).sum().clamp_min(1)
-        for t, z in enumerate(logits)
-    ]
-    return torch.stack(losses).mean()

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 Logits = tuple[Tensor, ...]
 
 
-def multitask_loss(logits: Logits, y: Tensor) -> Tensor:
+def multitask_loss(logits: Logits, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropies of the tasks, weighted 1/T; unlabelled samples (-1) do not count."""
     losses = [
-        F.cross_entropy(z, y[:, t], ignore_index=-1, reduction="sum")
+        F.cross_entropy(
+            z, y[:, t], ignore_index=-1, reduction="sum", label_smoothing=label_smoothing
+        )
         / (y[:, t] >= 0).sum().clamp_min(1)
         for t, z in enumerate(logits)
     ]
