@@ -14,6 +14,8 @@ from torch import nn
 from robustbench_med import statistics
 from robustbench_med.data import Files, load
 from robustbench_med.errors import UserError
+from robustbench_med.naming import training_hash
+from robustbench_med.runs import commands
 from robustbench_med.training import loop, presets, validation
 from robustbench_med.training.averaging import Average
 from robustbench_med.training.objectives.regularised import Regularised
@@ -139,3 +141,30 @@ def test_settings_at_their_default_are_no_part_of_a_hash() -> None:
     plain = Recipe(steps=3).model_dump()
     assert not {"keep", "ema", "label_smoothing", "mixup", "settle_bn"} & plain.keys()
     assert Recipe(steps=3, ema=0.9, keep="auc").model_dump() == plain | {"ema": 0.9, "keep": "auc"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("keep", "auc"),
+        ("ema", 0.9),
+        ("label_smoothing", 0.1),
+        ("mixup", 0.2),
+        ("schedule", "constant"),
+        ("augmentation", "strong"),
+    ],
+)
+def test_every_setting_is_in_the_hash_and_in_the_command(pair, setting: str, value) -> None:
+    plain, changed = spec_of(pair), spec_of(pair, **{setting: value})
+    assert training_hash(plain) != training_hash(changed)
+    assert f"--recipe {setting}={value}" in commands.training_command(changed, pair)
+    assert f"{setting}=" not in commands.training_command(plain, pair)
+
+
+def test_a_setting_that_the_preset_has_and_the_recipe_lacks_stands_in_the_command(pair) -> None:
+    """Their default must be told, where the preset says something else."""
+    recipe = {"steps": 2, "ema": None, "keep": "loss"}
+    spec = presets.make_spec("late", pair, "real", params={}, recipe=recipe, seed=0)
+    command = commands.training_command(spec, pair)
+    assert "--recipe keep=loss" in command
+    assert "--recipe ema=" in command
