@@ -16,6 +16,7 @@ from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import (
+    Combine,
     Gradient,
     JointLoss,
     RefusedError,
@@ -40,6 +41,7 @@ def apgd(
     loss: str = "ce",
     rho: float = 0.75,
     eot: int = 1,
+    combine: Combine = "mean",
 ) -> Tensor:
     """Momentum steps whose size, first twice the radius, halves where progress stalls; then on from
     the best point so far.
@@ -50,6 +52,7 @@ def apgd(
         loss: "ce", "margin" or "dlr".
         rho: share of steps that must raise the loss for the step size to stay.
         eot: draws per gradient (arXiv 1802.00420).
+        combine: "mean" or "normalised", of the draws' gradients (`View.gradient`).
     """
     contest = Contest(view, x, y, threat)
     for _ in range(restarts):
@@ -59,7 +62,16 @@ def apgd(
         start = view.random_point(x[rows], threat, streams.take(rows))
         with view.only(rows):
             candidate = climb(
-                view, start, x[rows], y[rows], threat, steps=steps, loss=loss, rho=rho, eot=eot
+                view,
+                start,
+                x[rows],
+                y[rows],
+                threat,
+                steps=steps,
+                loss=loss,
+                rho=rho,
+                eot=eot,
+                combine=combine,
             )
         contest.enter(rows, candidate)
     return contest.best
@@ -126,6 +138,7 @@ def climb(
     loss: str | JointLoss,
     rho: float,
     eot: int,
+    combine: Combine = "mean",
 ) -> Tensor:
     """One run of algorithm 1 from the start x.
 
@@ -135,7 +148,7 @@ def climb(
     deterministic = view.draws == 1
     objective = named(loss, threat, standing_only=deterministic) if isinstance(loss, str) else loss
     window, shrink, shortest = (max(int(share * steps), 1) for share in (0.22, 0.03, 0.06))
-    gradient = view.gradient(x, y, threat, loss=objective, eot=eot)
+    gradient = view.gradient(x, y, threat, loss=objective, eot=eot, combine=combine)
     losses = x.new_full((steps + 1, len(x)), torch.nan)
     losses[0] = gradient.loss
     view.trace(losses)
@@ -150,7 +163,9 @@ def climb(
             climbers = climbers.among(stands)
             rows = climbers.rows
         climbers.step(view, threat, MOMENTUM if i else 1.0)
-        gradient = view.gradient(climbers.x, climbers.y, threat, loss=objective, eot=eot)
+        gradient = view.gradient(
+            climbers.x, climbers.y, threat, loss=objective, eot=eot, combine=combine
+        )
         higher = climbers.learn(gradient)
         losses[i + 1, rows] = gradient.loss
         better = (

@@ -20,7 +20,12 @@ Allowed = Mapping[str, Any] | tuple[str, ...]
 """Values that a parameter may have."""
 Member = tuple[str, dict[str, Any]]
 """An attack of an ensemble: its name and parameters."""
-COMMON_CHOICES: dict[str, Allowed] = {"loss": LOSSES, "keep": ("best", "last")}
+COMMON_CHOICES: dict[str, Allowed] = {
+    "loss": LOSSES,
+    "keep": ("best", "last"),
+    "combine": ("mean", "normalised"),
+    "schedule": ("constant", "cosine"),
+}
 """Values of the parameters that mean the same in every attack, losses of the user's among them."""
 POSITIVE = (
     "steps",
@@ -39,6 +44,8 @@ POSITIVE = (
     "decay",
 )
 """Parameters that must be positive in every attack that has them."""
+SHARES = ("momentum",)
+"""Those that must lie in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +65,7 @@ class Attack:
             proportions of several.
         choices: values that its parameters may have, where not every value of the type will do.
         positive: parameters that must be positive.
+        random: defaults that are others against a random victim.
         only_loss: the loss of an attack that lets nobody choose one.
         ensemble: what an attack made of others runs: `(class_counts, *, stochastic, parameters) ->
             version, members`.
@@ -74,6 +82,7 @@ class Attack:
     radius_free: tuple[Norm, ...] = ("Linf", "L2")
     choices: Mapping[str, Allowed] = field(default_factory=lambda: COMMON_CHOICES)
     positive: tuple[str, ...] = POSITIVE
+    random: Mapping[str, Any] = field(default_factory=dict)
     only_loss: str | None = None
     ensemble: Callable[..., tuple[str, Sequence[Member]]] | None = None
 
@@ -84,19 +93,22 @@ class Attack:
         """
         return self.minimal or self.ray
 
-    def parameters(self) -> dict[str, Any]:
-        """Its parameters with their defaults."""
-        return {
+    def parameters(self, *, random: bool = False) -> dict[str, Any]:
+        """Its parameters with their defaults; `random`: those against a random victim."""
+        defaults = {
             p.name: p.default
             for p in inspect.signature(self.function).parameters.values()
             if p.kind is p.KEYWORD_ONLY and p.name != "sources"
         }
+        return defaults | (dict(self.random) if random else {})
 
-    def complete(self, overrides: Mapping[str, Any], called: str) -> dict[str, Any]:
+    def complete(
+        self, overrides: Mapping[str, Any], called: str, *, random: bool = False
+    ) -> dict[str, Any]:
         """Its parameters with some overridden.
 
         Other steps without a step_size go as far in all as the default's, 2.5 radii: 10 of a
-        quarter, 40 of a sixteenth.
+        quarter, 40 of a sixteenth. `random`: the defaults are those against a random victim.
 
         Args:
             overrides: values by the parameter's name.
@@ -105,7 +117,7 @@ class Attack:
         Raises:
             ValueError: an unknown name, a wrong type, or a value that the attack does not take.
         """
-        defaults = self.parameters()
+        defaults = self.parameters(random=random)
         completed = dict(defaults)
         for key, value in overrides.items():
             if key not in defaults:
@@ -118,6 +130,8 @@ class Attack:
                 )
             if key in self.positive and value <= 0:
                 raise ValueError(f"{called}: {key} must be positive, got {value!r}")
+            if key in SHARES and not 0 <= value <= 1:
+                raise ValueError(f"{called}: {key} must lie in [0, 1], got {value!r}")
             completed[key] = type(defaults[key])(value)
         if "steps" in overrides and "step_size" in defaults and "step_size" not in overrides:
             completed["step_size"] = defaults["steps"] * defaults["step_size"] / completed["steps"]

@@ -8,7 +8,7 @@ from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.pgd import ascend
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
-from robustbench_med.attacks.view import View
+from robustbench_med.attacks.view import Combine, View
 
 REVISION = 1
 
@@ -25,6 +25,7 @@ def mim(
     decay: float = 1.0,
     loss: str = "ce",
     eot: int = 1,
+    combine: Combine = "mean",
     keep: str = "best",
 ) -> Tensor:
     """BIM along g <- decay g + grad / |grad|_1, the norm over all modalities; `decay` is the
@@ -40,6 +41,7 @@ def mim(
         step_size=step_size,
         loss=loss,
         eot=eot,
+        combine=combine,
         keep=keep,
         momentum=decay,
     )

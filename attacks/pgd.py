@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
-from robustbench_med.attacks.view import JointLoss, View, named
+from robustbench_med.attacks.view import Combine, JointLoss, View, named
 
 REVISION = 1
+
+PATH = 10.0  # radii that steps of the first one's size would go in all, against a random victim
+STEPS = 20
+RANDOM = {
+    "loss": "margin",
+    "combine": "normalised",
+    "momentum": 0.9,
+    "schedule": "cosine",
+    "step_size": PATH / STEPS,
+}
+"""Defaults against a random victim."""
 
 
 def pgd(
@@ -20,55 +33,71 @@ def pgd(
     threat: Threat,
     streams: Streams,
     *,
-    steps: int = 20,
-    step_size: float = 0.125,
+    steps: int = STEPS,
+    step_size: float = 2.5 / STEPS,
     random_start: bool = True,
     restarts: int = 1,
     loss: str = "ce",
     eot: int = 1,
+    combine: Combine = "mean",
+    momentum: float = 0.0,
+    schedule: str = "constant",
+    soft: bool = False,
     keep: str = "best",
 ) -> Tensor:
     """x_{t+1} = project(x_t + step_size r steepest(grad)).
 
+    Against a random victim the defaults are others (`RANDOM`): one draw's gradient says little
+    about the next, so that what is followed is what draws and steps agree on.
+
     Args:
         steps: gradient steps.
-        step_size: length of a step as a share of each modality's radius; by `complete` 2.5 / steps,
-            as in the paper's CIFAR-10 code.
+        step_size: length of a step as a share of each modality's radius, of a decaying one the
+            first; by `complete` 2.5 / steps, as in the paper's CIFAR-10 code, and 10 / steps
+            against a random victim.
         random_start: start from a uniform point of the ball.
         restarts: independent runs; each sample keeps the candidate with the lowest share standing
-            over the view's draws.
+            over the view's draws. Every second one takes soft gradients where the victim has them.
         loss: "ce", "margin" or "dlr".
         eot: draws per gradient (arXiv 1802.00420).
+        combine: "mean" or "normalised", of the draws' gradients (`View.gradient`).
+        momentum: share of the direction so far that stays in it (arXiv 1710.06081, eq. 6).
+        schedule: "constant", or "cosine": steps shrink to nothing along half a cosine.
+        soft: takes the victim's soft gradients, in every restart.
         keep: "best" ascends, against a deterministic victim, the loss of the tasks still standing,
             keeps the iterate with the fewest of them and stops a sample once none is; "last"
             ascends the sum over all tasks and returns the last iterate whatever it does, as the
             first implementations did.
     """
 
-    def one_run(rows: Tensor) -> Tensor:
+    def one_run(rows: Tensor, *, soft: bool) -> Tensor:
         start = view.random_point(x[rows], threat, streams.take(rows)) if random_start else x[rows]
-        return ascend(
-            view,
-            start,
-            x[rows],
-            y[rows],
-            threat,
-            steps=steps,
-            step_size=step_size,
-            loss=loss,
-            eot=eot,
-            keep=keep,
-        )
+        with view.softened(wanted=soft):
+            return ascend(
+                view,
+                start,
+                x[rows],
+                y[rows],
+                threat,
+                steps=steps,
+                step_size=step_size,
+                loss=loss,
+                eot=eot,
+                combine=combine,
+                momentum=momentum,
+                schedule=schedule,
+                keep=keep,
+            )
 
     if restarts == 1:
-        return one_run(torch.arange(len(x)))
+        return one_run(torch.arange(len(x)), soft=soft)
     contest = Contest(view, x, y, threat)
-    for _ in range(restarts):
+    for run in range(restarts):
         rows = contest.open()
         if len(rows) == 0:
             break
         with view.only(rows):
-            candidate = one_run(rows)
+            candidate = one_run(rows, soft=soft or (run % 2 == 1 and view.has_soft))
         contest.enter(rows, candidate)
     return contest.best
 
@@ -113,12 +142,15 @@ def ascend(
     loss: str | JointLoss,
     eot: int,
     keep: str,
+    combine: Combine = "mean",
     momentum: float = 0.0,
+    schedule: str = "constant",
 ) -> Tensor:
     """Projected steps from x. The batch shrinks as samples fall, unless the victim is random, whose
     noisy iterates are not compared.
 
     `momentum` mu replaces the gradient by g <- mu g + grad / |grad|_1 (arXiv 1710.06081, eq. 6).
+    The other arguments are those of `pgd`.
     """
     compare = keep == "best" and view.draws == 1
     objective = named(loss, threat, standing_only=compare) if isinstance(loss, str) else loss
@@ -135,7 +167,7 @@ def ascend(
         best[alive[improved]], fewest[alive[improved]] = x[improved], share[improved]
 
     for i in range(steps):
-        gradient = view.gradient(x, y, threat, loss=objective, eot=eot)
+        gradient = view.gradient(x, y, threat, loss=objective, eot=eot, combine=combine)
         losses[i, alive] = gradient.loss
         direction = gradient.direction
         if momentum:
@@ -151,11 +183,17 @@ def ascend(
                 alive, x, x0, y, direction, gathered = (
                     kept[stands] for kept in (alive, x, x0, y, direction, gathered)
                 )
-        x = view.project(x + step_size * view.steepest(direction, threat), x0, threat)
+        length = step_size * (decayed(i, steps) if schedule == "cosine" else 1)
+        x = view.project(x + length * view.steepest(direction, threat), x0, threat)
     if not compare:
         return x
     record(x, view.standing(x, y, threat))
     return best
 
 
-ENTRY = Attack(name="pgd", function=pgd)
+def decayed(step: int, steps: int) -> float:
+    """Half a cosine from 1 at the first step towards 0 behind the last."""
+    return (1 + math.cos(math.pi * step / steps)) / 2
+
+
+ENTRY = Attack(name="pgd", function=pgd, random=RANDOM)

@@ -90,13 +90,16 @@ def parameters(name: str, engine: str = "native") -> dict[str, Any]:
     return entry_of(name, engine).parameters()
 
 
-def complete(name: str, overrides: Mapping[str, Any], engine: str = "native") -> dict[str, Any]:
+def complete(
+    name: str, overrides: Mapping[str, Any], engine: str = "native", *, random: bool = False
+) -> dict[str, Any]:
     """The parameters of an attack, its defaults overridden; see `Attack.complete`.
 
     Args:
         name: of the attack.
         overrides: values by the parameter's name.
         engine: "native", or the library whose attack it is.
+        random: whether the defaults are those against a random victim.
 
     Returns:
         Every parameter with its value.
@@ -105,7 +108,7 @@ def complete(name: str, overrides: Mapping[str, Any], engine: str = "native") ->
         ValueError: an unknown name, a wrong type, or a value that the engine lacks.
     """
     of_engine = "" if engine == "native" else f" of the engine {engine}"
-    return entry_of(name, engine).complete(overrides, f"attack {name!r}{of_engine}")
+    return entry_of(name, engine).complete(overrides, f"attack {name!r}{of_engine}", random=random)
 
 
 def revision(name: str, engine: str = "native") -> dict[str, int]:

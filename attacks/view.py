@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from robustbench_med.attacks.threat import Norm, Threat
 REVISION = 1
 JointLoss = Callable[[Sequence[Tensor], Tensor], Tensor]
 """(logits of all tasks, y (B, T)) -> what to ascend, (B,)."""
+Combine = Literal["mean", "normalised"]
+"""Of what an EOT gradient is the mean: see `View.gradient`."""
 TOLERANCE = 1e-6  # float32 rounding of x + delta with x in [0, 1]
 
 
@@ -130,6 +133,27 @@ class View:
         """
         return contextlib.nullcontext() if self.own is None else self.own.only(rows)
 
+    @property
+    def has_soft(self) -> bool:
+        """Whether the victim offers soft gradients."""
+        return callable(getattr(self.victim, "soft", None))
+
+    @contextlib.contextmanager
+    def softened(self, *, wanted: bool = True) -> Iterator[None]:
+        """Inside, if `wanted`, gradients are the victim's soft ones: its clips, gates and roundings
+        pass some, and its logits stay (BPDA, arXiv 1802.00420).
+
+        Raises:
+            RefusedError: the victim offers none.
+        """
+        if not wanted:
+            yield
+            return
+        if not self.has_soft:
+            raise RefusedError("soft gradients: this victim offers none (a method `soft`)")
+        with self.victim.soft():  # type: ignore[operator]
+            yield
+
     @torch.no_grad()
     def predictions(self, x: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """The logits of `draws` fresh forward passes, one after another."""
@@ -162,41 +186,67 @@ class View:
         ]
 
     def gradient(
-        self, x: Tensor, y: Tensor, threat: Threat, *, loss: str | JointLoss = "ce", eot: int = 1
+        self,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        *,
+        loss: str | JointLoss = "ce",
+        eot: int = 1,
+        combine: Combine = "mean",
     ) -> Gradient:
-        """Ascent gradient of the summed task losses at x, averaged over `eot` fresh draws (EOT,
-        arXiv 1802.00420).
+        """Ascent direction of the summed task losses at x, over `eot` fresh draws of the victim.
 
-        `loss` is a name in `LOSSES`, or a function of (logits of all tasks, y) that gives (B,).
-        Returns the gradient (B, D), the mean loss (B,), and the share (B,) still standing under the
-        same draws. Draws are accumulated, so memory does not grow with their number. A gradient
-        that is not finite counts as zero and is counted in `nonfinite_gradients`.
+        `combine` says of what the direction is the mean. "mean": of the draws' gradients g_k, an
+        estimate of the gradient of the expected loss (EOT, arXiv 1802.00420). "normalised": of
+        g_k / |g_k|_2, each sample and modality by itself. What an attacker wants to raise is the
+        share of draws that are wrong. To first order draw k, of margin l_k < 0, is wrong once x has
+        moved by -l_k / |g_k| along g_k: the mean over draws of these distances, their denominators
+        held fixed, falls along the mean of g_k / |g_k|, so every draw counts alike, where the mean
+        follows the few draws of the steepest loss. It is the gradient of no expected loss. It is
+        biased towards what most draws agree on: a draw whose gradient is small, because it is
+        settled either way or its noise has closed a gate, weighs as much as one at its boundary,
+        and a gradient of nothing but rounding is taken for a direction. With one draw and "Linf"
+        both give the same step.
+
+        Args:
+            x: (B, D) in [0, 1].
+            y: (B, T), -1 = not labelled.
+            loss: a name in `LOSSES`, or a function of (logits of all tasks, y) that gives (B,).
+            eot: number of draws. They are accumulated, so memory does not grow with it.
+            combine: "mean" or "normalised".
+
+        Returns:
+            The direction (B, D), the mean loss (B,), and the share (B,) still standing under the
+            same draws. What is not finite in a draw's gradient counts as zero, and its sample in
+            `nonfinite_gradients`.
         """
         objective = loss if callable(loss) else named(loss, threat)
-        gradient = torch.zeros_like(x)
+        direction, finite = torch.zeros_like(x), torch.ones_like(x, dtype=torch.bool)
         value, stands = x.new_zeros(len(x)), x.new_zeros(len(x))
         for first in range(0, eot, self.batch_draws):
-            drawn = self._drawn(x, y, threat, objective, min(self.batch_draws, eot - first))
-            gradient, value, stands = (
-                gradient + drawn.direction,
-                value + drawn.loss,
-                stands + drawn.standing,
-            )
-        finite = gradient.isfinite()
+            n = min(self.batch_draws, eot - first)
+            gradients, losses, share = self._drawn(x, y, threat, objective, n)
+            finite &= gradients.isfinite().all(0)
+            if combine == "normalised":
+                usable = torch.where(gradients.isfinite(), gradients, 0.0).flatten(0, 1)
+                gradients = self.normalised(usable).view_as(gradients)
+            direction = direction + gradients.sum(0)
+            value, stands = value + losses, stands + share
         if not finite.all():
             self.nonfinite_gradients += int((~finite.all(1)).sum())
-            gradient = torch.where(finite, gradient, 0.0)
-        return Gradient(gradient / eot, value / eot, stands / eot)
+            direction = torch.where(direction.isfinite(), direction, 0.0)
+        return Gradient(direction / eot, value / eot, stands / eot)
 
     def _drawn(
         self, x: Tensor, y: Tensor, threat: Threat, objective: JointLoss, n: int
-    ) -> Gradient:
-        """Sums over n draws in one batch. A function of its own, so that nothing of a draw is left
-        when the next one begins.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of n draws in one batch the gradients (n, B, D), and the sums of their losses and of what
+        stands (B,). A function of its own, so that nothing of a draw is left when the next begins.
         """
-        leaf, labels = x.detach().requires_grad_(), y.repeat(n, 1)
+        leaf, labels = x.detach().repeat(n, 1).requires_grad_(), y.repeat(n, 1)
         with torch.enable_grad():
-            logits = self.logits(leaf.repeat(n, 1) if n > 1 else leaf)
+            logits = self.logits(leaf)
             losses = objective(logits, labels)
             # a victim that cuts its graph has no gradient at all; that counts as zero, and
             # `diagnose` says so
@@ -206,8 +256,8 @@ class View:
                 else (None,)
             )
         self.passes.backward += n * len(x)
-        return Gradient(
-            torch.zeros_like(x) if gradient is None else gradient,
+        return (
+            (torch.zeros_like(leaf) if gradient is None else gradient).view(n, *x.shape),
             losses.detach().view(n, -1).sum(0),
             standing(logits, labels, threat).view(n, -1).sum(0),
         )
@@ -239,12 +289,16 @@ class View:
         """
         if threat.norm == "Linf":
             return self.radius(threat, gradient) * gradient.sign()
+        return self.radius(threat, gradient) * self.normalised(gradient)
+
+    def normalised(self, gradient: Tensor) -> Tensor:
+        """Each sample's and modality's part of (B, D), of length 1 in L2; zero where it is zero."""
         parts = []
-        for s, r in zip(self.segments, threat.radii, strict=True):
+        for s in self.segments:
             part = gradient[:, s.start : s.stop]
             # scaled by its largest entry first: squares of tiny gradients would vanish in float32
             part = part / part.abs().amax(1, keepdim=True).clamp_min(torch.finfo(part.dtype).tiny)
-            parts.append(r * part / part.norm(dim=1, keepdim=True).clamp_min(1e-12))
+            parts.append(part / part.norm(dim=1, keepdim=True).clamp_min(1e-12))
         return torch.cat(parts, 1)
 
     def project(self, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:

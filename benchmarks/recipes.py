@@ -74,6 +74,12 @@ TRIALS = (
         "mail",
         FIXED | {"steps": 2500, "augmentation": "light", "label_smoothing": 0.1},
     ),
+    Trial("light", "robust-mail", {"augmentation": "light"}),
+    Trial(
+        "light-not-averaged",
+        "robust-mail",
+        {"augmentation": "light", "ema": None, "warm_up": [0.06, 0.6], "freeze_bn": 0.72},
+    ),
 )
 """What was tried."""
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustbench_med.models.mail import BN_EPS, EMCAM, EMILA, ERLA, MAIL, SameConv2d, pad_same
+from robustbench_med.models.soft import clip, soft_gradients
 
 REVISION = 1
 RPF_L2 = 1e-4
@@ -72,7 +73,7 @@ def normal_like(x: Tensor) -> Tensor:
 
 def modulate(x: Tensor, n: Tensor) -> Tensor:
     """Modulated attention noise: clip(x + n (1 + n), 0, 1)."""
-    return (x + n * (1 + n)).clamp(0, 1)
+    return clip(x + n * (1 + n))
 
 
 def soften(gate: Tensor, strength: float) -> Tensor:
@@ -151,7 +152,7 @@ class RobustEMCAM(EMCAM):
     def attention(self, xs: Sequence[Tensor]) -> Tensor:
         a = super().attention(xs)
         n = self.strength * self.noise * normal_like(a)
-        m = soften((a + n * self.v * (1 + n)).clamp(0, 1), self.strength)
+        m = soften(clip(a + n * self.v * (1 + n)), self.strength)
         return (m * a) * (m * m) * (m * m)
 
 
@@ -196,6 +197,8 @@ class RobustMAIL(MAIL):
             bn_momentum=bn_momentum,
         )
         self.shares_noise = rpf and rpf_ratio > 0  # one draw of the filters serves a whole batch
+        if man:
+            self.soft = soft_gradients
         self.stochastic = mc_dropout or (rpf and rpf_ratio > 0) or (man and noise > 0)
 
     def make_block(self, cin: int, c: int, stride: int, groups: int, bn_momentum: float) -> ERLA:

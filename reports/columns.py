@@ -136,6 +136,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         ),
         "draws": "forward passes per prediction",
         "eot": "draws per gradient of the attack; empty for attacks without gradients",
+        "combine": (
+            "of what the gradient of several draws is the mean: `mean`, of their gradients;"
+            " `normalised`, of their directions; empty for attacks that have no choice"
+        ),
+        "loss": "what the attack ascends; empty for attacks that have no choice",
         **_TRUST,
         "marks": (
             "synthetic data, victims no better than chance, samples whose logits are not finite"

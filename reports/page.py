@@ -194,10 +194,19 @@ def _rows(board: pd.DataFrame, members: Sequence[Sequence[Record]]) -> Iterator[
             "high": float(row.robust_high),
             "radius": row.eps_value * (255 if row.norm == "Linf" else 1),
             "trusted": trusted_text(row),
-            "settings": f", eot {row.eot:g}" if pd.notna(row.eot) and row.draws > 1 else "",
+            "settings": _estimate(row),
             "setting": describe(row),
             "overall": _overall(row),
         }
+
+
+def _estimate(row: Any) -> str:
+    """How an attack on a random victim took its gradient."""
+    if pd.isna(row.eot) or row.draws == 1:
+        return ""
+    normalised = " normalised" if row.combine == "normalised" else ""
+    loss = "" if pd.isna(row.loss) else f", {row.loss}"
+    return f", eot {row.eot:g}{normalised}{loss}"
 
 
 def _overall(row: Any) -> list[tuple[str, str]]:

@@ -147,6 +147,8 @@ def _row(family: Sequence[Record], variant: str, doubts: Sequence[str]) -> dict[
         **_figures(family),
         "draws": first.draws,
         "eot": spec.attack.params.get("eot"),
+        "combine": spec.attack.params.get("combine"),
+        "loss": spec.attack.params.get("loss"),
         "trust": trust(family),
         "marks": "; ".join([*marks(family), *_missing_folds(family), *doubts]),
         "parameters": first.victim.parameters,

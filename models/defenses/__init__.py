@@ -59,6 +59,8 @@ class Defended(nn.Module):
         self.n_modalities, self.class_counts = victim.n_modalities, victim.class_counts
         self.shares_noise = bool(getattr(network, "shares_noise", False))
         self.stochastic = bool(victim.stochastic) or any(t.stochastic for t in transforms)
+        if hasattr(network, "soft"):
+            self.soft = network.soft
 
     def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
         xs = list(modalities)

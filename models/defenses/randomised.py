@@ -16,6 +16,7 @@ from robustbench_med.models.contract import Victim
 from robustbench_med.models.defenses.entry import Defense, InMail
 from robustbench_med.models.mail import Gate
 from robustbench_med.models.robust_mail import modulate
+from robustbench_med.models.soft import soft_gradients
 
 REVISION = 1
 Shapes = Sequence[tuple[int, int, int]]
@@ -92,6 +93,7 @@ def gate_noise(victim: nn.Module, shapes: Shapes, *, noise: float = 0.6) -> None
     for gate in gates:
         gate.register_forward_hook(modulated)
     cast(Victim, victim).stochastic = True
+    cast(Any, victim).soft = soft_gradients
 
 
 def weight_noise(victim: nn.Module, shapes: Shapes) -> None:

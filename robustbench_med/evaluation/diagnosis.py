@@ -117,9 +117,10 @@ class Trials:
         **parameters: Any,
     ) -> Tensor:
         """Adversarials (n, D) of a native attack; parameters it does not have are left out."""
+        random = self.view.draws > 1
         known = complete(name, {})
         own = {key: value for key, value in parameters.items() if key in known}
-        arguments: dict[str, Any] = complete(name, own)
+        arguments: dict[str, Any] = complete(name, own, random=random)
         shapes = [segment.shape for segment in self.view.segments]
         views = [(source.view(shapes, self.setting), source.drawing) for source in sources]
         if views:
@@ -195,7 +196,6 @@ class Diagnosis:
         random = self.clean.stochastic
         usual: dict[str, Any] = {
             "steps": self.effort.steps,
-            "step_size": 2.5 / self.effort.steps,
             "eot": self.eot,
             "keep": "last" if random else "best",
         }
@@ -242,7 +242,7 @@ class Diagnosis:
         """PGD with twice the steps of half the size."""
         self.tick("twice the steps")
         steps = 2 * self.effort.steps
-        longer = self.trials.robust(self.pgd(steps=steps, step_size=1.25 / self.effort.steps))
+        longer = self.trials.robust(self.pgd(steps=steps))
         return signs.converged(self.white, longer, self.tolerance)
 
     def logit_scale(self) -> Sign:
@@ -300,9 +300,7 @@ class Diagnosis:
         """Adversarials of other victims, which must not do better."""
         self.tick("transfer")
         steps = self.effort.steps
-        moved = self.trials.attack(
-            "transfer", sources=sources, steps=steps, step_size=2.5 / steps, eot=self.eot
-        )
+        moved = self.trials.attack("transfer", sources=sources, steps=steps, eot=self.eot)
         return signs.beaten(
             "transfer beats white box",
             "transfer",

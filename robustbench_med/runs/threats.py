@@ -67,7 +67,10 @@ def parameters_of(
         wanted |= of(spec.attack_params, attack)
     try:
         return complete(
-            attack, {key: value for key, value in wanted.items() if key in known}, engine
+            attack,
+            {key: value for key, value in wanted.items() if key in known},
+            engine,
+            random=stochastic and spec.protocol == "sound",
         )
     except ValueError as error:
         raise UserError(str(error)) from error
