@@ -88,13 +88,14 @@ def apgd_t(
     targets: int = 9,
     rho: float = 0.75,
     eot: int = 1,
+    combine: Combine = "mean",
 ) -> Tensor:
     """One APGD run a wrong class, likeliest first, on the targeted DLR; a task of fewer than 4
     classes gets the margin instead.
 
     Args:
         targets: wrong classes tried at most.
-        steps, rho, eot: as in `apgd`.
+        steps, rho, eot, combine: as in `apgd`.
     """
     if threat.targeted:
         raise RefusedError(
@@ -121,7 +122,16 @@ def apgd_t(
         towards = torch.cat((y, other), 1)[rows]
         with view.only(rows):
             candidate = climb(
-                view, start, x[rows], towards, threat, steps=steps, loss=objective, rho=rho, eot=eot
+                view,
+                start,
+                x[rows],
+                towards,
+                threat,
+                steps=steps,
+                loss=objective,
+                rho=rho,
+                eot=eot,
+                combine=combine,
             )
         contest.enter(rows, candidate)
     return contest.best
@@ -266,5 +276,5 @@ class Climbers:
         self.rises.zero_()
 
 
-ENTRY = Attack(name="apgd", function=apgd)
+ENTRY = Attack(name="apgd", function=apgd, escalates="quick")
 TARGETED_ENTRY = Attack(name="apgd-t", function=apgd_t, targeted=False, only_loss=DLR_TARGETED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -66,6 +66,8 @@ class Attack:
         choices: values that its parameters may have, where not every value of the type will do.
         positive: parameters that must be positive.
         random: defaults that are others against a random victim.
+        escalates: the effort (`--effort`) that the attack makes by default where it is the first
+            round of a search for a stronger one; None: its budget is fixed.
         only_loss: the loss of an attack that lets nobody choose one.
         ensemble: what an attack made of others runs: `(class_counts, *, stochastic, parameters) ->
             version, members`.
@@ -83,6 +85,7 @@ class Attack:
     choices: Mapping[str, Allowed] = field(default_factory=lambda: COMMON_CHOICES)
     positive: tuple[str, ...] = POSITIVE
     random: Mapping[str, Any] = field(default_factory=dict)
+    escalates: Literal["quick", "auto"] | None = None
     only_loss: str | None = None
     ensemble: Callable[..., tuple[str, Sequence[Member]]] | None = None
 

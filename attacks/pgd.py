@@ -196,4 +196,4 @@ def decayed(step: int, steps: int) -> float:
     return (1 + math.cos(math.pi * step / steps)) / 2
 
 
-ENTRY = Attack(name="pgd", function=pgd, random=RANDOM)
+ENTRY = Attack(name="pgd", function=pgd, random=RANDOM, escalates="quick")

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from robustbench_med.attacks import (
+    adaptive,
     apgd,
     autoattack,
     bim,
@@ -46,6 +47,7 @@ SHIPPED = (
     fab.ENTRY,
     square.ENTRY,
     autoattack.ENTRY,
+    adaptive.ENTRY,
     transfer.ENTRY,
     hopskipjump.ENTRY,
 )

@@ -141,6 +141,12 @@ COLUMNS: dict[str, dict[str, str]] = {
             " `normalised`, of their directions; empty for attacks that have no choice"
         ),
         "loss": "what the attack ascends; empty for attacks that have no choice",
+        "effort": (
+            "of an attack that stronger ones follow: `converged` (two rounds in a row took less"
+            " than a point), `capped` (its budget was spent before; the next to try) or `spent`"
+            " (--effort max), and gradient passes and black-box queries an attacked sample; empty"
+            " for attacks that run once"
+        ),
         **_TRUST,
         "marks": (
             "synthetic data, victims no better than chance, samples whose logits are not finite"

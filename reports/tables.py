@@ -26,7 +26,7 @@ from robustbench_med.reports.families import (
     victim_name,
 )
 from robustbench_med.statistics import wilson
-from robustbench_med.store.record import Record
+from robustbench_med.store.record import Record, SearchRan
 
 TRUST = ("fail", "warn", "not checked", "pass")
 """Verdicts on a record, worst first; records made before there were diagnostics were not checked.
@@ -149,6 +149,7 @@ def _row(family: Sequence[Record], variant: str, doubts: Sequence[str]) -> dict[
         "eot": spec.attack.params.get("eot"),
         "combine": spec.attack.params.get("combine"),
         "loss": spec.attack.params.get("loss"),
+        "effort": effort(family),
         "trust": trust(family),
         "marks": "; ".join([*marks(family), *_missing_folds(family), *doubts]),
         "parameters": first.victim.parameters,
@@ -168,6 +169,21 @@ def _row(family: Sequence[Record], variant: str, doubts: Sequence[str]) -> dict[
             f"robust_{t}": _mean(over_trainings(family, _of_task(t, "robust"))),
         }
     return row
+
+
+def effort(family: Sequence[Record]) -> str:
+    """How the searches of a row went; empty where the attack ran once."""
+    searches = [ran.search for record in family if (ran := record.attack_ran) and ran.search]
+    return "; ".join(dict.fromkeys(map(told, searches)))
+
+
+def told(ran: SearchRan) -> str:
+    """How a search went, in words."""
+    last = ran.rounds[-1] if ran.rounds else None
+    cost = "" if last is None else f" after {last.passes:.0f} passes"
+    black = "" if last is None or not last.queries else f" and {last.queries:.0f} queries"
+    following = "" if ran.next_passes is None else f"; try --max-passes {ran.next_passes}"
+    return f"{ran.effort}: {ran.outcome}{cost}{black}{following}"
 
 
 def _figures(family: Sequence[Record]) -> dict[str, Any]:

@@ -54,6 +54,9 @@ def run(
 
       medrobust run --model robust-mail --attack pgd
 
+      medrobust run --model robust-mail --attack adaptive     # the strongest attack there is, until
+      the answer stands
+
       medrobust run --model mail,robust-mail,late --attack fgsm,pgd --eps 1/255,2/255,4/255 --data
       breastmnist+pneumoniamnist
 

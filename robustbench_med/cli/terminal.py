@@ -18,9 +18,9 @@ from robustbench_med.reports.claims import Finding
 from robustbench_med.reports.comparison.metrics import METRICS
 from robustbench_med.reports.comparison.table import attacks, interval, with_constant
 from robustbench_med.reports.families import victim_name
-from robustbench_med.reports.tables import by_engine, each, marks, named, trust
+from robustbench_med.reports.tables import by_engine, each, marks, named, told, trust
 from robustbench_med.store.merge import Merged
-from robustbench_med.store.record import CONTROL, SHORT, AttackRan, Record, Sign
+from robustbench_med.store.record import CONTROL, SHORT, AttackRan, Record, SearchRan, Sign
 
 if TYPE_CHECKING:
     from robustbench_med.reports.comparison.page import Page  # it draws: slow to import
@@ -109,7 +109,9 @@ def record(measured: Record, doubts: Sequence[str] = ()) -> RenderableType:
     for name, text in _facts(measured, doubts).items():
         head.add_row(name, escape(text))
     signs = [_signs(measured.diagnostics)] if measured.diagnostics else []
-    return Group(head, _figures(measured), *signs)
+    ran = measured.attack_ran
+    rounds = [_rounds(ran.search)] if ran is not None and ran.search is not None else []
+    return Group(head, _figures(measured), *rounds, *signs)
 
 
 def _facts(measured: Record, doubts: Sequence[str]) -> dict[str, str]:
@@ -190,6 +192,23 @@ def _figures(measured: Record) -> Table:
             cells[i] += f" [{low:.3f}, {high:.3f}]"
         cells.append(_number(floors.accuracy_at(measured, t)))
         table.add_row(escape(name), *map(escape, cells))
+    return table
+
+
+def _rounds(ran: SearchRan) -> Table:
+    """The rounds of a search, and how it ended."""
+    table = Table(title=f"rounds, {told(ran)}", title_justify="left")
+    for name in ("round", "attack", "passes", "queries", "takes", "left"):
+        table.add_column(name, justify="left" if name in ("round", "attack") else "right")
+    for one in ran.rounds:
+        table.add_row(
+            one.kind,
+            escape(f"{one.attack} ({assigned(one.parameters)})"),
+            f"{one.passes:.0f}",
+            f"{one.queries:.0f}",
+            f"{one.taken:.3f} ± {one.error:.3f}",
+            f"{one.left:.3f}",
+        )
     return table
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_med.attacks import (
-    PassCount,
     Streams,
     Threat,
     View,
@@ -33,10 +32,13 @@ from robustbench_med.evaluation import examples
 from robustbench_med.evaluation.batching import drawing_of, drawn, shapes_of, together
 from robustbench_med.evaluation.figures import cell_figures
 from robustbench_med.evaluation.predictions import join, predict
+from robustbench_med.evaluation.search import search
 from robustbench_med.evaluation.sweep import recall, remember
 from robustbench_med.evaluation.types import (
     Arrays,
     AttackCost,
+    Attacked,
+    AttackPass,
     Clean,
     Drawing,
     Judged,
@@ -100,6 +102,7 @@ def attack_pass(
     method: Method,
     setting: Setting,
     tick: Advance,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """Attacks every sample that is ever right and measures it on fresh draws.
 
@@ -110,6 +113,7 @@ def attack_pass(
         method: the attack with its parameters.
         tick: called with the number of samples of each batch that is done, of the attack and of the
             fresh draws: twice the number of samples in all.
+        note: called with a line as rounds of a search begin.
 
     Returns:
         Figures, outcomes by sample (arrays of n rows) and cost.
@@ -129,7 +133,11 @@ def attack_pass(
     case = AttackPass(view, samples, clean, threat, method, setting)
     targets = choose_targets(case)
     tick(len(samples) - len(targets))
-    attacked = attack_batches(case, targets, tick)
+    if method.effort is None:
+        attacked = attack_batches(case, targets, tick)
+    else:
+        attacked = search(case, targets, one_round, method.effort, note)
+        tick(len(targets))
     fresh = judge(case, attacked.adversarials, tick)
     figures = cell_figures(
         samples,
@@ -142,43 +150,7 @@ def attack_pass(
     )
     arrays = outcome_arrays(case, attacked, fresh)
     cost = attack_cost(case, attacked, n_targets=len(targets), started=start)
-    return Outcome(figures, arrays, cost)
-
-
-@dataclass(frozen=True)
-class AttackPass:
-    """What one attack pass is about: who is attacked on what, and how."""
-
-    view: View
-    samples: Samples
-    clean: Clean
-    threat: Threat
-    method: Method
-    setting: Setting
-
-
-@dataclass
-class Attacked:
-    """What the attack left behind."""
-
-    linf: NDArray[np.float32]
-    """(n, M) size of the perturbation of each modality; 0 where a sample was not attacked."""
-    l2: NDArray[np.float32]
-    """The same in L2."""
-    smallest: NDArray[np.float32] | None
-    """(n, attacked tasks), of a minimal-norm attack: size of the smallest perturbation that breaks
-    1, 2, ... of the tasks; 0 where a sample was not attacked.
-    """
-    adversarials: dict[int, Tensor] = field(default_factory=dict)
-    """Flat adversarials (D,) on the CPU, by sample; one that is missing was not attacked."""
-    losses: list[NDArray[np.float32]] = field(default_factory=list)
-    """What attacks that step along a gradient ascended, a batch each: (steps, attacked samples)."""
-    computed: int = 0
-    """Samples in the batches, passengers of a chunk among them."""
-    reused: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-    """Forward and backward passes that another radius of the sweep has spent for this one too."""
-    searched: PassCount = field(default_factory=PassCount)
-    """Passes spent now."""
+    return Outcome(figures, arrays, cost, attacked.ran)
 
 
 def choose_targets(case: AttackPass) -> NDArray[np.int64]:
@@ -190,8 +162,18 @@ def choose_targets(case: AttackPass) -> NDArray[np.int64]:
     return np.flatnonzero(case.clean.right[:, list(case.threat.tasks)].max(1) > 0)
 
 
-def attack_batches(case: AttackPass, targets: NDArray[np.int64], tick: Advance) -> Attacked:
-    """Attacks the targets, batch by batch, and measures how far they were moved."""
+def one_round(case: AttackPass, targets: NDArray[np.int64], stage: tuple[object, ...]) -> Attacked:
+    """Attacks the targets as one round of a search, whose random numbers are those of `stage`."""
+    return attack_batches(case, targets, lambda n: None, *stage)
+
+
+def attack_batches(
+    case: AttackPass, targets: NDArray[np.int64], tick: Advance, *stage: object
+) -> Attacked:
+    """Attacks the targets, batch by batch, and measures how far they were moved.
+
+    `stage` tells the random numbers of one round from another's.
+    """
     view, samples, setting, method = case.view, case.samples, case.setting, case.method
     n, ids = len(samples), samples.ids
     shapes = [segment.shape for segment in view.segments]
@@ -211,9 +193,12 @@ def attack_batches(case: AttackPass, targets: NDArray[np.int64], tick: Advance) 
     for rows in together(targets, n, setting, whole=whole):
         x = view.pack(samples.batch(rows)).to(setting.device)
         y = aims[rows].to(setting.device)
-        streams = Streams.seeded(setting.seed, [ids[row] for row in rows], method.name)
+        purpose = (method.name, *stage)
+        streams = Streams.seeded(
+            setting.seed, [ids[row] for row in rows], " ".join(map(str, purpose))
+        )
         view.losses = None
-        with drawn(view, drawing, setting, ids, rows, method.name, sources=sources):
+        with drawn(view, drawing, setting, ids, rows, *purpose, sources=sources):
             result, passes = recall(method, rows, x)
             attacked.reused += passes
             if result is None:
@@ -223,7 +208,8 @@ def attack_batches(case: AttackPass, targets: NDArray[np.int64], tick: Advance) 
         # of a chunk that stays together, those that are no targets are passengers
         keep_targets(case, attacked, rows, np.isin(rows, targets), x, result)
         tick(int(np.isin(rows, targets).sum()))
-    attacked.searched = replace(view.passes)
+    if not stage:
+        attacked.searched = replace(view.passes)
     return attacked
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbench_med.attacks import Minimal, Ray, View
+from robustbench_med.attacks import Minimal, PassCount, Ray, Threat, View
+from robustbench_med.data import Samples
 
 ProtocolName = Literal["sound", "release"]
 
@@ -67,6 +68,65 @@ class Searched(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Effort:
+    """When a search for the strongest attack stops.
+
+    Args:
+        name: "auto": once two rounds in a row, of different kinds, take less than the tolerance;
+            "max": goes on from there for ten times the passes.
+        max_passes: gradient passes an attacked sample, after which `auto` stops anyway.
+        max_queries: forward passes of black boxes an attacked sample.
+    """
+
+    name: Literal["auto", "max"]
+    max_passes: int
+    max_queries: int = 5000
+
+
+@dataclass(frozen=True)
+class RoundRan:
+    """One round of a search, as it ran.
+
+    Attributes:
+        kind, attack, parameters, why: see `attacks.adaptive.Round`.
+        passes, queries: spent an attacked sample so far, this round's among them.
+        changed: samples that keep this round's candidate.
+        taken, error: robust accuracy that it took, and its standard error over draws.
+        left: robust accuracy after it.
+    """
+
+    kind: str
+    attack: str
+    parameters: Mapping[str, Any]
+    why: str
+    passes: float
+    queries: float
+    changed: int
+    taken: float
+    error: float
+    left: float
+
+
+@dataclass(frozen=True)
+class SearchRan:
+    """How a search went.
+
+    Attributes:
+        effort: "auto" or "max".
+        outcome: "converged", "capped" by its budget, or "spent" (max).
+        next_passes: the budget to try next, where it was capped.
+        tolerance: what the last two rounds took less than, where it converged.
+        rounds: in their order.
+    """
+
+    effort: Literal["auto", "max"]
+    outcome: str
+    next_passes: int | None
+    tolerance: float
+    rounds: tuple[RoundRan, ...]
+
+
+@dataclass(frozen=True)
 class Method:
     """An attack, complete: its name, who computes it, its keyword arguments, and what else it
     needs.
@@ -83,6 +143,8 @@ class Method:
     """What an attack found before its radius, by sample: shared between the radii of a sweep;
     filled and read.
     """
+    effort: Effort | None = None
+    """When a search that this attack begins stops; None: the attack as it is, once."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +176,44 @@ class Judged(Predictions):
 
     vote_right: NDArray[np.bool_]
     """(n, T) whether most draws predict the label."""
+
+
+@dataclass(frozen=True)
+class AttackPass:
+    """What one attack pass is about: who is attacked on what, and how."""
+
+    view: View
+    samples: Samples
+    clean: Clean
+    threat: Threat
+    method: Method
+    setting: Setting
+
+
+@dataclass
+class Attacked:
+    """What the attack left behind."""
+
+    linf: NDArray[np.float32]
+    """(n, M) size of the perturbation of each modality; 0 where a sample was not attacked."""
+    l2: NDArray[np.float32]
+    """The same in L2."""
+    smallest: NDArray[np.float32] | None
+    """(n, attacked tasks), of a minimal-norm attack: size of the smallest perturbation that breaks
+    1, 2, ... of the tasks; 0 where a sample was not attacked.
+    """
+    adversarials: dict[int, Tensor] = field(default_factory=dict)
+    """Flat adversarials (D,) on the CPU, by sample; one that is missing was not attacked."""
+    losses: list[NDArray[np.float32]] = field(default_factory=list)
+    """What attacks that step along a gradient ascended, a batch each: (steps, attacked samples)."""
+    computed: int = 0
+    """Samples in the batches, passengers of a chunk among them."""
+    reused: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    """Forward and backward passes that another radius of the sweep has spent for this one too."""
+    searched: PassCount = field(default_factory=PassCount)
+    """Passes spent now."""
+    ran: SearchRan | None = None
+    """The rounds of a search."""
 
 
 class TaskFigures(TypedDict):
@@ -197,3 +297,4 @@ class Outcome:
     figures: Figures
     arrays: Arrays
     cost: AttackCost
+    search: SearchRan | None = None

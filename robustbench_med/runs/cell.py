@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -25,7 +25,7 @@ from robustbench_med.runs.device import one_gradient, peak_memory_mib
 from robustbench_med.runs.identity import Inputs, sweep_key
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
-from robustbench_med.runs.threats import engine_of, is_targeted, parameters_of, threat_of
+from robustbench_med.runs.threats import effort_of, engine_of, is_targeted, parameters_of, threat_of
 from robustbench_med.store.record import CONTROL, Record
 from robustbench_med.store.store import Store
 from robustbench_med.version import versions
@@ -98,6 +98,12 @@ def inputs_of(cell: Cell, session: Session[RunSpec]) -> Inputs:
             params,
             engine_of(cell.attack, spec),
             [source.as_source for source in sources],
+            effort=effort_of(
+                cell.attack,
+                spec,
+                stochastic=victim.nature.stochastic,
+                unaware=victim.plan.unaware,
+            ),
         ),
         sources,
     )
@@ -175,9 +181,7 @@ class Evaluation:
         several_radii = method.engine == "native" and len(inputs.run.eps) > 1
         if several_radii and radius_free(method.name, inputs.threat.norm):
             smallest = inputs.victim.smallest.setdefault(sweep_key(inputs.spec), {})
-        return Method(
-            method.name, method.parameters, method.engine, method.sources, goals, smallest
-        )
+        return replace(method, goals=goals, sweep=smallest)
 
     def noise(self) -> float | None:
         """Robust accuracy under noise of the same radius; None where the attack itself is noise."""
@@ -206,6 +210,7 @@ class Evaluation:
                     method,
                     self.session.setting(inputs.cell.seed),
                     lambda n: advance(n, ""),
+                    lambda text: advance(0, text),
                 )
 
         try:
@@ -240,6 +245,8 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         if method.engine == "native"
         else {}
     )
+    if outcome.search is not None:
+        attack_ran = attack_ran | {"search": asdict(outcome.search)}
     content = {
         "hash": inputs.hash,
         "spec": inputs.spec,

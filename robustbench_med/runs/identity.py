@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from robustbench_med.attacks import SCHEME, Threat, attack_code, revision
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.evaluation.protocol import is_whole
+from robustbench_med.evaluation.search import search
 from robustbench_med.evaluation.types import Method
 from robustbench_med.naming import canonical_hash, training_hash
+from robustbench_med.provenance import code
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.victims import LoadedVictim
 from robustbench_med.training import defenses
@@ -138,8 +140,11 @@ def attack_identity(method: Method, sources: Sequence[LoadedVictim]) -> dict[str
         "params": params,
         "revision": revision(name, engine),
     }
-    if (code := attack_code(name, params, engine)) is not None:
-        attack["code"] = code
+    if (own := attack_code(name, params, engine)) is not None:
+        attack["code"] = own
+    if method.effort is not None:
+        attack["effort"] = asdict(method.effort)
+        attack["revision"] = code.revisions(search, "the search") | attack["revision"]
     if sources:
         attack["sources"] = [source_identity(source) for source in sources]
     return attack

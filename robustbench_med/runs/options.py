@@ -110,6 +110,16 @@ OPTIONS: dict[str, Option] = {
         " do.",
         HOW,
     ),
+    "effort": Option(
+        "quick: the attack once; auto: stronger ones after it until two in a row take less than a"
+        " point (adaptive does it by default; pgd and apgd can); max: ten times as long.",
+        HOW,
+    ),
+    "max_passes": Option(
+        "Gradient passes an attacked sample after which --effort auto stops (else 50 times those of"
+        " pgd by default).",
+        HOW,
+    ),
     "source": Option(
         "For --attack transfer: models that adversarials are made on, comma-separated.", HOW
     ),

@@ -188,6 +188,12 @@ class RunSpec(ThreatsSpec):
     control: bool = True
     """Adds the noise control at every radius."""
     engine: Literal["native", "torchattacks", "art"] = "native"
+    effort: Literal["quick", "auto", "max"] | None = None
+    """How long attacks are followed by stronger ones; None: what is usual for the attack."""
+    max_passes: int | None = Field(None, ge=1)
+    """Gradient passes an attacked sample after which effort auto stops; None: 50 times those of pgd
+    by default.
+    """
     target: str | None = None
     """Makes attacks targeted: "random", "least-likely" or the number of a class."""
     cross_modal: bool = False

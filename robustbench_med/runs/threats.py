@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from robustbench_med.attacks import Threat, complete
+from robustbench_med.attacks import Threat, complete, entry_of
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError, unknown
+from robustbench_med.evaluation.types import Effort
 from robustbench_med.parameters import of
 from robustbench_med.parsing import parse_radii
 from robustbench_med.runs.spec import EOT_AUTOATTACK, EOT_DEFAULT, Case, Cell, RunSpec
@@ -44,6 +45,34 @@ def is_targeted(cell: Cell, spec: RunSpec) -> bool:
 def engine_of(attack: str, spec: RunSpec) -> str:
     """Who computes an attack: the noise control is always native."""
     return "native" if attack == CONTROL else spec.engine
+
+
+PASSES_OVER_PGD = 50
+"""Budget of a search: so many times the passes of `pgd` by default on that victim."""
+
+
+def effort_of(attack: str, spec: RunSpec, *, stochastic: bool, unaware: bool) -> Effort | None:
+    """When the search that an attack begins stops; None where the attack runs once.
+
+    Raises:
+        UserError: an effort that this attack cannot make.
+    """
+    entry = entry_of(attack, engine_of(attack, spec))
+    wanted = spec.effort or entry.escalates or "quick"
+    if attack == CONTROL or wanted == "quick":
+        return None
+    refused = {
+        f"the budget of {attack} is fixed; adaptive, pgd and apgd go on": entry.escalates is None,
+        "--protocol release has a fixed budget": spec.protocol == "release",
+        "a search is untargeted": spec.target is not None,
+        "an adaptive attack knows of the victim's transform; leave out attack=unaware": unaware,
+    }
+    for why, applies in refused.items():
+        if applies:
+            said = "" if spec.effort else f" ({attack} makes it by default; --effort quick is one)"
+            raise UserError(f"--effort {wanted}{said}: {why}")
+    usual = attack_parameters("pgd")["steps"] * (EOT_DEFAULT if stochastic else 1)
+    return Effort(wanted, spec.max_passes or PASSES_OVER_PGD * usual)
 
 
 def parameters_of(

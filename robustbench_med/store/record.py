@@ -83,6 +83,14 @@ class SourceSpec(Part):
     source_sha256: Hash | None = None
 
 
+class EffortSpec(Part):
+    """When a search that an attack begins stops."""
+
+    name: Literal["auto", "max"]
+    max_passes: int = Field(description="gradient passes an attacked sample")
+    max_queries: int = Field(description="forward passes of black boxes an attacked sample")
+
+
 class AttackSpec(Part):
     """The attack with all its parameters."""
 
@@ -90,6 +98,9 @@ class AttackSpec(Part):
     params: dict[str, Any]
     revision: dict[str, int] | None = Field(None, description="of the files that it is made of")
     code: Hash | None = Field(None, description="of the user's own code in it")
+    effort: EffortSpec | None = Field(
+        None, description="of the search that it begins; absent: the attack once"
+    )
     sources: list[SourceSpec] = Field([], description="victims that a transfer attack starts from")
 
 
@@ -132,6 +143,33 @@ class MemberRan(Part):
     losses: dict[str, str] | None = None
 
 
+class RoundRan(Part):
+    """One round of a search."""
+
+    kind: str = Field(description="what it changed against the rounds before")
+    attack: str
+    parameters: dict[str, Any] = Field(description="those that are not the attack's defaults")
+    why: str
+    passes: Number = Field(description="gradient passes an attacked sample, to the round's end")
+    queries: Number = Field(description="forward passes of black boxes, the same")
+    changed: int = Field(description="samples that keep this round's candidate")
+    taken: Number = Field(description="robust accuracy that it took, on draws that chose nothing")
+    error: Number = Field(description="standard error of `taken` over draws")
+    left: Number = Field(description="robust accuracy after it, clean accuracy less all taken")
+
+
+class SearchRan(Part):
+    """How a search for the strongest attack went."""
+
+    effort: Literal["auto", "max"]
+    outcome: Literal["converged", "capped", "spent"]
+    next_passes: int | None = Field(
+        description="budget to try next (--max-passes), where it was capped"
+    )
+    tolerance: Number = Field(description="what the last two rounds took less than, if converged")
+    rounds: list[RoundRan]
+
+
 class AttackRan(Part):
     """What the attack made of its parameters on these tasks: DLR needs 3 classes, targeted DLR 4,
     and a task of fewer gets the margin.
@@ -142,6 +180,7 @@ class AttackRan(Part):
     )
     version: str | None = Field(None, description="of autoattack; its parameter may be `auto`")
     members: list[MemberRan] | None = Field(None, description="of autoattack, in their order")
+    search: SearchRan | None = Field(None, description="where the attack began one")
 
 
 class Sign(Part):

@@ -210,7 +210,10 @@ DEFAULTS = {
             "combine": "mean",
         },
     ),
-    "apgd-t": ("arXiv 2003.01690", {"steps": 100, "targets": 9, "rho": 0.75, "eot": 1}),
+    "apgd-t": (
+        "arXiv 2003.01690",
+        {"steps": 100, "targets": 9, "rho": 0.75, "eot": 1, "combine": "mean"},
+    ),
     "cw": ("arXiv 1608.04644", {"steps": 100, "search": 6, "lr": 0.01, "c": 1.0, "eot": 1}),
     "fab": ("arXiv 1907.02044", {"steps": 100, "targets": 9, "eot": 1}),
     "square": ("arXiv 1912.00049", {"queries": 1000, "p": 0.8, "loss": "margin", "eot": 1}),
@@ -218,6 +221,7 @@ DEFAULTS = {
         "arXiv 2003.01690",
         {"version": "auto", "steps": 100, "targets": 9, "queries": 5000, "eot": 1},
     ),
+    "adaptive": ("arXiv 2002.08347", {}),
     "transfer": (
         "arXiv 1605.07277",
         {"steps": 40, "step_size": 0.0625, "loss": "margin", "eot": 1},
