@@ -150,6 +150,9 @@ def test_cw_breaks_as_many_as_foolboxs_and_with_no_larger_perturbations(
     before = view.passes.backward
     ours = cw_minimal(view, x, y, THREAT, streams, **given).size[0]
     assert view.passes.backward - before <= N * search * steps
+    for name, size in (("native", ours), ("foolbox", theirs)):  # the figures of docs/engines.md
+        found = size[size.isfinite()]
+        print(f"{name} {search} x {steps}: {len(found)} found, median L2 {found.median():.4g}")
     both = ours.isfinite() & theirs.isfinite()
     assert theirs.isfinite().any()
     assert ours.isfinite().sum() >= theirs.isfinite().sum()
