@@ -14,11 +14,12 @@ from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import JointLoss, View
 
-REVISION = 1
+REVISION = 2
 B1, B2 = 0.9, 0.999  # Adam
 # of lr, at the last step: one step of 0.01 in every pixel of a large image is longer than many a
 # perturbation
 FINAL_PACE = 0.01
+EXCESS = 4.0  # over the weight that holds a perturbation at the boundary
 
 
 def cw(
@@ -38,8 +39,10 @@ def cw(
 
     Adam descends |u|^2 - c hinge for L2, where u is the perturbation over the proportion of its
     modality's radius, searching c by orders of magnitude: tenths and tenfolds, then geometric
-    means. (A small perturbation needs a c near 0.01; the paper's halving is slow to get there, and
-    where c is too large Adam's memory of the hinge keeps u from shrinking.) Steps are projected
+    means. (A small perturbation needs a c near 0.01, and large logits less; the paper's halving is
+    slow to get there, and where c is too large Adam's memory of the hinge keeps u from shrinking.)
+    A c that broke the sample is followed by less than a tenth where four times the c that holds u
+    at the boundary, 2 |u| / |gradient of the hinge|, is less. Steps are projected
     into [0, 1] in place of the paper's tanh, which gives exactly black and white pixels no
     gradient. For Linf the hinge alone is descended inside |u| <= tau, with a binary search over tau
     from the radius (the paper's penalty on what exceeds tau, in the limit of large weight).
@@ -47,7 +50,8 @@ def cw(
     Args:
         steps: Adam steps for each c or tau.
         search: values of c or tau.
-        lr: Adam's first step, for pixels in [0, 1]; it falls exponentially to a hundredth.
+        lr: Adam's first step, for pixels in [0, 1]; it falls exponentially to a hundredth, in L2
+            from the first iterate that breaks the sample, so that a far boundary is reached.
         c: first weight of the hinge (L2).
         eot: draws per gradient (arXiv 1802.00420).
     """
@@ -81,7 +85,7 @@ def cw_minimal(
         if len(rows) == 0:
             break
         with view.only(rows):
-            success = descend(
+            success, held = descend(
                 view, x, y, threat, rows, value[rows], smallest, steps=steps, lr=lr, eot=eot
             )
         now = value[rows]
@@ -96,7 +100,8 @@ def cw_minimal(
         else:  # success: less weight on the hinge
             upper[rows] = torch.where(success, now, upper[rows])
             lower[rows] = torch.where(success, lower[rows], now)
-            between = torch.where(lower[rows] > 0, (lower[rows] * upper[rows]).sqrt(), now / 10)
+            less = torch.minimum(now / 10, EXCESS * held)
+            between = torch.where(lower[rows] > 0, (lower[rows] * upper[rows]).sqrt(), less)
             following = torch.where(upper[rows].isinf(), 10 * now, between)
         value[rows] = following
     return smallest.found()
@@ -114,9 +119,12 @@ def descend(
     steps: int,
     lr: float,
     eot: int,
-) -> Tensor:
-    """Adam from the clean images of `rows`; offers every iterate, and returns which samples some
-    iterate broke altogether.
+) -> tuple[Tensor, Tensor]:
+    """Adam from the clean images of `rows`; offers every iterate.
+
+    Returns which samples some iterate broke altogether, and for L2 the weight that would hold each
+    at its last iterate with a gradient, where that of |u|^2 is as long as the weighted hinge's
+    (inf where there was none).
     """
     x0, y, p, linf = x[rows], y[rows], proportions(view, threat, x), threat.norm == "Linf"
     low, high = box(x0, p)
@@ -126,21 +134,28 @@ def descend(
     u = torch.zeros_like(x0)
     first, second = torch.zeros_like(u), torch.zeros_like(u)
     broken = torch.zeros(len(rows), dtype=torch.bool, device=x.device)
+    since, held = x.new_ones(len(rows)), x.new_full((len(rows),), torch.inf)
     for i in range(1, steps + 1):
+        if not linf:  # the first step that finds the sample broken, or this one
+            since = torch.where(broken, since, i)
         at = (x0 + p * u).clamp(0, 1)
         gradient = view.gradient(at, y, threat, loss=objective, eot=eot)
         broken |= smallest.offer(rows, at, gradient.standing)
         if linf and not view.random and bool(broken.all()):
-            return broken
-        down = -p * gradient.direction if linf else 2 * u - weight[:, None] * p * gradient.direction
+            return broken, held
+        pull, slope = 2 * u, p * gradient.direction
+        if not linf:
+            length, steep = pull.norm(dim=1), slope.norm(dim=1)
+            held = torch.where((length > 0) & (steep > 0), length / steep, held)
+        down = -slope if linf else pull - weight[:, None] * slope
         first, second = B1 * first + (1 - B1) * down, B2 * second + (1 - B2) * down**2
-        pace = lr * FINAL_PACE ** ((i - 1) / steps)
-        u = u - pace * (first / (1 - B1**i)) / ((second / (1 - B2**i)).sqrt() + 1e-8)
+        pace = lr * FINAL_PACE ** ((i - since) / (steps + 1 - since))
+        u = u - pace[:, None] * (first / (1 - B1**i)) / ((second / (1 - B2**i)).sqrt() + 1e-8)
         u = torch.minimum(torch.maximum(u, low), high)
     at = (x0 + p * u).clamp(0, 1)
     broken |= smallest.offer(rows, at, view.standing(at, y, threat))
     smallest.last(rows, at)
-    return broken
+    return broken, held
 
 
 def hinge(threat: Threat) -> JointLoss:
