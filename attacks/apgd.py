@@ -12,18 +12,11 @@ from torch import Tensor
 
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import DLR_TARGETED, dlr_towards, over_tasks
+from robustbench_med.attacks.objectives import JointLoss, named, of_standing
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
-from robustbench_med.attacks.view import (
-    Combine,
-    Gradient,
-    JointLoss,
-    RefusedError,
-    View,
-    named,
-    of_standing,
-)
+from robustbench_med.attacks.view import Combine, Gradient, RefusedError, View
 
 REVISION = 1
 MOMENTUM = 0.75  # alpha of eq. 3

@@ -10,9 +10,10 @@ from torch import Tensor
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import margin, over_tasks
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
+from robustbench_med.attacks.objectives import JointLoss
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
-from robustbench_med.attacks.view import JointLoss, View
+from robustbench_med.attacks.view import View
 
 REVISION = 2
 B1, B2 = 0.9, 0.999  # Adam

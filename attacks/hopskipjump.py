@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from robustbench_med.attacks.engines.art import NORMS, classifier, load, numpy_seeded
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
+from robustbench_med.attacks.objectives import standing
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
-from robustbench_med.attacks.view import RefusedError, View, standing
+from robustbench_med.attacks.view import RefusedError, View
 
 REVISION = 1
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from robustbench_med.attacks.entry import Attack
+from robustbench_med.attacks.objectives import JointLoss, named
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
-from robustbench_med.attacks.view import Combine, JointLoss, View, named
+from robustbench_med.attacks.view import Combine, View
 
 REVISION = 1
 
@@ -23,7 +24,9 @@ RANDOM = {
     "schedule": "cosine",
     "step_size": PATH / STEPS,
 }
-"""Defaults against a random victim."""
+"""Defaults against a random victim: one draw's gradient says little about the next, so that what is
+followed is what draws and steps agree on.
+"""
 
 
 def pgd(
@@ -45,19 +48,15 @@ def pgd(
     soft: bool = False,
     keep: str = "best",
 ) -> Tensor:
-    """x_{t+1} = project(x_t + step_size r steepest(grad)).
-
-    Against a random victim the defaults are others (`RANDOM`): one draw's gradient says little
-    about the next, so that what is followed is what draws and steps agree on.
+    """x_{t+1} = project(x_t + step_size r steepest(grad)); `RANDOM`: defaults for random victims.
 
     Args:
         steps: gradient steps.
-        step_size: length of a step as a share of each modality's radius, of a decaying one the
-            first; by `complete` 2.5 / steps, as in the paper's CIFAR-10 code, and 10 / steps
-            against a random victim.
+        step_size: length of a step (of a decaying one: the first) as a share of each modality's
+            radius; by `complete` 2.5 / steps, as in the paper's CIFAR-10 code, or 10 / steps.
         random_start: start from a uniform point of the ball.
-        restarts: independent runs; each sample keeps the candidate with the lowest share standing
-            over the view's draws. Every second one takes soft gradients where the victim has them.
+        restarts: independent runs, every second one with soft gradients where the victim has them;
+            each sample keeps the candidate with the lowest share standing over the view's draws.
         loss: "ce", "margin" or "dlr".
         eot: draws per gradient (arXiv 1802.00420).
         combine: "mean" or "normalised", of the draws' gradients (`View.gradient`).
@@ -66,28 +65,15 @@ def pgd(
         soft: takes the victim's soft gradients, in every restart.
         keep: "best" ascends, against a deterministic victim, the loss of the tasks still standing,
             keeps the iterate with the fewest of them and stops a sample once none is; "last"
-            ascends the sum over all tasks and returns the last iterate whatever it does, as the
-            first implementations did.
+            ascends the sum over all tasks and returns the last iterate, as first implementations.
     """
+    how = {"steps": steps, "step_size": step_size, "loss": loss, "eot": eot, "combine": combine}
+    how |= {"momentum": momentum, "schedule": schedule, "keep": keep}
 
     def one_run(rows: Tensor, *, soft: bool) -> Tensor:
         start = view.random_point(x[rows], threat, streams.take(rows)) if random_start else x[rows]
         with view.softened(wanted=soft):
-            return ascend(
-                view,
-                start,
-                x[rows],
-                y[rows],
-                threat,
-                steps=steps,
-                step_size=step_size,
-                loss=loss,
-                eot=eot,
-                combine=combine,
-                momentum=momentum,
-                schedule=schedule,
-                keep=keep,
-            )
+            return ascend(view, start, x[rows], y[rows], threat, **how)  # type: ignore[arg-type]
 
     if restarts == 1:
         return one_run(torch.arange(len(x)), soft=soft)

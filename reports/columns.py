@@ -137,15 +137,13 @@ COLUMNS: dict[str, dict[str, str]] = {
         "draws": "forward passes per prediction",
         "eot": "draws per gradient of the attack; empty for attacks without gradients",
         "combine": (
-            "of what the gradient of several draws is the mean: `mean`, of their gradients;"
-            " `normalised`, of their directions; empty for attacks that have no choice"
+            "whether a gradient over several draws is the `mean` of theirs or of `normalised` ones"
         ),
         "loss": "what the attack ascends; empty for attacks that have no choice",
         "effort": (
-            "of an attack that stronger ones follow: `converged` (two rounds in a row took less"
-            " than a point), `capped` (its budget was spent before; the next to try) or `spent`"
-            " (--effort max), and gradient passes and black-box queries an attacked sample; empty"
-            " for attacks that run once"
+            "of an attack that others follow: `converged` (two rounds in a row took less than a"
+            " point), `capped` (by its budget; the next to try) or `spent` (--effort max), with"
+            " gradient passes and black-box queries an attacked sample"
         ),
         **_TRUST,
         "marks": (

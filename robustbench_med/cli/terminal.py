@@ -110,7 +110,7 @@ def record(measured: Record, doubts: Sequence[str] = ()) -> RenderableType:
         head.add_row(name, escape(text))
     signs = [_signs(measured.diagnostics)] if measured.diagnostics else []
     ran = measured.attack_ran
-    rounds = [_rounds(ran.search)] if ran is not None and ran.search is not None else []
+    rounds = [_rounds(ran.search)] if ran and ran.search else []
     return Group(head, _figures(measured), *rounds, *signs)
 
 
@@ -197,17 +197,15 @@ def _figures(measured: Record) -> Table:
 
 def _rounds(ran: SearchRan) -> Table:
     """The rounds of a search, and how it ended."""
-    table = Table(title=f"rounds, {told(ran)}", title_justify="left")
-    for name in ("round", "attack", "passes", "queries", "takes", "left"):
-        table.add_column(name, justify="left" if name in ("round", "attack") else "right")
+    table = Table(
+        *("round", "attack", "passes", "queries", "takes", "left"), title=f"rounds, {told(ran)}"
+    )
     for one in ran.rounds:
         table.add_row(
             one.kind,
             escape(f"{one.attack} ({assigned(one.parameters)})"),
-            f"{one.passes:.0f}",
-            f"{one.queries:.0f}",
-            f"{one.taken:.3f} ± {one.error:.3f}",
-            f"{one.left:.3f}",
+            *(f"{one.passes:.0f}", f"{one.queries:.0f}"),
+            *(f"{one.taken:.3f} ± {one.error:.3f}", f"{one.left:.3f}"),
         )
     return table
 

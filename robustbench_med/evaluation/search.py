@@ -22,7 +22,7 @@ from robustbench_med.attacks import View
 from robustbench_med.attacks.adaptive import BLACK_BOX, FIRST, Round, required, rounds
 from robustbench_med.attacks.adaptive import complete as complete_round
 from robustbench_med.attacks.adaptive import facing as facing_of
-from robustbench_med.attacks.view import standing
+from robustbench_med.attacks.objectives import standing
 from robustbench_med.evaluation.batching import drawn, together
 from robustbench_med.evaluation.types import (
     Attacked,
@@ -74,7 +74,11 @@ def search(
 
 @dataclass
 class Search:
-    """The state of a search: the best adversarials so far, and what was spent."""
+    """The state of a search: the best adversarials so far, and what was spent.
+
+    Passes are counted as the rounds ask for them, whether or not samples that fall leave earlier:
+    what an attack really spends depends on the batch size, and when a search stops must not.
+    """
 
     case: AttackPass
     targets: NDArray[np.int64]
@@ -163,15 +167,14 @@ class Search:
         case = replace(self.case, method=method)
         view, stage = case.view, ("round", number)
         before = replace(view.passes)
-        found = self.attack(case, self.open, stage)
-        forward = view.passes.forward - before.forward
-        backward = view.passes.backward - before.backward
-        self.best.searched.forward += forward
-        self.best.searched.backward += backward
+        share = len(self.open) / len(self.targets)
         if each.kind == BLACK_BOX:
-            self.queries += forward / len(self.targets)
+            self.queries += each.passes * share
         else:
-            self.passes += backward / len(self.targets)
+            self.passes += each.passes * share
+        found = self.attack(case, self.open, stage)
+        self.best.searched.forward += view.passes.forward - before.forward
+        self.best.searched.backward += view.passes.backward - before.backward
         if number == 1:
             self.best.losses = found.losses
         previous = dict(self.best.adversarials)

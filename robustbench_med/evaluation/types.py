@@ -89,7 +89,7 @@ class RoundRan:
 
     Attributes:
         kind, attack, parameters, why: see `attacks.adaptive.Round`.
-        passes, queries: spent an attacked sample so far, this round's among them.
+        passes, queries: asked for an attacked sample so far, this round's among them.
         changed: samples that keep this round's candidate.
         taken, error: robust accuracy that it took, and its standard error over draws.
         left: robust accuracy after it.

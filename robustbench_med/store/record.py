@@ -150,7 +150,9 @@ class RoundRan(Part):
     attack: str
     parameters: dict[str, Any] = Field(description="those that are not the attack's defaults")
     why: str
-    passes: Number = Field(description="gradient passes an attacked sample, to the round's end")
+    passes: Number = Field(
+        description="gradient passes an attacked sample, at most, to the round's end"
+    )
     queries: Number = Field(description="forward passes of black boxes, the same")
     changed: int = Field(description="samples that keep this round's candidate")
     taken: Number = Field(description="robust accuracy that it took, on draws that chose nothing")

@@ -1,0 +1,226 @@
+"""A search for the strongest attack: which rounds there are, when it stops, and what it measures."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support.evaluations import CPU, samples_of, setting, two_head_samples
+from support.victims import CoinFlip, TwoHeads
+from torch import Tensor, nn
+
+from robustbench_med.attacks import Threat, complete
+from robustbench_med.attacks import adaptive as adaptive_attack
+from robustbench_med.attacks.adaptive import (
+    BLACK_BOX,
+    DRAWS,
+    FIRST,
+    LOSS,
+    SOFT,
+    Facing,
+    required,
+    rounds,
+)
+from robustbench_med.evaluation import search as searching
+from robustbench_med.evaluation.probes import examine
+from robustbench_med.evaluation.protocol import attack_pass, clean_pass
+from robustbench_med.evaluation.types import Effort, Method, Outcome
+
+AUTO = Effort("auto", 4000)
+
+
+def attacked(
+    victim: nn.Module, samples, threat: Threat, effort: Effort | None, name="adaptive", **given
+) -> Outcome:
+    nature = examine(victim, samples, CPU, 0)
+    clean = clean_pass(
+        victim,
+        samples,
+        setting(),
+        lambda n: None,
+        stochastic=nature.stochastic,
+        drawing=nature.drawing,
+    )
+    method = Method(name, complete(name, given, random=nature.stochastic), effort=effort)
+    return attack_pass(victim, samples, clean, threat, method, setting(), lambda n: None)
+
+
+@pytest.fixture
+def short(monkeypatch) -> None:
+    """The same rounds with a tenth of the steps and queries."""
+
+    def shortened(against: Facing):
+        for each in rounds(against):
+            few = {
+                key: max(value // 10, 2) if key in ("steps", "queries") else value
+                for key, value in each.parameters.items()
+            }
+            yield replace(each, parameters=few)
+
+    monkeypatch.setattr(searching, "rounds", shortened)
+
+
+@pytest.mark.parametrize(
+    "against",
+    [
+        Facing(random, classes, soft)
+        for random in (True, False)
+        for classes in (2, 4)
+        for soft in (True, False)
+    ],
+)
+def test_rounds_begin_cheap_and_every_required_kind_comes_early(against) -> None:
+    first = list(itertools.islice(rounds(against), 12))
+    assert first[0].kind == FIRST
+    assert {FIRST, *required(against)} <= {each.kind for each in first[:5]}
+    assert (SOFT in required(against)) == against.soft
+    assert required(against) >= {BLACK_BOX, DRAWS if against.stochastic else LOSS}
+    assert all(a.kind != b.kind for a, b in itertools.pairwise(first))
+    for each in first:
+        given = adaptive_attack.complete(each, against)
+        assert given.items() >= each.parameters.items()
+        runs = given.get("restarts", 1) * given.get("targets", 1)
+        length = given["queries" if each.attack == "square" else "steps"]
+        assert each.passes == length * given.get("eot", 1) * runs
+
+
+def test_a_search_ends_when_two_rounds_take_nothing_and_says_so(short) -> None:
+    samples = two_head_samples()
+    threat = Threat("Linf", (0.02, 0.02), (0, 1))
+    outcome = attacked(TwoHeads().eval(), samples, threat, AUTO)
+    ran = outcome.search
+    assert ran is not None
+    assert ran.outcome == "converged"
+    assert ran.next_passes is None
+    assert ran.tolerance == 1 / 40
+    kinds = [each.kind for each in ran.rounds]
+    assert {FIRST, LOSS, BLACK_BOX} <= set(kinds)
+    last, before = ran.rounds[-1], ran.rounds[-2]
+    assert last.kind != before.kind
+    assert last.taken + before.taken < ran.tolerance
+    assert outcome.figures["robust"] == pytest.approx(last.left, abs=1e-6)
+    assert [each.error for each in ran.rounds] == [0] * len(kinds)
+    assert outcome.cost["attack_backward_per_sample"] <= last.passes + len(kinds)
+    weakest = attacked(TwoHeads().eval(), samples, threat, None, "pgd", steps=5)
+    assert outcome.figures["robust"] <= weakest.figures["robust"]
+
+
+def test_a_budget_that_is_spent_says_what_to_try_next(short) -> None:
+    threat = Threat("Linf", (0.02, 0.02), (0, 1))
+    ran = attacked(TwoHeads().eval(), two_head_samples(), threat, Effort("auto", 12)).search
+    assert ran is not None
+    assert (ran.outcome, ran.next_passes) == ("capped", 24)
+    assert ran.rounds[-1].passes <= 12
+
+
+def test_effort_max_goes_on_where_auto_stops_and_is_never_weaker(short) -> None:
+    threat = Threat("Linf", (0.03, 0.03), (0, 1))
+    auto, most = (
+        attacked(TwoHeads().eval(), two_head_samples(), threat, Effort(name, 1000))
+        for name in ("auto", "max")
+    )
+    assert auto.search is not None
+    assert most.search is not None
+    n = len(auto.search.rounds)
+    assert most.search.rounds[:n] == auto.search.rounds
+    spent = [each.passes + each.queries for each in most.search.rounds]
+    assert most.search.outcome == "spent"
+    assert spent[-1] >= 11 * spent[n - 1] or len(most.search.rounds) > n
+    assert most.figures["robust"] <= auto.figures["robust"] + 1e-9
+
+
+def test_an_attack_of_choice_is_the_first_round(short) -> None:
+    threat = Threat("Linf", (0.02, 0.02), (0, 1))
+    ran = attacked(
+        TwoHeads().eval(), two_head_samples(), threat, AUTO, "pgd", steps=3, step_size=0.5
+    ).search
+    assert ran is not None
+    first, second = ran.rounds[:2]
+    assert (first.attack, first.parameters["steps"]) == ("pgd", 3)
+    assert (second.kind, second.attack) == ("another algorithm", "apgd")
+
+
+def coin_flips(n: int = 60):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=(n, 1))
+    images = rng.integers(60, 200, (n, 1, 4, 4), dtype=np.uint8)
+    images[:, 0, 0, 0] = 255 * labels[:, 0]
+    return samples_of(images, labels=labels)
+
+
+class Restless(CoinFlip):
+    """Other images meet other luck, never better or worse."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        label = 2 * (x[:, 0, 0, 0] > 0.5).float() - 1
+        luck = (torch.rand(len(x)) + 997 * x[:, 0, 1:].mean((1, 2))) % 1
+        z = label * torch.where(luck < 0.7, 1.0, -1.0) + 0 * x.mean((1, 2, 3))
+        return (torch.stack((-z, z), 1),)
+
+
+def test_rounds_that_change_nothing_take_nothing_from_a_random_victim(short) -> None:
+    ran = attacked(Restless(), coin_flips(), Threat("Linf", (0.1,), (0,)), AUTO).search
+    assert ran is not None
+    assert ran.outcome == "converged"
+    # keeping the lower of two shares of 16 draws seems to win 6 points a round
+    assert sum(each.changed for each in ran.rounds) > 30
+    for each in ran.rounds:
+        assert each.error < ran.tolerance / 3 + 1e-9
+        assert abs(each.taken) < 4 * each.error + 1e-9
+    assert ran.rounds[-1].left == pytest.approx(0.7, abs=0.04)
+
+
+def test_the_result_does_not_depend_on_the_batch_size(short) -> None:
+    samples, threat = two_head_samples(), Threat("Linf", (0.02, 0.02), (0, 1))
+    victim = TwoHeads().eval()
+    clean = clean_pass(victim, samples, setting(), lambda n: None, stochastic=False)
+    method = Method("adaptive", {}, effort=AUTO)
+    small, large = (
+        attack_pass(victim, samples, clean, threat, method, setting(size), lambda n: None)
+        for size in (7, 40)
+    )
+    assert small.search == large.search
+    assert np.array_equal(small.arrays["robust_right"], large.arrays["robust_right"])
+
+
+class Masked(TwoHeads):
+    """A victim whose input gradient is zero: only a black box sees that it falls."""
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        return super().forward((a * 64).round() / 64, (b * 64).round() / 64)
+
+
+def test_a_black_box_round_comes_before_any_search_converges() -> None:
+    threat = Threat("Linf", (0.15, 0.15), (0, 1))
+    samples = two_head_samples(24)
+    gradients = attacked(Masked().eval(), samples, threat, None, "apgd", steps=20)
+    found = attacked(Masked().eval(), samples, threat, AUTO)
+    assert found.search is not None
+    square = [each for each in found.search.rounds if each.kind == BLACK_BOX]
+    assert square
+    assert found.figures["robust"] < gradients.figures["robust"] - 0.1
+    assert square[0].taken > 0.1
+
+
+def test_rounds_draw_other_random_numbers(monkeypatch) -> None:
+    seen: list[Tensor] = []
+
+    def noise(view, x, y, threat, streams, **given) -> Tensor:
+        point = view.random_point(x, threat, streams)
+        seen.append(point.clone())
+        return x
+
+    monkeypatch.setattr("robustbench_med.evaluation.protocol.entry_of", lambda *_: _Noise(noise))
+    attacked(
+        TwoHeads().eval(), two_head_samples(8), Threat("Linf", (0.01, 0.01), (0,)), AUTO, "pgd"
+    )
+    assert len(seen) >= 3
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(seen, 2))
+
+
+class _Noise:
+    minimal, before_radius = None, None
+
+    def __init__(self, function) -> None:
+        self.function = function
