@@ -11,8 +11,14 @@ import torch
 from torch import Tensor
 
 from robustbench_med.attacks.entry import Attack
-from robustbench_med.attacks.losses import DLR_TARGETED, dlr_towards, over_tasks
-from robustbench_med.attacks.objectives import JointLoss, named, of_standing
+from robustbench_med.attacks.losses import (
+    DLR_TARGETED,
+    JointLoss,
+    dlr_towards,
+    named,
+    of_standing,
+    over_tasks,
+)
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from robustbench_med.attacks.entry import Attack
-from robustbench_med.attacks.losses import margin, over_tasks
+from robustbench_med.attacks.losses import JointLoss, margin, over_tasks
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
-from robustbench_med.attacks.objectives import JointLoss
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import View

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from robustbench_med.attacks.entry import Attack
-from robustbench_med.attacks.losses import margin, margin_towards
+from robustbench_med.attacks.losses import JointLoss, margin, margin_towards, standing
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
-from robustbench_med.attacks.objectives import JointLoss, standing
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Norm, Threat
 from robustbench_med.attacks.view import View

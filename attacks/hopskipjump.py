@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks.engines.art import NORMS, classifier, load, numpy_seeded
 from robustbench_med.attacks.entry import Attack
+from robustbench_med.attacks.losses import standing
 from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
-from robustbench_med.attacks.objectives import standing
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import RefusedError, View

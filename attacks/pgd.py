@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robustbench_med.attacks.entry import Attack
-from robustbench_med.attacks.objectives import JointLoss, named
+from robustbench_med.attacks.losses import JointLoss, named
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import Combine, View

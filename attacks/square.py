@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robustbench_med.attacks.entry import Attack
-from robustbench_med.attacks.objectives import named, standing
+from robustbench_med.attacks.losses import named, standing
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Norm, Threat
 from robustbench_med.attacks.view import Segment, View

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robustbench_med.attacks.objectives import JointLoss, named, standing
+from robustbench_med.attacks.losses import JointLoss, named, standing
 from robustbench_med.attacks.streams import Draws, Streams
 from robustbench_med.attacks.threat import Norm, Threat
 

@@ -22,7 +22,7 @@ from robustbench_med.attacks import View
 from robustbench_med.attacks.adaptive import BLACK_BOX, FIRST, Round, required, rounds
 from robustbench_med.attacks.adaptive import complete as complete_round
 from robustbench_med.attacks.adaptive import facing as facing_of
-from robustbench_med.attacks.objectives import standing
+from robustbench_med.attacks.losses import standing
 from robustbench_med.evaluation.batching import drawn, together
 from robustbench_med.evaluation.types import (
     Attacked,

@@ -15,7 +15,7 @@ from robustbench_med.models import registry, user_file
 from robustbench_med.naming import label
 from robustbench_med.parameters import check_owners, of, split
 from robustbench_med.runs.spec import RunSpec, ThreatsSpec, VictimsSpec
-from robustbench_med.runs.threats import engine_of, parameters_of
+from robustbench_med.runs.threats import effort_of, engine_of, parameters_of
 from robustbench_med.store.record import CONTROL
 from robustbench_med.training import defenses, presets
 from robustbench_med.training.defenses import Plan
@@ -28,6 +28,7 @@ def check_attacks(spec: RunSpec) -> None:
     check_attack_names(spec)
     check_threats(spec)
     check_attack_parameters(spec)
+    check_effort(spec)
     check_transfer(spec)
     check_target(spec)
     if spec.cross_modal and (spec.target_task != "joint" or any("=" in eps for eps in spec.eps)):
@@ -176,6 +177,20 @@ def check_attack_parameters(spec: RunSpec) -> None:
             )
     for attack in spec.attack:
         attack_code(attack, parameters_of(attack, spec, stochastic=False), engine_of(attack, spec))
+
+
+def check_effort(spec: RunSpec) -> None:
+    """Refuses a search that cannot be made, and a budget or effort that no attack would use."""
+    efforts = [effort_of(name, spec, stochastic=False, unaware=False) for name in spec.attack]
+    if any(efforts):
+        return
+    if spec.effort in ("auto", "max"):
+        raise UserError(
+            f"--effort {spec.effort}: the budget of {', '.join(spec.attack)} is fixed; those of"
+            " adaptive, pgd and apgd (of the engine native) are not"
+        )
+    if spec.max_passes is not None:
+        raise UserError("--max-passes bounds a search; add --effort auto, or --attack adaptive")
 
 
 def check_transfer(spec: RunSpec) -> None:

@@ -52,17 +52,17 @@ PASSES_OVER_PGD = 50
 
 
 def effort_of(attack: str, spec: RunSpec, *, stochastic: bool, unaware: bool) -> Effort | None:
-    """When the search that an attack begins stops; None where the attack runs once.
+    """When the search that an attack begins stops; None where the attack runs once, as those of a
+    fixed budget do whatever the effort.
 
     Raises:
-        UserError: an effort that this attack cannot make.
+        UserError: a search that cannot be made.
     """
-    entry = entry_of(attack, engine_of(attack, spec))
-    wanted = spec.effort or entry.escalates or "quick"
-    if attack == CONTROL or wanted == "quick":
+    usual = entry_of(attack, engine_of(attack, spec)).escalates
+    wanted = spec.effort or usual or "quick"
+    if usual is None or wanted == "quick":
         return None
     refused = {
-        f"the budget of {attack} is fixed; adaptive, pgd and apgd go on": entry.escalates is None,
         "--protocol release has a fixed budget": spec.protocol == "release",
         "a search is untargeted": spec.target is not None,
         "an adaptive attack knows of the victim's transform; leave out attack=unaware": unaware,
@@ -71,8 +71,8 @@ def effort_of(attack: str, spec: RunSpec, *, stochastic: bool, unaware: bool) ->
         if applies:
             said = "" if spec.effort else f" ({attack} makes it by default; --effort quick is one)"
             raise UserError(f"--effort {wanted}{said}: {why}")
-    usual = attack_parameters("pgd")["steps"] * (EOT_DEFAULT if stochastic else 1)
-    return Effort(wanted, spec.max_passes or PASSES_OVER_PGD * usual)
+    passes = attack_parameters("pgd")["steps"] * (EOT_DEFAULT if stochastic else 1)
+    return Effort(wanted, spec.max_passes or PASSES_OVER_PGD * passes)
 
 
 def parameters_of(

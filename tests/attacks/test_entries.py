@@ -5,14 +5,18 @@ import torch
 
 from robustbench_med.attacks import ATTACKS, ENGINES, Attack, complete, entry_of, radius_free
 from robustbench_med.attacks import untargeted as cannot_aim
+from robustbench_med.attacks.pgd import RANDOM
 
 FACTS = {  # of those that differ from the defaults
     "noise": {"targeted": False},
     "fgsm": {"ray": "fgsm_ray"},
+    "pgd": {"random": RANDOM, "escalates": "quick"},
+    "apgd": {"escalates": "quick"},
     "apgd-t": {"targeted": False, "only_loss": "dlr-targeted"},
     "cw": {"minimal": "cw_minimal", "radius_free": ("L2",)},
     "fab": {"minimal": "fab_minimal"},
     "autoattack": {"targeted": False, "ensemble": "ensemble"},
+    "adaptive": {"targeted": False, "escalates": "auto"},
     "hopskipjump": {"minimal": "hopskipjump_minimal"},
 }
 
@@ -27,7 +31,16 @@ def test_the_entries_say_what_the_tables_said() -> None:
         entry, default = entry_of(name), Attack(name=name, function=ATTACKS[name])
         assert entry.name == name
         facts = {}
-        for fact in ("targeted", "ray", "minimal", "radius_free", "only_loss", "ensemble"):
+        for fact in (
+            "targeted",
+            "ray",
+            "minimal",
+            "radius_free",
+            "only_loss",
+            "ensemble",
+            "random",
+            "escalates",
+        ):
             value = getattr(entry, fact)
             if value != getattr(default, fact):
                 facts[fact] = getattr(value, "__name__", value)
@@ -36,7 +49,12 @@ def test_the_entries_say_what_the_tables_said() -> None:
     searches = {(name, norm) for name in ("fgsm", "fab", "hopskipjump") for norm in ("Linf", "L2")}
     assert free == {*searches, ("cw", "L2")}
     names = {name for table in ENGINES.values() for name in table}
-    assert {name for name in names if cannot_aim(name)} == {"noise", "apgd-t", "autoattack"}
+    assert {name for name in names if cannot_aim(name)} == {
+        "noise",
+        "apgd-t",
+        "autoattack",
+        "adaptive",
+    }
 
 
 def test_a_bare_function_in_the_dictionary_has_the_default_entry(monkeypatch) -> None:

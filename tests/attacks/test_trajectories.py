@@ -127,11 +127,11 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
     assert raised, stem
     native = {name for engine, name in raised if engine == "native"}
     made_of = {
-        "pgd": {"pgd", "bim", "mim", "apgd", "apgd-t", "autoattack", "transfer"},
-        "apgd": {"apgd", "apgd-t", "autoattack"},
+        "pgd": {"pgd", "bim", "mim", "apgd", "apgd-t", "autoattack", "adaptive", "transfer"},
+        "apgd": {"apgd", "apgd-t", "autoattack", "adaptive"},
         "fgsm": {"fgsm"},
-        "square": {"square", "autoattack"},
-        "minimal": {"cw", "fab", "hopskipjump", "autoattack"},
+        "square": {"square", "autoattack", "adaptive"},
+        "minimal": {"cw", "fab", "hopskipjump", "autoattack", "adaptive"},
         "view": set(ATTACKS),
         "losses": set(ATTACKS),
         "art": {"hopskipjump"},

@@ -85,6 +85,8 @@ VALUES = {
     "target_task": "1",
     "target": "random",
     "cross_modal": True,
+    "effort": "max",
+    "max_passes": 500,
     "engine": "art",
     "source": ["early", "gmu"],
     "protocol": "release",
