@@ -169,10 +169,10 @@ tasks. `worst case` takes for every sample the attack that hurts most. Beyond do
 to 1,500 steps), of which some hardly classify, and is judged on accuracy: a victim that falls back on the most frequent class looks robust by
 that. [Training](training.md#recipes-that-make-classifiers) has the recipes that make classifiers of them; the studies are to be made anew
 with those, and judged on balanced accuracy.
-"""  # noqa: E501
 They also attacked random victims with the plain mean of their gradients, which had not converged and which `pgd` no longer uses
 ([stochastic victims](concepts/stochastic-victims.md#how-draws-are-combined)): the robust accuracy of random victims here is too high, and no
 difference between a random victim and another may be quoted from this page until it is measured anew.
+"""  # noqa: E501
 
 
 def page(by_name: dict[str, Study], out: Path, written: str) -> tuple[str, list[str]]:
