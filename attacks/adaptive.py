@@ -32,8 +32,10 @@ TARGETS = "runner-up targets"
 ALGORITHM = "another algorithm"
 STARTS = "other starts"
 BOUNDARY = "from the boundary"
-MEMBERS = {entry.name: entry for entry in (pgd.ENTRY, apgd.ENTRY, apgd.TARGETED_ENTRY, fab.ENTRY)}
-MEMBERS[square.ENTRY.name] = square.ENTRY
+MEMBERS = {
+    entry.name: entry
+    for entry in (pgd.ENTRY, apgd.ENTRY, apgd.TARGETED_ENTRY, fab.ENTRY, square.ENTRY)
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Round:
         if self.attack == square.ENTRY.name:
             return int(given["queries"] * given.get("eot", 1))
         runs = given.get("restarts", 1) * given.get("targets", 1)
-        return int(given.get("steps", pgd.STEPS) * given.get("eot", 1) * runs)
+        return int(given["steps"] * given.get("eot", 1) * runs)
 
 
 def required(facing: Facing) -> set[str]:

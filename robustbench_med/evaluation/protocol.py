@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_med.attacks import (
+    PassCount,
     Streams,
     Threat,
     View,
@@ -186,6 +187,7 @@ def attack_batches(
         l2=np.zeros((n, len(view.segments)), np.float32),
         smallest=np.zeros((n, len(case.threat.tasks)), np.float32) if minimal else None,
     )
+    spent = replace(view.passes)
     whole = is_whole(case.clean.drawing, method)
     drawing = case.clean.drawing
     if whole and drawing == "sample":
@@ -208,8 +210,9 @@ def attack_batches(
         # of a chunk that stays together, those that are no targets are passengers
         keep_targets(case, attacked, rows, np.isin(rows, targets), x, result)
         tick(int(np.isin(rows, targets).sum()))
-    if not stage:
-        attacked.searched = replace(view.passes)
+    attacked.searched = PassCount(
+        view.passes.forward - spent.forward, view.passes.backward - spent.backward
+    )
     return attacked
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_med.attacks import View
-from robustbench_med.attacks.adaptive import BLACK_BOX, FIRST, Round, required, rounds
+from robustbench_med.attacks.adaptive import ALGORITHM, BLACK_BOX, FIRST, Round, required, rounds
 from robustbench_med.attacks.adaptive import complete as complete_round
 from robustbench_med.attacks.adaptive import facing as facing_of
 from robustbench_med.attacks.losses import standing
@@ -104,7 +104,7 @@ class Search:
         self.passes = self.queries = 0.0
 
     def run(self) -> Attacked:
-        """Rounds until one of the ways to stop."""
+        """Rounds until one of the ways to stop; the first runs whatever the budget."""
         missing, outcome = required(self.facing), "capped"
         basis = 0.0  # what auto spent, once `max` goes on from there
         for each in self.plan():
@@ -115,7 +115,7 @@ class Search:
                 missing.discard(BLACK_BOX)
                 continue
             done = not missing and self.stands()
-            if not basis and (done or self.over(each)):
+            if self.ran and not basis and (done or self.over(each)):
                 outcome = "converged" if done else "capped"
                 if self.effort.name != "max":
                     break
@@ -145,7 +145,7 @@ class Search:
     @staticmethod
     def renamed(each: Round) -> Round:
         """The first round of an adaptive attack, behind another's."""
-        return replace(each, kind="another algorithm") if each.kind == FIRST else each
+        return replace(each, kind=ALGORITHM) if each.kind == FIRST else each
 
     def over(self, each: Round) -> bool:
         """Whether a round along gradients would go over the budget."""
@@ -165,16 +165,15 @@ class Search:
         self.note(f"round {number}: {each.kind}, {spent:.0f} passes, {self.left:.3f} left")
         method = Method(each.attack, complete_round(each, self.facing))
         case = replace(self.case, method=method)
-        view, stage = case.view, ("round", number)
-        before = replace(view.passes)
+        stage = ("round", number)
         share = len(self.open) / len(self.targets)
         if each.kind == BLACK_BOX:
             self.queries += each.passes * share
         else:
             self.passes += each.passes * share
         found = self.attack(case, self.open, stage)
-        self.best.searched.forward += view.passes.forward - before.forward
-        self.best.searched.backward += view.passes.backward - before.backward
+        self.best.searched.forward += found.searched.forward
+        self.best.searched.backward += found.searched.backward
         if number == 1:
             self.best.losses = found.losses
         previous = dict(self.best.adversarials)

@@ -114,6 +114,16 @@ def test_a_budget_that_is_spent_says_what_to_try_next(short) -> None:
     assert ran.rounds[-1].passes <= 12
 
 
+def test_a_budget_below_the_first_round_still_attacks_once(short) -> None:
+    threat = Threat("Linf", (0.02, 0.02), (0, 1))
+    for name in ("adaptive", "pgd"):
+        outcome = attacked(TwoHeads().eval(), two_head_samples(), threat, Effort("auto", 1), name)
+        assert outcome.search is not None
+        assert outcome.search.outcome == "capped"
+        assert len(outcome.search.rounds) == 1
+        assert outcome.figures["robust"] < outcome.figures["clean"] - 0.1
+
+
 def test_effort_max_goes_on_where_auto_stops_and_is_never_weaker(short) -> None:
     threat = Threat("Linf", (0.03, 0.03), (0, 1))
     auto, most = (

@@ -81,6 +81,7 @@ def weights(card: Path) -> dict[str, Any]:
     return {"checkpoint": found[0]}
 
 
+SEARCH = {"effort": "auto"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "image size": {"size": 17},
     "preprocessing": {"preprocessing": {"scaling": "minmax"}},
@@ -98,6 +99,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "target": {"target": "random"},
     "attack": {"attack": ["bim"]},
     "parameters of the attack": {"attack_params": {"steps": 3}},
+    "effort": {**SEARCH, "max_passes": 40},
+    "budget of an effort": {**SEARCH, "max_passes": 41},
     "engine": {"engine": "torchattacks"},
     "source": {"attack": ["transfer"], "source": ["early"]},
     "parameters of the source": {
