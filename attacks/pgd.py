@@ -144,6 +144,8 @@ def ascend(
     alive, gathered = torch.arange(len(x), device=x.device), torch.zeros_like(x)
     losses = x.new_full((steps, len(x)), torch.nan)
     view.trace(losses)
+    plain = compare and not view.random and not momentum and schedule == "constant"
+    cycles = Cycles(x, steps) if plain else None
 
     def record(x: Tensor, share: Tensor) -> None:
         """Later iterates win ties: their loss is usually higher. A sample that fell keeps what
@@ -162,19 +164,60 @@ def ascend(
             ).clamp_min(1e-30)
         if compare:
             record(x, gradient.standing)
-            stands = gradient.standing > 0
-            if not stands.any():
-                return best
-            if not stands.all() and not view.random:
+            stays = gradient.standing > 0
+            if cycles:
+                stays &= cycles.goes_on(i, x, alive)
+            if not stays.any():
+                break
+            if not stays.all() and not view.random:
                 alive, x, x0, y, direction, gathered = (
-                    kept[stands] for kept in (alive, x, x0, y, direction, gathered)
+                    kept[stays] for kept in (alive, x, x0, y, direction, gathered)
                 )
         length = step_size * (decayed(i, steps) if schedule == "cosine" else 1)
         x = view.project(x + length * view.steepest(direction, threat), x0, threat)
-    if not compare:
-        return x
-    record(x, view.standing(x, y, threat))
-    return best
+    else:
+        if compare:
+            record(x, view.standing(x, y, threat))
+    if cycles:
+        cycles.complete(losses)
+    return best if compare else x
+
+
+class Cycles:
+    """Ends runs of plain steps whose iterate repeats (arXiv 2503.19347): they would go round the
+    same circle to the end, so one that leaves where the last step would have left it has the same
+    result.
+
+    Found by comparing each iterate with one kept from the last power of two (Brent 1980), bit for
+    bit.
+
+    Args:
+        x: (B, D), where the runs start.
+        steps: of the whole run.
+    """
+
+    def __init__(self, x: Tensor, steps: int) -> None:
+        self.steps = steps
+        self.kept, self.kept_at = x.clone(), 0
+        self.last = torch.full((len(x),), steps, device=x.device)
+        self.period = torch.zeros_like(self.last)
+
+    def goes_on(self, step: int, x: Tensor, alive: Tensor) -> Tensor:
+        """Whether the runs `alive`, at x before a step, have steps left to make."""
+        if step:
+            again = (x == self.kept[alive]).all(1) & (self.period[alive] == 0)
+            period = step - self.kept_at
+            self.period[alive[again]] = period
+            self.last[alive[again]] = step + (self.steps - step) % period
+        if step & (step - 1) == 0:
+            self.kept[alive], self.kept_at = x, step
+        return self.last[alive] > step
+
+    def complete(self, losses: Tensor) -> None:
+        """Writes the losses (steps, B) of the steps that were left out."""
+        for step in range(int(self.last.min()) + 1, self.steps):
+            over = ((self.last < step) & (self.period > 0)).nonzero().squeeze(1)
+            losses[step, over] = losses[step - self.period[over], over]
 
 
 def decayed(step: int, steps: int) -> float:

@@ -21,8 +21,16 @@ from robustbench_med.evaluation.types import Drawing
 
 BATCH = 8
 """Samples of a probe's batch."""
+PASSES = 16
+"""Passes over the same images in which a victim shows whether it is random: two members that take
+turns by chance look alike in all of them once in 2^15.
+"""
+MOVED = 8 / 255
+"""How far the images are moved on which it is asked again."""
 ROUNDING = 1e-5
-"""Differences up to this share of the largest logit are float32's rounding."""
+"""Differences up to this share of the largest logit are float32's rounding; between two passes over
+the same images, up to this share of the logits' range.
+"""
 KERNELS = 2e-2
 """The same between batches of other sizes or places, whose kernels add up in another order: half
 precision too.
@@ -42,18 +50,31 @@ class Nature:
     """What a victim is.
 
     Attributes:
-        stochastic: two passes on one input differ, or the victim says so.
+        stochastic: passes on one input differ by more than rounding, or the victim says so.
         drawing: what a prediction depends on besides its sample.
         repeatable: one seed gives the same pass twice. Where it does not, two runs of one command
             differ.
         neighbours: how the predictions of a sample depend on its batch (neighbours, place, size),
             in words; None where they do not.
+        rounding: the largest difference between passes of a victim that is not stochastic, as a
+            share of the logits' range.
     """
 
     stochastic: bool
     drawing: Drawing
     repeatable: bool = True
     neighbours: str | None = None
+    rounding: float = 0.0
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the victim's figures has to know."""
+        unrepeatable = "not repeatable: the victim draws numbers that no seed repeats"
+        rounding = (
+            f"passes on one image differ, by less than {ROUNDING:g} of the logits' range: taken for"
+            " rounding, the victim is evaluated as deterministic"
+        )
+        return ([] if self.repeatable else [unrepeatable]) + ([rounding] if self.rounding else [])
 
 
 @torch.no_grad()
@@ -61,8 +82,8 @@ def examine(victim: nn.Module, samples: Samples, device: torch.device, seed: int
     """Tries a victim on the first samples and on noise; the answer depends on no batch size."""
     x = [m.to(device) for m in padded(samples)]
     with seeded(device, seed, "stochastic?"):
-        differ = not same(victim(*x), victim(*x), exact=True)
-    stochastic = differ or bool(getattr(victim, "stochastic", False))
+        noise = max(noise_of(victim, images) for images in (x, moved(x)))
+    stochastic = noise > ROUNDING or bool(getattr(victim, "stochastic", False))
     drawing = drawing_of(victim, stochastic=stochastic)
     passes = SeededPasses(victim, seed, drawing == "sample")
     repeatable = passes.repeats(x)
@@ -72,7 +93,34 @@ def examine(victim: nn.Module, samples: Samples, device: torch.device, seed: int
     reason = neighbours(passes, x) if repeatable else neighbours_by_means(victim, x, seed)
     if reason is None and repeatable and drawing != "batch":
         reason = place_or_size(passes, x)
-    return Nature(stochastic, "batch" if reason else drawing, repeatable, reason)
+    rounding = 0.0 if stochastic else noise
+    return Nature(stochastic, "batch" if reason else drawing, repeatable, reason, rounding)
+
+
+def noise_of(victim: nn.Module, x: Sequence[Tensor]) -> float:
+    """The largest difference between `PASSES` passes over one batch, as a share of the range of its
+    task's logits (largest less smallest, the median over the images); ends with the first that is
+    more than rounding. What is finite in one pass alone differs by the whole range.
+    """
+    first, largest = [z.double() for z in victim(*x)], 0.0
+    for _ in range(PASSES - 1):
+        for one, other in zip(first, victim(*x), strict=True):
+            two, finite = other.double(), one.isfinite()
+            if not torch.equal(finite, two.isfinite()):
+                return 1.0
+            gap = float((one - two)[finite].abs().max()) if finite.any() else 0.0
+            span = float((one.amax(1) - one.amin(1)).nan_to_num(0, 0, 0).median())
+            largest = max(largest, gap and (gap / span if span else 1.0))
+        if largest > ROUNDING:
+            break
+    return largest
+
+
+def moved(x: Sequence[Tensor]) -> list[Tensor]:
+    """The images, every pixel moved up or down."""
+    generator = torch.Generator().manual_seed(2)
+    signs = [torch.randint(0, 2, m.shape, generator=generator).to(m) * 2 - 1 for m in x]
+    return [(m + MOVED * sign).clamp(0, 1) for m, sign in zip(x, signs, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -236,17 +284,13 @@ def alternating(
     return drawn
 
 
-def same(
-    a: Sequence[Tensor], b: Sequence[Tensor], *, exact: bool = False, rounding: float = ROUNDING
-) -> bool:
-    """Whether logits are equal, up to a share of the largest unless `exact`; what is not finite
-    equals itself.
-    """
+def same(a: Sequence[Tensor], b: Sequence[Tensor], *, rounding: float = ROUNDING) -> bool:
+    """Whether logits are equal, up to a share of the largest; what is not finite equals itself."""
     for left, right in zip(a, b, strict=True):
         if not torch.equal(left.isfinite(), right.isfinite()):
             return False
         one, two = left.nan_to_num(0, 0, 0), right.nan_to_num(0, 0, 0)
-        allowed = 0.0 if exact else rounding * float(torch.maximum(one.abs(), two.abs()).max())
+        allowed = rounding * float(torch.maximum(one.abs(), two.abs()).max())
         if float((one - two).abs().max()) > allowed:
             return False
     return True

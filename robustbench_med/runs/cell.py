@@ -31,7 +31,6 @@ from robustbench_med.store.store import Store
 from robustbench_med.version import versions
 
 T = TypeVar("T")
-UNREPEATABLE = "not repeatable: the victim draws numbers that no seed repeats"
 
 
 @dataclass(frozen=True)
@@ -266,7 +265,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         "draws": clean.draws,
         "naive": single_draw(clean, method) or victim.plan.unaware,
         "synthetic": dataset.synthetic,
-        "notes": [*dataset.notes, *([] if victim.nature.repeatable else [UNREPEATABLE])],
+        "notes": [*dataset.notes, *victim.nature.notes],
         "unverified": dataset.unverified,
         "repeatable": victim.nature.repeatable,
         "architecture": naming.label(victim.plan.model),

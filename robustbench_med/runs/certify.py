@@ -23,7 +23,6 @@ from robustbench_med.evaluation.types import Drawing
 from robustbench_med.models.defenses import Defended
 from robustbench_med.models.defenses.randomised import InputNoise
 from robustbench_med.naming import canonical_hash
-from robustbench_med.runs.cell import UNREPEATABLE
 from robustbench_med.runs.checks import check_victims
 from robustbench_med.runs.device import one_gradient
 from robustbench_med.runs.identity import identity
@@ -248,7 +247,7 @@ def described(
             task_figures(t, dataset, samples, certificates) for t in range(len(dataset.tasks))
         ],
         "noised": noise_label(smoothed.noised, dataset),
-        "notes": [*dataset.notes, *([] if nature.repeatable else [UNREPEATABLE])],
+        "notes": [*dataset.notes, *nature.notes],
         **({"batch_dependent": nature.neighbours} if nature.neighbours else {}),
     }
 

@@ -242,13 +242,18 @@ class Victims:
             )
         if nature.stochastic and not getattr(victim.module, "stochastic", False):
             display.warn(
-                f"{name} says it is deterministic, but two passes on one input differ; it is"
+                f"{name} says it is deterministic, but passes on one input differ; it is"
                 " evaluated as a random victim"
             )
         if not nature.repeatable:
             display.warn(
                 f"{name} draws numbers that no seed of PyTorch, NumPy or random repeats: another"
                 " run gives other figures"
+            )
+        if nature.rounding:
+            display.say(
+                f"{name}: passes on one image differ by up to {nature.rounding:.1g} of the logits'"
+                " range; taken for rounding, evaluated as deterministic"
             )
         if nature.drawing == "batch" and not self.batch.auto:
             display.say(
