@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -33,7 +33,7 @@ from robustbench_med.evaluation.types import (
     SearchRan,
 )
 
-REVISION = 1
+REVISION = 2
 FIRST_DRAWS, MOST_DRAWS = 16, 256
 """Fresh draws that measure what a round took, doubled until its error is small."""
 OVER = 10
@@ -47,6 +47,16 @@ def tolerance_of(n: int) -> float:
     than 100.
     """
     return max(0.01, 1 / n)
+
+
+def stands(ran: Sequence[RoundRan], tolerance: float) -> bool:
+    """Whether the last two rounds along gradients, of different kinds, took less than the tolerance
+    together with the black boxes since: of these one that takes nothing says nothing of gradients.
+    """
+    along = [i for i, each in enumerate(ran) if each.kind != BLACK_BOX]
+    if len(along) < 2 or ran[along[-2]].kind == ran[along[-1]].kind:
+        return False
+    return sum(each.taken for each in ran[along[-2] :]) < tolerance
 
 
 def search(
@@ -114,7 +124,7 @@ class Search:
             if each.kind == BLACK_BOX and self.queries + each.passes > self.effort.max_queries:
                 missing.discard(BLACK_BOX)
                 continue
-            done = not missing and self.stands()
+            done = not missing and stands(self.ran, self.tolerance)
             if self.ran and not basis and (done or self.over(each)):
                 outcome = "converged" if done else "capped"
                 if self.effort.name != "max":
@@ -151,13 +161,6 @@ class Search:
         """Whether a round along gradients would go over the budget."""
         expected = self.passes + each.passes * len(self.open) / len(self.targets)
         return each.kind != BLACK_BOX and expected > self.effort.max_passes
-
-    def stands(self) -> bool:
-        """Whether the last two rounds, of different kinds, took less than the tolerance."""
-        if len(self.ran) < 2:
-            return False
-        before, last = self.ran[-2:]
-        return before.kind != last.kind and before.taken + last.taken < self.tolerance
 
     def round(self, each: Round) -> None:
         """One round: attack, choose, and measure what it took."""

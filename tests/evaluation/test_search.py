@@ -14,6 +14,7 @@ from robustbench_med.attacks import Threat, complete
 from robustbench_med.attacks import adaptive as adaptive_attack
 from robustbench_med.attacks.adaptive import (
     BLACK_BOX,
+    BOUNDARY,
     DRAWS,
     FIRST,
     LOSS,
@@ -25,7 +26,7 @@ from robustbench_med.attacks.adaptive import (
 from robustbench_med.evaluation import search as searching
 from robustbench_med.evaluation.probes import examine
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
-from robustbench_med.evaluation.types import Effort, Method, Outcome
+from robustbench_med.evaluation.types import Effort, Method, Outcome, RoundRan
 
 AUTO = Effort("auto", 4000)
 
@@ -82,7 +83,7 @@ def test_rounds_begin_cheap_and_every_required_kind_comes_early(against) -> None
         assert given.items() >= each.parameters.items()
         runs = given.get("restarts", 1) * given.get("targets", 1)
         length = given["queries" if each.attack == "square" else "steps"]
-        assert each.passes == length * given.get("eot", 1) * runs
+        assert each.passes == length * given.get("eot", 1) * runs * each.runs
 
 
 def test_a_search_ends_when_two_rounds_take_nothing_and_says_so(short) -> None:
@@ -96,14 +97,32 @@ def test_a_search_ends_when_two_rounds_take_nothing_and_says_so(short) -> None:
     assert ran.tolerance == 1 / 40
     kinds = [each.kind for each in ran.rounds]
     assert {FIRST, LOSS, BLACK_BOX} <= set(kinds)
-    last, before = ran.rounds[-1], ran.rounds[-2]
-    assert last.kind != before.kind
-    assert last.taken + before.taken < ran.tolerance
+    last = ran.rounds[-1]
+    before, after = [i for i, each in enumerate(ran.rounds) if each.kind != BLACK_BOX][-2:]
+    assert ran.rounds[before].kind != ran.rounds[after].kind
+    assert sum(each.taken for each in ran.rounds[before:]) < ran.tolerance
     assert outcome.figures["robust"] == pytest.approx(last.left, abs=1e-6)
     assert [each.error for each in ran.rounds] == [0] * len(kinds)
     assert outcome.cost["attack_backward_per_sample"] <= last.passes + len(kinds)
     weakest = attacked(TwoHeads().eval(), samples, threat, None, "pgd", steps=5)
     assert outcome.figures["robust"] <= weakest.figures["robust"]
+
+
+@pytest.mark.parametrize(
+    ("taken", "ends"),
+    [
+        ([(FIRST, 0.5), (LOSS, 0.0)], False),  # together they took half
+        ([(FIRST, 0.0), (LOSS, 0.0)], True),
+        ([(FIRST, 0.5), (LOSS, 0.02), (BLACK_BOX, 0.0)], False),
+        ([(FIRST, 0.5), (LOSS, 0.005), (BLACK_BOX, 0.0), (BOUNDARY, 0.004)], True),
+        ([(FIRST, 0.5), (LOSS, 0.0), (BLACK_BOX, 0.2), (BOUNDARY, 0.0)], False),
+        ([(FIRST, 0.5), (LOSS, 0.0), (LOSS, 0.0)], False),
+        ([(BLACK_BOX, 0.0), (BLACK_BOX, 0.0)], False),
+    ],
+)
+def test_two_rounds_along_gradients_must_take_nothing(taken, ends) -> None:
+    ran = [RoundRan(kind, "pgd", {}, "", 0, 0, 0, points, 0, 0) for kind, points in taken]
+    assert searching.stands(ran, 0.01) is ends
 
 
 def test_a_budget_that_is_spent_says_what_to_try_next(short) -> None:
