@@ -74,11 +74,10 @@ TRIALS = (
         "mail",
         FIXED | {"steps": 2500, "augmentation": "light", "label_smoothing": 0.1},
     ),
-    Trial("light", "robust-mail", {"augmentation": "light"}),
     Trial(
-        "light-not-averaged",
+        "strong-averaged",
         "robust-mail",
-        {"augmentation": "light", "ema": None, "warm_up": [0.06, 0.6], "freeze_bn": 0.72},
+        {"augmentation": "strong", "ema": 0.99, "warm_up": [0.05, 0.5], "freeze_bn": 0.65},
     ),
 )
 """What was tried."""
