@@ -24,7 +24,7 @@ from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import Combine, Gradient, RefusedError, View
 
-REVISION = 1
+REVISION = 2
 MOMENTUM = 0.75  # alpha of eq. 3
 
 
@@ -47,19 +47,21 @@ def apgd(
 
     Args:
         steps: gradient steps.
-        restarts: runs from fresh random points on the samples still standing.
+        restarts: runs from fresh random points on the samples still standing, every second one
+            with soft gradients where the victim has them.
         loss: "ce", "margin" or "dlr".
         rho: share of steps that must raise the loss for the step size to stay.
         eot: draws per gradient (arXiv 1802.00420).
         combine: "mean" or "normalised", of the draws' gradients (`View.gradient`).
     """
     contest = Contest(view, x, y, threat)
-    for _ in range(restarts):
+    for run in range(restarts):
         rows = contest.open()
         if len(rows) == 0:
             break
         start = view.random_point(x[rows], threat, streams.take(rows))
-        with view.only(rows):
+        soft = run % 2 == 1 and view.has_soft
+        with view.only(rows), view.softened(wanted=soft):
             candidate = climb(
                 view,
                 start,

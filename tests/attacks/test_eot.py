@@ -197,7 +197,7 @@ def test_soft_gradients_of_a_victim_differ_and_its_logits_do_not(make, behind) -
     assert not torch.allclose(*gradients, rtol=1e-2, atol=0)
 
 
-def test_pgd_asks_for_soft_gradients_only_where_a_victim_has_them(batch) -> None:
+def test_soft_gradients_are_asked_for_only_where_a_victim_has_them(batch) -> None:
     class Soft(TwoHeads):
         entered = 0
 
@@ -218,3 +218,7 @@ def test_pgd_asks_for_soft_gradients_only_where_a_victim_has_them(batch) -> None
     assert Soft.entered == 2
     attack("pgd", soft, x, batch[1], weak, soft=True)
     assert Soft.entered == 3
+    attack("apgd", soft, x, batch[1], weak, steps=2)
+    attack("apgd", bare, x, batch[1], weak, steps=2, restarts=2)
+    attack("apgd", soft, x, batch[1], weak, steps=2, restarts=3)
+    assert Soft.entered == 4

@@ -9,7 +9,7 @@ from robustbench_med.models import registry
 from robustbench_med.training import defenses
 from robustbench_med.training.spec import Layer
 
-RAISED = {"cw": 2}
+RAISED = {"apgd": 2, "cw": 2}
 """Revisions that are no longer the first."""
 OF_ATTACKS = {
     "native": {
