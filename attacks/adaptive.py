@@ -46,11 +46,13 @@ class Facing:
         stochastic: whether the victim is random.
         classes: of the largest attacked task.
         soft: whether the victim offers soft gradients.
+        tasks: how many are attacked.
     """
 
     stochastic: bool
     classes: int
     soft: bool
+    tasks: int = 1
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ class Round:
         attack: its name in `MEMBERS`.
         parameters: those that are not the attack's defaults (against such a victim).
         why: the reason, for the record.
+        times: how often it makes its steps: FAB for all tasks together and for each alone.
     """
 
     kind: str
     attack: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
+    times: int = 1
 
     @property
     def passes(self) -> int:
@@ -76,7 +80,7 @@ class Round:
         if self.attack == square.ENTRY.name:
             return int(given["queries"] * given.get("eot", 1))
         runs = given.get("restarts", 1) * given.get("targets", 1)
-        return int(given["steps"] * given.get("eot", 1) * runs)
+        return int(given["steps"] * given.get("eot", 1) * runs * self.times)
 
 
 def required(facing: Facing) -> set[str]:
@@ -127,7 +131,8 @@ def _against_deterministic(facing: Facing) -> Iterator[Round]:
     if facing.soft:
         soft = {"steps": 100, "loss": "margin", "soft": True}
         yield Round(SOFT, "pgd", soft, "its clips pass a gradient")
-    yield Round(BOUNDARY, "fab", {"steps": 100, **targets}, "walks along the boundary")
+    goals = 1 + facing.tasks if facing.tasks > 1 else 1
+    yield Round(BOUNDARY, "fab", {"steps": 100, **targets}, "walks along the boundary", goals)
     yield Round(BLACK_BOX, "square", {"queries": 4000}, "needs no gradient")
     for level in itertools.count():
         starts = {"steps": 100 * 2**level, "restarts": 5}
@@ -142,7 +147,7 @@ def _against_deterministic(facing: Facing) -> Iterator[Round]:
 def facing(view: View, threat: Threat) -> Facing:
     """What a view says of its victim."""
     classes = max(view.class_counts[t] for t in threat.tasks)
-    return Facing(view.draws > 1, classes, view.has_soft)
+    return Facing(view.draws > 1, classes, view.has_soft, len(threat.tasks))
 
 
 def complete(each: Round, against: Facing) -> dict[str, Any]:
