@@ -97,6 +97,8 @@ class Search:
         labelled = case.samples.labels[:, list(case.threat.tasks)].numpy() >= 0
         right = case.clean.right[:, list(case.threat.tasks)]
         self.counted = labelled & (right > 0)
+        self.now = self.counted * right  # what stands of each, as the last choice saw it
+        self.fixed = not self.random and case.clean.drawing == "none"
         self.weights = self.counted / (labelled.sum(0).clip(1) * labelled.shape[1])
         m = len(case.view.segments)
         self.best = Attacked(
@@ -215,9 +217,13 @@ class Search:
         self.best.searched.backward += found.searched.backward
         if number == 1:
             self.best.losses = found.losses
-        previous = dict(self.best.adversarials)
+        previous, before = dict(self.best.adversarials), self.now.copy()
         changed = self.choose(found, stage)
-        taken, error = self.taken(previous, changed, stage)
+        taken, error = (
+            (float(((before - self.now) * self.weights).sum()), 0.0)
+            if self.fixed
+            else self.taken(previous, changed, stage)
+        )
         self.left -= taken
         self.ran.append(
             RoundRan(
@@ -235,18 +241,21 @@ class Search:
         )
 
     def choose(self, found: Attacked, stage: tuple[object, ...]) -> NDArray[np.int64]:
-        """Keeps the better candidate of each sample under the same draws; returns whose changed.
+        """Keeps the better candidate of each sample under the same draws (of a victim that always
+        answers the same nothing is asked twice); returns whose changed.
 
         The first round's is kept where it is no worse than the clean image: scores fall before
         predictions do.
         """
-        draws, rows = self.view.draws, self.open
-        tasks = self.counted[rows].sum(1)
-        old, new = (
-            self.standing(each, rows, draws, *stage, "choose").mean(0).sum(1) / tasks
-            for each in (self.best.adversarials, found.adversarials)
+        rows, given = self.open, (self.open, self.view.draws, *stage, "choose")
+        after = self.standing(found.adversarials, *given).mean(0)
+        before = (
+            self.now[rows] if self.fixed else self.standing(self.best.adversarials, *given).mean(0)
         )
+        tasks = self.counted[rows].sum(1)
+        old, new = before.sum(1) / tasks, after.sum(1) / tasks
         better = new < old if self.ran else new <= old
+        self.now[rows] = np.where(better[:, None], after, before)
         for row in rows[better].tolist():
             self.best.adversarials[row] = found.adversarials[row]
             self.best.linf[row], self.best.l2[row] = found.linf[row], found.l2[row]
