@@ -30,6 +30,12 @@ from support.files import write_folder_set
         (["--model", "late", "--draws", "0"], "draws"),
         (["--model", "late", "--size", "3"], "size"),
         (["--model", "late", "--norm", "L1"], "norm"),
+        (["--model", "late", "--attack", "adaptive", "--max-passes", "0"], "max_passes"),
+        (
+            "--model late --attack adaptive --defense jpeg"
+            " --defense-param attack=unaware".split(),
+            "leave out attack=unaware",
+        ),
         (["--model", "late", "--seed", "a"], "seed"),
         (["--model", "late", "--checkpoint", "absent.safetensors"], "cannot read the checkpoint"),
         (["--config", "absent.yaml"], "cannot read the run file"),
