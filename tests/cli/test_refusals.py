@@ -32,8 +32,16 @@ from support.files import write_folder_set
         (["--model", "late", "--norm", "L1"], "norm"),
         (["--model", "late", "--attack", "adaptive", "--max-passes", "0"], "max_passes"),
         (
-            "--model late --attack adaptive --defense jpeg"
-            " --defense-param attack=unaware".split(),
+            [
+                "--model",
+                "late",
+                "--attack",
+                "adaptive",
+                "--defense",
+                "jpeg",
+                "--defense-param",
+                "attack=unaware",
+            ],
             "leave out attack=unaware",
         ),
         (["--model", "late", "--seed", "a"], "seed"),
