@@ -46,7 +46,7 @@ class Facing:
         stochastic: whether the victim is random.
         classes: of the largest attacked task.
         soft: whether the victim offers soft gradients.
-        tasks: number of the attacked ones.
+        tasks: how many are attacked.
     """
 
     stochastic: bool
@@ -64,14 +64,14 @@ class Round:
         attack: its name in `MEMBERS`.
         parameters: those that are not the attack's defaults (against such a victim).
         why: the reason, for the record.
-        runs: of the attack: FAB attacks several tasks together, and each alone.
+        times: how often it makes its steps: FAB for all tasks together and for each alone.
     """
 
     kind: str
     attack: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
-    runs: int = 1
+    times: int = 1
 
     @property
     def passes(self) -> int:
@@ -79,8 +79,8 @@ class Round:
         given = self.parameters
         if self.attack == square.ENTRY.name:
             return int(given["queries"] * given.get("eot", 1))
-        runs = self.runs * given.get("restarts", 1) * given.get("targets", 1)
-        return int(given["steps"] * given.get("eot", 1) * runs)
+        runs = given.get("restarts", 1) * given.get("targets", 1)
+        return int(given["steps"] * given.get("eot", 1) * runs * self.times)
 
 
 def required(facing: Facing) -> set[str]:

@@ -216,8 +216,8 @@ class View:
 
         Returns:
             The direction (B, D), the mean loss (B,), and the share (B,) still standing under the
-            same draws. What is not finite in a draw's gradient counts as zero, and its sample in
-            `nonfinite_gradients`.
+            same draws. What is not finite in a draw's gradient counts as zero (under "mean" in
+            every draw's), and its sample in `nonfinite_gradients`.
         """
         objective = loss if callable(loss) else named(loss, threat)
         direction, finite = torch.zeros_like(x), torch.ones_like(x, dtype=torch.bool)

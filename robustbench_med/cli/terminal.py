@@ -13,14 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_med.cli.listings import assigned
+from robustbench_med.cli.searches import called, rounds
 from robustbench_med.reports import floors
 from robustbench_med.reports.claims import Finding
 from robustbench_med.reports.comparison.metrics import METRICS
 from robustbench_med.reports.comparison.table import attacks, interval, with_constant
 from robustbench_med.reports.families import victim_name
-from robustbench_med.reports.tables import by_engine, each, marks, named, told, trust
+from robustbench_med.reports.tables import by_engine, each, marks, named, trust
 from robustbench_med.store.merge import Merged
-from robustbench_med.store.record import CONTROL, SHORT, AttackRan, Record, SearchRan, Sign
+from robustbench_med.store.record import CONTROL, SHORT, AttackRan, Record, Sign
 
 if TYPE_CHECKING:
     from robustbench_med.reports.comparison.page import Page  # it draws: slow to import
@@ -110,8 +111,8 @@ def record(measured: Record, doubts: Sequence[str] = ()) -> RenderableType:
         head.add_row(name, escape(text))
     signs = [_signs(measured.diagnostics)] if measured.diagnostics else []
     ran = measured.attack_ran
-    rounds = [_rounds(ran.search)] if ran and ran.search else []
-    return Group(head, _figures(measured), *rounds, *signs)
+    search = [rounds(ran.search)] if ran and ran.search else []
+    return Group(head, _figures(measured), *search, *signs)
 
 
 def _facts(measured: Record, doubts: Sequence[str]) -> dict[str, str]:
@@ -131,8 +132,8 @@ def _facts(measured: Record, doubts: Sequence[str]) -> dict[str, str]:
         "threat": (
             f"{spec.threat.norm}, eps {measured.eps}, target {' + '.join(measured.targets)}"
         ),
-        "attack": f"{spec.attack.name} ({assigned(spec.attack.params)})",
-        **({} if ran is None else {"ran": _ran(ran)}),
+        "attack": called(spec.attack.name, spec.attack.params),
+        **({"ran": _ran(ran)} if ran and (ran.members or ran.losses) else {}),
         "protocol": (
             f"{spec.protocol.name}, {measured.draws} draw(s) a prediction,"
             f" {'stochastic' if measured.stochastic else 'deterministic'} victim, seed {spec.seed}"
@@ -192,21 +193,6 @@ def _figures(measured: Record) -> Table:
             cells[i] += f" [{low:.3f}, {high:.3f}]"
         cells.append(_number(floors.accuracy_at(measured, t)))
         table.add_row(escape(name), *map(escape, cells))
-    return table
-
-
-def _rounds(ran: SearchRan) -> Table:
-    """The rounds of a search, and how it ended."""
-    table = Table(
-        *("round", "attack", "passes", "queries", "takes", "left"), title=f"rounds, {told(ran)}"
-    )
-    for one in ran.rounds:
-        table.add_row(
-            one.kind,
-            escape(f"{one.attack} ({assigned(one.parameters)})"),
-            *(f"{one.passes:.0f}", f"{one.queries:.0f}"),
-            *(f"{one.taken:.3f} ± {one.error:.3f}", f"{one.left:.3f}"),
-        )
     return table
 
 

@@ -22,7 +22,7 @@ from robustbench_med.attacks import View
 from robustbench_med.attacks.adaptive import ALGORITHM, BLACK_BOX, FIRST, Round, required, rounds
 from robustbench_med.attacks.adaptive import complete as complete_round
 from robustbench_med.attacks.adaptive import facing as facing_of
-from robustbench_med.attacks.losses import standing
+from robustbench_med.attacks.losses import won
 from robustbench_med.evaluation.batching import drawn, together
 from robustbench_med.evaluation.types import (
     Attacked,
@@ -36,6 +36,8 @@ from robustbench_med.evaluation.types import (
 REVISION = 2
 FIRST_DRAWS, MOST_DRAWS = 16, 256
 """Fresh draws that measure what a round took, doubled until its error is small."""
+CHOOSING_DRAWS = 64
+"""Draws that choose between two candidates, which differ by less than 16 draws can tell."""
 OVER = 10
 """Passes that `max` spends over those of `auto`."""
 Attack = Callable[[AttackPass, NDArray[np.int64], tuple[object, ...]], Attacked]
@@ -51,12 +53,15 @@ def tolerance_of(n: int) -> float:
 
 def stands(ran: Sequence[RoundRan], tolerance: float) -> bool:
     """Whether the last two rounds along gradients, of different kinds, took less than the tolerance
-    together with the black boxes since: of these one that takes nothing says nothing of gradients.
+    together with the black boxes since, measured well enough to tell: a black box that takes
+    nothing says nothing of gradients, and a round that seems to give something back took nothing.
     """
     along = [i for i, each in enumerate(ran) if each.kind != BLACK_BOX]
     if len(along) < 2 or ran[along[-2]].kind == ran[along[-1]].kind:
         return False
-    return sum(each.taken for each in ran[along[-2] :]) < tolerance
+    since = ran[along[-2] :]
+    known = all(each.error < tolerance / 3 for each in since)
+    return known and sum(max(each.taken, 0.0) for each in since) < tolerance
 
 
 def search(
@@ -101,7 +106,15 @@ class Search:
         case = self.case
         self.n = len(case.samples)
         self.tolerance = tolerance_of(self.n)
-        self.facing = facing_of(case.view, case.threat)
+        self.random = case.clean.stochastic
+        self.view = self.attacker_view()
+        self.facing = facing_of(self.view, case.threat)
+        labelled = case.samples.labels[:, list(case.threat.tasks)].numpy() >= 0
+        right = case.clean.right[:, list(case.threat.tasks)]
+        self.counted = labelled & (right > 0)
+        self.now = self.counted * right  # what stands of each, as the last choice saw it
+        self.fixed = not self.random and case.clean.drawing == "none"
+        self.weights = self.counted / (labelled.sum(0).clip(1) * labelled.shape[1])
         m = len(case.view.segments)
         self.best = Attacked(
             linf=np.zeros((self.n, m), np.float32),
@@ -110,12 +123,23 @@ class Search:
             computed=len(self.targets),
         )
         self.open = self.targets
-        self.left = float(case.clean.right[:, list(case.threat.tasks)].mean())
+        self.left = float((right * self.weights).sum())
         self.passes = self.queries = 0.0
+
+    def attacker_view(self) -> View:
+        """The victim as the rounds see it: a random one is asked often enough that no lucky draw
+        chooses, however few draws judge it at last. Passes are counted with the case's.
+        """
+        given = self.case.view
+        draws = max(given.draws, FIRST_DRAWS) if self.random else 1
+        shapes = [segment.shape for segment in given.segments]
+        view = View(given.victim, shapes, draws=draws, batch_draws=given.batch_draws)
+        view.passes = given.passes
+        return view
 
     def run(self) -> Attacked:
         """Rounds until one of the ways to stop; the first runs whatever the budget."""
-        missing, outcome = required(self.facing), "capped"
+        missing, outcome, following = required(self.facing), "capped", None
         basis = 0.0  # what auto spent, once `max` goes on from there
         for each in self.plan():
             if len(self.open) == 0:
@@ -128,20 +152,18 @@ class Search:
             if self.ran and not basis and (done or self.over(each)):
                 outcome = "converged" if done else "capped"
                 if self.effort.name != "max":
+                    following = None if done else self.next_passes(each)
                     break
                 basis = self.passes + self.queries
-            if basis and self.passes + self.queries >= (1 + OVER) * basis:
+            if basis and self.spent_with(each) >= (1 + OVER) * basis:
                 outcome = "spent"
                 break
             self.round(each)
             missing.discard(each.kind)
         self.best.ran = SearchRan(
-            self.effort.name,
-            outcome,
-            2 * self.effort.max_passes if outcome == "capped" else None,
-            self.tolerance,
-            tuple(self.ran),
+            self.effort.name, outcome, following, self.tolerance, tuple(self.ran)
         )
+        self.case.view.nonfinite_gradients += self.view.nonfinite_gradients
         return self.best
 
     def plan(self) -> Iterator[Round]:
@@ -150,7 +172,14 @@ class Search:
         if method.name == "adaptive":
             return others
         own = Round(FIRST, method.name, dict(method.parameters), "as asked for")
-        return itertools.chain([own], (self.renamed(each) for each in others))
+        besides = (self.renamed(each) for each in others if not self.same(each, own))
+        return itertools.chain([own], besides)
+
+    def same(self, one: Round, other: Round) -> bool:
+        """Whether two rounds are one attack, which nothing changes that matters."""
+        return one.attack == other.attack and (
+            complete_round(one, self.facing) == complete_round(other, self.facing)
+        )
 
     @staticmethod
     def renamed(each: Round) -> Round:
@@ -159,29 +188,46 @@ class Search:
 
     def over(self, each: Round) -> bool:
         """Whether a round along gradients would go over the budget."""
-        expected = self.passes + each.passes * len(self.open) / len(self.targets)
+        expected = self.passes + self.asked(each)
         return each.kind != BLACK_BOX and expected > self.effort.max_passes
+
+    def asked(self, each: Round) -> float:
+        """Passes or queries of a round, an attacked sample."""
+        return each.passes * len(self.open) / len(self.targets)
+
+    def next_passes(self, each: Round) -> int:
+        """The budget to try where this round would have gone over the one there was."""
+        return max(2 * self.effort.max_passes, math.ceil(self.passes + self.asked(each)))
+
+    def spent_with(self, each: Round) -> float:
+        """What was spent with half of a round more: a budget ends at the round's end that lies
+        nearest.
+        """
+        return self.passes + self.queries + self.asked(each) / 2
 
     def round(self, each: Round) -> None:
         """One round: attack, choose, and measure what it took."""
         number, spent = len(self.ran) + 1, self.passes
         self.note(f"round {number}: {each.kind}, {spent:.0f} passes, {self.left:.3f} left")
         method = Method(each.attack, complete_round(each, self.facing))
-        case = replace(self.case, method=method)
+        case = replace(self.case, method=method, view=self.view)
         stage = ("round", number)
-        share = len(self.open) / len(self.targets)
         if each.kind == BLACK_BOX:
-            self.queries += each.passes * share
+            self.queries += self.asked(each)
         else:
-            self.passes += each.passes * share
+            self.passes += self.asked(each)
         found = self.attack(case, self.open, stage)
         self.best.searched.forward += found.searched.forward
         self.best.searched.backward += found.searched.backward
         if number == 1:
             self.best.losses = found.losses
-        previous = dict(self.best.adversarials)
+        previous, before = dict(self.best.adversarials), self.now.copy()
         changed = self.choose(found, stage)
-        taken, error = self.taken(previous, changed, stage)
+        taken, error = (
+            (float(((before - self.now) * self.weights).sum()), 0.0)
+            if self.fixed
+            else self.taken(previous, changed, stage)
+        )
         self.left -= taken
         self.ran.append(
             RoundRan(
@@ -199,11 +245,22 @@ class Search:
         )
 
     def choose(self, found: Attacked, stage: tuple[object, ...]) -> NDArray[np.int64]:
-        """Keeps the better candidate of each sample under the same draws; returns whose changed."""
-        draws, rows = self.case.view.draws, self.open
-        old = self.standing(self.best.adversarials, rows, draws, *stage, "choose").mean(0)
-        new = self.standing(found.adversarials, rows, draws, *stage, "choose").mean(0)
-        better = new < old
+        """Keeps the better candidate of each sample under the same draws (of a victim that always
+        answers the same nothing is asked twice); returns whose changed.
+
+        The first round's is kept where it is no worse than the clean image: scores fall before
+        predictions do.
+        """
+        rows, draws = self.open, max(self.view.draws, CHOOSING_DRAWS) if self.random else 1
+        given = (rows, draws, *stage, "choose")
+        after = self.standing(found.adversarials, *given).mean(0)
+        before = (
+            self.now[rows] if self.fixed else self.standing(self.best.adversarials, *given).mean(0)
+        )
+        tasks = self.counted[rows].sum(1)
+        old, new = before.sum(1) / tasks, after.sum(1) / tasks
+        better = new < old if self.ran else new <= old
+        self.now[rows] = np.where(better[:, None], after, before)
         for row in rows[better].tolist():
             self.best.adversarials[row] = found.adversarials[row]
             self.best.linf[row], self.best.l2[row] = found.linf[row], found.l2[row]
@@ -218,17 +275,17 @@ class Search:
         """
         if len(changed) == 0:
             return 0.0, 0.0
-        random, gaps, draws = self.case.view.draws > 1, np.zeros(0), FIRST_DRAWS
+        gaps, draws = np.zeros(0), FIRST_DRAWS
         while True:
             purpose = (*stage, "taken", draws)
-            wanted = draws - len(gaps) if random else 1
+            wanted = draws - len(gaps) if self.random else 1
             old, new = (
-                self.standing(adversarials, changed, wanted, *purpose).sum(1) / self.n
-                for adversarials in (previous, self.best.adversarials)
+                (self.standing(each, changed, wanted, *purpose) * self.weights[changed]).sum((1, 2))
+                for each in (previous, self.best.adversarials)
             )
             gaps = np.concatenate((gaps, old - new))
-            error = float(gaps.std(ddof=1) / math.sqrt(len(gaps))) if random else 0.0
-            if not random or error < self.tolerance / 3 or draws >= MOST_DRAWS:
+            error = float(gaps.std(ddof=1) / math.sqrt(len(gaps))) if self.random else 0.0
+            if not self.random or error < self.tolerance / 3 or draws >= MOST_DRAWS:
                 return float(gaps.mean()), error
             draws *= 2
 
@@ -239,21 +296,27 @@ class Search:
         draws: int,
         *purpose: object,
     ) -> NDArray[np.float64]:
-        """(draws, len(rows)): share of the attacked tasks still right in each draw; a sample
-        without an adversarial is its clean image.
+        """(draws, len(rows), attacked tasks): 1 where a prediction is right in a draw, 0 where it
+        is not or does not count (no label, or never right before); a sample without an adversarial
+        is its clean image. Its passes are the search's.
         """
         case, samples = self.case, self.case.samples
         setting, drawing = case.setting, case.clean.drawing
-        aims = samples.labels if case.method.goals is None else case.method.goals
         view = View(case.view.victim, [s.shape for s in case.view.segments], draws=draws)
         parts = []
         for chunk in together(rows, self.n, setting, whole=drawing == "batch"):
             x = view.pack(samples.batch(chunk))
             moved = [adversarials.get(int(row), x[i]) for i, row in enumerate(chunk)]
-            y = aims[chunk].to(setting.device)
+            y = samples.labels[chunk].to(setting.device)
             with drawn(view, drawing, setting, samples.ids, chunk, case.method.name, *purpose):
                 passes = view.predictions(torch.stack(moved).to(setting.device))
-                shares = torch.stack([standing(logits, y, case.threat) for logits in passes])
-            parts.append(shares[:, torch.from_numpy(np.isin(chunk, rows))].cpu().double().numpy())
+                right = torch.stack([self.right(logits, y) for logits in passes]).cpu().numpy()
+            parts.append(right[:, np.isin(chunk, rows)])
         case.view.passes.forward += view.passes.forward
-        return np.concatenate(parts, 1)
+        self.best.searched.forward += view.passes.forward
+        return (np.concatenate(parts, 1) & self.counted[rows]).astype(np.float64)
+
+    def right(self, logits: Sequence[Tensor], y: Tensor) -> Tensor:
+        """(B, attacked tasks): which predictions are right; y (B, T)."""
+        threat = self.case.threat
+        return torch.stack([~won(logits[t], y[:, t], threat) for t in threat.tasks], 1)

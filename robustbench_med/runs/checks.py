@@ -26,9 +26,9 @@ def check_attacks(spec: RunSpec) -> None:
     cannot take; and what `check_threats` refuses.
     """
     check_attack_names(spec)
-    check_threats(spec)
+    plans = check_threats(spec)
     check_attack_parameters(spec)
-    check_effort(spec)
+    check_effort(spec, unaware=any(plan.unaware for plan in plans))
     check_transfer(spec)
     check_target(spec)
     if spec.cross_modal and (spec.target_task != "joint" or any("=" in eps for eps in spec.eps)):
@@ -179,9 +179,13 @@ def check_attack_parameters(spec: RunSpec) -> None:
         attack_code(attack, parameters_of(attack, spec, stochastic=False), engine_of(attack, spec))
 
 
-def check_effort(spec: RunSpec) -> None:
-    """Refuses a search that cannot be made, and a budget or effort that no attack would use."""
-    efforts = [effort_of(name, spec, stochastic=False, unaware=False) for name in spec.attack]
+def check_effort(spec: RunSpec, *, unaware: bool) -> None:
+    """Refuses a search that cannot be made, and a budget or effort that no attack would use.
+
+    Args:
+        unaware: whether an attack of the run is kept from knowing of a victim's transform.
+    """
+    efforts = [effort_of(name, spec, stochastic=False, unaware=unaware) for name in spec.attack]
     if any(efforts):
         return
     if spec.effort in ("auto", "max"):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from robustbench_med import errors
+from robustbench_med.attacks import entry_of as attack_entry
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
@@ -269,9 +270,10 @@ def released(spec: RunSpec) -> RunSpec:
 
 
 def with_one_attack(spec: RunSpec) -> RunSpec:
-    """The run with pgd alone, or else the first of its attacks."""
+    """The run with pgd alone, or else the first of its attacks; once, as no search is naive."""
     attacks = [attack for attack in spec.attack if attack != CONTROL]
-    attack = "pgd" if "pgd" in attacks else attacks[0]
+    searched = attack_entry(attacks[0]).escalates == "auto"
+    attack = "pgd" if "pgd" in attacks or searched else attacks[0]
     known = attack_parameters(attack)
     params = {
         key: value
@@ -283,6 +285,8 @@ def with_one_attack(spec: RunSpec) -> RunSpec:
             "attack": [attack],
             "control": False,
             "attack_params": params,
+            "effort": None,
+            "max_passes": None,
             "source": spec.source if attack == "transfer" else [],
         }
     )

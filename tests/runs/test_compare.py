@@ -16,6 +16,9 @@ from robustbench_med.reports import columns
 from robustbench_med.reports.comparison.write import rebuild
 from robustbench_med.reports.floors import CONSTANT
 from robustbench_med.reports.tables import TRUST
+from robustbench_med.runs.checks import check_attacks
+from robustbench_med.runs.compare import released, with_one_attack
+from robustbench_med.runs.spec import RunSpec
 from robustbench_med.store.store import Store
 
 
@@ -240,3 +243,20 @@ def test_parameters_that_fit_no_model_are_refused(tmp_path) -> None:
             check=2,
         )
         assert "it has no parameter 'rank'" in refused(done)
+
+
+@pytest.mark.parametrize(
+    ("attacks", "naive"),
+    [
+        (["adaptive"], "pgd"),
+        (["adaptive", "fgsm"], "pgd"),
+        (["fgsm", "adaptive"], "fgsm"),
+        (["apgd", "pgd"], "pgd"),
+    ],
+)
+def test_the_naive_attack_beside_a_search_is_none(attacks, naive) -> None:
+    searched = {"effort": "max", "max_passes": 9} if "adaptive" in attacks else {}
+    spec = RunSpec(model=["mail"], attack=attacks, **searched)
+    for one in (with_one_attack(spec), released(spec)):
+        assert (one.attack, one.effort, one.max_passes) == ([naive], None, None)
+        check_attacks(one)
