@@ -8,6 +8,8 @@ A simulated victim is right on a sample, in a draw, as one of these says:
 
 - own noise: every sample draws for itself. "alike": each is right with the true rate; "apart": with
   a probability of its own, beta-distributed around the true rate (parameters that add up to one).
+  "By the batch": as alike, but from a generator of the batch, as dropout draws; medrobust cannot
+  know that the draws of a batch have nothing in common.
 - shared noise: one draw serves a batch. A sample is right where a normal number stays below a
   bound. A part of its variance is the batch's draw, half of the rest is the sample's, the other
   half is new for each sample and draw.
@@ -117,6 +119,7 @@ VICTIMS = (
     Victim("shared noise, 50 %", lambda d, r: shared_noise(d, r, part=0.5), shared=True),
     Victim("ensemble of two", lambda d, r: ensemble(d, r, apart=1.0), shared=True),
     Victim("ensemble of two, nearer", lambda d, r: ensemble(d, r, apart=0.5), shared=True),
+    Victim("own noise, by the batch", lambda d, r: own_noise(d, r, alike=True), shared=True),
 )
 
 

@@ -78,7 +78,7 @@ def drawn(
         view.own = None
 
 
-SHARED_DRAWS = 64
+SHARED_DRAWS = 32
 """Draws that judge a random victim whose draws serve whole chunks, over all chunks together."""
 
 

@@ -146,9 +146,9 @@ def test_what_was_never_right_and_is_attacked_counts_as_wrong_whatever_the_fresh
     samples.components[0].labels[::5, 0] = (
         1 - samples.components[0].labels[::5, 0]
     )  # the victim is right at every one, once it is
-    victim = Lucky(first=64).eval()
+    victim = Lucky(first=32).eval()
     clean = clean_pass(victim, samples, how, lambda n: None, stochastic=True, drawing="batch")
-    assert clean.draws == 64  # of one chunk: four would be too few
+    assert clean.draws == 32  # of one chunk: four would be too few
     assert (clean.right[:, 0] == 0).all()
     for tasks, expected in (
         ((0,), 0.0),
