@@ -120,9 +120,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "n_effective": (
             "independent samples that `robust` is worth, on which its interval stands: `n` over the"
             " design effect of the patients (or what else the card groups by), never more than"
-            " `n_distinct`; the number of groups where all samples are right, or none is; of a"
-            " random victim those of a deterministic one that tell as much: more where each sample"
-            " has draws of its own, fewer where a batch shares them"
+            " `n_distinct`; more for a random victim whose samples draw for themselves, fewer where"
+            " a batch shares draws; the number of groups where all samples are right, or none is"
         ),
         "asr": (
             "attack success rate: chance that a prediction that was right is wrong after the attack"
@@ -287,8 +286,7 @@ COLUMNS: dict[str, dict[str, str]] = {
             " over the samples of its class"
         ),
         "worst_balanced_accuracy_low": (
-            "lower end of its Wilson 95 % interval on the effective numbers of samples of the"
-            " classes"
+            "lower end of its Wilson 95 % interval, on the classes' effective numbers of samples"
         ),
         "worst_balanced_accuracy_high": "upper end",
         "worst_auc": "robust AUC under the attack that leaves least of it",
