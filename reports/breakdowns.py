@@ -21,6 +21,7 @@ from robustbench_med.reports.families import (
     families,
     over_trainings,
     variants,
+    worth_of_draws,
 )
 from robustbench_med.reports.tables import (
     each,
@@ -143,10 +144,11 @@ def _of_class(
     def independent(record: Record) -> float:
         outcome = outcomes[record.hash]
         groups = f"group_{t}" if f"group_{t}" in outcome else f"image_{t}"
-        return min(
+        samples = min(
             statistics.effective_n(mine(record, "robust_right"), mine(record, groups)),
             distinct(record),
         )
+        return samples * worth_of_draws(record, outcome, t)
 
     clean = float(
         np.mean(over_trainings(family, lambda record: float(mine(record, "clean_right").mean())))

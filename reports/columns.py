@@ -27,8 +27,8 @@ _ATTACK = {
 _ROBUST = {
     "robust": "share right after the attack; for a random victim the mean over fresh draws",
     "robust_low": (
-        "lower end of its Wilson 95 % interval on the effective number of samples: patients, not"
-        " images, are independent"
+        "lower end of its Wilson 95 % interval for the population, on the effective number of"
+        " samples: patients, not images, are independent, and draws that a batch shares are few"
     ),
     "robust_high": "upper end",
 }
@@ -120,7 +120,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "n_effective": (
             "independent samples that `robust` is worth, on which its interval stands: `n` over the"
             " design effect of the patients (or what else the card groups by), never more than"
-            " `n_distinct`; the number of groups where all samples are right, or none is"
+            " `n_distinct`; more for a random victim whose samples draw for themselves, fewer where"
+            " a batch shares draws; the number of groups where all samples are right, or none is"
         ),
         "asr": (
             "attack success rate: chance that a prediction that was right is wrong after the attack"
@@ -272,8 +273,8 @@ COLUMNS: dict[str, dict[str, str]] = {
             " attack on every sample where that harms more: never above an attack's column"
         ),
         "worst_low": (
-            "lower end of its Wilson 95 % interval on the effective number of samples: patients,"
-            " not images, are independent"
+            "lower end of its Wilson 95 % interval for the population, on the effective number of"
+            " samples: patients, not images, are independent, and draws that a batch shares are few"
         ),
         "worst_high": "upper end",
         "worst_std": (
@@ -285,8 +286,7 @@ COLUMNS: dict[str, dict[str, str]] = {
             " over the samples of its class"
         ),
         "worst_balanced_accuracy_low": (
-            "lower end of its Wilson 95 % interval on the effective numbers of samples of the"
-            " classes"
+            "lower end of its Wilson 95 % interval, on the classes' effective numbers of samples"
         ),
         "worst_balanced_accuracy_high": "upper end",
         "worst_auc": "robust AUC under the attack that leaves least of it",

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_med import statistics
 from robustbench_med.naming import canonical_hash
 from robustbench_med.store.parts import SHORT
 from robustbench_med.store.record import Certificate, Record
@@ -202,6 +203,20 @@ def effective_n(family: Sequence[Record], of: Callable[[Record], float]) -> floa
             harmonic_mean([of(record) for record in records]) for records in _grouped(family, _fold)
         )
     )
+
+
+def worth_of_draws(record: Record, arrays: Mapping[str, NDArray[Any]], t: int) -> float:
+    """What the independent samples behind a robust accuracy of task t are still worth because
+    chunks share their draws: a factor, 1 where none does.
+    """
+    figures, groups = record.figures.tasks[t], groups_of(arrays, t)
+    known_worth, in_chunks = figures.n_effective_robust, record.spec.protocol.chunk is not None
+    if not in_chunks or known_worth is None or groups is None:  # older records do not say
+        return 1.0
+    known = arrays["labels"][:, t] >= 0
+    right = arrays["robust_right"][known, t]
+    samples = min(statistics.effective_n(right, groups[known]), figures.n_distinct)
+    return min(known_worth / samples, 1.0)
 
 
 def groups_of(arrays: Mapping[str, NDArray[Any]], t: int) -> NDArray[Any] | None:

@@ -377,6 +377,8 @@ def doubts(family: Sequence[Record]) -> list[str]:
         sentences.append(f"not finite for {broken} samples")
     if first.naive:
         sentences.append(NAIVE[0] if first.stochastic else NAIVE[1])
+    if first.stochastic and first.draws == 1 and first.spec.protocol.name == "sound":
+        sentences.append("one draw")
     if first.batch_dependent:
         sentences.append("depends on its batch")
     if not first.repeatable:

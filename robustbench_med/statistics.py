@@ -64,6 +64,66 @@ def effective_n(fraction_right: Floats, groups: NDArray[Any]) -> float:
     return max(n / design_effect * freedom, n**2 / float((sizes**2).sum()))
 
 
+def effective_n_of_draws(
+    right: NDArray[np.bool_], samples: float, batches: NDArray[Any] | None = None
+) -> float:
+    """How many independent samples of a deterministic victim tell as much about the mean over a
+    population of samples and draws as these samples of a random one on K draws.
+
+    p(1 - p) over the variance of the mean. Of draws that every sample has for itself the variance
+    of the fractions right holds all: that of samples, and a Kth of that of draws. A draw that
+    serves a batch moves all of its samples together. Samples and draws are crossed there (two-way
+    random effects, as in Owen 2007, doi 10.1214/07-AOAS122): the variance between the draws' means
+    comes on top, less what the samples' own randomness makes of it. As both are estimated,
+    Student's t with Satterthwaite's degrees of freedom (1946) takes the place of the normal
+    distribution, as in `effective_n`. Never more than all samples on all draws were each
+    independent; where all are right, or none is, `samples` counts.
+
+    Args:
+        right: (K, n) whether a sample is right in a draw.
+        samples: independent samples behind these n, of which groups are alike (`effective_n`).
+        batches: (n,) equal for samples that share their draws; None: each has its own.
+    """
+    draws, n = right.shape
+    fraction_right = right.mean(0)
+    rate = float(fraction_right.mean())
+    binomial = rate * (1 - rate)
+    if draws == 1 or n == 1 or binomial == 0:
+        return samples
+    of_samples = min(float(fraction_right.var(ddof=1)), binomial) / samples
+    between, within, freedom = 0.0, 0.0, 1.0
+    if batches is not None:
+        between, within, freedom = variance_of_draws(right, batches)
+    variance = of_samples + max(between - within, 0.0)
+    if variance == 0:
+        return samples * draws
+    freedom = variance**2 / (of_samples**2 / (n - 1) + between**2 / freedom)
+    t = float(stdtrit(freedom, 0.975))
+    return min(binomial / variance, samples * draws) * (normal_quantile(0.975) / t) ** 2
+
+
+def variance_of_draws(
+    right: NDArray[np.bool_], batches: NDArray[Any]
+) -> tuple[float, float, float]:
+    """What draws shared by batches add to the variance of the mean over all of (K, n).
+
+    Returns:
+        The variance that the means of the draws show (that of the figure for these very samples),
+        how much of it the randomness of single samples makes, and its degrees of freedom.
+    """
+    draws, n = right.shape
+    _, index, sizes = np.unique(batches, return_inverse=True, return_counts=True)
+    members = (index[:, None] == np.arange(len(sizes))).astype(np.float64)
+    fraction_right = right.mean(0)
+    between = (right @ members / sizes).var(0, ddof=1)
+    around_samples = draws * (fraction_right * (1 - fraction_right)) @ members
+    around_both = around_samples - (draws - 1) * sizes * between
+    within = around_both / (np.maximum(sizes - 1, 1) * (draws - 1)) / sizes
+    weights = (sizes / n) ** 2 / draws
+    freedom = (draws - 1) * weights.sum() ** 2 / (weights**2).sum()
+    return float(weights @ between), float(weights @ within), float(freedom)
+
+
 @functools.cache
 def normal_quantile(share: float) -> float:
     """The standard normal distribution's quantile; scipy takes a quarter of a millisecond, and

@@ -5,7 +5,15 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from robustbench_med.statistics import auc, balanced_accuracy, effective_n, trivial, wilson
+from robustbench_med.statistics import (
+    auc,
+    balanced_accuracy,
+    effective_n,
+    effective_n_of_draws,
+    trivial,
+    variance_of_draws,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (77, 128)])
@@ -102,6 +110,64 @@ def test_intervals_on_patients_cover_where_those_on_images_do_not(
     by_patient, by_image = covered / 600
     assert by_patient >= 0.93
     assert by_image < 0.9
+
+
+def test_draws_that_agree_leave_a_deterministic_victim_its_samples() -> None:
+    right = np.random.default_rng(0).random(50) < 0.4
+    assert effective_n_of_draws(right[None], 40.0) == 40
+    assert effective_n_of_draws(right[None], 40.0, np.zeros(50)) == 40
+    assert effective_n_of_draws(np.ones((8, 50), bool), 40.0, np.zeros(50)) == 40
+    t = 1.959964 / 2.009575  # 97.5 % of the normal distribution, of Student's t with 49 degrees
+    assert effective_n_of_draws(np.tile(right, (8, 1)), 40.0) == pytest.approx(40 * t**2, rel=1e-5)
+
+
+def test_where_every_sample_draws_for_itself_each_draw_is_a_sample() -> None:
+    """All samples alike: the effective number is that of the outcomes."""
+    right = np.random.default_rng(0).random((16, 5000)) < 0.3
+    assert effective_n_of_draws(right, 5000.0) == pytest.approx(16 * 5000, rel=0.05)
+
+
+def test_where_a_draw_decides_for_all_samples_the_draws_count() -> None:
+    right = np.repeat([[True], [False]] * 16, 100, axis=1)  # 32 draws
+    t = 1.959964 / 2.039513  # the normal distribution, Student's t with 31 degrees of freedom
+    found = effective_n_of_draws(right, 100.0, np.zeros(100))
+    assert found == pytest.approx(31 * t**2, rel=1e-5)
+    assert effective_n_of_draws(right, 100.0) > 100  # unknown that they share it
+
+
+def test_the_variance_of_crossed_draws_and_samples_is_that_of_the_analysis_of_variance() -> None:
+    """Mean squares of the two-way layout, cell by cell, for two batches of unequal size."""
+    rng = np.random.default_rng(0)
+    batches = np.array([0] * 5 + [1] * 3)
+    right = rng.random((4, 8)) < rng.random((4, 1)) * rng.random(8)
+    between = within = 0.0
+    for batch in (0, 1):
+        block = right[:, batches == batch].astype(float)
+        draws, size = block.shape
+        of_draw, of_sample = block.mean(1), block.mean(0)
+        left = block - of_draw[:, None] - of_sample[None] + block.mean()
+        square_of_draws = size * ((of_draw - block.mean()) ** 2).sum() / (draws - 1)
+        square_left = (left**2).sum() / ((draws - 1) * (size - 1))
+        between += (size / 8) ** 2 * square_of_draws / (size * draws)
+        within += (size / 8) ** 2 * square_left / (size * draws)
+    freedom = 3 * (25 + 9) ** 2 / (25**2 + 9**2)
+    assert variance_of_draws(right, batches) == pytest.approx((between, within, freedom))
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.9])
+def test_intervals_of_an_ensemble_that_draws_a_member_for_its_batch_cover(rate: float) -> None:
+    """32 draws, in each of which one of two members serves all of 600 samples."""
+    rng = np.random.default_rng(1)
+    distance, covered = min(rate, 1 - rate), np.zeros(2)
+    for _ in range(400):
+        members = [rng.random(600) < rate - distance, rng.random(600) < rate + distance]
+        right = np.where(rng.random((32, 1)) < 0.5, *members)
+        for i, n in enumerate((effective_n_of_draws(right, 600.0, np.zeros(600)), 600)):
+            low, high = wilson(float(right.mean()), n)
+            covered[i] += low <= rate <= high
+    with_draws, without = covered / 400
+    assert 0.92 <= with_draws <= 0.985
+    assert without < 0.9
 
 
 def test_balanced_accuracy_is_scikit_learns() -> None:

@@ -26,7 +26,7 @@ from robustbench_med.reports.comparison.worst import (
     over_trainings,
     worst_case,
 )
-from robustbench_med.reports.families import groups_of
+from robustbench_med.reports.families import groups_of, worth_of_draws
 from robustbench_med.reports.floors import Floor
 from robustbench_med.reports.tables import TRUST, Shortfalls, doubts, trivial_on, trust
 from robustbench_med.store.parts import DataSpec
@@ -267,7 +267,12 @@ def _row(
     first = records[0]
     measured = [record for record in records if not record.control]
     arrays = store.arrays(first)
-    labelled = Labelled.of(first, arrays)
+    chunked = [(record, store.arrays(record)) for record in measured if record.spec.protocol.chunk]
+    worth = [
+        min((worth_of_draws(*each, t) for each in chunked), default=1.0)
+        for t in first.spec.threat.tasks
+    ]
+    labelled = Labelled.of(first, arrays, worth)
     plain = by_training(measured, labelled.known, store)
     balanced = by_training(measured, labelled.class_weights, store)
     return Row(

@@ -54,15 +54,18 @@ class Labelled:
             outcomes.
         images: of every task the (n,) images; None in the oldest outcomes.
         distinct: of every task its number of distinct images.
+        worth: of every task what its samples are worth because draws are shared
+            (`families.worth_of_draws`).
     """
 
     labels: NDArray[np.int64]
     groups: Sequence[NDArray[Any] | None]
     images: Sequence[NDArray[Any] | None]
     distinct: Sequence[int]
+    worth: Sequence[float]
 
     @classmethod
-    def of(cls, record: Record, arrays: Arrays) -> Labelled:
+    def of(cls, record: Record, arrays: Arrays, worth: Sequence[float]) -> Labelled:
         """Those of a record."""
         tasks = record.spec.threat.tasks
         return cls(
@@ -70,6 +73,7 @@ class Labelled:
             [groups_of(arrays, t) for t in tasks],
             [arrays.get(f"image_{t}") for t in tasks],
             [record.figures.tasks[t].n_distinct for t in tasks],
+            worth,
         )
 
     @property
@@ -162,6 +166,7 @@ def _accuracy(right: statistics.Floats, labelled: Labelled) -> tuple[float, floa
             counts.append(distinct)
         else:
             counts.append(min(statistics.effective_n(right[there, t], groups[there]), distinct))
+    counts = [n * worth for n, worth in zip(counts, labelled.worth, strict=True)]
     return _with_interval(rates, counts)
 
 
@@ -176,7 +181,7 @@ def _balanced_accuracy(right: statistics.Floats, labelled: Labelled) -> tuple[fl
         recalls = [right[labels == c, t].mean() for c in classes]
         samples = [_independent(right[:, t], labels == c, labelled, t) for c in classes]
         rates.append(float(np.mean(recalls)))
-        counts.append(len(classes) ** 2 / sum(1 / n for n in samples))
+        counts.append(labelled.worth[t] * len(classes) ** 2 / sum(1 / n for n in samples))
     return _with_interval(rates, counts)
 
 

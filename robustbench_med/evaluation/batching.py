@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -75,6 +76,29 @@ def drawn(
             yield
     finally:
         view.own = None
+
+
+SHARED_DRAWS = 32
+"""Draws that judge a random victim whose draws serve whole chunks, over all chunks together."""
+
+
+def judged_draws(draws: int, n: int, chunk: int, drawing: Drawing) -> int:
+    """Draws that a random victim is judged on: those asked for, and more where a draw serves a
+    chunk and there are too few of them to tell how far draws lie apart.
+
+    Four draws of an ensemble of two are the same member once in eight times: they look like those
+    of a deterministic victim. `SHARED_DRAWS` suffice wherever docs/records.md looked. One draw was
+    asked for as such, and stays one.
+
+    Args:
+        draws: asked for, K.
+        n: number of samples.
+        chunk: samples of a chunk.
+        drawing: of the victim.
+    """
+    if drawing != "batch" or draws == 1:
+        return draws
+    return max(draws, math.ceil(SHARED_DRAWS / math.ceil(n / chunk)))
 
 
 def drawing_of(victim: nn.Module, *, stochastic: bool) -> Drawing:

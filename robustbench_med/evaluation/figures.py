@@ -29,6 +29,7 @@ def cell_figures(
     fresh: Judged,
     threat: Threat,
     *,
+    chunk: int,
     smallest: NDArray[np.float32] | None,
     losses: Sequence[NDArray[np.float32]],
     goals: Tensor | None,
@@ -36,12 +37,13 @@ def cell_figures(
     """Figures of every task, and their means over the attacked ones.
 
     Args:
+        chunk: samples that share their draws where the victim draws for its batch.
         smallest: (n, attacked tasks), of a minimal-norm attack.
         losses: (steps, attacked samples) of each batch, of attacks that step along a gradient.
         goals: (n, T), of a targeted attack.
     """
     tasks = list(threat.tasks)
-    every = [task_figures(t, samples, clean, fresh) for t in range(samples.labels.shape[1])]
+    every = [task_figures(t, samples, clean, fresh, chunk) for t in range(samples.labels.shape[1])]
     attacked = [every[t] for t in tasks]
     clean_rate = mean(task["clean"] for task in attacked)
     robust_rate = mean(task["robust"] for task in attacked)
@@ -94,9 +96,11 @@ def not_finite(samples: Samples, clean: Clean, fresh: Judged, tasks: Sequence[in
     return int(np.any(lost, 0).sum())
 
 
-def task_figures(t: int, samples: Samples, clean: Clean, fresh: Judged) -> TaskFigures:
-    """Figures of task t over its labelled samples; repeats of an image, and images of one group
-    (patient), are not independent.
+def task_figures(t: int, samples: Samples, clean: Clean, fresh: Judged, chunk: int) -> TaskFigures:
+    """Figures of task t over its labelled samples; repeats of an image, images of one group
+    (patient), and draws that a chunk shares, are not independent.
+
+    Intervals are for the population that samples and draws are of.
     """
     labels = samples.labels.numpy()[:, t]
     known = labels >= 0
@@ -107,8 +111,15 @@ def task_figures(t: int, samples: Samples, clean: Clean, fresh: Judged) -> TaskF
     probabilities = fresh.probabilities[t][known]
     n_classes = probabilities.shape[1]
     clean_rate, robust_rate = float(before.mean()), float(after.mean())
-    n_clean = min(statistics.effective_n(before, groups), distinct)
-    n_robust = min(statistics.effective_n(after, groups), distinct)
+    chunks = np.flatnonzero(known) // chunk if clean.drawing == "batch" else None
+    n_clean, n_robust = (
+        statistics.effective_n_of_draws(
+            each.draws_right[:, known, t],
+            min(statistics.effective_n(right, groups), distinct),
+            chunks,
+        )
+        for each, right in ((clean, before), (fresh, after))
+    )
     return {
         "n": int(known.sum()),
         "n_distinct": distinct,

@@ -22,14 +22,18 @@ def predict(view: View, x: Tensor, labels: Tensor) -> Predictions:
         x: (B, D) in [0, 1].
         labels: (B, T), -1 = not labelled.
     """
+    y = labels.to(x.device)
     counts: list[Tensor] = []
     sums: list[Tensor] = []
+    draws: list[Tensor] = []
     for logits_of_tasks in view.predictions(x):
+        hits = []
         for t, logits in enumerate(logits_of_tasks):
             finite = logits.isfinite().all(1, keepdim=True)
             hit = torch.zeros_like(logits).scatter_(
                 1, logits.argmax(1, keepdim=True), finite.to(logits.dtype)
             )
+            hits.append(finite.squeeze(1) & (logits.argmax(1) == y[:, t]))
             probability = torch.where(finite, logits, torch.nan).softmax(1)
             if len(counts) <= t:
                 counts.append(hit)
@@ -37,16 +41,14 @@ def predict(view: View, x: Tensor, labels: Tensor) -> Predictions:
             else:
                 counts[t] += hit
                 sums[t] += probability
-    y = labels.to(x.device)
-    right = [
-        count.gather(1, y[:, t : t + 1].clamp_min(0)).squeeze(1) * (y[:, t] >= 0) / view.draws
-        for t, count in enumerate(counts)
-    ]
+        draws.append(torch.stack(hits, 1))
+    draws_right = torch.stack(draws)
     vote = [torch.where(count.any(1), count.argmax(1), -1) for count in counts]
     return Predictions(
-        torch.stack(right, 1).cpu().numpy(),
+        (draws_right.sum(0) / view.draws).cpu().numpy(),
         torch.stack(vote, 1).cpu().numpy(),
         [(total / view.draws).cpu().numpy() for total in sums],
+        draws_right.cpu().numpy(),
     )
 
 
@@ -57,4 +59,5 @@ def join(parts: Sequence[Predictions]) -> Predictions:
         np.concatenate([part.right for part in parts]),
         np.concatenate([part.vote for part in parts]),
         [np.concatenate(task) for task in by_task],
+        np.concatenate([part.draws_right for part in parts], 1),
     )

@@ -30,7 +30,13 @@ from robustbench_med.attacks import (
 )
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import examples
-from robustbench_med.evaluation.batching import drawing_of, drawn, shapes_of, together
+from robustbench_med.evaluation.batching import (
+    drawing_of,
+    drawn,
+    judged_draws,
+    shapes_of,
+    together,
+)
 from robustbench_med.evaluation.figures import cell_figures
 from robustbench_med.evaluation.predictions import join, predict
 from robustbench_med.evaluation.search import search
@@ -74,7 +80,9 @@ def clean_pass(
     """
     start = time.perf_counter()
     drawing = drawing or drawing_of(victim, stochastic=stochastic)
-    draws = setting.draws if stochastic and setting.protocol == "sound" else 1
+    draws = 1
+    if stochastic and setting.protocol == "sound":
+        draws = judged_draws(setting.draws, len(samples), setting.chunk, drawing)
     view = View(victim, shapes_of(samples), draws=draws)
     parts, ids = [], samples.ids
     for rows in together(np.arange(len(samples)), len(samples), setting, whole=drawing == "batch"):
@@ -87,6 +95,7 @@ def clean_pass(
         all_samples.right,
         all_samples.vote,
         all_samples.probabilities,
+        all_samples.draws_right,
         stochastic,
         drawing,
         draws,
@@ -130,7 +139,8 @@ def attack_pass(
         outcome.figures["robust"]
     """
     start = time.perf_counter()
-    view = View(victim, shapes_of(samples), draws=clean.draws, batch_draws=setting.batch_draws)
+    draws = min(clean.draws, setting.draws)
+    view = View(victim, shapes_of(samples), draws=draws, batch_draws=setting.batch_draws)
     case = AttackPass(view, samples, clean, threat, method, setting)
     targets = choose_targets(case)
     tick(len(samples) - len(targets))
@@ -145,6 +155,7 @@ def attack_pass(
         clean,
         fresh,
         threat,
+        chunk=setting.chunk,
         smallest=attacked.smallest,
         losses=attacked.losses,
         goals=method.goals,
@@ -252,8 +263,9 @@ def judge(case: AttackPass, adversarials: Mapping[int, Tensor], tick: Advance) -
 
     Under `sound`, a sample that was never right is wrong, whatever a lucky draw says now.
     """
-    view, samples, setting = case.view, case.samples, case.setting
-    n, ids, drawing = len(samples), samples.ids, case.clean.drawing
+    samples, setting, drawing = case.samples, case.setting, case.clean.drawing
+    n, ids = len(samples), samples.ids
+    view = View(case.view.victim, shapes_of(samples), draws=case.clean.draws)
     parts = []
     for rows in together(np.arange(n), n, setting, whole=drawing == "batch"):
         x = view.pack(samples.batch(rows))
@@ -262,14 +274,17 @@ def judge(case: AttackPass, adversarials: Mapping[int, Tensor], tick: Advance) -
         with drawn(view, drawing, setting, ids, rows, case.method.name, "fresh"):
             parts.append(predict(view, x, samples.labels[rows]))
         tick(len(rows))
+    case.view.passes.forward += view.passes.forward
     fresh = join(parts)
+    draws_right = fresh.draws_right
     right, vote_right = fresh.right, fresh.vote == samples.labels.numpy()
     if setting.protocol == "sound":
         for t in case.threat.tasks:
             never = case.clean.right[:, t] == 0
             right[never, t] = 0
             vote_right[never, t] = False
-    return Judged(right, fresh.vote, fresh.probabilities, vote_right)
+            draws_right[:, never, t] = False
+    return Judged(right, fresh.vote, fresh.probabilities, draws_right, vote_right)
 
 
 def outcome_arrays(case: AttackPass, attacked: Attacked, fresh: Judged) -> Arrays:

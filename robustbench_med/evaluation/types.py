@@ -157,6 +157,8 @@ class Predictions:
     """(n, T) class most draws predict; -1 where none is finite."""
     probabilities: list[NDArray[np.float32]]
     """Per task (n, classes): softmax, mean over draws; NaN where a draw is not finite."""
+    draws_right: NDArray[np.bool_]
+    """(K, n, T) whether a draw is right."""
 
 
 @dataclass(frozen=True)

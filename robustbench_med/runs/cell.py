@@ -265,7 +265,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         "draws": clean.draws,
         "naive": single_draw(clean, method) or victim.plan.unaware,
         "synthetic": dataset.synthetic,
-        "notes": [*dataset.notes, *victim.nature.notes],
+        "notes": [*dataset.notes, *victim.nature.notes, *_one_draw(clean, inputs.run)],
         "unverified": dataset.unverified,
         "repeatable": victim.nature.repeatable,
         "architecture": naming.label(victim.plan.model),
@@ -288,6 +288,18 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         },
     }
     return Record.of(content)
+
+
+def _one_draw(clean: Clean, run: RunSpec) -> list[str]:
+    """The note on a random victim that one draw judges; empty where more do, or the protocol asks
+    for one.
+    """
+    if not clean.stochastic or clean.draws > 1 or run.protocol != "sound":
+        return []
+    return [
+        "one draw: the victim is random, and was attacked and judged as if one pass were its answer"
+        " (--draws 1); its interval knows nothing of how other draws would differ"
+    ]
 
 
 def _references(dataset: Dataset) -> dict[str, list[dict[str, object] | None]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from robustbench_med.attacks import SCHEME, Threat, attack_code, revision
 from robustbench_med.data import Dataset, Samples
+from robustbench_med.evaluation.batching import judged_draws
 from robustbench_med.evaluation.protocol import is_whole
 from robustbench_med.evaluation.search import search
 from robustbench_med.evaluation.types import Method
@@ -154,11 +155,14 @@ def protocol_identity(inputs: Inputs) -> dict[str, Any]:
     """How predictions are judged, and which samples and draws stay together where predictions
     depend on the batch.
     """
-    run = inputs.run
+    run, nature = inputs.run, inputs.victim.nature
     protocol: dict[str, Any] = {"name": run.protocol, "draws": run.draws}
     if inputs.whole:
         protocol["chunk"] = run.chunk
-    if run.batch_draws > 1 and inputs.victim.nature.drawing == "batch":
+    judged = judged_draws(run.draws, len(inputs.samples), run.chunk, nature.drawing)
+    if nature.stochastic and run.protocol == "sound" and judged > run.draws:
+        protocol["judged"] = judged
+    if run.batch_draws > 1 and nature.drawing == "batch":
         protocol["batch_draws"] = run.batch_draws  # they are one draw of a larger batch
     return protocol
 

@@ -70,7 +70,7 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
     yield (
         "robust accuracy: the share of test samples still predicted right after the attack (mean"
         f" over the attacked tasks; a random model is judged by {judged}); brackets are Wilson 95 %"
-        " intervals over patients (images where the card names none)."
+        " intervals for the population of patients (images where the card names none) and draws."
     )
     if any(record.synthetic for record in records):
         yield SYNTHETIC

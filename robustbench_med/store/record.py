@@ -109,6 +109,9 @@ class ProtocolSpec(Part):
 
     name: str
     draws: int = Field(ge=1)
+    judged: int | None = Field(
+        None, ge=1, description="draws that judged, where draws shared by a chunk were too few"
+    )
     chunk: int | None = Field(
         None,
         ge=1,

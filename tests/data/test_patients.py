@@ -70,6 +70,30 @@ def test_the_interval_of_a_class_counts_its_patients(tmp_path) -> None:
     assert (row.robust_low, row.robust_high) == pytest.approx(expected)
 
 
+def test_intervals_of_classes_and_worst_cases_count_draws_that_chunks_share(tmp_path) -> None:
+    """The 50 samples of a task are worth 20 because of their draws: those of a class, and the worst
+    case, lose as much.
+    """
+    made, store = record(robust=0.5, protocol="sound"), Store(tmp_path)
+    spec = made.spec.plain()
+    made = changed(
+        made,
+        draws=1,
+        spec=spec | {"protocol": {**spec["protocol"], "chunk": 32}},
+        figures__tasks=[
+            {**task.plain(), "n_distinct": 50, "n_effective_robust": 20.0}
+            for task in made.figures.tasks
+        ],
+    )
+    store.write(made, with_groups(made, np.arange(50)))
+    classes = breakdowns.per_class([made], store.arrays)
+    row = classes[classes["class"] == "a"].iloc[0]
+    assert (row.robust_low, row.robust_high) == pytest.approx(wilson(13 / 25, 25 * 20 / 50))
+    worst = compared(store, made).worst
+    assert (worst.worst_low, worst.worst_high) == pytest.approx(wilson(0.5, 20))
+    assert worst.worst_balanced_accuracy_high == pytest.approx(wilson(0.5, 20)[1], abs=0.002)
+
+
 def test_a_certified_curve_counts_patients(tmp_path) -> None:
     made, store = certificate(), certify(Store(tmp_path, CERTIFICATES), certificate())
     groups = np.arange(50) // 10

@@ -47,7 +47,7 @@ def test_a_victim_that_is_right_with_probability_seven_tenths_is_seven_tenths_ro
         0.7, abs=0.03
     )  # 3200 draws: standard error 0.008
     low, high = outcome.figures["robust_interval"]
-    assert low < 0.7 < high
+    assert (high - low) / 2 == pytest.approx(1.96 * 0.0081, rel=0.15)
     assert (
         outcome.figures["robust_vote"] > 0.85
     )  # the majority of 16 such draws is right more often than one
@@ -146,8 +146,9 @@ def test_what_was_never_right_and_is_attacked_counts_as_wrong_whatever_the_fresh
     samples.components[0].labels[::5, 0] = (
         1 - samples.components[0].labels[::5, 0]
     )  # the victim is right at every one, once it is
-    victim = Lucky(first=4).eval()
+    victim = Lucky(first=32).eval()
     clean = clean_pass(victim, samples, how, lambda n: None, stochastic=True, drawing="batch")
+    assert clean.draws == 32  # of one chunk: four would be too few
     assert (clean.right[:, 0] == 0).all()
     for tasks, expected in (
         ((0,), 0.0),

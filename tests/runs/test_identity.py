@@ -17,10 +17,12 @@ from robustbench_med.attacks import ATTACKS
 from robustbench_med.data import cache, source
 from robustbench_med.models import fusion, user_file
 from robustbench_med.progress import Display
+from robustbench_med.reports.tables import leaderboard
 from robustbench_med.runs import identity
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run
 from robustbench_med.runs.spec import RunSpec
+from robustbench_med.store.record import Record
 
 TINY: dict[str, Any] = {
     "model": ["late"],
@@ -52,6 +54,32 @@ def hash_of(card: Path, /, job: dict[str, Any] | None = None, **given: Any) -> s
     }
     (record,) = run(spec, Job(**options))
     return str(record.hash)
+
+
+def record_of(card: Path, **given: Any) -> Record:
+    """The record of the one cell that these settings mean."""
+    job = Job(
+        out=card.parent / "out", device="cpu", data_root=card.parent, display=Display(quiet=True)
+    )
+    (record,) = run(RunSpec(**{**TINY, "data": [str(card)], **given}), job)
+    return record
+
+
+def test_draws_that_medrobust_adds_are_in_the_spec_and_one_draw_is_said_to_be_one(
+    card: Path,
+) -> None:
+    few = record_of(card, **RANDOM, draws=4)
+    assert (few.spec.protocol.draws, few.spec.protocol.judged, few.draws) == (4, 32, 32)
+    many = record_of(card, **RANDOM, draws=40)
+    assert (many.spec.protocol.judged, many.draws) == (None, 40)
+    one = record_of(card, **RANDOM, draws=1)
+    assert (one.spec.protocol.judged, one.draws) == (None, 1)
+    assert any(note.startswith("one draw: ") for note in one.notes)
+    board = leaderboard([few, many, one]).set_index("draws").marks
+    assert ["one draw" in marks.split("; ") for marks in board[[1, 32, 40]]] == [True, False, False]
+    still = record_of(card, draws=1)  # deterministic
+    assert not any("draw" in note for note in still.notes)
+    assert "one draw" not in leaderboard([still]).marks[0]
 
 
 def edited(card: Path, change: Callable[[dict[str, Any]], object]) -> None:
