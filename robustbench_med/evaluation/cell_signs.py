@@ -59,7 +59,7 @@ def of_cell(
     judged = [outcome.arrays[f"robust_probabilities_{t}"] for t in range(samples.labels.shape[1])]
     rows = gradients.rows_of(clean, threat)
     probing = Probing(victim, samples, rows, outcome.adversarials, threat, clean, setting)
-    seen += on_the_path(probing, method, judged)
+    seen += on_the_path(probing, method, judged, eot=eot_of(method, outcome))
     if by_gradient:
         cost = outcome.cost
         seen.append(signs.not_finite(cost["nonfinite_gradients"], cost["attack_backward"]))
@@ -109,14 +109,26 @@ def loss_of(attack: str, parameters: Mapping[str, object]) -> str:
     return str(parameters.get("loss", entry.parameters().get("loss", "ce")))
 
 
+def eot_of(method: Method, outcome: Outcome) -> int:
+    """Draws of a gradient; of a search the most that a round took."""
+    rounds = () if outcome.search is None else outcome.search.rounds
+    given = [method.parameters, *(each.parameters for each in rounds)]
+    return max(int(parameters.get("eot", 1)) for parameters in given)
+
+
 def on_the_path(
-    probing: Probing, method: Method, judged: Sequence[NDArray[np.float32]] | None
+    probing: Probing,
+    method: Method,
+    judged: Sequence[NDArray[np.float32]] | None,
+    *,
+    eot: int,
 ) -> list[Sign]:
     """Signs at the clean images, half way and at the adversarials of an attack: of gradients where
     it followed some, and of a deterministic victim that its predictions are those of the images.
 
     Args:
         judged: as in `stability.examine`.
+        eot: draws of a gradient.
     """
     seen = []
     if len(probing.rows) == 0:
@@ -124,7 +136,6 @@ def on_the_path(
     if method.name not in BLACK_BOX:
         places = gradients.look(probing)
         seen += [signs.zero_gradient(places), signs.gradient_lies(places)]
-        eot = int(str(method.parameters.get("eot", 1)))
         seen.append(signs.draws_disagree(gradients.disagreement(probing), eot))
     if probing.clean.drawing == "none":
         found = stability.examine(probing, judged)

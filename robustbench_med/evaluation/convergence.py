@@ -112,7 +112,7 @@ def too_short(budget: str) -> Sign:
         "not converged",
         "warn",
         None,
-        f"{budget} are too few to tell whether more would break more",
+        f"{budget}: too short to tell whether more would break more",
         f"Take at least {FEWEST_STEPS} steps, or --effort auto.",
     )
 

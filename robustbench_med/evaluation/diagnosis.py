@@ -237,7 +237,7 @@ class Diagnosis:
         )
         method = Method("pgd", self.usual | {"loss": self.loss})
         learned = cell_signs.of_learning(self.samples, self.clean, threat)
-        return [learned, *cell_signs.on_the_path(probing, method, None)]
+        return [learned, *cell_signs.on_the_path(probing, method, None, eot=self.eot)]
 
     def noise(self) -> Sign:
         """PGD against noise of the same radius."""

@@ -8,13 +8,14 @@ is worth.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from robustbench_med.attacks import Threat, View
 from robustbench_med.attacks.losses import margin
@@ -33,6 +34,7 @@ LONGEST = 8 / 255
 """Radii beyond this count as this: gradients say nothing about what is far away."""
 SIGNIFICANT = 1e-4
 """Share of the logits' range below which a difference is none."""
+COPIES = 4
 PLACES = ("on clean images", "half way", "at the adversarials")
 
 
@@ -161,8 +163,8 @@ class Margins:
     pass gets the same random numbers, so that differences are those of the images.
     """
 
-    def __init__(self, probing: Probing, part: NDArray[np.int64]) -> None:
-        self.probing, self.part, self.purpose = probing, part, "probe"
+    def __init__(self, probing: Probing, part: NDArray[np.int64], purpose: str = "probe") -> None:
+        self.probing, self.part, self.purpose = probing, part, purpose
         self.view = probing.view()
         self.y = probing.samples.labels[part].to(probing.setting.device)
         self.labelled = (self.y[:, list(probing.threat.tasks)] >= 0).T
@@ -258,36 +260,27 @@ def alike(p: Tensor, change: Tensor) -> Tensor:
 
 
 def disagreement(probing: Probing) -> float:
-    """The cosine of the gradients of two passes at the clean images with other random numbers, mean
-    over samples, of the modality and task where it is lowest; 1 where there is no gradient.
+    """The cosine of the gradients of two passes at the clean images, mean over samples, of the
+    modality and task where it is lowest; 1 where there is no gradient.
+
+    Of a random victim the second pass has other random numbers; of another the batch holds every
+    image several times, as an attack's batch may be larger than this one.
     """
-    cosines = []
+    found = []
+    copies = 1 if probing.clean.stochastic else COPIES
     for part in probing.batches():
         margins = Margins(probing, part)
         clean, _ = probing.pair(margins.view, part)
-        one = margins.gradients(clean)[1]
-        margins.purpose = "another probe"
-        other = margins.gradients(clean)[1]
+        one = margins.gradients(clean)[1].double()
+        other = Margins(probing, np.tile(part, copies), "another probe")
+        again = other.gradients(clean.repeat(copies, 1))[1][:, -len(part) :].double()
         probed = torch.from_numpy(np.isin(part, probing.rows))
-        of_modalities = [
-            torch.nn.functional.cosine_similarity(
-                one[:, :, margins.slice(m)].double(), other[:, :, margins.slice(m)].double(), dim=2
-            )
-            for m in probing.modalities
-        ]
-        either = [
-            (one[:, :, margins.slice(m)].abs() + other[:, :, margins.slice(m)].abs()).amax(2) > 0
-            for m in probing.modalities
-        ]
-        there = torch.stack(either, 1) & margins.labelled[:, None]
-        kept = torch.where(there, torch.stack(of_modalities, 1), torch.nan)
-        cosines.append(kept.cpu()[:, :, probed].numpy())
-    return lowest(np.concatenate(cosines, 2), np.mean)
-
-
-def lowest(values: NDArray[np.float64], over_samples: Callable[..., NDArray[np.float64]]) -> float:
-    """Of (T, M, n) the lowest over tasks and modalities of a mean or median over samples, NaN left
-    out; 1 where there is nothing.
-    """
-    some = [row[~np.isnan(row)] for row in values.reshape(-1, values.shape[-1])]
-    return min((float(over_samples(row)) for row in some if len(row)), default=1.0)
+        cosines = []
+        for m in probing.modalities:
+            a, b = one[:, :, margins.slice(m)], again[:, :, margins.slice(m)]
+            some = ((a.abs() + b.abs()).amax(2) > 0) & margins.labelled
+            cosines.append(torch.where(some, cosine_similarity(a, b, dim=2), torch.nan))
+        found.append(torch.stack(cosines, 1).cpu()[:, :, probed].numpy())
+    values = np.concatenate(found, 2)
+    rows = [row[~np.isnan(row)] for row in values.reshape(-1, values.shape[-1])]
+    return min((float(row.mean()) for row in rows if len(row)), default=1.0)

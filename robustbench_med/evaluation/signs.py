@@ -28,13 +28,14 @@ UNBOUNDED = 0.05
 """Robust accuracy at radius 1 that no classifier has: any image can be made any other."""
 ZERO_WARN, ZERO_FAIL = 0.05, 0.5
 SATURATED_WARN, SATURATED_FAIL = 0.05, 0.5
-AGREE, AGREE_OWN = 0.7, 0.2
+AGREE, AGREE_OWN = 0.6, 0.2
 """Agreement of gradients and differences that honest victims have, along random directions and
 along an attack's own perturbation, on which a loss bends.
 """
 FEWEST_COMPARED = 4
 """Samples of which a median is taken."""
-ALIGNED = 0.5
+ALIGNED = 0.6
+"""Cosine of the mean gradient of the draws that an attack takes to that of all draws."""
 CHANGED_FAIL = 0.1
 JUMP_WARN, JUMP_FAIL = 0.02, 0.1
 """Of the logits' range; half precision rounds to less."""
