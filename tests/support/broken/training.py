@@ -1,6 +1,6 @@
 """Trains the networks beneath the victims, each once, in seconds."""
 
-import os
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robustbench_med import load_data
 from robustbench_med.data import Dataset, Samples
+from robustbench_med.paths import home, writable_folder, write_atomically
 from support.broken.networks import BASES, SIDE, Net
 
 STEPS, BATCH, RATE = 600, 64, 2e-3
@@ -31,14 +32,12 @@ def network(base: str, data: Dataset) -> Net:
 def trained(base: str, data: Dataset) -> dict[str, Tensor]:
     """The weights of a base network, from `$MEDROBUST_HOME` where they lie from before."""
     name = f"{base} on {data.label}".replace(" ", "-")
-    path = Path(os.environ["MEDROBUST_HOME"]) / "broken" / f"{name}.safetensors"
+    path = home() / "broken" / f"{name}.safetensors"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        writable_folder(path.parent)
         net = network(base, data)
         fit(net, data.splits["train"], adversarial=BASES[base].adversarial)
-        partial = path.with_suffix(f".{os.getpid()}")
-        save_file(net.state_dict(), partial)
-        partial.replace(path)
+        write_atomically(path, partial(save_file, net.state_dict()))
     return load_file(path)
 
 
