@@ -247,10 +247,12 @@ class Search:
         The first round's is kept where it is no worse than the clean image: scores fall before
         predictions do.
         """
-        rows, given = self.open, (self.open, self.view.draws, *stage, "choose")
-        after = self.standing(found.adversarials, *given).mean(0)
+        rows, draws, purpose = self.open, self.view.draws, (*stage, "choose")
+        after = self.standing(found.adversarials, rows, draws, *purpose).mean(0)
         before = (
-            self.now[rows] if self.fixed else self.standing(self.best.adversarials, *given).mean(0)
+            self.now[rows]
+            if self.fixed
+            else self.standing(self.best.adversarials, rows, draws, *purpose).mean(0)
         )
         tasks = self.counted[rows].sum(1)
         old, new = before.sum(1) / tasks, after.sum(1) / tasks
