@@ -23,7 +23,7 @@ from robustbench_med.training.surrogate import imitate
 
 WITHIN_MAIL = {entry.in_mail.model for entry in defenses.SHIPPED if entry.in_mail is not None}
 """Networks that are MAIL with a defence in it."""
-ANSWERS = 300
+ANSWERS = 500
 """Training images that the victim is asked about for a surrogate."""
 
 
@@ -101,8 +101,7 @@ def distilled(inputs: Inputs, images: Samples, setting: Setting) -> nn.Module:
     for part in batches(rows, size):
         x = view.pack(images.batch(part)).to(setting.device)
         with drawn(view, nature.drawing, setting, images.ids, part, "surrogate"):
-            (logits,) = view.predictions(x)
-        answers.append(tuple(z.softmax(1).nan_to_num(0.0) for z in logits))
+            answers += view.predictions(x)
     return imitate(
         images.batch(rows),
         [torch.cat(task) for task in zip(*answers, strict=True)],

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 from robustbench_med.attacks import derive_seed
 
 SIDE, GRID = 64, 7
-"""Pixels of a side that it looks at, at most: larger images are averaged; and cells of a side of its
+"""Pixels of a side that it looks at, at most (larger images are averaged); cells of a side of its
 last feature maps.
 """
 WIDTHS, FEATURES = (12, 24), 48
 BATCH, STEPS, LR = 40, 300, 3e-3
+NOISE = 8 / 255
+"""How far its training moves every pixel, up or down."""
 
 
 class Surrogate(nn.Module):
@@ -63,11 +66,12 @@ def encoder(channels: int) -> nn.Module:
 def imitate(
     images: Sequence[Tensor], answers: Sequence[Tensor], *, seed: int, device: torch.device
 ) -> Surrogate:
-    """Trains a surrogate on a victim's answers.
+    """Trains a surrogate on a victim's answers: it regresses the logits (Ba & Caruana, arXiv
+    1312.6184), centred and divided by their spread, which tell more than confident probabilities.
 
     Args:
         images: M tensors (n, C_m, H_m, W_m) in [0, 1].
-        answers: per task (n, classes), the victim's softmax.
+        answers: per task (n, classes), the victim's logits.
         seed: of weights and batches.
         device: where to train.
 
@@ -78,21 +82,35 @@ def imitate(
     generator = torch.Generator().manual_seed(derive_seed(seed, "surrogate"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "surrogate weights"))
-        network = Surrogate([m.shape[1] for m in images], [p.shape[1] for p in answers])
+        network = Surrogate([m.shape[1] for m in images], [z.shape[1] for z in answers])
     network = network.to(device).train()
-    images, answers = [m.to(device) for m in images], [p.to(device) for p in answers]
+    targets = [standardised(z.to(device)) for z in answers]
     optimizer = torch.optim.Adam(network.parameters(), LR)
-    steps = min(STEPS, 24 * max(n // batch, 1))
+    steps = min(STEPS, 24 * math.ceil(n / batch))
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
     for _ in range(steps):
-        rows = torch.randperm(n, generator=generator)[:batch].to(device)
+        rows = torch.randperm(n, generator=generator)[:batch]
+        x = [noisy(m[rows], generator).to(device) for m in images]
         with torch.enable_grad():
-            logits = network(*(m[rows] for m in images))
-            loss = torch.stack(
-                [F.cross_entropy(z, p[rows]) for z, p in zip(logits, answers, strict=True)]
-            ).sum()
+            losses = [
+                F.mse_loss(z - z.mean(1, keepdim=True), target[rows.to(device)])
+                for z, target in zip(network(*x), targets, strict=True)
+            ]
             optimizer.zero_grad()
-            loss.backward()
+            torch.stack(losses).sum().backward()
         optimizer.step()
         schedule.step()
     return network.eval().requires_grad_(False)
+
+
+def standardised(logits: Tensor) -> Tensor:
+    """Logits (n, classes), each sample's centred, over their spread; what is not finite is 0."""
+    finite = logits.nan_to_num(0, 0, 0)
+    centred = finite - finite.mean(1, keepdim=True)
+    return centred / centred.square().mean().sqrt().clamp_min(1e-12)
+
+
+def noisy(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, C, H, W), every pixel moved up or down."""
+    sign = 2 * torch.randint(0, 2, x.shape, generator=generator) - 1
+    return (x + NOISE * sign).clamp(0, 1)
