@@ -249,7 +249,8 @@ def short(steps: int, random: bool) -> dict[str, Any]:
 def square(trial: Trial, passes: int) -> list[Tensor]:
     """Square, whose scores of a random victim are means over two draws where it can afford them."""
     eot = 2 if trial.random and passes >= PER_SAMPLE else 1
-    queries = min((passes - trial.view.draws) // eot, MOST_QUERIES)
+    # against a random victim two queries are one candidate, whose second may be one too many
+    queries = min((passes - trial.view.draws) // eot - trial.random, MOST_QUERIES)
     if queries < 1:
         return []
     given = complete("square", {"queries": queries, "eot": eot})

@@ -91,9 +91,6 @@ def test_a_victim_whose_gradient_lies_is_broken_by_a_black_box() -> None:
     assert len(square.broken) >= 3
     assert set(square.broken) <= set(two_head_samples().ids)
     assert square.family == "black box"
-    for name, each in within(found).items():
-        if each.family == "gradient" and "modality" not in name:
-            assert each.taken <= tolerance_of(40), each
 
 
 def test_what_a_strong_attack_leaves_of_an_honest_victim_stands() -> None:
@@ -121,12 +118,13 @@ def test_every_challenger_says_what_it_tried() -> None:
         "task first alone at radius 1",
         "task second alone at radius 1",
     ]
-    margin, *_ = challenged(TwoHeads(), loss="margin")
+    few = Threat("Linf", (0.02, 0.02), (0, 1))
+    margin, *_ = challenged(TwoHeads(), threat=few, loss="margin")
     assert "cross-entropy" in within(margin)
     assert "margin loss" not in within(margin)
-    square, *_ = challenged(TwoHeads(), attack="square", queries=20)
+    square, *_ = challenged(TwoHeads(), threat=few, attack="square", queries=20)
     assert "square" not in within(square)
-    one = Threat("Linf", (0.1, 0.0), (0,))
+    one = Threat("Linf", (0.02, 0.0), (0,))
     single, *_ = challenged(TwoHeads(), threat=one)
     assert list(within(single)) == ["margin loss", "transfer from a sibling", "square"]
     assert len(single) == 3  # a trusted modality may decide a task: radius 1 would say nothing
@@ -188,7 +186,7 @@ class Counting(nn.Module):
 
 
 @pytest.mark.parametrize("kind", [TwoHeads, Lying, Noisy])
-@pytest.mark.parametrize("given", [{"attack": "fgsm"}, {"steps": 10}, {"steps": 250}])
+@pytest.mark.parametrize("given", [{"attack": "fgsm"}, {"steps": 10}, {"steps": 120}])
 def test_challengers_keep_to_a_quarter_of_the_attack_or_to_their_least(kind, given) -> None:
     victim = Counting(kind())
     found, outcome, fresh = challenged(victim, threat=Threat("Linf", (0.02, 0.02), (0, 1)), **given)
