@@ -26,7 +26,8 @@ from robustbench_med.reports.families import (
     victim_name,
 )
 from robustbench_med.statistics import wilson
-from robustbench_med.store.record import Record, SearchRan
+from robustbench_med.store.attacks import SearchRan
+from robustbench_med.store.record import Record
 
 TRUST = ("fail", "warn", "not checked", "pass")
 """Verdicts on a record, worst first; records made before there were diagnostics were not checked.

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from robustbench_med.cli.listings import assigned
 from robustbench_med.reports.tables import told
-from robustbench_med.store.record import SearchRan
+from robustbench_med.store.attacks import SearchRan
 
 
 def rounds(ran: SearchRan) -> Table:

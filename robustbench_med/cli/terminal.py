@@ -20,8 +20,9 @@ from robustbench_med.reports.comparison.metrics import METRICS
 from robustbench_med.reports.comparison.table import attacks, interval, with_constant
 from robustbench_med.reports.families import victim_name
 from robustbench_med.reports.tables import by_engine, each, marks, named, trust
+from robustbench_med.store.attacks import AttackRan
 from robustbench_med.store.merge import Merged
-from robustbench_med.store.record import CONTROL, SHORT, AttackRan, Record, Sign
+from robustbench_med.store.record import CONTROL, SHORT, Record, Sign
 
 if TYPE_CHECKING:
     from robustbench_med.reports.comparison.page import Page  # it draws: slow to import

@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from robustbench_med.naming import radius_label
+from robustbench_med.store.attacks import AttackRan, Challenge
 from robustbench_med.store.certificate import Certificate
 from robustbench_med.store.figures import Figures
 from robustbench_med.store.parts import (
@@ -122,6 +123,9 @@ class ProtocolSpec(Part):
         ge=1,
         description="draws of one gradient that shared such a batch, where more than one",
     )
+    challenge: bool | None = Field(
+        None, description="false where challengers were left out that usually run"
+    )
 
 
 class Spec(Part):
@@ -135,57 +139,6 @@ class Spec(Part):
     protocol: ProtocolSpec
     seed: int
     randomness: int = Field(ge=1, description="revision of the scheme of random numbers")
-
-
-class MemberRan(Part):
-    """An attack of an ensemble, and the loss that each attacked task got where the attack ascends a
-    loss of choice.
-    """
-
-    attack: str
-    losses: dict[str, str] | None = None
-
-
-class RoundRan(Part):
-    """One round of a search."""
-
-    kind: str = Field(description="what it changed against the rounds before")
-    attack: str
-    parameters: dict[str, Any] = Field(description="those that are not the attack's defaults")
-    why: str
-    passes: Number = Field(
-        description="gradient passes an attacked sample, at most, to the round's end"
-    )
-    queries: Number = Field(description="forward passes of black boxes, the same")
-    changed: int = Field(description="samples that keep this round's candidate")
-    taken: Number = Field(description="robust accuracy that it took, on draws that chose nothing")
-    error: Number = Field(description="standard error of `taken` over draws")
-    left: Number = Field(description="robust accuracy after it, clean accuracy less all taken")
-
-
-class SearchRan(Part):
-    """How a search for the strongest attack went."""
-
-    effort: Literal["auto", "max"]
-    outcome: Literal["converged", "capped", "spent"]
-    next_passes: int | None = Field(
-        description="budget to try next (--max-passes), where it was capped"
-    )
-    tolerance: Number = Field(description="what the last two rounds took less than, if converged")
-    rounds: list[RoundRan]
-
-
-class AttackRan(Part):
-    """What the attack made of its parameters on these tasks: DLR needs 3 classes, targeted DLR 4,
-    and a task of fewer gets the margin.
-    """
-
-    losses: dict[str, str] | None = Field(
-        None, description="by attacked task, where the attack ascends a loss of choice"
-    )
-    version: str | None = Field(None, description="of autoattack; its parameter may be `auto`")
-    members: list[MemberRan] | None = Field(None, description="of autoattack, in their order")
-    search: SearchRan | None = Field(None, description="where the attack began one")
 
 
 class Sign(Part):
@@ -241,6 +194,10 @@ class CostFacts(Part):
     nonfinite_gradients: int | None = None
     seconds: Number
     clean_seconds: Number | None = Field(None, description="of the clean pass")
+    challenge_passes: int | None = Field(
+        None, description="forward and backward passes of the challengers, and of their fresh draws"
+    )
+    challenge_seconds: Number | None = Field(None, description="of the challengers")
     batch_size: int
     peak_memory_mib: Number
 
@@ -260,6 +217,9 @@ class Record(Kept):
     )
     trust: Verdict | None = None
     diagnostics: list[Sign] = Field([])
+    challenges: list[Challenge] = Field(
+        [], description="what short attacks of other kinds took of what was left; empty: none ran"
+    )
     stochastic: bool
     batch_dependent: str | None = Field(
         None, description="how predictions for an image depend on its neighbours in the batch"
