@@ -186,7 +186,12 @@ def _from_2(content: Content) -> Content:
         return content
 
 
-UPGRADES: dict[int, Callable[[Content], Content]] = {1: _from_1, 2: _from_2}
+def _from_3(content: Content) -> Content:
+    """Shape 3 held a word of trust, which is computed on reading now."""
+    return {key: value for key, value in content.items() if key != "trust"}
+
+
+UPGRADES: dict[int, Callable[[Content], Content]] = {1: _from_1, 2: _from_2, 3: _from_3}
 """By shape, what lifts a record to the next one."""
 
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from robustbench_med.naming import radius_label
+from robustbench_med.store.attack_ran import AttackRan, SearchRan
 from robustbench_med.store.certificate import Certificate
 from robustbench_med.store.figures import Figures
+from robustbench_med.store.findings import Challenge, Sign
 from robustbench_med.store.parts import (
     SHORT,
     DataSpec,
@@ -32,16 +34,27 @@ from robustbench_med.store.parts import (
     Size,
     VictimSpec,
 )
+from robustbench_med.store.trust import Trust, alone
 
-__all__ = ["CERTIFICATES", "CONTROL", "RECORDS", "SHORT", "Certificate", "Kind", "Record"]
+__all__ = [
+    "CERTIFICATES",
+    "CONTROL",
+    "RECORDS",
+    "SHORT",
+    "AttackRan",
+    "Certificate",
+    "Challenge",
+    "Kind",
+    "Record",
+    "SearchRan",
+    "Sign",
+]
 
-SHAPE = 3
+SHAPE = 4
 """Version of the layout of records and certificates; the store lifts older ones to it on reading.
 """
 CONTROL = "noise"
 """The attack that is none: what random noise of the same radius does."""
-
-Verdict = Literal["pass", "warn", "fail"]
 
 
 class Names(InputsAndTasks):
@@ -134,67 +147,6 @@ class Spec(Part):
     randomness: int = Field(ge=1, description="revision of the scheme of random numbers")
 
 
-class MemberRan(Part):
-    """An attack of an ensemble, and the loss that each attacked task got where the attack ascends a
-    loss of choice.
-    """
-
-    attack: str
-    losses: dict[str, str] | None = None
-
-
-class RoundRan(Part):
-    """One round of a search."""
-
-    kind: str = Field(description="what it changed against the rounds before")
-    attack: str
-    parameters: dict[str, Any] = Field(description="those that are not the attack's defaults")
-    why: str
-    passes: Number = Field(
-        description="gradient passes an attacked sample, at most, to the round's end"
-    )
-    queries: Number = Field(description="forward passes of black boxes, the same")
-    changed: int = Field(description="samples that keep this round's candidate")
-    taken: Number = Field(description="robust accuracy that it took, on draws that chose nothing")
-    error: Number = Field(description="standard error of `taken` over draws")
-    left: Number = Field(description="robust accuracy after it, clean accuracy less all taken")
-
-
-class SearchRan(Part):
-    """How a search for the strongest attack went."""
-
-    effort: Literal["auto", "max"]
-    outcome: Literal["converged", "capped", "spent"]
-    next_passes: int | None = Field(
-        description="budget to try next (--max-passes), where it was capped"
-    )
-    tolerance: Number = Field(description="what the last two rounds took less than, if converged")
-    rounds: list[RoundRan]
-
-
-class AttackRan(Part):
-    """What the attack made of its parameters on these tasks: DLR needs 3 classes, targeted DLR 4,
-    and a task of fewer gets the margin.
-    """
-
-    losses: dict[str, str] | None = Field(
-        None, description="by attacked task, where the attack ascends a loss of choice"
-    )
-    version: str | None = Field(None, description="of autoattack; its parameter may be `auto`")
-    members: list[MemberRan] | None = Field(None, description="of autoattack, in their order")
-    search: SearchRan | None = Field(None, description="where the attack began one")
-
-
-class Sign(Part):
-    """One sign that the attack may have failed."""
-
-    sign: str
-    verdict: Verdict
-    figure: Number | None
-    text: str
-    advice: str
-
-
 class TrainingFacts(Part):
     """What the training took: steps, samples a step, forward and backward passes a sample and
     step.
@@ -255,8 +207,13 @@ class Record(Kept):
     attack_ran: AttackRan | None = Field(
         None, description="of native attacks whose parameters leave something open"
     )
-    trust: Verdict | None = None
-    diagnostics: list[Sign] = Field([])
+    diagnostics: list[Sign] = Field([], description="signs that the attack may have failed")
+    challenges: list[Challenge] = Field(
+        [], description="what challengers broke of what the attack left; absent: none ran"
+    )
+    soft_gradients: bool | None = Field(
+        None, description="whether the victim offers soft gradients; absent: not known"
+    )
     stochastic: bool
     batch_dependent: str | None = Field(
         None, description="how predictions for an image depend on its neighbours in the batch"
@@ -273,6 +230,21 @@ class Record(Kept):
     victim: VictimFacts
     cost: CostFacts
     environment: Environment
+
+    _trust: Trust | None = PrivateAttr(None)
+
+    @property
+    def trust(self) -> Trust:
+        """How far its figures can be believed: what reading it together with the others of its
+        store found (`store.reading`), else what it says by itself.
+        """
+        return self._trust or alone(self)
+
+    def with_trust(self, found: Trust) -> Self:
+        """The same record, read together with others."""
+        read = self.model_copy()
+        read._trust = found
+        return read
 
     @property
     def eps(self) -> str:

@@ -1,0 +1,62 @@
+"""How an attack ran: the losses that its tasks got, the members of an ensemble, the rounds of a
+search.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from robustbench_med.store.parts import Number, Part
+
+
+class MemberRan(Part):
+    """An attack of an ensemble, and the loss that each attacked task got where the attack ascends a
+    loss of choice.
+    """
+
+    attack: str
+    losses: dict[str, str] | None = None
+
+
+class RoundRan(Part):
+    """One round of a search."""
+
+    kind: str = Field(description="what it changed against the rounds before")
+    attack: str
+    parameters: dict[str, Any] = Field(description="those that are not the attack's defaults")
+    why: str
+    passes: Number = Field(
+        description="gradient passes an attacked sample, at most, to the round's end"
+    )
+    queries: Number = Field(description="forward passes of black boxes, the same")
+    changed: int = Field(description="samples that keep this round's candidate")
+    taken: Number = Field(description="robust accuracy that it took, on draws that chose nothing")
+    error: Number = Field(description="standard error of `taken` over draws")
+    left: Number = Field(description="robust accuracy after it, clean accuracy less all taken")
+
+
+class SearchRan(Part):
+    """How a search for the strongest attack went."""
+
+    effort: Literal["auto", "max"]
+    outcome: Literal["converged", "capped", "spent"]
+    next_passes: int | None = Field(
+        description="budget to try next (--max-passes), where it was capped"
+    )
+    tolerance: Number = Field(description="what the last two rounds took less than, if converged")
+    rounds: list[RoundRan]
+
+
+class AttackRan(Part):
+    """What the attack made of its parameters on these tasks: DLR needs 3 classes, targeted DLR 4,
+    and a task of fewer gets the margin.
+    """
+
+    losses: dict[str, str] | None = Field(
+        None, description="by attacked task, where the attack ascends a loss of choice"
+    )
+    version: str | None = Field(None, description="of autoattack; its parameter may be `auto`")
+    members: list[MemberRan] | None = Field(None, description="of autoattack, in their order")
+    search: SearchRan | None = Field(None, description="where the attack began one")

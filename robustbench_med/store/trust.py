@@ -1,0 +1,390 @@
+"""How far a robust accuracy can be believed, in one of four words.
+
+A record keeps what its own cell showed. Its word is computed on reading, over all rows of its
+victim and threat: what one attack breaks, every weaker row is told of.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from numpy.typing import NDArray
+
+from robustbench_med.naming import canonical_hash
+from robustbench_med.statistics import tolerance_of
+from robustbench_med.store.paired import Left, Taken, lowest, taken
+
+if TYPE_CHECKING:
+    from robustbench_med.store.attack_ran import SearchRan
+    from robustbench_med.store.diagnosis import Diagnosis
+    from robustbench_med.store.findings import Challenge, Sign
+    from robustbench_med.store.record import Record
+
+Word = Literal["failed", "doubtful", "unchallenged", "challenged"]
+WORDS: tuple[Word, ...] = get_args(Word)
+"""Worst first. `failed`: more was broken of what the attack left, or it could not work; not to be
+quoted. `doubtful`: it may be too high; quoted with the reason alone. `unchallenged`: nothing speaks
+against it, and too little stands behind it. `challenged`: gradient and black-box attacks ran until
+the answer stood, and no challenger broke more than the tolerance.
+"""
+Arrays = Callable[["Record", Sequence[str]], Mapping[str, NDArray[Any]]]
+"""Reads the named per-sample arrays of a record, those it has: `Store.arrays`."""
+CONTROL = "noise"
+BLACK_BOX = frozenset({"square", "hopskipjump", "transfer"})
+"""Attacks that ask for no gradient of the victim; all others but the control take it."""
+ADAPTIVE = "--attack adaptive"
+OF_VERDICT: Mapping[str, Word] = {"fail": "failed", "warn": "doubtful"}
+"""What a sign's verdict says of a row; others say nothing against it."""
+OF_VICTIM = frozenset({"trivial victim", "depends on its batch"})
+"""Signs that speak of the victim, whatever attacks it; the others speak of gradients."""
+NAMED = 3
+"""Samples that a reason names; `medrobust show` names all."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that speaks against a figure.
+
+    Attributes:
+        word: what it makes of it.
+        by: what says so: a sign, a challenger, another row.
+        text: in words.
+        broken: ids of the samples that it broke.
+    """
+
+    word: Word
+    by: str
+    text: str
+    broken: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.text}{self.samples(NAMED)}"
+
+    def samples(self, most: int | None = None) -> str:
+        """The samples in brackets, the first `most` of them."""
+        if not self.broken:
+            return ""
+        more = 0 if most is None else max(len(self.broken) - most, 0)
+        return f" ({', '.join(self.broken[:most])}{f' and {more} more' if more else ''})"
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far a figure can be believed.
+
+    Attributes:
+        word: None for what gets none: the noise control, the release protocol.
+        reasons: what speaks against it, the worst first.
+        missing: what `challenged` still asks for; empty where something speaks against it.
+        lift: what would lift an unchallenged figure: options of `medrobust run`.
+        worst_case: robust accuracy when each sample meets the worst of all rows of the victim and
+            threat; of a random victim the lowest of them. None where no others were read.
+        together: the word, with reasons, of that worst case.
+    """
+
+    word: Word | None
+    reasons: tuple[Reason, ...] = ()
+    missing: str = ""
+    lift: str = ""
+    worst_case: float | None = None
+    together: Trust | None = None
+
+    @property
+    def because(self) -> str:
+        """Why it has its word, in a line: the worst reason, or what is missing and lifts it."""
+        if self.reasons:
+            more = len(self.reasons) - 1
+            return str(self.reasons[0]) + (f"; and {more} more" if more else "")
+        return f"{self.missing}; lifted by {self.lift}" if self.lift else self.missing
+
+    @property
+    def brief(self) -> str:
+        """As `because`, in a few words: what says so first, or what lifts it."""
+        if self.reasons:
+            first, broken = self.reasons[0], len(self.reasons[0].broken)
+            return f"{first.by} broke {broken}" if broken else first.by
+        return f"lifted by {self.lift}" if self.lift else ""
+
+
+NONE = Trust(None)
+
+
+def worst(found: Iterable[Trust]) -> Trust:
+    """The one of several that can be believed least; `NONE` where none has a word."""
+    judged = [(WORDS.index(one.word), one) for one in found if one.word is not None]
+    return min(judged, key=lambda pair: pair[0], default=(0, NONE))[1]
+
+
+def of_family(records: Iterable[Record]) -> Trust:
+    """That of the record of a row that can be believed least."""
+    return worst(record.trust for record in records)
+
+
+def alone(record: Record) -> Trust:
+    """What a record says by itself, where no other row was read."""
+    return _own(record, [], stood=_search_stood(record)) if _gets_a_word(record) else NONE
+
+
+def judged(
+    records: Sequence[Record], arrays: Arrays, diagnoses: Sequence[Diagnosis] = ()
+) -> dict[str, Trust]:
+    """How far each record can be believed, by its hash.
+
+    Args:
+        records: all of a store.
+        arrays: reads what became of their samples.
+        diagnoses: all of the store.
+    """
+    rows: dict[str, list[Record]] = defaultdict(list)
+    findings: dict[str, list[Sign]] = defaultdict(list)
+    for record in records:
+        if record.spec.protocol.name == "sound":
+            rows[_victim_and_threat(record.spec)].append(record)
+    for diagnosis in diagnoses:
+        findings[_victim_and_threat(diagnosis.spec)] += diagnosis.signs
+    found = {record.hash: NONE for record in records}
+    for key, group in rows.items():
+        found |= Together(group, arrays, findings[key]).judged()
+    return found
+
+
+class Together:
+    """All rows of one victim under one threat.
+
+    Args:
+        records: at least one; rows whose outcomes lack what pairs them stand alone.
+        diagnosed: signs of `diagnose` on the same victim under the same threat.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], arrays: Arrays, diagnosed: Sequence[Sign]
+    ) -> None:
+        self.records, self.diagnosed = records, diagnosed
+        self.random = any(record.stochastic for record in records)
+        self.comparisons = len(records) - 1 + sum(len(r.challenges) for r in records)
+        self.left: dict[str, Left] = {}
+        if len(records) > 1:
+            outcomes = {record.hash: arrays(record, Left.NEEDED) for record in records}
+            self.left = {
+                record.hash: Left.of(record, outcomes[record.hash])
+                for record in records
+                if outcomes[record.hash].keys() >= set(Left.NEEDED)
+            }
+        self.lowest = {record.hash: self.worst_case(record) for record in records}
+
+    def judged(self) -> dict[str, Trust]:
+        """How far each can be believed, by its hash."""
+        stood = self.stand()
+        own = {
+            record.hash: _with_reasons(
+                _own(record, self.diagnosed, stood=record.hash in stood),
+                list(self.challenged_elsewhere(record)),
+            )
+            for record in self.records
+            if _gets_a_word(record)
+        }
+        best = max(own.values(), key=lambda one: WORDS.index(one.word or "failed"), default=NONE)
+        found = {}
+        for record in self.records:
+            mine = own.get(record.hash, NONE)
+            if mine.word is not None:
+                mine = _with_reasons(mine, list(self.beaten(record)))
+            found[record.hash] = replace(mine, worst_case=self.lowest[record.hash], together=best)
+        return found
+
+    def beaten(self, record: Record) -> Iterator[Reason]:
+        """What other rows broke of what an attack left."""
+        if record.hash not in self.left:
+            return
+        mine, comparisons = self.left[record.hash], self.comparisons
+        for other in self.records:
+            if other.hash != record.hash and other.hash in self.left:
+                theirs = self.left[other.hash]
+                lost = taken(mine, theirs, random=self.random, comparisons=comparisons)
+                yield from _broke(other.attack_label, lost, mine.n, f", record {other.short[:8]},")
+
+    def challenged_elsewhere(self, record: Record) -> Iterator[Reason]:
+        """What challengers of other rows broke of what an attack left of a deterministic victim."""
+        if self.random or record.hash not in self.left:
+            return
+        mine = self.left[record.hash]
+        for other in self.records:
+            for challenge in other.challenges if other.hash != record.hash else ():
+                by = f"{challenge.challenger} (behind {other.attack_label})"
+                yield from _broke(by, mine.lost(challenge.broken), mine.n)
+
+    def stand(self) -> set[str]:
+        """Hashes of the rows whose budget converged with gradients in every variant of the victim
+        and a black box: by a search of their own, or as of two gradient attacks neither left more
+        than the tolerance above the worst case of all rows, a black box among them.
+        """
+        stood = {record.hash for record in self.records if _search_stood(record)}
+        near = [record for record in self.records if _gets_a_word(record) and self.is_near(record)]
+        gradient = [record for record in near if "gradient" in families(record)]
+        black = any("black box" in families(record) for record in self.records)
+        several = len({record.attack_label for record in gradient}) > 1
+        if several and black and any(map(_softened, gradient)):
+            stood |= {record.hash for record in near}
+        return stood
+
+    def is_near(self, record: Record) -> bool:
+        """Whether no sign fails it, and all other rows together take no more than the tolerance of
+        what it left.
+        """
+        fails = any(OF_VERDICT.get(sign.verdict) == "failed" for sign in record.diagnostics)
+        above = record.figures.robust - self.lowest[record.hash]
+        return not fails and above <= tolerance_of(record.spec.data.n) + 1e-9
+
+    def worst_case(self, record: Record) -> float:
+        """Robust accuracy on a record's samples under the worst of all rows, challengers of its own
+        among them where the victim is deterministic.
+        """
+        found = record.figures.robust
+        if record.hash in self.left:
+            found = lowest(self.left[record.hash], list(self.left.values()), random=self.random)
+        if not self.random:
+            found = min([found, *(record.figures.robust - c.taken for c in record.challenges)])
+        return max(found, 0.0)
+
+
+def families(record: Record) -> set[str]:
+    """Families of the attacks that a record holds: "gradient", "black box"."""
+    ran = record.attack_ran
+    if ran is not None and ran.search is not None:
+        names = [one.attack for one in ran.search.rounds]
+    elif ran is not None and ran.members is not None:
+        names = [member.attack for member in ran.members]
+    else:
+        names = [record.spec.attack.name]
+    return {"black box" if name in BLACK_BOX else "gradient" for name in names if name != CONTROL}
+
+
+# --- one row --------------------------------------------------------------------------------------
+
+
+def _own(record: Record, diagnosed: Sequence[Sign], *, stood: bool) -> Trust:
+    """A record by what its cell and the diagnoses of its victim showed; `stood`: its budget
+    converged, with gradients and a black box.
+    """
+    reasons = [
+        *(_of_sign(sign) for sign in record.diagnostics if sign.verdict in OF_VERDICT),
+        *(
+            _of_sign(sign, "diagnose, ")
+            for sign in diagnosed
+            if sign.verdict in OF_VERDICT and _concerns(sign, record)
+        ),
+        *(reason for challenge in record.challenges for reason in _challenged(challenge, record)),
+    ]
+    if reasons:
+        return _with_reasons(Trust("challenged"), reasons)
+    if record.figures.robust == 0:
+        return Trust("challenged", missing="nothing is left that another attack could break")
+    missing, lifts = _missing(record, stood=stood)
+    return Trust("unchallenged" if missing else "challenged", (), missing, lifts)
+
+
+def _missing(record: Record, *, stood: bool) -> tuple[str, str]:
+    """What `challenged` asks for and a record lacks, and what would lift it; both empty where it
+    lacks nothing.
+    """
+    search = record.attack_ran.search if record.attack_ran else None
+    if not stood and search is not None and search.next_passes is not None:
+        return "its search was capped", f"--max-passes {search.next_passes}"
+    if not stood and len(families(record)) < 2:
+        return f"{' and '.join(families(record))} attacks alone, at a fixed budget", ADAPTIVE
+    if not stood:
+        return "its budget has not converged", ADAPTIVE
+    if not record.challenges:
+        return "no challenger tried what it left", "--force, without --no-challenge"
+    return "", ""
+
+
+def _concerns(sign: Sign, record: Record) -> bool:
+    """Whether what `diagnose` found out with attacks along gradients says something of a record.
+
+    A black box follows no gradient. A search that converged with a black box in it did what such
+    doubts advise; not even that answers a diagnosis that fails.
+    """
+    if sign.sign in OF_VICTIM:
+        return True
+    if "gradient" not in families(record):
+        return False
+    return OF_VERDICT[sign.verdict] == "failed" or not _search_stood(record)
+
+
+def _of_sign(sign: Sign, where: str = "") -> Reason:
+    return Reason(
+        OF_VERDICT[sign.verdict], f"{where}{sign.sign}", f"{where}{sign.sign}: {sign.text}"
+    )
+
+
+def _challenged(challenge: Challenge, record: Record) -> Iterator[Reason]:
+    lost = Taken(challenge.taken, challenge.bound, tuple(challenge.broken))
+    yield from _broke(challenge.challenger, lost, record.spec.data.n)
+
+
+def _broke(by: str, lost: Taken, n: int, where: str = "") -> Iterator[Reason]:
+    """A reason where more than the tolerance was taken, and more than luck explains."""
+    if lost.taken <= tolerance_of(n) + 1e-9 or lost.bound <= 0:
+        return
+    word: Word = "failed" if lost.bound > tolerance_of(n) + 1e-9 else "doubtful"
+    samples = f"{len(lost.broken)} sample{'s' if len(lost.broken) != 1 else ''}"
+    text = f"{by}{where} broke {samples} that it left, {100 * lost.taken:.1f} points"
+    yield Reason(word, by, text, lost.broken)
+
+
+def _with_reasons(trust: Trust, more: Sequence[Reason]) -> Trust:
+    """The same figure, with more that speaks against it."""
+    reasons = sorted((*trust.reasons, *more), key=lambda reason: WORDS.index(reason.word))
+    return Trust(reasons[0].word, tuple(reasons)) if reasons else trust
+
+
+def _gets_a_word(record: Record) -> bool:
+    return record.spec.protocol.name == "sound" and record.spec.attack.name != CONTROL
+
+
+def _softened(record: Record) -> bool:
+    """Whether gradients were taken in every variant that the victim offers."""
+    if record.soft_gradients is False:
+        return True
+    params = record.spec.attack.params
+    return bool(record.soft_gradients and (params.get("soft") or params.get("restarts", 1) > 1))
+
+
+def _search_stood(record: Record) -> bool:
+    """Whether a record's search went on until the answer stood, with a black box among its rounds
+    (kinds that the victim calls for are a search's own concern).
+    """
+    search = record.attack_ran.search if record.attack_ran else None
+    if search is None or families(record) != {"gradient", "black box"}:
+        return False
+    return search.outcome == "converged" or (search.outcome == "spent" and _flat(search))
+
+
+def _flat(search: SearchRan) -> bool:
+    """Whether the last two rounds, of different kinds, took less than the tolerance."""
+    before, last = search.rounds[-2:]
+    return before.kind != last.kind and before.taken + last.taken < search.tolerance
+
+
+def _victim_and_threat(spec: Any) -> str:
+    """What rows share that are read together, however many samples each has: the victim, whether or
+    not the attack knew of its defence, the data and the threat.
+    """
+    victim, data = spec.victim.plain(), spec.data.plain()
+    layers = [dict(layer, params=dict(layer["params"])) for layer in victim.get("defense", ())]
+    for layer in layers:
+        layer["params"].pop("attack", None)
+    told = ("weights_sha256", "params", "source_sha256", "revision", "code")
+    return canonical_hash(
+        {
+            "model": victim["model"].removesuffix(" (unaware attack)"),
+            "victim": {key: victim.get(key) for key in told},
+            "defense": layers,
+            "data": {key: data[key] for key in data.keys() - {"n", "samples"}},
+            "threat": spec.threat.plain(),
+        }
+    )
