@@ -281,7 +281,8 @@ def test_a_cross_modal_run_attacks_every_modality_and_task_alone_and_every_recor
         worst = max(
             (sign["verdict"] for sign in record["diagnostics"]), key=["pass", "warn", "fail"].index
         )
-        assert record["trust"] == worst == record["diagnostics"][0]["verdict"]
+        assert worst == record["diagnostics"][0]["verdict"]
+        assert "trust" not in record  # it is computed on reading
         assert ("no better than noise" in {sign["sign"] for sign in record["diagnostics"]}) == (
             record["spec"]["attack"]["name"] == "fgsm"
         )

@@ -50,7 +50,9 @@ def test_cards_hold_the_records_figures_threats_trust_and_commands() -> None:
     assert "Synthetic data" in robustness
     assert "@inproceedings{dhar2026effective" in card
     assert "No sidecar of these weights was found" in card
-    for text in ("0.250 \\[0.142, 0.402\\]", "Linf 8/255", "lesion 0.250, lung 0.250", "noise (control)", "Worst verdict: **fail**",
+    for text in ("0.250 \\[0.142, 0.402\\]", "Linf 8/255", "lesion 0.250, lung 0.250", "noise (control)", "Worst of all figures: **failed**",
+                 f"pgd, Linf 4/255, record {made[0].short}: **failed**: zero gradient: half of the gradients are 0",
+                 "**unchallenged**: gradient attacks alone, at a fixed budget; lifted by",
                  "Advice: take BPDA", "half of the gradients are 0", "medrobust run --eps 8/255", "16 draws"):  # fmt: skip
         assert text in robustness, text
 
@@ -168,7 +170,7 @@ def test_the_robustness_card_names_the_signs_that_were_looked_for_and_in_how_man
     )
     assert "every sign" not in card
     assert (
-        "Worst verdict: **pass**: the signs of a failed attack that were looked for are absent. It"
-        " is no proof." in card
+        "Worst of all figures: **unchallenged**: nothing speaks against the figures, and too little"
+        " stands behind one." in card
     )
     assert "Signs looked for: none." in robustness_card(cards.VictimRecords([record("mail")], {}))

@@ -102,7 +102,7 @@ def test_it_shows_every_row_and_sorts_by_number_from_the_keyboard(opened) -> Non
 @pytest.mark.slow
 @needs_browser
 def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) -> None:
-    opened.get_by_label("trust", exact=True).select_option("fail")
+    opened.get_by_label("trust", exact=True).select_option("failed")
     wait_for_rows(opened, 6)
     assert set(column(opened, 3)) == {"late"}
     opened.get_by_label("attack", exact=True).select_option("pgd")
@@ -127,7 +127,7 @@ def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) ->
 @pytest.mark.slow
 @needs_browser
 def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None:
-    opened.get_by_label("trust", exact=True).select_option("fail")
+    opened.get_by_label("trust", exact=True).select_option("failed")
     wait_for_rows(opened, 6)
     opened.locator("button.open").first.focus()
     opened.keyboard.press("Enter")

@@ -67,13 +67,12 @@ def test_csv_round_trips_through_pandas(tmp_path) -> None:
     assert board.robust.tolist() == pytest.approx([0.7, 0.123457], abs=1e-12)
 
 
-def test_trust_is_the_worst_of_a_family_and_old_records_were_not_checked() -> None:
-    assert tables.trust([record()]) == "not checked"
-    assert tables.trust([record(trust="pass"), record()]) == "not checked"
-    assert (
-        tables.trust([record(trust="pass"), record(trust="fail"), record(trust="warn")]) == "fail"
-    )
-    assert tables.leaderboard([record(trust="warn")]).trust.tolist() == ["warn"]
+def test_trust_is_the_worst_of_a_family() -> None:
+    fine, bad, worse = (record(trust=verdict) for verdict in ("pass", "warn", "fail"))
+    assert tables.believed([fine]) == tables.believed([record()])
+    assert tables.believed([fine, worse, bad])["trust"] == "failed"
+    assert tables.leaderboard([bad]).trust.tolist() == ["doubtful"]
+    assert tables.leaderboard([bad]).why.tolist() == ["zero gradient: half of the gradients are 0"]
 
 
 def test_robust_figures_carry_trust_by_record_and_by_class(tmp_path) -> None:
@@ -84,12 +83,13 @@ def test_robust_figures_carry_trust_by_record_and_by_class(tmp_path) -> None:
     ]
     long = records.long_form(made)
     assert long.groupby("record").trust.unique().map(list).to_dict() == {
-        r.short: [r.trust] for r in made
+        r.short: [word]
+        for r, word in zip(made, ("doubtful", "failed", "unchallenged"), strict=True)
     }
     classes = breakdowns.per_class(made, store_of(tmp_path, *made).arrays)
     assert classes.groupby("model").trust.unique().map(list).to_dict() == {
-        "late": ["pass"],
-        "mail": ["fail"],
+        "late": ["unchallenged"],
+        "mail": ["failed"],
     }
 
 
