@@ -21,8 +21,9 @@ from robustbench_med import __version__
 from robustbench_med.reports import floors, gallery
 from robustbench_med.reports.plots import describe, trusted_text
 from robustbench_med.reports.tables import by_engine, each, named, ranked
+from robustbench_med.store.attacks import Sign
 from robustbench_med.store.figures import TaskFigures
-from robustbench_med.store.record import CONTROL, Sign
+from robustbench_med.store.record import CONTROL
 from robustbench_med.store.store import Record, Store
 from robustbench_med.store.trust import OF_VERDICT
 

@@ -26,7 +26,8 @@ from robustbench_med.reports.families import (
     victim_name,
 )
 from robustbench_med.statistics import wilson
-from robustbench_med.store.record import Record, SearchRan
+from robustbench_med.store.attacks import SearchRan
+from robustbench_med.store.record import Record
 from robustbench_med.store.trust import of_family
 
 AVERAGED = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")

@@ -14,7 +14,8 @@ from rich.text import Text
 from robustbench_med.cli.listings import assigned
 from robustbench_med.reports import floors
 from robustbench_med.reports.tables import marks, told
-from robustbench_med.store.record import SHORT, AttackRan, Challenge, Record, SearchRan, Sign
+from robustbench_med.store.attacks import AttackRan, Challenge, SearchRan, Sign
+from robustbench_med.store.record import SHORT, Record
 from robustbench_med.store.trust import OF_VERDICT, Trust
 
 TRUST_STYLE = {"failed": "red", "doubtful": "yellow", "fail": "red", "warn": "yellow"}

@@ -151,7 +151,7 @@ def attack_pass(
     )
     arrays = outcome_arrays(case, attacked, fresh)
     cost = attack_cost(case, attacked, n_targets=len(targets), started=start)
-    return Outcome(figures, arrays, cost, attacked.ran)
+    return Outcome(figures, arrays, cost, attacked.ran, attacked.adversarials)
 
 
 def choose_targets(case: AttackPass) -> NDArray[np.int64]:

@@ -288,6 +288,39 @@ class AttackCost(TypedDict):
     nonfinite_gradients: int
     seconds: float
     clean_seconds: float
+    challenge_passes: NotRequired[int]
+    challenge_seconds: NotRequired[float]
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What a short attack of another kind took of what the attack of a cell had left.
+
+    Attributes:
+        challenger: what was tried, as readers see it: "square", "margin loss", ...
+        family: "gradient" or "black box".
+        n: samples tried, all of them left by the attack.
+        broken: ids of those it broke. Of a random victim: whose share right fell on fresh draws.
+        taken: robust accuracy of all samples of the cell that this takes at least: the sum over the
+            samples tried of their share right before less after, over the number of samples of the
+            cell; on draws that chose nothing.
+        bound: one-sided lower bound of `taken` at 99 %, corrected for the number of challengers;
+            equal to it where the victim is deterministic.
+        passes: forward and backward passes of the challenger, in samples, without the fresh draws
+            that measure a random victim.
+        radius: 1 where only images bound the challenger, whose successes then take nothing
+            (`taken` is 0): a sample it cannot break shows that such an attack does not work.
+            None: the radii of the cell.
+    """
+
+    challenger: str
+    family: Literal["gradient", "black box"]
+    n: int
+    broken: tuple[str, ...]
+    taken: float
+    bound: float
+    passes: int
+    radius: float | None = None
 
 
 @dataclass(frozen=True)
@@ -298,3 +331,5 @@ class Outcome:
     arrays: Arrays
     cost: AttackCost
     search: SearchRan | None = None
+    adversarials: Mapping[int, Tensor] = field(default_factory=dict)
+    """Flat adversarials (D,) on the CPU, by sample; one that is missing was not attacked."""

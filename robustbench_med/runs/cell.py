@@ -18,11 +18,13 @@ from robustbench_med.errors import UserError
 from robustbench_med.evaluation import cost, signs
 from robustbench_med.evaluation.protocol import attack_pass, choose_goals, single_draw
 from robustbench_med.evaluation.signs import Sign
-from robustbench_med.evaluation.types import Clean, Method, Outcome
+from robustbench_med.evaluation.types import Challenge, Clean, Method, Outcome
 from robustbench_med.naming import radius_label
+from robustbench_med.runs import challenge
 from robustbench_med.runs.commands import command_of
 from robustbench_med.runs.device import one_gradient, peak_memory_mib
 from robustbench_med.runs.identity import Inputs, sweep_key
+from robustbench_med.runs.rivals import rival_of
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.threats import effort_of, engine_of, is_targeted, parameters_of, threat_of
@@ -44,6 +46,7 @@ class Measurement:
         signs: that it may have failed.
         leaning: how predictions of the victim or a source depend on the batch; None: they do not.
         started: when the attack began, in seconds since 1970.
+        challenges: what short attacks of other kinds took of what it left.
     """
 
     clean: Clean
@@ -52,6 +55,7 @@ class Measurement:
     signs: list[Sign]
     leaning: str | None
     started: float
+    challenges: list[Challenge]
 
 
 def evaluate_cell(
@@ -147,6 +151,7 @@ class Evaluation:
         outcome = self.attack(clean, method)
         if method.name == CONTROL:
             victim.noise[inputs.cell.seed, inputs.threat] = outcome.figures["robust"]
+        challenges = self.challenges(clean, outcome)
         setting = self.session.setting(inputs.cell.seed)
         seen = signs.of_cell(
             victim.module, inputs.samples, clean, inputs.threat, method, outcome, setting, noise
@@ -156,7 +161,8 @@ class Evaluation:
         ]
         if leaning:
             seen.append(signs.depends_on_batch(leaning[0]))
-        return Measurement(clean, method, outcome, seen, leaning[0] if leaning else None, started)
+        reason = leaning[0] if leaning else None
+        return Measurement(clean, method, outcome, seen, reason, started, challenges)
 
     def clean(self) -> Clean:
         """The clean pass of the victim under this seed, which its cells share."""
@@ -217,6 +223,24 @@ class Evaluation:
         except RefusedError as error:
             raise UserError(f"{label}: {error}") from error
 
+    def challenges(self, clean: Clean, outcome: Outcome) -> list[Challenge]:
+        """What short attacks of other kinds took of what the attack left, where they are to run."""
+        inputs = self.inputs
+        if not (inputs.run.challenge and inputs.challengeable):
+            return []
+        started, setting = time.perf_counter(), self.session.setting(inputs.cell.seed)
+        rival = rival_of(inputs, self.session, setting)
+        with self.bar(label_of(inputs), 1) as advance:
+            challenges, fresh = self.fitted(
+                lambda: challenge.challenge(
+                    inputs, clean, outcome, setting, rival, lambda text: advance(0, text)
+                )
+            )
+            advance(1, "")
+        outcome.cost["challenge_passes"] = fresh + sum(each.passes for each in challenges)
+        outcome.cost["challenge_seconds"] = time.perf_counter() - started
+        return challenges
+
     def fitted(self, work: Callable[[], T], *, whole: bool | None = None) -> T:
         """What `work` gives in batches that memory holds; chunks stay whole where the victim or
         `whole` says so.
@@ -260,6 +284,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         **({"attack_ran": attack_ran} if attack_ran else {}),
         "diagnostics": signs.plain(measured.signs),
         "soft_gradients": callable(getattr(victim.module, "soft", None)),
+        **_challenges(measured.challenges),
         "stochastic": clean.stochastic,
         **({"batch_dependent": measured.leaning} if measured.leaning else {}),
         "draws": clean.draws,
@@ -288,6 +313,13 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         },
     }
     return Record.of(content)
+
+
+def _challenges(challenges: list[Challenge]) -> dict[str, object]:
+    """The part `challenges` of a record; empty where none ran."""
+    rows = [asdict(each) for each in challenges]
+    usual = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return {"challenges": usual} if usual else {}
 
 
 def _references(dataset: Dataset) -> dict[str, list[dict[str, object] | None]]:

@@ -19,6 +19,7 @@ from robustbench_med.naming import canonical_hash, training_hash
 from robustbench_med.provenance import code
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.victims import LoadedVictim
+from robustbench_med.store.record import CONTROL
 from robustbench_med.training import defenses
 
 
@@ -41,6 +42,14 @@ class Inputs:
     def whole(self) -> bool:
         """Whether samples stay in fixed chunks during the attack."""
         return is_whole(self.victim.nature.drawing, self.method)
+
+    @property
+    def challengeable(self) -> bool:
+        """Whether challengers usually run: there is an attack, as strong as it can be, to be
+        challenged.
+        """
+        bounded = self.run.protocol == "sound" and not self.threat.targeted
+        return bounded and self.method.name != CONTROL and max(self.threat.radii) > 0
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -160,6 +169,8 @@ def protocol_identity(inputs: Inputs) -> dict[str, Any]:
         protocol["chunk"] = run.chunk
     if run.batch_draws > 1 and inputs.victim.nature.drawing == "batch":
         protocol["batch_draws"] = run.batch_draws  # they are one draw of a larger batch
+    if inputs.challengeable and not run.challenge:
+        protocol["challenge"] = False  # else the record is that of a challenged attack
     return protocol
 
 

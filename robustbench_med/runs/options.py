@@ -215,6 +215,12 @@ OPTIONS: dict[str, Option] = {
         HOW,
         ("--control", "--no-control"),
     ),
+    "challenge": Option(
+        "Try short attacks of other kinds on samples that the attack left; without it nobody has"
+        " challenged the figure.",
+        HOW,
+        ("--challenge", "--no-challenge"),
+    ),
     # the job
     "include": Option(
         "A Python file of yours that registers attacks, losses or defences; it is run. Repeatable.",

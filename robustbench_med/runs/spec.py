@@ -198,6 +198,8 @@ class RunSpec(ThreatsSpec):
     """Makes attacks targeted: "random", "least-likely" or the number of a class."""
     cross_modal: bool = False
     """Every attacked modality x task by itself."""
+    challenge: bool = True
+    """Challenges what each attack left by short attacks of other kinds."""
 
     @field_validator("attack", mode="before")
     @classmethod

@@ -49,6 +49,8 @@ class LoadedVictim:
     """Clean pass by evaluation seed."""
     noise: dict[tuple[int, Threat], float] = field(default_factory=dict)
     """Robust accuracy under noise, by evaluation seed and threat."""
+    surrogates: dict[int, nn.Module] = field(default_factory=dict)
+    """Small networks that imitate it, by evaluation seed (`rivals`)."""
     smallest: dict[str, dict[int, Any]] = field(default_factory=dict)
     """Smallest perturbations of attacks that serve several radii, by everything else that they
     depend on.

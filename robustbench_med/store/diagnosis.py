@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from robustbench_med.store.attacks import Sign
 from robustbench_med.store.parts import (
     DataSpec,
     Environment,
@@ -14,7 +15,7 @@ from robustbench_med.store.parts import (
     Part,
     VictimSpec,
 )
-from robustbench_med.store.record import Kind, ProtocolSpec, Sign, SourceSpec, ThreatSpec
+from robustbench_med.store.record import Kind, ProtocolSpec, SourceSpec, ThreatSpec
 
 
 class TrialsSpec(Part):

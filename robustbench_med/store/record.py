@@ -17,10 +17,9 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from pydantic import Field, PrivateAttr, model_validator
 
 from robustbench_med.naming import radius_label
-from robustbench_med.store.attack_ran import AttackRan, SearchRan
+from robustbench_med.store.attacks import AttackRan, Challenge, Sign
 from robustbench_med.store.certificate import Certificate
 from robustbench_med.store.figures import Figures
-from robustbench_med.store.findings import Challenge, Sign
 from robustbench_med.store.parts import (
     SHORT,
     DataSpec,
@@ -41,12 +40,9 @@ __all__ = [
     "CONTROL",
     "RECORDS",
     "SHORT",
-    "AttackRan",
     "Certificate",
-    "Challenge",
     "Kind",
     "Record",
-    "SearchRan",
     "Sign",
 ]
 
@@ -132,6 +128,9 @@ class ProtocolSpec(Part):
         ge=1,
         description="draws of one gradient that shared such a batch, where more than one",
     )
+    challenge: bool | None = Field(
+        None, description="false where challengers were left out that usually run"
+    )
 
 
 class Spec(Part):
@@ -190,6 +189,10 @@ class CostFacts(Part):
     nonfinite_gradients: int | None = None
     seconds: Number
     clean_seconds: Number | None = Field(None, description="of the clean pass")
+    challenge_passes: int | None = Field(
+        None, description="forward and backward passes of the challengers, and of their fresh draws"
+    )
+    challenge_seconds: Number | None = Field(None, description="of the challengers")
     batch_size: int
     peak_memory_mib: Number
 
@@ -209,7 +212,7 @@ class Record(Kept):
     )
     diagnostics: list[Sign] = Field([], description="signs that the attack may have failed")
     challenges: list[Challenge] = Field(
-        [], description="what challengers broke of what the attack left; absent: none ran"
+        [], description="what short attacks of other kinds took of what was left; empty: none ran"
     )
     soft_gradients: bool | None = Field(
         None, description="whether the victim offers soft gradients; absent: not known"

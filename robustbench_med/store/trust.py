@@ -18,9 +18,8 @@ from robustbench_med.statistics import tolerance_of
 from robustbench_med.store.paired import Left, Taken, lowest, taken
 
 if TYPE_CHECKING:
-    from robustbench_med.store.attack_ran import SearchRan
+    from robustbench_med.store.attacks import Challenge, SearchRan, Sign
     from robustbench_med.store.diagnosis import Diagnosis
-    from robustbench_med.store.findings import Challenge, Sign
     from robustbench_med.store.record import Record
 
 Word = Literal["failed", "doubtful", "unchallenged", "challenged"]
@@ -36,10 +35,15 @@ CONTROL = "noise"
 BLACK_BOX = frozenset({"square", "hopskipjump", "transfer"})
 """Attacks that ask for no gradient of the victim; all others but the control take it."""
 ADAPTIVE = "--attack adaptive"
+WITHOUT = "a run without --no-challenge"
 OF_VERDICT: Mapping[str, Word] = {"fail": "failed", "warn": "doubtful"}
 """What a sign's verdict says of a row; others say nothing against it."""
 OF_VICTIM = frozenset({"trivial victim", "depends on its batch"})
 """Signs that speak of the victim, whatever attacks it; the others speak of gradients."""
+UNBOUNDED = 0.05
+"""Share of samples that may withstand a short attack at radius 1, where any image can be made any
+other.
+"""
 NAMED = 3
 """Samples that a reason names; `medrobust show` names all."""
 
@@ -213,6 +217,8 @@ class Together:
         mine = self.left[record.hash]
         for other in self.records:
             for challenge in other.challenges if other.hash != record.hash else ():
+                if challenge.radius is not None:
+                    continue
                 by = f"{challenge.challenger} (behind {other.attack_label})"
                 yield from _broke(by, mine.lost(challenge.broken), mine.n)
 
@@ -291,6 +297,8 @@ def _missing(record: Record, *, stood: bool) -> tuple[str, str]:
     lacks nothing.
     """
     search = record.attack_ran.search if record.attack_ran else None
+    if record.spec.threat.target is not None:
+        return "a targeted attack, which nothing challenges", ""
     if not stood and search is not None and search.next_passes is not None:
         return "its search was capped", f"--max-passes {search.next_passes}"
     if not stood and len(families(record)) < 2:
@@ -298,7 +306,8 @@ def _missing(record: Record, *, stood: bool) -> tuple[str, str]:
     if not stood:
         return "its budget has not converged", ADAPTIVE
     if not record.challenges:
-        return "no challenger tried what it left", "--force, without --no-challenge"
+        left_out = record.spec.protocol.challenge is False
+        return "no challenger tried what it left", WITHOUT if left_out else "--force"
     return "", ""
 
 
@@ -322,6 +331,12 @@ def _of_sign(sign: Sign, where: str = "") -> Reason:
 
 
 def _challenged(challenge: Challenge, record: Record) -> Iterator[Reason]:
+    if challenge.radius is not None:
+        left = challenge.n - len(challenge.broken)
+        if left > max(1.0, UNBOUNDED * challenge.n):
+            text = f"{challenge.challenger} leaves {left} of {challenge.n} samples"
+            yield Reason("doubtful", challenge.challenger, f"{text}: the attack is what stops it")
+        return
     lost = Taken(challenge.taken, challenge.bound, tuple(challenge.broken))
     yield from _broke(challenge.challenger, lost, record.spec.data.n)
 
@@ -343,7 +358,10 @@ def _with_reasons(trust: Trust, more: Sequence[Reason]) -> Trust:
 
 
 def _gets_a_word(record: Record) -> bool:
-    return record.spec.protocol.name == "sound" and record.spec.attack.name != CONTROL
+    """Whether an attack was run, by a protocol that makes the most of it."""
+    spec = record.spec
+    attacked = spec.attack.name != CONTROL and max(spec.threat.radii) > 0
+    return attacked and spec.protocol.name == "sound"
 
 
 def _softened(record: Record) -> bool:

@@ -109,6 +109,7 @@ VALUES = {
     "whole_range": True,
     "allow_batch_dependent": True,
     "control": False,
+    "challenge": False,
     "include": [Path("a.py"), Path("b c.py")],
     "half": True,
 }

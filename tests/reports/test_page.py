@@ -12,7 +12,7 @@ from support.records import changed, fill, record
 
 from robustbench_med.reports import page
 from robustbench_med.statistics import wilson
-from robustbench_med.store.record import Sign
+from robustbench_med.store.attacks import Sign
 from robustbench_med.store.store import Store
 
 PATIENCE = 120_000

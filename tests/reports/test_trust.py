@@ -85,6 +85,10 @@ def test_noise_gets_no_word_and_tells_the_attack_that_does_less() -> None:
     assert attack.reasons[0].by.startswith("noise")
 
 
+def test_radius_0_is_no_attack_and_gets_no_word() -> None:
+    assert read(row("pgd", eps=0.0))[0].word is None
+
+
 def test_a_release_row_gets_no_word_and_no_worst_case() -> None:
     (released,) = read(row("pgd", 0.5, protocol="release"))
     assert (released.word, released.worst_case, released.because) == (None, None, "")
@@ -191,6 +195,24 @@ def test_challengers_fail_what_they_break_and_luck_of_theirs_does_not() -> None:
     assert one.worst_case == pytest.approx(0.48)
 
 
+def test_who_withstands_a_radius_of_1_is_in_doubt_and_what_falls_there_is_nothing() -> None:
+    boundless = CHALLENGE | {"challenger": "task lung alone at radius 1", "radius": 1}
+    fallen = [f"s{i}" for i in range(20)]
+    for broken, word in ((20, "challenged"), (19, "challenged"), (18, "doubtful")):
+        made = adaptive(challenges=[CHALLENGE, boundless | {"broken": fallen[:broken]}])
+        found, other = read(made, row("pgd"))
+        assert (found.word, other.word) == (word, "challenged"), broken  # they agree
+    assert found.because == (
+        "task lung alone at radius 1 leaves 2 of 20 samples: the attack is what stops it"
+    )
+
+
+def test_a_targeted_attack_is_unchallenged_and_nothing_lifts_it() -> None:
+    (found,) = read(changed(row("pgd"), spec__threat__target="next"))
+    assert (found.word, found.lift) == ("unchallenged", "")
+    assert found.because == "a targeted attack, which nothing challenges"
+
+
 def test_what_a_challenger_of_one_row_broke_tells_every_row_that_left_it() -> None:
     broke = CHALLENGE | {"broken": ["s3", "s7"], "taken": 0.02, "bound": 0.02}
     own, other, fallen = read(
@@ -223,7 +245,9 @@ def test_a_search_is_challenged_once_it_converged_with_a_black_box_and_challenge
     assert read(adaptive(kinds=("first", "another loss")))[0].word == "unchallenged"
     (bare,) = read(adaptive(challenges=()))
     assert bare.word == "unchallenged"
-    assert bare.lift == "--force, without --no-challenge"
+    assert bare.because == "no challenger tried what it left; lifted by --force"
+    left_out = changed(adaptive(challenges=()), spec__protocol__challenge=False)
+    assert read(left_out)[0].lift == "a run without --no-challenge"
 
 
 def test_effort_max_counts_as_converged_where_its_last_rounds_of_two_kinds_took_nothing() -> None:

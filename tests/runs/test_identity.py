@@ -102,6 +102,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "effort": {**SEARCH, "max_passes": 40},
     "budget of an effort": {**SEARCH, "max_passes": 41},
     "engine": {"engine": "torchattacks"},
+    "no challenge": {"challenge": False},
     "source": {"attack": ["transfer"], "source": ["early"]},
     "parameters of the source": {
         "attack": ["transfer"],

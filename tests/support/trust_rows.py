@@ -18,6 +18,7 @@ CHALLENGE = {
     "bound": 0.0,
     "passes": 100,
 }
+"""A challenger that broke nothing."""
 
 
 def row(attack="pgd", robust=0.5, *, challenges=(CHALLENGE,), random=False, **more) -> Record:

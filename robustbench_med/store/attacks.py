@@ -1,5 +1,5 @@
-"""How an attack ran: the losses that its tasks got, the members of an ensemble, the rounds of a
-search.
+"""The parts of a record that say how its attack went, what speaks against it, and what challenged
+it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from robustbench_med.store.parts import Number, Part
+
+Verdict = Literal["pass", "warn", "fail"]
 
 
 class MemberRan(Part):
@@ -60,3 +62,35 @@ class AttackRan(Part):
     version: str | None = Field(None, description="of autoattack; its parameter may be `auto`")
     members: list[MemberRan] | None = Field(None, description="of autoattack, in their order")
     search: SearchRan | None = Field(None, description="where the attack began one")
+
+
+class Sign(Part):
+    """One sign that the attack may have failed."""
+
+    sign: str
+    verdict: Verdict
+    figure: Number | None
+    text: str
+    advice: str
+
+
+class Challenge(Part):
+    """A short attack of another kind on samples that the attack left."""
+
+    challenger: str = Field(description="what was tried")
+    family: Literal["gradient", "black box"]
+    n: int = Field(description="samples tried, all of them left by the attack")
+    broken: list[str] = Field(
+        description="ids of those it broke; of a random victim those whose share right fell"
+    )
+    taken: Number = Field(
+        description="robust accuracy of all samples of the cell that it takes, on fresh draws"
+    )
+    bound: Number = Field(
+        description="one-sided lower bound of `taken` at 99 %, corrected for the number of"
+        " challengers"
+    )
+    passes: int = Field(description="forward and backward, in samples")
+    radius: Number | None = Field(
+        None, description="1 where only images bounded it; null: the radii of the cell"
+    )

@@ -1,0 +1,428 @@
+"""Challengers: short attacks of other kinds on samples that the attack of a cell left standing.
+
+What an attack leaves stands as long as nothing else breaks it: a victim whose gradients lie looks
+robust to every attack along them (Carlini et al., arXiv 1902.06705; Tramer et al., arXiv
+2002.08347). Challengers are cheap: what they do not break is not proven, what they break is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+from torch import Tensor
+
+from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete, derive_seed
+from robustbench_med.attacks.losses import standing
+from robustbench_med.attacks.pgd import ascend
+from robustbench_med.evaluation.batching import drawn, shapes_of, together
+from robustbench_med.evaluation.types import Challenge, Clean, Drawing, Outcome, Setting
+from robustbench_med.runs.identity import Inputs
+from robustbench_med.runs.rivals import Rival
+
+SAMPLES, FEWEST = 32, 8
+"""Samples tried at most; at least, where so many are left."""
+SHARE, LEAST = 4, 2000
+"""Passes of all challengers together: a quarter of the attack's, or so many if that is more."""
+PER_SAMPLE = 80
+"""Passes a sample below which fewer are tried; twice as many of a random victim."""
+BOUNDLESS = 5
+"""Samples that are tried where only images bound the attack."""
+CHOOSE, FRESH = 4, 16
+"""Draws of a random victim that choose between two candidates, and fresh ones that measure."""
+MOST_STEPS, MOST_QUERIES = 40, 400
+"""Beyond which a challenger is no longer short."""
+LEVEL = 0.01
+"""Chance that a random victim is called broken by luck, all challengers of a cell together."""
+Rows = NDArray[np.int64]
+Family = Literal["gradient", "black box"]
+
+
+@dataclass
+class Trial:
+    """Samples that an attack left standing, and the victim that challengers ask about them.
+
+    Attributes:
+        view: of the victim; a random one with the draws that choose.
+        x, moved: (n, D) before and after the attack.
+        y: (n, T).
+        stands: (n, T) whether a task is ever right after the attack.
+        ids: of the samples.
+        threat, setting, drawing: of the cell.
+        cell: number of samples of the cell.
+        elsewhere: passes spent on another network of the victim's size.
+        fresh: passes that measured, on draws that chose nothing.
+    """
+
+    view: View
+    x: Tensor
+    moved: Tensor
+    y: Tensor
+    stands: NDArray[np.bool_]
+    ids: list[str]
+    threat: Threat
+    setting: Setting
+    drawing: Drawing
+    cell: int
+    elsewhere: int = 0
+    fresh: int = 0
+
+    @property
+    def random(self) -> bool:
+        """Whether the victim is."""
+        return self.view.draws > 1
+
+    @property
+    def spent(self) -> int:
+        """Passes of the challengers so far."""
+        asked = self.view.passes.forward + self.view.passes.backward
+        return asked + self.elsewhere - self.fresh
+
+    @property
+    def everybody(self) -> Rows:
+        """All rows."""
+        return np.arange(len(self.x))
+
+    def run(
+        self,
+        rows: Rows,
+        purpose: str,
+        compute: Callable[[Tensor, Streams], Tensor],
+        sources: Sequence[tuple[View, Drawing]] = (),
+    ) -> Tensor:
+        """What `compute` makes of these rows, a batch at a time: (n, D), other rows as the attack
+        left them. It is given the rows of a batch and their random streams.
+
+        Where predictions depend on the batch, a batch is a chunk of all rows.
+        """
+        found = self.moved.clone()
+        whole = "batch" in (self.drawing, *(drawing for _, drawing in sources))
+        names = ("challenge", purpose)
+        for part in together(rows, len(self.x), self.setting, whole=whole):
+            ids = [self.ids[row] for row in part]
+            streams = Streams.seeded(self.setting.seed, ids, " ".join(names))
+            with drawn(
+                self.view, self.drawing, self.setting, self.ids, part, *names, sources=sources
+            ):
+                moved = compute(torch.from_numpy(part), streams)
+            tried = np.isin(part, rows)
+            found[part[tried]] = moved.detach()[tried]
+        return found
+
+    @torch.no_grad()
+    def shares(
+        self, x: Tensor, rows: Rows, draws: int, purpose: str, threat: Threat | None = None
+    ) -> NDArray[np.float64]:
+        """(draws, len(rows)): share of the attacked tasks still right in each draw of x (n, D)."""
+        parts = []
+        names = ("challenge", purpose)
+        for part in together(rows, len(self.x), self.setting, whole=self.drawing == "batch"):
+            with drawn(self.view, self.drawing, self.setting, self.ids, part, *names):
+                passes = [
+                    standing(self.view.logits(x[part]), self.y[part], threat or self.threat)
+                    for _ in range(draws)
+                ]
+            parts.append(torch.stack(passes)[:, np.isin(part, rows)])
+        return torch.cat(parts, 1).cpu().double().numpy()
+
+    @cached_property
+    def before(self) -> NDArray[np.float64]:
+        """(draws, n) of what the attack left, under the draws that choose."""
+        return self.shares(self.moved, self.everybody, self.view.draws, "choose")
+
+    @cached_property
+    def measured(self) -> NDArray[np.float64]:
+        """(draws, n) of what the attack left, under fresh draws."""
+        return self.measure(self.moved, self.everybody)
+
+    def measure(self, x: Tensor, rows: Rows) -> NDArray[np.float64]:
+        """(draws, len(rows)) of x (n, D) under fresh draws."""
+        before = self.view.passes.forward
+        shares = self.shares(x, rows, FRESH, "fresh")
+        self.fresh += self.view.passes.forward - before
+        return shares
+
+    def computed(self, rows: Rows) -> int:
+        """Samples that a pass over these rows computes."""
+        return len(self.x) if self.drawing == "batch" else len(rows)
+
+
+# --- challengers ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """One challenger.
+
+    Attributes:
+        name, family: see `Challenge`.
+        weight: its share of the budget.
+        rows: which samples of the trial it tries.
+        attack: (trial, passes a sample) -> candidates (n, D) each; none where it cannot begin.
+        threat: another than the cell's where the attack is bounded by images alone.
+    """
+
+    name: str
+    family: Family
+    weight: int
+    rows: Rows
+    attack: Callable[[Trial, int], list[Tensor]]
+    threat: Threat | None = None
+
+
+def challengers(trial: Trial, inputs: Inputs, rival: Rival) -> list[Challenger]:
+    """The challengers that apply, what leads back to the victim's gradient first: what they leave
+    of their budget, because samples fall, is the black boxes'.
+    """
+    threat, method, everybody = trial.threat, inputs.method, trial.everybody
+    attacked = [m for m, radius in enumerate(threat.radii) if radius > 0]
+    found = []
+    for t in threat.tasks if threat.norm == "Linf" and len(attacked) == len(threat.radii) else ():
+        rows = np.flatnonzero(trial.stands[:, t])[:BOUNDLESS]
+        everything = replace(threat, radii=(1.0,) * len(threat.radii), tasks=(t,))
+        name = f"task {inputs.dataset.tasks[t]} alone at radius 1"
+        attack = gradients(name, rows, within=everything)
+        found.append(Challenger(name, "gradient", 2, rows, attack, everything))
+    for t in threat.tasks if len(threat.tasks) > 1 else ():
+        rows, name = np.flatnonzero(trial.stands[:, t]), f"task {inputs.dataset.tasks[t]} alone"
+        attack = gradients(name, rows, within=replace(threat, tasks=(t,)))
+        found.append(Challenger(name, "gradient", 1, rows, attack))
+    for m in attacked if len(attacked) > 1 else ():
+        name = f"modality {inputs.dataset.modalities[m]} alone"
+        radii = tuple(radius * (m == k) for k, radius in enumerate(threat.radii))
+        attack = gradients(name, everybody, within=replace(threat, radii=radii), start="anywhere")
+        found.append(Challenger(name, "gradient", 2, everybody, attack))
+    name, loss = other_loss(method.parameters)
+    found.append(Challenger(name, "gradient", 3, everybody, gradients(name, everybody, loss=loss)))
+    if trial.view.has_soft:
+        attack = gradients("soft gradients", everybody, soft=True)
+        found.append(Challenger("soft gradients", "gradient", 3, everybody, attack))
+    found.append(Challenger(rival.name, "black box", 6, everybody, transfer(rival)))
+    if method.name != "square":
+        found.append(Challenger("square", "black box", 4, everybody, square))
+    return [each for each in found if len(each.rows)]
+
+
+def other_loss(parameters: Any) -> tuple[str, str]:
+    """What readers call the loss that an attack of these parameters did not ascend, and its name
+    in `LOSSES`.
+    """
+    if parameters.get("loss") in ("margin", "dlr"):
+        return "cross-entropy", "ce"
+    return "margin loss", "margin"
+
+
+def gradients(
+    name: str,
+    rows: Rows,
+    *,
+    within: Threat | None = None,
+    loss: str = "margin",
+    soft: bool = False,
+    start: Literal["where the attack ended", "anywhere"] = "where the attack ended",
+) -> Callable[[Trial, int], list[Tensor]]:
+    """Steps along the victim's gradients: from where the attack ended, or from a point drawn from
+    the ball; `within`: a threat other than the cell's.
+    """
+
+    def attack(trial: Trial, passes: int) -> list[Tensor]:
+        view, threat = trial.view, within or trial.threat
+        steps = min((passes - (CHOOSE if trial.random else 2)) // 2, MOST_STEPS)
+
+        def climb(part: Tensor, streams: Streams) -> Tensor:
+            x, y = trial.x[part], trial.y[part]
+            first = trial.moved[part]
+            if start == "anywhere":
+                first = view.random_point(x, threat, streams)
+            with view.softened(wanted=soft):
+                return ascend(view, first, x, y, threat, loss=loss, **short(steps, trial.random))
+
+        return [trial.run(rows, name, climb)] if steps > 0 else []
+
+    return attack
+
+
+def short(steps: int, random: bool) -> dict[str, Any]:
+    """How few steps are made: against a random victim each follows one draw, and the steps before
+    it.
+    """
+    how: dict[str, Any] = {"steps": steps, "eot": 1, "step_size": min(2.5 / steps, 0.5)}
+    if not random:
+        return how | {"keep": "best"}
+    smooth = {"combine": "normalised", "momentum": 0.9, "schedule": "cosine"}
+    return how | smooth | {"keep": "last", "step_size": min(10 / steps, 0.5)}
+
+
+def square(trial: Trial, passes: int) -> list[Tensor]:
+    """Square, whose scores of a random victim are means over two draws where it can afford them."""
+    eot = 2 if trial.random and passes >= PER_SAMPLE else 1
+    queries = min((passes - trial.view.draws) // eot, MOST_QUERIES)
+    if queries < 1:
+        return []
+    given = complete("square", {"queries": queries, "eot": eot})
+
+    def search(part: Tensor, streams: Streams) -> Tensor:
+        x, y = trial.x[part], trial.y[part]
+        return ATTACKS["square"](trial.view, x, y, trial.threat, streams, **given)
+
+    return [trial.run(trial.everybody, "square", search)]
+
+
+STEPS = 20
+"""On the network that adversarials are carried over from."""
+
+
+def transfer(rival: Rival) -> Callable[[Trial, int], list[Tensor]]:
+    """Adversarials made on another network: all tasks along two losses, then each task alone from
+    where the attack ended; as many of these as can be afforded, one where each step costs what one
+    on the victim does.
+    """
+
+    def attack(trial: Trial, passes: int) -> list[Tensor]:
+        n, draws, threat = len(trial.x), trial.view.draws, trial.threat
+        left = passes - rival.answers / n
+        steps = STEPS if rival.small else min(int(left - draws) // 2, STEPS)
+        aims = [(threat, "margin"), (threat, "ce")]
+        aims += [(replace(threat, tasks=(t,)), "margin") for t in threat.tasks]
+        aims = aims[: int(left // draws) if rival.small else 1]
+        if not aims or steps < 1:
+            return []
+        view, drawing = rival.seen(trial.view)
+        how = short(steps, view.draws > 1) | {"momentum": 0.9, "keep": "last"}
+
+        def towards(aim: Threat, loss: str) -> Tensor:
+            def climb(part: Tensor, streams: Streams) -> Tensor:
+                x, y, first = trial.x[part], trial.y[part], trial.moved[part]
+                if aim is threat:
+                    first = view.random_point(x, threat, streams)
+                return ascend(view, first, x, y, aim, loss=loss, **how)
+
+            purpose = f"{rival.name} {loss} {aim.tasks}"
+            return trial.run(trial.everybody, purpose, climb, [(view, drawing)])
+
+        found = [towards(*aim) for aim in aims]
+        spent = 0 if rival.small else view.passes.forward + view.passes.backward
+        trial.elsewhere += rival.answers + spent
+        return found
+
+    return attack
+
+
+# --- what they take -------------------------------------------------------------------------------
+
+
+def challenge(
+    inputs: Inputs,
+    clean: Clean,
+    outcome: Outcome,
+    setting: Setting,
+    rival: Rival,
+    note: Callable[[str], None],
+) -> tuple[list[Challenge], int]:
+    """Challenges what the attack of a cell left.
+
+    Args:
+        inputs: of the cell.
+        clean: its clean pass.
+        outcome: what the attack left.
+        setting: of the cell.
+        rival: whom adversarials are carried over from.
+        note: called with a line as each challenger begins.
+
+    Returns:
+        What each challenger took, in the order in which they ran, and the passes that measured it
+        on fresh draws.
+    """
+    attack = outcome.cost["attack_forward"] + outcome.cost["attack_backward"]
+    budget = max(attack // SHARE, LEAST)
+    trial = trial_of(inputs, clean, outcome, setting, budget)
+    if trial is None:
+        return [], 0
+    waiting = challengers(trial, inputs, rival)
+    level = LEVEL / sum(each.threat is None for each in waiting)
+    found = []
+    for i, each in enumerate(waiting):
+        share = each.weight / sum(other.weight for other in waiting[i:])
+        allowed = int((budget - trial.spent) * share) // trial.computed(each.rows)
+        note(f"challenged by {each.name}")
+        began = trial.spent
+        if candidates := each.attack(trial, allowed):
+            result = boundless if each.threat is not None else taken
+            challenged = result(trial, each, candidates, level)
+            found.append(replace(challenged, passes=trial.spent - began))
+    return found, trial.fresh
+
+
+def taken(trial: Trial, each: Challenger, candidates: Sequence[Tensor], level: float) -> Challenge:
+    """What a challenger took: draws choose the best of a sample's candidates, fresh ones measure.
+
+    `level`: chance that the bound lies above what it takes of a random victim.
+    """
+    rows, best = each.rows, trial.moved.clone()
+    before = trial.before[:, rows]
+    after = before.copy()
+    for candidate in candidates:
+        trial.view.check(candidate, trial.x, trial.threat)
+        now = trial.shares(candidate, rows, trial.view.draws, "choose")
+        better = now.mean(0) < after.mean(0)
+        best[rows[better]], after[:, better] = candidate[rows[better]], now[:, better]
+    changed = after.mean(0) < before.mean(0)
+    gaps = (before - after)[:, changed]
+    if trial.random and changed.any():
+        gaps = trial.measured[:, rows[changed]] - trial.measure(best, rows[changed])
+    broken = rows[changed][gaps.mean(0) > 0]
+    draws = gaps.sum(1) / trial.cell
+    value = bound = float(draws.mean())
+    if trial.random:
+        error = float(draws.std(ddof=1)) / math.sqrt(len(draws))
+        bound -= float(stdtrit(len(draws) - 1, 1 - level)) * error
+    ids = tuple(trial.ids[row] for row in broken)
+    return Challenge(each.name, each.family, len(rows), ids, value, bound, 0)
+
+
+def boundless(
+    trial: Trial, each: Challenger, candidates: Sequence[Tensor], level: float
+) -> Challenge:
+    """Which samples a challenger broke that images alone bound; it takes nothing within the radii
+    of the cell.
+    """
+    (candidate,), rows = candidates, each.rows
+    right = trial.shares(candidate, rows, trial.view.draws, "choose", each.threat).mean(0)
+    ids = tuple(trial.ids[row] for row in rows[right < 0.5])
+    return Challenge(each.name, each.family, len(rows), ids, 0.0, 0.0, 0, radius=1.0)
+
+
+def trial_of(
+    inputs: Inputs, clean: Clean, outcome: Outcome, setting: Setting, budget: int
+) -> Trial | None:
+    """Some of the samples that the attack left, drawn by the seed; None where it left none."""
+    samples, threat, n = inputs.samples, inputs.threat, len(inputs.samples)
+    stands = outcome.arrays["robust_right"] > 0
+    left = [row for row in outcome.adversarials if stands[row, list(threat.tasks)].any()]
+    if not left:
+        return None
+    each = PER_SAMPLE * (2 if clean.stochastic else 1)
+    most = min(max(budget // each, FEWEST), SAMPLES)
+    rng = np.random.default_rng(derive_seed(setting.seed, "challenge"))
+    rows = np.sort(rng.permutation(np.sort(left))[:most])
+    view = View(inputs.victim.module, shapes_of(samples), draws=CHOOSE if clean.stochastic else 1)
+    moved = torch.stack([outcome.adversarials[row] for row in rows.tolist()])
+    return Trial(
+        view,
+        view.pack(samples.batch(rows)).to(setting.device),
+        moved.to(setting.device),
+        samples.labels[rows].to(setting.device),
+        stands[rows],
+        [samples.ids[row] for row in rows],
+        threat,
+        setting,
+        clean.drawing,
+        n,
+    )

@@ -1,0 +1,111 @@
+"""Whom adversarials are carried over from when an attack is challenged: the victim without its
+defences, where it is at hand, else a small network that imitates the victim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustbench_med.attacks import View, derive_seed
+from robustbench_med.data import Samples
+from robustbench_med.evaluation.batching import batches, drawing_of, drawn, shapes_of
+from robustbench_med.evaluation.types import Drawing, Setting
+from robustbench_med.runs.identity import Inputs
+from robustbench_med.runs.session import Session
+from robustbench_med.runs.spec import RunSpec
+from robustbench_med.training import checkpoints, defenses, presets
+from robustbench_med.training.surrogate import imitate
+
+WITHIN_MAIL = {entry.in_mail.model for entry in defenses.SHIPPED if entry.in_mail is not None}
+"""Networks that are MAIL with a defence in it."""
+ANSWERS = 300
+"""Training images that the victim is asked about for a surrogate."""
+
+
+@dataclass
+class Rival:
+    """A network that adversarials are carried over from.
+
+    Attributes:
+        name: what readers call the challenger.
+        answers: passes of the victim that making it takes.
+        small: whether its own passes are none to speak of.
+        make: loads or trains it.
+    """
+
+    name: str
+    answers: int
+    small: bool
+    make: Callable[[], nn.Module]
+
+    def seen(self, like: View) -> tuple[View, Drawing]:
+        """The network as an attack sees it that sees the victim as `like`, and what its predictions
+        depend on.
+        """
+        network = self.make()
+        random = bool(getattr(network, "stochastic", False))
+        shapes = [segment.shape for segment in like.segments]
+        view = View(network, shapes, draws=2 if random else 1)
+        return view, drawing_of(network, stochastic=random)
+
+
+def rival_of(inputs: Inputs, session: Session[RunSpec], setting: Setting) -> Rival:
+    """The undefended twin of a victim where its weights are there already, else a surrogate."""
+    twin = twin_of(inputs, session)
+    if twin is not None:
+        return Rival("transfer from the undefended twin", 0, False, twin)
+    train, victim = inputs.dataset.splits["train"], inputs.victim
+
+    def surrogate() -> nn.Module:
+        if setting.seed not in victim.surrogates:
+            network = distilled(inputs, train, setting)
+            victim.surrogates[setting.seed] = network
+        return victim.surrogates[setting.seed]
+
+    return Rival("transfer from a surrogate", min(ANSWERS, len(train)), True, surrogate)
+
+
+def twin_of(inputs: Inputs, session: Session[RunSpec]) -> Callable[[], nn.Module] | None:
+    """Loads the same network without defences; None where the victim has none, or where the twin
+    would have to be trained.
+    """
+    victim, cell, device = inputs.victim, inputs.cell, session.device
+    spec, checkpoint = victim.spec, victim.checkpoint
+    in_mail = victim.plan.model in WITHIN_MAIL
+    if victim.plan.training or in_mail:
+        undefended = {"model": defenses.MAIL} if in_mail else {}
+        point = cell.model_copy(update={"defense": "none", **undefended})
+        spec = session.victims.source_plans.of(point).spec
+        found = checkpoints.find(spec)
+        if found is None:
+            return None
+        checkpoint = found
+    elif not victim.plan.inference:
+        return None
+    return lambda: presets.load(spec, checkpoint, device)
+
+
+def distilled(inputs: Inputs, images: Samples, setting: Setting) -> nn.Module:
+    """A surrogate trained on the victim's answers about some training images."""
+    nature = inputs.victim.nature
+    view = View(inputs.victim.module, shapes_of(images))
+    rng = np.random.default_rng(derive_seed(setting.seed, "surrogate images"))
+    rows = np.sort(rng.permutation(len(images))[:ANSWERS])
+    size = setting.chunk if nature.drawing == "batch" else setting.batch_size
+    answers: list[tuple[Tensor, ...]] = []
+    for part in batches(rows, size):
+        x = view.pack(images.batch(part)).to(setting.device)
+        with drawn(view, nature.drawing, setting, images.ids, part, "surrogate"):
+            (logits,) = view.predictions(x)
+        answers.append(tuple(z.softmax(1).nan_to_num(0.0) for z in logits))
+    return imitate(
+        images.batch(rows),
+        [torch.cat(task) for task in zip(*answers, strict=True)],
+        seed=setting.seed,
+        device=setting.device,
+    )
