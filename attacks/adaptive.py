@@ -176,7 +176,7 @@ def adaptive(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams)
         with view.only(rows):
             candidate = attack(view, x[rows], y[rows], threat, streams.take(rows), **given)
         contest.enter(rows, candidate)
-    return contest.best
+    return contest.result()
 
 
 ENTRY = Attack(name="adaptive", function=adaptive, targeted=False, escalates="auto")

@@ -19,7 +19,7 @@ from robustbench_med.attacks.losses import (
     of_standing,
     over_tasks,
 )
-from robustbench_med.attacks.pgd import Contest
+from robustbench_med.attacks.pgd import Contest, Quarters
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import Combine, Gradient, RefusedError, View
@@ -73,7 +73,7 @@ def apgd(
                 combine=combine,
             )
         contest.enter(rows, candidate)
-    return contest.best
+    return contest.result()
 
 
 def apgd_t(
@@ -133,7 +133,7 @@ def apgd_t(
                 combine=combine,
             )
         contest.enter(rows, candidate)
-    return contest.best
+    return contest.result()
 
 
 def climb(
@@ -162,6 +162,8 @@ def climb(
     losses[0] = gradient.loss
     view.trace(losses)
     result, fewest = x.clone(), gradient.standing.clone()
+    stood = Quarters(x, steps, lowest=deterministic)
+    stood.note(0, torch.arange(len(x)), fewest)
     climbers, since = Climbers.at(x, x0, y, gradient), 0
     for i in range(steps):
         rows = climbers.rows
@@ -177,6 +179,7 @@ def climb(
         )
         higher = climbers.learn(gradient)
         losses[i + 1, rows] = gradient.loss
+        stood.note(i + 1, rows, gradient.standing)
         better = (
             (gradient.standing < fewest[rows]) | ((gradient.standing == fewest[rows]) & higher)
         ) & (fewest[rows] > 0)
@@ -186,12 +189,13 @@ def climb(
         if since == window:
             climbers.checkpoint(rho * window)
             since, window = 0, max(window - shrink, shortest)
-    if deterministic:
-        return result
-    contest = Contest(view, x0, y, threat)  # nothing left the batch: rows are all samples
-    for candidate in (climbers.x_max, climbers.x):
-        contest.enter(torch.arange(len(x)), candidate)
-    return contest.best
+    if not deterministic:
+        contest = Contest(view, x0, y, threat)  # nothing left the batch: rows are all samples
+        for candidate in (climbers.x_max, climbers.x):
+            contest.enter(torch.arange(len(x)), candidate)
+        result = contest.best
+    view.quarters = stood.both()
+    return result
 
 
 @dataclass

@@ -68,7 +68,7 @@ def autoattack(
             with view.only(rows):
                 candidate = MEMBERS[name](view, x[rows], y[rows], threat, streams.take(rows), **own)
             contest.enter(rows, candidate)
-    return contest.best
+    return contest.result()
 
 
 def version_for(version: str, class_counts: Sequence[int], *, stochastic: bool) -> str:

@@ -81,12 +81,22 @@ def cw_minimal(
     lower, upper = x.new_zeros(len(x)), x.new_full((len(x),), 1.0 if linf else torch.inf)
     value = x.new_full((len(x),), max(threat.radii) if linf else c)  # tau, or c
     rows = smallest.open()
-    for _ in range(search):
+    for tried in range(search):
         if len(rows) == 0:
             break
         with view.only(rows):
             success, held = descend(
-                view, x, y, threat, rows, value[rows], smallest, steps=steps, lr=lr, eot=eot
+                view,
+                x,
+                y,
+                threat,
+                rows,
+                value[rows],
+                smallest,
+                steps=steps,
+                lr=lr,
+                eot=eot,
+                late=tried >= search - search // 4,
             )
         now = value[rows]
         if linf:  # success: a smaller box
@@ -119,8 +129,9 @@ def descend(
     steps: int,
     lr: float,
     eot: int,
+    late: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Adam from the clean images of `rows`; offers every iterate.
+    """Adam from the clean images of `rows`; offers every iterate, as `late` ones or not.
 
     Returns which samples some iterate broke altogether, and for L2 the weight that would hold each
     at its last iterate with a gradient, where that of |u|^2 is as long as the weighted hinge's
@@ -140,7 +151,7 @@ def descend(
             since = torch.where(broken, since, i)
         at = (x0 + p * u).clamp(0, 1)
         gradient = view.gradient(at, y, threat, loss=objective, eot=eot)
-        broken |= smallest.offer(rows, at, gradient.standing)
+        broken |= smallest.offer(rows, at, gradient.standing, late=late)
         if linf and not view.random and bool(broken.all()):
             return broken, held
         pull, slope = 2 * u, p * gradient.direction
@@ -153,7 +164,7 @@ def descend(
         u = u - pace[:, None] * (first / (1 - B1**i)) / ((second / (1 - B2**i)).sqrt() + 1e-8)
         u = torch.minimum(torch.maximum(u, low), high)
     at = (x0 + p * u).clamp(0, 1)
-    broken |= smallest.offer(rows, at, view.standing(at, y, threat))
+    broken |= smallest.offer(rows, at, view.standing(at, y, threat), late=late)
     smallest.last(rows, at)
     return broken, held
 

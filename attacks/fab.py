@@ -129,7 +129,7 @@ def search(
     x0, y, p = x[rows], y[rows], proportions(view, threat, x)
     low, high = box(x0, p)
     u = torch.zeros_like(x0)
-    for _ in range(steps):
+    for step in range(steps):
         gradient = view.gradient((x0 + p * u).clamp(0, 1), y, threat, loss=lead, eot=eot)
         w = p * gradient.direction
         offset = gradient.loss - (w * u).sum(1)  # the plane offset + w . v = 0
@@ -144,7 +144,7 @@ def search(
             torch.stack(drawn).mean(0)
             for drawn in zip(*stands(view, at, y, threat, goal), strict=True)
         )
-        smallest.offer(rows, at, share)
+        smallest.offer(rows, at, share, late=step >= steps - steps // 4)
         u = torch.where(
             of_goal[:, None] < 0.5 / len(goal.tasks), BETA * u, u
         )  # beyond the boundary: back towards the clean image

@@ -92,7 +92,7 @@ def hopskipjump_minimal(
         )
     smallest = Smallest(view, x, y, threat)
     if max(threat.radii) == 0:
-        return smallest.found()
+        return smallest.found(noted=False)
     for i in smallest.size[-1].nonzero().squeeze(1).tolist():
         row = torch.tensor([i], device=x.device)
         with view.only(row):
@@ -103,7 +103,7 @@ def hopskipjump_minimal(
                 continue
             smallest.offer(row, found, view.standing(found, y[row], threat))
             smallest.last(row, found)
-    return smallest.found()
+    return smallest.found(noted=False)
 
 
 def boundary_point(

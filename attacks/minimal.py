@@ -21,11 +21,13 @@ class Minimal:
     """The smallest perturbations found: row k - 1 breaks at least k of the attacked tasks.
 
     `x` (T, B, D), `size` (T, B): the perturbation's size by `scaled_size`, inf where none was found
-    (x is then the last try).
+    (x is then the last try). `early` (T, B): the size that three quarters of the budget found, of
+    attacks that note it.
     """
 
     x: Tensor
     size: Tensor
+    early: Tensor | None = None
 
     def within(self, view: View, x0: Tensor, threat: Threat) -> Tensor:
         """(B, D) inside the ball: the candidate that breaks most tasks in it, else the one for a
@@ -36,18 +38,24 @@ class Minimal:
         for x, size in zip(self.x, self.size, strict=True):
             inside = size <= radius
             chosen[inside] = x[inside]
+        if self.early is not None:
+            early, late = ((size > radius).to(x0).mean(0) for size in (self.early, self.size))
+            view.quarters = (early, late)
         return view.project(chosen, x0, threat)
 
     def of(self, i: int) -> Minimal:
         """Sample i alone, on the CPU."""
-        return Minimal(self.x[:, i : i + 1].cpu(), self.size[:, i : i + 1].cpu())
+        early = None if self.early is None else self.early[:, i : i + 1].cpu()
+        return Minimal(self.x[:, i : i + 1].cpu(), self.size[:, i : i + 1].cpu(), early)
 
     @staticmethod
     def join(parts: Sequence[Minimal], like: Tensor) -> Minimal:
         """A batch of samples again, where `like` is."""
+        early = [part.early for part in parts if part.early is not None]
         return Minimal(
             torch.cat([part.x for part in parts], 1).to(like),
             torch.cat([part.size for part in parts], 1).to(like),
+            torch.cat(early, 1).to(like) if len(early) == len(parts) else None,
         )
 
 
@@ -93,6 +101,7 @@ class Smallest:
         self.n_tasks = len(threat.tasks)
         self.x = x0.repeat(self.n_tasks, 1, 1)
         self.size = x0.new_full((self.n_tasks, len(x0)), torch.inf)
+        self.early = self.size.clone()
         self.offer(torch.arange(len(x0), device=x0.device), x0, view.standing(x0, y, threat))
 
     def open(self) -> Tensor:
@@ -102,14 +111,18 @@ class Smallest:
         left = self.size[-1] > 0
         return (left | left.any() if self.view.whole else left).nonzero().squeeze(1)
 
-    def offer(self, rows: Tensor, x: Tensor, share: Tensor) -> Tensor:
+    def offer(self, rows: Tensor, x: Tensor, share: Tensor, *, late: bool = False) -> Tensor:
         """Offers x (len(rows), D) with the `share` still standing; returns which of them break
-        every task.
+        every task. `late`: in the last quarter of the budget.
         """
         size = scaled_size(self.view, x, self.x0[rows], self.threat)
         for k in range(1, self.n_tasks + 1):
-            hit = (share * self.n_tasks < self.n_tasks - k + 0.5) & (size < self.size[k - 1, rows])
+            breaks = share * self.n_tasks < self.n_tasks - k + 0.5
+            hit = breaks & (size < self.size[k - 1, rows])
             self.x[k - 1, rows[hit]], self.size[k - 1, rows[hit]] = x[hit], size[hit]
+            if not late:
+                sooner = breaks & (size < self.early[k - 1, rows])
+                self.early[k - 1, rows[sooner]] = size[sooner]
         return share * self.n_tasks < 0.5
 
     def last(self, rows: Tensor, x: Tensor) -> None:
@@ -119,5 +132,6 @@ class Smallest:
         unfound = self.size[0, rows].isinf()
         self.x[0, rows[unfound]] = x[unfound]
 
-    def found(self) -> Minimal:
-        return Minimal(self.x, self.size)
+    def found(self, *, noted: bool = True) -> Minimal:
+        """All of it; not `noted`: of an attack that does not say which of its offers are late."""
+        return Minimal(self.x, self.size, self.early if noted else None)

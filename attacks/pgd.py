@@ -85,7 +85,7 @@ def pgd(
         with view.only(rows):
             candidate = one_run(rows, soft=soft or (run % 2 == 1 and view.has_soft))
         contest.enter(rows, candidate)
-    return contest.best
+    return contest.result()
 
 
 class Contest:
@@ -99,6 +99,10 @@ class Contest:
     def __init__(self, view: View, x: Tensor, y: Tensor, threat: Threat) -> None:
         self.view, self.y, self.threat = view, y, threat
         self.best, self.lowest = x.clone(), x.new_full((len(x),), torch.inf)
+        self.early, self.late = self.lowest.clone(), self.lowest.clone()
+        """The lowest shares had every run ended after three quarters, and at its end, as the runs
+        saw it.
+        """
 
     def open(self) -> Tensor:
         """Rows of the samples on which something still stands; all of them where the batch must
@@ -114,6 +118,15 @@ class Contest:
             share = self.view.standing(candidate, self.y[rows], self.threat)
         better = share < self.lowest[rows]
         self.best[rows[better]], self.lowest[rows[better]] = candidate[better], share[better]
+        early, late = self.view.quarters or (share, share)
+        self.view.quarters = None
+        self.early[rows] = torch.minimum(self.early[rows], early)
+        self.late[rows] = torch.minimum(self.late[rows], late)
+
+    def result(self) -> Tensor:
+        """The best candidates (B, D); notes what the last quarters of the runs took."""
+        self.view.quarters = (self.early, self.late)
+        return self.best
 
 
 def ascend(
@@ -146,6 +159,7 @@ def ascend(
     view.trace(losses)
     plain = compare and not view.random and not momentum and schedule == "constant"
     cycles = Cycles(x, steps) if plain else None
+    stood = Quarters(x, steps, lowest=compare)
 
     def record(x: Tensor, share: Tensor) -> None:
         """Later iterates win ties: their loss is usually higher. A sample that fell keeps what
@@ -157,6 +171,7 @@ def ascend(
     for i in range(steps):
         gradient = view.gradient(x, y, threat, loss=objective, eot=eot, combine=combine)
         losses[i, alive] = gradient.loss
+        stood.note(i, alive, gradient.standing)
         direction = gradient.direction
         if momentum:
             direction = gathered = momentum * gathered + direction / direction.abs().mean(
@@ -177,10 +192,49 @@ def ascend(
         x = view.project(x + length * view.steepest(direction, threat), x0, threat)
     else:
         if compare:
-            record(x, view.standing(x, y, threat))
+            share = view.standing(x, y, threat)
+            record(x, share)
+            stood.note(steps, alive, share)
     if cycles:
         cycles.complete(losses)
+    view.quarters = stood.both()
     return best if compare else x
+
+
+class Quarters:
+    """What stands after three quarters of a run, and at its end.
+
+    Args:
+        x: (B, D), of as many samples.
+        steps: of the run.
+        lowest: the lowest share so far counts, as for runs that keep their best iterate; else the
+            means over the third and the last quarter of the steps.
+    """
+
+    def __init__(self, x: Tensor, steps: int, *, lowest: bool) -> None:
+        self.lowest, self.half, self.mark = lowest, steps // 2, steps - steps // 4
+        self.early = x.new_full((len(x),), torch.inf) if lowest else x.new_zeros(len(x))
+        self.late = self.early.clone()
+        self.counts = [0, 0]
+
+    def note(self, step: int, rows: Tensor, share: Tensor) -> None:
+        """The share standing of some samples before a step."""
+        if self.lowest:
+            self.late[rows] = torch.minimum(self.late[rows], share)
+            if step <= self.mark:
+                self.early[rows] = torch.minimum(self.early[rows], share)
+        elif step >= self.half:
+            total = self.early if step < self.mark else self.late
+            total[rows] += share
+            self.counts[step >= self.mark] += 1
+
+    def both(self) -> tuple[Tensor, Tensor] | None:
+        """(B,) each; None of a run without a quarter."""
+        if self.lowest:
+            return self.early, self.late
+        if not all(self.counts):
+            return None
+        return self.early / self.counts[0], self.late / self.counts[1]
 
 
 class Cycles:

@@ -68,6 +68,7 @@ def square(
         return x.clone()
     best = stripes(view, x, threat, streams)
     value, share = score(view, best, y, threat, loss, eot)
+    early = share.clone()
     random = view.random
     query = [1] * len(x)
     while rows := open_rows(query, share, queries, random):
@@ -93,6 +94,9 @@ def square(
         kept = settle(better.tolist(), after, query, streams, cost=2 if random else 1)
         moved = tried[kept]
         best[moved], value[moved], share[moved] = candidate[kept], now[kept], stands[kept]
+        soon = [row for row in after if query[row] <= 0.75 * queries]
+        early[soon] = share[soon]
+    view.quarters = (early, share)
     return best
 
 

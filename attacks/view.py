@@ -77,6 +77,10 @@ class View:
         self.passes = PassCount()
         self.nonfinite_gradients = 0
         self.losses: Tensor | None = None
+        self.quarters: tuple[Tensor, Tensor] | None = None
+        """Shares (B,) that stood after three quarters of an attack's budget, and at its end, of
+        attacks that note it; a caller reads and clears them.
+        """
         self.segments: list[Segment] = []
         start = 0
         for c, h, w in shapes:

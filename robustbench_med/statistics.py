@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import bdtrc, betaincinv, ndtr, ndtri, stdtrit
 
 Floats = NDArray[np.floating[Any]]
+ONE_SIDED = 0.95
+"""Share of the predictions that one class takes of a victim that has learned nothing."""
 
 
 def wilson(rate: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -132,22 +134,62 @@ def auc_error(area: float, samples: Sequence[float]) -> float:
 def trivial(
     fraction_right: Floats, predicted: NDArray[np.int64], labels: NDArray[np.int64], n_classes: int
 ) -> str | None:
-    """Why a victim is no better than a constant, or None.
+    """Why a victim is no better than a constant, or None: also where the samples cannot tell
+    (`cannot_tell`).
 
-    Balanced accuracy is not above chance when its one-sided 97.5 % bound over samples is not; or
-    one class takes more than 95 % of the predictions although the labels are less one-sided than
-    that.
+    Balanced accuracy is not above chance when its one-sided 97.5 % bound over samples is not, and
+    it may not lie half way from chance to 1 either; or one class takes more than 95 % of the
+    predictions (exact binomial test at 2.5 %) although the labels are less one-sided than that.
+    """
+    chance, low, high = balanced_bounds(fraction_right, labels, n_classes)
+    if low <= chance and high < halfway(chance):
+        balanced = balanced_accuracy(fraction_right, labels, n_classes)
+        return f"balanced accuracy {balanced:.3f} is not above chance ({chance:.3f})"
+    n, largest = len(predicted), max(int((labels == c).sum()) for c in np.unique(labels))
+    share = most_predicted_share(predicted, n_classes)
+    if largest / n <= ONE_SIDED and bdtrc(round(share * n) - 1, n, ONE_SIDED) < 0.025:
+        return f"one class takes {share:.0%} of the predictions"
+    return None
+
+
+def cannot_tell(fraction_right: Floats, labels: NDArray[np.int64], n_classes: int) -> str | None:
+    """Why samples are too few to tell a victim from a constant: its balanced accuracy may be
+    chance, and may lie half way from there to 1; None where they tell.
+    """
+    chance, low, high = balanced_bounds(fraction_right, labels, n_classes)
+    if low > chance or high < halfway(chance):
+        return None
+    balanced = balanced_accuracy(fraction_right, labels, n_classes)
+    return (
+        f"too few samples to tell: balanced accuracy {balanced:.3f} on {len(labels)} is not above"
+        f" chance ({chance:.3f}) by more than luck"
+    )
+
+
+def halfway(chance: float) -> float:
+    """Balanced accuracy half way from chance to 1."""
+    return (1 + chance) / 2
+
+
+def balanced_bounds(
+    fraction_right: Floats, labels: NDArray[np.int64], n_classes: int
+) -> tuple[float, float, float]:
+    """Chance, a one-sided 97.5 % lower bound of balanced accuracy (normal), and an upper one: the
+    mean of the classes' exact binomial bounds (Clopper and Pearson 1934), which holds with small
+    classes and those that are always wrong.
     """
     recall = recalls(fraction_right, labels, n_classes)
     counts = {c: int((labels == c).sum()) for c in recall}
-    balanced = float(np.mean(list(recall.values())))
     error = math.sqrt(sum(r * (1 - r) / counts[c] for c, r in recall.items())) / len(recall)
-    share = most_predicted_share(predicted, n_classes)
-    if balanced - 1.96 * error <= 1 / len(recall):
-        return f"balanced accuracy {balanced:.3f} is not above chance ({1 / len(recall):.3f})"
-    if share > 0.95 >= max(counts.values()) / len(labels):
-        return f"one class takes {share:.0%} of the predictions"
-    return None
+    high = [
+        float(betaincinv(r * counts[c] + 1, (1 - r) * counts[c], 0.975)) if r < 1 else 1.0
+        for c, r in recall.items()
+    ]
+    return (
+        1 / len(recall),
+        float(np.mean(list(recall.values()))) - 1.96 * error,
+        float(np.mean(high)),
+    )
 
 
 def most_predicted_share(predicted: NDArray[np.int64], n_classes: int) -> float:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -16,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbench_med import statistics
 from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import signs
+from robustbench_med.evaluation import cell_signs, gradients, signs
 from robustbench_med.evaluation.batching import drawn, shapes_of, together
-from robustbench_med.evaluation.signs import GRADIENT_SAMPLES, Sign
-from robustbench_med.evaluation.types import Clean, Drawing, Setting, TransferSource
+from robustbench_med.evaluation.gradients import Probing
+from robustbench_med.evaluation.signs import Sign
+from robustbench_med.evaluation.types import Clean, Drawing, Method, Setting, TransferSource
 from robustbench_med.models.trial import hands_out_probabilities
 
 
@@ -78,14 +77,13 @@ def diagnose(
     trials = Trials(view, x, y, samples.ids, threat, setting, clean.drawing)
     diagnosis = Diagnosis(victim, samples, clean, trials, effort or Effort(), tick)
     results = [
-        *diagnosis.gradients(),
+        *diagnosis.path(),
         diagnosis.noise(),
         diagnosis.twice_the_steps(),
         diagnosis.logit_scale(),
+        diagnosis.radii(),
+        diagnosis.square(),
     ]
-    if not clean.stochastic:
-        results.append(diagnosis.last_iterate())
-    results += [diagnosis.radii(), diagnosis.square()]
     if sources:
         results.append(diagnosis.transfer(sources))
     if clean.stochastic:
@@ -144,18 +142,6 @@ class Trials:
                 parts.append(self.view.standing(x[rows], self.y[rows], threat or self.threat))
         return float(torch.cat(parts).mean())
 
-    def cosine(self) -> float:
-        """Mean cosine between the gradients of two draws at the clean images."""
-        first, second = [], []
-        for rows in self.batches():
-            x, y = self.x[rows], self.y[rows]
-            with self.drawn(rows, "diagnose", "cosine"):
-                first.append(self.view.gradient(x, y, self.threat).direction)
-                second.append(self.view.gradient(x, y, self.threat).direction)
-        cosines = torch.nn.functional.cosine_similarity(torch.cat(first), torch.cat(second), dim=1)
-        value = float(cosines.mean())
-        return value if math.isfinite(value) else 0.0
-
     def batches(self, *, whole: bool = False) -> Iterator[NDArray[np.int64]]:
         """Rows, a batch at a time; `whole`: in chunks though this victim does not ask for them."""
         n = len(self.x)
@@ -193,13 +179,13 @@ class Diagnosis:
 
     def pgd(self, threat: Threat | None = None, **changed: Any) -> Tensor:
         """Adversarials of PGD, with the usual parameters but for those that are changed."""
-        random = self.clean.stochastic
-        usual: dict[str, Any] = {
-            "steps": self.effort.steps,
-            "eot": self.eot,
-            "keep": "last" if random else "best",
-        }
-        return self.trials.attack("pgd", threat, **{**usual, **changed})
+        return self.trials.attack("pgd", threat, **{**self.usual, "loss": self.loss, **changed})
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        """Parameters of PGD that are not its defaults against such a victim."""
+        keep = "last" if self.clean.stochastic else "best"
+        return {"steps": self.effort.steps, "eot": self.eot, "keep": keep}
 
     @property
     def eot(self) -> int:
@@ -207,30 +193,51 @@ class Diagnosis:
         return self.effort.eot if self.clean.stochastic else 1
 
     @functools.cached_property
+    def by_loss(self) -> dict[str, tuple[Tensor, float]]:
+        """Adversarials (n, D) of PGD on each loss, and what they leave: cross-entropy and the
+        margin of a deterministic victim, the margin of a random one.
+        """
+        found = {}
+        for loss in ("margin",) if self.clean.stochastic else ("ce", "margin"):
+            self.tick(f"pgd on {loss}")
+            moved = self.trials.attack("pgd", **self.usual, loss=loss)
+            found[loss] = moved, self.trials.robust(moved)
+        return found
+
+    @property
+    def loss(self) -> str:
+        """The loss that leaves least; the other signs are of the attack on this one, as they must
+        not blame a victim for the other.
+        """
+        return min(self.by_loss, key=lambda loss: self.by_loss[loss][1])
+
+    @property
     def adversarial(self) -> Tensor:
         """(n, D), of PGD as it is usually run."""
-        self.tick("pgd")
-        return self.pgd()
+        return self.by_loss[self.loss][0]
 
-    @functools.cached_property
+    @property
     def white(self) -> float:
         """Robust accuracy under PGD as it is usually run."""
-        return self.trials.robust(self.adversarial)
+        return self.by_loss[self.loss][1]
 
-    def gradients(self) -> list[Sign]:
-        """Is there anything to attack, and does the gradient say where?"""
+    def path(self) -> list[Sign]:
+        """Has the victim learned, and the signs of a cell on the path of PGD."""
+        trials, moved = self.trials, self.adversarial.cpu()
         self.tick("gradients")
-        clean, labels, tasks = self.clean, self.samples.labels, self.trials.threat.tasks
-        reasons = []
-        for t in tasks:
-            n_classes = clean.probabilities[t].shape[1]
-            y = labels[:, t].numpy()
-            reasons.append(statistics.trivial(clean.right[:, t], clean.vote[:, t], y, n_classes))
-        rows = np.arange(min(len(self.samples), GRADIENT_SAMPLES))
-        gradient = signs.start_gradient(
-            self.victim, self.samples, rows, self.trials.threat, clean, self.trials.setting
+        threat, rows = trials.threat, gradients.rows_of(self.clean, trials.threat)
+        probing = Probing(
+            self.victim,
+            self.samples,
+            rows,
+            {int(row): moved[row] for row in rows},
+            threat,
+            self.clean,
+            trials.setting,
         )
-        return [signs.trivial(reasons), signs.zero_gradient(gradient)]
+        method = Method("pgd", self.usual | {"loss": self.loss})
+        learned = cell_signs.of_learning(self.samples, self.clean, threat)
+        return [learned, *cell_signs.on_the_path(probing, method, None, eot=self.eot)]
 
     def noise(self) -> Sign:
         """PGD against noise of the same radius."""
@@ -247,17 +254,13 @@ class Diagnosis:
 
     def logit_scale(self) -> Sign:
         """PGD on the margin, which does not depend on the logits' scale."""
-        self.tick("margin loss")
-        margin = self.trials.robust(self.pgd(loss="margin"))
+        by_loss, lost = self.by_loss, None
+        if "ce" in by_loss:
+            lost = by_loss["ce"][1] - by_loss["margin"][1]
         largest = [self.clean.probabilities[t].max(1) for t in self.trials.threat.tasks]
         clamped = hands_out_probabilities(self.victim)
-        return signs.logit_scale(largest, self.white - margin, self.tolerance, clamped=clamped)
-
-    def last_iterate(self) -> Sign:
-        """PGD that returns its last iterate, of a victim that is not random."""
-        self.tick("last iterate")
-        last = self.trials.robust(self.pgd(keep="last"))
-        return signs.silent_success(last - self.white, self.tolerance)
+        scaled = lost is not None
+        return signs.logit_scale(largest, lost, self.tolerance, scaled=scaled, clamped=clamped)
 
     def radii(self) -> Sign:
         """PGD at half, once, twice and four times the radius, and at radius 1, where only images
@@ -314,9 +317,7 @@ class Diagnosis:
         self.tick("draws")
         most = self.effort.most_draws
         one, many = (self.trials.robust(self.pgd(eot=draws)) for draws in (1, most))
-        return signs.randomness(
-            one, self.white, many, self.trials.cosine(), self.tolerance, self.effort.eot, most
-        )
+        return signs.randomness(one, self.white, many, self.tolerance, self.effort.eot, most)
 
     def bounds(self) -> Sign:
         """Sizes, pixel range, and what rounding to 8 bits gives back."""

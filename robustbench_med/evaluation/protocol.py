@@ -151,7 +151,8 @@ def attack_pass(
     )
     arrays = outcome_arrays(case, attacked, fresh)
     cost = attack_cost(case, attacked, n_targets=len(targets), started=start)
-    return Outcome(figures, arrays, cost, attacked.ran, attacked.adversarials)
+    quarters = np.concatenate(attacked.quarters, 1) if attacked.quarters else None
+    return Outcome(figures, arrays, cost, attacked.ran, attacked.adversarials, quarters)
 
 
 def choose_targets(case: AttackPass) -> NDArray[np.int64]:
@@ -199,7 +200,7 @@ def attack_batches(
         streams = Streams.seeded(
             setting.seed, [ids[row] for row in rows], " ".join(map(str, purpose))
         )
-        view.losses = None
+        view.losses = view.quarters = None
         with drawn(view, drawing, setting, ids, rows, *purpose, sources=sources):
             result, passes = recall(method, rows, x)
             attacked.reused += passes
@@ -244,6 +245,8 @@ def keep_targets(
     attacked.adversarials.update(zip(targets.tolist(), x_adv[mask].cpu(), strict=True))
     if view.losses is not None:
         attacked.losses.append(view.losses[:, mask].cpu().numpy())
+    if view.quarters is not None:
+        attacked.quarters.append(torch.stack(view.quarters)[:, mask].cpu().numpy())
     attacked.computed += len(rows)
 
 

@@ -1,8 +1,8 @@
 """Signs that an attack failed: each a figure, a verdict and what to do about it.
 
 After Carlini et al. (arXiv 1902.06705), Tramer et al. (arXiv 2002.08347) and Pintor et al. (arXiv
-2106.09947). `of_cell` looks at what one evaluation left behind and costs one gradient; `diagnose`
-runs attacks of its own on a few dozen samples.
+2106.09947). `cell_signs` looks at what one evaluation left behind; `diagnosis` runs attacks of its
+own on a few dozen samples. Both judge by what is here.
 """
 
 from __future__ import annotations
@@ -10,20 +10,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from robustbench_med.attacks import Threat, View
-from robustbench_med.data import Samples
-from robustbench_med.evaluation.batching import drawn, shapes_of, together
-from robustbench_med.evaluation.protocol import single_draw
-from robustbench_med.evaluation.types import Clean, Method, Outcome, Setting
-from robustbench_med.models.trial import hands_out_probabilities
+from robustbench_med.evaluation.gradients import Place
+from robustbench_med.evaluation.stability import Stability
 
 Verdict = Literal["pass", "warn", "fail"]
 ORDER: tuple[Verdict, ...] = ("pass", "warn", "fail")
@@ -35,13 +28,17 @@ UNBOUNDED = 0.05
 """Robust accuracy at radius 1 that no classifier has: any image can be made any other."""
 ZERO_WARN, ZERO_FAIL = 0.05, 0.5
 SATURATED_WARN, SATURATED_FAIL = 0.05, 0.5
-RISING = 0.1
-"""Share of the attack loss's rise in the last quarter of the steps: a steady climb has 25 %, an
-attack that has arrived next to none.
+AGREE, AGREE_OWN = 0.6, 0.2
+"""Agreement of gradients and differences that honest victims have, along random directions and
+along an attack's own perturbation, on which a loss bends.
 """
-FEWEST_STEPS = 8
-"""Below this a quarter is one step, whose rise says little."""
-GRADIENT_SAMPLES = 16
+FEWEST_COMPARED = 4
+"""Samples of which a median is taken."""
+ALIGNED = 0.6
+"""Cosine of the mean gradient of the draws that an attack takes to that of all draws."""
+CHANGED_FAIL = 0.1
+JUMP_WARN, JUMP_FAIL = 0.02, 0.1
+"""Of the logits' range; half precision rounds to less."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +67,30 @@ def verdict(value: float, warn: float, fail: float) -> Verdict:
     return "fail" if value > fail else "warn" if value > warn else "pass"
 
 
+def worse(one: Verdict, other: Verdict) -> Verdict:
+    """The worse of two verdicts."""
+    return max(one, other, key=ORDER.index)
+
+
 # --- signs ----------------------------------------------------------------------------------------
 
 
-def trivial(reasons: Sequence[str | None]) -> Sign:
-    """A victim that is no better than a constant cannot be broken. `reasons`: `statistics.trivial`
-    of each attacked task.
+def trivial(reasons: Sequence[str | None], unknown: Sequence[str | None] = ()) -> Sign:
+    """A victim that is no better than a constant cannot be broken.
+
+    Args:
+        reasons: `statistics.trivial` of each attacked task.
+        unknown: `statistics.cannot_tell` of each.
     """
-    at_chance = [reason for reason in reasons if reason]
-    text = "; ".join(at_chance) or "clean balanced accuracy is above chance and no class takes over"
-    return Sign(
-        "trivial victim",
-        "fail" if at_chance else "pass",
-        len(at_chance) / max(len(reasons), 1),
-        text,
-        "Train the victim until it has learned.",
-    )
+    at_chance, doubts = ([text for text in texts if text] for texts in (reasons, unknown))
+    text = "clean balanced accuracy is above chance and no class takes over"
+    share: float | None = len(at_chance) / max(len(reasons), 1)
+    advice = "Train the victim until it has learned."
+    if at_chance:
+        text = "; ".join(at_chance)
+    elif doubts:
+        text, share, advice = "; ".join(doubts), None, "Take more samples (--limit)."
+    return Sign("trivial victim", "fail" if at_chance else "pass", share, text, advice)
 
 
 def beats_noise(noise: float, robust: float, tolerance: float) -> Sign:
@@ -102,13 +107,124 @@ def beats_noise(noise: float, robust: float, tolerance: float) -> Sign:
     )
 
 
-def zero_gradient(gradient: Tensor) -> Sign:
-    """Share of samples (rows) whose gradient is exactly 0 or not finite where the attack starts."""
-    dead = (gradient == 0).all(1) | ~gradient.isfinite().all(1)
-    share = float(dead.float().mean()) if len(gradient) else 0.0
-    text = f"{share:.0%} of samples have an input gradient that is exactly zero or not finite"
+def zero_gradient(places: Sequence[Place]) -> Sign:
+    """Share of samples whose gradient is exactly zero or not finite, of the place, task and
+    modality where it is largest.
+    """
+    found = [
+        (float(np.nanmean(of_pair)), place, t, m)
+        for place in places
+        for t, of_task in zip(place.tasks, place.dead, strict=True)
+        for m, of_pair in zip(place.modalities, of_task, strict=True)
+        if not np.isnan(of_pair).all()
+    ]
+    share, where = 0.0, ""
+    if found:
+        share, place, t, m = max(found, key=lambda each: each[0])
+        where = f" {place.where}, of task {t} in modality {m}" if share else ""
+    text = (
+        f"{share:.0%} of samples have an input gradient that is exactly zero or not finite{where}"
+    )
     advice = "Attack through the step that blocks gradients (BPDA), or with square and transfer."
     return Sign("zero gradient", verdict(share, ZERO_WARN, ZERO_FAIL), share, text, advice)
+
+
+def gradient_lies(places: Sequence[Place]) -> Sign:
+    """Gradients foretell what the logits do a short way off: the lowest median over samples of the
+    agreement of both, of all places, tasks and modalities.
+    """
+    found = [
+        (float(np.nanmedian(of_pair)), least, way, place, t, m)
+        for place in places
+        for way, values, least in (
+            ("random directions", place.agreement, AGREE),
+            ("the attack's perturbation", place.own, AGREE_OWN),
+        )
+        for t, of_task in zip(place.tasks, values, strict=True)
+        for m, of_pair in zip(place.modalities, of_task, strict=True)
+        if np.isfinite(of_pair).sum() >= FEWEST_COMPARED
+    ]
+    advice = "Attack with square and transfer, and through the step that the gradient leaves out."
+    sign = "gradient against differences"
+    if not found:
+        return Sign(sign, "pass", None, "nothing to compare: no logit moves, or at random", advice)
+    value, least, way, place, t, m = min(found, key=lambda each: each[0] - each[1])
+    text = (
+        f"gradients and finite differences along {way} agree to {value:.2f} (1: they are equal)"
+        f" {place.where}, of task {t} in modality {m}"
+    )
+    return Sign(sign, "warn" if value < least else "pass", value, text, advice)
+
+
+def not_finite(count: int, backward: int) -> Sign:
+    """Gradients that were not finite count as zero: the attack stands still there."""
+    share = count / max(backward, 1)
+    return Sign(
+        "non-finite gradients",
+        verdict(share, 0.0, ZERO_FAIL),
+        share,
+        f"{count} of {backward} gradients of the attack were not finite, and counted as zero",
+        "Mend the step that gives NaN or infinity, or attack with square and transfer.",
+    )
+
+
+def draws_disagree(cosine: float, eot: int) -> Sign:
+    """How well the mean of `eot` draws' gradients points where that of all draws would: of unit
+    vectors with this cosine to each other, sqrt(k c / (1 + (k - 1) c)).
+    """
+    c = max(cosine, 0.0)
+    aligned = math.sqrt(eot * c / (1 + (eot - 1) * c))
+    enough = math.ceil(ALIGNED**2 * (1 - c) / (1 - ALIGNED**2) / max(c, 1e-3))
+    text = (
+        f"the gradients of two passes at one image have a cosine of {cosine:.2f}: {eot} of them"
+        f" point to {aligned:.2f} where the mean of all would"
+    )
+    return Sign(
+        "draws disagree",
+        "warn" if aligned < ALIGNED else "pass",
+        cosine,
+        text,
+        f"Raise eot: {max(enough, 2)} draws a gradient, or more.",
+    )
+
+
+def not_of_the_image(found: Stability) -> Sign:
+    """A prediction that other passes over the same image do not repeat."""
+    share = max(found.changed.values(), default=0) / max(found.n, 1)
+    reasons = "; ".join(f"{n} of {found.n} images {what}" for what, n in found.changed.items())
+    text = f"predicted otherwise: {reasons}" if reasons else "every pass says the same of an image"
+    return Sign(
+        "not of the image alone",
+        verdict(share, 0.0, CHANGED_FAIL),
+        share,
+        text,
+        "Mend the victim: what it predicts must depend on nothing but the image.",
+    )
+
+
+def jumps(found: Stability) -> Sign:
+    """Logits that leap where the image hardly moves, as those that hang on a hash of it."""
+    text = f"a grey level in one pixel moves the logits by {found.jump:.1%} of their range"
+    return Sign(
+        "jumps",
+        verdict(found.jump, JUMP_WARN, JUMP_FAIL),
+        found.jump,
+        text,
+        "Treat what hangs on a hash of the image as random: average over it (EOT), or fix it.",
+    )
+
+
+def undone(believed: float, robust: float, tolerance: float) -> Sign:
+    """What an attack saw broken in its own passes must be broken where it is judged."""
+    lost = robust - believed
+    text = f"{100 * lost:.1f} points of what the attack saw broken are not where it is judged"
+    return Sign(
+        "success undone",
+        verdict(lost, tolerance, 2.5 * tolerance),
+        lost,
+        text,
+        "Mend the victim: what it predicts must depend on nothing but the image.",
+    )
 
 
 def logit_scale(
@@ -116,27 +232,35 @@ def logit_scale(
     lost: float | None = None,
     tolerance: float = POINTS,
     *,
+    scaled: bool = True,
     clamped: bool = False,
 ) -> Sign:
-    """A softmax that is exactly one-hot in float32 has no gradient; `lost`: robust accuracy on ce
-    less that on the margin.
+    """A softmax that is exactly one-hot in float32 has no gradient, which is no matter to an attack
+    on the margin; `lost`: robust accuracy on ce less that on the margin.
 
-    `clamped`: the victim hands out probabilities, whose logarithm ends there for every loss.
+    Args:
+        scaled: whether the attack that ran ascends nothing but losses that depend on the scale.
+        clamped: the victim hands out probabilities, whose logarithm ends there for every loss.
     """
     share = max(float((p == 1).mean()) for p in largest)
-    severity = verdict(share, SATURATED_WARN, SATURATED_FAIL if lost is None else 2.0)
     text = f"{share:.0%} of predictions are exactly one-hot in float32"
-    if lost is not None:
-        text += f"; the margin loss breaks {100 * lost:.1f} points more than cross-entropy"
-        if lost > tolerance:
-            severity = "fail" if share > SATURATED_WARN else "warn"
     advice = "Attack with loss=margin or loss=dlr, which do not depend on the logits' scale."
     if clamped:
+        severity = verdict(share, SATURATED_WARN, SATURATED_FAIL)
         text += (
             "; the victim hands out probabilities: their logarithm is clamped there, and no loss"
             " has a gradient"
         )
         advice = "Let the model return its logits, or attack with square and transfer."
+    elif not scaled:
+        severity = "pass"
+        text += "; the attack ascends a loss that does not depend on their scale"
+    else:
+        severity = verdict(share, SATURATED_WARN, 1.0)
+    if lost is not None:
+        text += f"; the margin loss breaks {100 * lost:.1f} points more than cross-entropy"
+        if lost > tolerance:
+            severity = worse(severity, "warn")
     return Sign("logit scale", severity, share, text, advice)
 
 
@@ -177,22 +301,6 @@ def converged(once: float, twice: float, tolerance: float) -> Sign:
     )
 
 
-def still_rising(losses: Sequence[float]) -> Sign:
-    """The loss of an attack that had steps enough stands still at the end. `losses`: before each
-    step, mean over samples.
-    """
-    whole, late = losses[-1] - losses[0], losses[-1] - losses[-1 - len(losses) // 4]
-    share = late / whole if whole > 0 else 0.0
-    text = f"{share:.0%} of the rise of the attack's loss came in the last quarter of its steps"
-    return Sign(
-        "not converged",
-        verdict(share, RISING, math.inf),
-        share,
-        text,
-        "Raise steps, or step_size, until the loss stands still.",
-    )
-
-
 def depends_on_batch(reason: str) -> Sign:
     """A prediction that depends on the neighbours in the batch is none of the image."""
     return Sign(
@@ -201,23 +309,6 @@ def depends_on_batch(reason: str) -> Sign:
         None,
         reason,
         "Mend the victim: use running statistics at inference, one image at a time.",
-    )
-
-
-def silent_success(lost: float, tolerance: float) -> Sign:
-    """Samples that some iterate broke and the last one does not: an attack that returns its last
-    iterate loses them.
-    """
-    text = (
-        f"an attack that returned its last iterate would lose {100 * lost:.1f} points; keep=best"
-        " does not"
-    )
-    return Sign(
-        "silent success",
-        verdict(lost, tolerance, 1.0),
-        lost,
-        text,
-        "Use keep=best, which returns an iterate that succeeded.",
     )
 
 
@@ -239,7 +330,7 @@ def monotone(
     if unbounded is not None:
         text += f"; {unbounded:.1%} robust at radius 1"
         if unbounded > UNBOUNDED + tolerance:
-            severity = "fail" if everything_moves else max(severity, "warn", key=ORDER.index)
+            severity = worse(severity, "fail" if everything_moves else "warn")
     figure = rise if unbounded is None else max(rise, unbounded)
     return Sign(
         "not monotone",
@@ -263,20 +354,15 @@ def beaten(sign: str, other: str, white: float, rival: float, tolerance: float) 
     )
 
 
-def randomness(
-    one: float, used: float, many: float, cosine: float, tolerance: float, eot: int, most: int
-) -> Sign:
+def randomness(one: float, used: float, many: float, tolerance: float, eot: int, most: int) -> Sign:
     """More draws per gradient must not break more. `one`, `used`, `many`: robust accuracy with 1,
     `eot` and `most` draws.
     """
     gain = one - many
-    severity: Verdict = (
-        "fail" if used - many > tolerance else "warn" if gain > tolerance else "pass"
-    )
-    text = (
-        f"robust accuracy {one:.1%} with 1 draw, {used:.1%} with {eot}, {many:.1%} with {most};"
-        f" cosine of two gradients {cosine:.2f}"
-    )
+    severity = verdict(used - many, tolerance, 2.5 * tolerance)
+    if gain > tolerance:
+        severity = worse(severity, "warn")
+    text = f"robust accuracy {one:.1%} with 1 draw, {used:.1%} with {eot}, {many:.1%} with {most}"
     return Sign(
         "randomness masks", severity, gain, text, "Raise eot until the answer stands still."
     )
@@ -291,90 +377,6 @@ def attacked_by_one_draw() -> Sign:
         "a random victim was attacked with the gradient of one draw",
         "Use --protocol sound, or --attack-param eot=16.",
     )
-
-
-# --- after every cell -----------------------------------------------------------------------------
-
-
-def of_cell(
-    victim: nn.Module,
-    samples: Samples,
-    clean: Clean,
-    threat: Threat,
-    method: Method,
-    outcome: Outcome,
-    setting: Setting,
-    noise: float | None,
-) -> list[Sign]:
-    """The cheap signs of one evaluation.
-
-    Args:
-        victim: as it was attacked, by `method` within `threat`.
-        clean: the clean pass on the samples.
-        outcome: what the attack pass gave.
-        noise: robust accuracy under the noise control of the same radius, where there is one.
-    """
-    tasks = list(threat.tasks)
-    signs = [
-        trivial([outcome.figures["tasks"][t]["trivial"] for t in tasks]),
-        logit_scale(
-            [clean.probabilities[t].max(1) for t in tasks], clamped=hands_out_probabilities(victim)
-        ),
-    ]
-    radii = np.array(threat.radii)
-    if radii.max() > 0:
-        moved = outcome.arrays["linf" if threat.norm == "Linf" else "l2"].max(0)
-        signs.append(bounds(float((moved[radii > 0] / radii[radii > 0]).max()), 0.0, 1.0))
-    if radii.max() > 0 and method.name != "noise":
-        right = np.flatnonzero(clean.right[:, tasks].max(1) > 0)[:GRADIENT_SAMPLES]
-        if len(right):
-            gradient = start_gradient(victim, samples, right, threat, clean, setting)
-            signs.append(zero_gradient(gradient))
-        if noise is not None:
-            tolerance = tolerance_of(min(samples.distinct_labels[t] for t in tasks))
-            signs.append(beats_noise(noise, outcome.figures["robust"], tolerance))
-    losses = outcome.figures.get("attack_loss", [])
-    finite = [loss for loss in losses if loss is not None]
-    if len(finite) == len(losses) >= FEWEST_STEPS and tells_convergence(clean, method):
-        signs.append(still_rising(finite))
-    if single_draw(clean, method):
-        signs.append(attacked_by_one_draw())
-    return signs
-
-
-def tells_convergence(clean: Clean, method: Method) -> bool:
-    """Whether a loss that rises at the end means too few steps: steps of one size, and samples
-    leave once they have fallen.
-
-    APGD halves its steps by a schedule of its budget and climbs at the end of any; samples that
-    stay after their fall climb for nothing.
-    """
-    return method.parameters.get("keep") == "best" and not clean.stochastic
-
-
-def start_gradient(
-    victim: nn.Module,
-    samples: Samples,
-    rows: NDArray[np.int64],
-    threat: Threat,
-    clean: Clean,
-    setting: Setting,
-) -> Tensor:
-    """Gradient of cross-entropy at the clean images of `rows`, with respect to what may move.
-
-    Returns:
-        (len(rows), coordinates of the modalities that are not trusted).
-    """
-    view = View(victim, shapes_of(samples), draws=clean.draws)
-    parts = []
-    for part in together(rows, len(samples), setting, whole=clean.drawing == "batch"):
-        x = view.pack(samples.batch(part)).to(setting.device)
-        with drawn(view, clean.drawing, setting, samples.ids, part, "diagnostics"):
-            gradient = view.gradient(
-                x, samples.labels[part].to(setting.device), replace(threat, targeted=False)
-            ).direction
-        parts.append(gradient[np.isin(part, rows)][:, view.radius(threat, x) > 0])
-    return torch.cat(parts)
 
 
 def tolerance_of(n: int) -> float:

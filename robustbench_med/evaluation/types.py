@@ -206,6 +206,10 @@ class Attacked:
     """Flat adversarials (D,) on the CPU, by sample; one that is missing was not attacked."""
     losses: list[NDArray[np.float32]] = field(default_factory=list)
     """What attacks that step along a gradient ascended, a batch each: (steps, attacked samples)."""
+    quarters: list[NDArray[np.float32]] = field(default_factory=list)
+    """Of attacks that note it, a batch each (2, attacked samples): the share standing after three
+    quarters of the budget, and at its end, as the attack saw it.
+    """
     computed: int = 0
     """Samples in the batches, passengers of a chunk among them."""
     reused: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
@@ -333,3 +337,5 @@ class Outcome:
     search: SearchRan | None = None
     adversarials: Mapping[int, Tensor] = field(default_factory=dict)
     """Flat adversarials (D,) on the CPU, by sample; one that is missing was not attacked."""
+    quarters: NDArray[np.float32] | None = None
+    """(2, attacked samples): see `Attacked.quarters`; None where the attack noted nothing."""

@@ -15,7 +15,7 @@ from robustbench_med import naming
 from robustbench_med.attacks import RefusedError, engines, radius_free, ran
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
-from robustbench_med.evaluation import cost, signs
+from robustbench_med.evaluation import cell_signs, cost, signs
 from robustbench_med.evaluation.protocol import attack_pass, choose_goals, single_draw
 from robustbench_med.evaluation.signs import Sign
 from robustbench_med.evaluation.types import Challenge, Clean, Method, Outcome
@@ -153,7 +153,7 @@ class Evaluation:
             victim.noise[inputs.cell.seed, inputs.threat] = outcome.figures["robust"]
         challenges = self.challenges(clean, outcome)
         setting = self.session.setting(inputs.cell.seed)
-        seen = signs.of_cell(
+        seen = cell_signs.of_cell(
             victim.module, inputs.samples, clean, inputs.threat, method, outcome, setting, noise
         )
         leaning = [

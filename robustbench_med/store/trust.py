@@ -38,7 +38,7 @@ ADAPTIVE = "--attack adaptive"
 WITHOUT = "a run without --no-challenge"
 OF_VERDICT: Mapping[str, Word] = {"fail": "failed", "warn": "doubtful"}
 """What a sign's verdict says of a row; others say nothing against it."""
-OF_VICTIM = frozenset({"trivial victim", "depends on its batch"})
+OF_VICTIM = frozenset({"trivial victim", "depends on its batch", "not of the image alone", "jumps"})
 """Signs that speak of the victim, whatever attacks it; the others speak of gradients."""
 UNBOUNDED = 0.05
 """Share of samples that may withstand a short attack at radius 1, where any image can be made any
