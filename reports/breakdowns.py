@@ -28,7 +28,7 @@ from robustbench_med.reports.tables import (
     row_values,
 )
 from robustbench_med.store.record import Record
-from robustbench_med.store.trust import of_family
+from robustbench_med.store.words import of_family
 
 MATRIX = [
     "data",

@@ -25,7 +25,7 @@ from robustbench_med.store.attacks import Sign
 from robustbench_med.store.figures import TaskFigures
 from robustbench_med.store.record import CONTROL
 from robustbench_med.store.store import Record, Store
-from robustbench_med.store.trust import OF_VERDICT
+from robustbench_med.store.words import OF_VERDICT
 
 MAX_BYTES = 7_500_000
 """Size the page may reach; examples are put in, best rows first, while there is room."""

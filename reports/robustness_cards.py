@@ -15,7 +15,7 @@ from robustbench_med.reports.model_cards import (
 )
 from robustbench_med.reports.paper import escaped
 from robustbench_med.store.record import Record
-from robustbench_med.store.trust import OF_VERDICT, of_family
+from robustbench_med.store.words import OF_VERDICT, of_family
 
 
 def robustness_card(victim: VictimRecords) -> str:

@@ -28,7 +28,7 @@ from robustbench_med.reports.families import (
 from robustbench_med.statistics import wilson
 from robustbench_med.store.attacks import SearchRan
 from robustbench_med.store.record import Record
-from robustbench_med.store.trust import of_family
+from robustbench_med.store.words import of_family
 
 AVERAGED = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
 
@@ -395,7 +395,5 @@ def trivial_on(family: Sequence[Record]) -> list[str]:
 
 
 def quotable(row: Any) -> bool:
-    """Whether anything can be said of a row: its victim is not trivial, and its attacks did not
-    fail.
-    """
+    """Whether anything can be said of a row: its victim is not trivial, its attacks worked."""
     return bool(row.trust != "failed" and not row.is_trivial)

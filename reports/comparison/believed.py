@@ -10,7 +10,7 @@ import numpy as np
 from robustbench_med.reports.tables import doubts, trivial_on
 from robustbench_med.statistics import tolerance_of
 from robustbench_med.store.record import Record
-from robustbench_med.store.trust import worst as least_believed
+from robustbench_med.store.words import worst as least_believed
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from robustbench_med.reports import floors
 from robustbench_med.reports.tables import marks, told
 from robustbench_med.store.attacks import AttackRan, Challenge, SearchRan, Sign
 from robustbench_med.store.record import SHORT, Record
-from robustbench_med.store.trust import OF_VERDICT, Trust
+from robustbench_med.store.words import OF_VERDICT, Trust
 
 TRUST_STYLE = {"failed": "red", "doubtful": "yellow", "fail": "red", "warn": "yellow"}
 """How rows and signs are printed, by word."""

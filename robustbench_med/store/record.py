@@ -33,7 +33,8 @@ from robustbench_med.store.parts import (
     Size,
     VictimSpec,
 )
-from robustbench_med.store.trust import Trust, alone
+from robustbench_med.store.trust import alone
+from robustbench_med.store.words import Trust
 
 __all__ = [
     "CERTIFICATES",

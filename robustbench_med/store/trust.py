@@ -1,4 +1,4 @@
-"""How far a robust accuracy can be believed, in one of four words.
+"""Which of the four words each record gets, and why.
 
 A record keeps what its own cell showed. Its word is computed on reading, over all rows of its
 victim and threat: what one attack breaks, every weaker row is told of.
@@ -7,28 +7,22 @@ victim and threat: what one attack breaks, every weaker row is told of.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from robustbench_med.naming import canonical_hash
 from robustbench_med.statistics import tolerance_of
 from robustbench_med.store.paired import Left, Taken, lowest, taken
+from robustbench_med.store.words import NONE, OF_VERDICT, WORDS, Reason, Trust, Word, with_reasons
 
 if TYPE_CHECKING:
     from robustbench_med.store.attacks import Challenge, SearchRan, Sign
     from robustbench_med.store.diagnosis import Diagnosis
     from robustbench_med.store.record import Record
 
-Word = Literal["failed", "doubtful", "unchallenged", "challenged"]
-WORDS: tuple[Word, ...] = get_args(Word)
-"""Worst first. `failed`: more was broken of what the attack left, or it could not work; not to be
-quoted. `doubtful`: it may be too high; quoted with the reason alone. `unchallenged`: nothing speaks
-against it, and too little stands behind it. `challenged`: gradient and black-box attacks ran until
-the answer stood, and no challenger broke more than the tolerance.
-"""
 Arrays = Callable[["Record", Sequence[str]], Mapping[str, NDArray[Any]]]
 """Reads the named per-sample arrays of a record, those it has: `Store.arrays`."""
 CONTROL = "noise"
@@ -36,95 +30,12 @@ BLACK_BOX = frozenset({"square", "hopskipjump", "transfer"})
 """Attacks that ask for no gradient of the victim; all others but the control take it."""
 ADAPTIVE = "--attack adaptive"
 WITHOUT = "a run without --no-challenge"
-OF_VERDICT: Mapping[str, Word] = {"fail": "failed", "warn": "doubtful"}
-"""What a sign's verdict says of a row; others say nothing against it."""
 OF_VICTIM = frozenset({"trivial victim", "depends on its batch", "not of the image alone", "jumps"})
 """Signs that speak of the victim, whatever attacks it; the others speak of gradients."""
 UNBOUNDED = 0.05
 """Share of samples that may withstand a short attack at radius 1, where any image can be made any
 other.
 """
-NAMED = 3
-"""Samples that a reason names; `medrobust show` names all."""
-
-
-@dataclass(frozen=True)
-class Reason:
-    """One thing that speaks against a figure.
-
-    Attributes:
-        word: what it makes of it.
-        by: what says so: a sign, a challenger, another row.
-        text: in words.
-        broken: ids of the samples that it broke.
-    """
-
-    word: Word
-    by: str
-    text: str
-    broken: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.text}{self.samples(NAMED)}"
-
-    def samples(self, most: int | None = None) -> str:
-        """The samples in brackets, the first `most` of them."""
-        if not self.broken:
-            return ""
-        more = 0 if most is None else max(len(self.broken) - most, 0)
-        return f" ({', '.join(self.broken[:most])}{f' and {more} more' if more else ''})"
-
-
-@dataclass(frozen=True)
-class Trust:
-    """How far a figure can be believed.
-
-    Attributes:
-        word: None for what gets none: the noise control, the release protocol.
-        reasons: what speaks against it, the worst first.
-        missing: what `challenged` still asks for; empty where something speaks against it.
-        lift: what would lift an unchallenged figure: options of `medrobust run`.
-        worst_case: robust accuracy when each sample meets the worst of all rows of the victim and
-            threat; of a random victim the lowest of them. None where no others were read.
-        together: the word, with reasons, of that worst case.
-    """
-
-    word: Word | None
-    reasons: tuple[Reason, ...] = ()
-    missing: str = ""
-    lift: str = ""
-    worst_case: float | None = None
-    together: Trust | None = None
-
-    @property
-    def because(self) -> str:
-        """Why it has its word, in a line: the worst reason, or what is missing and lifts it."""
-        if self.reasons:
-            more = len(self.reasons) - 1
-            return str(self.reasons[0]) + (f"; and {more} more" if more else "")
-        return f"{self.missing}; lifted by {self.lift}" if self.lift else self.missing
-
-    @property
-    def brief(self) -> str:
-        """As `because`, in a few words: what says so first, or what lifts it."""
-        if self.reasons:
-            first, broken = self.reasons[0], len(self.reasons[0].broken)
-            return f"{first.by} broke {broken}" if broken else first.by
-        return f"lifted by {self.lift}" if self.lift else ""
-
-
-NONE = Trust(None)
-
-
-def worst(found: Iterable[Trust]) -> Trust:
-    """The one of several that can be believed least; `NONE` where none has a word."""
-    judged = [(WORDS.index(one.word), one) for one in found if one.word is not None]
-    return min(judged, key=lambda pair: pair[0], default=(0, NONE))[1]
-
-
-def of_family(records: Iterable[Record]) -> Trust:
-    """That of the record of a row that can be believed least."""
-    return worst(record.trust for record in records)
 
 
 def alone(record: Record) -> Trust:
@@ -183,7 +94,7 @@ class Together:
         """How far each can be believed, by its hash."""
         stood = self.stand()
         own = {
-            record.hash: _with_reasons(
+            record.hash: with_reasons(
                 _own(record, self.diagnosed, stood=record.hash in stood),
                 list(self.challenged_elsewhere(record)),
             )
@@ -195,7 +106,7 @@ class Together:
         for record in self.records:
             mine = own.get(record.hash, NONE)
             if mine.word is not None:
-                mine = _with_reasons(mine, list(self.beaten(record)))
+                mine = with_reasons(mine, list(self.beaten(record)))
             found[record.hash] = replace(mine, worst_case=self.lowest[record.hash], together=best)
         return found
 
@@ -285,7 +196,7 @@ def _own(record: Record, diagnosed: Sequence[Sign], *, stood: bool) -> Trust:
         *(reason for challenge in record.challenges for reason in _challenged(challenge, record)),
     ]
     if reasons:
-        return _with_reasons(Trust("challenged"), reasons)
+        return with_reasons(Trust("challenged"), reasons)
     if record.figures.robust == 0:
         return Trust("challenged", missing="nothing is left that another attack could break")
     missing, lifts = _missing(record, stood=stood)
@@ -349,12 +260,6 @@ def _broke(by: str, lost: Taken, n: int, where: str = "") -> Iterator[Reason]:
     samples = f"{len(lost.broken)} sample{'s' if len(lost.broken) != 1 else ''}"
     text = f"{by}{where} broke {samples} that it left, {100 * lost.taken:.1f} points"
     yield Reason(word, by, text, lost.broken)
-
-
-def _with_reasons(trust: Trust, more: Sequence[Reason]) -> Trust:
-    """The same figure, with more that speaks against it."""
-    reasons = sorted((*trust.reasons, *more), key=lambda reason: WORDS.index(reason.word))
-    return Trust(reasons[0].word, tuple(reasons)) if reasons else trust
 
 
 def _gets_a_word(record: Record) -> bool:

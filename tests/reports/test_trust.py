@@ -9,11 +9,11 @@ from support.trust_rows import CHALLENGE, N, adaptive, diagnosed, read, row, sig
 
 from robustbench_med.attacks.registry import SHIPPED
 from robustbench_med.reports import tables
-from robustbench_med.store import trust
+from robustbench_med.store import trust, words
 
 
 def test_the_words_are_said_worst_first_and_their_families_are_attacks_there_are() -> None:
-    assert trust.WORDS == ("failed", "doubtful", "unchallenged", "challenged")
+    assert words.WORDS == ("failed", "doubtful", "unchallenged", "challenged")
     assert {entry.name for entry in SHIPPED} >= trust.BLACK_BOX | {trust.CONTROL, "adaptive"}
 
 

@@ -11,7 +11,7 @@ from support.trust_rows import diagnosed, right, row, sign
 
 from robustbench_med.cli import terminal
 from robustbench_med.reports import floors, tables
-from robustbench_med.store import reading, trust
+from robustbench_med.store import reading, trust, words
 from robustbench_med.store.diagnosis import DIAGNOSES
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
@@ -68,12 +68,12 @@ def test_a_run_says_how_far_its_rows_can_be_believed(tmp_path) -> None:
     )  # fmt: skip
     rows = {one.spec.attack.name: one for one in floors.read(Store(tmp_path))}
     assert rows["noise"].trust.word is None if "noise" in rows else True
-    words = {name: one.trust.word for name, one in rows.items() if name != "noise"}
-    assert set(words.values()) <= set(trust.WORDS)
-    for word in words.values():
+    given = {name: one.trust.word for name, one in rows.items() if name != "noise"}
+    assert set(given.values()) <= set(words.WORDS)
+    for word in given.values():
         assert word in ran.stdout
     shown = medrobust("show", rows["pgd"].short, "--out", tmp_path).stdout
-    assert words["pgd"] in shown
+    assert given["pgd"] in shown
     assert "worst case" in shown
     medrobust("diagnose", "--model", "late", "--eps", "8/255", "--limit", 4, "--steps", 2, "--queries", 4, "--out", tmp_path)  # fmt: skip
     (kept,) = Store(tmp_path, DIAGNOSES).records()
@@ -83,7 +83,7 @@ def test_a_run_says_how_far_its_rows_can_be_believed(tmp_path) -> None:
     ]
     worst = max((each.verdict for each in kept.signs), key=["pass", "warn", "fail"].index)
     after = {one.spec.attack.name: one.trust.word for one in floors.read(Store(tmp_path))}
-    if worst in trust.OF_VERDICT:
-        held = trust.WORDS.index(trust.OF_VERDICT[worst])
-        assert trust.WORDS.index(after["pgd"]) <= held
+    if worst in words.OF_VERDICT:
+        held = words.WORDS.index(words.OF_VERDICT[worst])
+        assert words.WORDS.index(after["pgd"]) <= held
     assert medrobust("verify", "--out", tmp_path).stdout.strip().endswith("0 files do not")
