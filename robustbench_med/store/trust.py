@@ -139,7 +139,8 @@ class Together:
         than the tolerance above the worst case of all rows, a black box among them.
         """
         stood = {record.hash for record in self.records if _search_stood(record)}
-        near = [record for record in self.records if _gets_a_word(record) and self.is_near(record)]
+        fixed = [record for record in self.records if record.hash in stood or not _search(record)]
+        near = [record for record in fixed if _gets_a_word(record) and self.is_near(record)]
         gradient = [record for record in near if "gradient" in families(record)]
         black = any("black box" in families(record) for record in self.records)
         several = len({record.attack_label for record in gradient}) > 1
@@ -207,7 +208,7 @@ def _missing(record: Record, *, stood: bool) -> tuple[str, str]:
     """What `challenged` asks for and a record lacks, and what would lift it; both empty where it
     lacks nothing.
     """
-    search = record.attack_ran.search if record.attack_ran else None
+    search = _search(record)
     if record.spec.threat.target is not None:
         return "a targeted attack, which nothing challenges", ""
     if not stood and search is not None and search.next_passes is not None:
@@ -277,20 +278,29 @@ def _softened(record: Record) -> bool:
     return bool(record.soft_gradients and (params.get("soft") or params.get("restarts", 1) > 1))
 
 
+def _search(record: Record) -> SearchRan | None:
+    return record.attack_ran.search if record.attack_ran else None
+
+
 def _search_stood(record: Record) -> bool:
     """Whether a record's search went on until the answer stood, with a black box among its rounds
     (kinds that the victim calls for are a search's own concern).
     """
-    search = record.attack_ran.search if record.attack_ran else None
+    search = _search(record)
     if search is None or families(record) != {"gradient", "black box"}:
         return False
     return search.outcome == "converged" or (search.outcome == "spent" and _flat(search))
 
 
 def _flat(search: SearchRan) -> bool:
-    """Whether the last two rounds, of different kinds, took less than the tolerance."""
-    before, last = search.rounds[-2:]
-    return before.kind != last.kind and before.taken + last.taken < search.tolerance
+    """Whether the last two rounds along gradients, of different kinds, took less than the tolerance
+    together with the black boxes since.
+    """
+    rounds = search.rounds
+    along = [i for i, one in enumerate(rounds) if one.attack not in BLACK_BOX][-2:]
+    if len(along) < 2 or rounds[along[0]].kind == rounds[along[1]].kind:
+        return False
+    return sum(one.taken for one in rounds[along[0] :]) < search.tolerance
 
 
 def _victim_and_threat(spec: Any) -> str:

@@ -268,6 +268,11 @@ def test_two_gradient_attacks_and_a_black_box_that_agree_count_as_converged() ->
     assert read(*weak)[0].word == "unchallenged"
 
 
+def test_a_capped_search_agrees_with_nobody() -> None:
+    assert [found.word for found in read(adaptive("capped"), row("pgd"))] == ["unchallenged"] * 2
+    assert [found.word for found in read(adaptive(), row("pgd"))] == ["challenged"] * 2
+
+
 def test_ensembles_hold_both_families() -> None:
     members = [{"attack": name} for name in ("apgd", "fab", "square")]
     ran = {"version": "standard", "members": members}

@@ -10,7 +10,7 @@ from support.records import fill
 from support.trust_rows import diagnosed, right, row, sign
 
 from robustbench_med.cli import terminal
-from robustbench_med.reports import floors, tables
+from robustbench_med.reports import floors, paper_tables, tables
 from robustbench_med.store import reading, trust, words
 from robustbench_med.store.diagnosis import DIAGNOSES
 from robustbench_med.store.record import Record
@@ -36,6 +36,18 @@ def test_a_store_is_read_together_with_its_diagnoses_and_the_board_says_so(tmp_p
     (alone,) = reading.together([weak], store)
     assert alone.trust.word == "failed"
     assert "trust" not in alone.plain()
+
+
+def test_a_table_for_papers_quotes_the_worst_case_beside_its_attacks(tmp_path) -> None:
+    made = [row("pgd", 0.5), row("apgd", 0.4), row("pgd", 0.6, model="late", eps=8 / 255)]
+    fill(store := Store[Record](tmp_path), *made)
+    table, *_ = paper_tables.leaderboards(tables.leaderboard(floors.read(store)))
+    heads = [column.heading for column in table.columns]
+    assert heads == ["victim", "clean", "apgd 4/255", "pgd 4/255", "pgd 8/255", "worst case 4/255"]
+    by_victim = {cells[0].value: cells[-1] for cells in table.rows}
+    assert by_victim["mail"].value == pytest.approx(0.4)
+    assert by_victim["mail"].mark == ""  # that pgd failed is in the figure
+    assert by_victim["late"].value is None
 
 
 def test_the_row_of_several_trainings_has_the_worst_of_their_words(tmp_path) -> None:
