@@ -25,7 +25,6 @@ from robustbench_med.store.attacks import Sign
 from robustbench_med.store.figures import TaskFigures
 from robustbench_med.store.record import CONTROL
 from robustbench_med.store.store import Record, Store
-from robustbench_med.store.words import OF_VERDICT
 
 MAX_BYTES = 7_500_000
 """Size the page may reach; examples are put in, best rows first, while there is room."""
@@ -319,7 +318,7 @@ def _facts(record: Record) -> dict[str, str]:
 
 def _sign(sign: Sign) -> dict[str, str]:
     """A sign that the attack failed, with advice where it did."""
-    advice = sign.advice if sign.verdict in OF_VERDICT else ""
+    advice = "" if sign.verdict == "fine" else sign.advice
     return {"sign": sign.sign, "verdict": sign.verdict, "text": sign.text, "advice": advice}
 
 

@@ -15,7 +15,7 @@ from robustbench_med.reports.model_cards import (
 )
 from robustbench_med.reports.paper import escaped
 from robustbench_med.store.record import Record
-from robustbench_med.store.words import OF_VERDICT, of_family
+from robustbench_med.store.words import of_family
 
 
 def robustness_card(victim: VictimRecords) -> str:
@@ -107,7 +107,7 @@ def _trust(records: Sequence[Record]) -> list[str]:
     signs: dict[tuple[str, str], list[str]] = {}
     for record in ordered:
         for sign in record.diagnostics:
-            if sign.verdict in OF_VERDICT:
+            if sign.verdict != "fine":
                 seen = f"{record.attack_label}, record {record.short}: {sign.text}"
                 signs.setdefault((sign.sign, sign.advice), []).append(seen)
     for (name, advice), cases in sorted(signs.items()):

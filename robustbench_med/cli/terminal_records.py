@@ -16,9 +16,9 @@ from robustbench_med.reports import floors
 from robustbench_med.reports.tables import marks, told
 from robustbench_med.store.attacks import AttackRan, Challenge, SearchRan, Sign
 from robustbench_med.store.record import SHORT, Record
-from robustbench_med.store.words import OF_VERDICT, Trust
+from robustbench_med.store.words import Trust
 
-TRUST_STYLE = {"failed": "red", "doubtful": "yellow", "fail": "red", "warn": "yellow"}
+TRUST_STYLE = {"failed": "red", "doubtful": "yellow"}
 """How rows and signs are printed, by word."""
 
 
@@ -164,7 +164,7 @@ def _signs(signs: Sequence[Sign], title: str = "diagnostics") -> Table:
     for name in ("sign", "verdict", "measured", "advice"):
         table.add_column(name)
     for sign in signs:
-        advice = sign.advice if sign.verdict in OF_VERDICT else ""
+        advice = "" if sign.verdict == "fine" else sign.advice
         cells = (sign.sign, sign.verdict, sign.text, advice)
         table.add_row(*map(escape, cells), style=TRUST_STYLE.get(sign.verdict))
     return table
@@ -197,7 +197,7 @@ def diagnostics(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             f" {row['target']}, n = {row['n']}"
         )
         signs = [Sign(**sign) for sign in row["signs"]]
-        shown.append(_signs(signs, f"{where}: {row['trust']}"))
+        shown.append(_signs(signs, f"{where}: {row['verdict']}"))
     alone = list(dict.fromkeys(row["model"] for row in rows if not row["siblings"]))
     if alone:
         shown.append(

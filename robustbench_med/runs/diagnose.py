@@ -36,7 +36,7 @@ def diagnose(spec: DiagnoseSpec, job: Job) -> list[dict[str, Any]]:
 
     Returns:
         A row a case: `model` (with its defences), `train_seed`, `seed`, `data`, `norm`, `eps`,
-        `target`, `n`, `siblings`, `trust`, `signs`.
+        `target`, `n`, `siblings`, `verdict` (the worst), `signs` (the worst first).
 
     Raises:
         UserError: as `run`; before any training where possible.
@@ -85,7 +85,7 @@ def diagnose_case(case: Case, threat: Threat, session: Session[DiagnoseSpec]) ->
         "target": case.target_task,
         "n": len(samples),
         "siblings": [sibling.spec.name for sibling in siblings],
-        "trust": max((sign["verdict"] for sign in seen), key=signs.ORDER.index),
+        "verdict": seen[0]["verdict"],
         "signs": seen,
     }
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from robustbench_med.store.parts import Number, Part
 
-Verdict = Literal["pass", "warn", "fail"]
+Verdict = Literal["fine", "doubtful", "failed"]
 
 
 class MemberRan(Part):

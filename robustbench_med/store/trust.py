@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from robustbench_med.naming import canonical_hash
 from robustbench_med.statistics import tolerance_of
 from robustbench_med.store.paired import Left, Taken, lowest, taken
-from robustbench_med.store.words import NONE, OF_VERDICT, WORDS, Reason, Trust, Word, with_reasons
+from robustbench_med.store.words import NONE, WORDS, Reason, Trust, Word, with_reasons
 
 if TYPE_CHECKING:
     from robustbench_med.store.attacks import Challenge, SearchRan, Sign
@@ -152,7 +152,7 @@ class Together:
         """Whether no sign fails it, and all other rows together take no more than the tolerance of
         what it left.
         """
-        fails = any(OF_VERDICT.get(sign.verdict) == "failed" for sign in record.diagnostics)
+        fails = any(sign.verdict == "failed" for sign in record.diagnostics)
         above = record.figures.robust - self.lowest[record.hash]
         return not fails and above <= tolerance_of(record.spec.data.n) + 1e-9
 
@@ -188,12 +188,8 @@ def _own(record: Record, diagnosed: Sequence[Sign], *, stood: bool) -> Trust:
     converged, with gradients and a black box.
     """
     reasons = [
-        *(_of_sign(sign) for sign in record.diagnostics if sign.verdict in OF_VERDICT),
-        *(
-            _of_sign(sign, "diagnose, ")
-            for sign in diagnosed
-            if sign.verdict in OF_VERDICT and _concerns(sign, record)
-        ),
+        *_of_signs(record.diagnostics),
+        *_of_signs([sign for sign in diagnosed if _concerns(sign, record)], "diagnose, "),
         *(reason for challenge in record.challenges for reason in _challenged(challenge, record)),
     ]
     if reasons:
@@ -233,13 +229,15 @@ def _concerns(sign: Sign, record: Record) -> bool:
         return True
     if "gradient" not in families(record):
         return False
-    return OF_VERDICT[sign.verdict] == "failed" or not _search_stood(record)
+    return sign.verdict == "failed" or not _search_stood(record)
 
 
-def _of_sign(sign: Sign, where: str = "") -> Reason:
-    return Reason(
-        OF_VERDICT[sign.verdict], f"{where}{sign.sign}", f"{where}{sign.sign}: {sign.text}"
-    )
+def _of_signs(signs: Sequence[Sign], where: str = "") -> Iterator[Reason]:
+    """What signs say against a figure; those that are fine say nothing."""
+    for sign in signs:
+        if sign.verdict != "fine":
+            name = f"{where}{sign.sign}"
+            yield Reason(sign.verdict, name, f"{name}: {sign.text}")
 
 
 def _challenged(challenge: Challenge, record: Record) -> Iterator[Reason]:

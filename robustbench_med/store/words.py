@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -16,8 +16,6 @@ quoted. `doubtful`: it may be too high; quoted with the reason alone. `unchallen
 against it, and too little stands behind it. `challenged`: gradient and black-box attacks ran until
 the answer stood, and no challenger broke more than the tolerance.
 """
-OF_VERDICT: Mapping[str, Word] = {"fail": "failed", "warn": "doubtful"}
-"""What a sign's verdict says of a row; others say nothing against it."""
 NAMED = 3
 """Samples that a reason names; `medrobust show` names all."""
 

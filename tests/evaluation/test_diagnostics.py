@@ -19,8 +19,8 @@ from robustbench_med.evaluation.types import Method
 def test_a_broken_defence_is_flagged_by_the_sign_meant_for_it(name) -> None:
     victim, sign, eps = BROKEN[name]
     found = signs_of(victim, eps)
-    assert found[sign].verdict == "fail", {key: (s.verdict, s.text) for key, s in found.items()}
-    assert diagnostics.trust(list(found.values())) == "fail"
+    assert found[sign].verdict == "failed", {key: (s.verdict, s.text) for key, s in found.items()}
+    assert diagnostics.worst(list(found.values())) == "failed"
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_broken_defence_is_flagged_by_the_sign_meant_for_it(name) -> None:
 )
 def test_an_honest_victim_is_not_flagged(name) -> None:
     found = signs_of(HONEST[name])
-    assert not [(s.sign, s.text) for s in found.values() if s.verdict == "fail"]
+    assert not [(s.sign, s.text) for s in found.values() if s.verdict == "failed"]
 
 
 def sign_of_cell(
@@ -53,9 +53,9 @@ def test_a_loss_that_still_rises_is_a_warning_and_usual_steps_are_enough_for_hon
         sign_of_cell(HONEST[name], attack, step_size=0.002),
     )
     assert usual is not None
-    assert usual.verdict == "pass", usual.text
+    assert usual.verdict == "fine", usual.text
     assert starved is not None
-    assert starved.verdict == "warn", starved.text
+    assert starved.verdict == "doubtful", starved.text
 
 
 def test_of_a_loss_that_rises_for_other_reasons_nothing_is_said() -> None:
@@ -67,26 +67,26 @@ def test_of_a_loss_that_rises_for_other_reasons_nothing_is_said() -> None:
 
 def test_the_worst_sign_comes_first_and_makes_the_trust() -> None:
     good, bad = diagnostics.silent_success(0.0, 0.02), diagnostics.converged(0.5, 0.2, 0.02)
-    assert diagnostics.trust([good, bad]) == "fail"
-    assert [s["verdict"] for s in diagnostics.plain([good, bad])] == ["fail", "pass"]
-    assert diagnostics.trust([]) == "pass"
+    assert diagnostics.worst([good, bad]) == "failed"
+    assert [s["verdict"] for s in diagnostics.plain([good, bad])] == ["failed", "fine"]
+    assert diagnostics.worst([]) == "fine"
 
 
 def test_verdicts_turn_where_the_thresholds_say() -> None:
-    assert diagnostics.converged(0.50, 0.49, 0.02).verdict == "pass"
-    assert diagnostics.converged(0.50, 0.47, 0.02).verdict == "warn"
+    assert diagnostics.converged(0.50, 0.49, 0.02).verdict == "fine"
+    assert diagnostics.converged(0.50, 0.47, 0.02).verdict == "doubtful"
     assert (
-        diagnostics.still_rising([0.0, 1.0, 1.6, 1.8, 1.9, 1.95, 1.95, 2.0]).verdict == "pass"
+        diagnostics.still_rising([0.0, 1.0, 1.6, 1.8, 1.9, 1.95, 1.95, 2.0]).verdict == "fine"
     )  # 0.05 of 2
-    assert diagnostics.still_rising([float(i) for i in range(8)]).verdict == "warn"
-    assert diagnostics.still_rising([5.0] * 4 + [1.0] * 3 + [4.0]).verdict == "pass"  # that fell
+    assert diagnostics.still_rising([float(i) for i in range(8)]).verdict == "doubtful"
+    assert diagnostics.still_rising([5.0] * 4 + [1.0] * 3 + [4.0]).verdict == "fine"  # that fell
     curve = [(1.0, 0.5), (2.0, 0.6)]
-    assert diagnostics.monotone(curve, None, 0.02, everything_moves=True).verdict == "fail"
+    assert diagnostics.monotone(curve, None, 0.02, everything_moves=True).verdict == "failed"
     falling = [(1.0, 0.5), (2.0, 0.3)]
-    assert diagnostics.monotone(falling, 0.0, 0.02, everything_moves=True).verdict == "pass"
-    assert diagnostics.monotone(falling, 0.3, 0.02, everything_moves=True).verdict == "fail"
+    assert diagnostics.monotone(falling, 0.0, 0.02, everything_moves=True).verdict == "fine"
+    assert diagnostics.monotone(falling, 0.3, 0.02, everything_moves=True).verdict == "failed"
     assert (
-        diagnostics.monotone(falling, 0.3, 0.02, everything_moves=False).verdict == "warn"
+        diagnostics.monotone(falling, 0.3, 0.02, everything_moves=False).verdict == "doubtful"
     )  # a trusted modality may hold it
-    assert diagnostics.bounds(1.01, 0, 1).verdict == "fail"
-    assert diagnostics.beats_noise(0.80, 0.79, 0.02).verdict == "warn"
+    assert diagnostics.bounds(1.01, 0, 1).verdict == "failed"
+    assert diagnostics.beats_noise(0.80, 0.79, 0.02).verdict == "doubtful"

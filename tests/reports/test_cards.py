@@ -26,7 +26,7 @@ def front_matter(text: str) -> dict:
 
 def test_cards_hold_the_records_figures_threats_trust_and_commands() -> None:
     made = [
-        record("mail", 0.5, trust="fail"),
+        record("mail", 0.5, trust="failed"),
         record("mail", 0.25, eps=8 / 255),
         record("mail", 0.875, attack="noise"),
     ]
@@ -159,8 +159,8 @@ def test_cards_from_the_shell_and_their_faults(tmp_path) -> None:
 
 
 def test_the_robustness_card_names_the_signs_that_were_looked_for_and_in_how_many_records() -> None:
-    made = [record("mail", 0.5, trust="pass"), record("mail", 0.25, eps=8 / 255, trust="pass")]
-    sign = {"sign": "not converged", "verdict": "pass", "figure": 0.0, "text": "flat"}
+    made = [record("mail", 0.5, trust="fine"), record("mail", 0.25, eps=8 / 255, trust="fine")]
+    sign = {"sign": "not converged", "verdict": "fine", "figure": 0.0, "text": "flat"}
     signs = [kept.plain() for kept in made[1].diagnostics] + [{**sign, "advice": "more steps"}]
     made[1] = changed(made[1], diagnostics=signs)
     card = robustness_card(cards.VictimRecords(made, {}))

@@ -28,10 +28,10 @@ def html(tmp_path_factory) -> Path:
     made = [
         record(m, r, eps=e / 255, attack=a, trust=t, modality=EVIL, naive=m == FOOLED)
         for m, r, t in (
-            (FOOLED, 0.8, "pass"),
-            ("late", 0.3, "fail"),
+            (FOOLED, 0.8, "fine"),
+            ("late", 0.3, "failed"),
             (EVIL, 0.7, None),
-            (UNICODE, 0.6, "warn"),
+            (UNICODE, 0.6, "doubtful"),
         )
         for e in (1, 4)
         for a in ("pgd", "fgsm", "noise")
@@ -351,9 +351,9 @@ def test_advice_is_given_on_signs_of_failure_alone() -> None:
     sign = {"sign": "zero gradient", "figure": None, "text": "none", "advice": "take BPDA"}
     given = {
         verdict: page._sign(Sign.model_validate({**sign, "verdict": verdict}))["advice"]
-        for verdict in ("pass", "warn", "fail")
+        for verdict in ("fine", "doubtful", "failed")
     }
-    assert given == {"pass": "", "warn": "take BPDA", "fail": "take BPDA"}
+    assert given == {"fine": "", "doubtful": "take BPDA", "failed": "take BPDA"}
 
 
 def test_nothing_in_it_points_to_another_file_or_site(html) -> None:

@@ -44,7 +44,7 @@ def test_every_column_is_documented_in_its_order_and_the_pages_are_up_to_date(tm
 
 
 def test_records_follow_the_schema_and_a_broken_one_does_not() -> None:
-    assert Record.of(record(trust="warn").plain()) == record(trust="warn")
+    assert Record.of(record(trust="doubtful").plain()) == record(trust="doubtful")
     broken = record().plain()
     broken["figures"]["robust"] = 1.5
     with pytest.raises(ValueError, match="robust"):
@@ -54,7 +54,7 @@ def test_records_follow_the_schema_and_a_broken_one_does_not() -> None:
 
 def test_csv_round_trips_through_pandas(tmp_path) -> None:
     store = store_of(
-        tmp_path, record('a,b\n"quoted"', 0.123456789), record("ütf", 0.7, trust="fail")
+        tmp_path, record('a,b\n"quoted"', 0.123456789), record("ütf", 0.7, trust="failed")
     )
     for name, frame in write.frames(store, store.records()).items():
         if len(frame):
@@ -68,7 +68,7 @@ def test_csv_round_trips_through_pandas(tmp_path) -> None:
 
 
 def test_trust_is_the_worst_of_a_family() -> None:
-    fine, bad, worse = (record(trust=verdict) for verdict in ("pass", "warn", "fail"))
+    fine, bad, worse = (record(trust=verdict) for verdict in ("fine", "doubtful", "failed"))
     assert tables.believed([fine]) == tables.believed([record()])
     assert tables.believed([fine, worse, bad])["trust"] == "failed"
     assert tables.leaderboard([bad]).trust.tolist() == ["doubtful"]
@@ -77,9 +77,9 @@ def test_trust_is_the_worst_of_a_family() -> None:
 
 def test_robust_figures_carry_trust_by_record_and_by_class(tmp_path) -> None:
     made = [
-        record(trust="warn", seed=0),
-        record(trust="fail", seed=1),
-        record("late", trust="pass"),
+        record(trust="doubtful", seed=0),
+        record(trust="failed", seed=1),
+        record("late", trust="fine"),
     ]
     long = records.long_form(made)
     assert long.groupby("record").trust.unique().map(list).to_dict() == {

@@ -148,7 +148,7 @@ def test_draws_that_a_chunk_shares_prove_less() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "word"), [("pass", "challenged"), ("warn", "doubtful"), ("fail", "failed")]
+    ("verdict", "word"), [("fine", "challenged"), ("doubtful", "doubtful"), ("failed", "failed")]
 )
 def test_a_sign_is_as_bad_as_its_verdict(verdict, word) -> None:
     made = changed(adaptive(), diagnostics=[sign(verdict)])
@@ -160,13 +160,14 @@ def test_a_sign_is_as_bad_as_its_verdict(verdict, word) -> None:
 def test_a_diagnosis_that_is_worse_than_the_row_holds() -> None:
     made = row("pgd")
     doubtful, failing = (
-        read(made, diagnoses=[diagnosed(made, sign(verdict))])[0] for verdict in ("warn", "fail")
+        read(made, diagnoses=[diagnosed(made, sign(verdict))])[0]
+        for verdict in ("doubtful", "failed")
     )
     assert (doubtful.word, failing.word) == ("doubtful", "failed")
     assert failing.because == "diagnose, zero gradient: half are 0"
-    other = diagnosed(row("pgd", eps=8 / 255), sign("fail"))
+    other = diagnosed(row("pgd", eps=8 / 255), sign("failed"))
     assert read(made, diagnoses=[other])[0].word == "unchallenged"
-    few = diagnosed(row("pgd", n=20), sign("fail"))  # it looks at a few dozen
+    few = diagnosed(row("pgd", n=20), sign("failed"))  # it looks at a few dozen
     assert read(made, diagnoses=[few])[0].word == "failed"
 
 
@@ -176,11 +177,11 @@ def test_a_black_box_is_not_blamed_for_gradients_and_a_converged_search_not_doub
     def under(made, *signs):
         return read(made, diagnoses=[diagnosed(made, *signs)])[0].word
 
-    assert under(row("square"), sign("fail")) == "unchallenged"
-    assert under(row("square"), sign("fail", "trivial victim")) == "failed"
-    assert under(adaptive(), sign("warn", "not converged")) == "challenged"
-    assert under(adaptive("capped"), sign("warn", "not converged")) == "doubtful"
-    assert under(adaptive(), sign("fail")) == "failed"
+    assert under(row("square"), sign("failed")) == "unchallenged"
+    assert under(row("square"), sign("failed", "trivial victim")) == "failed"
+    assert under(adaptive(), sign("doubtful", "not converged")) == "challenged"
+    assert under(adaptive("capped"), sign("doubtful", "not converged")) == "doubtful"
+    assert under(adaptive(), sign("failed")) == "failed"
 
 
 def test_challengers_fail_what_they_break_and_luck_of_theirs_does_not() -> None:
