@@ -108,8 +108,7 @@ def _leaderboard(group: pd.DataFrame, shown: _Shown) -> Table:
 def _several_attacks(rows: pd.DataFrame) -> list[str]:
     """The radii at which a victim met several attacks that were read together."""
     attacked = rows[(rows.attack != CONTROL) & rows.worst_case.notna()].sort_values("eps_value")
-    counts = attacked.groupby(["eps", "victim"], sort=False).size()
-    return list(dict.fromkeys(eps for (eps, _), n in counts.items() if n > 1))
+    return list(attacked[attacked.duplicated(["eps", "victim"])].eps.unique())
 
 
 def _worst_case(rows: pd.DataFrame) -> TableCell:
