@@ -190,7 +190,7 @@ def test_certify_from_the_shell_writes_curves_that_fall_and_keeps_its_certificat
     assert len(tasks) == 2 * 3 * 2
     assert tasks.groupby("sigma").checkpoint.unique().map(len).tolist() == [1, 1]
     assert tasks.checkpoint.nunique() == 2  # each trained with its own noise
-    assert tasks.trivial.notna().any()  # four steps teach nothing
+    assert tasks.trivial.isna().all()  # so few samples cannot tell
     assert (tasks.abstained + tasks.certified_accuracy <= 1 + 1e-9).all()
     assert (tasks.largest_radius <= tasks.sigma * norm.ppf(0.01 ** (1 / 20)) + 1e-6).all()
     for _, line in curves.groupby(["sigma", "noised", "task"]):

@@ -159,7 +159,6 @@ def signs_of(victim: nn.Module, eps: float = 0.08) -> dict[str, diagnostics.Sign
 
 BROKEN = {  # the victim, the sign meant for it, and the radius
     "quantised input": (Quantised(), "zero gradient", 0.08),
-    "logits x 1e4": (Scaled(), "logit scale", 0.08),
     "sign non-linearity": (Honest(torch.sign), "zero gradient", 0.08),
     "pure noise": (PureNoise(), "not monotone", 0.08),
     "constant": (Constant(), "trivial victim", 0.08),
