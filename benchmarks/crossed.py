@@ -111,7 +111,7 @@ def shown_cell(cell: Any, metric: Metric) -> str:
         doubt = " trivial"
     elif cell.is_below_floor:
         doubt = f" {BELOW}"
-    elif cell.trust != "pass":
+    elif cell.trust in ("doubtful", "failed"):
         doubt = f" trust: {cell.trust}"
     return f"{robust:.3f}{deviation} ({clean:.3f}){doubt}"
 

@@ -24,8 +24,8 @@ from support.panel import BROKEN, HONEST, signs_of  # noqa: E402
 from robustbench_med.evaluation.signs import ORDER  # noqa: E402
 from robustbench_med.reports.style import new, save, styled  # noqa: E402
 
-COLOURS = {"pass": "#DDEBF5", "warn": "#E69F00", "fail": "#B2182B"}
-MARKS = {"pass": "", "warn": "warn", "fail": "fail"}
+COLOURS = {"fine": "#DDEBF5", "doubtful": "#E69F00", "failed": "#B2182B"}
+MARKS = {"fine": "", "doubtful": "doubtful", "failed": "failed"}
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
             for sign, one in row.items():
                 j = signs.index(sign)
                 worst[i, j] = ORDER.index(one.verdict)
-                ink = "white" if one.verdict == "fail" else "black"
+                ink = "white" if one.verdict == "failed" else "black"
                 axis.text(
                     j,
                     i,

@@ -27,9 +27,9 @@ from robustbench_med.reports.tables import (
     each,
     ranked,
     row_values,
-    trust,
 )
 from robustbench_med.store.record import Record
+from robustbench_med.store.words import of_family
 
 MATRIX = [
     "data",
@@ -102,7 +102,7 @@ def _of_family(family: Sequence[Record], arrays: Arrays, variant: str) -> list[d
         "attack": first.attack_label,
         "engine": spec.engine,
         "protocol": spec.protocol.name,
-        "trust": trust(family),
+        "trust": of_family(family).word or "",
         "samples": sum(record.spec.data.n for record in by_fold(family)),
         "checkpoint": spec.victim.checkpoint,
     }

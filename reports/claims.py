@@ -253,13 +253,13 @@ def _standing(claim: Stands, figure: str, group: pd.DataFrame) -> Iterator[Evide
         text = (
             f"{of}{_named(ours)} {ours[figure]:.3f}, next {_named(best)} {best[figure]:.3f} under"
             f" {ours.attack} {ours.norm} {ours.eps} on {_where(ours)}, trust"
-            f" {ours.trust}{BELOW if constant else ''}"
+            f" {ours.trust or '-'}{BELOW if constant else ''}"
         )
         yield Evidence(
             text=text,
             measured=ours[figure],
             holds=bool(stands) and not constant,
-            counts=_meets(claim.needs, ours, best) and ours.trust != "fail",
+            counts=_meets(claim.needs, ours, best) and ours.trust != "failed",
         )
 
 

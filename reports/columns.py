@@ -2,81 +2,20 @@
 
 from __future__ import annotations
 
+from robustbench_med.reports.column_parts import (
+    ATTACK,
+    CERTIFICATE,
+    CHECKPOINT,
+    COST,
+    ROBUST,
+    SAMPLE,
+    SEEDS,
+    TARGET,
+    THREAT,
+    TRUST,
+    VARIANT,
+)
 from robustbench_med.reports.floors import BELOW, CONSTANT
-
-_SAMPLE = {
-    "model": "name of the victim's model, as `--model` takes it",
-    "data": (
-        "data set, or pairing `a+b`; `(k-fold)` behind it: cross-validation over all its samples"
-    ),
-    "synthetic": "True where any of the images are drawn, not taken from patients",
-    "size": "pixels of an image's side",
-}
-_THREAT = {
-    "norm": "`Linf` or `L2`; L2 is one ball per modality",
-    "eps": "radius for pixels in 0..1, `mri=4/255,xray=0` where modalities differ (0 = trusted)",
-}
-_ATTACK = {
-    "attack": (
-        "attack, as `--attack` takes it, `from` other victims (transfer), `to` classes (targeted);"
-        " `noise` is the control"
-    ),
-    "engine": "who computed it: `native`, `torchattacks` or `art`",
-    "protocol": "`sound` (fresh draws, EOT) or `release` (the authors' notebook)",
-}
-_ROBUST = {
-    "robust": "share right after the attack; for a random victim the mean over fresh draws",
-    "robust_low": (
-        "lower end of its Wilson 95 % interval for the population, on the effective number of"
-        " samples: patients, not images, are independent, and draws that a batch shares are few"
-    ),
-    "robust_high": "upper end",
-}
-_TRUST = {
-    "trust": (
-        "worst verdict of the signs that the attack failed: `fail`, `warn`, `pass`, or `not"
-        " checked`"
-    )
-}
-_CHECKPOINT = {"checkpoint": "first 12 digits of the weights' sha256 (the first training's)"}
-_SEEDS = {
-    "trainings": (
-        "trained victims behind the row: training seeds, of all folds together; 1 for weights of"
-        " your own"
-    ),
-    "evaluation_seeds": "evaluation seeds pooled within each training, the fewest",
-}
-_VARIANT = {
-    "variant": (
-        "what tells the victim from others of its name on the same data, as `recipe steps=20`; else"
-        " empty"
-    )
-}
-_COST = {
-    "parameters": "weights a training would change",
-    "gflops": (
-        "10^9 floating-point operations of one sample by PyTorch's counter, 2 a multiply-accumulate"
-    ),
-    "gmacs": "10^9 multiply-accumulates of one sample: half of `gflops`",
-}
-TARGET = "attacked task, or `joint`: all of them at once"
-
-_CERTIFICATE = {
-    **_SAMPLE,
-    "noised": (
-        "what the radius bounds: `all modalities` jointly, or one modality `alone`, the others"
-        " trusted"
-    ),
-    "sigma": "standard deviation of the noise, pixels in 0..1",
-    "n0": "draws that choose the class",
-    "draws": "draws that bound its probability",
-    "alpha": "chance that a certificate is wrong, each for itself",
-    "train_seed": "seed of the training; empty for weights of your own",
-    "seed": "seed of the draws",
-    "checkpoint": "first 12 digits of the weights' sha256",
-    **_VARIANT,
-    "task": "task the figures belong to",
-}
 
 COLUMNS: dict[str, dict[str, str]] = {
     "leaderboard": {
@@ -87,13 +26,13 @@ COLUMNS: dict[str, dict[str, str]] = {
             " none"
         ),
         "model": (
-            f"{_SAMPLE['model']}; `{CONSTANT}`: what that reaches on these samples and tasks, a row"
+            f"{SAMPLE['model']}; `{CONSTANT}`: what that reaches on these samples and tasks, a row"
             " a `data`, `size`, `n` and `target`, its other fields empty"
         ),
-        **{key: _SAMPLE[key] for key in ("data", "synthetic")},
-        **_THREAT,
+        **{key: SAMPLE[key] for key in ("data", "synthetic")},
+        **THREAT,
         "target": TARGET,
-        **_ATTACK,
+        **ATTACK,
         "n": "test samples evaluated, of all folds together",
         "n_distinct": (
             "distinct images behind them, the smallest over the attacked tasks: a shorter set of a"
@@ -110,12 +49,17 @@ COLUMNS: dict[str, dict[str, str]] = {
             "before the attack: area under the ROC curve, mean over the attacked tasks; empty where"
             " one has none"
         ),
-        **_ROBUST,
+        **ROBUST,
+        "worst_case": (
+            "robust accuracy when every sample meets the attack that harms it most of all rows of"
+            " the victim and threat in the folder (of a random victim, the lowest row); mean over"
+            " trainings; empty for the `release` protocol"
+        ),
         "robust_std": (
             "standard deviation of `robust` over trainings, of each the mean over its evaluation"
             " seeds; empty for one training"
         ),
-        **_SEEDS,
+        **SEEDS,
         "folds": "folds of a cross-validation behind the row; 1: the usual split",
         "n_effective": (
             "independent samples that `robust` is worth, on which its interval stands: `n` over the"
@@ -146,7 +90,8 @@ COLUMNS: dict[str, dict[str, str]] = {
             " point), `capped` (by its budget; the next to try) or `spent` (--effort max), with"
             " gradient passes and black-box queries an attacked sample"
         ),
-        **_TRUST,
+        **TRUST,
+        "why": "what the word in `trust` rests on, and what would lift an unchallenged figure",
         "marks": (
             "synthetic data, victims no better than chance, samples whose logits are not finite"
             " (never right), naive attacks on random models, predictions that depend on their batch"
@@ -156,24 +101,24 @@ COLUMNS: dict[str, dict[str, str]] = {
             " `under-trained on TASK (AUC a, NAME"
             " b)`: [Trust](trust.md#under-trained-victims)"
         ),
-        **_COST,
+        **COST,
         "preset": "sizes and training recipe",
-        "size": _SAMPLE["size"],
+        "size": SAMPLE["size"],
         "attack_params": "all parameters of the attack",
-        **_CHECKPOINT,
-        **_VARIANT,
+        **CHECKPOINT,
+        **VARIANT,
         "task_T": "name of task T (a group of three columns per task, T from 0)",
         "clean_T": "clean accuracy at task T, attacked or not",
         "robust_T": "robust accuracy at task T, attacked or not",
     },
     "records": {
         "record": "first 12 digits of the record's hash, for `medrobust show`",
-        **{key: _SAMPLE[key] for key in ("model", "data")},
+        **{key: SAMPLE[key] for key in ("model", "data")},
         "fold": "fold of a cross-validation, from 0; empty: the usual split",
-        "synthetic": _SAMPLE["synthetic"],
-        **_THREAT,
-        **_ATTACK,
-        **_TRUST,
+        "synthetic": SAMPLE["synthetic"],
+        **THREAT,
+        **ATTACK,
+        **TRUST,
         "seed": "seed of the evaluation",
         "train_seed": "seed of the training; empty for weights of your own",
         "task": "task the figure belongs to",
@@ -183,10 +128,10 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
     "cost": {
         "record": "first 12 digits of the record's hash",
-        **{key: _SAMPLE[key] for key in ("model", "data")},
-        "attack": _ATTACK["attack"],
-        "eps": _THREAT["eps"],
-        **_COST,
+        **{key: SAMPLE[key] for key in ("model", "data")},
+        "attack": ATTACK["attack"],
+        "eps": THREAT["eps"],
+        **COST,
         "latency_ms": "median milliseconds of one forward pass of one sample",
         "model_memory_mib": (
             "most MiB that tensors hold at once in one forward pass, weights included"
@@ -199,11 +144,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         "device": "what it ran on",
     },
     "victims": {
-        **_SAMPLE,
+        **SAMPLE,
         "preset": "sizes and training recipe",
         "checkpoint": "first 12 digits of the weights' sha256",
-        **_VARIANT,
-        **_COST,
+        **VARIANT,
+        **COST,
         "latency_cpu_ms": (
             "median milliseconds of one forward pass of one sample on a CPU; empty where no record"
             " ran there"
@@ -216,41 +161,41 @@ COLUMNS: dict[str, dict[str, str]] = {
         "records": "records of this victim",
     },
     "per_class": {
-        **_SAMPLE,
-        **_THREAT,
+        **SAMPLE,
+        **THREAT,
         "target": TARGET,
-        **_ATTACK,
-        **_TRUST,
+        **ATTACK,
+        **TRUST,
         "samples": "test samples evaluated, of all classes",
-        **_CHECKPOINT,
+        **CHECKPOINT,
         "task": "task the class belongs to (attacked tasks only)",
         "class": "class",
         "n": "its test samples",
         "n_distinct": "its distinct images; empty in records that do not say which repeat",
         "clean": "share right before the attack (recall)",
-        **_ROBUST,
+        **ROBUST,
         "lost": "`clean` - `robust`; within a task the class that lost most comes first",
-        **_SEEDS,
-        **_VARIANT,
+        **SEEDS,
+        **VARIANT,
     },
     "cross_modal": {
-        **_SAMPLE,
-        "norm": _THREAT["norm"],
-        **_ATTACK,
+        **SAMPLE,
+        "norm": THREAT["norm"],
+        **ATTACK,
         "n": "test samples evaluated",
         "n_distinct": "distinct images behind the task",
         "modality": "the one modality that was perturbed; all others are trusted",
         "eps": "its radius for pixels in 0..1",
         "task": "the one task the attacker aimed at",
         "clean": "share of this task right before the attack",
-        **_ROBUST,
+        **ROBUST,
         "balanced_accuracy": "after the attack: mean over the classes of the share right",
         "auc": "after the attack: area under the ROC curve; empty where there is none",
         "asr": "attack success rate",
-        **_TRUST,
-        **_CHECKPOINT,
+        **TRUST,
+        **CHECKPOINT,
         "lost": "`clean` - `robust`",
-        **_VARIANT,
+        **VARIANT,
     },
     "compare": {
         "model": (
@@ -259,12 +204,12 @@ COLUMNS: dict[str, dict[str, str]] = {
         ),
         "defense": "its defence, `none` where undefended",
         "victim": "name of the victim in the other tables",
-        **{key: _SAMPLE[key] for key in ("data", "synthetic", "size")},
-        **_THREAT,
-        "protocol": _ATTACK["protocol"],
+        **{key: SAMPLE[key] for key in ("data", "synthetic", "size")},
+        **THREAT,
+        "protocol": ATTACK["protocol"],
         "n": "test samples evaluated",
         "n_distinct": "distinct images behind them, the smallest over the attacked tasks",
-        **_SEEDS,
+        **SEEDS,
         "clean": "share right before the attack, mean over the attacked tasks",
         "ATTACK": "robust accuracy under each attack, a column an attack; `noise` is the control",
         "worst": (
@@ -310,16 +255,19 @@ COLUMNS: dict[str, dict[str, str]] = {
         ),
         "draws": "forward passes per prediction",
         "eot": "draws per gradient of the attack",
-        "gflops": _COST["gflops"],
+        "gflops": COST["gflops"],
         "latency_ms": "median milliseconds of one forward pass of one sample",
-        "parameters": _COST["parameters"],
+        "parameters": COST["parameters"],
         "training_gflops": (
             "10^9 operations of the training: a backward pass counts as two forward ones, to the"
             " input alone as one"
         ),
         "training_seconds": "wall clock of the training",
-        "trust": "worst verdict of the signs that an attack failed, over the attacks of the row",
-        "worst_sign": "the sign behind it",
+        "trust": (
+            "how far the worst case can be believed: as in the leaderboard, of all rows of the"
+            " victim and threat read together"
+        ),
+        "why": "what that rests on",
         "marks": (
             f"victims no better than chance, under-trained, or in the worst case `{BELOW}`;"
             " unverified files"
@@ -329,8 +277,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "latency_x": "`latency_ms` over that of the undefended model",
     },
     "compare_pairs": {
-        "data": _SAMPLE["data"],
-        **_THREAT,
+        "data": SAMPLE["data"],
+        **THREAT,
         "model_a": "model of the first victim",
         "defense_a": "its defence",
         "model_b": "model of the second victim",
@@ -365,7 +313,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         ),
     },
     "certified_tasks": {
-        **_CERTIFICATE,
+        **CERTIFICATE,
         "n": "labelled test samples",
         "n_distinct": "distinct images behind them",
         "n_groups": "patients, or what else the card groups by; empty in older certificates",
@@ -388,7 +336,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "certified_high": "upper end",
     },
     "certified": {
-        **_CERTIFICATE,
+        **CERTIFICATE,
         "n": "labelled test samples",
         "radius": "L2 radius, pixels in 0..1",
         "certified": (

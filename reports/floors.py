@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustbench_med.reports.families import by_fold
+from robustbench_med.store import reading
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
 
@@ -123,8 +124,8 @@ def counted(
 
 
 def read(store: Store[Record]) -> list[Record]:
-    """All records of a store that fit, with the samples of each class."""
-    return counted(store.records(), store.arrays)
+    """All records of a store that fit, with the samples of each class and their trust."""
+    return counted(reading.read(store), store.arrays)
 
 
 def _with_counts(record: Record, outcomes: Mapping[str, NDArray[Any]]) -> Record:

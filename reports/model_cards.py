@@ -50,7 +50,7 @@ INTENDED_USE = [
     "a robust accuracy is an upper bound, and a stronger attack may lower it.",
 ]
 ELSEWHERE = (
-    "Threat models, protocol, trust verdicts and the commands that make these figures again:"
+    "Threat models, protocol, trust and the commands that make these figures again:"
     f" [{ROBUSTNESS_CARD}]({ROBUSTNESS_CARD})."
 )
 
@@ -304,7 +304,7 @@ def figures_table(victim: VictimRecords, *, per_task: bool) -> list[str]:
                     "-" if pd.isna(auc) else f"{auc:.3f}" for auc in (row.clean_auc, row.auc)
                 ),
                 *([_per_task(row)] if per_task else []),
-                row.trust,
+                f"{row.trust}: {row.why}" if row.why else row.trust or "-",
                 row.marks or "-",
             ]
         )

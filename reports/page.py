@@ -21,8 +21,9 @@ from robustbench_med import __version__
 from robustbench_med.reports import floors, gallery
 from robustbench_med.reports.plots import describe, trusted_text
 from robustbench_med.reports.tables import by_engine, each, named, ranked
+from robustbench_med.store.attacks import Sign
 from robustbench_med.store.figures import TaskFigures
-from robustbench_med.store.record import CONTROL, Sign
+from robustbench_med.store.record import CONTROL
 from robustbench_med.store.store import Record, Store
 
 MAX_BYTES = 7_500_000
@@ -165,7 +166,8 @@ def _rows(board: pd.DataFrame, members: Sequence[Sequence[Record]]) -> Iterator[
     for (_, row), family in zip(board.iterrows(), members, strict=True):
         hashes = [record.hash for record in family]
         yield {
-            **{key: row[key] for key in ("model", "data", "protocol", "norm", "trust", "marks")},
+            **{key: row[key] for key in ("model", "data", "protocol", "norm", "why", "marks")},
+            "trust": row.trust or "-",
             "record": hashes[0][:8],
             "hashes": hashes,
             "family": row.family,
@@ -229,10 +231,12 @@ def _overall(row: Any) -> list[tuple[str, str]]:
             f"clean {row.clean_balanced_accuracy:.3f}, robust {row.balanced_accuracy:.3f}",
         ),
         ("AUC", f"clean {_share(row.clean_auc)}, robust {_share(row.auc)}"),
+        ("robust accuracy, worst case of all rows", _share(row.worst_case)),
         (floors.CONSTANT, _constant(row.floor)),
         ("means over", behind),
         ("rank", _rank(row)),
-        ("trust", row.trust),
+        ("trust", row.trust or "-"),
+        ("why", row.why or "-"),
         ("marks", row.marks or "none"),
     ]
 
@@ -267,6 +271,15 @@ def _record(record: Record) -> dict[str, Any]:
             )
         ],
         "diagnostics": [_sign(sign) for sign in record.diagnostics],
+        "challenges": [
+            [
+                challenge.challenger,
+                str(challenge.n),
+                f"{100 * challenge.taken:.1f}",
+                ", ".join(challenge.broken) or "none",
+            ]
+            for challenge in record.challenges
+        ],
         "command": record.command,
         "spec": record.spec.plain(),
         "gallery": [],
@@ -305,7 +318,7 @@ def _facts(record: Record) -> dict[str, str]:
 
 def _sign(sign: Sign) -> dict[str, str]:
     """A sign that the attack failed, with advice where it did."""
-    advice = "" if sign.verdict == "pass" else sign.advice
+    advice = "" if sign.verdict == "fine" else sign.advice
     return {"sign": sign.sign, "verdict": sign.verdict, "text": sign.text, "advice": advice}
 
 

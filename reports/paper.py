@@ -179,9 +179,9 @@ def judgement(
     """Marks of a robust accuracy, and whether it may be the best; `below`: it is no higher than
     the constant answer's.
     """
-    mark = (DOUBTED if trust in ("fail", "warn") else "") + (NAIVE if naive else "")
+    mark = (DOUBTED if trust in ("failed", "doubtful") else "") + (NAIVE if naive else "")
     mark += BELOW if below else ""
-    return {"mark": mark, "ranked": not (trivial or naive or below or trust == "fail")}
+    return {"mark": mark, "ranked": not (trivial or naive or below or trust == "failed")}
 
 
 def _legend(table: Table) -> str:
@@ -199,8 +199,8 @@ def _legend(table: Table) -> str:
         sentences.append(f"{SYNTHETIC} Synthetic images.")
     if any(DOUBTED in cell.mark for cell in cells):
         sentences.append(
-            f"{DOUBTED} A sign that the attack failed (column trust); not ranked where that verdict"
-            " is fail."
+            f"{DOUBTED} Doubtful, or failed: more can be broken (column trust); not ranked where it"
+            " failed."
         )
     if any(NAIVE in cell.mark for cell in cells):
         sentences.append(

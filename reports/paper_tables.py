@@ -13,6 +13,7 @@ from robustbench_med.reports.breakdowns import MATRIX
 from robustbench_med.reports.paper import TRIVIAL, Column, Table, TableCell, data_name, judgement
 from robustbench_med.reports.tables import by_engine, each, named, victim_names
 from robustbench_med.store.record import CONTROL
+from robustbench_med.store.words import WORDS
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ def _leaderboard(group: pd.DataFrame, shown: _Shown) -> Table:
         )
         for c in each(conditions)
     ]
+    several = _several_attacks(strongest) if shown.robust == "robust" else []
+    columns += [Column(f"worst case {eps}", "high" if ranks else None) for eps in several]
     rows = []
     for victim, mine in _honest_first(strongest):
         by_condition = {(r.eps, r.attack, r.engine): r for r in each(mine)}
@@ -84,19 +87,40 @@ def _leaderboard(group: pd.DataFrame, shown: _Shown) -> Table:
         for c in each(conditions):
             row = by_condition.get((c.eps, c.attack, c.engine))
             cells.append(TableCell(None) if row is None else _robust(row, shown.robust))
+        cells += [_worst_case(mine[mine.eps == eps]) for eps in several]
         rows.append(cells)
     for floor in each(floors.rows(group)):
         constant = TableCell(getattr(floor, shown.robust), ranked=False)
-        rows.append([TableCell(floor.model), *[constant] * (1 + len(conditions))])
+        rows.append([TableCell(floor.model), *[constant] * (len(columns) - 1)])
     caption = (
         f"{shown.title} on {data_name(first)}, {first['size']} px, {first.norm}, target"
         f" {first.target}, protocol {first.protocol}, n = {first.n}"
     )
     caption += _several(strongest.trainings, "mean", "trainings")
     caption += _several(strongest.evaluation_seeds, "mean", "evaluation seeds")
+    if several:
+        caption += "; worst case: every sample under the attack that harms it most of all run on it"
     if not ranks:
         caption += ". The classes are imbalanced: the table by balanced accuracy says what is best"
     return Table("leaderboard", caption, columns, rows)
+
+
+def _several_attacks(rows: pd.DataFrame) -> list[str]:
+    """The radii at which a victim met several attacks that were read together."""
+    attacked = rows[(rows.attack != CONTROL) & rows.worst_case.notna()].sort_values("eps_value")
+    return list(attacked[attacked.duplicated(["eps", "victim"])].eps.unique())
+
+
+def _worst_case(rows: pd.DataFrame) -> TableCell:
+    """What all attacks of one radius leave of a victim, with the marks of the one that can be
+    believed most: what another broke beyond it is in the figure.
+    """
+    known: list[Any] = [row for row in each(rows) if pd.notna(row.worst_case) and row.trust]
+    if not known:
+        return TableCell(None)
+    best, value = max(known, key=lambda row: WORDS.index(row.trust)), known[0].worst_case
+    below = floors.below_floor(value, best.floor)
+    return TableCell(value, **judgement(best.trust, trivial=best.is_trivial, below=below))
 
 
 def victims(frame: pd.DataFrame) -> Iterator[Table]:

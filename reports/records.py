@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from robustbench_med.reports.families import variants
-from robustbench_med.reports.tables import trust
 from robustbench_med.store.figures import TaskFigures
 from robustbench_med.store.parts import SHORT
 from robustbench_med.store.record import Record
@@ -46,7 +45,7 @@ def _key(record: Record) -> dict[str, Any]:
         "attack": record.attack_label,
         "engine": spec.engine,
         "protocol": spec.protocol.name,
-        "trust": trust([record]),
+        "trust": record.trust.word or "",
         "seed": spec.seed,
         "train_seed": spec.victim.train_seed,
     }

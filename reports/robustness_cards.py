@@ -1,13 +1,12 @@
-"""The robustness card of a victim: every figure with its threat model, protocol, trust verdict and
-command.
+"""The robustness card of a victim: every figure with its threat model, protocol and command, and
+how far it can be believed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from robustbench_med.reports import tables
 from robustbench_med.reports.model_cards import (
     MODEL_CARD,
     VictimRecords,
@@ -16,11 +15,12 @@ from robustbench_med.reports.model_cards import (
 )
 from robustbench_med.reports.paper import escaped
 from robustbench_med.store.record import Record
+from robustbench_med.store.words import of_family
 
 
 def robustness_card(victim: VictimRecords) -> str:
-    """The robustness card: every figure with its threat model, protocol, trust verdict with advice,
-    and command.
+    """The robustness card: every figure with its threat model, protocol and command, and how far
+    it can be believed.
     """
     synthetic = (
         "**Synthetic data**: nothing here is a figure about patients."
@@ -72,31 +72,46 @@ def _protocols(records: Sequence[Record]) -> Iterator[str]:
         yield f"{escaped(name)} ({meaning.get(name, 'see the record')}), {draws} draws a prediction"
 
 
+MEANING: Mapping[str, str] = {
+    "failed": "more can be broken of what an attack left; do not quote its figure.",
+    "doubtful": "a figure may be too high; quote it with the reason alone.",
+    "unchallenged": "nothing speaks against the figures, and too little stands behind one.",
+    "challenged": (
+        "attacks with and without gradients ran until the answer stood, and no challenger broke"
+        " more. It is no proof."
+    ),
+    "": "no attack of a protocol that can be judged was run.",
+}
+"""What the words of trust say of a card's figures."""
+
+
 def _trust(records: Sequence[Record]) -> list[str]:
-    """The worst verdict, and of every sign that did not pass what was seen and what to do, once."""
-    signs: dict[tuple[str, str, str], list[str]] = {}
-    for record in sorted(records, key=lambda record: record.hash):
+    """The worst word; of every figure what it rests on, with all samples broken; and of every sign
+    that speaks against an attack what to do, once.
+    """
+    worst = of_family(records)
+    word = worst.word or ""
+    lines = [f"Worst of all figures: **{word or '-'}**: {MEANING[word]}", ""]
+    ordered = sorted(records, key=lambda record: record.hash)
+    for record in ordered:
+        found = record.trust
+        if found.word is not None:
+            said = [f"{reason.text}{reason.samples()}" for reason in found.reasons]
+            seen = "; ".join(said) or found.because
+            who = f"{record.attack_label}, {record.spec.threat.norm} {record.eps}"
+            lines.append(
+                f"- {escaped(who)}, record {record.short}: **{found.word}**"
+                + (f": {escaped(seen)}" if seen else "")
+            )
+    lines += ["", f"Signs looked for: {_looked_for(records)}.", ""]
+    signs: dict[tuple[str, str], list[str]] = {}
+    for record in ordered:
         for sign in record.diagnostics:
-            if sign.verdict != "pass":
+            if sign.verdict != "fine":
                 seen = f"{record.attack_label}, record {record.short}: {sign.text}"
-                signs.setdefault((sign.verdict, sign.sign, sign.advice), []).append(seen)
-    worst = tables.trust(records)
-    meaning = {
-        "fail": "do not quote these figures before the advice was followed.",
-        "warn": "worth a look before a figure is quoted.",
-        "pass": "the signs of a failed attack that were looked for are absent. It is no proof.",
-        "not checked": (
-            "some records were made without diagnostics; `medrobust diagnose` makes up for it."
-        ),
-    }
-    lines = [
-        f"Worst verdict: **{worst}**: {meaning[worst]}",
-        "",
-        f"Signs looked for: {_looked_for(records)}.",
-        "",
-    ]
-    for (verdict, name, advice), cases in sorted(signs.items()):
-        lines.append(f"- **{verdict}: {escaped(name)}**. Advice: {escaped(advice)}")
+                signs.setdefault((sign.sign, sign.advice), []).append(seen)
+    for (name, advice), cases in sorted(signs.items()):
+        lines.append(f"- **{escaped(name)}**. Advice: {escaped(advice)}")
         lines += [f"    - {escaped(text)}" for text in cases]
     return lines
 

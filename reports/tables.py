@@ -28,10 +28,7 @@ from robustbench_med.reports.families import (
 from robustbench_med.statistics import wilson
 from robustbench_med.store.attacks import SearchRan
 from robustbench_med.store.record import Record
-
-TRUST = ("fail", "warn", "not checked", "pass")
-"""Verdicts on a record, worst first; records made before there were diagnostics were not checked.
-"""
+from robustbench_med.store.words import of_family
 
 AVERAGED = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
 
@@ -54,6 +51,7 @@ VALUES = (
     "family",
     "settings",
     "alone",
+    "brief",
 )
 """Columns for code, which reads nothing out of the texts beside them; no file has them (`written`).
 """
@@ -151,7 +149,7 @@ def _row(family: Sequence[Record], variant: str, doubts: Sequence[str]) -> dict[
         "combine": spec.attack.params.get("combine"),
         "loss": spec.attack.params.get("loss"),
         "effort": effort(family),
-        "trust": trust(family),
+        **believed(family),
         "marks": "; ".join([*marks(family), *_missing_folds(family), *doubts]),
         "parameters": first.victim.parameters,
         "gflops": first.victim.gflops,
@@ -209,6 +207,7 @@ def _figures(family: Sequence[Record]) -> dict[str, Any]:
         "robust": mean["robust"],
         "robust_low": robust_low,
         "robust_high": robust_high,
+        "worst_case": _mean(over_trainings(family, lambda record: record.trust.worst_case)),
         "robust_std": float(np.std(robust, ddof=1)) if len(robust) > 1 else None,
         "trainings": len(by_training(family)),
         "evaluation_seeds": evaluation_seeds(family),
@@ -307,9 +306,12 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def trust(family: Sequence[Record]) -> str:
-    """The worst verdict of a family's diagnostics: fail, warn, pass, or "not checked"."""
-    return min((record.trust or "not checked" for record in family), key=TRUST.index)
+def believed(family: Sequence[Record]) -> dict[str, str]:
+    """The columns `trust`, `why` and `brief`, of the record of a family that can be believed least;
+    empty where it gets no word.
+    """
+    worst = of_family(family)
+    return {"trust": worst.word or "", "why": worst.because, "brief": worst.brief}
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
@@ -395,7 +397,5 @@ def trivial_on(family: Sequence[Record]) -> list[str]:
 
 
 def quotable(row: Any) -> bool:
-    """Whether anything can be said of a row: its victim is not trivial, and no sign says that an
-    attack on it failed.
-    """
-    return bool(row.trust != "fail" and not row.is_trivial)
+    """Whether anything can be said of a row: its victim is not trivial, its attacks worked."""
+    return bool(row.trust != "failed" and not row.is_trivial)

@@ -27,6 +27,7 @@ from robustbench_med.runs import run, spec, victims
 from robustbench_med.runs.device import choose_device
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import load_one
+from robustbench_med.store import reading
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store, nothing_left
 from robustbench_med.training import presets
@@ -248,7 +249,9 @@ def evaluate(
     job = _job(options, out=Path(out), device=device, force=force, quiet=quiet)
     asked = {"model": model, "attack": attack, **options}
     records = run.run(parsing.validate(spec.RunSpec, asked, "evaluate"), job)
-    return Results(tuple(floors.counted(records, Store(Path(out)).arrays)), Path(out))
+    store = Store(Path(out))
+    read = reading.together(records, store)
+    return Results(tuple(floors.counted(read, store.arrays)), Path(out))
 
 
 def compare(

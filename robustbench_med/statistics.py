@@ -410,3 +410,8 @@ def _sign_test(signed: Floats) -> float:
         return 1.0
     beyond = max(abs(float(signed.sum())) - float(np.abs(signed).max()), 0.0)
     return float(2 * ndtr(-beyond / total))
+
+
+def tolerance_of(n: int) -> float:
+    """Robust accuracy that counts as no difference: a point, or one sample of fewer than 100."""
+    return max(0.01, 1 / n)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from robustbench_med import statistics
 from robustbench_med.naming import canonical_hash
 from robustbench_med.reports import floors, under_training
+from robustbench_med.reports.comparison.believed import Trust, trust_of
 from robustbench_med.reports.comparison.entries import Entry
 from robustbench_med.reports.comparison.metrics import no_robustness
 from robustbench_med.reports.comparison.worst import (
@@ -28,7 +29,7 @@ from robustbench_med.reports.comparison.worst import (
 )
 from robustbench_med.reports.families import groups_of, worth_of_draws
 from robustbench_med.reports.floors import Floor
-from robustbench_med.reports.tables import TRUST, Shortfalls, doubts, trivial_on, trust
+from robustbench_med.reports.tables import Shortfalls
 from robustbench_med.store.parts import DataSpec
 from robustbench_med.store.record import Record, TrainingFacts, VictimFacts
 from robustbench_med.store.store import Store
@@ -81,20 +82,6 @@ class Costs:
     parameters: int
     training_gflops: float | None
     training_seconds: float | None
-
-
-@dataclass(frozen=True)
-class Trust:
-    """Whether the figures can be believed: the worst verdict, the sign behind it (empty where all
-    is well or nothing was checked), the marks, whether the victim is no better than a constant on a
-    task, and whether it classifies worse than it could.
-    """
-
-    trust: str
-    worst_sign: str
-    marks: str
-    is_trivial: bool
-    is_under_trained: bool
 
 
 @dataclass(frozen=True)
@@ -275,6 +262,7 @@ def _row(
     labelled = Labelled.of(first, arrays, worth)
     plain = by_training(measured, labelled.known, store)
     balanced = by_training(measured, labelled.class_weights, store)
+    worst = worst_case(plain, balanced, labelled, lowest_auc(measured))
     return Row(
         model=entry.model,
         defense=entry.defense,
@@ -286,13 +274,15 @@ def _row(
         clean=float(np.mean([record.figures.clean for record in records])),
         clean_balanced_accuracy=float(np.mean([_clean_balanced(record) for record in records])),
         robust=_robust(records),
-        worst=worst_case(plain, balanced, labelled, lowest_auc(measured)),
+        worst=worst,
         floor=labelled.floor,
         naive=_naive(naive),
         draws=first.draws,
         eot=measured[0].spec.attack.params.get("eot"),
         costs=_costs(first.victim),
-        trust=_trust(records, measured, under_training.of_family(records, shortfalls)),
+        trust=trust_of(
+            records, measured, worst.worst, under_training.of_family(records, shortfalls)
+        ),
         outcomes=_outcomes(plain, balanced, labelled, arrays),
     )
 
@@ -360,24 +350,6 @@ def _passes(training: TrainingFacts) -> float:
     """
     passes = int(training.forward + training.inner + 2 * training.backward)
     return training.steps * training.batch_size * passes
-
-
-def _trust(
-    records: Sequence[Record], measured: Sequence[Record], under_trained: Sequence[str]
-) -> Trust:
-    return Trust(
-        trust=trust(measured),
-        worst_sign=_worst_sign(measured),
-        marks="; ".join([*doubts(records), *under_trained]),
-        is_trivial=bool(trivial_on(records)),
-        is_under_trained=bool(under_trained),
-    )
-
-
-def _worst_sign(records: Sequence[Record]) -> str:
-    """The sign behind the worst trust verdict; empty where all is well or nothing was checked."""
-    signs = [sign for record in records for sign in record.diagnostics if sign.verdict != "pass"]
-    return min(signs, key=lambda sign: TRUST.index(sign.verdict)).sign if signs else ""
 
 
 def _outcomes(

@@ -66,7 +66,7 @@ def _constant(group: pd.DataFrame) -> dict[str, object]:
         | dict.fromkeys(accuracies, first.floor_accuracy)
         | {f"{name}_balanced_accuracy": first.floor_balanced_accuracy for name in accuracies}
         | {f"{name}_auc": Floor.auc for name in accuracies if f"{name}_auc" in group}
-        | {"trust": "", "worst_sign": "", "marks": ""}
+        | {"trust": "", "why": "", "marks": ""}
         | {"is_trivial": False, "is_under_trained": False, "is_below_floor": True}
     )
 
@@ -107,8 +107,8 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
     ):
         shown[name] = pd.to_numeric(table[key]).map(lambda v: "-" if pd.isna(v) else f"{v:.1f}")
     shown["trust"] = [
-        f"{verdict}: {sign}" if sign else verdict or "-"
-        for verdict, sign in zip(table.trust, table.worst_sign, strict=True)
+        f"{word}: {why}" if why else word or "-"
+        for word, why in zip(table.trust, table.why, strict=True)
     ]
     shown["marks"] = table.marks.where(table.marks != "", "-")
     return shown

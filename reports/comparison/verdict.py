@@ -119,7 +119,7 @@ def _fate(ahead: Pair, apparent: float) -> str:
 
 def _doubt(*rows: Any) -> str:
     """A sentence on those of these rows whose attack failed or whose victim is trivial, if any."""
-    doubted = [f"{row.defense}: {row.worst_sign}" for row in rows if row.trust == "fail"]
+    doubted = [f"{row.defense}: {row.why}" for row in rows if row.trust == "failed"]
     doubted += [f"{row.defense}: no better than chance on a task" for row in rows if row.is_trivial]
     return f" Do not quote it ({'; '.join(doubted)})." if doubted else ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +19,7 @@ from robustbench_med.reports.comparison.rows import rows_of
 from robustbench_med.reports.comparison.verdict import verdict
 from robustbench_med.reports.tables import csv
 from robustbench_med.reports.under_training import under_trained
+from robustbench_med.store import reading
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
 
@@ -46,8 +47,17 @@ def judge(compared: Sequence[Entry], out: Path) -> Judged:
         compared: the entries, whose records lie in the store of the folder `out`.
     """
     store = Store(out)
-    shortfalls = under_trained(floors.counted(store.look()[0], store.arrays))
-    rows = [row for entry in compared for row in rows_of(entry, store, shortfalls)]
+    every = floors.counted(reading.together(store.look()[0], store), store.arrays)
+    read, shortfalls = {record.hash: record for record in every}, under_trained(every)
+    rows = [
+        row
+        for entry in compared
+        for row in rows_of(
+            replace(entry, records=tuple(read[record.hash] for record in entry.records)),
+            store,
+            shortfalls,
+        )
+    ]
     frame, paired = table.frame(rows), pairs.pairs(rows)
     return Judged(frame, tuple(paired), tuple(verdict(frame, paired)))
 

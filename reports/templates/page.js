@@ -34,9 +34,9 @@ function table(head, rows, caption) {
   return element("table", "", element("caption", caption), element("thead", "", header), body);
 }
 
-function trust(verdict) {
-  const span = element("span", verdict);
-  span.className = "trust " + verdict.replace(" ", "-");
+function trust(word) {
+  const span = element("span", word);
+  span.className = "trust " + word;
   return span;
 }
 
@@ -51,7 +51,9 @@ function open(row) {
     body.append(table(["task", "n (distinct)", "clean", "robust", "ASR", "robust bal. acc.", "robust AUC", "most frequent class"], record.tasks, "Figures by task, with 95 % intervals"));
     if (record.diagnostics.length)
       body.append(table(["sign", "verdict", "measured", "advice"], record.diagnostics.map((d) => [d.sign, trust(d.verdict), d.text, d.advice]), "Signs that the attack failed"));
-    else body.append(element("p", "Diagnostics: not checked in this record."));
+    else body.append(element("p", "No signs were looked for in this record."));
+    if (record.challenges.length)
+      body.append(table(["challenger", "samples tried", "points taken", "broke"], record.challenges, "What challengers broke of what the attack left"));
     body.append(element("p", "The command that makes this record again:"), element("pre", record.command));
     body.append(element("h4", "Examples"));
     if (!record.gallery.length) body.append(element("p", record.no_gallery));

@@ -14,8 +14,9 @@ def diagnose(typed: Typed) -> None:
     """Look for signs that an attack failed: can this victim's robust accuracy be trusted?
 
     Runs PGD, noise, square, more steps, more draws, other losses and radii against each other,
-    always under the sound protocol. A short version of this runs after every cell of `run` (columns
-    `trust` of the tables). Signs and thresholds are explained in docs/trust.md.
+    always under the sound protocol. A short version of this runs after every cell of `run`. What it
+    finds is kept in the folder, and tables hold it against the rows of the same victim and threat
+    (column `trust`). Signs and thresholds are explained in docs/trust.md.
 
     The victim is the one `run` would take: the same --defense, --recipe, --train-seed, --size and
     so on name the same weights.
@@ -28,8 +29,8 @@ def diagnose(typed: Typed) -> None:
       medrobust diagnose --model late --defense jpeg,pni --source late    # each defence attacked
       adaptively: BPDA, EOT
     """
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import terminal_records
     from robustbench_med.runs.diagnose import diagnose as diagnose_all
 
     rows = diagnose_all(validate(DiagnoseSpec, typed.values, "diagnose"), typed.job)
-    typed.job.display.show(terminal.diagnostics(rows))
+    typed.job.display.show(terminal_records.diagnostics(rows))

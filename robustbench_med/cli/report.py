@@ -158,7 +158,7 @@ def show(
     """
     import json
 
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import terminal_records
     from robustbench_med.reports import floors, under_training, write
     from robustbench_med.store.store import Store
 
@@ -172,4 +172,4 @@ def show(
     if as_json:
         print(json.dumps(measured.plain(), indent=1))
     else:
-        make_display(False).show(terminal.record(shown, doubts))
+        make_display(False).show(terminal_records.record(shown, doubts))

@@ -35,9 +35,10 @@ def verify(
     import json
 
     from robustbench_med.errors import UserError
-    from robustbench_med.store.store import CERTIFICATES, RECORDS, Store
+    from robustbench_med.store.merge import KINDS
+    from robustbench_med.store.store import Store
 
-    stores = [Store(out, kind) for kind in (RECORDS, CERTIFICATES)]
+    stores: list[Store[Any]] = [Store(out, kind) for kind in KINDS]
     looked = [store.look(fresh=True) for store in stores]
     misfits = [
         misfit

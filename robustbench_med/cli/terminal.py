@@ -1,4 +1,4 @@
-"""What the terminal shows of results: the leaderboard, a record, a comparison, certificates."""
+"""What the terminal shows of results: the leaderboard, a comparison, claims, certificates."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from robustbench_med.cli.listings import assigned
-from robustbench_med.cli.searches import called, rounds
+from robustbench_med.cli.terminal_records import TRUST_STYLE, number
 from robustbench_med.reports import floors
 from robustbench_med.reports.claims import Finding
 from robustbench_med.reports.comparison.metrics import METRICS
 from robustbench_med.reports.comparison.table import attacks, interval, with_constant
 from robustbench_med.reports.families import victim_name
-from robustbench_med.reports.tables import by_engine, each, marks, named, trust
-from robustbench_med.store.attacks import AttackRan
+from robustbench_med.reports.tables import by_engine, each, named
 from robustbench_med.store.merge import Merged
-from robustbench_med.store.record import CONTROL, SHORT, Record, Sign
+from robustbench_med.store.record import CONTROL, SHORT
 
 if TYPE_CHECKING:
     from robustbench_med.reports.comparison.page import Page  # it draws: slow to import
@@ -67,12 +65,12 @@ def _leaderboard(group: pd.DataFrame) -> Table:
             [by_engine(row.attack, row.engine), row.eps],
             [row.model, f"{row.gflops:.3g} GFLOPs", f"{row.draws} draws"],
             _stacked(row.clean, row.clean_balanced_accuracy, row.clean_auc),
-            [accuracy, spread, between, *others, f"ASR {_number(row.asr)}"],
-            [row.trust, row.marks],
+            [accuracy, spread, between, *others, f"ASR {number(row.asr)}"],
+            [row.trust or "-", row.brief, row.marks],
         ]
         table.add_row(
             *(escape("\n".join(filter(None, lines))) for lines in cells),
-            style="dim" if row.attack == CONTROL else _TRUST_STYLE.get(row.trust),
+            style="dim" if row.attack == CONTROL else TRUST_STYLE.get(row.trust),
         )
     for floor in each(floors.rows(group)):
         clean = _stacked(floor.clean, floor.clean_balanced_accuracy, floor.clean_auc)
@@ -85,9 +83,9 @@ def _leaderboard(group: pd.DataFrame) -> Table:
 def _stacked(accuracy: float, balanced_accuracy: float, auc: float | None) -> list[str]:
     """Accuracy, and what stands below it in its cell."""
     return [
-        _number(accuracy),
-        f"bal. {_number(balanced_accuracy)}",
-        f"AUC {_number(auc)}",
+        number(accuracy),
+        f"bal. {number(balanced_accuracy)}",
+        f"AUC {number(auc)}",
     ]
 
 
@@ -99,128 +97,6 @@ def board(frame: pd.DataFrame, warnings: Sequence[str]) -> RenderableType:
 def warned(shown: RenderableType, warnings: Sequence[str]) -> RenderableType:
     """What is shown, with warnings below."""
     return Group(shown, *(Text(f"warning: {warning}", "yellow") for warning in warnings))
-
-
-def record(measured: Record, doubts: Sequence[str] = ()) -> RenderableType:
-    """One record in full.
-
-    Args:
-        doubts: marks that other records of its folder give it.
-    """
-    head = Table(show_header=False, title=f"record {measured.hash}", title_justify="left", box=None)
-    for name, text in _facts(measured, doubts).items():
-        head.add_row(name, escape(text))
-    signs = [_signs(measured.diagnostics)] if measured.diagnostics else []
-    ran = measured.attack_ran
-    search = [rounds(ran.search)] if ran and ran.search else []
-    return Group(head, _figures(measured), *search, *signs)
-
-
-def _facts(measured: Record, doubts: Sequence[str]) -> dict[str, str]:
-    """What was measured and how, in words."""
-    spec, cost, environment = measured.spec, measured.cost, measured.environment
-    data, ran = spec.data, measured.attack_ran
-    fold = f", fold {data.fold.number} of {data.fold.of}" if data.fold else ""
-    return {
-        "victim": (
-            f"{spec.victim.model} ({assigned(spec.victim.params)}), weights"
-            f" {spec.victim.checkpoint} from the {measured.victim.origin}"
-        ),
-        "data": (
-            f"{data.name}{' (synthetic)' if measured.synthetic else ''}, split {data.split}{fold},"
-            f" n = {data.n}, {data.size} px, manifest {data.manifest[:SHORT]}"
-        ),
-        "threat": (
-            f"{spec.threat.norm}, eps {measured.eps}, target {' + '.join(measured.targets)}"
-        ),
-        "attack": called(spec.attack.name, spec.attack.params),
-        **({"ran": _ran(ran)} if ran and (ran.members or ran.losses) else {}),
-        "protocol": (
-            f"{spec.protocol.name}, {measured.draws} draw(s) a prediction,"
-            f" {'stochastic' if measured.stochastic else 'deterministic'} victim, seed {spec.seed}"
-        ),
-        "trust": trust([measured]),
-        **_marks(measured, doubts),
-        "notes": "; ".join(measured.notes) or "none",
-        "passes": (
-            f"{cost.attack_forward_per_sample:.0f} forward,"
-            f" {cost.attack_backward_per_sample:.0f} backward per attacked sample"
-        ),
-        "seconds": f"{cost.seconds:.1f} on {environment.device}",
-        "versions": ", ".join(
-            f"{name} {version}" for name, version in environment.versions.items()
-        ),
-        "again": measured.command,
-    }
-
-
-def _marks(measured: Record, doubts: Sequence[str]) -> dict[str, str]:
-    """What to know before believing it, and the constant answer's figures beside its own."""
-    floor = floors.of([measured])
-    constant = (
-        "not known: the record does not say how many samples each class has"
-        if floor is None
-        else f"accuracy {floor.accuracy:.3f}, balanced accuracy {floor.balanced_accuracy:.3f}, AUC"
-        f" {floor.auc:.3f}, before and after any attack"
-    )
-    shown = "; ".join([*marks([measured]), *doubts]) or "none"
-    return {"marks": shown, floors.CONSTANT: constant}
-
-
-FIGURES = {
-    "clean": "clean",
-    "robust": "robust",
-    "robust_vote": "robust vote",
-    "asr": "asr",
-    "clean_balanced_accuracy": "clean balanced accuracy",
-    "balanced_accuracy": "robust balanced accuracy",
-    "clean_auc": "clean auc",
-    "auc": "robust auc",
-}
-"""A record's figures by task, and what they are called."""
-
-
-def _figures(measured: Record) -> Table:
-    """A row a task, the first two figures with their intervals."""
-    table = Table(title="figures", title_justify="left")
-    table.add_column("task")
-    for name in (*FIGURES.values(), floors.CONSTANT):
-        table.add_column(name, justify="right")
-    for t, (name, task) in enumerate(
-        zip(measured.names.tasks, measured.figures.tasks, strict=True)
-    ):
-        cells = [_number(getattr(task, figure)) for figure in FIGURES]
-        for i, (low, high) in enumerate((task.clean_interval, task.robust_interval)):
-            cells[i] += f" [{low:.3f}, {high:.3f}]"
-        cells.append(_number(floors.accuracy_at(measured, t)))
-        table.add_row(escape(name), *map(escape, cells))
-    return table
-
-
-def _ran(ran: AttackRan) -> str:
-    """What the attack made of its parameters: the version and members of an ensemble, the loss of
-    each task.
-    """
-    if ran.members is None:
-        return _losses(ran.losses)
-    members = [f"{member.attack} {_losses(member.losses)}".strip() for member in ran.members]
-    return f"{ran.version}: {'; '.join(members)}"
-
-
-def _losses(by_task: Mapping[str, str] | None) -> str:
-    return ", ".join(f"{loss} on {task}" for task, loss in (by_task or {}).items())
-
-
-def _signs(signs: Sequence[Sign], title: str = "diagnostics") -> Table:
-    """The signs that an attack failed, with advice where one did."""
-    table = Table(title=escape(title), title_justify="left")
-    for name in ("sign", "verdict", "measured", "advice"):
-        table.add_column(name)
-    for sign in signs:
-        advice = sign.advice if sign.verdict != "pass" else ""
-        cells = (sign.sign, sign.verdict, sign.text, advice)
-        table.add_row(*map(escape, cells), style=_TRUST_STYLE.get(sign.verdict))
-    return table
 
 
 def claims(findings: Sequence[Finding]) -> RenderableType:
@@ -267,31 +143,6 @@ def merged(result: Merged, out: str) -> RenderableType:
             )
         )
     return Group(Text(line), table)
-
-
-def diagnostics(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """The signs of each case of `medrobust diagnose`, the worst first, and what was not
-    looked for.
-    """
-    shown: list[RenderableType] = []
-    several = len({row["train_seed"] for row in rows}) > 1
-    for row in rows:
-        seed = f", training seed {row['train_seed']}" if several else ""
-        where = (
-            f"{row['model']}{seed} on {row['data']}, {row['norm']} {row['eps']}, target"
-            f" {row['target']}, n = {row['n']}"
-        )
-        signs = [Sign(**sign) for sign in row["signs"]]
-        shown.append(_signs(signs, f"{where}: {row['trust']}"))
-    alone = list(dict.fromkeys(row["model"] for row in rows if not row["siblings"]))
-    if alone:
-        shown.append(
-            Text(
-                "not looked for, as --source names no other victim: transfer beats white box"
-                f" ({', '.join(alone)})"
-            )
-        )
-    return Group(*shown)
 
 
 def certificates(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -353,12 +204,12 @@ def comparison(table: pd.DataFrame, page: Page) -> RenderableType:
     for _, row in with_constant(table).iterrows():
         constant = row.model == floors.CONSTANT
         figures = {
-            "clean": _number(row.clean),
-            **{name: _number(row[name]) for name in attacks(table)},
+            "clean": number(row.clean),
+            **{name: number(row[name]) for name in attacks(table)},
             "worst": interval(row, METRICS["robust"]),
             "worst, balanced": interval(row, METRICS["balanced_accuracy"]),
-            "worst, AUC": _number(row.worst_auc),
-            "naive": _number(row.naive),
+            "worst, AUC": number(row.worst_auc),
+            "naive": number(row.naive),
         }
         costs = [] if constant else [f"{row.gflops:.3g} GFLOPs"]
         costs += [
@@ -373,14 +224,7 @@ def comparison(table: pd.DataFrame, page: Page) -> RenderableType:
             + ("\nsynthetic" if row.synthetic else ""),
             "\n".join(f"{name} {figure}" for name, figure in figures.items() if figure != "-"),
             "\n".join(costs),
-            "\n".join(part for part in (row.trust, row.worst_sign, row.marks) if part),
+            "\n".join(part for part in (row.trust, row.why, row.marks) if part),
         ]
-        shown.add_row(*map(escape, cells), style=_TRUST_STYLE.get(row.trust))
+        shown.add_row(*map(escape, cells), style=TRUST_STYLE.get(row.trust))
     return Group(Markdown(page.head), shown, Markdown(page.rest))
-
-
-_TRUST_STYLE = {"fail": "red", "warn": "yellow"}
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or pd.isna(value) else f"{value:.3f}"

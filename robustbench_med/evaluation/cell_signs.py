@@ -19,8 +19,9 @@ from robustbench_med.evaluation.protocol import single_draw
 from robustbench_med.evaluation.signs import Sign
 from robustbench_med.evaluation.types import Clean, Method, Outcome, Setting
 from robustbench_med.models.trial import hands_out_probabilities
+from robustbench_med.store import trust
 
-BLACK_BOX = ("noise", "square", "transfer", "hopskipjump")
+BLACK_BOX = trust.BLACK_BOX | {trust.CONTROL}
 """Attacks that ask the victim for no gradient."""
 
 

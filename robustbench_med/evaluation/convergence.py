@@ -99,7 +99,7 @@ def last_quarter(
         weak |= rise > RISING
     return Sign(
         "not converged",
-        "warn" if weak else "pass",
+        "doubtful" if weak else "fine",
         gain,
         text,
         "Raise steps or queries, or step_size, until the answer stands still.",
@@ -110,7 +110,7 @@ def too_short(budget: str) -> Sign:
     """A run so short that its trace tells nothing."""
     return Sign(
         "not converged",
-        "warn",
+        "doubtful",
         None,
         f"{budget}: too short to tell whether more would break more",
         f"Take at least {FEWEST_STEPS} steps, or --effort auto.",
@@ -120,7 +120,7 @@ def too_short(budget: str) -> Sign:
 def no_trace() -> Sign:
     """An attack that says nothing of its way."""
     text = "not looked for: this attack leaves no trace of its steps"
-    return Sign("not converged", "pass", None, text, "Run it again with twice the steps.")
+    return Sign("not converged", "fine", None, text, "Run it again with twice the steps.")
 
 
 def of_search(ran: SearchRan) -> Sign:
@@ -129,7 +129,7 @@ def of_search(ran: SearchRan) -> Sign:
     last = 100 * sum(each.taken for each in ran.rounds[-2:])
     text = f"{len(ran.rounds)} rounds, {ran.outcome}; the last two took {last:.1f} points"
     advice = f"Go on with --max-passes {ran.next_passes}." if ran.next_passes else ""
-    return Sign("not converged", "warn" if capped else "pass", last / 100, text, advice)
+    return Sign("not converged", "doubtful" if capped else "fine", last / 100, text, advice)
 
 
 def rise_of(losses: Sequence[float]) -> float:

@@ -69,7 +69,7 @@ def diagnose(
 
     Example:
         signs = diagnose(victim, samples.head(64), clean, threat, setting)
-        print(trust(signs), [sign.text for sign in signs if sign.verdict == "fail"])
+        print(worst(signs), [sign.text for sign in signs if sign.verdict == "failed"])
     """
     view = View(victim, shapes_of(samples), draws=clean.draws, batch_draws=setting.batch_draws)
     x = view.pack(samples.batch(range(len(samples)))).to(setting.device)

@@ -32,6 +32,7 @@ from robustbench_med.evaluation.types import (
     RoundRan,
     SearchRan,
 )
+from robustbench_med.statistics import tolerance_of as tolerance_of
 
 REVISION = 2
 FIRST_DRAWS, MOST_DRAWS = 16, 256
@@ -42,13 +43,6 @@ OVER = 10
 """Passes that `max` spends over those of `auto`."""
 Attack = Callable[[AttackPass, NDArray[np.int64], tuple[object, ...]], Attacked]
 """Attacks some samples; the last argument tells this round's random numbers from another's."""
-
-
-def tolerance_of(n: int) -> float:
-    """What two rounds together must take for the search to go on: a point, or one sample of fewer
-    than 100.
-    """
-    return max(0.01, 1 / n)
 
 
 def stands(ran: Sequence[RoundRan], tolerance: float) -> bool:

@@ -18,8 +18,8 @@ import numpy as np
 from robustbench_med.evaluation.gradients import Place
 from robustbench_med.evaluation.stability import Stability
 
-Verdict = Literal["pass", "warn", "fail"]
-ORDER: tuple[Verdict, ...] = ("pass", "warn", "fail")
+Verdict = Literal["fine", "doubtful", "failed"]
+ORDER: tuple[Verdict, ...] = ("fine", "doubtful", "failed")
 POINTS = 0.02
 """Difference of robust accuracy that counts (2 points, arXiv 1902.06705 section 5.4), where the
 samples can show it.
@@ -52,9 +52,9 @@ class Sign:
     advice: str
 
 
-def trust(signs: Sequence[Sign]) -> Verdict:
+def worst(signs: Sequence[Sign]) -> Verdict:
     """The worst verdict."""
-    return max((sign.verdict for sign in signs), key=ORDER.index, default="pass")
+    return max((sign.verdict for sign in signs), key=ORDER.index, default="fine")
 
 
 def plain(signs: Sequence[Sign]) -> list[dict[str, Any]]:
@@ -64,7 +64,7 @@ def plain(signs: Sequence[Sign]) -> list[dict[str, Any]]:
 
 def verdict(value: float, warn: float, fail: float) -> Verdict:
     """Where a figure lies that should be small."""
-    return "fail" if value > fail else "warn" if value > warn else "pass"
+    return "failed" if value > fail else "doubtful" if value > warn else "fine"
 
 
 def worse(one: Verdict, other: Verdict) -> Verdict:
@@ -90,7 +90,7 @@ def trivial(reasons: Sequence[str | None], unknown: Sequence[str | None] = ()) -
         text = "; ".join(at_chance)
     elif doubts:
         text, share, advice = "; ".join(doubts), None, "Take more samples (--limit)."
-    return Sign("trivial victim", "fail" if at_chance else "pass", share, text, advice)
+    return Sign("trivial victim", "failed" if at_chance else "fine", share, text, advice)
 
 
 def beats_noise(noise: float, robust: float, tolerance: float) -> Sign:
@@ -100,7 +100,7 @@ def beats_noise(noise: float, robust: float, tolerance: float) -> Sign:
     text = f"the attack takes {100 * gain:.1f} points more than noise of the same radius"
     return Sign(
         "no better than noise",
-        "warn" if weak else "pass",
+        "doubtful" if weak else "fine",
         gain,
         text,
         "The radius may be too small, or gradients useless: see other signs.",
@@ -147,13 +147,13 @@ def gradient_lies(places: Sequence[Place]) -> Sign:
     advice = "Attack with square and transfer, and through the step that the gradient leaves out."
     sign = "gradient against differences"
     if not found:
-        return Sign(sign, "pass", None, "nothing to compare: no logit moves, or at random", advice)
+        return Sign(sign, "fine", None, "nothing to compare: no logit moves, or at random", advice)
     value, least, way, place, t, m = min(found, key=lambda each: each[0] - each[1])
     text = (
         f"gradients and finite differences along {way} agree to {value:.2f} (1: they are equal)"
         f" {place.where}, of task {t} in modality {m}"
     )
-    return Sign(sign, "warn" if value < least else "pass", value, text, advice)
+    return Sign(sign, "doubtful" if value < least else "fine", value, text, advice)
 
 
 def not_finite(count: int, backward: int) -> Sign:
@@ -181,7 +181,7 @@ def draws_disagree(cosine: float, eot: int) -> Sign:
     )
     return Sign(
         "draws disagree",
-        "warn" if aligned < ALIGNED else "pass",
+        "doubtful" if aligned < ALIGNED else "fine",
         cosine,
         text,
         f"Raise eot: {max(enough, 2)} draws a gradient, or more.",
@@ -253,14 +253,14 @@ def logit_scale(
         )
         advice = "Let the model return its logits, or attack with square and transfer."
     elif not scaled:
-        severity = "pass"
+        severity = "fine"
         text += "; the attack ascends a loss that does not depend on their scale"
     else:
         severity = verdict(share, SATURATED_WARN, 1.0)
     if lost is not None:
         text += f"; the margin loss breaks {100 * lost:.1f} points more than cross-entropy"
         if lost > tolerance:
-            severity = worse(severity, "warn")
+            severity = worse(severity, "doubtful")
     return Sign("logit scale", severity, share, text, advice)
 
 
@@ -272,13 +272,13 @@ def bounds(
     """
     outside = ratio > 1 + 1e-4 or low < 0 or high > 1
     text = f"largest perturbation {ratio:.4f} of its radius"
-    severity: Verdict = "fail" if outside else "pass"
+    severity: Verdict = "failed" if outside else "fine"
     if survives is not None:
         text += (
             f", pixels {low:.3g} to {high:.3g}; rounding to 8 bits gives back {100 * survives:.1f}"
             " points"
         )
-        severity = "warn" if severity == "pass" and survives > tolerance else severity
+        severity = "doubtful" if severity == "fine" and survives > tolerance else severity
     return Sign(
         "bounds",
         severity,
@@ -305,7 +305,7 @@ def depends_on_batch(reason: str) -> Sign:
     """A prediction that depends on the neighbours in the batch is none of the image."""
     return Sign(
         "depends on its batch",
-        "fail",
+        "failed",
         None,
         reason,
         "Mend the victim: use running statistics at inference, one image at a time.",
@@ -325,12 +325,14 @@ def monotone(
     rise = max(
         (later - earlier for (_, earlier), (_, later) in itertools.pairwise(curve)), default=0.0
     )
-    severity: Verdict = "fail" if rise > 2 * tolerance else "warn" if rise > tolerance else "pass"
+    severity: Verdict = (
+        "failed" if rise > 2 * tolerance else "doubtful" if rise > tolerance else "fine"
+    )
     text = f"largest rise with the radius {100 * max(rise, 0):.1f} points"
     if unbounded is not None:
         text += f"; {unbounded:.1%} robust at radius 1"
         if unbounded > UNBOUNDED + tolerance:
-            severity = worse(severity, "fail" if everything_moves else "warn")
+            severity = worse(severity, "failed" if everything_moves else "doubtful")
     figure = rise if unbounded is None else max(rise, unbounded)
     return Sign(
         "not monotone",
@@ -361,7 +363,7 @@ def randomness(one: float, used: float, many: float, tolerance: float, eot: int,
     gain = one - many
     severity = verdict(used - many, tolerance, 2.5 * tolerance)
     if gain > tolerance:
-        severity = worse(severity, "warn")
+        severity = worse(severity, "doubtful")
     text = f"robust accuracy {one:.1%} with 1 draw, {used:.1%} with {eot}, {many:.1%} with {most}"
     return Sign(
         "randomness masks", severity, gain, text, "Raise eot until the answer stands still."
@@ -372,7 +374,7 @@ def attacked_by_one_draw() -> Sign:
     """The gradient of one draw points where that draw can be broken, not where the victim can."""
     return Sign(
         "randomness masks",
-        "fail",
+        "failed",
         None,
         "a random victim was attacked with the gradient of one draw",
         "Use --protocol sound, or --attack-param eot=16.",

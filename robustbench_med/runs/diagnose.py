@@ -6,29 +6,37 @@ from __future__ import annotations
 
 import functools
 import json
+import time
+from collections.abc import Sequence
 from typing import Any
 
-from robustbench_med.attacks import Threat
-from robustbench_med.evaluation import diagnosis, signs
+import numpy as np
+
+from robustbench_med.attacks import SCHEME, Threat
+from robustbench_med.evaluation import cost, diagnosis, signs
 from robustbench_med.evaluation.signs import Sign
-from robustbench_med.naming import radius_label
+from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.paths import write_text
 from robustbench_med.runs.checks import check_threats
 from robustbench_med.runs.device import one_gradient
+from robustbench_med.runs.identity import identity, source_identity
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import Session, announce_whole_range
 from robustbench_med.runs.spec import Case, DiagnoseSpec, cases
 from robustbench_med.runs.threats import threat_of
 from robustbench_med.runs.victims import LoadedVictim
+from robustbench_med.store.diagnosis import DIAGNOSES, Diagnosis
+from robustbench_med.store.store import Store
+from robustbench_med.version import versions
 
 
 def diagnose(spec: DiagnoseSpec, job: Job) -> list[dict[str, Any]]:
     """Every sign for each model, defence, seed, data set, norm and radius; also written to
-    `<out>/diagnostics.json`.
+    `<out>/diagnostics.json`, and to the store, where the rows of the victim are told of them.
 
     Returns:
         A row a case: `model` (with its defences), `train_seed`, `seed`, `data`, `norm`, `eps`,
-        `target`, `n`, `siblings`, `trust`, `signs`.
+        `target`, `n`, `siblings`, `verdict` (the worst), `signs` (the worst first).
 
     Raises:
         UserError: as `run`; before any training where possible.
@@ -46,11 +54,53 @@ def diagnose(spec: DiagnoseSpec, job: Job) -> list[dict[str, Any]]:
 
 
 def diagnose_case(case: Case, threat: Threat, session: Session[DiagnoseSpec]) -> dict[str, Any]:
-    """One row of `diagnose`."""
+    """One row of `diagnose`, kept in the store too."""
     dataset, samples, victim = session.dataset(case), session.samples(case), session.victim(case)
     siblings = siblings_of(victim, session.sources(case))
-    radii = radius_label(threat.radii, dataset.modalities)
-    label = f"{victim.plan.name} {radii} on {dataset.label}"
+    started = time.time()
+    seen = signs.plain(signs_of(case, threat, siblings, session))
+    spec = resolve(case, threat, siblings, session)
+    kept = Diagnosis.of(
+        {
+            "hash": canonical_hash(spec),
+            "spec": spec,
+            "names": {"modalities": list(dataset.modalities), "tasks": list(dataset.tasks)},
+            "signs": seen,
+            "environment": {
+                "device": cost.device_name(session.device),
+                "versions": versions(),
+                "started": started,
+                "seconds": time.time() - started,
+            },
+        }
+    )
+    Store(session.out, DIAGNOSES).write(kept, {"ids": np.array(samples.ids)})
+    return {
+        "model": victim.plan.name,
+        "train_seed": case.train_seed,
+        "seed": case.seed,
+        "data": dataset.label,
+        "norm": case.norm,
+        "eps": radius_label(threat.radii, dataset.modalities),
+        "target": case.target_task,
+        "n": len(samples),
+        "siblings": [sibling.spec.name for sibling in siblings],
+        "verdict": seen[0]["verdict"],
+        "signs": seen,
+    }
+
+
+def signs_of(
+    case: Case,
+    threat: Threat,
+    siblings: Sequence[LoadedVictim],
+    session: Session[DiagnoseSpec],
+) -> list[Sign]:
+    """Every sign of one case."""
+    dataset, samples, victim = session.dataset(case), session.samples(case), session.victim(case)
+    label = (
+        f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.label}"
+    )
 
     def work() -> list[Sign]:
         setting = session.setting(case.seed)
@@ -69,22 +119,39 @@ def diagnose_case(case: Case, threat: Threat, session: Session[DiagnoseSpec]) ->
     seen = session.fitted(work, heaviest, whole=victim.nature.drawing == "batch")
     if victim.nature.neighbours:
         seen.append(signs.depends_on_batch(victim.nature.neighbours))
+    return seen
+
+
+def resolve(
+    case: Case,
+    threat: Threat,
+    siblings: Sequence[LoadedVictim],
+    session: Session[DiagnoseSpec],
+) -> dict[str, Any]:
+    """The full spec of a diagnosis: what its hash is taken over."""
+    spec, victim = session.spec, session.victim(case)
+    setting = session.setting(case.seed)
+    whole = victim.nature.drawing == "batch"
     return {
-        "model": victim.plan.name,
-        "train_seed": case.train_seed,
+        **identity(victim, session.dataset(case), session.samples(case)),
+        "threat": {
+            "norm": threat.norm,
+            "radii": list(threat.radii),
+            "tasks": list(threat.tasks),
+        },
+        "trials": {"steps": spec.steps, "queries": spec.queries, "eot": spec.eot},
+        **({"sources": [source_identity(one) for one in siblings]} if siblings else {}),
+        "protocol": {
+            "name": setting.protocol,
+            "draws": setting.draws,
+            **({"chunk": setting.chunk} if whole else {}),
+        },
         "seed": case.seed,
-        "data": dataset.label,
-        "norm": case.norm,
-        "eps": radii,
-        "target": case.target_task,
-        "n": len(samples),
-        "siblings": [sibling.spec.name for sibling in siblings],
-        "trust": signs.trust(seen),
-        "signs": signs.plain(seen),
+        "randomness": SCHEME,
     }
 
 
-def siblings_of(victim: LoadedVictim, sources: list[LoadedVictim]) -> list[LoadedVictim]:
+def siblings_of(victim: LoadedVictim, sources: Sequence[LoadedVictim]) -> list[LoadedVictim]:
     """The sources that are not the victim itself: behind an input transform the same weights are
     another victim.
     """

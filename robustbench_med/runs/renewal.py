@@ -13,6 +13,7 @@ from pathlib import Path
 from robustbench_med.errors import LeftOutWarning, UserError
 from robustbench_med.progress import Display
 from robustbench_med.store.belief import MisfitError, Stale, read
+from robustbench_med.store.diagnosis import DIAGNOSES
 from robustbench_med.store.store import CERTIFICATES, RECORDS, Record, Store, nothing_left
 
 COMMAND = ["medrobust", "run"]
@@ -43,8 +44,8 @@ def renew(out: Path, medrobust: Run, display: Display) -> Renewed:
     Raises:
         UserError: the folder holds nothing.
     """
-    store, certificates = Store(out), Store(out, CERTIFICATES)
-    (_, misfits), (_, proofs) = store.look(), certificates.look()
+    store, certificates, diagnoses = Store(out), Store(out, CERTIFICATES), Store(out, DIAGNOSES)
+    (_, misfits), (_, proofs), (_, found) = store.look(), certificates.look(), diagnoses.look()
     if not store.paths() and not certificates.paths():
         raise nothing_left(f"{out} holds no records", store)
     stale = [(misfit.path, misfit.stale) for misfit in misfits if misfit.stale is not None]
@@ -53,7 +54,12 @@ def renew(out: Path, medrobust: Run, display: Display) -> Renewed:
         for proof in proofs
         if proof.stale
     ]
-    made = 0
+    failed += [
+        f"{diagnosis.path}: diagnoses hold no command; make it again with `medrobust diagnose`"
+        for diagnosis in found
+        if diagnosis.stale
+    ]
+    made, old_in_all = 0, len(stale) + len(failed)
     for number, (path, old) in enumerate(stale, 1):
         display.say(f"[{number}/{len(stale)}] {path.stem}: {old.command}")
         try:
@@ -61,7 +67,7 @@ def renew(out: Path, medrobust: Run, display: Display) -> Renewed:
             made += 1
         except UserError as error:
             failed.append(f"{path} was not made again: {error}")
-    return Renewed(len(stale) + len(proofs), made, tuple(failed))
+    return Renewed(old_in_all, made, tuple(failed))
 
 
 def _renew(old: Stale, store: Store[Record], medrobust: Run) -> None:

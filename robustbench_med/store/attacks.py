@@ -1,4 +1,6 @@
-"""The parts of a record that say how its attack went, and what challenged it."""
+"""The parts of a record that say how its attack went, what speaks against it, and what challenged
+it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from robustbench_med.store.parts import Number, Part
+
+Verdict = Literal["fine", "doubtful", "failed"]
 
 
 class MemberRan(Part):
@@ -58,6 +62,16 @@ class AttackRan(Part):
     version: str | None = Field(None, description="of autoattack; its parameter may be `auto`")
     members: list[MemberRan] | None = Field(None, description="of autoattack, in their order")
     search: SearchRan | None = Field(None, description="where the attack began one")
+
+
+class Sign(Part):
+    """One sign that the attack may have failed."""
+
+    sign: str
+    verdict: Verdict
+    figure: Number | None
+    text: str
+    advice: str
 
 
 class Challenge(Part):

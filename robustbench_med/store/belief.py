@@ -186,7 +186,23 @@ def _from_2(content: Content) -> Content:
         return content
 
 
-UPGRADES: dict[int, Callable[[Content], Content]] = {1: _from_1, 2: _from_2}
+def _from_3(content: Content) -> Content:
+    """Shape 3 held a word of trust, which is computed on reading now, and signs passed, warned or
+    failed.
+    """
+    kept = {key: value for key, value in content.items() if key != "trust"}
+    verdicts = {"pass": "fine", "warn": "doubtful", "fail": "failed"}
+    try:
+        signs = [
+            {**sign, "verdict": verdicts.get(sign["verdict"], sign["verdict"])}
+            for sign in content.get("diagnostics", ())
+        ]
+    except (KeyError, TypeError):  # no record: the schema says what is wrong
+        return kept
+    return kept | ({"diagnostics": signs} if "diagnostics" in kept else {})
+
+
+UPGRADES: dict[int, Callable[[Content], Content]] = {1: _from_1, 2: _from_2, 3: _from_3}
 """By shape, what lifts a record to the next one."""
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from robustbench_med.errors import UserError
 from robustbench_med.paths import writable_folder
+from robustbench_med.store.diagnosis import DIAGNOSES, Diagnosis
 from robustbench_med.store.store import CERTIFICATES, RECORDS, Certificate, Record, Store
 
-KINDS = (RECORDS, CERTIFICATES)
+KINDS = (RECORDS, CERTIFICATES, DIAGNOSES)
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,13 @@ def _sound(store: Store[Any]) -> list[Any]:
 
 
 def _difference(
-    ours: Record | Certificate, theirs: Record | Certificate
+    ours: Record | Certificate | Diagnosis, theirs: Record | Certificate | Diagnosis
 ) -> tuple[str, float, float] | None:
-    """The share of samples that differs most, if any differs by half a sample or more."""
+    """The share of samples that differs most, if any differs by half a sample or more; diagnoses
+    hold none.
+    """
+    if isinstance(ours, Diagnosis) or isinstance(theirs, Diagnosis):
+        return None
     pairs = [
         (abs(mine - other) * n, what, mine, other)
         for (what, n, mine), (_, _, other) in zip(_shares(ours), _shares(theirs), strict=True)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from robustbench_med.naming import radius_label
-from robustbench_med.store.attacks import AttackRan, Challenge
+from robustbench_med.store.attacks import AttackRan, Challenge, Sign
 from robustbench_med.store.certificate import Certificate
 from robustbench_med.store.figures import Figures
 from robustbench_med.store.parts import (
@@ -33,16 +33,25 @@ from robustbench_med.store.parts import (
     Size,
     VictimSpec,
 )
+from robustbench_med.store.trust import alone
+from robustbench_med.store.words import Trust
 
-__all__ = ["CERTIFICATES", "CONTROL", "RECORDS", "SHORT", "Certificate", "Kind", "Record"]
+__all__ = [
+    "CERTIFICATES",
+    "CONTROL",
+    "RECORDS",
+    "SHORT",
+    "Certificate",
+    "Kind",
+    "Record",
+    "Sign",
+]
 
-SHAPE = 3
+SHAPE = 4
 """Version of the layout of records and certificates; the store lifts older ones to it on reading.
 """
 CONTROL = "noise"
 """The attack that is none: what random noise of the same radius does."""
-
-Verdict = Literal["pass", "warn", "fail"]
 
 
 class Names(InputsAndTasks):
@@ -141,16 +150,6 @@ class Spec(Part):
     randomness: int = Field(ge=1, description="revision of the scheme of random numbers")
 
 
-class Sign(Part):
-    """One sign that the attack may have failed."""
-
-    sign: str
-    verdict: Verdict
-    figure: Number | None
-    text: str
-    advice: str
-
-
 class TrainingFacts(Part):
     """What the training took: steps, samples a step, forward and backward passes a sample and
     step.
@@ -215,10 +214,12 @@ class Record(Kept):
     attack_ran: AttackRan | None = Field(
         None, description="of native attacks whose parameters leave something open"
     )
-    trust: Verdict | None = None
-    diagnostics: list[Sign] = Field([])
+    diagnostics: list[Sign] = Field([], description="signs that the attack may have failed")
     challenges: list[Challenge] = Field(
         [], description="what short attacks of other kinds took of what was left; empty: none ran"
+    )
+    soft_gradients: bool | None = Field(
+        None, description="whether the victim offers soft gradients; absent: not known"
     )
     stochastic: bool
     batch_dependent: str | None = Field(
@@ -236,6 +237,21 @@ class Record(Kept):
     victim: VictimFacts
     cost: CostFacts
     environment: Environment
+
+    _trust: Trust | None = PrivateAttr(None)
+
+    @property
+    def trust(self) -> Trust:
+        """How far its figures can be believed: what reading it together with the others of its
+        store found (`store.reading`), else what it says by itself.
+        """
+        return self._trust or alone(self)
+
+    def with_trust(self, found: Trust) -> Self:
+        """The same record, read together with others."""
+        read = self.model_copy()
+        read._trust = found
+        return read
 
     @property
     def eps(self) -> str:

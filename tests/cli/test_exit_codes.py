@@ -131,7 +131,7 @@ def test_the_walk_above_takes_every_command_and_the_docs_name_each() -> None:
 )  # fmt: skip
 def test_what_is_done_is_0_whatever_the_verdict_on_trust(command, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    fill(Store(tmp_path / "reports"), record(trust="fail"))
+    fill(Store(tmp_path / "reports"), record(trust="failed"))
     assert medrobust(*command).returncode == 0
 
 

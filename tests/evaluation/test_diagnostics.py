@@ -25,8 +25,8 @@ from robustbench_med.evaluation.types import Method
 def test_a_broken_defence_is_flagged_by_the_sign_meant_for_it(name) -> None:
     victim, sign, eps = BROKEN[name]
     found = signs_of(victim, eps)
-    assert found[sign].verdict == "fail", {key: (s.verdict, s.text) for key, s in found.items()}
-    assert diagnostics.trust(list(found.values())) == "fail"
+    assert found[sign].verdict == "failed", {key: (s.verdict, s.text) for key, s in found.items()}
+    assert diagnostics.worst(list(found.values())) == "failed"
 
 
 def test_large_logits_are_no_failure_where_the_margin_is_attacked_and_diagnose_says_what_they_hide() -> (
@@ -257,12 +257,12 @@ def test_verdicts_turn_where_the_thresholds_say() -> None:
     assert diagnostics.draws_disagree(0.05, 4).verdict == "warn"
     assert diagnostics.draws_disagree(0.05, 16).verdict == "pass"
     curve = [(1.0, 0.5), (2.0, 0.6)]
-    assert diagnostics.monotone(curve, None, 0.02, everything_moves=True).verdict == "fail"
+    assert diagnostics.monotone(curve, None, 0.02, everything_moves=True).verdict == "failed"
     falling = [(1.0, 0.5), (2.0, 0.3)]
-    assert diagnostics.monotone(falling, 0.0, 0.02, everything_moves=True).verdict == "pass"
-    assert diagnostics.monotone(falling, 0.3, 0.02, everything_moves=True).verdict == "fail"
+    assert diagnostics.monotone(falling, 0.0, 0.02, everything_moves=True).verdict == "fine"
+    assert diagnostics.monotone(falling, 0.3, 0.02, everything_moves=True).verdict == "failed"
     assert (
-        diagnostics.monotone(falling, 0.3, 0.02, everything_moves=False).verdict == "warn"
+        diagnostics.monotone(falling, 0.3, 0.02, everything_moves=False).verdict == "doubtful"
     )  # a trusted modality may hold it
-    assert diagnostics.bounds(1.01, 0, 1).verdict == "fail"
-    assert diagnostics.beats_noise(0.80, 0.79, 0.02).verdict == "warn"
+    assert diagnostics.bounds(1.01, 0, 1).verdict == "failed"
+    assert diagnostics.beats_noise(0.80, 0.79, 0.02).verdict == "doubtful"

@@ -242,7 +242,7 @@ def test_inputs_without_a_gradient_are_told_and_evaluated(tmp_path) -> None:
     ]
     assert (
         next(sign for sign in record["diagnostics"] if sign["sign"] == "zero gradient")["verdict"]
-        == "fail"
+        == "failed"
     )
 
 

@@ -26,7 +26,7 @@ def front_matter(text: str) -> dict:
 
 def test_cards_hold_the_records_figures_threats_trust_and_commands() -> None:
     made = [
-        record("mail", 0.5, trust="fail"),
+        record("mail", 0.5, trust="failed"),
         record("mail", 0.25, eps=8 / 255),
         record("mail", 0.875, attack="noise"),
     ]
@@ -50,7 +50,9 @@ def test_cards_hold_the_records_figures_threats_trust_and_commands() -> None:
     assert "Synthetic data" in robustness
     assert "@inproceedings{dhar2026effective" in card
     assert "No sidecar of these weights was found" in card
-    for text in ("0.250 \\[0.142, 0.402\\]", "Linf 8/255", "lesion 0.250, lung 0.250", "noise (control)", "Worst verdict: **fail**",
+    for text in ("0.250 \\[0.142, 0.402\\]", "Linf 8/255", "lesion 0.250, lung 0.250", "noise (control)", "Worst of all figures: **failed**",
+                 f"pgd, Linf 4/255, record {made[0].short}: **failed**: zero gradient: half of the gradients are 0",
+                 "**unchallenged**: gradient attacks alone, at a fixed budget; lifted by",
                  "Advice: take BPDA", "half of the gradients are 0", "medrobust run --eps 8/255", "16 draws"):  # fmt: skip
         assert text in robustness, text
 
@@ -157,8 +159,8 @@ def test_cards_from_the_shell_and_their_faults(tmp_path) -> None:
 
 
 def test_the_robustness_card_names_the_signs_that_were_looked_for_and_in_how_many_records() -> None:
-    made = [record("mail", 0.5, trust="pass"), record("mail", 0.25, eps=8 / 255, trust="pass")]
-    sign = {"sign": "not converged", "verdict": "pass", "figure": 0.0, "text": "flat"}
+    made = [record("mail", 0.5, trust="fine"), record("mail", 0.25, eps=8 / 255, trust="fine")]
+    sign = {"sign": "not converged", "verdict": "fine", "figure": 0.0, "text": "flat"}
     signs = [kept.plain() for kept in made[1].diagnostics] + [{**sign, "advice": "more steps"}]
     made[1] = changed(made[1], diagnostics=signs)
     card = robustness_card(cards.VictimRecords(made, {}))
@@ -168,7 +170,7 @@ def test_the_robustness_card_names_the_signs_that_were_looked_for_and_in_how_man
     )
     assert "every sign" not in card
     assert (
-        "Worst verdict: **pass**: the signs of a failed attack that were looked for are absent. It"
-        " is no proof." in card
+        "Worst of all figures: **unchallenged**: nothing speaks against the figures, and too little"
+        " stands behind one." in card
     )
     assert "Signs looked for: none." in robustness_card(cards.VictimRecords([record("mail")], {}))

@@ -46,11 +46,11 @@ def test_a_baseline_that_is_not_the_claims_is_shown_but_does_not_decide() -> Non
         ("release", 0.7, 0.2, None, "reproduced"),
         ("release", 0.7, 0.3, None, "not reproduced"),
         ("release", 0.6, 0.2, None, "not reproduced"),
-        ("release", 0.7, 0.2, "fail", "not testable here"),
+        ("release", 0.7, 0.2, "failed", "reproduced"),
         ("sound", 0.7, 0.2, None, "not testable here"),
     ],
 )
-def test_standing_needs_both_halves_the_protocol_and_an_attack_that_did_not_fail(
+def test_standing_needs_both_halves_and_the_protocol_whose_retracings_get_no_word(
     protocol, robust, other, trust, verdict
 ) -> None:
     made = [
@@ -60,6 +60,13 @@ def test_standing_needs_both_halves_the_protocol_and_an_attack_that_did_not_fail
     finding = verdicts(tables.leaderboard(made), COSTS)
     assert finding["robust-mail-as-released"].verdict == verdict
     assert (finding["robust-mail-sound"].verdict == "reproduced") == (protocol == "sound")
+
+
+def test_what_failed_decides_nothing() -> None:
+    made = [record("robust-mail", 0.7, trust="failed", **REAL), record("late", 0.2, **REAL)]
+    found = verdicts(tables.leaderboard(made), COSTS)["robust-mail-sound"]
+    assert found.verdict == "not testable here"
+    assert "trust failed" in found.evidence[0].text
 
 
 def test_under_a_naive_attack_nothing_stands_soundly() -> None:

@@ -32,12 +32,12 @@ def page_of(rows: list[Row], paired: list[Pair] | None = None) -> Page:
     return markdown(frame(rows), found, [], command="medrobust compare", seconds=1.0)
 
 
-def test_the_trust_column_names_the_worst_sign() -> None:
+def test_the_trust_column_says_why() -> None:
     one = np.array([1.0, 0.0, 0.0, 0.0])
     rows = [row_of("none", one), row_of("jpeg", one, trust=FAILED)]
     text = str(page_of(rows))
-    assert "| fail: zero gradient |" in text
-    assert "| pass |" in text
+    assert "| failed: zero gradient |" in text
+    assert "| challenged |" in text
     first, best = verdict(frame(rows), pairs(rows))
     assert "+0.0 points [+0.0, +0.0]" in first
     assert first.endswith("Do not quote it (jpeg: zero gradient).")
@@ -201,7 +201,7 @@ def test_a_trivial_victim_is_not_the_best_and_not_to_be_quoted() -> None:
     assert said.endswith("Do not quote it (trades: no better than chance on a task).")
     assert best.startswith("On d (Linf, 4/255) late with none has the highest")
     assert (
-        "no victim can be called the best" in verdict(table.assign(trust="fail"), pairs(rows))[-1]
+        "no victim can be called the best" in verdict(table.assign(trust="failed"), pairs(rows))[-1]
     )
 
 

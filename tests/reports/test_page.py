@@ -12,7 +12,7 @@ from support.records import changed, fill, record
 
 from robustbench_med.reports import page
 from robustbench_med.statistics import wilson
-from robustbench_med.store.record import Sign
+from robustbench_med.store.attacks import Sign
 from robustbench_med.store.store import Store
 
 PATIENCE = 120_000
@@ -28,10 +28,10 @@ def html(tmp_path_factory) -> Path:
     made = [
         record(m, r, eps=e / 255, attack=a, trust=t, modality=EVIL, naive=m == FOOLED)
         for m, r, t in (
-            (FOOLED, 0.8, "pass"),
-            ("late", 0.3, "fail"),
+            (FOOLED, 0.8, "fine"),
+            ("late", 0.3, "failed"),
             (EVIL, 0.7, None),
-            (UNICODE, 0.6, "warn"),
+            (UNICODE, 0.6, "doubtful"),
         )
         for e in (1, 4)
         for a in ("pgd", "fgsm", "noise")
@@ -102,7 +102,7 @@ def test_it_shows_every_row_and_sorts_by_number_from_the_keyboard(opened) -> Non
 @pytest.mark.slow
 @needs_browser
 def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) -> None:
-    opened.get_by_label("trust", exact=True).select_option("fail")
+    opened.get_by_label("trust", exact=True).select_option("failed")
     wait_for_rows(opened, 6)
     assert set(column(opened, 3)) == {"late"}
     opened.get_by_label("attack", exact=True).select_option("pgd")
@@ -127,7 +127,7 @@ def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) ->
 @pytest.mark.slow
 @needs_browser
 def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None:
-    opened.get_by_label("trust", exact=True).select_option("fail")
+    opened.get_by_label("trust", exact=True).select_option("failed")
     wait_for_rows(opened, 6)
     opened.locator("button.open").first.focus()
     opened.keyboard.press("Enter")
@@ -351,9 +351,9 @@ def test_advice_is_given_on_signs_of_failure_alone() -> None:
     sign = {"sign": "zero gradient", "figure": None, "text": "none", "advice": "take BPDA"}
     given = {
         verdict: page._sign(Sign.model_validate({**sign, "verdict": verdict}))["advice"]
-        for verdict in ("pass", "warn", "fail")
+        for verdict in ("fine", "doubtful", "failed")
     }
-    assert given == {"pass": "", "warn": "take BPDA", "fail": "take BPDA"}
+    assert given == {"fine": "", "doubtful": "take BPDA", "failed": "take BPDA"}
 
 
 def test_nothing_in_it_points_to_another_file_or_site(html) -> None:

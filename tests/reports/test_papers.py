@@ -53,7 +53,7 @@ def test_costs_rank_the_smaller_first_and_doubted_figures_carry_a_mark() -> None
     assert "**1.000**" in paper.markdown(table)
     assert "<u>2.000</u>" in paper.markdown(table)
     table, *_ = paper_tables.leaderboards(
-        tables.leaderboard([record("late", 0.7, trust="fail"), record("mail", trust="pass")])
+        tables.leaderboard([record("late", 0.7, trust="failed"), record("mail", trust="fine")])
     )
     assert paper.markdown(table).count("‡") == 2  # the cell and the legend
 
@@ -75,9 +75,9 @@ def test_naive_rows_stand_behind_all_others_and_have_no_rank() -> None:
 def test_papers_do_not_call_naive_failed_or_trivial_figures_the_best() -> None:
     made = [
         record("fooled (unaware attack)", 0.9, naive=True, clean=0.99),
-        record("masked", 0.8, trust="fail"),
+        record("masked", 0.8, trust="failed"),
         record("constant", 0.7, trivial="predicts one class", clean=0.98),
-        record("late", 0.4, trust="warn", clean=0.92),
+        record("late", 0.4, trust="doubtful", clean=0.92),
         record("mail", 0.3),
     ]
     table, *_ = paper_tables.leaderboards(tables.leaderboard(made))
@@ -106,7 +106,7 @@ def test_papers_do_not_call_naive_failed_or_trivial_figures_the_best() -> None:
 def test_by_class_too_the_best_is_an_honest_one(tmp_path) -> None:
     made = [
         record("fooled", 0.9, naive=True),
-        record("masked", 0.8, trust="fail"),
+        record("masked", 0.8, trust="failed"),
         record("mail", 0.4),
         record("late", 0.2),
     ]
@@ -214,7 +214,7 @@ TEX = (
 )
 def test_latex_tables_compile_whatever_the_names(tmp_path) -> None:
     names = ["50% & more_or_less #1", "a\\b^c~d{e}$f", "<script>", "resnet-18"]
-    made = [record(name, 0.2 * i, trust="fail") for i, name in enumerate(names)]
+    made = [record(name, 0.2 * i, trust="failed") for i, name in enumerate(names)]
     made += [
         record(eps=i / 255, naive=i > 4, trivial="predicts one class") for i in range(1, 16)
     ]  # wide: on its side, made smaller

@@ -44,7 +44,7 @@ def test_every_column_is_documented_in_its_order_and_the_pages_are_up_to_date(tm
 
 
 def test_records_follow_the_schema_and_a_broken_one_does_not() -> None:
-    assert Record.of(record(trust="warn").plain()) == record(trust="warn")
+    assert Record.of(record(trust="doubtful").plain()) == record(trust="doubtful")
     broken = record().plain()
     broken["figures"]["robust"] = 1.5
     with pytest.raises(ValueError, match="robust"):
@@ -54,7 +54,7 @@ def test_records_follow_the_schema_and_a_broken_one_does_not() -> None:
 
 def test_csv_round_trips_through_pandas(tmp_path) -> None:
     store = store_of(
-        tmp_path, record('a,b\n"quoted"', 0.123456789), record("ütf", 0.7, trust="fail")
+        tmp_path, record('a,b\n"quoted"', 0.123456789), record("ütf", 0.7, trust="failed")
     )
     for name, frame in write.frames(store, store.records()).items():
         if len(frame):
@@ -67,29 +67,29 @@ def test_csv_round_trips_through_pandas(tmp_path) -> None:
     assert board.robust.tolist() == pytest.approx([0.7, 0.123457], abs=1e-12)
 
 
-def test_trust_is_the_worst_of_a_family_and_old_records_were_not_checked() -> None:
-    assert tables.trust([record()]) == "not checked"
-    assert tables.trust([record(trust="pass"), record()]) == "not checked"
-    assert (
-        tables.trust([record(trust="pass"), record(trust="fail"), record(trust="warn")]) == "fail"
-    )
-    assert tables.leaderboard([record(trust="warn")]).trust.tolist() == ["warn"]
+def test_trust_is_the_worst_of_a_family() -> None:
+    fine, bad, worse = (record(trust=verdict) for verdict in ("fine", "doubtful", "failed"))
+    assert tables.believed([fine]) == tables.believed([record()])
+    assert tables.believed([fine, worse, bad])["trust"] == "failed"
+    assert tables.leaderboard([bad]).trust.tolist() == ["doubtful"]
+    assert tables.leaderboard([bad]).why.tolist() == ["zero gradient: half of the gradients are 0"]
 
 
 def test_robust_figures_carry_trust_by_record_and_by_class(tmp_path) -> None:
     made = [
-        record(trust="warn", seed=0),
-        record(trust="fail", seed=1),
-        record("late", trust="pass"),
+        record(trust="doubtful", seed=0),
+        record(trust="failed", seed=1),
+        record("late", trust="fine"),
     ]
     long = records.long_form(made)
     assert long.groupby("record").trust.unique().map(list).to_dict() == {
-        r.short: [r.trust] for r in made
+        r.short: [word]
+        for r, word in zip(made, ("doubtful", "failed", "unchallenged"), strict=True)
     }
     classes = breakdowns.per_class(made, store_of(tmp_path, *made).arrays)
     assert classes.groupby("model").trust.unique().map(list).to_dict() == {
-        "late": ["pass"],
-        "mail": ["fail"],
+        "late": ["unchallenged"],
+        "mail": ["failed"],
     }
 
 

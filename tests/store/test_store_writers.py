@@ -168,7 +168,9 @@ def test_a_record_of_an_older_shape_is_lifted(tmp_path, monkeypatch) -> None:
     old = json.loads((SHAPE_1 / "5c34fd685003000d.json").read_text())
     lifted = belief.lifted(old)
     assert (lifted["schema"], lifted["shape"]) == (1, SHAPE)
-    assert old.items() <= lifted.items()
+    kept = old.keys() - {"trust", "diagnostics"}
+    assert {key: old[key] for key in kept}.items() <= lifted.items()
+    assert {sign["verdict"] for sign in lifted["diagnostics"]} <= {"fine", "doubtful", "failed"}
     assert naming.canonical_hash(old["spec"]) == old["hash"]
     made = record()
     store = fill(Store(tmp_path), made)
@@ -176,6 +178,20 @@ def test_a_record_of_an_older_shape_is_lifted(tmp_path, monkeypatch) -> None:
     (read,) = store.records()
     assert read.plain() == {**made.plain(), "schema": 1, "shape": SHAPE}
     assert len(store.arrays(read)["labels"]) == 50
+
+
+def test_a_record_of_shape_3_loses_its_stored_trust_and_its_signs_are_renamed(tmp_path) -> None:
+    made = record(trust="doubtful")
+    store = fill(Store(tmp_path), made)
+    path = store.path(made.hash)
+    old = json.loads(path.read_text()) | {"shape": 3, "trust": "warn"}
+    old["diagnostics"][0]["verdict"] = "warn"
+    old["digests"]["record"] = belief.digest(old)
+    path.write_text(json.dumps(old))
+    (read,) = store.records()
+    assert "trust" not in read.plain()
+    assert (read.shape, read.trust.word) == (SHAPE, "doubtful")
+    assert read.diagnostics == made.diagnostics
 
 
 def test_a_record_of_an_older_identity_is_named_and_left_out(tmp_path, monkeypatch) -> None:

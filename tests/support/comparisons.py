@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from robustbench_med.reports.comparison.believed import Trust
 from robustbench_med.reports.comparison.rows import (
     Costs,
     Naive,
@@ -11,7 +12,6 @@ from robustbench_med.reports.comparison.rows import (
     Outcomes,
     Row,
     Setting,
-    Trust,
 )
 from robustbench_med.reports.comparison.worst import WorstCase
 from robustbench_med.reports.floors import Floor
@@ -29,9 +29,9 @@ RECIPE = [
     "batch_size=8",
 ]
 
-PASSED = Trust("pass", worst_sign="", marks="", is_trivial=False, is_under_trained=False)
+PASSED = Trust("challenged", why="", marks="", is_trivial=False, is_under_trained=False)
 
-FAILED = replace(PASSED, trust="fail", worst_sign="zero gradient")
+FAILED = replace(PASSED, trust="failed", why="zero gradient")
 
 TRIVIAL = replace(PASSED, is_trivial=True)
 

@@ -32,8 +32,8 @@ def records_of_all_kinds() -> list[Record]:
         record("late", eps=0.0),
     ]
     made += [
-        record("early", 0.9, trivial="constant", trust="fail"),
-        record("early", 0.9, data="heads", synthetic=False, trust="warn"),
+        record("early", 0.9, trivial="constant", trust="failed"),
+        record("early", 0.9, data="heads", synthetic=False, trust="doubtful"),
     ]
     made += [
         record("gmu", 0.2 + seed / 10, train_seed=seed, seed=other)
