@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from studies import DRAWS, FAMILY, QUERIES
 
-from robustbench_med import statistics
 from robustbench_med.reports import curves, style
+from robustbench_med.reports.comparison import paired
 from robustbench_med.reports.comparison.rows import clusters
 from robustbench_med.reports.tables import leaderboard, trivial_on
 from robustbench_med.store.store import Record, Store
@@ -132,7 +132,7 @@ def advantage(store: Store[Record], a: Record, b: Record) -> tuple[float, float,
     known = first["labels"] >= 0
     together = clusters(first)
     difference = (first["robust_right"] - second["robust_right"])[known]
-    low, high = statistics.bootstrap_difference(difference, together[np.nonzero(known)[0]].tolist())
+    low, high = paired.bootstrap_difference(difference, together[np.nonzero(known)[0]].tolist())
     return 100 * float(difference.mean()), 100 * low, 100 * high
 
 

@@ -1,6 +1,4 @@
-"""The leaderboard out of records, and what its rows say: marks, trust, names. Pure functions of the
-store's content.
-"""
+"""The leaderboard out of records, and what its rows say: marks, trust, names; pure functions."""
 
 from __future__ import annotations
 

@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 
-from robustbench_med.statistics import (
+from robustbench_med.reports.comparison.paired import (
     PairedDifference,
     balanced_difference,
     bootstrap_difference,
     holm,
     mcnemar,
-    normal_quantile,
-    worst_case,
 )
+from robustbench_med.statistics import normal_quantile, worst_case
 
 
 def test_mcnemar_is_the_exact_binomial_test_on_discordant_pairs() -> None:

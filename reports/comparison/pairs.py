@@ -8,12 +8,17 @@ from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 
-from robustbench_med import statistics
 from robustbench_med.reports import floors
 from robustbench_med.reports.comparison.metrics import METRICS
+from robustbench_med.reports.comparison.paired import (
+    PairedDifference,
+    balanced_difference,
+    bootstrap_difference,
+    holm,
+    mcnemar,
+)
 from robustbench_med.reports.comparison.rows import Outcomes, Row
 from robustbench_med.reports.floors import Judged
-from robustbench_med.statistics import PairedDifference
 
 SIGNIFICANT = 0.05
 
@@ -91,14 +96,14 @@ class Pair:
 def pairs(rows: Sequence[Row]) -> list[Pair]:
     """Victims of one model, or under one defence, two by two: McNemar with Holm's correction,
     bootstrap interval; where classes are imbalanced, those of balanced accuracy
-    (`statistics.balanced_difference`).
+    (`balanced_difference`).
 
     A unit is one task of one sample; for McNemar (the first seed alone) it is right when its
     worst-case fraction is above one half, and a patient or image counts once, for the victim that
     is right on more of its units.
     """
     paired = [_pair(a, b) for a, b in itertools.combinations(rows, 2) if _comparable(a, b)]
-    corrected = statistics.holm([pair.p for pair in paired]) if paired else []
+    corrected = holm([pair.p for pair in paired]) if paired else []
     return [replace(pair, p_holm=p) for pair, p in zip(paired, corrected, strict=True)]
 
 
@@ -121,7 +126,7 @@ def _pair(a: Row, b: Row) -> Pair:
     one, other = a.outcomes, b.outcomes
     if one.units != other.units:
         raise AssertionError("paired victims were measured on different samples")
-    balanced = statistics.balanced_difference(
+    balanced = balanced_difference(
         one.balanced - other.balanced, one.tasks, one.classes, one.clusters
     )
     judged_on = floors.judged_metric(a.floor)
@@ -147,8 +152,8 @@ def _pair(a: Row, b: Row) -> Pair:
 def _of_accuracy(one: Outcomes, other: Outcomes) -> PairedDifference:
     """The difference of robust accuracies over all units, however many each task has."""
     difference = one.worst - other.worst
-    low, high = statistics.bootstrap_difference(difference, one.clusters)
-    p = statistics.mcnemar(one.first > 0.5, other.first > 0.5, one.clusters)
+    low, high = bootstrap_difference(difference, one.clusters)
+    p = mcnemar(one.first > 0.5, other.first > 0.5, one.clusters)
     return PairedDifference(float(difference.mean()), low, high, p)
 
 

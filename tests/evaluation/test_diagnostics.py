@@ -33,9 +33,9 @@ def test_large_logits_are_no_failure_where_the_margin_is_attacked_and_diagnose_s
     None
 ):
     found = signs_of(Scaled())
-    assert found["logit scale"].verdict == "warn"
+    assert found["logit scale"].verdict == "doubtful"
     assert "the margin loss breaks" in found["logit scale"].text
-    assert diagnostics.trust(list(found.values())) == "warn"
+    assert diagnostics.worst(list(found.values())) == "doubtful"
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_large_logits_are_no_failure_where_the_margin_is_attacked_and_diagnose_s
 )
 def test_an_honest_victim_is_not_flagged(name) -> None:
     found = signs_of(HONEST[name])
-    assert not [(s.sign, s.text) for s in found.values() if s.verdict != "pass"]
+    assert not [(s.sign, s.text) for s in found.values() if s.verdict != "fine"]
 
 
 def signs_of_cell(
@@ -70,8 +70,8 @@ def test_a_loss_that_still_rises_is_a_warning_and_usual_steps_are_enough_for_hon
         signs_of_cell(HONEST[name], attack)["not converged"],
         signs_of_cell(HONEST[name], attack, step_size=0.002)["not converged"],
     )
-    assert usual.verdict == "pass", usual.text
-    assert starved.verdict == "warn", starved.text
+    assert usual.verdict == "fine", usual.text
+    assert starved.verdict == "doubtful", starved.text
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_loss_that_still_rises_is_a_warning_and_usual_steps_are_enough_for_hon
 )
 def test_a_run_too_short_to_tell_says_so(attack, given) -> None:
     sign = signs_of_cell(HONEST["tanh"], attack, **given)["not converged"]
-    assert sign.verdict == "warn"
+    assert sign.verdict == "doubtful"
     assert sign.figure is None
     assert "too short" in sign.text
 
@@ -106,14 +106,14 @@ def test_every_attack_says_what_its_last_quarter_took(attack, given) -> None:
     sign = signs_of_cell(HONEST["tanh"], attack, **given)["not converged"]
     assert sign.figure is not None
     assert 0 <= sign.figure < 1.5 / 48, sign.text
-    assert sign.verdict == "pass", sign.text
+    assert sign.verdict == "fine", sign.text
 
 
 def test_what_falls_late_is_seen_in_the_trace_of_every_kind_of_attack() -> None:
     """Steps so small that samples fall to the end."""
     late = signs_of_cell(HONEST["tanh"], "pgd", steps=16, step_size=0.03, random_start=False)
     assert late["not converged"].figure > 1.5 / 48
-    assert late["not converged"].verdict == "warn"
+    assert late["not converged"].verdict == "doubtful"
     assert (
         convergence.last_quarter(
             np.ones(4), np.array([0, 0, 1, 1]), 4, stochastic=False, rise=None
@@ -122,7 +122,7 @@ def test_what_falls_late_is_seen_in_the_trace_of_every_kind_of_attack() -> None:
     )
     noise = np.random.default_rng(0).random((2, 48))
     lucky = convergence.last_quarter(noise[0] + 0.03, noise[1], 48, stochastic=True, rise=None)
-    assert lucky.verdict == "pass"
+    assert lucky.verdict == "fine"
 
 
 @pytest.mark.parametrize("attack", ["pgd", "fgsm", "square"])
@@ -130,13 +130,13 @@ def test_no_sign_fails_an_honest_victim(attack) -> None:
     for victim in (*HONEST.values(), Scaled()):
         given = {"queries": 100} if attack == "square" else {}
         found = signs_of_cell(victim, attack, **given)
-        assert not [(s.sign, s.text) for s in found.values() if s.verdict == "fail"]
+        assert not [(s.sign, s.text) for s in found.values() if s.verdict == "failed"]
 
 
 def test_a_verdict_is_of_the_attack_that_ran() -> None:
     victim = Scaled()
-    assert signs_of_cell(victim)["logit scale"].verdict == "warn"
-    assert signs_of_cell(victim, loss="margin")["logit scale"].verdict == "pass"
+    assert signs_of_cell(victim)["logit scale"].verdict == "doubtful"
+    assert signs_of_cell(victim, loss="margin")["logit scale"].verdict == "fine"
     black_box = signs_of_cell(victim, "square", queries=100)
     assert not {"logit scale", "zero gradient", "gradient against differences"} & set(black_box)
 
@@ -163,16 +163,16 @@ def off_grid(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("change", "sign", "verdict"),
     [
-        (lambda g, x: -g, "gradient against differences", "warn"),
-        (lambda g, x: g.roll(5, 3), "gradient against differences", "warn"),
+        (lambda g, x: -g, "gradient against differences", "doubtful"),
+        (lambda g, x: g.roll(5, 3), "gradient against differences", "doubtful"),
         (
             lambda g, x: g + 10 * g.std() * torch.randn_like(g),
             "draws disagree",
-            "warn",
+            "doubtful",
         ),
-        (lambda g, x: torch.where(off_grid(x), 0.0, g), "zero gradient", "fail"),
-        (lambda g, x: torch.where(off_grid(x), torch.nan, g), "non-finite gradients", "fail"),
-        (lambda g, x: g if len(g) <= 16 else g.flip(3), "draws disagree", "warn"),
+        (lambda g, x: torch.where(off_grid(x), 0.0, g), "zero gradient", "failed"),
+        (lambda g, x: torch.where(off_grid(x), torch.nan, g), "non-finite gradients", "failed"),
+        (lambda g, x: g if len(g) <= 16 else g.flip(3), "draws disagree", "doubtful"),
     ],
     ids=["negated", "shifted", "drowned", "zero on the way", "NaN on the way", "large batches"],
 )
@@ -189,13 +189,13 @@ class OneHeadDead(TwoHeads):
 
 def test_a_gradient_is_asked_for_by_task_and_modality() -> None:
     samples, threat = two_head_samples(), Threat("Linf", (0.08, 0.08), (0, 1))
-    for victim, verdict in ((OneHeadDead(), "fail"), (TwoHeads(), "pass")):
+    for victim, verdict in ((OneHeadDead(), "failed"), (TwoHeads(), "fine")):
         clean, outcome = evaluate(victim.eval(), samples, threat, "pgd", setting())
         method = Method("pgd", complete("pgd", {}))
         found = cell_signs.of_cell(victim, samples, clean, threat, method, outcome, setting(), None)
         (sign,) = [each for each in found if each.sign == "zero gradient"]
         assert sign.verdict == verdict, sign.text
-        assert ("of task 1 in modality 1" in sign.text) == (verdict == "fail")
+        assert ("of task 1 in modality 1" in sign.text) == (verdict == "failed")
 
 
 class Counting(Honest):
@@ -221,9 +221,9 @@ class Hashed(Honest):
 
 def test_a_prediction_that_hangs_on_more_than_the_image_is_seen() -> None:
     found = signs_of_cell(Counting())
-    assert found["not of the image alone"].verdict == "fail"
+    assert found["not of the image alone"].verdict == "failed"
     assert "after the attack" in found["not of the image alone"].text
-    assert signs_of_cell(Hashed())["jumps"].verdict == "fail"
+    assert signs_of_cell(Hashed())["jumps"].verdict == "failed"
 
 
 def test_too_few_samples_are_no_sign_of_a_trivial_victim() -> None:
@@ -232,7 +232,7 @@ def test_too_few_samples_are_no_sign_of_a_trivial_victim() -> None:
     right[:5] = 0  # 11 of 16
     assert statistics.trivial(right, labels, labels, 2) is None
     sign = diagnostics.trivial([None], [statistics.cannot_tell(right, labels, 2)])
-    assert (sign.verdict, sign.figure) == ("pass", None)
+    assert (sign.verdict, sign.figure) == ("fine", None)
     assert "too few samples to tell" in sign.text
     many = np.tile(right, 20)
     assert statistics.cannot_tell(many, np.tile(labels, 20), 2) is None
@@ -242,20 +242,20 @@ def test_too_few_samples_are_no_sign_of_a_trivial_victim() -> None:
 
 def test_the_worst_sign_comes_first_and_makes_the_trust() -> None:
     good, bad = diagnostics.not_finite(0, 9), diagnostics.converged(0.5, 0.2, 0.02)
-    assert diagnostics.trust([good, bad]) == "fail"
-    assert [s["verdict"] for s in diagnostics.plain([good, bad])] == ["fail", "pass"]
-    assert diagnostics.trust([]) == "pass"
+    assert diagnostics.worst([good, bad]) == "failed"
+    assert [s["verdict"] for s in diagnostics.plain([good, bad])] == ["failed", "fine"]
+    assert diagnostics.worst([]) == "fine"
 
 
 def test_verdicts_turn_where_the_thresholds_say() -> None:
-    assert diagnostics.converged(0.50, 0.49, 0.02).verdict == "pass"
-    assert diagnostics.converged(0.50, 0.47, 0.02).verdict == "warn"
+    assert diagnostics.converged(0.50, 0.49, 0.02).verdict == "fine"
+    assert diagnostics.converged(0.50, 0.47, 0.02).verdict == "doubtful"
     assert convergence.rise_of([0.0, 1.0, 1.6, 1.8, 1.9, 1.95, 1.95, 2.0]) == pytest.approx(0.025)
     assert convergence.rise_of([float(i) for i in range(8)]) == pytest.approx(2 / 7)
     assert convergence.rise_of([5.0] * 4 + [1.0] * 3 + [4.0]) == 0  # that fell
-    assert diagnostics.not_finite(1, 100).verdict == "warn"
-    assert diagnostics.draws_disagree(0.05, 4).verdict == "warn"
-    assert diagnostics.draws_disagree(0.05, 16).verdict == "pass"
+    assert diagnostics.not_finite(1, 100).verdict == "doubtful"
+    assert diagnostics.draws_disagree(0.05, 4).verdict == "doubtful"
+    assert diagnostics.draws_disagree(0.05, 16).verdict == "fine"
     curve = [(1.0, 0.5), (2.0, 0.6)]
     assert diagnostics.monotone(curve, None, 0.02, everything_moves=True).verdict == "failed"
     falling = [(1.0, 0.5), (2.0, 0.3)]

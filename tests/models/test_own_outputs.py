@@ -204,7 +204,7 @@ def test_saturation_of_probabilities_is_told(outputs: str, clamped: bool, tmp_pa
         json.loads(path.read_text()) for path in (tmp_path / "o" / "records").glob("*.json")
     ]
     sign = next(sign for sign in record["diagnostics"] if sign["sign"] == "logit scale")
-    assert sign["verdict"] == ("fail" if clamped else "warn")
+    assert sign["verdict"] == ("failed" if clamped else "doubtful")
     assert ("no loss has a gradient" in sign["text"]) == clamped
     assert trial.hands_out_probabilities(Defended(built(model), [])) == clamped
 
