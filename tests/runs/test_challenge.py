@@ -50,6 +50,16 @@ class NoisyLying(Noisy):
         return tuple(2 * z.detach() - z for z in super().forward(a, b))
 
 
+class Scrambled(CoinFlip):
+    """Right with probability 0.7, by other draws on other images: luck for whoever looks again."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        drawn = (torch.rand(len(x)) + 1e4 * x[:, 0, 1:].mean((1, 2)).detach()) % 1
+        sign = 2 * ((x[:, 0, 0, 0] > 0.5) == (drawn < 0.7)).float() - 1
+        z = sign * (1 + 0 * x.mean((1, 2, 3)))
+        return (torch.stack((-z, z), 1),)
+
+
 def challenged(
     victim: nn.Module,
     samples: Samples | None = None,
@@ -154,12 +164,12 @@ def test_luck_is_no_success_of_a_random_victim() -> None:
             Threat("Linf", (1e-3,), (0,)),
             seed=seed,
             steps=3,
-            sibling=CoinFlip(),
+            sibling=Scrambled(),
         )
         for each in within(found).values():
             assert each.bound <= tolerance_of(32), (seed, each)
-            lucky += each.taken > tolerance_of(32)
-    assert lucky > 0  # some did win on fresh draws, too
+            lucky += each.taken > 0
+    assert lucky > 10  # candidates were chosen, and did better on fresh draws, by luck
 
 
 def test_a_random_victim_that_is_broken_is_told_from_luck() -> None:
