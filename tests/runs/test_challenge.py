@@ -159,7 +159,7 @@ def test_luck_is_no_success_of_a_random_victim() -> None:
     lucky = 0
     for seed in range(1, 21):
         found, *_ = challenged(
-            CoinFlip(),
+            Scrambled(),
             samples,
             Threat("Linf", (1e-3,), (0,)),
             seed=seed,
@@ -280,7 +280,13 @@ def test_records_hold_what_challenged_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"attack": ["noise"]}, {"protocol": "release"}, {"target": "random"}, {"eps": ["0"]}]
+    "given",
+    [
+        {"attack": ["noise"], "attack_params": {}},
+        {"protocol": "release"},
+        {"target": "random"},
+        {"eps": ["0"]},
+    ],
 )
 def test_what_is_never_challenged_has_one_hash(tmp_path: Path, given: dict[str, object]) -> None:
     found = [records(tmp_path, **given, control=False, challenge=on)[0] for on in (True, False)]
