@@ -251,11 +251,13 @@ class Search:
         The first round's is kept where it is no worse than the clean image: scores fall before
         predictions do.
         """
-        rows, draws = self.open, max(self.view.draws, CHOOSING_DRAWS) if self.random else 1
-        given = (rows, draws, *stage, "choose")
-        after = self.standing(found.adversarials, *given).mean(0)
+        rows, purpose = self.open, (*stage, "choose")
+        draws = max(self.view.draws, CHOOSING_DRAWS) if self.random else 1
+        after = self.standing(found.adversarials, rows, draws, *purpose).mean(0)
         before = (
-            self.now[rows] if self.fixed else self.standing(self.best.adversarials, *given).mean(0)
+            self.now[rows]
+            if self.fixed
+            else self.standing(self.best.adversarials, rows, draws, *purpose).mean(0)
         )
         tasks = self.counted[rows].sum(1)
         old, new = before.sum(1) / tasks, after.sum(1) / tasks
