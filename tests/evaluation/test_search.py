@@ -281,10 +281,6 @@ def prepared(victim: nn.Module, samples, name="adaptive", draws: int = 16) -> se
     return searching.Search(case, targets, lambda *_: None, AUTO, lambda text: None)
 
 
-def took(kind: str, taken: float, error: float = 0.0) -> RoundRan:
-    return RoundRan(kind, "pgd", {}, "", 0.0, 0.0, 1, taken, error, 0.5)
-
-
 def test_what_is_left_is_the_figure_where_labels_are_missing(short) -> None:
     samples = two_head_samples(16)
     (component,) = samples.components
@@ -350,5 +346,5 @@ def test_passes_that_choose_are_the_attacks(short) -> None:
     assert outcome.search is not None
     (only,) = outcome.search.rounds
     asked = only.passes * 6
-    assert outcome.cost["attack_forward"] >= asked + 2 * 16 * 6
+    assert outcome.cost["attack_forward"] >= asked + 2 * searching.CHOOSING_DRAWS * 6
     assert outcome.cost["evaluation_forward"] == 2 * 16 * 6
