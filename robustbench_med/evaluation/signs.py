@@ -337,7 +337,7 @@ def of_cell(
     finite = [loss for loss in losses if loss is not None]
     if len(finite) == len(losses) >= FEWEST_STEPS and tells_convergence(clean, method):
         signs.append(still_rising(finite))
-    if single_draw(clean, method):
+    if single_draw(clean, method, outcome.search):
         signs.append(attacked_by_one_draw())
     return signs
 
