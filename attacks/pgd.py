@@ -145,28 +145,21 @@ def ascend(
     momentum: float = 0.0,
     schedule: str = "constant",
 ) -> Tensor:
-    """Projected steps from x. The batch shrinks as samples fall, unless the victim is random, whose
-    noisy iterates are not compared.
+    """Projected steps from x. The batch shrinks as samples fall or go round in a circle, unless the
+    victim is random, whose noisy iterates are not compared.
 
     `momentum` mu replaces the gradient by g <- mu g + grad / |grad|_1 (arXiv 1710.06081, eq. 6).
     The other arguments are those of `pgd`.
     """
     compare = keep == "best" and view.draws == 1
     objective = named(loss, threat, standing_only=compare) if isinstance(loss, str) else loss
-    best, fewest = x.clone(), x.new_full((len(x),), torch.inf)
     alive, gathered = torch.arange(len(x), device=x.device), torch.zeros_like(x)
     losses = x.new_full((steps, len(x)), torch.nan)
     view.trace(losses)
     plain = compare and not view.random and not momentum and schedule == "constant"
     cycles = Cycles(x, steps) if plain else None
     stood = Quarters(x, steps, lowest=compare)
-
-    def record(x: Tensor, share: Tensor) -> None:
-        """Later iterates win ties: their loss is usually higher. A sample that fell keeps what
-        felled it.
-        """
-        improved = (share <= fewest[alive]) & (fewest[alive] > 0)
-        best[alive[improved]], fewest[alive[improved]] = x[improved], share[improved]
+    found = Lowest(x)
 
     for i in range(steps):
         gradient = view.gradient(x, y, threat, loss=objective, eot=eot, combine=combine)
@@ -174,11 +167,9 @@ def ascend(
         stood.note(i, alive, gradient.standing)
         direction = gradient.direction
         if momentum:
-            direction = gathered = momentum * gathered + direction / direction.abs().mean(
-                1, keepdim=True
-            ).clamp_min(1e-30)
+            direction = gathered = momentum * gathered + of_unit_mean(direction)
         if compare:
-            record(x, gradient.standing)
+            found.note(alive, x, gradient.standing)
             stays = gradient.standing > 0
             if cycles:
                 stays &= cycles.goes_on(i, x, alive)
@@ -193,12 +184,31 @@ def ascend(
     else:
         if compare:
             share = view.standing(x, y, threat)
-            record(x, share)
+            found.note(alive, x, share)
             stood.note(steps, alive, share)
     if cycles:
         cycles.complete(losses)
     view.quarters = stood.both()
-    return best if compare else x
+    return found.best if compare else x
+
+
+class Lowest:
+    """Of each run the iterate (B, D) with the lowest share standing. Later iterates win ties: their
+    loss is usually higher. A sample that fell keeps what felled it.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.best, self.share = x.clone(), x.new_full((len(x),), torch.inf)
+
+    def note(self, alive: Tensor, x: Tensor, share: Tensor) -> None:
+        """The iterates of the runs `alive`, and what stands there."""
+        better = (share <= self.share[alive]) & (self.share[alive] > 0)
+        self.best[alive[better]], self.share[alive[better]] = x[better], share[better]
+
+
+def of_unit_mean(direction: Tensor) -> Tensor:
+    """(B, D), the absolute entries of each row of mean 1."""
+    return direction / direction.abs().mean(1, keepdim=True).clamp_min(1e-30)
 
 
 class Quarters:

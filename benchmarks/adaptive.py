@@ -83,8 +83,7 @@ def table(records: Sequence[Record]) -> Iterator[str]:
     found: dict[tuple[str, ...], dict[str, Record]] = {}
     for record in records:
         spec = record.spec
-        victim = "+".join([spec.victim.model, *(layer.name for layer in spec.victim.defense)])
-        where = (spec.data.label, victim, f"{spec.threat.norm} {record.eps}")
+        where = (spec.data.label, spec.victim.model, f"{spec.threat.norm} {record.eps}")
         found.setdefault(where, {})[spec.attack.name] = record
     pairs = {where: each for where, each in found.items() if set(ATTACKS) <= each.keys()}
     yield "| " + " | ".join(HEAD) + " |"

@@ -117,14 +117,13 @@ def tables(records: list[Record]) -> Iterator[str]:
     """A Markdown table a data set and radius: a column a victim and budget."""
     found: dict[tuple[str, str, int], dict[tuple[str, str], dict[str, Record]]] = {}
     for record in records:
-        params, victim = record.spec.attack.params, record.spec.victim
-        name = "+".join([victim.model, *(layer.name for layer in victim.defense)])
+        params, victim = record.spec.attack.params, record.spec.victim.model
         budget = f"{params['steps']} x {params['eot']}"
         for change, settings in CHANGES.items():
             wanted = {"soft": False} | parameters(settings, params["steps"], params["eot"])
             if wanted.items() <= params.items():
                 where = (record.spec.data.label, record.eps, record.figures.tasks[0].n)
-                found.setdefault(where, {}).setdefault((name, budget), {})[change] = record
+                found.setdefault(where, {}).setdefault((victim, budget), {})[change] = record
     for (data, eps, n), columns in found.items():
         heads = []
         for (victim, budget), rows in columns.items():

@@ -65,7 +65,7 @@ def of_cell(
         cost = outcome.cost
         seen.append(signs.not_finite(cost["nonfinite_gradients"], cost["attack_backward"]))
     seen += convergence.of_cell(samples, clean, threat, method, outcome)
-    if by_gradient and single_draw(clean, method):
+    if by_gradient and single_draw(clean, method, outcome.search):
         seen.append(signs.attacked_by_one_draw())
     return seen
 

@@ -82,7 +82,7 @@ def examine(victim: nn.Module, samples: Samples, device: torch.device, seed: int
     """Tries a victim on the first samples and on noise; the answer depends on no batch size."""
     x = [m.to(device) for m in padded(samples)]
     with seeded(device, seed, "stochastic?"):
-        noise = max(noise_of(victim, images) for images in (x, moved(x)))
+        noise = max(noise_of(victim, images) for images in (x, shifted(x)))
     stochastic = noise > ROUNDING or bool(getattr(victim, "stochastic", False))
     drawing = drawing_of(victim, stochastic=stochastic)
     passes = SeededPasses(victim, seed, drawing == "sample")
@@ -116,7 +116,7 @@ def noise_of(victim: nn.Module, x: Sequence[Tensor]) -> float:
     return largest
 
 
-def moved(x: Sequence[Tensor]) -> list[Tensor]:
+def shifted(x: Sequence[Tensor]) -> list[Tensor]:
     """The images, every pixel moved up or down."""
     generator = torch.Generator().manual_seed(2)
     signs = [torch.randint(0, 2, m.shape, generator=generator).to(m) * 2 - 1 for m in x]

@@ -28,6 +28,7 @@ from robustbench_med.attacks import (
     derive_seed,
     entry_of,
 )
+from robustbench_med.attacks.adaptive import BLACK_BOX
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import examples
 from robustbench_med.evaluation.batching import (
@@ -51,6 +52,7 @@ from robustbench_med.evaluation.types import (
     Judged,
     Method,
     Outcome,
+    SearchRan,
     Setting,
 )
 from robustbench_med.progress import Advance
@@ -356,11 +358,21 @@ def computation(method: Method, sources: Sequence[View]) -> Callable[..., Any]:
     return functools.partial(entry.before_radius or entry.function, **bound)
 
 
-def single_draw(clean: Clean, method: Method) -> bool:
-    """Whether a random victim is attacked with the gradient of one draw, which overstates its
+def single_draw(clean: Clean, method: Method, ran: SearchRan | None) -> bool:
+    """Whether a random victim is attacked with gradients of one draw alone, which overstates its
     robustness.
+
+    Args:
+        ran: the rounds of the search that the attack began; each has draws of its own.
     """
-    return clean.stochastic and method.name != "noise" and method.parameters.get("eot", 1) == 1
+    if not clean.stochastic or method.name == "noise":
+        return False
+    if ran is not None:
+        along = [each for each in ran.rounds if each.kind != BLACK_BOX]
+        return all(each.parameters.get("eot", 1) == 1 for each in along)
+    if method.name == "adaptive":  # its rounds are those against what it sees
+        return clean.draws == 1
+    return method.parameters.get("eot", 1) == 1
 
 
 GOALS = ("random", "least-likely")

@@ -72,8 +72,8 @@ class Effort:
     """When a search for the strongest attack stops.
 
     Args:
-        name: "auto": once two rounds in a row, of different kinds, take less than the tolerance;
-            "max": goes on from there for ten times the passes.
+        name: "auto": once two rounds along gradients, of different kinds, take less than the
+            tolerance; "max": goes on from there for ten times the passes.
         max_passes: gradient passes an attacked sample, after which `auto` stops anyway.
         max_queries: forward passes of black boxes an attacked sample.
     """

@@ -288,7 +288,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         "stochastic": clean.stochastic,
         **({"batch_dependent": measured.leaning} if measured.leaning else {}),
         "draws": clean.draws,
-        "naive": single_draw(clean, method) or victim.plan.unaware,
+        "naive": single_draw(clean, method, outcome.search) or victim.plan.unaware,
         "synthetic": dataset.synthetic,
         "notes": [*dataset.notes, *victim.nature.notes, *_one_draw(clean, inputs.run)],
         "unverified": dataset.unverified,

@@ -111,8 +111,8 @@ OPTIONS: dict[str, Option] = {
         HOW,
     ),
     "effort": Option(
-        "quick: the attack once; auto: stronger ones after it until two in a row take less than a"
-        " point (adaptive does it by default; pgd and apgd can); max: ten times as long.",
+        "quick: the attack once; auto: stronger ones after it until two along gradients take less"
+        " than a point (adaptive does it by default; pgd and apgd can); max: ten times as long.",
         HOW,
     ),
     "max_passes": Option(

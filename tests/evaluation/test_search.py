@@ -25,8 +25,9 @@ from robustbench_med.attacks.adaptive import (
 )
 from robustbench_med.evaluation import search as searching
 from robustbench_med.evaluation.batching import shapes_of
+from robustbench_med.evaluation.cell_signs import of_cell
 from robustbench_med.evaluation.probes import examine
-from robustbench_med.evaluation.protocol import attack_pass, clean_pass
+from robustbench_med.evaluation.protocol import attack_pass, clean_pass, single_draw
 from robustbench_med.evaluation.types import AttackPass, Effort, Method, Outcome, RoundRan
 
 AUTO = Effort("auto", 4000)
@@ -281,10 +282,6 @@ def prepared(victim: nn.Module, samples, name="adaptive", draws: int = 16) -> se
     return searching.Search(case, targets, lambda *_: None, AUTO, lambda text: None)
 
 
-def took(kind: str, taken: float, error: float = 0.0) -> RoundRan:
-    return RoundRan(kind, "pgd", {}, "", 0.0, 0.0, 1, taken, error, 0.5)
-
-
 def test_what_is_left_is_the_figure_where_labels_are_missing(short) -> None:
     samples = two_head_samples(16)
     (component,) = samples.components
@@ -350,5 +347,31 @@ def test_passes_that_choose_are_the_attacks(short) -> None:
     assert outcome.search is not None
     (only,) = outcome.search.rounds
     asked = only.passes * 6
-    assert outcome.cost["attack_forward"] >= asked + 2 * 16 * 6
+    assert outcome.cost["attack_forward"] >= asked + 2 * searching.CHOOSING_DRAWS * 6
     assert outcome.cost["evaluation_forward"] == 2 * 16 * 6
+
+
+@pytest.mark.parametrize(
+    ("name", "effort", "given", "naive"),
+    [
+        ("adaptive", AUTO, {}, False),
+        ("adaptive", Effort("auto", 1), {}, False),
+        ("adaptive", None, {}, False),
+        ("pgd", None, {"eot": 4}, False),
+        ("pgd", None, {"eot": 1}, True),
+        ("pgd", Effort("auto", 1), {"eot": 1}, True),  # capped before the first round of its own
+        ("pgd", AUTO, {"eot": 1}, False),
+        ("noise", None, {}, False),
+    ],
+)
+def test_a_search_is_no_attack_of_one_draw_unless_all_its_rounds_are(
+    short, name, effort, given, naive
+) -> None:
+    samples, threat = coin_flips(8), Threat("Linf", (0.1,), (0,))
+    outcome = attacked(CoinFlip(), samples, threat, effort, name, **given)
+    clean = prepared(CoinFlip(), samples).case.clean
+    method = Method(name, complete(name, given, random=True), effort=effort)
+    assert single_draw(clean, method, outcome.search) is naive
+    seen = of_cell(CoinFlip(), samples, clean, threat, method, outcome, setting(), None)
+    masked = [sign.verdict for sign in seen if sign.sign == "randomness masks"]
+    assert masked == (["failed"] if naive else [])

@@ -19,11 +19,13 @@ def test_a_preset_has_a_valid_recipe_for_every_model_and_defence(name: str) -> N
         assert presets.choose_recipe("late", name, plan.training, {}).batch_size >= 2
 
 
-@pytest.mark.parametrize("model", ["late", "mail", "robust-mail"])
-def test_real_stops_by_its_patience_and_keeps_averaged_weights_by_auc(model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "augmentation"), [("late", "strong"), ("mail", "strong"), ("robust-mail", "light")]
+)
+def test_real_stops_by_its_patience_and_keeps_weights_by_auc(model: str, augmentation: str) -> None:
     recipe = presets.choose_recipe(model, "real", (), {})
-    assert (recipe.keep, recipe.augmentation) == ("auc", "strong")
+    assert (recipe.keep, recipe.augmentation) == ("auc", augmentation)
     assert recipe.early_stop is not None
-    assert recipe.ema is not None
+    assert (recipe.ema is None) == (model == "robust-mail")
     attacked = presets.choose_recipe(model, "real", (Layer(name="pgd-at"),), {})
     assert (attacked.keep, attacked.label_smoothing, attacked.mixup) == ("auc", 0, 0)
