@@ -17,7 +17,8 @@ from support.memory import measure_once, obtain_from
 from support.victims import TwoHeads
 from torch import Tensor
 
-from robustbench_med.evaluation import cost
+from robustbench_med.evaluation import cost, gradients
+from robustbench_med.runs import challenge
 from robustbench_med.training import loop
 
 SEED = int(os.environ.get("MEDROBUST_TEST_SEED", "0"))
@@ -57,6 +58,17 @@ def shared_victims(
         monkeypatch.setattr(loop, "obtain", obtain_from(session / "victims"))
         monkeypatch.setattr(cost, "measure", measure_once)
     return session / "victims"
+
+
+@pytest.fixture(autouse=True)
+def short_challenges(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows an attack, its signs and its challengers, tries two samples, with few passes; all
+    of it in tests marked `challenged`.
+    """
+    if request.node.get_closest_marker("challenged") is None:
+        monkeypatch.setattr(gradients, "SAMPLES", 2)
+        monkeypatch.setattr(challenge, "SAMPLES", 2)
+        monkeypatch.setattr(challenge, "LEAST", 100)
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ import json
 import pytest
 from support.cli import SMALL, medrobust
 
+pytestmark = pytest.mark.challenged
+
 
 def test_diagnose_writes_every_sign(tmp_path) -> None:
     shown = medrobust(

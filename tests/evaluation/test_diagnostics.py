@@ -17,6 +17,8 @@ from robustbench_med.evaluation import signs as diagnostics
 from robustbench_med.evaluation.protocol import attack_pass
 from robustbench_med.evaluation.types import Method
 
+pytestmark = pytest.mark.challenged
+
 
 @pytest.mark.parametrize(
     "name",

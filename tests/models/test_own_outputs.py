@@ -18,6 +18,8 @@ from robustbench_med.models import trial
 from robustbench_med.models.defenses import Defended
 from robustbench_med.training.objectives import multitask_loss
 
+pytestmark = pytest.mark.challenged
+
 CPU = torch.device("cpu")
 
 

@@ -16,6 +16,8 @@ from robustbench_med.store.diagnosis import DIAGNOSES
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
 
+pytestmark = pytest.mark.challenged
+
 
 def test_a_store_is_read_together_with_its_diagnoses_and_the_board_says_so(tmp_path) -> None:
     store = Store[Record](tmp_path)

@@ -24,6 +24,8 @@ from robustbench_med.runs.spec import RunSpec
 from robustbench_med.store.record import Record
 from robustbench_med.training.surrogate import imitate
 
+pytestmark = pytest.mark.challenged
+
 THREAT = Threat("Linf", (0.1, 0.1), (0, 1))
 
 

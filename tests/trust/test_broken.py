@@ -17,6 +17,8 @@ from robustbench_med import evaluate
 from robustbench_med.attacks import Streams, View, complete, entry_of
 from robustbench_med.data import Dataset, Samples
 
+pytestmark = pytest.mark.challenged
+
 N = 16
 CAUSES = range(1, 10)
 IN_ATTACKS = {7}
