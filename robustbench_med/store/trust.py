@@ -30,8 +30,14 @@ BLACK_BOX = frozenset({"square", "hopskipjump", "transfer"})
 """Attacks that ask for no gradient of the victim; all others but the control take it."""
 ADAPTIVE = "--attack adaptive"
 WITHOUT = "a run without --no-challenge"
-OF_VICTIM = frozenset({"trivial victim", "depends on its batch", "not of the image alone", "jumps"})
+OF_VICTIM = frozenset(
+    {"trivial victim", "depends on its batch", "not of the image alone", "jumps", "success undone"}
+)
 """Signs that speak of the victim, whatever attacks it; the others speak of gradients."""
+OF_ATTACK = frozenset({"logit scale", "draws disagree"})
+"""Signs of the loss and the draws that an attack was given: what they say of the attacks of
+`diagnose` is none of one that was given others.
+"""
 UNBOUNDED = 0.05
 """Share of samples that may withstand a short attack at radius 1, where any image can be made any
 other.
@@ -222,12 +228,16 @@ def _missing(record: Record, *, stood: bool) -> tuple[str, str]:
 def _concerns(sign: Sign, record: Record) -> bool:
     """Whether what `diagnose` found out with attacks along gradients says something of a record.
 
-    A black box follows no gradient. A search that converged with a black box in it did what such
-    doubts advise; not even that answers a diagnosis that fails.
+    A black box follows no gradient. An attack whose own look at the same thing found it fine does
+    not meet it (the logits' scale is no matter to a margin). A search that converged with a black
+    box in it did what such doubts advise; not even that answers a diagnosis that fails.
     """
     if sign.sign in OF_VICTIM:
         return True
     if "gradient" not in families(record):
+        return False
+    fine = {own.sign for own in record.diagnostics if own.verdict == "fine"}
+    if sign.verdict == "doubtful" and sign.sign in fine & OF_ATTACK:
         return False
     return sign.verdict == "failed" or not _search_stood(record)
 

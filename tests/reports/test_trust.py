@@ -184,6 +184,15 @@ def test_a_black_box_is_not_blamed_for_gradients_and_a_converged_search_not_doub
     assert under(adaptive(), sign("failed")) == "failed"
 
 
+def test_a_doubt_about_loss_or_draws_is_none_of_an_attack_that_was_given_better_ones() -> None:
+    doubt = sign("doubtful", "logit scale")
+    made = changed(row("pgd"), diagnostics=[sign("fine", "logit scale")])
+    assert read(made, diagnoses=[diagnosed(made, doubt)])[0].word == "unchallenged"
+    assert read(row("pgd"), diagnoses=[diagnosed(row("pgd"), doubt)])[0].word == "doubtful"
+    worse = sign("failed", "logit scale")
+    assert read(made, diagnoses=[diagnosed(made, worse)])[0].word == "failed"
+
+
 def test_challengers_fail_what_they_break_and_luck_of_theirs_does_not() -> None:
     broke = CHALLENGE | {"broken": ["s3", "s7"], "taken": 0.02}
     found = [
