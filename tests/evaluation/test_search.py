@@ -341,14 +341,14 @@ def test_fab_costs_what_it_costs_against_several_tasks() -> None:
 
 
 def test_passes_that_choose_are_the_attacks(short) -> None:
-    outcome = attacked(
-        CoinFlip(), coin_flips(6), Threat("Linf", (0.1,), (0,)), Effort("auto", 1), "pgd"
-    )
+    samples, threat = coin_flips(6), Threat("Linf", (0.1,), (0,))
+    outcome = attacked(CoinFlip(), samples, threat, Effort("auto", 1), "pgd")
     assert outcome.search is not None
     (only,) = outcome.search.rounds
     asked = only.passes * 6
     assert outcome.cost["attack_forward"] >= asked + 2 * searching.CHOOSING_DRAWS * 6
-    assert outcome.cost["evaluation_forward"] == 2 * 16 * 6
+    draws = prepared(CoinFlip(), samples).case.clean.draws
+    assert outcome.cost["evaluation_forward"] == 2 * draws * 6
 
 
 @pytest.mark.parametrize(
