@@ -17,7 +17,7 @@ from support.memory import measure_once, obtain_from
 from support.victims import TwoHeads
 from torch import Tensor
 
-from robustbench_med.evaluation import cost, gradients
+from robustbench_med.evaluation import batching, cost, gradients
 from robustbench_med.runs import challenge
 from robustbench_med.training import loop
 
@@ -61,11 +61,12 @@ def shared_victims(
 
 
 @pytest.fixture(autouse=True)
-def short_challenges(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What follows an attack, its signs and its challengers, tries two samples, with few passes; all
-    of it in tests marked `challenged`.
+def short_trust(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows an attack, its signs and its challengers, tries two samples, with few passes, and
+    few draws judge victims that share them; all of it in tests marked `challenged`.
     """
     if request.node.get_closest_marker("challenged") is None:
+        monkeypatch.setattr(batching, "SHARED_DRAWS", 4)
         monkeypatch.setattr(gradients, "SAMPLES", 2)
         monkeypatch.setattr(challenge, "SAMPLES", 2)
         monkeypatch.setattr(challenge, "LEAST", 100)

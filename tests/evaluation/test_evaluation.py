@@ -83,6 +83,7 @@ class Lucky(TwoHeads):
         return (-z if self.passes <= self.wrong_passes else z), other
 
 
+@pytest.mark.challenged
 def test_what_was_never_right_and_is_attacked_counts_as_wrong_whatever_the_fresh_draws_say() -> (
     None
 ):

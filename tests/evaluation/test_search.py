@@ -157,10 +157,11 @@ def test_a_budget_below_the_first_round_still_attacks_once(short) -> None:
         assert outcome.figures["robust"] < outcome.figures["clean"] - 0.1
 
 
+@pytest.mark.slow
 def test_effort_max_goes_on_where_auto_stops_and_is_never_weaker(short) -> None:
     threat = Threat("Linf", (0.03, 0.03), (0, 1))
     auto, most = (
-        attacked(TwoHeads().eval(), two_head_samples(), threat, Effort(name, 1000))
+        attacked(TwoHeads().eval(), two_head_samples(16), threat, Effort(name, 1000))
         for name in ("auto", "max")
     )
     assert auto.search is not None

@@ -65,6 +65,7 @@ def record_of(card: Path, **given: Any) -> Record:
     return record
 
 
+@pytest.mark.challenged
 def test_draws_that_medrobust_adds_are_in_the_spec_and_one_draw_is_said_to_be_one(
     card: Path,
 ) -> None:
