@@ -73,8 +73,7 @@ def clean_pass(
         victim: in evaluation mode, on the setting's device.
         tick: called with the number of samples of each batch that is done.
         stochastic: whether two passes may differ (`probes.examine`).
-        drawing: what a prediction depends on besides its sample; None: as the victim's signature
-            says.
+        drawing: what a prediction depends on beside its sample; None: as its signature says.
 
     Returns:
         Fractions right, votes and probabilities of every sample, for every attack under this

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from robustbench_med.attacks import adaptive
 from robustbench_med.cli import searches
-from robustbench_med.store.record import RoundRan, SearchRan
+from robustbench_med.store.attacks import RoundRan, SearchRan
 
 
 @pytest.mark.parametrize("random", [True, False])

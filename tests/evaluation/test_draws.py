@@ -10,6 +10,8 @@ from robustbench_med.attacks import Threat
 from robustbench_med.evaluation.batching import judged_draws
 from robustbench_med.evaluation.types import Drawing
 
+pytestmark = pytest.mark.challenged
+
 STILL = Threat("Linf", (0.0, 0.0), (0,))
 
 
