@@ -15,12 +15,17 @@ from robustbench_med.store.claim import owner_of
 
 def compute(units: Sequence[Unit], session: Session[RunSpec], tell: Tell) -> None:
     """Works on units; those that another process of the folder is at come last, once it is done."""
+    said: set[str] = set()
     while units:
-        claimed = [unit for unit in units if not work_on(unit, session, tell)]
+        claimed = []
+        for unit in units:
+            if work_on(unit, session, tell):
+                continue
+            claimed.append(unit)
+            owner = owner_of(session.out, unit.key)
+            if owner is not None and unit.key not in said:
+                session.job.display.say(f"{unit.label}: {owner} is at it, it comes last")
+                said.add(unit.key)
         if len(claimed) == len(units):
             time.sleep(lock.POLL)
-        for unit in claimed:
-            owner = owner_of(session.out, unit.key)
-            if owner is not None and len(claimed) < len(units):
-                session.job.display.say(f"{unit.label}: {owner} is at it, it comes last")
         units = claimed

@@ -110,7 +110,8 @@ class RayCluster:
 
     def _connect(self, ray: Any) -> None:
         try:
-            ray.init(address=self.address, log_to_driver=False, include_dashboard=False)
+            own = {"include_dashboard": False} if self.address is None else {}
+            ray.init(address=self.address, log_to_driver=False, **own)
         except (ConnectionError, ValueError, RuntimeError) as error:
             line = " ".join(str(error).split())
             raise UserError(f"--address {self.address}: no Ray cluster answers ({line})") from error
