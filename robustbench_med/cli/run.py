@@ -73,6 +73,9 @@ def run(
     values = (load_config(config) if config else {}) | typed.values
     out, display = typed.job.out or Path("reports"), typed.job.display
     records = run_grid(validate(RunSpec, values, "run"), typed.job)
+    if not records:
+        display.say(f"no victim of this grid falls to shard {typed.job.shard}")
+        return records
     display.show(terminal.board(*write.leaderboard(out, only=records)))
     tracking.write(tracking.of_run(records, out), mlflow=mlflow, tensorboard=tensorboard)
     for line in finished(records, out):
