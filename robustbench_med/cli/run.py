@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from robustbench_med.cli.as_json import show_json
 from robustbench_med.cli.options import MLflow, TensorBoard, Typed, takes
-from robustbench_med.cli.values import load_config
 from robustbench_med.parsing import validate
-from robustbench_med.runs.options import WHERE
 from robustbench_med.runs.spec import RunSpec
 
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        help=(
-            "YAML run file whose keys are the fields of these options (docs/python.md), e.g."
-            " attack: fgsm; options given here win."
-        ),
-        rich_help_panel=WHERE,
-    ),
-]
 MOST_USED = (
     "model",
     "defense",
@@ -40,7 +27,6 @@ MOST_USED = (
 @takes("run", most_used=MOST_USED)
 def run(
     typed: Typed,
-    config: Config = None,
     mlflow: MLflow = None,
     tensorboard: TensorBoard = None,
 ) -> list[Any]:
@@ -63,17 +49,20 @@ def run(
       medrobust run --model late --eps mri=4/255,xray=0 --target-task lung     # does the MRI change
       the X-ray's diagnosis?
     """
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import as_json, terminal
     from robustbench_med.reports import write
     from robustbench_med.runs.run import finished
     from robustbench_med.runs.run import run as run_grid
     from robustbench_med.store import tracking
 
     tracking.check(mlflow, tensorboard)
-    values = (load_config(config) if config else {}) | typed.values
     out, display = typed.job.out or Path("reports"), typed.job.display
-    records = run_grid(validate(RunSpec, values, "run"), typed.job)
-    display.show(terminal.board(*write.leaderboard(out, only=records)))
+    records = run_grid(validate(RunSpec, typed.values, "run"), typed.job)
+    board = write.leaderboard(out, only=records)
+    if typed.as_json:
+        show_json(as_json.board(*board))
+    else:
+        display.show(terminal.board(*board))
     tracking.write(tracking.of_run(records, out), mlflow=mlflow, tensorboard=tensorboard)
     for line in finished(records, out):
         display.say(line)
