@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from robustbench_med.cli.as_json import show_json
 from robustbench_med.cli.options import MLflow, TensorBoard, Typed, takes
+from robustbench_med.cli.plan import show_plan
 from robustbench_med.parsing import validate
+from robustbench_med.runs.options import WHERE
 from robustbench_med.runs.spec import RunSpec
 
 MOST_USED = (
@@ -29,6 +33,12 @@ def run(
     typed: Typed,
     mlflow: MLflow = None,
     tensorboard: TensorBoard = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show what would be done, as `medrobust plan`.", rich_help_panel=WHERE
+        ),
+    ] = False,
 ) -> list[Any]:
     """Attack models and write the leaderboard: clean and robust accuracy with intervals, cost, and
     one figure.
@@ -55,6 +65,9 @@ def run(
     from robustbench_med.runs.run import run as run_grid
     from robustbench_med.store import tracking
 
+    if dry_run:
+        show_plan(typed)
+        return []
     tracking.check(mlflow, tensorboard)
     out, display = typed.job.out or Path("reports"), typed.job.display
     records = run_grid(validate(RunSpec, typed.values, "run"), typed.job)

@@ -284,6 +284,7 @@ IN_COMMAND: dict[tuple[str, str], Option] = {
 
 COMMANDS: dict[str, type[TrainedSpec]] = {
     "run": RunSpec,
+    "plan": RunSpec,
     "train": TrainingsSpec,
     "compare": RunSpec,
     "certify": CertifySpec,

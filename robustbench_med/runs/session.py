@@ -21,6 +21,7 @@ from robustbench_med.paths import writable_folder
 from robustbench_med.progress import Display
 from robustbench_med.runs.device import BatchSize, choose_device
 from robustbench_med.runs.job import Job
+from robustbench_med.runs.past import Past
 from robustbench_med.runs.registration import include
 from robustbench_med.runs.spec import ThreatsSpec, TrainedSpec, VictimPoint, VictimsSpec
 from robustbench_med.runs.victims import Datasets, LoadedVictim, Victims
@@ -41,6 +42,7 @@ class Session(Generic[S]):
         device: where victims are.
         batch: the batch size, which shrinks when memory runs out.
         datasets: by name and fold.
+        past: how long earlier cells of the folder took.
         victims: each planned once, the current one loaded.
 
     Example:
@@ -55,13 +57,14 @@ class Session(Generic[S]):
     device: torch.device
     batch: BatchSize
     datasets: Datasets
+    past: Past
     victims: Victims = field(init=False)
 
     def __post_init__(self) -> None:
         self.victims = Victims(self.spec, self.datasets, self.device, self.batch)
 
     @classmethod
-    def open(cls, spec: S, job: Job, check: Callable[[S], object]) -> Self:
+    def open(cls, spec: S, job: Job, check: Callable[[S], object], *, writes: bool = True) -> Self:
         """Runs included files, checks the specification and loads its data sets.
 
         Args:
@@ -69,6 +72,7 @@ class Session(Generic[S]):
             job: where and how to run.
             check: refuses (UserError) what makes no sense, once the user's files are included and
                 suites taken apart.
+            writes: whether something will be written into the folder, which is then made.
 
         Raises:
             UserError: a bad specification, missing data, an unwritable folder, an absent device.
@@ -81,10 +85,11 @@ class Session(Generic[S]):
         return cls(
             spec,
             job,
-            writable_folder(job.out),
+            writable_folder(job.out) if writes else job.out,
             choose_device(job.device),
             BatchSize(job.batch_size, job.display),
             load_all(spec, spec.data, job),
+            Past(job.out),
         )
 
     def of(self, spec: S) -> Session[S]:
