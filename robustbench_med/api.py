@@ -234,7 +234,9 @@ def evaluate(
         **options: any further field of a run file, such as `data`, `eps`, `norm`, `draws`, `limit`,
             `attack_params`, `model_params`, `recipe` (docs/python.md lists all with their
             defaults), and where and how to run: `data_root`, `accept_unverified`, `strict`,
-            `batch_size`.
+            `batch_size`, `fail_fast`, `skip_failed`, `jobs`, `threads`, `executor`, `address`,
+            `gpus`, `shard`. Cells that fail are named in a `LeftOutWarning` and kept in the
+            folder's `failures/`.
 
     Returns:
         The records, which print as a leaderboard.
@@ -321,9 +323,13 @@ def leaderboard(out: Path | str = "reports") -> Results:
 def _job(options: dict[str, Any], *, quiet: bool, **where: Any) -> Job:
     """Where and how to run; takes what it needs out of the options."""
     root = options.pop("data_root", None)
-    for name in ("accept_unverified", "strict"):
+    for name in ("accept_unverified", "strict", "fail_fast", "skip_failed"):
         where[name] = bool(options.pop(name, False))
     where["batch_size"] = str(options.pop("batch_size", "auto"))
+    where["jobs"] = str(options.pop("jobs", 1))
+    where["executor"] = options.pop("executor", "local")
+    for name in ("threads", "shard", "address", "gpus"):
+        where[name] = options.pop(name, None)
     return Job(
         data_root=None if root is None else Path(root), display=Display(quiet=quiet), **where
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import platformdirs
 
 from robustbench_med.errors import UserError
+from robustbench_med.owners.temporary import is_abandoned, temporary
 
 
 def home() -> Path:
@@ -36,25 +40,53 @@ def writable_folder(path: Path) -> Path:
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary name beside `path`, fsyncs, renames. A reader sees the old
-    file or the new one, never half.
+    file or the new one, never half. Who may read it is for the umask to say.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary(path) as written:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            written.touch(exist_ok=False)
+            mode = stat.S_IMODE(written.stat().st_mode)
+            write(written)
+            with written.open("rb+") as file:
+                os.fsync(file.fileno())
+            written.chmod(mode)  # some libraries write files that nobody else can read
+            written.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {path}: {error.strerror or error}; choose another folder or free"
+                " some space"
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                written.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """The names in a folder are on disk afterwards, where the system can do that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        os.fsync(descriptor)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; choose another folder or free some"
-            " space"
-        ) from error
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # the file system has no such thing
+            raise
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Takes away the temporary files and folders that writers left which are no more; nothing of
+    the living.
+    """
+    for path in folder.glob(".*.tmp") if folder.is_dir() else ():
+        if is_abandoned(path):
+            with contextlib.suppress(OSError):  # another one sweeps too, or it is another user's
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda written: written.write_text(text, encoding="utf-8"))

@@ -12,6 +12,7 @@ from support.files import ROOT
 FLOORS = (
     {
         "errors",
+        "owners",
         "paths",
         "progress",
         "naming",

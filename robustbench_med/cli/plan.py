@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from robustbench_med.cli.as_json import show_json
 from robustbench_med.cli.options import Typed, takes
 from robustbench_med.parsing import validate
-from robustbench_med.runs.options import WHERE
 from robustbench_med.runs.spec import RunSpec
 
 MOST_USED = ("model", "defense", "data", "attack", "eps", "norm", "limit", "preset", "out")
-Jobs = Annotated[
-    int,
-    typer.Option(min=1, help="Workers that would share the victims.", rich_help_panel=WHERE),
-]
 
 
 @takes("plan", most_used=MOST_USED)
-def plan(typed: Typed, jobs: Jobs = 1) -> None:
+def plan(typed: Typed) -> None:
     """What `run` would do with the same options: cells done and to do, trainings, passes, memory,
     disk, and how long it would take. Nothing is trained and nothing attacked.
 
@@ -33,15 +24,15 @@ def plan(typed: Typed, jobs: Jobs = 1) -> None:
       medrobust plan --model late,mail --defense none,pgd-at --attack fgsm,pgd,autoattack --eps
       1/255,4/255 --train-seed 0,1,2 --jobs 4
     """
-    show_plan(typed, jobs)
+    show_plan(typed)
 
 
-def show_plan(typed: Typed, jobs: int = 1) -> None:
+def show_plan(typed: Typed) -> None:
     """Shows the plan of a run."""
     from robustbench_med.cli import terminal_plan
     from robustbench_med.runs.plan import plan as plan_run
 
-    planned = plan_run(validate(RunSpec, typed.values, "run"), typed.job, jobs=jobs)
+    planned = plan_run(validate(RunSpec, typed.values, "run"), typed.job)
     if typed.as_json:
         show_json(terminal_plan.plain(planned))
     else:

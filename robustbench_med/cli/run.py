@@ -71,6 +71,9 @@ def run(
     tracking.check(mlflow, tensorboard)
     out, display = typed.job.out or Path("reports"), typed.job.display
     records = run_grid(validate(RunSpec, typed.values, "run"), typed.job)
+    if not records:
+        display.say(f"no victim of this grid falls to shard {typed.job.shard}")
+        return records
     board = write.leaderboard(out, only=records)
     if typed.as_json:
         show_json(as_json.board(*board))

@@ -15,7 +15,6 @@ from robustbench_med.runs.options import COMMANDS, fields_of, flags_of, option_o
 
 BESIDE: dict[str, dict[str, Any]] = {
     "run": {"mlflow": str | None, "tensorboard": Path | None, "dry_run": bool},
-    "plan": {"jobs": int},
     "train": {"mlflow": str | None, "tensorboard": Path | None},
 }
 """Options of a command that are no field of its specification, and their types."""

@@ -5,12 +5,16 @@ version has to make again.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robustbench_med.cli.options import DataRoot, Device, Out, Quiet, make_display
+from robustbench_med.errors import UserError, left_out
 from robustbench_med.runs.options import WHERE
+
+if TYPE_CHECKING:
+    from robustbench_med.runs.renewal import Renewed
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, typer's own."""
@@ -34,7 +38,6 @@ def verify(
     """
     import json
 
-    from robustbench_med.errors import UserError
     from robustbench_med.store.merge import KINDS
     from robustbench_med.store.store import Store
 
@@ -72,25 +75,37 @@ def rerun(
         bool,
         typer.Option("--stale", help="The records of an older identity.", rich_help_panel=WHERE),
     ] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="The cells that failed.", rich_help_panel=WHERE)
+    ] = False,
+    hash_: Annotated[
+        str | None,
+        typer.Option(
+            "--hash",
+            metavar="HASH",
+            help="The one record or failed cell whose hash begins so.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
     out: Out = Path("reports"),
     device: Device = "auto",
     data_root: DataRoot = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make records of an older identity again, each by its own command; the old one goes once the
-    new one is there.
+    """Make records of an older identity, or cells that failed, again, each by its own command; the
+    old one goes once the new one is there.
 
     What cannot be made again is named and kept: exit code 1. Run it where the files lie that the
     commands name, as they name them.
     """
     from robustbench_med.cli import terminal
-    from robustbench_med.errors import UserError, left_out
     from robustbench_med.reports import write
     from robustbench_med.runs import renewal
 
-    if not stale:
+    if not (stale or failed or hash_):
         raise UserError(
-            "say which records: medrobust rerun --stale makes those of an older identity again"
+            "say which records: medrobust rerun --stale makes those of an older identity again,"
+            " --failed the cells that failed, --hash HASH one of either"
         )
     more = ["--out", str(out), "--device", device]
     more += [
@@ -108,9 +123,24 @@ def rerun(
             raise KeyboardInterrupt
         return made
 
-    done = renewal.renew(out, run, display)
+    made = 0
+    if stale:
+        done = renewal.renew(out, run, display)
+        display.say(f"{done.made} of {done.asked} records of an older identity made again")
+        made += _named(done)
+    if failed:
+        done = renewal.retry(out, run, display)
+        display.say(f"{done.made} of {done.asked} cells that failed made again")
+        made += _named(done)
+    if hash_:
+        renewal.renew_one(hash_, out, run, display)
+        made += 1
+    if made:
+        display.show(terminal.board(*write.leaderboard(out)))
+
+
+def _named(done: Renewed) -> int:
+    """How many records were made; the others are named."""
     for line in done.failed:
         left_out(line)
-    display.say(f"{done.made} of {done.stale} records of an older identity made again")
-    if done.made:
-        display.show(terminal.board(*write.leaderboard(out)))
+    return done.made

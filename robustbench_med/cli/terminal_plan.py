@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -28,9 +28,10 @@ def shown(plan: RunPlan) -> RenderableType:
 def sentences(plan: RunPlan) -> list[str]:
     """The sums, a line each."""
     trained = sum(training.seconds or 0.0 for training in plan.trainings)
+    states = Counter(cell.state for cell in plan.cells)
     lines = [
-        f"cells: {len(plan.cells) - len(plan.to_do)} done, {len(plan.to_do)} to do; trainings to"
-        f" do: {len(plan.trainings)}",
+        f"cells: {states['done']} done, {states['to do']} to do, {states['failed']} failed before;"
+        f" trainings to do: {len(plan.trainings)}",
         f"passes: {plan.passes.forward:,} forward, {plan.passes.backward:,} backward at most,"
         f" {plan.flops / 1e12:,.3g} TFLOPs",
         f"memory of a batch of {plan.batch}: {size(plan.memory)}; disk: {size(plan.disk)}",
@@ -52,17 +53,18 @@ def _grid(plan: RunPlan) -> Table:
     table = Table(title="grid", title_justify="left")
     for name in ("data", "model", "defence"):
         table.add_column(name, overflow="fold")
-    for name in ("done", "to do", "trainings", "time"):
+    for name in ("done", "to do", "failed", "trainings", "time"):
         table.add_column(name, justify="right")
     rows: defaultdict[tuple[str, str, str], list[PlannedVictim]] = defaultdict(list)
     for victim in plan.victims:
         rows[victim.point.data, victim.point.model, victim.point.defense].append(victim)
     for names, victims in rows.items():
         cells = [cell for victim in victims for cell in victim.cells]
-        done = sum(cell.state == "done" for cell in cells)
+        states = Counter(cell.state for cell in cells)
+        counts = [str(states[state]) for state in ("done", "to do", "failed")]
         needed = sum(victim.training is not None for victim in victims)
         time = duration(sum(victim.seconds for victim in victims))
-        table.add_row(*map(escape, names), str(done), str(len(cells) - done), str(needed), time)
+        table.add_row(*map(escape, names), *counts, str(needed), time)
     return table
 
 
@@ -95,8 +97,9 @@ def _attacks(to_do: Sequence[PlannedCell]) -> Table:
 def plain(plan: RunPlan) -> Mapping[str, Any]:
     """The plan as JSON holds it."""
     return {
-        "cells_done": len(plan.cells) - len(plan.to_do),
-        "cells_to_do": len(plan.to_do),
+        "cells_done": sum(cell.state == "done" for cell in plan.cells),
+        "cells_to_do": sum(cell.state == "to do" for cell in plan.cells),
+        "cells_failed": sum(cell.state == "failed" for cell in plan.cells),
         "trainings": [asdict(training) for training in plan.trainings],
         "forward_passes": plan.passes.forward,
         "backward_passes": plan.passes.backward,

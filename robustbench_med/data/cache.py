@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -28,7 +27,9 @@ from robustbench_med.data.listing import Files, Listing
 from robustbench_med.data.preprocessing import REVISION, ImageFile, Raw, prepare
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError
-from robustbench_med.paths import home
+from robustbench_med.owners.lock import Lock
+from robustbench_med.owners.temporary import temporary
+from robustbench_med.paths import home, sweep, sync_folder
 from robustbench_med.provenance.hashes import hashes_of, read_sealed, write_sealed
 
 VERSION = 2
@@ -74,7 +75,8 @@ def decoded(listing: Listing, size: int, preprocessing: Preprocessing, files: Fi
         return entry
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{path.name}.lock"):
+        what = f"the decoded images of {listing.card.id}"
+        with Lock(folder / f"{path.name}.lock").waited(files.say, what):
             entry = _open(path, listing)  # another process may have made it meanwhile
             if entry is not None:
                 return entry
@@ -83,15 +85,16 @@ def decoded(listing: Listing, size: int, preprocessing: Preprocessing, files: Fi
                     f"{listing.card.id}: the decoded images in {path} are damaged and are made"
                     " again"
                 )
-            temporary = folder / f"{path.name}.tmp"
-            for stale in (temporary, path):
-                shutil.rmtree(stale, ignore_errors=True)
-            temporary.mkdir()
-            try:
-                _build(temporary, listing, digests, size, preprocessing, files)
-                temporary.rename(path)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+            sweep(folder)
+            with temporary(path) as made:
+                try:
+                    made.mkdir()
+                    _build(made, listing, digests, size, preprocessing, files)
+                    shutil.rmtree(path, ignore_errors=True)
+                    made.rename(path)
+                    sync_folder(folder)
+                finally:
+                    shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
         raise UserError(
             f"cannot keep decoded images in {folder}: {error.strerror or error}; free some space or"

@@ -333,6 +333,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
             "device": cost.device_name(session.device),
             "versions": versions(),
             "started": measured.started,
+            "threads": torch.get_num_threads(),
         },
     }
     return Record.of(content)

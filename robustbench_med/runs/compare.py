@@ -4,22 +4,26 @@ each adaptive one.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from robustbench_med import errors
 from robustbench_med.attacks import entry_of as attack_entry
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
-from robustbench_med.errors import UserError
+from robustbench_med.errors import IncompleteError, UserError
 from robustbench_med.naming import label
 from robustbench_med.parameters import of, only, owned, split
 from robustbench_med.reports.comparison.entries import Entry, LeftOut
 from robustbench_med.runs.checks import check_attacks, check_defense_owners
+from robustbench_med.runs.failing import announce
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run_grid
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import RunSpec
+from robustbench_med.store.failure import Failure
 from robustbench_med.store.record import CONTROL, Record
 from robustbench_med.training import defenses, presets
 from robustbench_med.training.checkpoints import model_parameters
@@ -42,6 +46,8 @@ def compare(spec: RunSpec, job: Job) -> tuple[list[Entry], list[LeftOut]]:
             One that suits some is left out for the others, and announced.
     """
     check_protocol(spec)
+    if job.shard is not None:
+        raise UserError("a comparison pairs all victims; shards are of `run`, and merged")
     asked = "defense" in spec.model_fields_set
     if not asked:
         spec = spec.model_copy(update={"defense": list(USUAL)})
@@ -50,11 +56,8 @@ def compare(spec: RunSpec, job: Job) -> tuple[list[Entry], list[LeftOut]]:
     pairs, left_out = pairs_of(session, asked=asked)
     for missing in left_out:
         job.display.warn(f"left out: {missing}")
-    entries = [entry_of(model, defense, session) for model, defense in pairs]
-    entries = [
-        under_release(model, entry, entries, session)
-        for (model, _), entry in zip(pairs, entries, strict=True)
-    ]
+    entries, failed = entries_of(pairs, session)
+    left_out += failed
     for missing in left_out:
         if not missing.unsuited:
             errors.left_out(f"left out of the comparison: {missing}")
@@ -199,6 +202,49 @@ def parts_of(defense: str) -> list[str]:
 # --- what is run ----------------------------------------------------------------------------------
 
 
+class CellsFailedError(Exception):
+    """Cells of a part of a comparison failed."""
+
+    def __init__(self, failures: Sequence[Failure], out: Path) -> None:
+        super().__init__(
+            f"{len(failures)} cells failed, the first of them: {failures[0].error};"
+            f" `medrobust rerun --failed --out {shlex.quote(str(out))}` tries them again"
+        )
+        self.failures = failures
+
+
+def entries_of(
+    pairs: Sequence[tuple[str, str]], session: Session[RunSpec]
+) -> tuple[list[Entry], list[LeftOut]]:
+    """What was measured of each pair, and the pairs of which a cell failed: they are compared with
+    nothing, nor is any defence of a model that failed without one.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    entries: dict[tuple[str, str], Entry] = {}
+    left_out, failures = [], list[Failure]()
+    for model, defense in pairs:
+        try:
+            entries[model, defense] = entry_of(model, defense, session)
+        except CellsFailedError as error:
+            left_out.append(LeftOut(label(model), defense, str(error), unsuited=False))
+            failures += error.failures
+    for model, defense in [pair for pair in entries if (pair[0], "none") not in entries]:
+        reason = f"{label(model)} without a defence failed"
+        left_out.append(LeftOut(label(model), defense, reason, unsuited=False))
+        del entries[model, defense]
+    if not entries:
+        announce(failures, len(failures), session.out)
+    measured = list(entries.values())
+    try:
+        return [
+            under_release(model, entry, measured, session) for (model, _), entry in entries.items()
+        ], left_out
+    except CellsFailedError as error:
+        raise IncompleteError(str(error)) from error
+
+
 def entry_of(model: str, defense: str, session: Session[RunSpec]) -> Entry:
     """The records of one model with one defence, and the naive attack's."""
     spec, plan = session.spec, plan_of(model, defense, session.spec)
@@ -215,9 +261,12 @@ def entry_of(model: str, defense: str, session: Session[RunSpec]) -> Entry:
 
 
 def run_within(spec: RunSpec, session: Session[RunSpec]) -> list[Record]:
-    """The records of a part of a comparison."""
+    """The records of a part of a comparison, of which no cell may have failed."""
     check_attacks(spec)
-    return run_grid(session.of(spec))
+    records, failures = run_grid(session.of(spec))
+    if failures:
+        raise CellsFailedError(failures, session.out)
+    return records
 
 
 def naive(spec: RunSpec, records: Sequence[Record], session: Session[RunSpec]) -> list[Record]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
@@ -57,6 +58,17 @@ def peak_memory_mib(device: torch.device) -> float | None:
     except ImportError:  # Windows
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@contextlib.contextmanager
+def threads(n: int | None) -> Iterator[None]:
+    """Inside, PyTorch computes with so many threads; None: with as many as ever."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(n or usual)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 class BatchSize:

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from robustbench_med.parsing import positive_numbers
 from robustbench_med.runs.job import Job
+from robustbench_med.runs.no_options import EXCEPT
 from robustbench_med.runs.spec import (
     CertifySpec,
     DiagnoseSpec,
@@ -238,6 +239,23 @@ OPTIONS: dict[str, Option] = {
     "accept_unverified": Option("Use a file whose md5 is not the published one.", WHERE),
     "strict": Option("Stop at an unreadable image instead of counting it.", WHERE),
     "force": Option("Compute again what is already in the store.", WHERE),
+    "fail_fast": Option("End with the first cell that fails instead of going on.", WHERE),
+    "skip_failed": Option("Do not try cells again that failed before.", WHERE),
+    "jobs": Option(
+        "Processes that work on the victims of the grid, each on others; auto: one a GPU, or one a"
+        " processor.",
+        WHERE,
+        ("--jobs", "-j"),
+    ),
+    "threads": Option("Threads of PyTorch in each process (else its share of all).", WHERE),
+    "executor": Option("local, or ray: each victim is a task of a Ray cluster (extra ray).", WHERE),
+    "address": Option("Of the Ray cluster, e.g. auto (else one of this machine alone).", WHERE),
+    "gpus": Option("GPUs of a Ray task, or a part of one (else 1 with --device cuda).", WHERE),
+    "shard": Option(
+        "i/n: only the victims that fall to part i of n, for a scheduler of your own; `medrobust"
+        " merge` joins the folders.",
+        WHERE,
+    ),
 }
 """By field, in the order in which they are written into a command."""
 
@@ -291,26 +309,6 @@ COMMANDS: dict[str, type[TrainedSpec]] = {
     "diagnose": DiagnoseSpec,
 }
 """The specification that each command fills."""
-
-EXCEPT: dict[tuple[str, str], str] = {
-    ("", "display"): "what a job shows and where; --quiet makes it",
-    ("compare", "protocol"): (
-        "a comparison is sound; the release protocol's figures stand beside it as the naive ones"
-    ),
-    ("compare", "engine"): (
-        "a comparison attacks adaptively (EOT, BPDA), with the parameters of medrobust's own"
-        " attacks; other libraries' attacks are compared by `run --engine`"
-    ),
-    ("compare", "cross_modal"): (
-        "a comparison puts defences under one threat; the matrix of modalities and tasks is a"
-        " table of `run`"
-    ),
-    ("certify", "draws"): "a certificate rests on draws of its own, --n0 and --n, one pass each",
-    ("diagnose", "protocol"): "signs are looked for under the sound protocol alone",
-    ("diagnose", "force"): "diagnoses are not kept: each one is computed",
-    ("train", "batch_size"): "it is a setting of the training, --recipe batch_size=16",
-}
-"""Fields that are no option of a command (of none: under the empty name), and why."""
 
 
 @dataclass(frozen=True)

@@ -27,18 +27,22 @@ from robustbench_med.runs.estimates import (
     training_seconds,
     work_of,
 )
+from robustbench_med.runs.executors import jobs_of
 from robustbench_med.runs.identity import Inputs, sweep_key
 from robustbench_med.runs.job import Job
+from robustbench_med.runs.requests import request_hash
 from robustbench_med.runs.run import grid_of
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec, VictimPoint
 from robustbench_med.runs.threats import threat_of
+from robustbench_med.runs.units import of_shard, units_of
 from robustbench_med.runs.victims import LoadedVictim, Plans, VictimPlan
 from robustbench_med.store.belief import HASH_LENGTH
 from robustbench_med.training import checkpoints, defenses, presets
 from robustbench_med.training.checkpoints import Checkpoint
 
-State = Literal["done", "to do"]
+State = Literal["done", "to do", "failed"]
+"""Failed before: it is tried again, unless the job says otherwise."""
 NATURES = (
     Nature(False, "none"),
     Nature(True, "sample"),
@@ -59,7 +63,7 @@ class PlannedCell:
     Attributes:
         cell: what is to be evaluated.
         label: its victim, as tables call it.
-        state: whether its record is there.
+        state: whether its record is there, or the failure of an earlier try.
         passes: forward and backward passes it takes at most; None where that is not known.
         flops: of them.
         estimate: how long it takes; None of a done one, and where nothing tells.
@@ -117,6 +121,7 @@ class RunPlan:
         batch: samples a batch.
         device: on which times hold.
         record_bytes: of a record and its outcomes, about.
+        left: states of cells that the run leaves as they are.
     """
 
     victims: tuple[PlannedVictim, ...]
@@ -124,6 +129,7 @@ class RunPlan:
     batch: int
     device: str
     record_bytes: int
+    left: tuple[State, ...] = ("done",)
 
     @property
     def cells(self) -> list[PlannedCell]:
@@ -132,8 +138,8 @@ class RunPlan:
 
     @property
     def to_do(self) -> list[PlannedCell]:
-        """Cells without a record."""
-        return [cell for cell in self.cells if cell.state != "done"]
+        """Cells that the run would try."""
+        return [cell for cell in self.cells if cell.state not in self.left]
 
     @property
     def trainings(self) -> list[PlannedTraining]:
@@ -184,23 +190,24 @@ class RunPlan:
         return self.record_bytes * len(self.to_do) + sum(t.bytes for t in self.trainings)
 
 
-def plan(spec: RunSpec, job: Job, *, jobs: int = 1) -> RunPlan:
+def plan(spec: RunSpec, job: Job) -> RunPlan:
     """What `run` would do with the same arguments.
 
     Args:
         spec: of the run.
-        job: where and how to run; its folder is read.
-        jobs: workers that would share it.
+        job: where and how to run; its folder is read, and its workers share the victims.
 
     Raises:
         UserError: as `run`, before its first training.
     """
+    jobs = jobs_of(job)
     session = Session.open(spec, job, check_attacks, writes=False)
     grid = grid_of(session)
     for cell in grid:
         threat_of(cell, session.dataset(cell))
     session.victims.plan(grid)
-    return Planner(session).plan(grid, jobs)
+    units = of_shard(units_of(grid, session), job.shard)
+    return Planner(session).plan([cell for unit in units for cell in unit.cells], jobs)
 
 
 class Planner:
@@ -211,6 +218,7 @@ class Planner:
         self.folder = session.out / "records"
         self.kept = {path.stem for path in self.folder.glob("[0-9a-f]*.json")}
         self.sidecars = list(checkpoints.sidecars())
+        self.failed = {path.stem for path in (session.out / "failures").glob("[0-9a-f]*.json")}
         self.paces: dict[str, Pace] = {}
         self.swept: set[str] = set()
         self.trained: set[str] = set()
@@ -232,6 +240,7 @@ class Planner:
             self.session.batch.size,
             str(self.session.device),
             self.record_bytes(grid),
+            ("done", "failed") if self.session.job.skip_failed else ("done",),
         )
 
     def prospect(self, point: VictimPoint, plans: Plans) -> Prospect:
@@ -291,7 +300,8 @@ class Planner:
         flops = total and (
             total.queries * paced.forward_flops + total.gradients * paced.gradient_flops
         )
-        return PlannedCell(cell, label, "to do", total, flops, expected)
+        failed = request_hash(cell, self.session)[:HASH_LENGTH] in self.failed
+        return PlannedCell(cell, label, "failed" if failed else "to do", total, flops, expected)
 
     def inputs(
         self, cell: Cell, prospect: Prospect, sources: Iterable[Prospect], nature: Nature

@@ -1,4 +1,6 @@
-"""Records of an older identity made again, each by the command that it holds."""
+"""Records of an older identity, and cells that failed, made again, each by the command that it
+holds.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ from pathlib import Path
 
 from robustbench_med.errors import LeftOutWarning, UserError
 from robustbench_med.progress import Display
-from robustbench_med.store.belief import MisfitError, Stale, read
+from robustbench_med.store.belief import HASH_LENGTH, MisfitError, Stale, read
 from robustbench_med.store.diagnosis import DIAGNOSES
+from robustbench_med.store.failure import Failure, Failures
 from robustbench_med.store.store import CERTIFICATES, RECORDS, Record, Store, nothing_left
 
 COMMAND = ["medrobust", "run"]
@@ -25,11 +28,9 @@ UserError.
 
 @dataclass(frozen=True)
 class Renewed:
-    """How many records were of an older identity, how many were made again, and a line for each
-    that was not.
-    """
+    """How many records were to be made again, how many were, and a line for each that was not."""
 
-    stale: int
+    asked: int
     made: int
     failed: tuple[str, ...]
 
@@ -70,8 +71,64 @@ def renew(out: Path, medrobust: Run, display: Display) -> Renewed:
     return Renewed(old_in_all, made, tuple(failed))
 
 
-def _renew(old: Stale, store: Store[Record], medrobust: Run) -> None:
-    arguments = _arguments(old)
+def retry(out: Path, medrobust: Run, display: Display) -> Renewed:
+    """Runs the command of every cell of a folder that failed; takes the failure away once the
+    record is there.
+    """
+    failures, made, again = Failures(out), 0, list[str]()
+    found = failures.all()
+    for number, failure in enumerate(found, 1):
+        display.say(f"[{number}/{len(found)}] {failure.cell}: {failure.command}")
+        try:
+            _retry(failure, out, medrobust)
+            made += 1
+        except UserError as error:
+            again.append(f"{failure.cell} failed again: {error}")
+    return Renewed(len(found), made, tuple(again))
+
+
+def renew_one(prefix: str, out: Path, medrobust: Run, display: Display) -> None:
+    """Runs the command of the one record or failure whose hash begins with `prefix`, and puts what
+    it makes in the place of what was there.
+
+    Raises:
+        UserError: none or several, or it could not be made again, and is kept.
+    """
+    store = Store(out)
+    records, misfits = store.look()
+    olds = [Stale(record.hash, record.spec.plain(), record.command) for record in records]
+    olds += [misfit.stale for misfit in misfits if misfit.stale is not None]
+    failures = [each for each in Failures(out).all() if each.hash.startswith(prefix)]
+    olds = [old for old in olds if old.hash.startswith(prefix)]
+    if len(olds) + len(failures) != 1:
+        n = len(olds) + len(failures)
+        raise UserError(
+            f"{f'{n} records and failures' if n else 'no record or failure'} in {out} with a hash"
+            f" that starts with {prefix!r}; `medrobust leaderboard` and {out / 'failures'} name"
+            " them"
+        )
+    for failure in failures:
+        display.say(f"{failure.cell}: {failure.command}")
+        _retry(failure, out, medrobust)
+    for old in olds:
+        display.say(f"{old.hash[:HASH_LENGTH]}: {old.command}")
+        _renew(old, store, medrobust, "--force")
+
+
+def _retry(failure: Failure, out: Path, medrobust: Run) -> None:
+    _made(_words(failure.command), Store(out), medrobust)
+    Failures(out).remove(failure.hash)
+
+
+def _renew(old: Stale, store: Store[Record], medrobust: Run, *more: str) -> None:
+    new = _made([*_arguments(old), *more], store, medrobust)
+    _same_cell(old, new)
+    if new.hash != old.hash:
+        store.remove(old.hash)
+
+
+def _made(arguments: list[str], store: Store[Record], medrobust: Run) -> Record:
+    """The one record that a command makes, as it lies in the store."""
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -83,28 +140,29 @@ def _renew(old: Stale, store: Store[Record], medrobust: Run) -> None:
             f"its command makes {len(records) if isinstance(records, list) else 'no'} records,"
             " not one"
         )
-    (new,) = records
-    _same_cell(old, new)
     try:
-        read(store.path(new.hash), RECORDS)
+        return read(store.path(records[0].hash), RECORDS)
     except MisfitError as error:
         raise UserError(f"the new record {error}") from error
-    store.remove(old.hash)
 
 
 def _arguments(old: Stale) -> list[str]:
     """What stands behind `medrobust` in a record's command, and the size that it may leave to the
-    preset; only a run is taken.
+    preset.
     """
+    words = _words(old.command or "")
+    return words if "--size" in words else [*words, "--size", str(old.spec["data"]["size"])]
+
+
+def _words(command: str) -> list[str]:
+    """What stands behind `medrobust` in a command; only a run is taken."""
     try:
-        words = shlex.split(old.command or "")
+        words = shlex.split(command)
     except ValueError as error:
         raise UserError(f"its command cannot be read ({error})") from error
     if words[:2] != COMMAND:
         raise UserError("it holds no `medrobust run` command")
-    if "--size" in words:
-        return words[1:]
-    return [*words[1:], "--size", str(old.spec["data"]["size"])]
+    return words[1:]
 
 
 def _same_cell(old: Stale, new: Record) -> None:

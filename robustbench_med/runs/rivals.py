@@ -18,7 +18,7 @@ from robustbench_med.evaluation.types import Drawing, Setting
 from robustbench_med.runs.identity import Inputs
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import RunSpec
-from robustbench_med.training import checkpoints, defenses, presets
+from robustbench_med.training import defenses, presets
 from robustbench_med.training.surrogate import imitate
 
 WITHIN_MAIL = {entry.in_mail.model for entry in defenses.SHIPPED if entry.in_mail is not None}
@@ -81,7 +81,7 @@ def twin_of(inputs: Inputs, session: Session[RunSpec]) -> Callable[[], nn.Module
         undefended = {"model": defenses.MAIL} if in_mail else {}
         point = cell.model_copy(update={"defense": "none", **undefended})
         spec = session.victims.source_plans.of(point).spec
-        found = checkpoints.find(spec)
+        found = session.victims.twin(point)
         if found is None:
             return None
         checkpoint = found

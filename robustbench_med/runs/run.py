@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from robustbench_med.runs.cell import evaluate_cell
 from robustbench_med.runs.checks import check_attacks
+from robustbench_med.runs.device import threads
+from robustbench_med.runs.executors import executor_of, jobs_of
+from robustbench_med.runs.failing import announce
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import Session, announce_whole_range
 from robustbench_med.runs.spec import Cell, RunSpec, cells, cross_modal
 from robustbench_med.runs.threats import threat_of
+from robustbench_med.runs.units import Outcome, of_shard, shard_of, units_of
+from robustbench_med.store.failure import Failure, Failures
 from robustbench_med.store.store import Record, Store
 
 SYNTHETIC = (
@@ -23,26 +27,51 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     """Runs a whole grid and returns its records; finished cells are read from the store unless
     `job.force`.
 
+    What fails is named in a `LeftOutWarning`, unless `job.fail_fast`: then the first failure ends
+    the run.
+
     Raises:
         UserError: unknown names, bad parameters, missing data, an unwritable folder; before any
             attack starts where possible.
     """
-    return run_grid(Session.open(spec, job, check_attacks))
+    jobs_of(job), shard_of(job.shard)
+    session = Session.open(spec, job, check_attacks)
+    records, failures = run_grid(session)
+    announce(failures, len(records) + len(failures), session.out)
+    return records
 
 
-def run_grid(session: Session[RunSpec]) -> list[Record]:
-    """The records of every cell of a session's grid."""
+def run_grid(session: Session[RunSpec]) -> tuple[list[Record], list[Failure]]:
+    """The records of every cell of a session's grid that could be evaluated, and the failures of
+    the others.
+    """
     session.announce_limit()
     announce_whole_range(session.spec, session.job.display)
     grid = grid_of(session)
     for cell in grid:  # every radius and task is understood before the first training
         threat_of(cell, session.dataset(cell))
     session.victims.plan(grid)
-    store = Store(session.out)
-    return [
-        evaluate_cell(cell, session, store, f"{number}/{len(grid)}")
-        for number, cell in enumerate(grid, 1)
-    ]
+    units = of_shard(units_of(grid, session), session.job.shard)
+    outcomes: dict[int, Outcome] = {}
+    if units:
+        compute = executor_of(session.job, len(units))
+        with threads(session.job.threads):
+            compute(units, session, lambda done: outcomes.update({done.number: done}))
+    return made(outcomes, session)
+
+
+def made(
+    outcomes: Mapping[int, Outcome], session: Session[RunSpec]
+) -> tuple[list[Record], list[Failure]]:
+    """Records and failures in the order of the grid, whoever made them and when."""
+    store, kept = Store(session.out), Failures(session.out)
+    records, failures = [], []
+    for _, outcome in sorted(outcomes.items()):
+        if outcome.record is not None:
+            records.append(store.find(outcome.record))
+        elif (failure := kept.kept(str(outcome.failure))) is not None:
+            failures.append(failure)
+    return records, failures
 
 
 def grid_of(session: Session[RunSpec]) -> list[Cell]:

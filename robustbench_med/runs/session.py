@@ -5,6 +5,7 @@ data on disk, checks, folder, device, batch size, data sets, victims.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Self, TypeVar
@@ -16,14 +17,16 @@ from robustbench_med.data.splits import fold_label
 from robustbench_med.data.suites import expand
 from robustbench_med.dataspec import Fold, Preprocessing
 from robustbench_med.evaluation.types import Setting
+from robustbench_med.owners.lock import Lock
 from robustbench_med.parsing import whole_range
-from robustbench_med.paths import writable_folder
+from robustbench_med.paths import sweep, writable_folder
 from robustbench_med.progress import Display
 from robustbench_med.runs.device import BatchSize, choose_device
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.past import Past
 from robustbench_med.runs.registration import include
 from robustbench_med.runs.spec import ThreatsSpec, TrainedSpec, VictimPoint, VictimsSpec
+from robustbench_med.runs.telling import Telling
 from robustbench_med.runs.victims import Datasets, LoadedVictim, Victims
 from robustbench_med.training import presets
 
@@ -77,15 +80,20 @@ class Session(Generic[S]):
         Raises:
             UserError: a bad specification, missing data, an unwritable folder, an absent device.
         """
+        job = replace(job, display=Telling(job.display))
         include(spec.include, job.display.say)
         spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
         check(spec)
         if job.out is None:
             raise ValueError("a session needs an output folder")
+        if writes:
+            out = writable_folder(job.out)
+            for folder in (out, *(path for path in out.iterdir() if path.is_dir())):
+                sweep(folder)
         return cls(
             spec,
             job,
-            writable_folder(job.out) if writes else job.out,
+            job.out,
             choose_device(job.device),
             BatchSize(job.batch_size, job.display),
             load_all(spec, spec.data, job),
@@ -111,6 +119,11 @@ class Session(Generic[S]):
     def sources(self, point: VictimPoint) -> list[LoadedVictim]:
         """The victims that a transfer attack on a point starts from."""
         return self.victims.sources(point)
+
+    def told(self, claim: Lock) -> AbstractContextManager[None]:
+        """Inside, a claim tells how far the work is."""
+        assert isinstance(self.job.display, Telling)  # `open` sees to it
+        return self.job.display.told(claim)
 
     @property
     def limit(self) -> int | None:

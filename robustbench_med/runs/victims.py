@@ -4,8 +4,10 @@ kept while points of the grid need them.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ from robustbench_med.runs.commands import training_command
 from robustbench_med.runs.device import BatchSize
 from robustbench_med.runs.spec import ThreatsSpec, VictimPoint, VictimsSpec
 from robustbench_med.store.record import CONTROL
-from robustbench_med.training import defenses, effort, loop, presets
+from robustbench_med.training import checkpoints, defenses, effort, loop, presets
 from robustbench_med.training.checkpoints import Checkpoint, model_parameters, open_checkpoint
 from robustbench_med.training.defenses import Plan
 from robustbench_med.training.spec import TrainSpec
@@ -173,6 +175,7 @@ class Victims:
         )
         self.current: tuple[tuple[str, Fold | None, str, str, int], LoadedVictim] | None = None
         self.loaded_sources: dict[tuple[str, Fold | None, str], LoadedVictim] = {}
+        self.raised: dict[tuple[object, ...], tuple[BaseException, TracebackType | None]] = {}
 
     def plan(self, points: Iterable[VictimPoint]) -> None:
         """Plans every victim and source of a grid: what cannot be built is a UserError before the
@@ -184,11 +187,50 @@ class Victims:
                 self.source_plans.of(source)
 
     def of(self, point: VictimPoint) -> LoadedVictim:
-        """The victim of a point; the grid has the points of a victim side by side."""
+        """The victim of a point; the grid has the points of a victim side by side. One that could
+        not be had is not tried again: what it raised, it raises.
+        """
         key = (point.data, point.fold, point.model, point.defense, point.train_seed)
         if self.current is None or self.current[0] != key:
-            self.current = key, self._obtain(point, self.plans.of(point))
+            self.current = key, self._once(key, point, self.plans)
         return self.current[1]
+
+    def forget(self) -> None:
+        """Lets go of what is loaded, which code that raised may have left in any state."""
+        self.current = None
+        self.loaded_sources.clear()
+
+    def twin(self, point: VictimPoint) -> Checkpoint | None:
+        """The weights of an undefended victim beside the one that is evaluated; None where there
+        are none. If the run evaluates it too it is trained for that: nothing depends on which of
+        the two comes first.
+        """
+        spec, key = self.source_plans.of(point).spec, ("twin", point.model_dump_json())
+        found = checkpoints.find(spec)
+        if found is not None or key in self.raised or not self._is_of_run(point, spec):
+            return found
+        try:
+            dataset = self.datasets[point.data, point.fold]
+            return obtain_checkpoint(spec, dataset, self.device, self.batch.display)
+        except (Exception, SystemExit) as error:  # its own cells say so
+            self.raised[key] = error, None
+            return None
+
+    def _is_of_run(self, point: VictimPoint, spec: TrainSpec) -> bool:
+        """Whether a victim is in the grid, trained as `spec` says."""
+        named = point.model in self.spec.model and point.defense in self.spec.defense
+        return named and self.spec.checkpoint is None and self.plans.of(point).spec == spec
+
+    def _once(self, key: tuple[object, ...], point: VictimPoint, plans: Plans) -> LoadedVictim:
+        if key in self.raised:
+            error, trace = self.raised[key]
+            raise error.with_traceback(trace)
+        try:
+            return self._obtain(point, plans.of(point))
+        except (Exception, SystemExit) as error:  # code of the user's may end with any
+            traceback.clear_frames(error.__traceback__)  # and with them what lies in memory
+            self.raised[key] = error, error.__traceback__
+            raise
 
     def sources(self, point: VictimPoint) -> list[LoadedVictim]:
         """The undefended victims that `--source` names, on the data of a point."""
@@ -196,7 +238,7 @@ class Victims:
         for source in self.source_points(point):
             key = (source.data, source.fold, source.model)
             if key not in self.loaded_sources:
-                self.loaded_sources[key] = self._obtain(source, self.source_plans.of(source))
+                self.loaded_sources[key] = self._once(key, source, self.source_plans)
             sources.append(self.loaded_sources[key])
         return sources
 

@@ -12,6 +12,7 @@ from typing import Any
 from robustbench_med.errors import UserError
 from robustbench_med.paths import writable_folder
 from robustbench_med.store.diagnosis import DIAGNOSES, Diagnosis
+from robustbench_med.store.failure import Failures
 from robustbench_med.store.store import CERTIFICATES, RECORDS, Certificate, Record, Store
 
 KINDS = (RECORDS, CERTIFICATES, DIAGNOSES)
@@ -46,8 +47,8 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
     Two of one specification conflict when a share differs by half a sample or more; less is the
     rounding of other hardware.
 
-    A file of `out` that does not fit is replaced where a source has one that does, else named in a
-    `LeftOutWarning`.
+    Failures are taken along. A file of `out` that does not fit is replaced where a source has one
+    that does, else named in a `LeftOutWarning`.
 
     Raises:
         UserError: a source without any, or one that holds a file that does not fit; before anything
@@ -80,6 +81,9 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
                 conflicts.append(Conflict(record.hash, folder, *difference))
     for target in targets.values():
         target.records()
+    for folder in sources:
+        for failure in Failures(folder).all():
+            Failures(out).write(failure)
     return Merged(copied, same, tuple(conflicts))
 
 

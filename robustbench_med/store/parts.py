@@ -133,6 +133,9 @@ class Environment(Part):
     device: str
     versions: dict[str, str]
     started: Number
+    threads: int | None = Field(
+        None, description="of PyTorch on the CPU: trainings with other numbers differ in rounding"
+    )
     seconds: Number | None = Field(None, description="wall clock, in certificates")
 
 

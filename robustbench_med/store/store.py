@@ -26,6 +26,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from robustbench_med.errors import IncompleteError, UserError, left_out
+from robustbench_med.owners.temporary import is_abandoned
 from robustbench_med.paths import write_atomically, write_text
 from robustbench_med.store.belief import (
     HASH_LENGTH,
@@ -221,7 +222,8 @@ class Store(Generic[K]):
         stems = {path.stem for path in self.paths()}
         misfits = []
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
-            if TEMPORARY.fullmatch(path.name) or PENDING.fullmatch(path.name):
+            written = TEMPORARY.fullmatch(path.name) and is_abandoned(path)
+            if written or PENDING.fullmatch(path.name):
                 misfits.append(
                     Misfit(path, "a writer that was killed left it; the next one takes it away")
                 )
@@ -268,7 +270,8 @@ class Store(Generic[K]):
                 self.folder / name if name.count(".") > 1 else None
             )  # most are records and outcomes
             if path and TEMPORARY.fullmatch(name):
-                path.unlink(missing_ok=True)
+                if is_abandoned(path):
+                    path.unlink(missing_ok=True)
             elif path and (named := PENDING.fullmatch(name)):
                 if self._needed(path, self.path(named[1])):
                     _move(path, path.with_name(f"{named[1]}.npz"))

@@ -1,11 +1,14 @@
-"""Interrupted trainings: the whole state of a training in one file, from which it goes on."""
+"""Interrupted trainings: the whole state of a training in one file, from which one process at a
+time goes on.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +17,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from robustbench_med.paths import write_atomically
+from robustbench_med.owners.lock import Lock
+from robustbench_med.paths import sweep, write_atomically
 
 NEVER = 1e30
 """The score of weights that there are none of yet, as JSON writes it."""
@@ -62,6 +66,17 @@ class Standing:
 def path_of(checkpoint: Path) -> Path:
     """Where the state of a training lies that will write this checkpoint."""
     return checkpoint.with_name(f"{checkpoint.stem}.partial.safetensors")
+
+
+@contextlib.contextmanager
+def alone(checkpoint: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Inside, no other process trains what writes this checkpoint; what killed trainings left
+    behind is gone.
+    """
+    lock = Lock(checkpoint.with_suffix(".lock"))
+    with lock.waited(say, f"the training of {checkpoint.stem}"):
+        sweep(checkpoint.parent)
+        yield
 
 
 def save_progress(path: Path, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:

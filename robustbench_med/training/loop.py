@@ -45,11 +45,17 @@ def obtain(
     say: Callable[[str], None],
     command: str,
 ) -> Checkpoint:
-    """The checkpoint of a spec: from the cache, from the zoo, or trained now (`train`)."""
+    """The checkpoint of a spec: from the cache, from the zoo, or trained now (`train`), by one of
+    all processes that want it: the others wait.
+    """
     checkpoint = checkpoints.find(spec)
     if checkpoint is not None:
         return checkpoint
-    return train(spec, dataset, device, tick=tick, say=say, command=command)
+    with interrupted.alone(checkpoints.cached_path(spec), say):
+        checkpoint = checkpoints.find(spec)  # another process may have trained it meanwhile
+        if checkpoint is not None:
+            return checkpoint
+        return _train(spec, dataset, device, tick=tick, say=say, command=command)
 
 
 def train(
@@ -86,6 +92,19 @@ def train(
         checkpoint = train(spec, dataset, device, tick=tick, say=print, command="")
         victim = load(spec, checkpoint, device)
     """
+    with interrupted.alone(checkpoints.cached_path(spec), say):
+        return _train(spec, dataset, device, tick=tick, say=say, command=command)
+
+
+def _train(
+    spec: TrainSpec,
+    dataset: Dataset,
+    device: torch.device,
+    *,
+    tick: Tick,
+    say: Callable[[str], None],
+    command: str,
+) -> Checkpoint:
     training = Training(spec, dataset, device, say)
     training.restore()
     while not training.finished:

@@ -44,7 +44,7 @@ def test_a_plan_does_nothing_and_knows_what_is_done(tiny, tmp_path: Path) -> Non
     assert {cell["state"] for cell in after["cells"]} == {"done"}
     assert after["seconds"] == 0
     shown = medrobust("plan", *tiny).stdout
-    assert "3 done, 0 to do; trainings to do: 0" in shown
+    assert "3 done, 0 to do, 0 failed before; trainings to do: 0" in shown
 
     more = planned("plan", *tiny, "--seed", "0,1", "--jobs", "4")
     assert (more["cells_done"], more["cells_to_do"]) == (3, 3)

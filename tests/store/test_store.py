@@ -197,6 +197,7 @@ def test_verify_lists_everything_and_changes_nothing(out) -> None:
     folder = out / "records"
     (folder / "0123456789abcdef.npz").write_bytes(b"")
     (folder / ".0123456789abcdef.json.77.tmp").write_text("")
+    os.utime(folder / ".0123456789abcdef.json.77.tmp", (0, 0))  # nobody writes it any more
     (folder / "0123456789abcdef.01234567.npz").write_text("")
     (folder / "notes.json").write_text("{}")
     before = sorted(path.name for path in folder.iterdir())

@@ -1,0 +1,69 @@
+"""What the terminal shows of several workers: the cells of the grid, and what each worker does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from robustbench_med.progress import Display
+from robustbench_med.runs.units import Unit
+
+
+class Board:
+    """A line for the cells of the grid, and one for each worker."""
+
+    def __init__(self, display: Display, units: Sequence[Unit]) -> None:
+        self.display = display
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=display.console,
+            disable=display.quiet,
+            refresh_per_second=4,
+        )
+        cells = sum(len(unit.cells) for unit in units)
+        self.grid = self.progress.add_task(f"cells of {len(units)} victims", total=cells, note="")
+        self.workers: dict[int, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+    def finished(self) -> None:
+        """A cell has come to something."""
+        self.progress.advance(self.grid)
+
+    def receive(self, worker: int, kind: str, content: dict[str, Any]) -> None:
+        """Shows a message of a worker: a line, or how far its work is."""
+        if kind == "say":
+            self.display.say(content["line"])
+        elif kind == "warn":
+            self.display.warn(content["line"])
+        elif kind == "advance" and worker in self.workers:
+            self.progress.update(
+                self.workers[worker], advance=content["n"], note=escape(content["note"])
+            )
+        elif kind == "bar":
+            if worker in self.workers:
+                self.progress.remove_task(self.workers.pop(worker))
+            if content["total"]:
+                description = f"worker {worker + 1}: {escape(content['description'])}"
+                self.workers[worker] = self.progress.add_task(
+                    description, total=content["total"], note=""
+                )

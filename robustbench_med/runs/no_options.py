@@ -1,0 +1,40 @@
+"""Fields of specifications and of jobs that are no option of a command, and why."""
+
+from __future__ import annotations
+
+EXCEPT: dict[tuple[str, str], str] = {
+    ("", "display"): "what a job shows and where; --quiet makes it",
+    ("compare", "protocol"): (
+        "a comparison is sound; the release protocol's figures stand beside it as the naive ones"
+    ),
+    ("compare", "engine"): (
+        "a comparison attacks adaptively (EOT, BPDA), with the parameters of medrobust's own"
+        " attacks; other libraries' attacks are compared by `run --engine`"
+    ),
+    ("compare", "cross_modal"): (
+        "a comparison puts defences under one threat; the matrix of modalities and tasks is a"
+        " table of `run`"
+    ),
+    ("certify", "draws"): "a certificate rests on draws of its own, --n0 and --n, one pass each",
+    ("diagnose", "protocol"): "signs are looked for under the sound protocol alone",
+    ("diagnose", "force"): "diagnoses are not kept: each one is computed",
+    ("compare", "shard"): "a comparison pairs all victims; shards are of `run`, and merged",
+    **{
+        ("compare", name): "`run` computes the same cells before, and a comparison reads them"
+        for name in ("jobs", "executor", "address", "gpus")
+    },
+    **{
+        (command, name): reason
+        for command in ("certify", "diagnose", "train")
+        for name, reason in {
+            "fail_fast": "it ends with the first error anyway",
+            "skip_failed": "it keeps no failures",
+            "jobs": "one process; locks keep several apart that work on one folder",
+            "threads": "the environment's, OMP_NUM_THREADS",
+            **dict.fromkeys(("executor", "address", "gpus"), "as --jobs"),
+            "shard": "its parts are few: start it for each",
+        }.items()
+    },
+    ("train", "batch_size"): "it is a setting of the training, --recipe batch_size=16",
+}
+"""Fields that are no option of a command (of none: under the empty name), and why."""

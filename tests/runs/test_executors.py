@@ -1,0 +1,273 @@
+"""The same grid under every executor: the same tables, with workers killed, several processes on one
+folder, and a driver that is no more.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.cli import medrobust, refused
+from support.failing import grid
+from support.own_victims import written
+
+from robustbench_med import owners
+from robustbench_med.runs import executors
+from robustbench_med.runs.executors import here, processes
+from robustbench_med.runs.job import Job
+from robustbench_med.store.claim import claim, claims
+from robustbench_med.store.failure import Failures
+from robustbench_med.store.store import Store
+
+KILLED = """
+import os, traceback
+from pathlib import Path
+attacked = any(frame.name == "attack_pass" for frame in traceback.extract_stack())
+if attacked and any(x.requires_grad for x in m):
+    asked = Path(os.environ["DEATHS"])
+    if asked.exists() and (left := int(asked.read_text())):
+        asked.write_text(str(left - 1))
+        os.kill(os.getpid(), 9)
+return self.logits(*m)
+"""
+"""The forward of a model that kills its process during an attack, as often as a file says."""
+SLOW = """
+import time, traceback
+if any(frame.name == "attack_pass" for frame in traceback.extract_stack()):
+    time.sleep(0.3)
+return self.logits(*m)
+"""
+TABLES = ("leaderboard.csv", "records.csv")
+
+
+def tables(out: Path) -> list[bytes]:
+    return [(out / name).read_bytes() for name in TABLES]
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    """Waits for something to become true."""
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def driver(arguments: list[object]) -> subprocess.Popen[str]:
+    """`medrobust` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "robustbench_med.cli", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("job", "n"),
+    [
+        (Job(), 1),
+        (Job(jobs="3"), 3),
+        (Job(jobs="9"), 4),
+        (Job(jobs="auto", threads=1000), 1),
+    ],
+)
+def test_as_many_processes_as_asked_for_but_no_more_than_units(job: Job, n: int) -> None:
+    found = executors.executor_of(job, 4)
+    assert found is here.compute if n == 1 else found.n == n
+
+
+def test_processors_are_divided_by_the_processes_asked_for(monkeypatch) -> None:
+    monkeypatch.setattr(executors.torch, "get_num_threads", lambda: 8)
+    assert executors.executor_of(Job(jobs="3"), 2) == processes.Processes(2, 2)
+    assert executors.executor_of(Job(jobs="16"), 99) == processes.Processes(16, 1)
+    assert executors.executor_of(Job(jobs="2", threads=3), 2) == processes.Processes(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--jobs 0", "--jobs must be 'auto' or a whole number"),
+        ("--jobs many", "--jobs must be 'auto' or a whole number"),
+        ("--threads 0", "--threads must be a positive whole number"),
+        ("--shard 3/2", "--shard takes i/n"),
+    ],
+)
+def test_bad_numbers_are_one_line(words: str, message: str, tmp_path) -> None:
+    done = medrobust("run", "--model", "late", *words.split(), "--out", tmp_path / "o", check=2)
+    assert message in refused(done)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_gpu_each_where_there_are_several(monkeypatch) -> None:
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    seen = [processes._gpu(number)["CUDA_VISIBLE_DEVICES"] for number in range(4)]
+    assert seen == ["4", "5", "7", "4"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert processes._gpu(1) == {"CUDA_VISIBLE_DEVICES": "1"}
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 1)
+    assert processes._gpu(1) == {}
+
+
+def test_shards_merged_are_the_whole_grid(tmp_path) -> None:
+    models = ["--train-seed", "0,1"]
+    medrobust(*grid("late", tmp_path / "whole", *models))
+    for i in (1, 2):
+        medrobust(*grid("late", tmp_path / f"{i}", *models, "--shard", f"{i}/2"))
+    parts = [len(Store(tmp_path / str(i)).paths()) for i in (1, 2)]
+    assert sum(parts) == len(Store(tmp_path / "whole").paths()) == 8
+    folders = [tmp_path / str(i) for i in (1, 2) if parts[i - 1]]
+    medrobust("merge", *folders, "--out", tmp_path / "all")
+    medrobust("leaderboard", "--out", tmp_path / "all")
+    assert tables(tmp_path / "all") == tables(tmp_path / "whole")
+
+
+def test_an_empty_shard_says_so_and_is_no_error(tmp_path) -> None:
+    done = [
+        medrobust(*grid("late", tmp_path / f"{i}", "--shard", f"{i}/3")).stderr for i in (1, 2, 3)
+    ]
+    assert sum("no victim of this grid falls to shard" in said for said in done) == 2
+
+
+def test_a_claimed_unit_comes_last(tmp_path, monkeypatch) -> None:
+    out, real, begun = tmp_path / "o", here.work_on, []
+
+    def work_on(unit, session, tell):
+        if not begun:
+            begun.append(claim(out, unit.key, {}))
+            assert begun[0].take()
+        elif len(begun) == 1 and unit.cells[0].train_seed == 1:
+            begun.append(unit)
+            worked = real(unit, session, tell)
+            begun[0].release()
+            return worked
+        return real(unit, session, tell)
+
+    monkeypatch.setattr(here, "work_on", work_on)
+    done = medrobust(*grid("late", out, "--train-seed", "0,1"))
+    assert f"late on phantoms: {owners.me()} is at it, it comes last" in done.stderr
+    assert len(Store(out).paths()) == 8
+
+
+def test_a_claim_tells_how_far_its_unit_is(tmp_path, monkeypatch) -> None:
+    out, seen, real = tmp_path / "o", [], here.work_on
+
+    def work_on(unit, session, tell):
+        def look(outcome):
+            monkeypatch.setattr("robustbench_med.owners.lock.BEAT", 0.01)
+            (found,) = claims(out)
+            seen.append(found)
+            tell(outcome)
+
+        return real(unit, session, look)
+
+    monkeypatch.setattr(here, "work_on", work_on)
+    medrobust(*grid("late", out))
+    assert len(seen) == 4
+    assert seen[0].owner == owners.me()
+    assert seen[0].about["victim"]["model"] == "late"
+    assert seen[0].about["cells"] == 4
+    assert claims(out) == []
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_tables_as_one(tmp_path, monkeypatch) -> None:
+    models = ["--train-seed", "0,1", "--defense", "pgd-at,none", "--defense-param", "steps=1"]
+    for jobs in (1, 2):
+        monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / f"home{jobs}"))
+        more = ["--jobs", jobs, "--threads", 1]
+        done = medrobust(*grid("late", tmp_path / str(jobs), *models, *more))
+        assert done.stderr.count("training of late") == 0
+    assert tables(tmp_path / "1") == tables(tmp_path / "2")
+    records = Store(tmp_path / "2").records()
+    assert {record.environment.threads for record in records} == {1}
+    weights = [
+        sorted(p.name for p in (tmp_path / f"home{j}").rglob("*.safetensors")) for j in (1, 2)
+    ]
+    assert weights[0] == weights[1]
+    assert len(weights[0]) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("deaths", "failed"), [(1, 0), (processes.DEATHS, 1)])
+def test_a_killed_worker_is_replaced_and_a_cell_that_kills_all_of_them_fails(
+    deaths: int, failed: int, tmp_path, monkeypatch
+) -> None:
+    counter = tmp_path / "deaths"
+    monkeypatch.setenv("DEATHS", str(counter))
+    model = written(tmp_path, KILLED)
+    whole = tmp_path / "whole"
+    medrobust(*grid(f"{model},late", whole))
+    counter.write_text(str(deaths))
+    out = tmp_path / "o"
+    done = medrobust(*grid(f"{model},late", out, "--jobs", 2), check=int(failed > 0))
+    assert "another one goes on" in done.stderr
+    assert counter.read_text() == "0"
+    failures = Failures(out).all()
+    assert len(failures) == failed
+    assert all(f"{deaths} processes died at it" in each.error for each in failures)
+    assert len(Store(out).records()) == 8 - failed
+    assert claims(out) == []
+    if failed:
+        medrobust("rerun", "--failed", "--out", out)
+    assert tables(out) == tables(whole)
+
+
+@pytest.mark.slow
+def test_no_worker_outlives_its_driver_and_finished_cells_stay(tmp_path) -> None:
+    out = tmp_path / "o"
+    models = ",".join(written(tmp_path, SLOW, name=f"slow{i}.py") for i in range(2))
+    running = driver(grid(models, out, "--jobs", 2))
+    until(lambda: len(claims(out)) == 2 and len(Store(out).paths()) >= 1)
+    workers = [found.owner for found in claims(out)]
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    until(lambda: all(worker.is_gone for worker in workers))
+    kept = Store(out).paths()
+    assert kept
+    assert claims(out) == []
+    done = medrobust(*grid(models, out, "--jobs", 2))
+    assert done.stderr.count("done before") == len(kept)
+    assert len(Store(out).records()) == 8
+    assert not list(out.rglob(".*.tmp"))
+
+
+@pytest.mark.slow
+def test_two_runs_on_one_folder_share_the_work(tmp_path) -> None:
+    out = tmp_path / "o"
+    models = ",".join(written(tmp_path, SLOW, name=f"slow{i}.py") for i in range(2))
+    both = [driver(grid(models, out)) for _ in range(2)]
+    said = [each.communicate()[1] for each in both]
+    assert [each.returncode for each in both] == [0, 0], said
+    assert len(Store(out).records()) == 8
+    assert sum(text.count("done before") for text in said) == 8  # of 16 cells asked for
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_workers_too(tmp_path) -> None:
+    out = tmp_path / "o"
+    running = driver(grid(written(tmp_path, SLOW), out, "--train-seed", "0,1", "--jobs", 2))
+    until(lambda: len(claims(out)) == 2)
+    workers = [found.owner for found in claims(out)]
+    running.send_signal(signal.SIGINT)
+    assert "interrupted; finished cells" in running.communicate()[1]
+    assert running.returncode == 130
+    until(lambda: all(worker.is_gone for worker in workers), 5)
+
+
+@pytest.mark.slow
+def test_fail_fast_ends_all_workers(tmp_path) -> None:
+    broken = written(
+        tmp_path, "if len(m[0]) == 4: raise ValueError('four')\nreturn self.logits(*m)"
+    )
+    out = tmp_path / "o"
+    done = medrobust(*grid(f"{broken},late", out, "--jobs", 2, "--fail-fast"), check=2)
+    assert "ValueError: four" in refused(done)
+    assert claims(out) == []
+    assert os.listdir(out) == ["claims"] or "records" in os.listdir(out)
+    assert json.dumps([each.error for each in Failures(out).all()]) == "[]"
