@@ -20,12 +20,16 @@ from robustbench_med.data import Dataset
 from robustbench_med.evaluation import budget, cost, pace
 from robustbench_med.evaluation.batching import judged_draws
 from robustbench_med.evaluation.pace import Pace
+from robustbench_med.evaluation.types import Method
 from robustbench_med.naming import canonical_hash
 from robustbench_med.paths import home, write_text
 from robustbench_med.runs.challenge import LEAST, SAMPLES, SHARE
 from robustbench_med.runs.challengers import FRESH
 from robustbench_med.runs.identity import Inputs
 from robustbench_med.runs.past import Past
+from robustbench_med.runs.session import Session
+from robustbench_med.runs.spec import Cell, RunSpec
+from robustbench_med.runs.threats import effort_of, engine_of, parameters_of, threat_of
 from robustbench_med.training import defenses, loop
 from robustbench_med.training.defenses import Plan
 from robustbench_med.training.spec import TrainSpec
@@ -37,6 +41,8 @@ TIMED = 16
 """Samples of a timed batch on a CPU, which is as fast with more of them."""
 CHALLENGERS = 8
 """That measure what they took on fresh draws, about."""
+UNKNOWN = 100
+"""Gradients a sample that attacks are taken to ask for whose passes are not known."""
 SIGNS = 16 * 40
 """Passes that look for signs after an attack, about: a few dozen over 16 samples."""
 TO_WEIGHTS = 2
@@ -102,6 +108,25 @@ def against_of(inputs: Inputs, draws: int) -> Against:
         threat.targeted,
         len(inputs.sources),
     )
+
+
+def weight_of(cell: Cell, session: Session[RunSpec]) -> int:
+    """What a cell counts for in the time that a grid has left: the passes that it would take at
+    most of a deterministic victim.
+    """
+    spec, dataset = session.spec, session.dataset(cell)
+    plan, threat = session.victims.plans.of(cell), threat_of(cell, dataset)
+    unaware = plan.defended.unaware
+    method = Method(
+        cell.attack,
+        parameters_of(cell.attack, spec, stochastic=False, unaware=unaware),
+        engine_of(cell.attack, spec),
+        effort=effort_of(cell.attack, spec, stochastic=False, unaware=unaware),
+    )
+    classes = max(dataset.class_counts[t] for t in threat.tasks)
+    against = Against(classes=classes, tasks=len(threat.tasks), sources=len(spec.source))
+    each = budget.of_method(method, against) or Budget(gradients=UNKNOWN)
+    return len(session.samples(cell)) * (1 + each.forward + each.backward)
 
 
 def seconds_of(work: Budget, paced: Pace) -> float:
