@@ -14,7 +14,7 @@ from pydantic import (
     ValidationError,
 )
 
-from robustbench_med.errors import UserError
+from robustbench_med.errors import UserError, nearest
 
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 """A decimal number in plain digits: no underscores, no words such as nan."""
@@ -209,8 +209,10 @@ def validate(kind: type[Spec], values: Mapping[str, Any], what: str) -> Spec:
         name = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             raise UserError(
-                f"{what}: unknown field {name!r}; known: {', '.join(kind.model_fields)}"
+                f"{what}: unknown field {name!r}; {nearest(name, kind.model_fields)}"
             ) from error
+        if first["type"] == "missing":
+            raise UserError(f"{what}: {name} is missing") from error
         said = first["msg"].removeprefix("Value error, ")
         raise UserError(
             f"{what}: {name}: {said} (got {first['input']!r})" if name else f"{what}: {said}"

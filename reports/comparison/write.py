@@ -62,9 +62,9 @@ def judge(compared: Sequence[Entry], out: Path) -> Judged:
     return Judged(frame, tuple(paired), tuple(verdict(frame, paired)))
 
 
-def write(compared: Compared, out: Path) -> tuple[pd.DataFrame, Page]:
+def write(compared: Compared, out: Path) -> tuple[Judged, Page]:
     """Writes compare.csv, compare_pairs.csv, compare_left_out.csv, compare.md, compare.tex, pareto
-    (PNG, SVG); returns table and page.
+    (PNG, SVG); returns what was found, and the page.
 
     compare.json notes which records were compared, so that `rebuild` can do it again.
 
@@ -91,7 +91,7 @@ def write(compared: Compared, out: Path) -> tuple[pd.DataFrame, Page]:
     write_text(out / "compare.tex", table.latex(judged.table))
     pareto(judged.table, out / FIGURE)
     entries.save(compared, out)
-    return judged.table, page
+    return judged, page
 
 
 def rebuild(out: Path, records: Sequence[Record]) -> list[Path]:

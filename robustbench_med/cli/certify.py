@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from robustbench_med.cli.as_json import show_json
 from robustbench_med.cli.options import Typed, takes
 from robustbench_med.parsing import validate
 from robustbench_med.runs.spec import CertifySpec
@@ -49,7 +50,11 @@ def certify(typed: Typed) -> None:
     out, display = typed.job.out or Path("reports"), typed.job.display
     records = certify_all(spec, typed.job)
     certified.write(out)
-    display.show(terminal.certificates(certified.by_task(records)))
+    rows = certified.by_task(records)
+    if typed.as_json:
+        show_json(rows)
+    else:
+        display.show(terminal.certificates(rows))
     if any(record.synthetic for record in records):
         display.say(SYNTHETIC)
     display.say(

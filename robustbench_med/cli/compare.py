@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+from robustbench_med.cli.as_json import show_json
 from robustbench_med.cli.options import Typed, takes
 from robustbench_med.parsing import validate
 from robustbench_med.runs.spec import RunSpec
@@ -26,20 +26,24 @@ def compare(typed: Typed) -> None:
       medrobust compare --model mail --defense pgd-at,trades,rpf,man,robust-mail,jpeg --attack
       fgsm,pgd --data breastmnist+pneumoniamnist
     """
-    import shlex
     import time
 
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import as_json, terminal
     from robustbench_med.reports.comparison.entries import Compared
     from robustbench_med.reports.comparison.write import write
+    from robustbench_med.runs.commands import comparison_command
     from robustbench_med.runs.compare import compare as compare_all
 
     started = time.perf_counter()
     out, display = typed.job.out or Path("reports"), typed.job.display
-    entries, left_out = compare_all(validate(RunSpec, typed.values, "compare"), typed.job)
-    command, seconds = shlex.join(["medrobust", *sys.argv[1:]]), time.perf_counter() - started
-    table, page = write(Compared(tuple(entries), command, seconds, tuple(left_out)), out)
-    display.show(terminal.comparison(table, page))
+    spec = validate(RunSpec, typed.values, "compare")
+    entries, left_out = compare_all(spec, typed.job)
+    command, seconds = comparison_command(spec, typed.job), time.perf_counter() - started
+    judged, page = write(Compared(tuple(entries), command, seconds, tuple(left_out)), out)
+    if typed.as_json:
+        show_json(as_json.comparison(judged, left_out))
+    else:
+        display.show(terminal.comparison(judged.table, page))
     display.say(
         f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv,"
         " pareto.png, pareto.svg"

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from robustbench_med.cli.as_json import AsJson, show_json
 from robustbench_med.cli.options import (
     Checkpoint,
     Device,
@@ -40,6 +41,7 @@ def cost(
         ),
     ] = None,
     device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Parameters, FLOPs (2 per multiply-accumulate, PyTorch's counter), MACs, latency and peak
     memory, side by side.
@@ -58,6 +60,9 @@ def cost(
         checkpoint,
     )
     rows = [vars(row) for row in costs(spec, device)]
-    make_display(False).show(listings.costs(rows))
+    if as_json:
+        show_json(rows)
+    else:
+        make_display(False).show(listings.costs(rows))
     if out is not None:
         write.costs(rows, out)

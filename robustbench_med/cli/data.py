@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from robustbench_med.cli.as_json import AsJson, show_json
 from robustbench_med.cli.options import DataRoot, Quiet, files, make_display
 
 data_app = typer.Typer(
@@ -16,18 +17,22 @@ data_app = typer.Typer(
 
 
 @data_app.command("list")
-def data_list(data_root: DataRoot = None) -> None:
+def data_list(data_root: DataRoot = None, as_json: AsJson = False) -> None:
     """The data sets that can be named, and which of them are on disk."""
     from robustbench_med.cli import listings
     from robustbench_med.data import catalogue
 
-    make_display(False).show(listings.datasets(catalogue(data_root)))
+    if as_json:
+        show_json(catalogue(data_root))
+    else:
+        make_display(False).show(listings.datasets(catalogue(data_root)))
 
 
 @data_app.command("show")
 def data_show(
     name: Annotated[str, typer.Argument(help="An id, or a path to a YAML card.")],
     data_root: DataRoot = None,
+    as_json: AsJson = False,
 ) -> None:
     """One data set: source, licence, classes, counts, known defects, where to put it, how to cite
     it.
@@ -35,20 +40,26 @@ def data_show(
     from robustbench_med.cli import listings
     from robustbench_med.data import card, facts
 
-    make_display(False).show(listings.dataset(facts(card(name), data_root)))
+    found = facts(card(name), data_root)
+    if as_json:
+        show_json(found)
+    else:
+        make_display(False).show(listings.dataset(found))
 
 
 @data_app.command("suites")
-def data_suites() -> None:
+def data_suites(as_json: AsJson = False) -> None:
     """The suites that can be named with --data, and the pairings they stand for; a YAML file of
     yours can be one too.
     """
     from robustbench_med.cli import listings
     from robustbench_med.data import suites
 
-    make_display(False).show(
-        listings.suites([found for name in suites.names() if (found := suites.suite(name))])
-    )
+    known = [found for name in suites.names() if (found := suites.suite(name))]
+    if as_json:
+        show_json([each.model_dump() for each in known])
+    else:
+        make_display(False).show(listings.suites(known))
 
 
 @data_app.command("fetch")

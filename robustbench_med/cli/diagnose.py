@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from robustbench_med.cli.as_json import show_json
 from robustbench_med.cli.options import Typed, takes
 from robustbench_med.parsing import validate
 from robustbench_med.runs.spec import DiagnoseSpec
@@ -33,4 +34,7 @@ def diagnose(typed: Typed) -> None:
     from robustbench_med.runs.diagnose import diagnose as diagnose_all
 
     rows = diagnose_all(validate(DiagnoseSpec, typed.values, "diagnose"), typed.job)
-    typed.job.display.show(terminal_records.diagnostics(rows))
+    if typed.as_json:
+        show_json(rows)
+    else:
+        typed.job.display.show(terminal_records.diagnostics(rows))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robustbench_med.cli.as_json import AsJson, show_json
 from robustbench_med.cli.options import make_display
 from robustbench_med.errors import UserError, unknown
 
@@ -25,14 +26,19 @@ engines_app = typer.Typer(
 
 
 @engines_app.command("list")
-def engines_list() -> None:
+def engines_list(as_json: AsJson = False) -> None:
     """The engines that can be named with --engine: their versions, how to get them, what they are
     for.
     """
     from robustbench_med.attacks.engines import ENGINES
     from robustbench_med.cli import listings
 
-    make_display(False).show(listings.engines(ENGINES.values()))
+    if as_json:
+        facts = ("name", "installed", "how_to_get", "purpose")
+        libraries = ENGINES.values()
+        show_json([{fact: getattr(library, fact) for fact in facts} for library in libraries])
+    else:
+        make_display(False).show(listings.engines(ENGINES.values()))
 
 
 @engines_app.command("install")

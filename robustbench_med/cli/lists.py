@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from robustbench_med.cli.as_json import AsJson, show_json
 from robustbench_med.cli.options import Preset, make_display
 
 
-def models(preset: Preset = "quick") -> None:
+def models(preset: Preset = "quick", as_json: AsJson = False) -> None:
     """The models that can be named, with parameters, FLOPs, whether they are random, and their
     papers.
     """
@@ -15,22 +16,31 @@ def models(preset: Preset = "quick") -> None:
 
     description = presets.preset(preset)["description"]
     rows = [vars(row) for row in list_models(preset)]
-    make_display(False).show(listings.models(rows, preset, description))
+    if as_json:
+        show_json(rows)
+    else:
+        make_display(False).show(listings.models(rows, preset, description))
 
 
-def attacks() -> None:
+def attacks(as_json: AsJson = False) -> None:
     """The attacks that can be named, with their parameters, defaults and papers."""
     from robustbench_med.attacks import describe
     from robustbench_med.cli import listings
 
-    make_display(False).show(listings.attacks(describe()))
+    if as_json:
+        show_json(describe())
+    else:
+        make_display(False).show(listings.attacks(describe()))
 
 
-def defenses() -> None:
+def defenses(as_json: AsJson = False) -> None:
     """The defences that can be named with --defense, alone or joined by +, with their parameters,
     defaults and papers.
     """
     from robustbench_med.cli import listings
     from robustbench_med.training.defenses import describe
 
-    make_display(False).show(listings.defenses(describe()))
+    if as_json:
+        show_json(describe())
+    else:
+        make_display(False).show(listings.defenses(describe()))

@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from robustbench_med.cli.values import assignments, listed
-from robustbench_med.dataspec import Preprocessing
+from robustbench_med.cli import run_files
+from robustbench_med.cli.as_json import AsJson
+from robustbench_med.cli.values import ASSIGNMENTS, LISTED, kind_of, value_of
 from robustbench_med.progress import Display
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.options import (
@@ -23,7 +24,6 @@ from robustbench_med.runs.options import (
     WHERE,
     Default,
     FieldOfCommand,
-    Option,
     fields_of,
     flags_of,
     option_of,
@@ -54,10 +54,13 @@ def help_text(function: Callable[..., Any]) -> str:
 
 @dataclass(frozen=True)
 class Typed:
-    """What was typed: the values of the specification's fields that were given, and the job."""
+    """What was typed, or stood in the run file: the values of the specification's fields that were
+    given, the job, and whether results are to be shown as JSON.
+    """
 
     values: dict[str, Any]
     job: Job
+    as_json: bool = False
 
 
 def takes(
@@ -77,18 +80,28 @@ def takes(
     names = list(dict.fromkeys([*first, *fields]))
 
     def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
-        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        _, *own_parameters = inspect.signature(function, eval_str=True).parameters.values()
+        own = {each.name: each for each in own_parameters}
+        shared = {
+            "config": _parameter("config", Config, None),
+            "quiet": _parameter("quiet", Quiet, False),
+            "as_json": _parameter("as_json", AsJson, False),
+        }
 
-        def run(context: typer.Context, quiet: bool, **options: Any) -> Any:
-            extras = {parameter.name: options.pop(parameter.name) for parameter in own}
-            return function(_typed(command, context, options, quiet=quiet), **extras)
+        def run(context: typer.Context, config: Path | None, **options: Any) -> Any:
+            given = run_files.read(config, command) if config else {}
+            for name in (*own, *run_files.SHARED):
+                if not _was_typed(context, name):
+                    options[name] = given.get(name, options[name])
+            typed = _typed(command, context, options, given)
+            return function(typed, **{name: options[name] for name in own})
 
         parameters = [_parameter("context", typer.Context)]
         for name in names:
             panel = MOST_USED if name in most_used else option_of(command, name).panel
             parameters.append(_option_parameter(command, name, fields[name], panel))
-        parameters += [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
-        parameters.append(_parameter("quiet", Quiet, False))
+        parameters += [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own.values()]
+        parameters += shared.values()
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         run.__name__, run.__doc__ = function.__name__, function.__doc__
@@ -98,19 +111,27 @@ def takes(
     return decorated
 
 
-def _typed(command: str, context: typer.Context, options: dict[str, Any], *, quiet: bool) -> Typed:
-    """The values of the fields, read from what typer read."""
+def _typed(
+    command: str, context: typer.Context, options: dict[str, Any], given: Mapping[str, Any]
+) -> Typed:
+    """The values of the fields: typed, else those of the run file, else the command's own."""
     values: dict[str, Any] = {}
-    job: dict[str, Any] = {"display": make_display(quiet)}
+    job: dict[str, Any] = {"display": make_display(options["quiet"])}
     for name, field in fields_of(command).items():
         option = option_of(command, name)
-        if name not in COMMANDS[command].model_fields:
-            job[name] = options[name]
-        elif _was_typed(context, name):
-            values[name] = _read(field.type, option, options[name])
+        of_job = name not in COMMANDS[command].model_fields
+        if _was_typed(context, name):
+            value = value_of(field.type, option, options[name])
+        elif name in given:
+            value = given[name]
+        elif of_job:
+            value = options[name]
         elif option.default is not None and option.default is not Default.OF_THE_FIELD:
-            values[name] = option.default
-    return Typed(values, Job(**job))
+            value = option.default
+        else:
+            continue
+        (job if of_job else values)[name] = value
+    return Typed(values, Job(**job), options["as_json"])
 
 
 def _was_typed(context: typer.Context, name: str) -> bool:
@@ -124,7 +145,7 @@ def _option_parameter(
     """The parameter that typer makes an option of."""
     option, flags = option_of(command, name), flags_of(command, name)
     default = field.default if option.default is Default.OF_THE_FIELD else option.default
-    kind = _kind(field.type, option)
+    kind = kind_of(field.type, option)
     if kind is bool:
         flags = ("/".join(flags),)
     declared = typer.Option(
@@ -142,21 +163,6 @@ def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empt
     return inspect.Parameter(name, kind, annotation=annotation, default=default)
 
 
-ASSIGNMENTS, LISTED = "assignments", "listed"
-"""Kinds of options that are no types of Python's: NAME=VALUE, repeatable; parted at commas."""
-
-
-def _kind(annotation: Any, option: Option) -> Any:
-    """What an option reads: a type, a list of one (repeatable), `ASSIGNMENTS` or `LISTED`."""
-    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-    kind = kinds[0] if type(None) in get_args(annotation) else annotation
-    if get_origin(kind) is dict or kind is Preprocessing:
-        return ASSIGNMENTS
-    if get_origin(kind) is list:
-        return kind if option.repeatable else LISTED
-    return str if get_origin(kind) is Literal else kind
-
-
 def _type(kind: Any) -> Any:
     return {ASSIGNMENTS: list[str], LISTED: str}.get(kind, kind)
 
@@ -172,16 +178,6 @@ def _shown(kind: Any, default: Any) -> Any:
     if kind == LISTED:
         return ",".join(map(str, default or [])) or None
     return default
-
-
-def _read(annotation: Any, option: Option, value: Any) -> Any:
-    """The value of a field from what was typed."""
-    kind = _kind(annotation, option)
-    if option.read is not None:
-        return option.read(value)
-    if kind == ASSIGNMENTS:
-        return assignments(value)
-    return listed(value) if kind == LISTED else value
 
 
 def _of_table(name: str) -> Any:
@@ -223,6 +219,15 @@ TensorBoard = Annotated[
         "--tensorboard",
         metavar="DIR",
         help="Also write TensorBoard events here (extra tensorboard).",
+        rich_help_panel=WHERE,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE.yaml",
+        help="Run file: YAML whose keys are the names of these options; what is typed here wins.",
         rich_help_panel=WHERE,
     ),
 ]

@@ -21,8 +21,10 @@ from robustbench_med.cli.engines import engines_app
 from robustbench_med.cli.import_keras import import_keras
 from robustbench_med.cli.lists import attacks, defenses, models
 from robustbench_med.cli.options import Command, help_text
+from robustbench_med.cli.plan import plan
 from robustbench_med.cli.report import card, claims, leaderboard, merge, report, show
 from robustbench_med.cli.run import run
+from robustbench_med.cli.status import status
 from robustbench_med.cli.store import INTERRUPTED, rerun, verify
 from robustbench_med.cli.train import train
 from robustbench_med.errors import Notice, UserError, gathered
@@ -45,6 +47,7 @@ app.add_typer(engines_app, name="engines")
 
 for command in (
     run,
+    plan,
     train,
     diagnose,
     compare,
@@ -59,6 +62,7 @@ for command in (
     models,
     attacks,
     defenses,
+    status,
     verify,
     rerun,
     import_keras,

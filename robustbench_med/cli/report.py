@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from robustbench_med.cli.as_json import AsJson, show_json
 from robustbench_med.cli.options import Out, Quiet, make_display
 from robustbench_med.cli.values import listed
 
@@ -14,14 +15,19 @@ SHOWN = ("cost.md", "per-class.md", "cross-modal.md")
 """Tables of `report` that the terminal shows; the leaderboard has a command of its own."""
 
 
-def leaderboard(out: Out = Path("reports")) -> None:
+def leaderboard(out: Out = Path("reports"), as_json: AsJson = False) -> None:
     """Write leaderboard.csv, records.csv, cost.csv and the figures again from the records in a
     folder.
     """
+    from robustbench_med.cli import as_json as results
     from robustbench_med.cli import terminal
     from robustbench_med.reports import write
 
-    make_display(False).show(terminal.board(*write.leaderboard(out)))
+    board = write.leaderboard(out)
+    if as_json:
+        show_json(results.board(*board))
+    else:
+        make_display(False).show(terminal.board(*board))
 
 
 def report(
@@ -37,6 +43,7 @@ def report(
         bool, typer.Option("--figures/--no-figures", help="Write figures/ and gallery/.")
     ] = True,
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write everything again that can be made of the records and certificates in a folder: tables,
     figures, examples, the page.
@@ -49,7 +56,11 @@ def report(
     from robustbench_med.reports import write
 
     display = make_display(quiet)
-    for path in write.everything(out, html=html, pictures=figures):
+    paths = write.everything(out, html=html, pictures=figures)
+    if as_json:
+        show_json({"files": paths, "warnings": write.warnings(out)})
+        return
+    for path in paths:
         display.say(str(path))
         if path.name in SHOWN and not quiet:
             display.show(terminal.page(path.read_text(encoding="utf-8")))
@@ -74,6 +85,7 @@ def card(
             help="Where weights of your own and their JSON sidecars lie. Repeatable.",
         ),
     ] = [],
+    as_json: AsJson = False,
 ) -> None:
     """Write a model card (Markdown, as the Hugging Face hub reads it) and a robustness card for
     every victim in a folder.
@@ -86,9 +98,13 @@ def card(
     from robustbench_med.training.checkpoints import find_sidecar
 
     papers = {name: entry.paper for name, entry in MODELS.items()}
-    for path in write.cards(
+    paths = write.cards(
         out, find_sidecar, papers, models=listed(model or ""), checkpoints=checkpoints
-    ):
+    )
+    if as_json:
+        show_json(list(paths))
+        return
+    for path in paths:
         print(path)
 
 
@@ -102,6 +118,7 @@ def claims(
             help="YAML file with claims of your own; repeatable. docs/claims.md shows the format.",
         ),
     ] = [],
+    as_json: AsJson = False,
 ) -> None:
     """Check published claims against what was measured here: reproduced, not reproduced, or not
     testable here.
@@ -112,7 +129,11 @@ def claims(
     from robustbench_med.cli import terminal
     from robustbench_med.reports import write
 
-    make_display(False).show(terminal.claims(write.claims(out, file)))
+    findings = write.claims(out, file)
+    if as_json:
+        show_json([finding.model_dump(mode="json") for finding in findings])
+    else:
+        make_display(False).show(terminal.claims(findings))
 
 
 def merge(
@@ -120,6 +141,7 @@ def merge(
         list[Path], typer.Argument(help="Folders whose records and certificates are copied.")
     ],
     out: Out = Path("reports"),
+    as_json: AsJson = False,
 ) -> None:
     """Join the records and certificates of several machines in one folder and report conflicts;
     exit code 1 when there are any.
@@ -128,11 +150,16 @@ def merge(
     stays. A source that holds a file that cannot be believed is refused before anything is copied
     (exit code 2; `medrobust verify --out SOURCE` lists what is wrong).
     """
+    import dataclasses
+
     from robustbench_med.cli import terminal
     from robustbench_med.store.merge import merge as join
 
     result = join(sources, out)
-    make_display(False).show(terminal.merged(result, str(out)))
+    if as_json:
+        show_json(dataclasses.asdict(result))
+    else:
+        make_display(False).show(terminal.merged(result, str(out)))
     if result.conflicts:
         raise typer.Exit(1)
 

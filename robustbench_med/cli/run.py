@@ -7,22 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from robustbench_med.cli.as_json import show_json
 from robustbench_med.cli.options import MLflow, TensorBoard, Typed, takes
-from robustbench_med.cli.values import load_config
+from robustbench_med.cli.plan import show_plan
 from robustbench_med.parsing import validate
 from robustbench_med.runs.options import WHERE
 from robustbench_med.runs.spec import RunSpec
 
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        help=(
-            "YAML run file whose keys are the fields of these options (docs/python.md), e.g."
-            " attack: fgsm; options given here win."
-        ),
-        rich_help_panel=WHERE,
-    ),
-]
 MOST_USED = (
     "model",
     "defense",
@@ -40,9 +31,14 @@ MOST_USED = (
 @takes("run", most_used=MOST_USED)
 def run(
     typed: Typed,
-    config: Config = None,
     mlflow: MLflow = None,
     tensorboard: TensorBoard = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show what would be done, as `medrobust plan`.", rich_help_panel=WHERE
+        ),
+    ] = False,
 ) -> list[Any]:
     """Attack models and write the leaderboard: clean and robust accuracy with intervals, cost, and
     one figure.
@@ -63,20 +59,26 @@ def run(
       medrobust run --model late --eps mri=4/255,xray=0 --target-task lung     # does the MRI change
       the X-ray's diagnosis?
     """
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import as_json, terminal
     from robustbench_med.reports import write
     from robustbench_med.runs.run import finished
     from robustbench_med.runs.run import run as run_grid
     from robustbench_med.store import tracking
 
+    if dry_run:
+        show_plan(typed)
+        return []
     tracking.check(mlflow, tensorboard)
-    values = (load_config(config) if config else {}) | typed.values
     out, display = typed.job.out or Path("reports"), typed.job.display
-    records = run_grid(validate(RunSpec, values, "run"), typed.job)
+    records = run_grid(validate(RunSpec, typed.values, "run"), typed.job)
     if not records:
         display.say(f"no victim of this grid falls to shard {typed.job.shard}")
         return records
-    display.show(terminal.board(*write.leaderboard(out, only=records)))
+    board = write.leaderboard(out, only=records)
+    if typed.as_json:
+        show_json(as_json.board(*board))
+    else:
+        display.show(terminal.board(*board))
     tracking.write(tracking.of_run(records, out), mlflow=mlflow, tensorboard=tensorboard)
     for line in finished(records, out):
         display.say(line)

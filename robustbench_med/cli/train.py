@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from robustbench_med.cli.as_json import show_json
 from robustbench_med.cli.options import MLflow, TensorBoard, Typed, takes
 from robustbench_med.parsing import validate
 from robustbench_med.runs.spec import TrainingsSpec
@@ -29,3 +30,11 @@ def train(typed: Typed, mlflow: MLflow = None, tensorboard: TensorBoard = None) 
     done = train_all(validate(TrainingsSpec, typed.values, "train"), typed.job)
     runs = [tracking.of_training(checkpoint.sidecar, checkpoint.path) for checkpoint in done]
     tracking.write(runs, mlflow=mlflow, tensorboard=tensorboard)
+    if typed.as_json:
+        facts = ("training_hash", "weights_sha256", "best_step", "validation", "command")
+        show_json(
+            [
+                {"path": checkpoint.path, **{key: checkpoint.sidecar[key] for key in facts}}
+                for checkpoint in done
+            ]
+        )

@@ -1,14 +1,39 @@
-"""What is typed: lists, NAME=VALUE assignments and run files, read as the values of fields."""
+"""What is typed: lists and NAME=VALUE assignments, read as the values of fields."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
+from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError
 from robustbench_med.parameters import flat, split
 from robustbench_med.parsing import DECIMAL, number
+from robustbench_med.runs.options import Option
+
+ASSIGNMENTS, LISTED = "assignments", "listed"
+"""Kinds of options that are no types of Python's: NAME=VALUE, repeatable; parted at commas."""
+
+
+def kind_of(annotation: Any, option: Option) -> Any:
+    """What an option reads: a type, a list of one (repeatable), `ASSIGNMENTS` or `LISTED`."""
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    kind = kinds[0] if type(None) in get_args(annotation) else annotation
+    if get_origin(kind) is dict or kind is Preprocessing:
+        return ASSIGNMENTS
+    if get_origin(kind) is list:
+        return kind if option.repeatable else LISTED
+    return str if get_origin(kind) is Literal else kind
+
+
+def value_of(annotation: Any, option: Option, typed: Any) -> Any:
+    """The value of a field from what was typed."""
+    kind = kind_of(annotation, option)
+    if option.read is not None:
+        return option.read(typed)
+    if kind == ASSIGNMENTS:
+        return assignments(typed)
+    return listed(typed) if kind == LISTED else typed
 
 
 def listed(text: str) -> list[str]:
@@ -50,18 +75,3 @@ def finite(text: str, name: str) -> float:
         return number(text)
     except ValueError as error:
         raise UserError(f"{name}: {text} is {error}") from error
-
-
-def load_config(path: Path) -> dict[str, Any]:
-    """A YAML run file as a dictionary of `RunSpec` fields."""
-    import yaml
-
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(
-            f"cannot read the run file {path}: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path} must hold a mapping such as 'model: [mail, late]'")
-    return loaded

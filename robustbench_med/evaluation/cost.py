@@ -35,10 +35,10 @@ def latency(victim: nn.Module, shapes: Shapes, *, batch_size: int = 1, repeats: 
     seconds = []
     with torch.no_grad():
         for i in range(repeats + 3):
-            _synchronise(x[0].device)
+            synchronise(x[0].device)
             start = time.perf_counter()
             victim(*x)
-            _synchronise(x[0].device)
+            synchronise(x[0].device)
             if i >= 3:
                 seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
@@ -120,6 +120,7 @@ def device_name(device: torch.device) -> str:
     return device.type
 
 
-def _synchronise(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
+    """Waits for what a GPU has been given to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

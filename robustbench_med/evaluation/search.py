@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_med.attacks import View
-from robustbench_med.attacks.adaptive import ALGORITHM, BLACK_BOX, FIRST, Round, required, rounds
+from robustbench_med.attacks.adaptive import (
+    ALGORITHM,
+    BLACK_BOX,
+    FIRST,
+    Facing,
+    Round,
+    required,
+    rounds,
+)
 from robustbench_med.attacks.adaptive import complete as complete_round
 from robustbench_med.attacks.adaptive import facing as facing_of
 from robustbench_med.attacks.losses import won
@@ -56,6 +64,30 @@ def stands(ran: Sequence[RoundRan], tolerance: float) -> bool:
     since = ran[along[-2] :]
     known = all(each.error < tolerance / 3 for each in since)
     return known and sum(max(each.taken, 0.0) for each in since) < tolerance
+
+
+def planned(method: Method, facing: Facing) -> Iterator[Round]:
+    """The rounds of a search, without end: the method's own attack first, then what an adaptive
+    attack does besides.
+    """
+    others = rounds(facing)
+    if method.name == "adaptive":
+        return others
+    own = Round(FIRST, method.name, dict(method.parameters), "as asked for")
+    besides = (_behind(each) for each in others if not _same(each, own, facing))
+    return itertools.chain([own], besides)
+
+
+def _same(one: Round, other: Round, facing: Facing) -> bool:
+    """Whether two rounds are one attack, which nothing changes that matters."""
+    return one.attack == other.attack and (
+        complete_round(one, facing) == complete_round(other, facing)
+    )
+
+
+def _behind(each: Round) -> Round:
+    """The first round of an adaptive attack, behind another's."""
+    return replace(each, kind=ALGORITHM) if each.kind == FIRST else each
 
 
 def search(
@@ -135,7 +167,7 @@ class Search:
         """Rounds until one of the ways to stop; the first runs whatever the budget."""
         missing, outcome, following = required(self.facing), "capped", None
         basis = 0.0  # what auto spent, once `max` goes on from there
-        for each in self.plan():
+        for each in planned(self.case.method, self.facing):
             if len(self.open) == 0:
                 outcome = "converged"
                 break
@@ -159,26 +191,6 @@ class Search:
         )
         self.case.view.nonfinite_gradients += self.view.nonfinite_gradients
         return self.best
-
-    def plan(self) -> Iterator[Round]:
-        """The method's own attack first, then what an adaptive attack does besides."""
-        method, others = self.case.method, rounds(self.facing)
-        if method.name == "adaptive":
-            return others
-        own = Round(FIRST, method.name, dict(method.parameters), "as asked for")
-        besides = (self.renamed(each) for each in others if not self.same(each, own))
-        return itertools.chain([own], besides)
-
-    def same(self, one: Round, other: Round) -> bool:
-        """Whether two rounds are one attack, which nothing changes that matters."""
-        return one.attack == other.attack and (
-            complete_round(one, self.facing) == complete_round(other, self.facing)
-        )
-
-    @staticmethod
-    def renamed(each: Round) -> Round:
-        """The first round of an adaptive attack, behind another's."""
-        return replace(each, kind=ALGORITHM) if each.kind == FIRST else each
 
     def over(self, each: Round) -> bool:
         """Whether a round along gradients would go over the budget."""

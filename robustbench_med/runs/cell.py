@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
@@ -23,11 +23,13 @@ from robustbench_med.naming import radius_label
 from robustbench_med.runs import challenge
 from robustbench_med.runs.commands import command_of
 from robustbench_med.runs.device import one_gradient, peak_memory_mib
+from robustbench_med.runs.estimates import Estimate, expected
 from robustbench_med.runs.identity import Inputs, sweep_key
 from robustbench_med.runs.rivals import rival_of
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.threats import effort_of, engine_of, is_targeted, parameters_of, threat_of
+from robustbench_med.runs.victims import LoadedVictim
 from robustbench_med.store.record import CONTROL, Record
 from robustbench_med.store.store import Store
 from robustbench_med.version import versions
@@ -47,6 +49,7 @@ class Measurement:
         leaning: how predictions of the victim or a source depend on the batch; None: they do not.
         started: when the attack began, in seconds since 1970.
         challenges: what short attacks of other kinds took of what it left.
+        expected: how long it was to take, where that was known.
     """
 
     clean: Clean
@@ -56,6 +59,7 @@ class Measurement:
     leaning: str | None
     started: float
     challenges: list[Challenge]
+    expected: Estimate | None
 
 
 def evaluate_cell(
@@ -79,16 +83,31 @@ def evaluate_cell(
         return kept
     refuse(inputs, label)
     measured = Evaluation(inputs, session, position).measure()
-    return store.write(record_of(inputs, session, measured), measured.outcome.arrays)
+    record = store.write(record_of(inputs, session, measured), measured.outcome.arrays)
+    session.past.add(record.plain())
+    return record
 
 
 def inputs_of(cell: Cell, session: Session[RunSpec]) -> Inputs:
     """Everything that the result of a cell depends on; its victim is trained where it never was."""
-    spec, dataset, victim = session.spec, session.dataset(cell), session.victim(cell)
+    victim = session.victim(cell)
+    sources = session.sources(cell) if cell.attack == "transfer" else []
+    return inputs_with(victim, sources, cell, session)
+
+
+def inputs_with(
+    victim: LoadedVictim,
+    sources: Sequence[LoadedVictim],
+    cell: Cell,
+    session: Session[RunSpec],
+) -> Inputs:
+    """Everything that the result of a cell depends on, of a victim and the sources of a transfer
+    attack.
+    """
+    spec, dataset = session.spec, session.dataset(cell)
     params = parameters_of(
         cell.attack, spec, stochastic=victim.nature.stochastic, unaware=victim.plan.unaware
     )
-    sources = session.sources(cell) if cell.attack == "transfer" else []
     return Inputs(
         cell,
         spec,
@@ -146,6 +165,9 @@ class Evaluation:
         clean = self.clean()
         victim.cost(inputs.dataset)  # before the attack takes its memory
         method = self.method(clean)
+        awaited = expected(
+            inputs, self.session.past, self.session.device, searched=bool(method.sweep)
+        )
         noise = self.noise()
         started = time.time()
         outcome = self.attack(clean, method)
@@ -162,7 +184,7 @@ class Evaluation:
         if leaning:
             seen.append(signs.depends_on_batch(leaning[0]))
         reason = leaning[0] if leaning else None
-        return Measurement(clean, method, outcome, seen, reason, started, challenges)
+        return Measurement(clean, method, outcome, seen, reason, started, challenges, awaited)
 
     def clean(self) -> Clean:
         """The clean pass of the victim under this seed, which its cells share."""
@@ -303,6 +325,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         },
         "cost": {
             **outcome.cost,
+            **_expected(measured.expected),
             "batch_size": session.batch.size,
             "peak_memory_mib": peak_memory_mib(session.device),
         },
@@ -326,6 +349,13 @@ def _one_draw(clean: Clean, run: RunSpec) -> list[str]:
         "one draw: the victim is random, and was attacked and judged as if one pass were its answer"
         " (--draws 1); its interval knows nothing of how other draws would differ"
     ]
+
+
+def _expected(estimate: Estimate | None) -> dict[str, object]:
+    """What the cell was to take, beside what it took; empty where that was not known."""
+    if estimate is None:
+        return {}
+    return {"estimated_seconds": estimate.seconds, "estimate_basis": estimate.basis}
 
 
 def _challenges(challenges: list[Challenge]) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any
 from robustbench_med.data import Dataset
 from robustbench_med.naming import is_own, label
 from robustbench_med.parameters import only, split
+from robustbench_med.runs.job import Job
 from robustbench_med.runs.options import written
 from robustbench_med.runs.registration import included
 from robustbench_med.runs.spec import Cell, RunSpec
@@ -115,6 +116,25 @@ def command_of(cell: Cell, spec: RunSpec, n: int, dataset: Dataset) -> str:
     }
     names = {cell.model, *spec.source, cell.attack, str(attack_params.get("loss")), *defense}
     return command_line("run", fields, names)
+
+
+def comparison_command(spec: RunSpec, job: Job) -> str:
+    """The command line of a comparison, from any folder; what a run file said is spelled out."""
+    fields = {
+        **dict(spec),
+        "model": [model_option(model) for model in spec.model],
+        "source": [model_option(model) for model in spec.source],
+        "data": [data_option(data) for data in spec.data],
+        "checkpoint": None if spec.checkpoint is None else spec.checkpoint.resolve(),
+        "data_root": None if job.data_root is None else job.data_root.resolve(),
+        "accept_unverified": job.accept_unverified,
+    }
+    if "defense" not in spec.model_fields_set:
+        del fields["defense"]  # those that suit the models
+    losses = [str(value) for key, value in spec.attack_params.items() if split(key)[1] == "loss"]
+    parts = [part.strip() for defense in spec.defense for part in defense.split("+")]
+    names = {*spec.model, *spec.source, *spec.attack, *losses, *parts}
+    return command_line("compare", fields, names)
 
 
 def _fold_fields(fold: tuple[int, int] | None) -> dict[str, Any]:

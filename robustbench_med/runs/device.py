@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU; a device that is absent is a UserError."""
+    """`auto` takes CUDA, then Apple's MPS, then the CPU; `cuda:1` is the second of several.
+
+    A device that is absent is a UserError.
+    """
     present = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -28,11 +31,18 @@ def choose_device(name: str) -> torch.device:
     }
     if name == "auto":
         return torch.device(next(kind for kind, there in present.items() if there))
-    if name not in present:
-        raise unknown("device", name, ["auto", *present])
-    if not present[name]:
+    kind, colon, number = name.partition(":")
+    numbered = kind == "cuda" and number.isascii() and number.isdigit()
+    if kind not in present or (colon and not numbered):
+        raise unknown("device", name, ["auto", *present, "cuda:1"])
+    if not present[kind]:
         raise UserError(
-            f"this machine has no {name} device that PyTorch can use; take --device auto"
+            f"this machine has no {kind} device that PyTorch can use; take --device auto"
+        )
+    if numbered and int(number) >= torch.cuda.device_count():
+        raise UserError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, numbered"
+            " from 0"
         )
     return torch.device(name)
 

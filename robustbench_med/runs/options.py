@@ -70,6 +70,7 @@ OPTIONS: dict[str, Option] = {
         " path/to/file.py:function.",
         WHAT,
         ("--model", "-m"),
+        default=None,  # a run file may name them
     ),
     "defense": Option(
         "Defences, comma-separated, each one name or a chain such as pgd-at+jpeg;"
@@ -232,7 +233,7 @@ OPTIONS: dict[str, Option] = {
     "out": Option(
         "Folder for records, tables and figures.", WHERE, ("--out", "-o"), default=Path("reports")
     ),
-    "device": Option("auto, cpu, cuda or mps.", WHERE),
+    "device": Option("auto, cpu, cuda, one of several such as cuda:1, or mps.", WHERE),
     "batch_size": Option("Samples a batch, or auto: halves when memory runs out.", WHERE),
     "data_root": Option("Folder that holds the data sets on disk.", WHERE),
     "accept_unverified": Option("Use a file whose md5 is not the published one.", WHERE),
@@ -259,7 +260,6 @@ OPTIONS: dict[str, Option] = {
 """By field, in the order in which they are written into a command."""
 
 IN_COMMAND: dict[tuple[str, str], Option] = {
-    ("run", "model"): replace(OPTIONS["model"], default=None),  # a run file may name them
     ("compare", "model"): replace(OPTIONS["model"], default=["mail"]),
     ("compare", "defense"): Option(
         "Defences to compare with none, comma-separated; `medrobust defenses` lists them. Else"
@@ -302,6 +302,7 @@ IN_COMMAND: dict[tuple[str, str], Option] = {
 
 COMMANDS: dict[str, type[TrainedSpec]] = {
     "run": RunSpec,
+    "plan": RunSpec,
     "train": TrainingsSpec,
     "compare": RunSpec,
     "certify": CertifySpec,

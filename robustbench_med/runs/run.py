@@ -7,15 +7,18 @@ from pathlib import Path
 
 from robustbench_med.runs.checks import check_attacks
 from robustbench_med.runs.device import threads
+from robustbench_med.runs.estimates import weight_of
 from robustbench_med.runs.executors import executor_of, jobs_of
 from robustbench_med.runs.failing import announce
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import Session, announce_whole_range
 from robustbench_med.runs.spec import Cell, RunSpec, cells, cross_modal
 from robustbench_med.runs.threats import threat_of
-from robustbench_med.runs.units import Outcome, of_shard, shard_of, units_of
+from robustbench_med.runs.units import Outcome, Unit, of_shard, shard_of, units_of
 from robustbench_med.store.failure import Failure, Failures
+from robustbench_med.store.ledger import LedgerUnit, Writer
 from robustbench_med.store.store import Record, Store
+from robustbench_med.training import checkpoints
 
 SYNTHETIC = (
     "phantoms are synthetic drawings: these figures compare attacks and models, they say nothing"
@@ -55,8 +58,14 @@ def run_grid(session: Session[RunSpec]) -> tuple[list[Record], list[Failure]]:
     outcomes: dict[int, Outcome] = {}
     if units:
         compute = executor_of(session.job, len(units))
+        ledger = Writer(session.out, [ledger_unit(unit, session) for unit in units])
+
+        def tell(done: Outcome) -> None:
+            outcomes[done.number] = done
+            ledger.note(done.number, record=done.record, failure=done.failure)
+
         with threads(session.job.threads):
-            compute(units, session, lambda done: outcomes.update({done.number: done}))
+            compute(units, session, tell)
     return made(outcomes, session)
 
 
@@ -72,6 +81,14 @@ def made(
         elif (failure := kept.kept(str(outcome.failure))) is not None:
             failures.append(failure)
     return records, failures
+
+
+def ledger_unit(unit: Unit, session: Session[RunSpec]) -> LedgerUnit:
+    """A unit as the ledger of its run has it."""
+    plan = session.victims.plans.of(unit.cells[0])
+    trained = plan.checkpoint is not None or checkpoints.known(plan.spec) is not None
+    weights = {number: weight_of(cell, session) for number, cell in unit.numbered()}
+    return LedgerUnit(key=unit.key, victim=unit.victim, trained=trained, cells=weights)
 
 
 def grid_of(session: Session[RunSpec]) -> list[Cell]:

@@ -23,6 +23,7 @@ from robustbench_med.paths import sweep, writable_folder
 from robustbench_med.progress import Display
 from robustbench_med.runs.device import BatchSize, choose_device
 from robustbench_med.runs.job import Job
+from robustbench_med.runs.past import Past
 from robustbench_med.runs.registration import include
 from robustbench_med.runs.spec import ThreatsSpec, TrainedSpec, VictimPoint, VictimsSpec
 from robustbench_med.runs.telling import Telling
@@ -44,6 +45,7 @@ class Session(Generic[S]):
         device: where victims are.
         batch: the batch size, which shrinks when memory runs out.
         datasets: by name and fold.
+        past: how long earlier cells of the folder took.
         victims: each planned once, the current one loaded.
 
     Example:
@@ -58,13 +60,14 @@ class Session(Generic[S]):
     device: torch.device
     batch: BatchSize
     datasets: Datasets
+    past: Past
     victims: Victims = field(init=False)
 
     def __post_init__(self) -> None:
         self.victims = Victims(self.spec, self.datasets, self.device, self.batch)
 
     @classmethod
-    def open(cls, spec: S, job: Job, check: Callable[[S], object]) -> Self:
+    def open(cls, spec: S, job: Job, check: Callable[[S], object], *, writes: bool = True) -> Self:
         """Runs included files, checks the specification and loads its data sets.
 
         Args:
@@ -72,6 +75,7 @@ class Session(Generic[S]):
             job: where and how to run.
             check: refuses (UserError) what makes no sense, once the user's files are included and
                 suites taken apart.
+            writes: whether something will be written into the folder, which is then made.
 
         Raises:
             UserError: a bad specification, missing data, an unwritable folder, an absent device.
@@ -82,16 +86,18 @@ class Session(Generic[S]):
         check(spec)
         if job.out is None:
             raise ValueError("a session needs an output folder")
-        out = writable_folder(job.out)
-        for folder in (out, *(path for path in out.iterdir() if path.is_dir())):
-            sweep(folder)
+        if writes:
+            out = writable_folder(job.out)
+            for folder in (out, *(path for path in out.iterdir() if path.is_dir())):
+                sweep(folder)
         return cls(
             spec,
             job,
-            out,
+            job.out,
             choose_device(job.device),
             BatchSize(job.batch_size, job.display),
             load_all(spec, spec.data, job),
+            Past(job.out),
         )
 
     def of(self, spec: S) -> Session[S]:

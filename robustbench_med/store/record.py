@@ -197,6 +197,14 @@ class CostFacts(Part):
         None, description="forward and backward passes of the challengers, and of their fresh draws"
     )
     challenge_seconds: Number | None = Field(None, description="of the challengers")
+    estimated_seconds: Number | None = Field(
+        None,
+        description="what `seconds` and `challenge_seconds` together were expected to be, where a"
+        " like record or timed passes told",
+    )
+    estimate_basis: Literal["record", "passes"] | None = Field(
+        None, description="what that rests on; passes bound it from above"
+    )
     batch_size: int
     peak_memory_mib: Number
 

@@ -4,6 +4,7 @@ the tensors alone are read.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -11,7 +12,7 @@ import json
 import pickle
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file
 from importlib.resources.abc import Traversable
@@ -88,6 +89,25 @@ def find(spec: TrainSpec) -> Checkpoint | None:
             with as_file(ZOO / sidecar.name.replace(".json", ".safetensors")) as weights:
                 return open_checkpoint(weights)
     return None
+
+
+def known(spec: TrainSpec) -> Checkpoint | None:
+    """As `find`, but weights of the cache are taken for what their sidecar says, unread."""
+    path = cached_path(spec)
+    sidecar_path = path.with_suffix(".json")
+    if not (sidecar_path.exists() and path.exists()):
+        return find(spec)
+    sidecar = read_sidecar(sidecar_path)
+    if sidecar["training_hash"] != training_hash(spec):
+        return find(spec)  # which refuses it
+    return Checkpoint(path, sidecar["weights_sha256"], sidecar)
+
+
+def sidecars() -> Iterator[dict[str, Any]]:
+    """Every sidecar of the cache that can be read."""
+    for path in sorted((home() / "checkpoints").glob("*.json")):
+        with contextlib.suppress(UserError):
+            yield read_sidecar(path)
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

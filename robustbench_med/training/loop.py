@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from robustbench_med.attacks import seeded
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
+from robustbench_med.evaluation.cost import device_name
 from robustbench_med.progress import Tick
 from robustbench_med.training import batch_norm, checkpoints, defenses, interrupted, optimisation
 from robustbench_med.training.augmentation import augment
@@ -326,6 +327,7 @@ class Training:
             "synthetic": self.dataset.synthetic,
             "command": command,
             "threads": torch.get_num_threads(),
+            "device": device_name(self.device),
             "versions": versions(),
         }
         path = checkpoints.cached_path(self.spec)

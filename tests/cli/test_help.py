@@ -1,5 +1,6 @@
 """What lists and explains: the tables of what there is, and `--help`."""
 
+import json
 import subprocess
 import sys
 
@@ -28,6 +29,23 @@ def test_what_lists_things_lists_them(command, tmp_path) -> None:
         "cost": "1,403,303",
     }[command[0]]
     assert expected in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["models"], {"model": "late"}),
+        (["attacks"], {"name": "pgd"}),
+        (["defenses"], {"name": "pgd-at"}),
+        (["engines", "list"], {"name": "torchattacks"}),
+        (["data", "list"], {"id": "breastmnist"}),
+        (["data", "suites"], {"suite": "all20"}),
+        (["cost", "--model", "late"], {"model": "late"}),
+    ],
+)
+def test_what_lists_things_lists_them_as_json(command, expected) -> None:
+    rows = json.loads(medrobust(*command, "--json").stdout)
+    assert any(expected.items() <= row.items() for row in rows)
 
 
 def test_help_teaches_without_importing_torch() -> None:

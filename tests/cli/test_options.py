@@ -13,7 +13,7 @@ import typer
 from support.cli import SMALL, asked, medrobust, refused
 from support.files import ROOT
 
-from robustbench_med.cli import app
+from robustbench_med.cli import app, run_files
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.options import (
@@ -26,12 +26,6 @@ from robustbench_med.runs.options import (
     written,
 )
 from robustbench_med.runs.spec import RunSpec, TrainingsSpec
-
-OWN = {
-    "run": {"config", "mlflow", "tensorboard"},
-    "train": {"mlflow", "tensorboard"},
-}
-"""Options of a command that are no field."""
 
 
 def parameters(command: str) -> dict[str, set[str]]:
@@ -46,7 +40,8 @@ def test_every_field_is_an_option_or_on_the_list_with_a_reason(command: str) -> 
     left_out = {name for owner, name in EXCEPT if owner in ("", command)}
     assert left_out <= known
     options = parameters(command)
-    assert set(options) == known - left_out | OWN.get(command, set()) | {"quiet"}
+    beside = {*run_files.BESIDE.get(command, {}), *run_files.SHARED}
+    assert set(options) == known - left_out | beside | {"config"}
     for name in known - left_out:
         assert set(flags_of(command, name)) <= options[name]
 

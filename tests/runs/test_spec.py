@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustbench_med.cli.values import assignments, load_config
+from robustbench_med.cli import run_files
+from robustbench_med.cli.values import assignments
 from robustbench_med.data import Preprocessing
 from robustbench_med.errors import UserError
 from robustbench_med.naming import canonical_hash, number_label, radius_label
@@ -70,7 +71,7 @@ def test_the_grid_has_every_combination_once_and_the_noise_control() -> None:
 def test_a_run_file_with_lists_and_a_radius_per_modality(tmp_path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("model: [mail, late]\neps:\n  - 1/255\n  - {mri: 4/255, xray: 0}\n")
-    run = validate(RunSpec, load_config(path), "run")
+    run = validate(RunSpec, run_files.read(path, "run"), "run")
     assert run.model == ["mail", "late"]
     assert run.eps == ["1/255", "mri=4/255,xray=0"]
 

@@ -1,0 +1,205 @@
+"""What attacks ask of a victim at most, known from their parameters: samples leave early, so that
+an attack rarely takes all of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from robustbench_med.attacks import adaptive as searching
+from robustbench_med.attacks import autoattack as ensemble
+from robustbench_med.attacks.registry import complete, entry_of
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Passes a sample.
+
+    Attributes:
+        queries: forward passes that no gradient follows.
+        gradients: forward passes with a backward one to the input.
+    """
+
+    queries: int = 0
+    gradients: int = 0
+
+    @property
+    def forward(self) -> int:
+        """All forward passes."""
+        return self.queries + self.gradients
+
+    @property
+    def backward(self) -> int:
+        """All backward passes."""
+        return self.gradients
+
+    def __add__(self, other: Budget) -> Budget:
+        return Budget(self.queries + other.queries, self.gradients + other.gradients)
+
+    def times(self, n: int) -> Budget:
+        """The same n times."""
+        return Budget(n * self.queries, n * self.gradients)
+
+
+@dataclass(frozen=True)
+class Against:
+    """What of a victim and a threat decides how long an attack takes.
+
+    Attributes:
+        draws: forward passes per prediction: 1 of a deterministic victim.
+        classes: of the largest attacked task.
+        tasks: how many are attacked.
+        soft: whether the victim offers soft gradients.
+        targeted: whether the attack aims at a class of the user's.
+        sources: victims that `transfer` makes its adversarials on.
+    """
+
+    draws: int = 1
+    classes: int = 2
+    tasks: int = 1
+    soft: bool = False
+    targeted: bool = False
+    sources: int = 0
+
+    @property
+    def random(self) -> bool:
+        """Whether the victim is."""
+        return self.draws > 1
+
+    @property
+    def facing(self) -> searching.Facing:
+        """The same as a search sees it."""
+        return searching.Facing(self.random, self.classes, self.soft, self.tasks)
+
+
+def most(name: str, parameters: Mapping[str, Any], against: Against) -> Budget | None:
+    """What a native attack takes at most.
+
+    Args:
+        name: of the attack.
+        parameters: all of them.
+        against: whom it is made against.
+
+    Returns:
+        Passes a sample; None of an attack that is not listed here, as those of the user's.
+    """
+    asks = BUDGETS.get(name)
+    if asks is None or entry_of(name).name != name:
+        return None
+    return asks(against, **parameters)
+
+
+def _noise(against: Against) -> Budget:
+    return Budget()
+
+
+def _fgsm(against: Against, *, eot: int, **others: Any) -> Budget:
+    return Budget(gradients=eot)
+
+
+def _steps(
+    against: Against, *, steps: int, eot: int, keep: str = "best", restarts: int = 1, **others: Any
+) -> Budget:
+    """Projected steps, and a look at where the last one ends; restarts are judged one by one."""
+    looks = keep == "best" and not against.random
+    run = Budget(against.draws if looks else 0, steps * eot)
+    judged = against.draws * restarts if restarts > 1 else 0
+    return run.times(restarts) + Budget(judged)
+
+
+def _climb(against: Against, steps: int, eot: int) -> Budget:
+    """One run of APGD; two of its points are judged against a random victim."""
+    return Budget(2 * against.draws if against.random else 0, (steps + 1) * eot)
+
+
+def _apgd(against: Against, *, steps: int, restarts: int, eot: int, **others: Any) -> Budget:
+    return (_climb(against, steps, eot) + Budget(against.draws)).times(restarts)
+
+
+def _apgd_t(against: Against, *, steps: int, targets: int, eot: int, **others: Any) -> Budget:
+    run = _climb(against, steps, eot) + Budget(against.draws)
+    return Budget(against.draws) + run.times(min(targets, against.classes - 1))
+
+
+def _cw(against: Against, *, steps: int, search: int, eot: int, **others: Any) -> Budget:
+    run = Budget(against.draws, steps * eot)
+    return Budget(against.draws) + run.times(search)
+
+
+def _fab(against: Against, *, steps: int, targets: int, eot: int, **others: Any) -> Budget:
+    goals = 1 + against.tasks if against.tasks > 1 else 1
+    aims = 1 if against.targeted else min(targets, against.classes - 1)
+    ranking = 0 if against.targeted else against.draws
+    return Budget(against.draws + ranking) + Budget(against.draws, eot).times(steps * goals * aims)
+
+
+def _square(against: Against, *, queries: int, eot: int, **others: Any) -> Budget:
+    """Each query asked once: what is asked ahead of the last few samples of a batch is not
+    counted.
+    """
+    return Budget((queries + (1 if against.random else 0)) * eot)
+
+
+def _autoattack(
+    against: Against, *, version: str, steps: int, targets: int, queries: int, eot: int
+) -> Budget:
+    version = ensemble.version_for(version, [against.classes], stochastic=against.random)
+    own = ensemble.members(version, steps=steps, targets=targets, queries=queries, eot=eot)
+    total = Budget()
+    for name, params in own:
+        total += BUDGETS[name](against, **complete(name, params)) + Budget(against.draws)
+    return total
+
+
+def _adaptive(against: Against) -> Budget:
+    missing, total = searching.required(against.facing), Budget()
+    for each in searching.rounds(against.facing):
+        if not missing:
+            break
+        missing.discard(each.kind)
+        total += of_round(each, against) + Budget(against.draws)
+    return total
+
+
+def of_round(each: searching.Round, against: Against) -> Budget:
+    """What one round of a search takes at most."""
+    return BUDGETS[each.attack](against, **searching.complete(each, against.facing))
+
+
+def _transfer(against: Against, *, steps: int, eot: int, **others: Any) -> Budget:
+    return Budget(against.draws, steps * eot).times(against.sources)
+
+
+def _hopskipjump(
+    against: Against, *, steps: int, evaluations: int, initial: int, eot: int
+) -> Budget:
+    """ART's: estimates of a gradient that grow with the root of the step, and a search along a line
+    behind each, of about 40 decisions.
+    """
+    estimates = sum(min(int(initial * math.sqrt(i + 1)), evaluations) for i in range(steps))
+    decisions = initial + estimates + LINE * (steps + 1)
+    return Budget(decisions * eot + 2 * against.draws)
+
+
+LINE = 40
+"""Decisions of ART's search along a line, and of the step before it, together."""
+BUDGETS: dict[str, Callable[..., Budget]] = {
+    "noise": _noise,
+    "fgsm": _fgsm,
+    "bim": _steps,
+    "pgd": _steps,
+    "mim": _steps,
+    "apgd": _apgd,
+    "apgd-t": _apgd_t,
+    "cw": _cw,
+    "fab": _fab,
+    "square": _square,
+    "autoattack": _autoattack,
+    "adaptive": _adaptive,
+    "transfer": _transfer,
+    "hopskipjump": _hopskipjump,
+}
+"""By attack: `(against, *, parameters) -> passes a sample`."""

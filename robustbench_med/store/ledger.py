@@ -1,0 +1,150 @@
+"""What a run set out to do and what became of it: `runs/<token>.json` and `runs/<token>.jsonl` in
+its folder, so that others can see how far it is.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from robustbench_med.errors import UserError
+from robustbench_med.owners import Owner, me
+from robustbench_med.paths import write_text
+
+FOLDER = "runs"
+KEPT = 20
+"""Ledgers that a folder keeps; older ones of runs that have ended are taken away."""
+
+
+class LedgerUnit(BaseModel):
+    """One victim of a run.
+
+    Attributes:
+        key: of the unit, as its claim names it.
+        victim: model, defense, data, fold, train_seed.
+        trained: whether its weights were there when the run began.
+        cells: number of each cell in the grid, and its weight: passes it takes at most.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    victim: dict[str, Any]
+    trained: bool
+    cells: dict[int, int]
+
+
+class Entry(BaseModel):
+    """What became of a cell: the hash of its record, or of the request that failed, and when."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    record: str | None = None
+    failure: str | None = None
+    at: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A run as its folder tells of it.
+
+    Attributes:
+        owner: the process that began it.
+        started: seconds since 1970.
+        units: its victims.
+        entries: cells that have come to something, the last of each number.
+    """
+
+    owner: Owner
+    started: float
+    units: tuple[LedgerUnit, ...]
+    entries: dict[int, Entry]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its process is seen to live, and something is left to do."""
+        return self.owner.is_gone is False and len(self.entries) < len(self.weights)
+
+    @property
+    def weights(self) -> dict[int, int]:
+        """Weight of every cell by its number."""
+        return {number: weight for unit in self.units for number, weight in unit.cells.items()}
+
+
+class Writer:
+    """Writes the ledger of a run that begins now.
+
+    Example:
+        >>> ledger = Writer(Path("reports"), units)
+        >>> ledger.note(1, record="0123...")
+    """
+
+    def __init__(self, out: Path, units: Sequence[LedgerUnit]) -> None:
+        self.folder = out / FOLDER
+        self._sweep()
+        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+        self.path = self.folder / f"{name}.jsonl"
+        content = {
+            "owner": asdict(me()),
+            "started": time.time(),
+            "units": [unit.model_dump(mode="json") for unit in units],
+        }
+        write_text(self.folder / f"{name}.json", json.dumps(content))
+
+    def note(self, number: int, *, record: str | None = None, failure: str | None = None) -> None:
+        """Adds what became of a cell."""
+        entry = Entry(number=number, record=record, failure=failure, at=time.time())
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(entry.model_dump_json() + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def _sweep(self) -> None:
+        for path in sorted(self.folder.glob("*.json"))[: -KEPT + 1]:
+            if _read(path).owner.is_gone is not False:
+                path.unlink(missing_ok=True)
+                path.with_suffix(".jsonl").unlink(missing_ok=True)
+
+
+def last(out: Path) -> list[Ledger]:
+    """The ledger of the last run in a folder, and those of other runs whose processes live; of a
+    comparison every part of it. The newest comes last; none where no run began here.
+    """
+    ledgers = [_read(path) for path in sorted((out / FOLDER).glob("*.json"))]
+    if not ledgers:
+        return []
+    newest = ledgers[-1].owner
+    return [each for each in ledgers if each.owner == newest or each.goes_on]
+
+
+def _read(path: Path) -> Ledger:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        units = tuple(LedgerUnit.model_validate(unit) for unit in content["units"])
+        owner, started = Owner(**content["owner"]), float(content["started"])
+        lines = _lines(path.with_suffix(".jsonl"))
+        entries = [Entry.model_validate_json(line) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise UserError(f"{path} cannot be read as a run's ledger ({reason}); delete it") from error
+    return Ledger(owner, started, units, {entry.number: entry for entry in entries})
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a file that may be written now; none where it is not there yet."""
+    if not path.exists():
+        return []
+    return [
+        line
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if line.endswith("\n")
+    ]
