@@ -26,6 +26,7 @@ from robustbench_med.attacks import (
     mim,
     noise,
     pgd,
+    sparse_rs,
     square,
     transfer,
 )
@@ -47,6 +48,7 @@ SHIPPED = (
     cw.ENTRY,
     fab.ENTRY,
     square.ENTRY,
+    sparse_rs.ENTRY,
     autoattack.ENTRY,
     adaptive.ENTRY,
     transfer.ENTRY,
@@ -84,6 +86,11 @@ def untargeted(name: str) -> bool:
 def under(norm: Norm, engine: str = "native") -> list[str]:
     """The names of the attacks that exist under a norm."""
     return [name for name in ENGINES[engine] if norm in entry_of(name, engine).norms]
+
+
+def black_box(norm: Norm) -> str:
+    """The attack by scores under a norm."""
+    return "sparse-rs" if norm == "L0" else "square"
 
 
 def radius_free(name: str, norm: str) -> bool:

@@ -28,7 +28,11 @@ PAIRS = [(name, norm) for norm in NORMS for name in under(norm)]
 """Every attack under every norm that it knows."""
 RADII = {"L1": 10.0, "L0": 20}
 """By norm, what a radius of 1 stands for: of L0 whole numbers of pixels."""
-WHITE_BOX = [name for name in ATTACKS if name not in ("noise", "transfer", "square", "hopskipjump")]
+WHITE_BOX = [
+    name
+    for name in ATTACKS
+    if name not in ("noise", "transfer", "square", "sparse-rs", "hopskipjump")
+]
 RELEASE = {"steps": 10, "step_size": 0.25, "random_start": False, "keep": "last"}
 
 
@@ -229,6 +233,7 @@ DEFAULTS = {
     "cw": ("arXiv 1608.04644", {"steps": 100, "search": 6, "lr": 0.01, "c": 1.0, "eot": 1}),
     "fab": ("arXiv 1907.02044", {"steps": 100, "targets": 9, "eot": 1}),
     "square": ("arXiv 1912.00049", {"queries": 1000, "p": 0.8, "loss": "margin", "eot": 1}),
+    "sparse-rs": ("arXiv 2006.12834", {"queries": 1000, "alpha": 0.3, "loss": "margin", "eot": 1}),
     "autoattack": (
         "arXiv 2003.01690",
         {"version": "auto", "steps": 100, "targets": 9, "queries": 5000, "eot": 1},
