@@ -15,6 +15,7 @@ from robustbench_med.attacks.registry import (
     ATTACKS,
     ENGINES,
     attack_code,
+    black_box,
     complete,
     describe,
     entry_of,
@@ -22,6 +23,7 @@ from robustbench_med.attacks.registry import (
     radius_free,
     ran,
     revision,
+    under,
     untargeted,
 )
 from robustbench_med.attacks.streams import (
@@ -50,6 +52,7 @@ __all__ = [
     "Threat",
     "View",
     "attack_code",
+    "black_box",
     "complete",
     "derive_seed",
     "describe",
@@ -62,5 +65,6 @@ __all__ = [
     "scaled_size",
     "seeded",
     "takes_generators",
+    "under",
     "untargeted",
 ]

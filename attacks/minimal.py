@@ -82,7 +82,7 @@ def scaled_size(view: View, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
     parts = [
         distance * (largest / r)
         for distance, r in zip(
-            view.distances(x, x0, threat.norm).unbind(1), threat.radii, strict=True
+            view.distances(x, x0, threat.norm, threat.counts).unbind(1), threat.radii, strict=True
         )
         if r > 0
     ]

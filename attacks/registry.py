@@ -26,11 +26,13 @@ from robustbench_med.attacks import (
     mim,
     noise,
     pgd,
+    sparse_rs,
     square,
     transfer,
 )
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import LOSSES, effective
+from robustbench_med.attacks.threat import Norm
 from robustbench_med.attacks.view import View
 from robustbench_med.provenance import code
 from robustbench_med.provenance.objects import summary
@@ -46,6 +48,7 @@ SHIPPED = (
     cw.ENTRY,
     fab.ENTRY,
     square.ENTRY,
+    sparse_rs.ENTRY,
     autoattack.ENTRY,
     adaptive.ENTRY,
     transfer.ENTRY,
@@ -67,7 +70,8 @@ def entry_of(name: str, engine: str = "native") -> Attack:
     function = ENGINES[engine][name]
     if engine != "native":
         choices = engines.ENGINES[engine].choices.get(name, {})
-        return Attack(name=name, function=function, targeted=False, choices=choices)
+        norms = engines.ENGINES[engine].norms_of(name)
+        return Attack(name=name, function=function, targeted=False, norms=norms, choices=choices)
     entry = _ENTRIES.get(name)
     if entry is None or entry.function is not function:
         return Attack(name=name, function=function)
@@ -77,6 +81,16 @@ def entry_of(name: str, engine: str = "native") -> Attack:
 def untargeted(name: str) -> bool:
     """Whether an attack of this name cannot aim at a class of the user's, whatever the engine."""
     return name in _ENTRIES and not _ENTRIES[name].targeted
+
+
+def under(norm: Norm, engine: str = "native") -> list[str]:
+    """The names of the attacks that exist under a norm."""
+    return [name for name in ENGINES[engine] if norm in entry_of(name, engine).norms]
+
+
+def black_box(norm: Norm) -> str:
+    """The attack by scores under a norm."""
+    return "sparse-rs" if norm == "L0" else "square"
 
 
 def radius_free(name: str, norm: str) -> bool:

@@ -8,24 +8,41 @@ from support.attacking import IDS, attack
 from support.victims import TwoHeads
 from torch import Tensor, nn
 
-from robustbench_med.attacks import ATTACKS, Threat, View, complete, describe, parameters, ran
+from robustbench_med.attacks import (
+    ATTACKS,
+    Threat,
+    View,
+    complete,
+    describe,
+    parameters,
+    ran,
+    under,
+)
 from robustbench_med.attacks.autoattack import MEMBERS
 from robustbench_med.attacks.losses import ce, margin
 from robustbench_med.attacks.losses import dlr as dlr_loss
 from robustbench_med.models.mail import MAIL
+from robustbench_med.naming import NORMS
 
-WHITE_BOX = [name for name in ATTACKS if name not in ("noise", "transfer", "square", "hopskipjump")]
+PAIRS = [(name, norm) for norm in NORMS for name in under(norm)]
+"""Every attack under every norm that it knows."""
+RADII = {"L1": 10.0, "L0": 20}
+"""By norm, what a radius of 1 stands for: of L0 whole numbers of pixels."""
+WHITE_BOX = [
+    name
+    for name in ATTACKS
+    if name not in ("noise", "transfer", "square", "sparse-rs", "hopskipjump")
+]
 RELEASE = {"steps": 10, "step_size": 0.25, "random_start": False, "keep": "last"}
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
 @pytest.mark.parametrize("radii", [(0.1, 0.2), (0.0, 0.2), (0.0, 0.0)])
 @pytest.mark.parametrize("tasks", [(0, 1), (1,)])
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
 def test_every_attack_stays_in_its_ball_whatever_the_batch(name, norm, radii, tasks, batch) -> None:
     view = View(TwoHeads().eval(), TwoHeads.shapes)
     x, y = view.pack(batch[0]), batch[1]
-    threat = Threat(norm, radii, tasks)
+    threat = Threat(norm, tuple(RADII.get(norm, 1) * r for r in radii), tasks)
     for rows in (slice(0, 16), slice(3, 4)):
         view.check(attack(name, view, x[rows], y[rows], threat, IDS[rows]), x[rows], threat)
 
@@ -51,13 +68,12 @@ def test_a_gradient_attack_beats_noise_and_more_radius_beats_less(name, batch) -
 
 
 @pytest.mark.parametrize("size", [1, 7])
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
 def test_adversarials_do_not_depend_on_the_batch_size(name, norm, size, batch) -> None:
     # float64: in float32 the kernels round differently by batch size
     view = View(TwoHeads().double().eval(), TwoHeads.shapes)
     x, y = view.pack(batch[0]).double(), batch[1]
-    threat = Threat(norm, (0.1, 0.2), (0, 1))
+    threat = Threat(norm, tuple(RADII.get(norm, 1) * r for r in (0.1, 0.2)), (0, 1))
     whole = attack(name, view, x, y, threat)
     parts = [
         attack(name, view, x[i : i + size], y[i : i + size], threat, IDS[i : i + size])
@@ -217,6 +233,7 @@ DEFAULTS = {
     "cw": ("arXiv 1608.04644", {"steps": 100, "search": 6, "lr": 0.01, "c": 1.0, "eot": 1}),
     "fab": ("arXiv 1907.02044", {"steps": 100, "targets": 9, "eot": 1}),
     "square": ("arXiv 1912.00049", {"queries": 1000, "p": 0.8, "loss": "margin", "eot": 1}),
+    "sparse-rs": ("arXiv 2006.12834", {"queries": 1000, "alpha": 0.3, "loss": "margin", "eot": 1}),
     "autoattack": (
         "arXiv 2003.01690",
         {"version": "auto", "steps": 100, "targets": 9, "queries": 5000, "eot": 1},

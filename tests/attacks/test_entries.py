@@ -7,17 +7,22 @@ from robustbench_med.attacks import ATTACKS, ENGINES, Attack, complete, entry_of
 from robustbench_med.attacks import untargeted as cannot_aim
 from robustbench_med.attacks.pgd import RANDOM
 
+TWO, THREE = ("Linf", "L2"), ("Linf", "L2", "L1")
 FACTS = {  # of those that differ from the defaults
     "noise": {"targeted": False},
-    "fgsm": {"ray": "fgsm_ray"},
+    "fgsm": {"norms": TWO, "ray": "fgsm_ray"},
+    "bim": {"norms": TWO},
+    "mim": {"norms": TWO},
+    "square": {"norms": THREE},
+    "sparse-rs": {"norms": ("L0",)},
     "pgd": {"random": RANDOM, "escalates": "quick"},
-    "apgd": {"escalates": "quick"},
-    "apgd-t": {"targeted": False, "only_loss": "dlr-targeted"},
-    "cw": {"minimal": "cw_minimal", "radius_free": ("L2",)},
-    "fab": {"minimal": "fab_minimal"},
-    "autoattack": {"targeted": False, "ensemble": "ensemble"},
+    "apgd": {"norms": THREE, "escalates": "quick"},
+    "apgd-t": {"norms": THREE, "targeted": False, "only_loss": "dlr-targeted"},
+    "cw": {"norms": TWO, "minimal": "cw_minimal", "radius_free": ("L2",)},
+    "fab": {"norms": TWO, "minimal": "fab_minimal"},
+    "autoattack": {"norms": TWO, "targeted": False, "ensemble": "ensemble"},
     "adaptive": {"targeted": False, "escalates": "auto"},
-    "hopskipjump": {"minimal": "hopskipjump_minimal"},
+    "hopskipjump": {"norms": TWO, "minimal": "hopskipjump_minimal"},
 }
 
 
@@ -33,6 +38,7 @@ def test_the_entries_say_what_the_tables_said() -> None:
         facts = {}
         for fact in (
             "targeted",
+            "norms",
             "ray",
             "minimal",
             "radius_free",

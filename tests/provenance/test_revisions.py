@@ -25,6 +25,7 @@ OF_ATTACKS = {
         "mim": "losses mim pgd view",
         "noise": "losses noise view",
         "pgd": "losses pgd view",
+        "sparse-rs": "losses square view",
         "square": "losses square view",
         "transfer": "losses pgd transfer view",
     },

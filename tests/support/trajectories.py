@@ -24,6 +24,7 @@ from robustbench_med.attacks import (
     Threat,
     View,
     complete,
+    entry_of,
     parameters,
     revision,
 )
@@ -40,6 +41,8 @@ CASES = {
     "linf": Threat("Linf", (0.1, 0.2), (0, 1)),
     "l2": Threat("L2", (0.3, 0.6), (0, 1)),
     "one-task": Threat("Linf", (0.0, 0.1), (1,)),
+    "l1": Threat("L1", (1.5, 3.0), (0, 1)),
+    "l0": Threat("L0", (3, 6), (0, 1)),
 }
 GIVEN: dict[str, dict[str, dict[str, object]]] = {
     "pgd": {"pgd-restarts": {"restarts": 3, "loss": "margin"}, "pgd-last": {"keep": "last"}},
@@ -96,12 +99,13 @@ def trajectory(
 
 def cases(*, random: bool) -> dict[str, tuple[str, Threat, dict[str, object]]]:
     """Name of a trajectory -> attack, threat, parameters."""
-    threats = {"linf": CASES["linf"]} if random else CASES
+    threats = {each: CASES[each] for each in ("linf", "l1", "l0")} if random else CASES
     return {
         f"{called}/{case}": (name, threat, given)
         for name in ATTACKS
         for called, given in {name: {}, **({} if random else GIVEN.get(name, {}))}.items()
         for case, threat in threats.items()
+        if threat.norm in entry_of(name).norms
     }
 
 
