@@ -66,6 +66,7 @@ def test_a_run_leaves_tables_records_and_a_figure_and_a_second_one_computes_noth
 
 
 @pytest.mark.slow
+@pytest.mark.challenged  # as in the process that is killed
 def test_a_run_killed_in_the_middle_and_resumed_gives_the_leaderboard_of_an_uninterrupted_one(
     drawn_root, tmp_path, home
 ) -> None:
