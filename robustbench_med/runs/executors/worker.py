@@ -102,7 +102,7 @@ def serve(units: queue.Queue[str], send: Send) -> None:
         asked = json.loads(units.get())
         try:
             work(asked["unit"], asked["job"], send)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # code of the user's may end with any
             send(
                 "raised",
                 user=isinstance(error, UserError),
