@@ -14,7 +14,7 @@ from support.cli import medrobust, refused
 from support.failing import grid
 from support.own_victims import written
 
-from robustbench_med import owners
+from robustbench_med import UserError, evaluate, owners, register_attack
 from robustbench_med.runs import executors
 from robustbench_med.runs.executors import here, processes
 from robustbench_med.runs.job import Job
@@ -118,6 +118,13 @@ def test_a_gpu_each_where_there_are_several(monkeypatch) -> None:
     assert processes._gpu(1) == {"CUDA_VISIBLE_DEVICES": "1"}
     monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 1)
     assert processes._gpu(1) == {}
+
+
+def test_what_this_process_alone_knows_is_not_given_to_others(tmp_path) -> None:
+    register_attack("mine", lambda view, x, y, threat, streams: x)
+    with pytest.raises(UserError, match="mine: registered in this process alone"):
+        evaluate("late", "mine", size=16, limit=4, jobs=2, quiet=True, out=tmp_path / "o")
+    assert not list((tmp_path / "o").glob("records/*"))
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def work_there(
         try:
             with threads(n_threads):
                 work(unit, json.dumps({**json.loads(job), "out": name}), send)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # code of the user's may end with any
             there = f"on the node {socket.gethostname()}: {error}"
             text = "".join(traceback.format_exception(error))
             send("raised", user=isinstance(error, UserError), error=there, traceback=text)
