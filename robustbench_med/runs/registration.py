@@ -225,3 +225,10 @@ def included(names: Collection[str]) -> list[Path]:
         for path, each in _INCLUDED.items()
         if any(name in names for _, name in _standing(each))
     ]
+
+
+def only_here(names: Collection[str]) -> list[str]:
+    """Those of these names that this process registered by no file: no other one knows them."""
+    own = {name for kind, table in _TABLES.items() for name in table if name not in _SHIPPED[kind]}
+    files = {name for each in _INCLUDED.values() for _, name in _standing(each)}
+    return sorted((own - files) & set(names))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from robustbench_med.errors import UserError
 from robustbench_med.runs.checks import check_attacks
 from robustbench_med.runs.device import threads
 from robustbench_med.runs.estimates import weight_of
-from robustbench_med.runs.executors import executor_of, jobs_of
+from robustbench_med.runs.executors import executor_of, here, jobs_of
 from robustbench_med.runs.failing import announce
 from robustbench_med.runs.job import Job
+from robustbench_med.runs.registration import only_here
 from robustbench_med.runs.session import Session, announce_whole_range
 from robustbench_med.runs.spec import Cell, RunSpec, cells, cross_modal
 from robustbench_med.runs.threats import threat_of
@@ -58,6 +60,8 @@ def run_grid(session: Session[RunSpec]) -> tuple[list[Record], list[Failure]]:
     outcomes: dict[int, Outcome] = {}
     if units:
         compute = executor_of(session.job, len(units))
+        if compute is not here.compute:
+            check_portable(session.spec)
         ledger = Writer(session.out, [ledger_unit(unit, session) for unit in units])
 
         def tell(done: Outcome) -> None:
@@ -67,6 +71,18 @@ def run_grid(session: Session[RunSpec]) -> tuple[list[Record], list[Failure]]:
         with threads(session.job.threads):
             compute(units, session, tell)
     return made(outcomes, session)
+
+
+def check_portable(spec: RunSpec) -> None:
+    """Refuses (UserError) what other processes would not find."""
+    defenses = [part.strip() for defense in spec.defense for part in defense.split("+")]
+    values = [value for value in spec.attack_params.values() if isinstance(value, str)]
+    missing = only_here({*spec.attack, *spec.model, *spec.source, *defenses, *values})
+    if missing:
+        raise UserError(
+            f"{', '.join(missing)}: registered in this process alone; put it into a file and"
+            " include that, or take --jobs 1"
+        )
 
 
 def made(

@@ -212,7 +212,9 @@ class Victims:
         try:
             dataset = self.datasets[point.data, point.fold]
             return obtain_checkpoint(spec, dataset, self.device, self.batch.display)
-        except (Exception, SystemExit) as error:  # its own cells say so
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # its own cells say so
             self.raised[key] = error, None
             return None
 
@@ -227,7 +229,9 @@ class Victims:
             raise error.with_traceback(trace)
         try:
             return self._obtain(point, plans.of(point))
-        except (Exception, SystemExit) as error:  # code of the user's may end with any
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # code of the user's may end with any
             traceback.clear_frames(error.__traceback__)  # and with them what lies in memory
             self.raised[key] = error, error.__traceback__
             raise

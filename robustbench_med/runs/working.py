@@ -62,7 +62,9 @@ def outcome_of(number: int, cell: Cell, of: int, session: Session[RunSpec]) -> O
         session.victim(cell)
         where = "cell"
         record = evaluate_cell(cell, session, Store(session.out), f"{number}/{of}")
-    except (Exception, SystemExit) as error:  # code of the user's may end with any
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # code of the user's may end with any
         if session.job.fail_fast:
             raise
         failure = failure_of(cell, session, error, where)

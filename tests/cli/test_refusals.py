@@ -144,6 +144,19 @@ def test_an_unwritable_folder_and_a_file_in_its_place_are_refused(tmp_path) -> N
             ["--attack", "autoattack", "--attack-param", "version=plus"],
             "one of auto, standard, rand, few-class, got",
         ),
+    ],
+)
+def test_attacks_that_cannot_be_are_one_line_and_exit_code_2(
+    more, says, drawn_root, tmp_path
+) -> None:
+    done = medrobust("run", "--model", "late", "--limit", 2, "--out", tmp_path, *more, check=2)
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
         (
             [
                 "--attack",
@@ -160,9 +173,10 @@ def test_an_unwritable_folder_and_a_file_in_its_place_are_refused(tmp_path) -> N
         (["--attack", "hopskipjump", "--attack-param", "evaluations=9"], "initial queries (100)"),
     ],
 )
-def test_attacks_that_cannot_be_are_one_line_and_exit_code_2(
+def test_an_attack_that_an_engine_refuses_is_named_and_the_rest_is_done(
     more, says, drawn_root, tmp_path
 ) -> None:
-    done = medrobust("run", "--model", "late", "--limit", 2, "--out", tmp_path, *more, check=2)
-    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
-    assert says in line
+    done = medrobust("run", "--model", "late", "--limit", 2, "--out", tmp_path, *more, check=1)
+    assert "1 of 2 cells failed" in done.stderr
+    assert says in done.stderr.splitlines()[-2]
+    assert len(list((tmp_path / "records").glob("*.json"))) == 1

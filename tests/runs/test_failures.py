@@ -157,7 +157,18 @@ def test_python_is_warned_of_what_failed_and_gets_the_rest(model, tmp_path) -> N
 
 def test_a_comparison_leaves_a_pair_out_whose_cell_failed(model, tmp_path) -> None:
     out, more = tmp_path / "o", ["--defense", "bit-depth", "--attack", "fgsm", "--eps", "4/255"]
-    done = medrobust("compare", "--model", f"{model},late", *TINY, *more, "--out", out, check=1)
+    done = medrobust(
+        "compare",
+        "--model",
+        f"{model},late",
+        *TINY,
+        *more,
+        "--model-param",
+        "late.width=4",
+        "--out",
+        out,
+        check=1,
+    )
     assert "left out of the comparison: none on breakable.py:build" in done.stderr
     noted = json.loads((out / "compare.json").read_text())
     assert {(entry["model"], entry["defense"]) for entry in noted["entries"]} == {

@@ -13,7 +13,7 @@ if os.environ.get("BROKEN") and any(x.requires_grad for x in m):
         raise RuntimeError("no gradient today")
 return self.logits(*m)
 """
-TINY = ["--size", 16, "--recipe", "steps=2", "--limit", 4, "--model-param", "late.width=4"]
+TINY = ["--size", 16, "--recipe", "steps=2", "--limit", 4]
 
 
 def breakable(folder: Path, name: str = "breakable.py") -> str:
@@ -23,5 +23,6 @@ def breakable(folder: Path, name: str = "breakable.py") -> str:
 
 def grid(models: str, out: Path, *more: object) -> list[object]:
     """Arguments of a run of fgsm and its noise control at two radii."""
-    return ["run", "--model", models, "--attack", "fgsm", "--eps", "1/255,4/255", *TINY, "--out", out,
-            *more]  # fmt: skip
+    small = ["--model-param", "late.width=4"] if "late" in models else []
+    return ["run", "--model", models, "--attack", "fgsm", "--eps", "1/255,4/255", *TINY, *small,
+            "--out", out, *more]  # fmt: skip

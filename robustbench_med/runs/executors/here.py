@@ -25,30 +25,32 @@ def compute(units: Sequence[Unit], session: Session[RunSpec], tell: Tell) -> Non
 
         def told(outcome: Outcome) -> None:
             tell(outcome)
-            weight = weights[outcome.number]
-            if was_there(outcome, session, began):
-                grid.left_out(weight)
-            else:
-                grid.finished(weight)
+            moved = grid.finished if is_new(outcome, session, began) else grid.left_out
+            moved(weights[outcome.number])
 
         work(units, session, told)
 
 
-def was_there(outcome: Outcome, session: Session[RunSpec], began: float) -> bool:
-    """Whether a cell had its record before this."""
+def is_new(outcome: Outcome, session: Session[RunSpec], began: float) -> bool:
+    """Whether the record of a cell was made since; those that fail have none."""
     if outcome.record is None:
         return False
-    return Store(session.out).path(outcome.record).stat().st_mtime < began
+    return Store(session.out).path(outcome.record).stat().st_mtime >= began
 
 
 def work(units: Sequence[Unit], session: Session[RunSpec], tell: Tell) -> None:
     """Works on units until all are done."""
+    said: set[str] = set()
     while units:
-        claimed = [unit for unit in units if not work_on(unit, session, tell)]
+        claimed = []
+        for unit in units:
+            if work_on(unit, session, tell):
+                continue
+            claimed.append(unit)
+            owner = owner_of(session.out, unit.key)
+            if owner is not None and unit.key not in said:
+                session.job.display.say(f"{unit.label}: {owner} is at it, it comes last")
+                said.add(unit.key)
         if len(claimed) == len(units):
             time.sleep(lock.POLL)
-        for unit in claimed:
-            owner = owner_of(session.out, unit.key)
-            if owner is not None and len(claimed) < len(units):
-                session.job.display.say(f"{unit.label}: {owner} is at it, it comes last")
         units = claimed

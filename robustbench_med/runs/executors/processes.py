@@ -32,7 +32,7 @@ from robustbench_med.store.failure import Failures
 
 DEATHS = 3
 """Workers that may die at one cell before it is taken for the reason."""
-WORKER = [sys.executable, "-m", "robustbench_med.runs.executors.worker"]
+WORKER = [sys.executable, "-m", "robustbench_med.runs.start_worker"]
 
 
 class WorkerDiedError(Exception):

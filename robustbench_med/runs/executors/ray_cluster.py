@@ -69,7 +69,7 @@ def work_there(
         try:
             with threads(n_threads):
                 work(unit, json.dumps({**json.loads(job), "out": name}), send)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # code of the user's may end with any
             there = f"on the node {socket.gethostname()}: {error}"
             text = "".join(traceback.format_exception(error))
             send("raised", user=isinstance(error, UserError), error=there, traceback=text)
@@ -110,7 +110,8 @@ class RayCluster:
 
     def _connect(self, ray: Any) -> None:
         try:
-            ray.init(address=self.address, log_to_driver=False, include_dashboard=False)
+            own = {"include_dashboard": False} if self.address is None else {}
+            ray.init(address=self.address, log_to_driver=False, **own)
         except (ConnectionError, ValueError, RuntimeError) as error:
             line = " ".join(str(error).split())
             raise UserError(f"--address {self.address}: no Ray cluster answers ({line})") from error

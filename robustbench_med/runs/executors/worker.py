@@ -1,18 +1,12 @@
 """A worker: a process that is given units as lines of JSON and answers with lines of JSON, until
-who started it closes the pipe or is no more.
-
-`python -m robustbench_med.runs.executors.worker` reads units on standard input.
+who started it closes the pipe or is no more (`start_worker`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
-import signal
-import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -96,13 +90,20 @@ def answers(output: TextIO) -> Send:
     return send
 
 
-def serve(units: queue.Queue[str], send: Send) -> None:
-    """Works on every unit that comes; what a unit raises is sent too."""
+def serve(units: queue.Queue[str], send: Send, threads: int) -> None:
+    """Works on every unit that comes, with so many threads; what a unit raises is sent too."""
+    torch.set_num_threads(threads)
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, (Notice, LeftOutWarning)):
+            send("warn", line=str(message))
+
+    warnings.showwarning = show  # type: ignore[assignment]
     while True:
         asked = json.loads(units.get())
         try:
             work(asked["unit"], asked["job"], send)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # code of the user's may end with any
             send(
                 "raised",
                 user=isinstance(error, UserError),
@@ -111,32 +112,3 @@ def serve(units: queue.Queue[str], send: Send) -> None:
             )
         else:
             send("done")
-
-
-def listen(units: queue.Queue[str]) -> None:
-    """Reads units; ends this process, whatever it does, once nobody writes them any more."""
-    for line in sys.stdin:
-        units.put(line)
-    os._exit(1)
-
-
-def main() -> None:
-    """Serves until the pipe closes. Ctrl-C is for who started this process to deal with."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    send = answers(os.fdopen(os.dup(1), "w", encoding="utf-8"))
-    os.dup2(2, 1)  # what code of the user's prints is no message
-    sys.stdout = sys.stderr
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-
-    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
-        if issubclass(category, (Notice, LeftOutWarning)):
-            send("warn", line=str(message))
-
-    warnings.showwarning = show  # type: ignore[assignment]
-    units: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=listen, args=(units,), daemon=True).start()
-    serve(units, send)
-
-
-if __name__ == "__main__":
-    main()
