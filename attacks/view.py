@@ -8,7 +8,7 @@ tensor, a step or a projection on it, and a loss.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +67,8 @@ class View:
         global generators are left as they are.
         """
         self.passes = PassCount()
+        self.tick: Callable[[int], None] | None = None
+        """Called with the samples of each forward pass, for who shows how far an attack is."""
         self.nonfinite_gradients = 0
         self.losses: Tensor | None = None
         self.quarters: tuple[Tensor, Tensor] | None = None
@@ -100,6 +102,8 @@ class View:
     def logits(self, x: Tensor) -> tuple[Tensor, ...]:
         """One forward pass: a (B, classes) tensor per task."""
         self.passes.forward += len(x)
+        if self.tick is not None:
+            self.tick(len(x))
         modalities = self.unpack(x)
         return (
             tuple(self.victim(*modalities))

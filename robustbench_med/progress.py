@@ -1,26 +1,33 @@
-"""What a user sees while work goes on: lines and progress bars with the time left, on standard
-error.
+"""What a user sees while work goes on, on standard error: lines, and bars with the time left; into
+a pipe or a file a line a minute instead.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 Tick = Callable[[int, int, str], None]
 """Called with (done, in all, a note) as work goes on."""
-Advance = Callable[[int], None]
-"""Called with the number of samples that have just been finished."""
+Advance = Callable[[float], None]
+"""Called with the number of samples that have just been finished; parts of one count too."""
+MINUTE = 60.0
+"""Seconds between two lines of a bar that no terminal shows."""
 
 
 class Display:
@@ -31,6 +38,8 @@ class Display:
         self.console = _console(stderr=True)
         self.results = _console(stderr=False)
         self.warned: set[str] = set()
+        self.grid: _Shown | None = None
+        """The bar of a whole grid, below which other bars come and go."""
 
     def show(self, results: RenderableType) -> None:
         """Results, on standard output."""
@@ -51,30 +60,53 @@ class Display:
         self.console.print(f"[bold yellow]warning:[/] {_escaped(line)}", highlight=False)
 
     @contextlib.contextmanager
-    def bar(self, description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    def bar(self, description: str, total: float) -> Iterator[Callable[[float, str], None]]:
         """A progress bar; the yielded function advances it by n and shows a note."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(
-            *columns, console=self.console, disable=self.quiet, refresh_per_second=4
-        ) as progress:
+        if self.grid is not None and self.grid.progress is not None:
+            task = self.grid.progress.add_task(_escaped(description), total=total, note="")
+            yield _advancing(self.grid.progress, task)
+            self.grid.progress.remove_task(task)
+        elif self.quiet or not self.console.is_terminal:
+            yield _Lines(description, total, self.say).advance
+        else:
+            with bars(self.console, quiet=False) as progress:
+                task = progress.add_task(_escaped(description), total=total, note="")
+                yield _advancing(progress, task)
+
+    @contextlib.contextmanager
+    def overall(self, description: str, total: float) -> Iterator[Overall]:
+        """One bar for a whole grid, with the time left, while the bars of its parts come and go."""
+        if self.quiet or not self.console.is_terminal:
+            yield Overall(total, _Lines(description, total, self.say).set)
+            return
+        with bars(self.console, quiet=False) as progress:
             task = progress.add_task(_escaped(description), total=total, note="")
-
-            def advance(n: int, note: str = "") -> None:
-                progress.update(task, advance=n, note=_escaped(note))
-
-            yield advance
+            self.grid = _Shown(progress, task)
+            try:
+                yield Overall(total, self.grid.set)
+            finally:
+                self.grid = None
 
     def lazy_bar(self, description: str) -> LazyBar:
         """A progress bar that appears with its first step."""
         return LazyBar(self, description)
+
+
+class Overall:
+    """How far a whole grid is, its parts weighted by the time they take."""
+
+    def __init__(self, total: float, show: Callable[[float, float], None]) -> None:
+        self.total, self.done, self.show = total, 0.0, show
+
+    def finished(self, weight: float) -> None:
+        """A part is done."""
+        self.done += weight
+        self.show(self.done, self.total)
+
+    def left_out(self, weight: float) -> None:
+        """A part takes no time: it was done before, or failed before it began."""
+        self.total -= weight
+        self.show(self.done, self.total)
 
 
 class LazyBar:
@@ -83,7 +115,7 @@ class LazyBar:
     def __init__(self, display: Display, description: str) -> None:
         self.display, self.description = display, description
         self._stack = contextlib.ExitStack()
-        self._advance: Callable[[int, str], None] | None = None
+        self._advance: Callable[[float, str], None] | None = None
         self._done = 0
 
     def __enter__(self) -> LazyBar:
@@ -94,9 +126,93 @@ class LazyBar:
 
     def __call__(self, done: int, total: int, note: str) -> None:
         if self._advance is None:
+            if not self.display.console.is_terminal:
+                self.display.say(f"{self.description}: {total} steps")
             self._advance = self._stack.enter_context(self.display.bar(self.description, total))
         self._advance(done - self._done, note)
         self._done = done
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A bar in the terminal."""
+
+    progress: Progress
+    task: TaskID
+
+    def set(self, done: float, total: float) -> None:
+        """Sets how far it is."""
+        self.progress.update(self.task, completed=done, total=total)
+
+
+class _Lines:
+    """Stands for a bar that no terminal shows: a line a minute."""
+
+    def __init__(self, description: str, total: float, say: Callable[[str], None]) -> None:
+        self.description, self.total, self.say = description, total, say
+        self.done, self.begun = 0.0, time.monotonic()
+        self.said = self.begun
+
+    def advance(self, n: float, note: str = "") -> None:
+        """It goes on by n."""
+        self.done += n
+        now = time.monotonic()
+        if now - self.said < MINUTE or not self.total:
+            return
+        self.said = now
+        left = time_left(self.done, self.total, now - self.begun)
+        after = f", about {clock(left)} left" if left is not None else ""
+        line = f"{self.description}: {self.done / self.total:.0%}, {clock(now - self.begun)}{after}"
+        self.say(f"{line}  {note}".rstrip())
+
+    def set(self, done: float, total: float) -> None:
+        """It is so far."""
+        self.total = total
+        self.advance(done - self.done)
+
+
+class Left(ProgressColumn):
+    """The time left at the rate since the bar began."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """As 0:01:20; nothing can be said before the first step."""
+        left = None
+        if task.total is not None and task.elapsed is not None:
+            left = time_left(task.completed, task.total, task.elapsed)
+        return Text("left " + ("-" if left is None else clock(left)), "progress.remaining")
+
+
+def bars(console: Console, *, quiet: bool) -> Progress:
+    """Bars with what is done, the time it took and the time left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        Left(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=console, disable=quiet, refresh_per_second=4)
+
+
+def time_left(done: float, total: float, elapsed: float) -> float | None:
+    """Seconds to go at the rate so far; None before anything is done."""
+    return elapsed * max(total - done, 0.0) / done if done > 0 else None
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def _advancing(progress: Progress, task: TaskID) -> Callable[[float, str], None]:
+    def advance(n: float, note: str = "") -> None:
+        progress.update(task, advance=n, note=_escaped(note))
+
+    return advance
 
 
 def _console(*, stderr: bool) -> Console:

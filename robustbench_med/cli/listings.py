@@ -5,6 +5,7 @@ sets and suites.
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from rich.table import Table
 if TYPE_CHECKING:  # torch behind them takes seconds to import
     from robustbench_med.attacks.engines.library import Library
     from robustbench_med.data.suites import Suite
+    from robustbench_med.runs.cached import CacheEntry
 
 ON_PARAMETERS = (
     "Costs are for two grey modalities and tasks of 4 and 3 classes. Arguments: --model-param"
@@ -160,6 +162,32 @@ def suites(known: Sequence[Suite]) -> RenderableType:
     for each in known:
         table.add_row(*map(escape, (each.suite, each.title, "\n".join(each.pairings))))
     return table
+
+
+def cache(entries: Sequence[CacheEntry]) -> RenderableType:
+    """`medrobust cache`."""
+    total = sum(entry.bytes for entry in entries)
+    table = Table(
+        title=f"cache, {len(entries)} entries of {size(total)}",
+        title_justify="left",
+        caption="What goes first is on top. Needed: a record of a folder of --store is of it.",
+    )
+    for name in ("name", "kind", "size", "last used", "needed"):
+        table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
+    for entry in entries:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        needed = "yes" if entry.needed else "busy" if entry.busy else "no"
+        table.add_row(escape(entry.name), entry.kind, size(entry.bytes), used, needed)
+    return table
+
+
+def size(n: float) -> str:
+    """Bytes as `1.2 GiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if n < 1024:
+            return f"{n:.3g} {unit}"
+        n /= 1024
+    return f"{n:.3g} GiB"
 
 
 def verification(report: Mapping[str, Any]) -> RenderableType:

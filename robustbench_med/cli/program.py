@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from robustbench_med.cli.cache import cache_app
 from robustbench_med.cli.certify import certify
 from robustbench_med.cli.compare import compare
 from robustbench_med.cli.cost import cost
@@ -42,6 +43,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
 app.add_typer(engines_app, name="engines")
 
 

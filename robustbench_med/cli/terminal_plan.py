@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from robustbench_med.cli.listings import size
 from robustbench_med.runs.plan import PlannedCell, PlannedVictim, RunPlan
 
 BOUND = (
@@ -142,12 +143,3 @@ def duration(seconds: float) -> str:
         return f"{hours} h {minutes} min"
     days, hours = divmod(hours, 24)
     return f"{days} d {hours} h"
-
-
-def size(n: float) -> str:
-    """Bytes as `1.2 GiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if n < 1024:
-            return f"{n:.3g} {unit}"
-        n /= 1024
-    return f"{n:.3g} GiB"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import astuple, replace
 from typing import Any
 
@@ -25,10 +26,10 @@ from robustbench_med.attacks import (
     Threat,
     View,
     attack_code,
-    derive_seed,
     entry_of,
 )
 from robustbench_med.attacks.adaptive import BLACK_BOX
+from robustbench_med.attacks.budget import Against
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import examples
 from robustbench_med.evaluation.batching import (
@@ -38,7 +39,9 @@ from robustbench_med.evaluation.batching import (
     shapes_of,
     together,
 )
+from robustbench_med.evaluation.budget import of_method
 from robustbench_med.evaluation.figures import cell_figures
+from robustbench_med.evaluation.meter import metered
 from robustbench_med.evaluation.predictions import join, predict
 from robustbench_med.evaluation.search import search
 from robustbench_med.evaluation.sweep import recall, remember
@@ -123,8 +126,8 @@ def attack_pass(
         clean: the clean pass on these samples under the same setting.
         threat: what the attacker may do: norm, a radius for each modality, the tasks aimed at.
         method: the attack with its parameters.
-        tick: called with the number of samples of each batch that is done, of the attack and of the
-            fresh draws: twice the number of samples in all.
+        tick: called with the number of samples that are done, in parts as passes are made, of the
+            attack and of the fresh draws: twice the number of samples in all.
         note: called with a line as rounds of a search begin.
 
     Returns:
@@ -149,8 +152,8 @@ def attack_pass(
     if method.effort is None:
         attacked = attack_batches(case, targets, tick)
     else:
-        attacked = search(case, targets, one_round, method.effort, note)
-        tick(len(targets))
+        with metered([view], len(targets), forward_passes(case), tick):
+            attacked = search(case, targets, one_round, method.effort, note)
     fresh = judge(case, attacked.adversarials, tick)
     figures = cell_figures(
         samples,
@@ -175,6 +178,21 @@ def choose_targets(case: AttackPass) -> NDArray[np.int64]:
     if case.setting.protocol != "sound":
         return np.arange(len(case.samples))
     return np.flatnonzero(case.clean.right[:, list(case.threat.tasks)].max(1) > 0)
+
+
+def forward_passes(case: AttackPass) -> int | None:
+    """Forward passes that an attack takes of a sample at most; None where that is not known."""
+    view, threat, method = case.view, case.threat, case.method
+    against = Against(
+        view.draws,
+        max(view.class_counts[t] for t in threat.tasks),
+        len(threat.tasks),
+        view.has_soft,
+        threat.targeted,
+        len(method.sources),
+    )
+    most = of_method(method, against)
+    return None if most is None else most.forward
 
 
 def one_round(case: AttackPass, targets: NDArray[np.int64], stage: tuple[object, ...]) -> Attacked:
@@ -205,6 +223,7 @@ def attack_batches(
     drawing = case.clean.drawing
     if whole and drawing == "sample":
         drawing = "batch"  # engines pass no generators on
+    seen, most = [view, *(source for source, _ in sources)], forward_passes(case)
     for rows in together(targets, n, setting, whole=whole):
         x = view.pack(samples.batch(rows)).to(setting.device)
         y = aims[rows].to(setting.device)
@@ -213,7 +232,11 @@ def attack_batches(
             setting.seed, [ids[row] for row in rows], " ".join(map(str, purpose))
         )
         view.losses = view.quarters = None
-        with drawn(view, drawing, setting, ids, rows, *purpose, sources=sources):
+        aimed = np.isin(rows, targets)
+        with (
+            metered(seen, int(aimed.sum()), most, tick) if not stage else nullcontext(),
+            drawn(view, drawing, setting, ids, rows, *purpose, sources=sources),
+        ):
             result, passes = recall(method, rows, x)
             attacked.reused += passes
             if result is None:
@@ -221,8 +244,7 @@ def attack_batches(
                 result = compute(view, x, y, case.threat, streams)
                 remember(method, rows, result, view.passes, before)
         # of a chunk that stays together, those that are no targets are passengers
-        keep_targets(case, attacked, rows, np.isin(rows, targets), x, result)
-        tick(int(np.isin(rows, targets).sum()))
+        keep_targets(case, attacked, rows, aimed, x, result)
     attacked.searched = PassCount(
         view.passes.forward - spent.forward, view.passes.backward - spent.backward
     )
@@ -275,9 +297,11 @@ def judge(case: AttackPass, adversarials: Mapping[int, Tensor], tick: Advance) -
         x = view.pack(samples.batch(rows))
         moved = [adversarials.get(int(row), x[i]) for i, row in enumerate(rows)]
         x = torch.stack(moved).to(setting.device)
-        with drawn(view, drawing, setting, ids, rows, case.method.name, "fresh"):
+        with (
+            metered([view], len(rows), view.draws, tick),
+            drawn(view, drawing, setting, ids, rows, case.method.name, "fresh"),
+        ):
             parts.append(predict(view, x, samples.labels[rows]))
-        tick(len(rows))
     case.view.passes.forward += view.passes.forward
     fresh = join(parts)
     draws_right = fresh.draws_right
@@ -371,29 +395,3 @@ def single_draw(clean: Clean, method: Method, ran: SearchRan | None) -> bool:
     if method.name == "adaptive":  # its rounds are those against what it sees
         return clean.draws == 1
     return method.parameters.get("eot", 1) == 1
-
-
-GOALS = ("random", "least-likely")
-
-
-def choose_goals(kind: str, clean: Clean, samples: Samples, seed: int) -> Tensor:
-    """(n, T) classes for a targeted attack, -1 where a task has no label or the label is the goal.
-
-    Args:
-        kind: "random" (another class, drawn for each sample), "least-likely" (under the clean
-            pass), or the number of a class.
-    """
-    labels, goals = samples.labels.numpy(), np.full(tuple(samples.labels.shape), -1)
-    for t, probabilities in enumerate(clean.probabilities):
-        classes = probabilities.shape[1]
-        for i, (sample, y) in enumerate(zip(samples.ids, labels[:, t], strict=True)):
-            if y < 0:
-                continue
-            if kind == "random":
-                step = derive_seed(seed, "goal", sample, t) % (classes - 1)
-                goals[i, t] = (y + 1 + step) % classes
-            elif kind == "least-likely":
-                goals[i, t] = next(c for c in probabilities[i].argsort() if c != y)
-            elif int(kind) < classes and int(kind) != y:
-                goals[i, t] = int(kind)
-    return torch.from_numpy(goals)

@@ -160,7 +160,7 @@ class Search:
         draws = max(given.draws, FIRST_DRAWS) if self.random else 1
         shapes = [segment.shape for segment in given.segments]
         view = View(given.victim, shapes, draws=draws, batch_draws=given.batch_draws)
-        view.passes = given.passes
+        view.passes, view.tick = given.passes, given.tick
         return view
 
     def run(self) -> Attacked:
@@ -312,6 +312,7 @@ class Search:
         case, samples = self.case, self.case.samples
         setting, drawing = case.setting, case.clean.drawing
         view = View(case.view.victim, [s.shape for s in case.view.segments], draws=draws)
+        view.tick = case.view.tick
         parts = []
         for chunk in together(rows, self.n, setting, whole=drawing == "batch"):
             x = view.pack(samples.batch(chunk))

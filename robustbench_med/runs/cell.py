@@ -16,7 +16,8 @@ from robustbench_med.attacks import RefusedError, engines, radius_free, ran
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import cell_signs, cost, signs
-from robustbench_med.evaluation.protocol import attack_pass, choose_goals, single_draw
+from robustbench_med.evaluation.goals import choose_goals
+from robustbench_med.evaluation.protocol import attack_pass, single_draw
 from robustbench_med.evaluation.signs import Sign
 from robustbench_med.evaluation.types import Challenge, Clean, Method, Outcome
 from robustbench_med.naming import radius_label
@@ -85,6 +86,8 @@ def evaluate_cell(
     measured = Evaluation(inputs, session, position).measure()
     record = store.write(record_of(inputs, session, measured), measured.outcome.arrays)
     session.past.add(record.plain())
+    spent = record.cost.seconds + (record.cost.challenge_seconds or 0.0)
+    display.say(f"[{position}] {label}: robust {record.figures.robust:.3f}, {spent:.1f} s")
     return record
 
 
@@ -254,11 +257,8 @@ class Evaluation:
         rival = rival_of(inputs, self.session, setting)
         with self.bar(label_of(inputs), 1) as advance:
             challenges, fresh = self.fitted(
-                lambda: challenge.challenge(
-                    inputs, clean, outcome, setting, rival, lambda text: advance(0, text)
-                )
+                lambda: challenge.challenge(inputs, clean, outcome, setting, rival, advance)
             )
-            advance(1, "")
         outcome.cost["challenge_passes"] = fresh + sum(each.passes for each in challenges)
         outcome.cost["challenge_seconds"] = time.perf_counter() - started
         return challenges

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from robustbench_med.attacks import View, derive_seed
 from robustbench_med.evaluation.batching import shapes_of
+from robustbench_med.evaluation.meter import metered
 from robustbench_med.evaluation.types import Challenge, Clean, Outcome, Setting
 from robustbench_med.runs.challengers import CHOOSE, PER_SAMPLE, Challenger, Trial, challengers
 from robustbench_med.runs.identity import Inputs
@@ -37,7 +38,7 @@ def challenge(
     outcome: Outcome,
     setting: Setting,
     rival: Rival,
-    note: Callable[[str], None],
+    advance: Callable[[float, str], None],
 ) -> tuple[list[Challenge], int]:
     """Challenges what the attack of a cell left.
 
@@ -47,7 +48,8 @@ def challenge(
         outcome: what the attack left.
         setting: of the cell.
         rival: whom adversarials are carried over from.
-        note: called with a line as each challenger begins.
+        advance: called with the part of the work that has just been done, of 1 in all, and a line
+            as each challenger begins.
 
     Returns:
         What each challenger took, in the order in which they ran, and the passes that measured it
@@ -57,7 +59,16 @@ def challenge(
     budget = max(attack // SHARE, LEAST)
     trial = trial_of(inputs, clean, outcome, setting, budget)
     if trial is None:
+        advance(1, "")
         return [], 0
+    with metered([trial.view], 1, budget, lambda part: advance(part, "")):
+        return by_each(trial, inputs, rival, budget, lambda text: advance(0, text))
+
+
+def by_each(
+    trial: Trial, inputs: Inputs, rival: Rival, budget: int, note: Callable[[str], None]
+) -> tuple[list[Challenge], int]:
+    """What each challenger took, and the passes that measured it."""
     waiting = challengers(trial, inputs, rival)
     level = LEVEL / sum(each.threat is None for each in waiting)
     found = []

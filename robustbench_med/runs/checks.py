@@ -10,7 +10,7 @@ from typing import Any
 from robustbench_med import naming
 from robustbench_med.attacks import ENGINES, attack_code, engines, under, untargeted
 from robustbench_med.errors import INCLUDE, UserError, nearest, unknown
-from robustbench_med.evaluation.protocol import GOALS
+from robustbench_med.evaluation.goals import GOALS
 from robustbench_med.models import registry, user_file
 from robustbench_med.naming import label
 from robustbench_med.parameters import check_owners, of, split

@@ -39,8 +39,8 @@ class Worker:
     finished: int
     cells: int
     doing: str
-    done: int
-    total: int
+    done: float
+    total: float
 
 
 @dataclass(frozen=True)
@@ -209,6 +209,6 @@ def _worker(claim: Claim) -> Worker:
         finished=int(about.get("finished", 0)),
         cells=int(about.get("cells", 0)),
         doing=str(about.get("doing", "")),
-        done=int(about.get("done", 0)),
-        total=int(about.get("total", 0)),
+        done=float(about.get("done", 0)),
+        total=float(about.get("total", 0)),
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from rich.console import RenderableType
 
 from robustbench_med.owners.lock import Lock
-from robustbench_med.progress import Display
+from robustbench_med.progress import Display, Overall
 
 
 class Telling(Display):
@@ -40,10 +40,14 @@ class Telling(Display):
         """One line the user must not miss."""
         self.display.warn(line)
 
+    def overall(self, description: str, total: float) -> contextlib.AbstractContextManager[Overall]:
+        """One bar for a whole grid, here alone."""
+        return self.display.overall(description, total)
+
     @contextlib.contextmanager
-    def bar(self, description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    def bar(self, description: str, total: float) -> Iterator[Callable[[float, str], None]]:
         """A progress bar, here and in the claim."""
-        done = 0
+        done = 0.0
 
         def tell() -> None:
             if self.claim is not None:
@@ -51,7 +55,7 @@ class Telling(Display):
 
         with self.display.bar(description, total) as shown:
 
-            def advance(n: int, note: str = "") -> None:
+            def advance(n: float, note: str = "") -> None:
                 nonlocal done
                 done += n
                 tell()

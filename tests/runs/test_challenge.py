@@ -86,7 +86,8 @@ def challenged(
     rival = Rival("transfer from a sibling", 0, True, other.eval)
     lines: list[str] = []
     how = setting() if not seed else type(how)("sound", 16, seed, CPU, 16)
-    found, fresh = challenge(cell, clean, outcome, how, rival, lines.append)  # type: ignore[arg-type]
+    told = lambda part, line: lines.append(line) if line else None  # noqa: E731
+    found, fresh = challenge(cell, clean, outcome, how, rival, told)  # type: ignore[arg-type]
     assert lines == [f"challenged by {each.challenger}" for each in found]
     return found, outcome, fresh
 

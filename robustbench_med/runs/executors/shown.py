@@ -15,7 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from robustbench_med.progress import Display
+from robustbench_med.progress import Display, Left
 from robustbench_med.runs.units import Unit
 
 
@@ -29,6 +29,7 @@ class Board:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            Left(),
             TextColumn("{task.fields[note]}"),
             console=display.console,
             disable=display.quiet,

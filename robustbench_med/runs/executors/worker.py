@@ -74,7 +74,7 @@ class Reporting(Display):
         self.send("warn", line=line)
 
     @contextlib.contextmanager
-    def bar(self, description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    def bar(self, description: str, total: float) -> Iterator[Callable[[float, str], None]]:
         """A progress bar, shown elsewhere."""
         self.send("bar", description=description, total=total)
         yield lambda n, note="": self.send("advance", n=n, note=note)
