@@ -22,6 +22,7 @@ from robustbench_med.attacks.registry import (
     radius_free,
     ran,
     revision,
+    under,
     untargeted,
 )
 from robustbench_med.attacks.streams import (
@@ -62,5 +63,6 @@ __all__ = [
     "scaled_size",
     "seeded",
     "takes_generators",
+    "under",
     "untargeted",
 ]

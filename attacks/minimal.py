@@ -4,12 +4,14 @@ and a record of the smallest found.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.losses import JointLoss, Loss, margin
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import View
 
@@ -87,6 +89,66 @@ def scaled_size(view: View, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
         if r > 0
     ]
     return torch.stack(parts).amax(0) if parts else x.new_zeros(len(x))
+
+
+def farthest(view: View, x0: Tensor, threat: Threat) -> Tensor:
+    """(B,): the size of the largest perturbation that [0, 1] has room for."""
+    return scaled_size(view, (x0 < 0.5).to(x0), x0, threat)
+
+
+def steepness(view: View, gradient: Tensor, threat: Threat) -> Tensor:
+    """(B,): how fast a function of this gradient (B, D) can change per unit of `scaled_size`: the
+    sum over modalities of its dual norm, in the proportion of their radii.
+    """
+    order = {"Linf": 1, "L2": 2}[threat.norm]
+    largest = max(threat.radii)
+    parts = [
+        (r / largest) * gradient[:, s.start : s.stop].norm(order, dim=1)
+        for s, r in zip(view.segments, threat.radii, strict=True)
+    ]
+    return torch.stack(parts).sum(0)
+
+
+def onto(view: View, x: Tensor, x0: Tensor, threat: Threat, size: Tensor) -> Tensor:
+    """The nearest point to x in the ball of a size of its own (B,) around each x0, then in [0, 1];
+    see `scaled_size`.
+    """
+    parts, largest = [], max(threat.radii)
+    for s, r in zip(view.segments, threat.radii, strict=True):
+        clean, delta = x0[:, s.start : s.stop], (x - x0)[:, s.start : s.stop]
+        radius = (r / largest) * size[:, None]
+        if threat.norm == "Linf":
+            delta = torch.minimum(torch.maximum(delta, -radius), radius)
+        else:
+            length = delta.norm(dim=1, keepdim=True)
+            delta = delta * (radius / torch.maximum(length, radius).clamp_min(1e-30))
+        parts.append((clean + delta).clamp(0, 1))
+    return torch.cat(parts, 1)
+
+
+def firmest(loss: Loss, threat: Threat) -> JointLoss:
+    """The loss of the attacked task that stands firmest by its margin, to ascend (towards the
+    target to descend): a perturbation has to break them all. 0 where no task has a label.
+    """
+    sign = -1 if threat.targeted else 1
+
+    def objective(logits: Sequence[Tensor], y: Tensor) -> Tensor:
+        leads, losses = [], []
+        for t in threat.tasks:
+            label = y[:, t].clamp_min(0)
+            lead = sign * margin(logits[t], label).detach()
+            leads.append(torch.where(y[:, t] >= 0, lead, torch.inf))
+            losses.append(sign * loss(logits[t], label))
+        least = torch.stack(leads)
+        chosen = torch.stack(losses).gather(0, least.argmin(0)[None])[0]
+        return torch.where(least.amin(0).isinf(), 0.0, chosen)
+
+    return objective
+
+
+def annealed(first: float, last: float, step: int, steps: int) -> float:
+    """From the first value towards the last along half a cosine."""
+    return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 class Smallest:

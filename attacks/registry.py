@@ -19,9 +19,11 @@ from robustbench_med.attacks import (
     autoattack,
     bim,
     cw,
+    ddn,
     engines,
     fab,
     fgsm,
+    fmn,
     hopskipjump,
     mim,
     noise,
@@ -31,6 +33,7 @@ from robustbench_med.attacks import (
 )
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import LOSSES, effective
+from robustbench_med.attacks.threat import Norm
 from robustbench_med.attacks.view import View
 from robustbench_med.provenance import code
 from robustbench_med.provenance.objects import summary
@@ -44,6 +47,8 @@ SHIPPED = (
     apgd.ENTRY,
     apgd.TARGETED_ENTRY,
     cw.ENTRY,
+    ddn.ENTRY,
+    fmn.ENTRY,
     fab.ENTRY,
     square.ENTRY,
     autoattack.ENTRY,
@@ -77,6 +82,11 @@ def entry_of(name: str, engine: str = "native") -> Attack:
 def untargeted(name: str) -> bool:
     """Whether an attack of this name cannot aim at a class of the user's, whatever the engine."""
     return name in _ENTRIES and not _ENTRIES[name].targeted
+
+
+def under(norm: Norm, engine: str = "native") -> list[str]:
+    """The names of the attacks that exist under a norm."""
+    return [name for name in ENGINES[engine] if norm in entry_of(name, engine).norms]
 
 
 def radius_free(name: str, norm: str) -> bool:

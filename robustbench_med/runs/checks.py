@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustbench_med import naming
-from robustbench_med.attacks import ENGINES, attack_code, engines, untargeted
+from robustbench_med.attacks import ENGINES, attack_code, engines, under, untargeted
 from robustbench_med.errors import INCLUDE, UserError, nearest, unknown
 from robustbench_med.evaluation.protocol import GOALS
 from robustbench_med.models import registry, user_file
@@ -26,6 +26,7 @@ def check_attacks(spec: RunSpec) -> None:
     cannot take; and what `check_threats` refuses.
     """
     check_attack_names(spec)
+    check_norms(spec)
     plans = check_threats(spec)
     check_attack_parameters(spec)
     check_effort(spec, unaware=any(plan.unaware for plan in plans))
@@ -156,6 +157,18 @@ def check_attack_names(spec: RunSpec) -> None:
                 known,
                 INCLUDE,
             )
+
+
+def check_norms(spec: RunSpec) -> None:
+    """Refuses attacks under a norm that they do not know."""
+    for norm in spec.norm:
+        known = under(norm, spec.engine)
+        for attack in spec.attack:
+            if attack not in known and attack != CONTROL:
+                raise UserError(
+                    f"{attack} does not exist under the norm {norm} (engine {spec.engine}); what"
+                    f" does: {', '.join(known) or 'nothing'}"
+                )
 
 
 def check_attack_parameters(spec: RunSpec) -> None:

@@ -10,7 +10,7 @@ import torch
 from support import algorithm_boxes as boxes
 from support.algorithm_boxes import Waves
 
-from robustbench_med.attacks import Streams, Threat, View
+from robustbench_med.attacks import Minimal, Streams, Threat, View, complete, entry_of
 from robustbench_med.attacks.apgd import climb
 from robustbench_med.attacks.fab import fab_minimal
 from robustbench_med.attacks.square import square
@@ -103,3 +103,31 @@ def test_fab_is_algorithm_1(norm: str) -> None:
         assert 0 < float(found.size[0, 0]) < 0.3
     assert any(capped)
     assert not all(capped)
+
+
+def minimal(name: str, victim: Waves, x0: np.ndarray, norm: str, **given: object) -> Minimal:
+    """What a native search finds for one sample."""
+    view, threat = View(victim, victim.shapes), Threat(norm, (0.1,), (0,))
+    streams, known = Streams.seeded(0, ["sample"], name), complete(name, given)
+    return entry_of(name).minimal(
+        view, torch.from_numpy(x0)[None], LABEL, threat, streams, **known
+    )
+
+
+@pytest.mark.parametrize(("name", "norm"), [("ddn", "L2"), ("fmn", "L2"), ("fmn", "Linf")])
+def test_searches_along_the_boundary_are_their_papers_algorithm_1(name: str, norm: str) -> None:
+    steps, crossed = 30, 0
+    for seed in range(6):
+        x0 = np.random.default_rng(seed).uniform(0.1, 0.9, 6)
+        victim = Waves(seed, 2.0)
+        victim.lead = victim.margin(x0)[0] + 100 + 0.5  # half a logit to the boundary
+        if name == "ddn":
+            path, distance = boxes.ddn(victim.margin, x0, steps)
+        else:
+            path, distance = boxes.fmn(victim.margin, x0, norm, steps)
+        found = minimal(name, victim, x0, norm, steps=steps)
+        assert np.allclose(victim.seen[1:], path, atol=1e-9, rtol=0), seed  # the first is the clean image
+        assert float(found.size[0, 0]) == pytest.approx(distance, abs=1e-9), seed
+        beyond = [victim.margin(x)[0] > 0 for x in path]
+        crossed += any(beyond) and not all(beyond[10:])
+    assert crossed >= 2  # both branches of the box

@@ -14,6 +14,13 @@ FACTS = {  # of those that differ from the defaults
     "apgd": {"escalates": "quick"},
     "apgd-t": {"targeted": False, "only_loss": "dlr-targeted"},
     "cw": {"minimal": "cw_minimal", "radius_free": ("L2",)},
+    "ddn": {
+        "minimal": "ddn_minimal",
+        "norms": ("L2",),
+        "radius_free": ("L2",),
+        "only_loss": "ce",
+    },
+    "fmn": {"minimal": "fmn_minimal"},
     "fab": {"minimal": "fab_minimal"},
     "autoattack": {"targeted": False, "ensemble": "ensemble"},
     "adaptive": {"targeted": False, "escalates": "auto"},
@@ -36,6 +43,7 @@ def test_the_entries_say_what_the_tables_said() -> None:
             "ray",
             "minimal",
             "radius_free",
+            "norms",
             "only_loss",
             "ensemble",
             "random",
@@ -46,8 +54,8 @@ def test_the_entries_say_what_the_tables_said() -> None:
                 facts[fact] = getattr(value, "__name__", value)
         assert facts == FACTS.get(name, {}), name
     free = {(name, norm) for name in ATTACKS for norm in ("Linf", "L2") if radius_free(name, norm)}
-    searches = {(name, norm) for name in ("fgsm", "fab", "hopskipjump") for norm in ("Linf", "L2")}
-    assert free == {*searches, ("cw", "L2")}
+    searches = {(name, norm) for name in ("fgsm", "fmn", "fab", "hopskipjump") for norm in ("Linf", "L2")}
+    assert free == {*searches, ("cw", "L2"), ("ddn", "L2")}
     names = {name for table in ENGINES.values() for name in table}
     assert {name for name in names if cannot_aim(name)} == {
         "noise",

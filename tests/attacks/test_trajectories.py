@@ -131,7 +131,7 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
         "apgd": {"apgd", "apgd-t", "autoattack", "adaptive"},
         "fgsm": {"fgsm"},
         "square": {"square", "autoattack", "adaptive"},
-        "minimal": {"cw", "fab", "hopskipjump", "autoattack", "adaptive"},
+        "minimal": {"cw", "ddn", "fmn", "fab", "hopskipjump", "autoattack", "adaptive"},
         "view": set(ATTACKS),
         "losses": set(ATTACKS),
         "art": {"hopskipjump"},

@@ -184,3 +184,66 @@ def fab(
                 best, distance = x, size
             x = (1 - beta) * x0 + beta * x
     return best, alphas
+
+
+def annealed(first: float, last: float, k: int, steps: int) -> float:
+    """Half a cosine from first to last."""
+    return float(last + (first - last) * (1 + np.cos(np.pi * k / steps)) / 2)
+
+
+def ddn(f: Callable[[Array], tuple[float, Array]], x0: Array, steps: int) -> tuple[Array, float]:
+    """Algorithm 1 of arXiv 1811.09600 without its quantisation; f is the margin, whose gradient is
+    that of two classes' cross-entropy but for its length.
+
+    Returns every point (steps + 1, D), and the distance of the closest beyond the boundary f = 0.
+    """
+    x, epsilon, distance, path = x0, 1.0, np.inf, []
+    worst = float(np.linalg.norm(np.maximum(x0, 1 - x0)))
+    for k in range(steps + 1):
+        value, g = f(x)
+        broken, size = value > 0, float(np.linalg.norm(x - x0))
+        path.append(x)
+        if broken:
+            distance = min(distance, size)
+        delta = x - x0 + annealed(1.0, 0.01, k, steps) * g / np.linalg.norm(g)
+        epsilon = min(epsilon * (0.95 if broken else 1.05), worst)
+        x = np.clip(x0 + epsilon * delta / np.linalg.norm(delta), 0, 1)
+    return np.stack(path), distance
+
+
+DUAL = {"Linf": 1, "L2": 2}
+
+
+def fmn(
+    f: Callable[[Array], tuple[float, Array]], x0: Array, norm: str, steps: int
+) -> tuple[Array, float]:
+    """Algorithm 1 of arXiv 2102.12827, its step to the boundary a thousandth longer, and longer by
+    gamma where the boundary does not move on.
+
+    Returns every point (steps + 1, D), and the distance of the closest beyond the boundary f = 0.
+    """
+    order = np.inf if norm == "Linf" else 2
+    x, epsilon, distance, path = x0, np.inf, np.inf, []
+    worst = float(np.linalg.norm(np.maximum(x0, 1 - x0), order))
+    for k in range(steps + 1):
+        alpha, gamma = annealed(1.0, 0.01, k, steps), annealed(0.05, 0.001, k, steps)
+        value, g = f(x)
+        broken, size = value > 0, float(np.linalg.norm(x - x0, order))
+        path.append(x)
+        if broken:
+            distance = min(distance, size)
+        reach = size + abs(value) / float(np.linalg.norm(g, DUAL[norm]))
+        if broken:
+            epsilon = min(epsilon * (1 - gamma), distance)
+        elif np.isfinite(distance) or (reach <= epsilon < np.inf):
+            epsilon *= 1 + gamma
+        else:
+            epsilon = 1.001 * reach
+        epsilon = min(epsilon, worst)
+        delta = x - x0 + alpha * g / np.linalg.norm(g)
+        if norm == "Linf":
+            delta = np.clip(delta, -epsilon, epsilon)
+        else:
+            delta = delta * min(1.0, epsilon / float(np.linalg.norm(delta)))
+        x = np.clip(x0 + delta, 0, 1)
+    return np.stack(path), distance

@@ -2,10 +2,25 @@
 
 from torch import Tensor
 
-from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete, parameters
+from robustbench_med.attacks import (
+    ATTACKS,
+    Streams,
+    Threat,
+    View,
+    complete,
+    entry_of,
+    parameters,
+)
 from support.victims import TwoHeads
 
 IDS = [f"sample{i}" for i in range(16)]
+BY_NORM = [(name, norm) for name in ATTACKS for norm in entry_of(name).norms]
+"""Every attack with every norm that it has."""
+
+
+def only_norm(name: str) -> str:
+    """The first norm that an attack has: Linf wherever it can."""
+    return entry_of(name).norms[0]
 
 
 SHORT = {

@@ -24,6 +24,7 @@ from robustbench_med.attacks import (
     Threat,
     View,
     complete,
+    entry_of,
     parameters,
     revision,
 )
@@ -96,13 +97,17 @@ def trajectory(
 
 def cases(*, random: bool) -> dict[str, tuple[str, Threat, dict[str, object]]]:
     """Name of a trajectory -> attack, threat, parameters."""
-    threats = {"linf": CASES["linf"]} if random else CASES
     return {
-        f"{called}/{case}": (name, threat, given)
+        f"{called}/{case}": (name, CASES[case], given)
         for name in ATTACKS
         for called, given in {name: {}, **({} if random else GIVEN.get(name, {}))}.items()
-        for case, threat in threats.items()
+        for case in threats_of(name)[: 1 if random else None]
     }
+
+
+def threats_of(name: str) -> list[str]:
+    """The threats under whose norm there is the attack."""
+    return [case for case, threat in CASES.items() if threat.norm in entry_of(name).norms]
 
 
 def revisions_of(name: str, *, random: bool) -> dict[str, int]:
