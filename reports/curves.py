@@ -289,13 +289,15 @@ def _line(look: style.Look, attacks: Sequence[str], attack: str) -> dict[str, An
 
 
 def objective(record: Record) -> str:
-    """What an attack's first run ascends; `apgd-t` has its own, autoattack begins with
-    cross-entropy.
+    """What an attack's first run ascends; `apgd-t` and `malt` have their own, autoattack begins
+    with cross-entropy.
     """
     attack = record.spec.attack
     loss = attack.params.get("loss", "ce")
     if attack.name == "apgd-t":
         loss = "dlr towards the likeliest wrong class"
+    if attack.name == "malt":
+        loss = "dlr towards the nearest wrong class"
     return f"{loss}{' towards the target' if record.spec.threat.target else ''}"
 
 

@@ -109,9 +109,7 @@ def minimal(name: str, victim: Waves, x0: np.ndarray, norm: str, **given: object
     """What a native search finds for one sample."""
     view, threat = View(victim, victim.shapes), Threat(norm, (0.1,), (0,))
     streams, known = Streams.seeded(0, ["sample"], name), complete(name, given)
-    return entry_of(name).minimal(
-        view, torch.from_numpy(x0)[None], LABEL, threat, streams, **known
-    )
+    return entry_of(name).minimal(view, torch.from_numpy(x0)[None], LABEL, threat, streams, **known)
 
 
 @pytest.mark.parametrize(("name", "norm"), [("ddn", "L2"), ("fmn", "L2"), ("fmn", "Linf")])
@@ -126,7 +124,9 @@ def test_searches_along_the_boundary_are_their_papers_algorithm_1(name: str, nor
         else:
             path, distance = boxes.fmn(victim.margin, x0, norm, steps)
         found = minimal(name, victim, x0, norm, steps=steps)
-        assert np.allclose(victim.seen[1:], path, atol=1e-9, rtol=0), seed  # the first is the clean image
+        assert np.allclose(victim.seen[1:], path, atol=1e-9, rtol=0), (
+            seed
+        )  # the first is the clean image
         assert float(found.size[0, 0]) == pytest.approx(distance, abs=1e-9), seed
         beyond = [victim.margin(x)[0] > 0 for x in path]
         crossed += any(beyond) and not all(beyond[10:])

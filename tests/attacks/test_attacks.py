@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import ATTACKS, Threat, View, complete, describe, parameters, ran
 from robustbench_med.attacks.autoattack import MEMBERS
-from robustbench_med.attacks.losses import ce, margin
+from robustbench_med.attacks.losses import ce, margin, pma
 from robustbench_med.attacks.losses import dlr as dlr_loss
 from robustbench_med.models.mail import MAIL
 
@@ -143,6 +143,25 @@ def test_margin_is_positive_exactly_when_the_prediction_is_wrong(classes) -> Non
     assert torch.allclose(ce(logits, y), -logits.log_softmax(1)[range(200), y])
 
 
+def test_pma_is_the_margin_of_the_probabilities(batch) -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0]])
+    y, p = torch.tensor([0, 0]), logits.softmax(1)
+    assert torch.allclose(pma(logits, y), torch.stack((p[0, 1] - p[0, 0], p[1, 1] - p[1, 0])))
+    assert torch.allclose(pma(logits + 7, y), pma(logits, y))
+    view = View(TwoHeads().eval(), TwoHeads.shapes)
+    x = view.pack(batch[0])
+    y = torch.stack([z.argmax(1) for z in view.logits(x)], 1)
+    threat = Threat("Linf", (0.05, 0.05), (0, 1))
+    left = {
+        (name, loss): view.standing(attack(name, view, x, y, threat, loss=loss), y, threat).mean()
+        for name in ("pgd", "apgd")
+        for loss in ("pma", "margin")
+    }
+    for name in ("pgd", "apgd"):
+        assert left[name, "pma"] < 0.5
+        assert left[name, "pma"] <= left[name, "margin"] + 2 / 32
+
+
 def test_unknown_and_mistyped_parameters_are_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="it has: steps, step_size"):
         complete("pgd", {"step": 3})
@@ -212,6 +231,17 @@ DEFAULTS = {
     "apgd-t": (
         "arXiv 2003.01690",
         {"steps": 100, "targets": 9, "rho": 0.75, "eot": 1, "combine": "mean"},
+    ),
+    "malt": (
+        "arXiv 2407.02240",
+        {
+            "steps": 100,
+            "targets": 9,
+            "candidates": 100,
+            "rho": 0.75,
+            "eot": 1,
+            "combine": "mean",
+        },
     ),
     "cw": ("arXiv 1608.04644", {"steps": 100, "search": 6, "lr": 0.01, "c": 1.0, "eot": 1}),
     "ddn": (

@@ -13,6 +13,7 @@ FACTS = {  # of those that differ from the defaults
     "pgd": {"random": RANDOM, "escalates": "quick"},
     "apgd": {"escalates": "quick"},
     "apgd-t": {"targeted": False, "only_loss": "dlr-targeted"},
+    "malt": {"targeted": False, "only_loss": "dlr-targeted"},
     "cw": {"minimal": "cw_minimal", "radius_free": ("L2",)},
     "ddn": {
         "minimal": "ddn_minimal",
@@ -54,12 +55,15 @@ def test_the_entries_say_what_the_tables_said() -> None:
                 facts[fact] = getattr(value, "__name__", value)
         assert facts == FACTS.get(name, {}), name
     free = {(name, norm) for name in ATTACKS for norm in ("Linf", "L2") if radius_free(name, norm)}
-    searches = {(name, norm) for name in ("fgsm", "fmn", "fab", "hopskipjump") for norm in ("Linf", "L2")}
+    searches = {
+        (name, norm) for name in ("fgsm", "fmn", "fab", "hopskipjump") for norm in ("Linf", "L2")
+    }
     assert free == {*searches, ("cw", "L2"), ("ddn", "L2")}
     names = {name for table in ENGINES.values() for name in table}
     assert {name for name in names if cannot_aim(name)} == {
         "noise",
         "apgd-t",
+        "malt",
         "autoattack",
         "adaptive",
     }
@@ -90,7 +94,7 @@ def test_what_replaces_an_attack_does_not_inherit_its_entry(monkeypatch) -> None
 def test_a_loss_of_the_users_is_a_choice_at_once(monkeypatch) -> None:
     from robustbench_med.attacks import LOSSES
 
-    with pytest.raises(ValueError, match="loss must be one of ce, margin, dlr, got 'flat'"):
+    with pytest.raises(ValueError, match="loss must be one of ce, margin, dlr, pma, got 'flat'"):
         complete("pgd", {"loss": "flat"})
     monkeypatch.setitem(LOSSES, "flat", lambda z, y: torch.zeros(len(z)))
     assert complete("pgd", {"loss": "flat"})["loss"] == "flat"

@@ -21,6 +21,7 @@ from robustbench_med.attacks import (
 from robustbench_med.attacks.autoattack import version_for
 from robustbench_med.attacks.fab import project_onto_plane
 from robustbench_med.attacks.losses import dlr, dlr_towards, margin
+from robustbench_med.attacks.malt import nearest
 
 
 class Linear(nn.Module):
@@ -138,7 +139,7 @@ def test_every_attack_wins_on_a_linear_victim_whatever_the_number_of_classes(
     assert view.standing(broken, y, threat).mean() <= 0.13
 
 
-@pytest.mark.parametrize("name", ["apgd", "apgd-t", "autoattack"])
+@pytest.mark.parametrize("name", ["apgd", "apgd-t", "malt", "autoattack"])
 def test_the_stronger_attacks_leave_less_standing_than_fgsm_and_what_pgd_leaves(
     name, batch
 ) -> None:
@@ -155,7 +156,7 @@ def test_the_stronger_attacks_leave_less_standing_than_fgsm_and_what_pgd_leaves(
         )  # PGD, going 2.5 radii, is hard to beat here: two of 32 tasks of samples are chance
 
 
-@pytest.mark.parametrize("name", ["bim", "pgd", "mim", "apgd", "apgd-t"])
+@pytest.mark.parametrize("name", ["bim", "pgd", "mim", "apgd", "apgd-t", "malt"])
 def test_a_task_that_is_wrong_already_does_not_shield_a_confident_one(name) -> None:
     """The wrong task's loss pulls every pixel up, the confident task's pulls it down: the sum
     follows the wrong one.
@@ -269,7 +270,7 @@ def test_targeted_attacks_reach_the_class_they_are_given(name) -> None:
 
 def test_attacks_that_choose_their_own_targets_refuse_a_targeted_threat() -> None:
     view, x, y = linear(classes=4)
-    for name in ("apgd-t", "autoattack"):
+    for name in ("apgd-t", "malt", "autoattack"):
         with pytest.raises(ValueError, match="targe"):
             attack(name, view, x, y, Threat("Linf", (0.5, 0.5), (0,), targeted=True), IDS[:8])
 
@@ -296,3 +297,45 @@ def test_batched_draws_give_the_gradient_of_single_draws(batch) -> None:
     one = view.gradient(x, y, threat, eot=5)
     view.batch_draws = 2
     assert torch.allclose(view.gradient(x, y, threat, eot=5).direction, one.direction, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_malt_aims_first_at_the_class_whose_boundary_is_nearest(norm) -> None:
+    view, x, y = linear(classes=6, n=24)
+    threat = Threat(norm, (0.1, 0.3), (0,))
+    z, w = view.logits(x)[0], view.victim.w
+    gaps = z.gather(1, y) - z
+    duals = torch.empty_like(gaps)
+    for i in range(len(x)):
+        difference = w - w[:, y[i]]
+        order = 1 if norm == "Linf" else 2
+        first, second = difference[:16].norm(order, dim=0), difference[16:].norm(order, dim=0)
+        duals[i] = first / 3 + second  # a ball for each modality, a third and the whole radius
+    distances = (gaps / duals).scatter(1, y, torch.inf)
+    ranks = nearest(view, x, y, threat, candidates=100, eot=1)
+    assert torch.equal(torch.stack(ranks)[:, :, 0].T, distances.argsort(1)[:, :5])
+    likeliest = view.runners_up(x, y, threat, 5)
+    assert not torch.equal(ranks[0], likeliest[0])
+    left = {
+        name: view.standing(attack(name, view, x, y, threat, ids(24), targets=1), y, threat).mean()
+        for name in ("apgd-t", "malt")
+    }
+    assert left["malt"] <= left["apgd-t"]
+    two = nearest(view, x, y, threat, candidates=2, eot=1)
+    assert torch.equal(torch.stack(two).sort(0).values, torch.stack(likeliest[:2]).sort(0).values)
+
+
+def test_malt_orders_the_classes_of_every_task_by_themselves(batch) -> None:
+    view, x, y = right_everywhere(batch)
+    threat = Threat("Linf", (0.1, 0.1), (0, 1))
+    both = torch.stack(nearest(view, x, y, threat, candidates=100, eot=1))
+    assert both.shape == (3, len(x), 2)
+    assert (both != y).all()
+    assert torch.equal(both[0, :, 0], both[2, :, 0])  # two classes: one other
+    alone = nearest(view, x, y, Threat("Linf", (0.1, 0.1), (1,)), candidates=100, eot=1)
+    assert torch.equal(both[:, :, 1], torch.stack(alone)[:, :, 1])
+    assert (both[:, :, 1].sort(0).values.diff(dim=0) > 0).all()
+
+
+def ids(n: int) -> list[str]:
+    return [f"sample{i}" for i in range(n)]

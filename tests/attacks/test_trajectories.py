@@ -127,11 +127,21 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
     assert raised, stem
     native = {name for engine, name in raised if engine == "native"}
     made_of = {
-        "pgd": {"pgd", "bim", "mim", "apgd", "apgd-t", "autoattack", "adaptive", "transfer"},
-        "apgd": {"apgd", "apgd-t", "autoattack", "adaptive"},
+        "pgd": {
+            "pgd",
+            "bim",
+            "mim",
+            "apgd",
+            "apgd-t",
+            "malt",
+            "autoattack",
+            "adaptive",
+            "transfer",
+        },
+        "apgd": {"apgd", "apgd-t", "malt", "autoattack", "adaptive"},
         "fgsm": {"fgsm"},
         "square": {"square", "autoattack", "adaptive"},
-        "minimal": {"cw", "ddn", "fmn", "fab", "hopskipjump", "autoattack", "adaptive"},
+        "minimal": {"malt", "cw", "ddn", "fmn", "fab", "hopskipjump", "autoattack", "adaptive"},
         "view": set(ATTACKS),
         "losses": set(ATTACKS),
         "art": {"hopskipjump"},

@@ -24,6 +24,7 @@ OF_ATTACKS = {
         "fmn": "fmn losses minimal view",
         "fgsm": "fgsm losses view",
         "hopskipjump": "art hopskipjump losses minimal one_tensor view",
+        "malt": "apgd losses malt minimal pgd view",
         "mim": "losses mim pgd view",
         "noise": "losses noise view",
         "pgd": "losses pgd view",

@@ -44,7 +44,7 @@ CASES = {
 }
 GIVEN: dict[str, dict[str, dict[str, object]]] = {
     "pgd": {"pgd-restarts": {"restarts": 3, "loss": "margin"}, "pgd-last": {"keep": "last"}},
-    "apgd": {"apgd-dlr": {"loss": "dlr"}},
+    "apgd": {"apgd-dlr": {"loss": "dlr"}, "apgd-pma": {"loss": "pma"}},
     "autoattack": {"autoattack-few-class": {"version": "few-class"}},
 }
 """Parameters besides the defaults, by attack and what the trajectory is called."""
