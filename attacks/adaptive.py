@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from robustbench_med.attacks import apgd, fab, pgd, square
-from robustbench_med.attacks.entry import Attack
+from robustbench_med.attacks.entry import LINF_L2, Attack
 from robustbench_med.attacks.losses import DLR_TARGETED, FEWEST_CLASSES
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.streams import Streams
@@ -184,4 +184,4 @@ def adaptive(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams)
     return contest.result()
 
 
-ENTRY = Attack(name="adaptive", function=adaptive, targeted=False, escalates="auto")
+ENTRY = Attack(name="adaptive", function=adaptive, norms=LINF_L2, targeted=False, escalates="auto")

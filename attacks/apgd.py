@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.entry import Attack
+from robustbench_med.attacks.entry import LINF_L2, Attack
 from robustbench_med.attacks.losses import (
     DLR_TARGETED,
     JointLoss,
@@ -301,5 +301,7 @@ class Climbers:
         self.rises.zero_()
 
 
-ENTRY = Attack(name="apgd", function=apgd, escalates="quick")
-TARGETED_ENTRY = Attack(name="apgd-t", function=apgd_t, targeted=False, only_loss=DLR_TARGETED)
+ENTRY = Attack(name="apgd", function=apgd, norms=LINF_L2, escalates="quick")
+TARGETED_ENTRY = Attack(
+    name="apgd-t", function=apgd_t, norms=LINF_L2, targeted=False, only_loss=DLR_TARGETED
+)

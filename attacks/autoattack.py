@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from robustbench_med.attacks.apgd import apgd, apgd_t
-from robustbench_med.attacks.entry import Attack, Member
+from robustbench_med.attacks.entry import LINF_L2, Attack, Member
 from robustbench_med.attacks.fab import fab
 from robustbench_med.attacks.losses import DLR_TARGETED, FEWEST_CLASSES
 from robustbench_med.attacks.pgd import Contest
@@ -107,6 +107,7 @@ ENTRY = Attack(
     name="autoattack",
     function=autoattack,
     targeted=False,
+    norms=LINF_L2,
     choices={"version": VERSIONS},
     ensemble=ensemble,
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.entry import Attack
+from robustbench_med.attacks.entry import LINF_L2, Attack
 from robustbench_med.attacks.losses import JointLoss, margin, over_tasks
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
 from robustbench_med.attacks.streams import Streams
@@ -181,5 +181,5 @@ def hinge(threat: Threat) -> JointLoss:
     )
 
 
-ENTRY = Attack(name="cw", function=cw, minimal=cw_minimal, radius_free=("L2",))
+ENTRY = Attack(name="cw", function=cw, norms=LINF_L2, minimal=cw_minimal, radius_free=("L2",))
 """For Linf its boxes start at the radius."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from robustbench_med.attacks.fgsm import Ray
     from robustbench_med.attacks.minimal import Minimal
 
+LINF_L2: tuple[Norm, ...] = ("Linf", "L2")
+"""Norms of attacks whose papers know no others."""
 Allowed = Mapping[str, Any] | tuple[str, ...]
 """Values that a parameter may have."""
 Member = tuple[str, dict[str, Any]]
@@ -61,9 +63,9 @@ class Attack:
         targeted: whether it can aim at a class of the user's.
         minimal: the same attack, whatever the size of what it finds: the smallest perturbation.
         ray: the same attack up to its only step, whose length is the radius.
+        norms: under which it exists.
         radius_free: norms under which `minimal` or `ray` does not depend on the radius, but for the
             proportions of several.
-        norms: those that it has.
         choices: values that its parameters may have, where not every value of the type will do.
         positive: parameters that must be positive.
         shares: parameters that must lie in [0, 1].
@@ -83,8 +85,8 @@ class Attack:
     targeted: bool = True
     minimal: Callable[..., Minimal] | None = None
     ray: Callable[..., Ray] | None = None
+    norms: tuple[Norm, ...] = ("Linf", "L2", "L1", "L0")
     radius_free: tuple[Norm, ...] = ("Linf", "L2")
-    norms: tuple[Norm, ...] = ("Linf", "L2")
     choices: Mapping[str, Allowed] = field(default_factory=lambda: COMMON_CHOICES)
     positive: tuple[str, ...] = POSITIVE
     shares: tuple[str, ...] = SHARES

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.entry import Attack
+from robustbench_med.attacks.entry import LINF_L2, Attack
 from robustbench_med.attacks.losses import JointLoss, margin, margin_towards, standing
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
 from robustbench_med.attacks.streams import Streams
@@ -198,4 +198,4 @@ def length(step: Tensor, norm: Norm) -> Tensor:
     return step.norm(torch.inf if norm == "Linf" else 2, dim=1)
 
 
-ENTRY = Attack(name="fab", function=fab, minimal=fab_minimal)
+ENTRY = Attack(name="fab", function=fab, norms=LINF_L2, minimal=fab_minimal)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.entry import Attack
+from robustbench_med.attacks.entry import LINF_L2, Attack
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import View
@@ -64,4 +64,4 @@ def fgsm_ray(
     return Ray(view.gradient(x, y, threat, loss=loss, eot=eot).direction)
 
 
-ENTRY = Attack(name="fgsm", function=fgsm, ray=fgsm_ray)
+ENTRY = Attack(name="fgsm", function=fgsm, norms=LINF_L2, ray=fgsm_ray)

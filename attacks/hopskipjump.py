@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_med.attacks.engines.art import NORMS, classifier, load, numpy_seeded
-from robustbench_med.attacks.entry import Attack
+from robustbench_med.attacks.entry import LINF_L2, Attack
 from robustbench_med.attacks.losses import standing
 from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
 from robustbench_med.attacks.streams import Streams
@@ -151,4 +151,4 @@ def first_adversarial(model: Decision, stream: Streams, tries: int) -> Tensor | 
     return None
 
 
-ENTRY = Attack(name="hopskipjump", function=hopskipjump, minimal=hopskipjump_minimal)
+ENTRY = Attack(name="hopskipjump", function=hopskipjump, norms=LINF_L2, minimal=hopskipjump_minimal)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robustbench_med.attacks.apgd import towards_each
-from robustbench_med.attacks.entry import POSITIVE, Attack
+from robustbench_med.attacks.entry import LINF_L2, POSITIVE, Attack
 from robustbench_med.attacks.losses import DLR_TARGETED, JointLoss, margin_towards
 from robustbench_med.attacks.minimal import steepness
 from robustbench_med.attacks.streams import Streams
@@ -95,7 +95,7 @@ ENTRY = Attack(
     name="malt",
     function=malt,
     targeted=False,
-    norms=("Linf", "L2"),
+    norms=LINF_L2,
     positive=(*POSITIVE, "candidates"),
     only_loss=DLR_TARGETED,
 )

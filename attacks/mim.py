@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from robustbench_med.attacks.entry import Attack
+from robustbench_med.attacks.entry import LINF_L2, Attack
 from robustbench_med.attacks.pgd import ascend
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
@@ -47,4 +47,4 @@ def mim(
     )
 
 
-ENTRY = Attack(name="mim", function=mim)
+ENTRY = Attack(name="mim", function=mim, norms=LINF_L2)

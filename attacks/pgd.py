@@ -180,7 +180,7 @@ def ascend(
                     kept[stays] for kept in (alive, x, x0, y, direction, gathered)
                 )
         length = step_size * (decayed(i, steps) if schedule == "cosine" else 1)
-        x = view.project(x + length * view.steepest(direction, threat), x0, threat)
+        x = view.project(view.step(x, direction, length, threat), x0, threat)
     else:
         if compare:
             share = view.standing(x, y, threat)

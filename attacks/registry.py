@@ -20,6 +20,7 @@ from robustbench_med.attacks import (
     bim,
     cw,
     ddn,
+    ead,
     engines,
     fab,
     fgsm,
@@ -29,6 +30,7 @@ from robustbench_med.attacks import (
     mim,
     noise,
     pgd,
+    sigma_zero,
     square,
     transfer,
 )
@@ -51,6 +53,8 @@ SHIPPED = (
     cw.ENTRY,
     ddn.ENTRY,
     fmn.ENTRY,
+    ead.ENTRY,
+    sigma_zero.ENTRY,
     fab.ENTRY,
     square.ENTRY,
     autoattack.ENTRY,
@@ -74,7 +78,8 @@ def entry_of(name: str, engine: str = "native") -> Attack:
     function = ENGINES[engine][name]
     if engine != "native":
         choices = engines.ENGINES[engine].choices.get(name, {})
-        return Attack(name=name, function=function, targeted=False, choices=choices)
+        norms = engines.ENGINES[engine].norms_of(name)
+        return Attack(name=name, function=function, targeted=False, norms=norms, choices=choices)
     entry = _ENTRIES.get(name)
     if entry is None or entry.function is not function:
         return Attack(name=name, function=function)

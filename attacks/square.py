@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.entry import Attack
+from robustbench_med.attacks.entry import LINF_L2, Attack
 from robustbench_med.attacks.losses import named, standing
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Norm, Threat
@@ -274,4 +274,4 @@ def draw(n: int, generator: torch.Generator) -> int:
     return int(torch.randint(n, (1,), generator=generator))
 
 
-ENTRY = Attack(name="square", function=square)
+ENTRY = Attack(name="square", function=square, norms=LINF_L2)

@@ -15,9 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from robustbench_med.attacks.balls import Segment, in_segments
 from robustbench_med.attacks.losses import JointLoss, named, standing
 from robustbench_med.attacks.streams import Draws, Streams
-from robustbench_med.attacks.threat import Norm, Threat
+from robustbench_med.attacks.threat import Counts, Norm, Threat
 
 REVISION = 1
 Combine = Literal["mean", "normalised"]
@@ -27,15 +28,6 @@ TOLERANCE = 1e-6  # float32 rounding of x + delta with x in [0, 1]
 
 class RefusedError(ValueError):
     """An attack cannot do what it is asked, and says why; never approximated in silence."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Where one modality lies in the flat tensor."""
-
-    shape: tuple[int, int, int]
-    start: int
-    stop: int
 
 
 @dataclass
@@ -285,10 +277,25 @@ class View:
             ]
         )
 
+    def step(self, x: Tensor, direction: Tensor, length: Tensor | float, threat: Threat) -> Tensor:
+        """x (B, D) moved along a direction of ascent, not yet projected; `length`, a number or
+        (B, 1): of the step as a share of each modality's radius (L0: `balls.L0.step`).
+        """
+        if threat.norm in ("Linf", "L2"):
+            return x + length * self.steepest(direction, threat)
+        length = length * x.new_ones(len(x), 1)
+        balls = in_segments(threat, self.segments)
+        return torch.cat([b.step(x[:, i], direction[:, i], length) for i, b in balls], 1)
+
     def steepest(self, gradient: Tensor, threat: Threat) -> Tensor:
         """Direction of steepest ascent, as long as the radius of each modality: r sign(g) for Linf,
         r g / |g| for L2.
+
+        Raises:
+            RefusedError: L1 or L0, where it depends on what the box leaves; see `step`.
         """
+        if threat.norm not in ("Linf", "L2"):
+            raise RefusedError(f"{threat.norm}: steepest ascent depends on the box; use View.step")
         if threat.norm == "Linf":
             return self.radius(threat, gradient) * gradient.sign()
         return self.radius(threat, gradient) * self.normalised(gradient)
@@ -308,6 +315,9 @@ class View:
         if threat.norm == "Linf":
             box = self.radius(threat, x)
             return (x0 + (x - x0).clamp(-box, box)).clamp(0, 1)
+        if threat.norm != "L2":
+            balls = in_segments(threat, self.segments)
+            return torch.cat([ball.project(x[:, i], x0[:, i]) for i, ball in balls], 1)
         parts = []
         for s, r in zip(self.segments, threat.radii, strict=True):
             clean, delta = x0[:, s.start : s.stop], (x - x0)[:, s.start : s.stop]
@@ -329,6 +339,10 @@ class View:
         if threat.norm == "Linf":
             unit = (2 * streams.uniform(self.dim) - 1).to(x0)
             return self.project(x0 + self.radius(threat, x0) * unit, x0, threat)
+        if threat.norm != "L2":
+            balls = in_segments(threat, self.segments)
+            points = torch.cat([ball.random(x0[:, i], streams) for i, ball in balls], 1)
+            return self.project(points, x0, threat)
         direction, length = streams.normal(self.dim), streams.uniform(len(self.segments))
         parts = []
         for m, (s, r) in enumerate(zip(self.segments, threat.radii, strict=True)):
@@ -339,26 +353,33 @@ class View:
             parts.append(r * part)
         return self.project(x0 + torch.cat(parts, 1).to(x0), x0, threat)
 
-    def distances(self, x: Tensor, x0: Tensor, norm: Norm) -> Tensor:
-        """Size of the perturbation of each modality, (B, M)."""
-        order = torch.inf if norm == "Linf" else 2
+    def distances(self, x: Tensor, x0: Tensor, norm: Norm, counts: Counts = "pixels") -> Tensor:
+        """Size of the perturbation of each modality, (B, M); in L0 how many `counts` changed."""
+        space = Threat(norm, (0.0,) * len(self.segments), (), counts=counts)
+        return torch.stack(self.sizes(x, x0, space), 1).to(x)
+
+    def sizes(self, x: Tensor, x0: Tensor, threat: Threat) -> list[Tensor]:
+        """Of each modality the size (B,) that its radius bounds; in L1 in double precision."""
+        if threat.norm in ("L1", "L0"):
+            balls = in_segments(threat, self.segments)
+            return [ball.size(x[:, i], x0[:, i]) for i, ball in balls]
+        order = torch.inf if threat.norm == "Linf" else 2
         delta = x - x0
-        return torch.stack(
-            [delta[:, s.start : s.stop].norm(order, dim=1) for s in self.segments], 1
-        )
+        return [delta[:, s.start : s.stop].norm(order, dim=1) for s in self.segments]
 
     def check(self, x: Tensor, x0: Tensor, threat: Threat) -> None:
         """Raises AssertionError when any x leaves its ball or [0, 1], or a trusted modality is not
-        bit-identical.
+        bit-identical; in L1 and L0 without a tolerance.
         """
         if not (x.isfinite().all() and x.min() >= 0 and x.max() <= 1):
             raise AssertionError("an attack returned a pixel outside [0, 1]")
-        distances = self.distances(x, x0, threat.norm)
+        sizes = self.sizes(x, x0, threat)
+        tolerance = 0.0 if threat.norm in ("L1", "L0") else TOLERANCE
         for m, (s, r) in enumerate(zip(self.segments, threat.radii, strict=True)):
             if r == 0 and not torch.equal(x[:, s.start : s.stop], x0[:, s.start : s.stop]):
                 raise AssertionError(f"an attack changed modality {m}, which is trusted (radius 0)")
-            worst = float(distances[:, m].max())
-            if worst > r * (1 + TOLERANCE) + TOLERANCE:
+            worst = float(sizes[m].max())
+            if worst > r * (1 + tolerance) + tolerance:
                 raise AssertionError(
                     f"an attack moved modality {m} by {worst:.8g}, further than its radius {r:.8g}"
                 )

@@ -96,7 +96,7 @@ def _of_family(family: Sequence[Record], arrays: Arrays, variant: str) -> list[d
         "data": spec.data.label,
         "synthetic": first.synthetic,
         "size": spec.data.size,
-        "norm": spec.threat.norm,
+        "norm": spec.threat.norm_label,
         "eps": first.eps,
         "target": first.target,
         "attack": first.attack_label,

@@ -11,8 +11,14 @@ SAMPLE = {
     "size": "pixels of an image's side",
 }
 THREAT = {
-    "norm": "`Linf` or `L2`; L2 is one ball per modality",
-    "eps": "radius for pixels in 0..1, `mri=4/255,xray=0` where modalities differ (0 = trusted)",
+    "norm": (
+        "`Linf`, `L2`, `L1` (sum of changes), `L0` (number of changed pixels) or `L0 coordinates`;"
+        " but for Linf one ball per modality"
+    ),
+    "eps": (
+        "radius for pixels in 0..1 (L0: a whole number of pixels), `mri=4/255,xray=0` where"
+        " modalities differ (0 = trusted)"
+    ),
 }
 ATTACK = {
     "attack": (

@@ -149,7 +149,7 @@ def title(record: Record) -> str:
     spec, attack = record.spec, by_engine(record.attack_label, record.spec.engine)
     aim, synthetic = " + ".join(record.targets), " (synthetic)" if record.synthetic else ""
     return (
-        f"{spec.victim.model}, {attack} {spec.threat.norm} {record.eps}, target {aim}\n"
+        f"{spec.victim.model}, {attack} {spec.threat.norm_label} {record.eps}, target {aim}\n"
         f"{spec.data.label}{synthetic}, {spec.data.size} px, protocol {spec.protocol.name}, n ="
         f" {spec.data.n}, record {record.short}"
     )

@@ -300,7 +300,9 @@ def _facts(record: Record) -> dict[str, str]:
     versions = record.environment.versions.items()
     return {
         "data": f"{data.name}{synthetic}{fold}, n = {data.n}, {data.size} px",
-        "threat": (f"{record.spec.threat.norm} {record.eps}, target {' + '.join(record.targets)}"),
+        "threat": (
+            f"{record.spec.threat.norm_label} {record.eps}, target {' + '.join(record.targets)}"
+        ),
         "victim": (
             f"{record.spec.victim.model}, {record.victim.parameters:,} parameters,"
             f" {record.victim.gflops:.3g} GFLOPs, {nature}, {record.draws} draw(s) a prediction"

@@ -40,7 +40,7 @@ def _key(record: Record) -> dict[str, Any]:
         "data": spec.data.label,
         "fold": spec.data.fold.number if spec.data.fold else None,
         "synthetic": record.synthetic,
-        "norm": spec.threat.norm,
+        "norm": spec.threat.norm_label,
         "eps": record.eps,
         "attack": record.attack_label,
         "engine": spec.engine,

@@ -33,7 +33,10 @@ def robustness_card(victim: VictimRecords) -> str:
             " defences unless a row is marked otherwise (square and hopskipjump: only what the"
             " victim answers; transfer: only other victims)"
         ),
-        "radii": "`Linf`: most that a pixel in 0..1 may change; `L2`: one ball per modality",
+        "radii": (
+            "`Linf`: most that a pixel in 0..1 may change; one ball per modality in `L2`, `L1` (sum"
+            " of changes) and `L0` (number of changed pixels)"
+        ),
         "robust": (
             "share of the samples still right after the attack (a random victim: mean over fresh"
             " draws), Wilson 95 % interval over patients (images where the data name none)"
@@ -98,7 +101,7 @@ def _trust(records: Sequence[Record]) -> list[str]:
         if found.word is not None:
             said = [f"{reason.text}{reason.samples()}" for reason in found.reasons]
             seen = "; ".join(said) or found.because
-            who = f"{record.attack_label}, {record.spec.threat.norm} {record.eps}"
+            who = f"{record.attack_label}, {record.spec.threat.norm_label} {record.eps}"
             lines.append(
                 f"- {escaped(who)}, record {record.short}: **{found.word}**"
                 + (f": {escaped(seen)}" if seen else "")

@@ -135,7 +135,7 @@ def _row(family: Sequence[Record], variant: str, doubts: Sequence[str]) -> dict[
         "model": spec.victim.model,
         "data": spec.data.label,
         "synthetic": first.synthetic,
-        "norm": spec.threat.norm,
+        "norm": spec.threat.norm_label,
         "eps": first.eps,
         "target": first.target,
         "attack": first.attack_label,

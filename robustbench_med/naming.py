@@ -8,9 +8,15 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
+
+Norm = Literal["Linf", "L2", "L1", "L0"]
+"""How a threat model measures a perturbation."""
+NORMS: tuple[Norm, ...] = get_args(Norm)
+Counts = Literal["pixels", "coordinates"]
+"""What L0 counts: places of an image, all their channels together, or each channel of each."""
 
 SCHEMA = 2
 """Version of what identifies a record: raised when an input joins the specification that its hash

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from robustbench_med.errors import UserError
+from robustbench_med.naming import NORMS, Norm
 
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 """A decimal number in plain digits: no underscores, no words such as nan."""
@@ -100,15 +101,37 @@ def parse_radii(text: str, modalities: Sequence[str]) -> tuple[float, ...]:
     return tuple(radii.get(name, 0.0) for name in modalities)
 
 
+def norm_of(text: str) -> tuple[Norm | None, str]:
+    """The norm that radii are for, where they name one, and the radii: of `L2:0.5` L2 and 0.5.
+
+    Raises:
+        UserError: a prefix that is no norm.
+    """
+    prefix, colon, radii = text.partition(":")
+    if not colon:
+        return None, text.strip()
+    for norm in NORMS:
+        if prefix.strip() == norm:
+            return norm, radii.strip()
+    raise UserError(
+        f"eps {text.strip()!r}: expected NORM:RADIUS with one of {', '.join(NORMS)}, such as L2:0.5"
+    )
+
+
 def split_radii(options: Sequence[str]) -> list[str]:
     """What `--eps` was given, as a list of radii: `1/255,2/255` are two, `mri=4/255,xray=0` is one.
-    An empty one is a UserError.
+    A norm before a radius holds for those behind it too, until another: `L2:0.5,1` are `L2:0.5` and
+    `L2:1`. An empty one is a UserError.
     """
-    parts = [
-        part.strip() for text in options for part in ([text] if "=" in text else text.split(","))
-    ]
+    parts: list[str] = []
+    for text in options:
+        named_norm = None
+        for part in [text] if "=" in text else text.split(","):
+            norm, radius = norm_of(part)
+            named_norm = norm or named_norm
+            parts.append(f"{named_norm}:{radius}" if named_norm and radius else radius)
     if not all(parts):
-        given = next(text for text in options if not all(part.strip() for part in text.split(",")))
+        given = next(t for t in options if not all(norm_of(part)[1] for part in t.split(",")))
         raise UserError(
             f"eps {given!r} holds an empty radius; expected radii such as 4/255 or 1/255,4/255"
         )
@@ -117,9 +140,10 @@ def split_radii(options: Sequence[str]) -> list[str]:
 
 def canonical(text: str) -> str:
     """The same radii in one notation, so that equal ones have equal text: `0.0156862745...` is
-    `4/255`, modalities by name.
+    `4/255`, modalities by name, the norm first where one is named.
     """
-    return ",".join(
+    norm, text = norm_of(text)
+    return (f"{norm}:" if norm else "") + ",".join(
         f"{name}={_written(value)}" if name else _written(value)
         for name, value in sorted(named(text).items())
     )
@@ -133,10 +157,32 @@ def _written(value: float) -> str:
     return repr(value).removesuffix(".0")
 
 
-def as_text(value: object) -> str:
-    """A radius of a run file or of Python, as `--eps` takes it: a number, a text, or a mapping from
-    modalities to radii.
+def radii_under(texts: Sequence[str], norm: Norm) -> list[str]:
+    """Which of these radii are for a norm: those that name it, else those that name none."""
+    parted = [norm_of(text) for text in texts]
+    own = [radius for named_norm, radius in parted if named_norm == norm]
+    return own or [radius for named_norm, radius in parted if named_norm is None]
+
+
+def check_whole(text: str, counts: str) -> None:
+    """Refuses (UserError) L0 radii that are no whole numbers."""
+    if any(value != round(value) for value in named(text).values()):
+        raise UserError(
+            f"eps {text}: an L0 radius is a whole number of {counts} that may change, such as 10"
+        )
+
+
+def as_texts(value: object) -> list[str]:
+    """Radii of a run file or of Python, as `--eps` takes them: one, a list of some, or a mapping
+    from norms to one or several.
     """
+    if isinstance(value, Mapping) and value and set(value) <= set(NORMS):
+        return [f"{norm}:{text}" for norm, radii in value.items() for text in as_texts(radii)]
+    return [as_text(each) for each in (value if isinstance(value, list | tuple) else [value])]
+
+
+def as_text(value: object) -> str:
+    """A radius as `--eps` takes it: a number, a text, or a mapping from modalities to radii."""
     if isinstance(value, Mapping):
         return ",".join(f"{name}={as_text(radius)}" for name, radius in value.items())
     return str(value)

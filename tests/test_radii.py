@@ -199,3 +199,62 @@ def test_other_numbers_in_lists_are_in_plain_digits_too(text: str) -> None:
         positive_numbers(text, "--sigma")
     with pytest.raises(UserError, match="--classes takes positive whole numbers"):
         whole_numbers(text.replace("inf", "²"), "--classes")
+
+
+def test_every_norm_has_a_usual_radius_and_takes_its_own() -> None:
+    usual = RunSpec(model="late", norm=["Linf", "L2", "L1", "L0"], control=False)
+    assert [(cell.norm, cell.eps) for cell in cells(usual)] == [
+        ("Linf", "4/255"),
+        ("L2", "0.5"),
+        ("L1", "12"),
+        ("L0", "10"),
+    ]
+    own = split_radii(["Linf:2/255,0.03137254901960784", "L2:mri=0.5,xray=0", "7"])
+    assert own == ["Linf:2/255", "Linf:0.03137254901960784", "L2:mri=0.5,xray=0", "7"]
+    run = RunSpec(model="late", eps=own, norm=["L2", "L0", "Linf"])
+    assert {norm: run.radii(norm) for norm in run.norm} == {
+        "L2": ["mri=0.5,xray=0"],
+        "L0": ["7"],
+        "Linf": ["2/255", "8/255"],
+    }
+    file = RunSpec(model="late", eps={"L1": [3, "mri=2"], "L2": 0.5}, norm=["L1", "L2"])
+    assert (file.radii("L1"), file.radii("L2")) == (["3", "mri=2"], ["0.5"])
+
+
+@pytest.mark.parametrize(
+    ("eps", "norm", "said"),
+    [
+        ("L2:0.5", ["L2", "L1"], "no radius for the norm L1"),
+        ("L2:0.5,L1:3", ["L2"], "a radius for the norm L1, which --norm does not name"),
+        ("L3:0.5", ["L2"], "expected NORM:RADIUS with one of Linf, L2, L1, L0"),
+        ("L2:", ["L2"], "empty radius"),
+        ("L0:2.5", ["L0"], "a whole number of pixels that may change, such as 10"),
+        ("mri=1/2", ["L0"], "a whole number of pixels"),
+        ("Linf:8,L2:8", ["Linf", "L2"], "did you mean 8/255"),
+    ],
+)
+def test_radii_that_fit_no_norm_are_one_line(eps: str, norm: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        radii_of(split_radii([eps]), norm=norm)
+
+
+def test_what_l0_counts_is_for_l0() -> None:
+    with pytest.raises(UserError, match="add it"):
+        radii_of("4/255", l0_counts="coordinates")
+    with pytest.raises(UserError, match="a whole number of coordinates"):
+        radii_of("0.5", norm="L0", l0_counts="coordinates")
+
+
+def test_l1_and_l0_radii_that_hold_every_image_are_refused(drawn_root, tmp_path) -> None:
+    there = ["--data", drawn_root / "heads.yaml", "--data-root", drawn_root, "--out", tmp_path]
+    for norm, eps, most in (("L0", 1024, "1024 pixels"), ("L1", 1025, "1024 coordinates")):
+        said = refused(medrobust("run", *SMALL, "--norm", norm, "--eps", eps, *there, check=2))
+        assert f"({norm}): an image of" in said
+        assert most in said
+        assert "--whole-range" in said
+
+
+def test_an_attack_that_a_norm_does_not_know_is_refused_with_what_there_is(tmp_path) -> None:
+    given = ("run", "--model", "late", "--attack", "pgd,fgsm", "--norm", "Linf,L0")
+    said = refused(medrobust(*given, "--out", tmp_path, check=2))
+    assert "fgsm does not exist under the norm L0 (engine native); what does: noise, pgd" in said

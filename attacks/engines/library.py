@@ -10,7 +10,7 @@ from importlib import metadata
 
 from torch import Tensor
 
-from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.threat import Norm, Threat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class Library:
             where it comes with the extra `engines`.
         why_alone: why it is installed without them.
         attacks: its attacks by the native ones' names, with a native attack's arguments.
+        norms: that its attacks know.
         linf_only: attacks that it has for Linf alone.
         l2_only: attacks that it has for L2 alone.
         judges_iterates: attacks that look at predictions to keep or drop candidates.
@@ -38,10 +39,16 @@ class Library:
     pinned: str | None = None
     why_alone: str = ""
     attacks: dict[str, Callable[..., Tensor]]
+    norms: tuple[Norm, ...] = ("Linf", "L2")
     linf_only: tuple[str, ...] = ()
     l2_only: tuple[str, ...] = ()
     judges_iterates: tuple[str, ...] = ()
     choices: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    def norms_of(self, attack: str) -> tuple[Norm, ...]:
+        """Under which norms the library has an attack."""
+        without = {"Linf": self.l2_only, "L2": self.linf_only}
+        return tuple(norm for norm in self.norms if attack not in without.get(norm, ()))
 
     @property
     def installed(self) -> str | None:
@@ -69,6 +76,8 @@ class Library:
         """
         if threat.targeted:
             return "targeted attacks are native only"
+        if threat.norm not in self.norms:
+            return f"it knows {' and '.join(self.norms)}, not {threat.norm}"
         if threat.norm == "L2" and sum(r > 0 for r in threat.radii) > 1:
             return "it knows one L2 ball around everything, not one a modality"
         if threat.norm == "L2" and attack in self.linf_only:

@@ -292,7 +292,7 @@ def _setting(record: Record) -> Setting:
         data=_data(record.spec.data),
         synthetic=record.synthetic,
         size=record.spec.data.size,
-        norm=record.spec.threat.norm,
+        norm=record.spec.threat.norm_label,
         eps=record.eps,
         protocol=record.spec.protocol.name,
         n=record.spec.data.n,

@@ -139,7 +139,7 @@ function draw(rows) {
   square.xaxis.range = RANGE;
   for (const trace of [...traces, ...points]) trace.name = trace.name.replace(/&/g, "&amp;").replace(/</g, "&lt;");
   fit("radius", traces);
-  Plotly.react("radius", traces, layout(shown.length && shown[0].norm === "L2" ? "L2 radius" : "Linf radius (grey levels of 255)", "accuracy"), config);
+  Plotly.react("radius", traces, layout(shown.length && shown[0].norm !== "Linf" ? shown[0].norm + " radius" : "Linf radius (grey levels of 255)", "accuracy"), config);
   fit("pareto", points);
   Plotly.react("pareto", points, square, config);
 }

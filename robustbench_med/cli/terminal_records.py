@@ -54,7 +54,7 @@ def _facts(measured: Record, doubts: Sequence[str]) -> dict[str, str]:
             f" n = {data.n}, {data.size} px, manifest {data.manifest[:SHORT]}"
         ),
         "threat": (
-            f"{spec.threat.norm}, eps {measured.eps}, target {' + '.join(measured.targets)}"
+            f"{spec.threat.norm_label}, eps {measured.eps}, target {' + '.join(measured.targets)}"
         ),
         "attack": called(spec.attack.name, spec.attack.params),
         **({"ran": _ran(ran)} if ran and (ran.members or ran.losses) else {}),

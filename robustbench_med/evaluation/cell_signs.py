@@ -50,7 +50,7 @@ def of_cell(
     radii = np.array(threat.radii)
     if radii.max() == 0:
         return seen
-    moved = outcome.arrays["linf" if threat.norm == "Linf" else "l2"].max(0)
+    moved = outcome.arrays[threat.norm.lower()].max(0)
     seen.append(signs.bounds(float((moved[radii > 0] / radii[radii > 0]).max()), 0.0, 1.0))
     if not attacks:
         return seen

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete
+from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete, under
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import cell_signs, gradients, signs
 from robustbench_med.evaluation.batching import drawn, shapes_of, together
@@ -82,8 +82,9 @@ def diagnose(
         diagnosis.twice_the_steps(),
         diagnosis.logit_scale(),
         diagnosis.radii(),
-        diagnosis.square(),
     ]
+    if "square" in under(threat.norm):
+        results.append(diagnosis.square())
     if sources:
         results.append(diagnosis.transfer(sources))
     if clean.stochastic:
@@ -141,6 +142,10 @@ class Trials:
             with self.drawn(rows, "diagnose", "fresh"):
                 parts.append(self.view.standing(x[rows], self.y[rows], threat or self.threat))
         return float(torch.cat(parts).mean())
+
+    def distances(self, moved: Tensor) -> Tensor:
+        """(n, M): sizes of the perturbations of adversarials (n, D)."""
+        return self.view.distances(moved, self.x, self.threat.norm, self.threat.counts)
 
     def batches(self, *, whole: bool = False) -> Iterator[NDArray[np.int64]]:
         """Rows, a batch at a time; `whole`: in chunks though this victim does not ask for them."""
@@ -269,8 +274,8 @@ class Diagnosis:
         self.tick("radii")
         threat, curve = self.trials.threat, []
         for factor in (0.5, 1.0, 2.0, 4.0):
-            scaled = replace(threat, radii=tuple(factor * radius for radius in threat.radii))
-            robust = self.white if factor == 1 else self.trials.robust(self.pgd(scaled))
+            same = factor == 1
+            robust = self.white if same else self.trials.robust(self.pgd(threat.scaled(factor)))
             curve.append((factor, robust))
         unbounded = self.unbounded() if threat.norm == "Linf" else None
         return signs.monotone(
@@ -324,7 +329,7 @@ class Diagnosis:
         self.tick("bounds")
         trials, moved = self.trials, self.adversarial
         radii = torch.tensor(trials.threat.radii)
-        size = trials.view.distances(moved, trials.x, trials.threat.norm).amax(0).cpu()
+        size = trials.distances(moved).amax(0).cpu()
         ratio = float((size[radii > 0] / radii[radii > 0]).max()) if (radii > 0).any() else 0.0
         rounded = trials.robust((moved * 255).round() / 255)
         return signs.bounds(

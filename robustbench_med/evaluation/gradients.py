@@ -210,8 +210,8 @@ class Margins:
     def unit(self, m: int) -> float:
         """A modality's radius as the size of one pixel's move."""
         radius, part = self.probing.threat.radii[m], self.slice(m)
-        if self.probing.threat.norm == "L2":
-            radius /= (part.stop - part.start) ** 0.5
+        n, norm = part.stop - part.start, self.probing.threat.norm
+        radius /= {"Linf": 1.0, "L2": n**0.5}.get(norm, n)  # all move by as much
         return min(radius, LONGEST)
 
     def random_directions(self, x: Tensor, m: int) -> Iterator[Tensor]:

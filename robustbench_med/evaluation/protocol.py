@@ -55,6 +55,7 @@ from robustbench_med.evaluation.types import (
     SearchRan,
     Setting,
 )
+from robustbench_med.naming import NORMS
 from robustbench_med.progress import Advance
 
 
@@ -197,8 +198,7 @@ def attack_batches(
     aims = samples.labels if method.goals is None else method.goals
     minimal = entry_of(method.name, method.engine).minimal is not None
     attacked = Attacked(
-        linf=np.zeros((n, len(view.segments)), np.float32),
-        l2=np.zeros((n, len(view.segments)), np.float32),
+        distances={norm: np.zeros((n, len(view.segments)), np.float32) for norm in NORMS},
         smallest=np.zeros((n, len(case.threat.tasks)), np.float32) if minimal else None,
     )
     spent = replace(view.passes)
@@ -253,8 +253,8 @@ def keep_targets(
     targets = rows[aimed]
     if attacked.smallest is not None:
         attacked.smallest[targets] = result.size.T[mask].cpu().numpy()
-    attacked.linf[targets] = view.distances(x_adv, x, "Linf")[mask].cpu().numpy()
-    attacked.l2[targets] = view.distances(x_adv, x, "L2")[mask].cpu().numpy()
+    for norm, sizes in attacked.distances.items():
+        sizes[targets] = view.distances(x_adv, x, norm, case.threat.counts)[mask].cpu().numpy()
     attacked.adversarials.update(zip(targets.tolist(), x_adv[mask].cpu(), strict=True))
     if view.losses is not None:
         attacked.losses.append(view.losses[:, mask].cpu().numpy())
@@ -302,9 +302,8 @@ def outcome_arrays(case: AttackPass, attacked: Attacked, fresh: Judged) -> Array
         "clean_vote": clean.vote,
         "robust_right": fresh.right,
         "robust_vote": fresh.vote,
-        "linf": attacked.linf,
-        "l2": attacked.l2,
     }
+    arrays |= {norm.lower(): sizes for norm, sizes in attacked.distances.items()}
     if attacked.smallest is not None:
         arrays["minimal_size"] = attacked.smallest
     for t, before in enumerate(clean.probabilities):

@@ -32,6 +32,7 @@ from robustbench_med.evaluation.types import (
     RoundRan,
     SearchRan,
 )
+from robustbench_med.naming import NORMS
 from robustbench_med.statistics import tolerance_of as tolerance_of
 
 REVISION = 2
@@ -111,8 +112,7 @@ class Search:
         self.weights = self.counted / (labelled.sum(0).clip(1) * labelled.shape[1])
         m = len(case.view.segments)
         self.best = Attacked(
-            linf=np.zeros((self.n, m), np.float32),
-            l2=np.zeros((self.n, m), np.float32),
+            distances={norm: np.zeros((self.n, m), np.float32) for norm in NORMS},
             smallest=None,
             computed=len(self.targets),
         )
@@ -259,7 +259,8 @@ class Search:
         self.now[rows] = np.where(better[:, None], after, before)
         for row in rows[better].tolist():
             self.best.adversarials[row] = found.adversarials[row]
-            self.best.linf[row], self.best.l2[row] = found.linf[row], found.l2[row]
+            for norm, sizes in self.best.distances.items():
+                sizes[row] = found.distances[norm][row]
         self.open = rows[np.minimum(old, new) > 0]
         return rows[better]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import Minimal, PassCount, Ray, Threat, View
 from robustbench_med.data import Samples
+from robustbench_med.naming import Norm
 
 ProtocolName = Literal["sound", "release"]
 
@@ -196,10 +197,10 @@ class AttackPass:
 class Attacked:
     """What the attack left behind."""
 
-    linf: NDArray[np.float32]
-    """(n, M) size of the perturbation of each modality; 0 where a sample was not attacked."""
-    l2: NDArray[np.float32]
-    """The same in L2."""
+    distances: dict[Norm, NDArray[np.float32]]
+    """(n, M) by norm: size of the perturbation of each modality; 0 where a sample was not
+    attacked. L0 counts what the threat counts.
+    """
     smallest: NDArray[np.float32] | None
     """(n, attacked tasks), of a minimal-norm attack: size of the smallest perturbation that breaks
     1, 2, ... of the tasks; 0 where a sample was not attacked.

@@ -12,6 +12,7 @@ from robustbench_med.provenance import source_files
 from robustbench_med.provenance.source_files import OURS
 
 _MOVED = {
+    "robustbench_med.attacks.balls": "robustbench_med.attacks.view",
     "robustbench_med.attacks.registry": "robustbench_med.attacks",
     "robustbench_med.attacks.threat": "robustbench_med.attacks.view",
     "robustbench_med.training.objectives": "robustbench_med.objectives",

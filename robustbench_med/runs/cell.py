@@ -95,7 +95,7 @@ def inputs_of(cell: Cell, session: Session[RunSpec]) -> Inputs:
         dataset,
         session.samples(cell),
         victim,
-        threat_of(cell, dataset, targeted=is_targeted(cell, spec)),
+        threat_of(cell, dataset, spec, targeted=is_targeted(cell, spec)),
         Method(
             cell.attack,
             params,
@@ -183,7 +183,7 @@ class Evaluation:
         goals = smallest = None
         if inputs.threat.targeted:
             goals = choose_goals(str(inputs.run.target), clean, inputs.samples, inputs.cell.seed)
-        several_radii = method.engine == "native" and len(inputs.run.eps) > 1
+        several_radii = method.engine == "native" and len(inputs.run.radii(inputs.cell.norm)) > 1
         if several_radii and radius_free(method.name, inputs.threat.norm):
             smallest = inputs.victim.smallest.setdefault(sweep_key(inputs.spec), {})
         return replace(method, goals=goals, sweep=smallest)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete
+from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete, under
 from robustbench_med.attacks.losses import standing
 from robustbench_med.attacks.pgd import ascend
 from robustbench_med.evaluation.batching import drawn, together
@@ -191,7 +191,7 @@ def challengers(trial: Trial, inputs: Inputs, rival: Rival) -> list[Challenger]:
         attack = gradients("soft gradients", everybody, soft=True)
         found.append(Challenger("soft gradients", "gradient", 3, everybody, attack))
     found.append(Challenger(rival.name, "black box", 9, everybody, transfer(rival)))
-    if method.name != "square":
+    if method.name != "square" and "square" in under(threat.norm):
         found.append(Challenger("square", "black box", 3, everybody, square))
     return [each for each in found if len(each.rows)]
 

@@ -94,6 +94,7 @@ def command_of(cell: Cell, spec: RunSpec, n: int, dataset: Dataset) -> str:
         "attack": [cell.attack],
         "eps": [cell.eps],
         "norm": [cell.norm],
+        "l0_counts": spec.l0_counts if cell.norm == "L0" else "pixels",
         "target_task": cell.target_task,
         "cross_modal": False,
         "control": False,

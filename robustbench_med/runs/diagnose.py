@@ -19,7 +19,7 @@ from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.paths import write_text
 from robustbench_med.runs.checks import check_threats
 from robustbench_med.runs.device import one_gradient
-from robustbench_med.runs.identity import identity, source_identity
+from robustbench_med.runs.identity import identity, source_identity, threat_identity
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import Session, announce_whole_range
 from robustbench_med.runs.spec import Case, DiagnoseSpec, cases
@@ -44,7 +44,7 @@ def diagnose(spec: DiagnoseSpec, job: Job) -> list[dict[str, Any]]:
     session = Session.open(spec, job, check_threats)
     announce_whole_range(session.spec, job.display)
     grid = cases(session.spec)
-    threats = [threat_of(case, session.dataset(case)) for case in grid]
+    threats = [threat_of(case, session.dataset(case), session.spec) for case in grid]
     session.victims.plan(grid)
     rows = [
         diagnose_case(case, threat, session) for case, threat in zip(grid, threats, strict=True)
@@ -134,11 +134,7 @@ def resolve(
     whole = victim.nature.drawing == "batch"
     return {
         **identity(victim, session.dataset(case), session.samples(case)),
-        "threat": {
-            "norm": threat.norm,
-            "radii": list(threat.radii),
-            "tasks": list(threat.tasks),
-        },
+        "threat": threat_identity(threat),
         "trials": {"steps": spec.steps, "queries": spec.queries, "eot": spec.eot},
         **({"sources": [source_identity(one) for one in siblings]} if siblings else {}),
         "protocol": {

@@ -125,7 +125,7 @@ def resolve(inputs: Inputs) -> dict[str, Any]:
     engine = inputs.method.engine
     return {
         **identity(inputs.victim, inputs.dataset, inputs.samples),
-        "threat": threat_identity(inputs.threat, inputs.run),
+        "threat": threat_identity(inputs.threat, inputs.run.target),
         "attack": attack_identity(inputs.method, inputs.sources),
         **({"engine": engine} if engine != "native" else {}),
         "protocol": protocol_identity(inputs),
@@ -134,10 +134,12 @@ def resolve(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def threat_identity(threat: Threat, run: RunSpec) -> dict[str, Any]:
+def threat_identity(threat: Threat, target: str | None = None) -> dict[str, Any]:
     """What the attacker may do, and aims at where the attack is targeted."""
     bounds = {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
-    return bounds | ({"target": run.target} if threat.targeted else {})
+    if threat.counts != "pixels":
+        bounds["counts"] = threat.counts
+    return bounds | ({"target": target} if threat.targeted else {})
 
 
 def attack_identity(method: Method, sources: Sequence[LoadedVictim]) -> dict[str, Any]:

@@ -89,13 +89,20 @@ OPTIONS: dict[str, Option] = {
     ),
     "eps": Option(
         "Radii for pixels in 0..1, comma-separated: 1/255,4/255; or one a modality:"
-        " mri=4/255,xray=0 (0 = trusted). Repeatable.",
+        " mri=4/255,xray=0 (0 = trusted); for one norm alone: L2:0.5. Repeatable.",
         HOW,
         metavar="RADII",
         repeatable=True,
         explicit=True,
     ),
-    "norm": Option("Linf, L2 or both, comma-separated.", HOW, explicit=True),
+    "norm": Option(
+        "Linf, L2, L1 (sum of changes) or L0 (number of changed pixels), comma-separated.",
+        HOW,
+        explicit=True,
+    ),
+    "l0_counts": Option(
+        "What an L0 radius counts: pixels, all channels of a place together, or coordinates.", HOW
+    ),
     "target_task": Option(
         "Task to make wrong: joint, a task's name or number.", HOW, explicit=True
     ),

@@ -36,7 +36,7 @@ def run_grid(session: Session[RunSpec]) -> list[Record]:
     announce_whole_range(session.spec, session.job.display)
     grid = grid_of(session)
     for cell in grid:  # every radius and task is understood before the first training
-        threat_of(cell, session.dataset(cell))
+        threat_of(cell, session.dataset(cell), session.spec)
     session.victims.plan(grid)
     store = Store(session.out)
     return [

@@ -148,7 +148,7 @@ class Session(Generic[S]):
 
 def announce_whole_range(spec: ThreatsSpec, display: Display) -> None:
     """Says which Linf radii are as large as the whole range of a pixel."""
-    for line in whole_range(spec.eps) if "Linf" in spec.norm else ():
+    for line in whole_range(spec.radii("Linf")) if "Linf" in spec.norm else ():
         display.warn(line)
 
 

@@ -23,9 +23,18 @@ from pydantic import (
 
 from robustbench_med.dataspec import Fold, Preprocessing
 from robustbench_med.errors import UserError
-from robustbench_med.naming import label
+from robustbench_med.naming import Counts, Norm, label
 from robustbench_med.parameters import flat, split
-from robustbench_med.parsing import STRICT, as_text, canonical, check_range, split_radii
+from robustbench_med.parsing import (
+    STRICT,
+    as_texts,
+    canonical,
+    check_range,
+    check_whole,
+    norm_of,
+    radii_under,
+    split_radii,
+)
 
 EOT_DEFAULT = 4
 """Draws per gradient against a stochastic victim under the sound protocol."""
@@ -152,8 +161,11 @@ class VictimsSpec(TrainedSpec):
 class ThreatsSpec(VictimsSpec):
     """Victims, and the threats that they are put to."""
 
-    eps: list[str] = ["4/255"]
-    norm: list[Literal["Linf", "L2"]] = ["Linf"]
+    eps: list[str] = ["Linf:4/255", "L2:0.5", "L1:12", "L0:10"]
+    """Radii, each for the norm that it names, or for all norms that none names (`radii`)."""
+    norm: list[Norm] = ["Linf"]
+    l0_counts: Counts = "pixels"
+    """What an L0 radius counts: a place's channels together, or each by itself."""
     target_task: str = "joint"
     protocol: Literal["sound", "release"] = "sound"
     source: list[str] = []
@@ -164,9 +176,9 @@ class ThreatsSpec(VictimsSpec):
     @field_validator("eps", mode="before")
     @classmethod
     def _radii_as_text(cls, value: object) -> list[str]:
-        if not (radii := _listed(value)):
+        if not (radii := as_texts(value)):
             raise UserError("eps: an empty list of radii; expected some such as [1/255, 4/255]")
-        return list(dict.fromkeys(map(canonical, split_radii(list(map(as_text, radii))))))
+        return list(dict.fromkeys(map(canonical, split_radii(radii))))
 
     @field_validator("norm", "source", mode="before")
     @classmethod
@@ -175,9 +187,27 @@ class ThreatsSpec(VictimsSpec):
 
     @model_validator(mode="after")
     def _radii_in_range(self) -> Self:
-        for eps in self.eps if "Linf" in self.norm and not self.whole_range else ():
+        for eps in self.radii("Linf") if "Linf" in self.norm and not self.whole_range else ():
             check_range(eps, "eps")
+        for eps in self.radii("L0") if "L0" in self.norm else ():
+            check_whole(eps, self.l0_counts)
         return self
+
+    @model_validator(mode="after")
+    def _every_norm_has_a_radius(self) -> Self:
+        for norm in self.norm:
+            if not self.radii(norm):
+                raise UserError(f"eps: no radius for the norm {norm}; add one, such as {norm}:...")
+        usual = self.eps == type(self).model_fields["eps"].get_default()
+        for norm in () if usual else {norm_of(eps)[0] for eps in self.eps} - {None, *self.norm}:
+            raise UserError(f"eps: a radius for the norm {norm}, which --norm does not name")
+        if self.l0_counts != "pixels" and "L0" not in self.norm:
+            raise UserError(f"--l0-counts {self.l0_counts} says what --norm L0 counts; add it")
+        return self
+
+    def radii(self, norm: Norm) -> list[str]:
+        """The radii of a norm, without its name."""
+        return list(dict.fromkeys(radii_under(self.eps, norm)))
 
 
 class RunSpec(ThreatsSpec):
@@ -295,7 +325,7 @@ class Cell(VictimPoint):
 
     attack: str
     eps: str
-    norm: Literal["Linf", "L2"]
+    norm: Norm
     target_task: str = "joint"
 
 
@@ -303,7 +333,7 @@ class Case(VictimPoint):
     """One victim under one threat: a point of the grid of `diagnose`."""
 
     eps: str
-    norm: Literal["Linf", "L2"]
+    norm: Norm
     target_task: str = "joint"
 
 
@@ -328,20 +358,24 @@ def cells(run: RunSpec) -> list[Cell]:
     control of every radius first.
     """
     attacks = list(dict.fromkeys((["noise"] if run.control else []) + run.attack))
-    threats = itertools.product(dict.fromkeys(run.norm), dict.fromkeys(run.eps), attacks)
+    threats = itertools.product(_norms_and_radii(run), attacks)
     return [
         Cell(**dict(victim), norm=norm, eps=eps, attack=attack, target_task=run.target_task)
-        for victim, (norm, eps, attack) in itertools.product(victim_points(run), threats)
+        for victim, ((norm, eps), attack) in itertools.product(victim_points(run), threats)
     ]
 
 
 def cases(spec: DiagnoseSpec) -> list[Case]:
     """The grid of `diagnose` in a stable order, victims outermost."""
-    threats = itertools.product(dict.fromkeys(spec.norm), dict.fromkeys(spec.eps))
+    threats = _norms_and_radii(spec)
     return [
         Case(**dict(victim), norm=norm, eps=eps, target_task=spec.target_task)
         for victim, (norm, eps) in itertools.product(victim_points(spec), threats)
     ]
+
+
+def _norms_and_radii(spec: ThreatsSpec) -> list[tuple[Norm, str]]:
+    return [(norm, eps) for norm in dict.fromkeys(spec.norm) for eps in spec.radii(norm)]
 
 
 def cross_modal(

@@ -11,17 +11,24 @@ from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation.types import Effort
+from robustbench_med.naming import number_label
 from robustbench_med.parameters import of
 from robustbench_med.parsing import parse_radii
-from robustbench_med.runs.spec import EOT_AUTOATTACK, EOT_DEFAULT, Case, Cell, RunSpec
+from robustbench_med.runs.spec import EOT_AUTOATTACK, EOT_DEFAULT, Case, Cell, RunSpec, ThreatsSpec
 from robustbench_med.store.record import CONTROL
 
 
-def threat_of(point: Cell | Case, dataset: Dataset, *, targeted: bool = False) -> Threat:
+def threat_of(
+    point: Cell | Case, dataset: Dataset, spec: ThreatsSpec, *, targeted: bool = False
+) -> Threat:
     """The threat model of a cell or case on its data.
 
+    Args:
+        spec: what the point is of.
+
     Raises:
-        UserError: a radius for a modality, or a task, that the data do not have.
+        UserError: a radius for a modality, or a task, that the data do not have; of L1 or L0 one
+            that holds every image of a modality.
     """
     names = list(dataset.tasks)
     if point.target_task == "joint":
@@ -34,7 +41,30 @@ def threat_of(point: Cell | Case, dataset: Dataset, *, targeted: bool = False) -
         raise unknown(
             "target task", point.target_task, ["joint", *names, *map(str, range(len(names)))]
         )
-    return Threat(point.norm, parse_radii(point.eps, dataset.modalities), tasks, targeted=targeted)
+    radii = parse_radii(point.eps, dataset.modalities)
+    counts = spec.l0_counts if point.norm == "L0" else "pixels"
+    threat = Threat(point.norm, radii, tasks, targeted=targeted, counts=counts)
+    if not spec.whole_range:
+        check_size(threat, dataset)
+    return threat
+
+
+def check_size(threat: Threat, dataset: Dataset) -> None:
+    """Refuses (UserError) L1 and L0 radii whose ball holds every image of a modality."""
+    if threat.norm not in ("L1", "L0"):
+        return
+    by_place = threat.norm == "L0" and threat.counts == "pixels"
+    what = "pixels" if by_place else "coordinates"
+    for name, radius, channels in zip(
+        dataset.modalities, threat.radii, dataset.channels, strict=True
+    ):
+        most = dataset.size**2 * (1 if by_place else channels)
+        if radius >= most:
+            raise UserError(
+                f"eps {number_label(radius)} ({threat.norm}): an image of {name} has {most} {what},"
+                " so that the ball holds every image; --whole-range (whole_range: true) takes it as"
+                " it stands"
+            )
 
 
 def is_targeted(cell: Cell, spec: RunSpec) -> bool:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from robustbench_med.naming import Norm
 from robustbench_med.store.parts import Interval, Number, Part, Share
 
 
@@ -60,7 +61,7 @@ class TaskFigures(Part):
 class MinimalNorm(Part):
     """Perturbation sizes of a minimal-norm attack: median, and [radius, robust accuracy] pairs."""
 
-    norm: Literal["Linf", "L2"] | None = Field(None, description="in which the sizes are measured")
+    norm: Norm | None = Field(None, description="in which the sizes are measured")
     median: Number | None
     curve: list[list[Number]]
     not_found: int | None = Field(

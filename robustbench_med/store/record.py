@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from robustbench_med.naming import radius_label
+from robustbench_med.naming import Norm, radius_label
 from robustbench_med.store.attacks import AttackRan, Challenge, Sign
 from robustbench_med.store.certificate import Certificate
 from robustbench_med.store.figures import Figures
@@ -75,12 +75,20 @@ class ThreatSpec(Part):
     aimed at.
     """
 
-    norm: Literal["Linf", "L2"]
+    norm: Norm
     radii: list[Size]
     tasks: list[int] = Field(min_length=1)
+    counts: Literal["coordinates"] | None = Field(
+        None, description="what L0 counts; absent: pixels, all their channels together"
+    )
     target: str | None = Field(
         None, description="the rule that chooses the classes aimed at; absent: any wrong one"
     )
+
+    @property
+    def norm_label(self) -> str:
+        """The norm as tables name it: an L0 of coordinates is another than one of pixels."""
+        return f"{self.norm} {self.counts}" if self.counts else self.norm
 
 
 class SourceSpec(Part):

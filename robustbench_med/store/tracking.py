@@ -48,7 +48,7 @@ def check(mlflow: str | None, tensorboard: Path | None) -> None:
 
 def of_run(records: Sequence[Record], out: Path) -> list[Tracked]:
     """One a sweep over radii; a figure's step is its largest radius in thousandths of a grey level
-    (Linf) or of 1 (L2).
+    (Linf) or of 1 (the other norms).
     """
     sweeps: dict[str, list[Record]] = {}
     for record in records:
@@ -77,7 +77,7 @@ def _params(sweep: Sequence[Record]) -> dict[str, str]:
     spec = first.spec.plain()
     del spec["threat"]
     return _flat(spec) | {
-        "norm": first.spec.threat.norm,
+        "norm": first.spec.threat.norm_label,
         "target": "+".join(first.targets),
         "records": " ".join(record.short for record in sweep),
         "eps": " ".join(record.eps for record in sweep),
@@ -92,7 +92,7 @@ def _name(sweep: Sequence[Record]) -> str:
         swept = f"{first.eps} to {last.eps}"
         key = canonical_hash({"records": [record.hash for record in sweep]})
     return (
-        f"{spec.victim.model} {spec.attack.name} {spec.threat.norm} {swept} {spec.data.name}"
+        f"{spec.victim.model} {spec.attack.name} {spec.threat.norm_label} {swept} {spec.data.name}"
         f" {key[:8]}"
     )
 

@@ -4,28 +4,38 @@ import sys
 
 import pytest
 import torch
-from support.attacking import BY_NORM, IDS, attack
+from support.attacking import IDS, PAIRS, attack
 from support.victims import TwoHeads
 from torch import Tensor, nn
 
-from robustbench_med.attacks import ATTACKS, Threat, View, complete, describe, parameters, ran
+from robustbench_med.attacks import (
+    ATTACKS,
+    Threat,
+    View,
+    complete,
+    describe,
+    parameters,
+    ran,
+)
 from robustbench_med.attacks.autoattack import MEMBERS
 from robustbench_med.attacks.losses import ce, margin, pma
 from robustbench_med.attacks.losses import dlr as dlr_loss
 from robustbench_med.models.mail import MAIL
 
-LINF = [name for name, norm in BY_NORM if norm == "Linf"]
+RADII = {"L1": 10.0, "L0": 20}
+"""By norm, what a radius of 1 stands for: of L0 whole numbers of pixels."""
+LINF = [name for name, norm in PAIRS if norm == "Linf"]
 WHITE_BOX = [name for name in LINF if name not in ("noise", "transfer", "square", "hopskipjump")]
 RELEASE = {"steps": 10, "step_size": 0.25, "random_start": False, "keep": "last"}
 
 
 @pytest.mark.parametrize("radii", [(0.1, 0.2), (0.0, 0.2), (0.0, 0.0)])
 @pytest.mark.parametrize("tasks", [(0, 1), (1,)])
-@pytest.mark.parametrize(("name", "norm"), BY_NORM)
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
 def test_every_attack_stays_in_its_ball_whatever_the_batch(name, norm, radii, tasks, batch) -> None:
     view = View(TwoHeads().eval(), TwoHeads.shapes)
     x, y = view.pack(batch[0]), batch[1]
-    threat = Threat(norm, radii, tasks)
+    threat = Threat(norm, tuple(RADII.get(norm, 1) * r for r in radii), tasks)
     for rows in (slice(0, 16), slice(3, 4)):
         view.check(attack(name, view, x[rows], y[rows], threat, IDS[rows]), x[rows], threat)
 
@@ -51,12 +61,12 @@ def test_a_gradient_attack_beats_noise_and_more_radius_beats_less(name, batch) -
 
 
 @pytest.mark.parametrize("size", [1, 7])
-@pytest.mark.parametrize(("name", "norm"), BY_NORM)
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
 def test_adversarials_do_not_depend_on_the_batch_size(name, norm, size, batch) -> None:
     # float64: in float32 the kernels round differently by batch size
     view = View(TwoHeads().double().eval(), TwoHeads.shapes)
     x, y = view.pack(batch[0]).double(), batch[1]
-    threat = Threat(norm, (0.1, 0.2), (0, 1))
+    threat = Threat(norm, tuple(RADII.get(norm, 1) * r for r in (0.1, 0.2)), (0, 1))
     whole = attack(name, view, x, y, threat)
     parts = [
         attack(name, view, x[i : i + size], y[i : i + size], threat, IDS[i : i + size])
@@ -249,6 +259,14 @@ DEFAULTS = {
         {"steps": 100, "alpha": 1.0, "gamma": 0.05, "first": 1.0, "eot": 1},
     ),
     "fmn": ("arXiv 2102.12827", {"steps": 100, "alpha": 1.0, "gamma": 0.05, "eot": 1}),
+    "ead": (
+        "arXiv 1709.04114",
+        {"steps": 100, "search": 9, "lr": 0.01, "c": 0.001, "beta": 0.01, "eot": 1},
+    ),
+    "sigma-zero": (
+        "arXiv 2402.01879",
+        {"steps": 100, "lr": 1.0, "sigma": 0.001, "tau": 0.3, "eot": 1},
+    ),
     "fab": ("arXiv 1907.02044", {"steps": 100, "targets": 9, "eot": 1}),
     "square": ("arXiv 1912.00049", {"queries": 1000, "p": 0.8, "loss": "margin", "eot": 1}),
     "autoattack": (

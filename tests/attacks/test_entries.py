@@ -6,26 +6,33 @@ import torch
 from robustbench_med.attacks import ATTACKS, ENGINES, Attack, complete, entry_of, radius_free
 from robustbench_med.attacks import untargeted as cannot_aim
 from robustbench_med.attacks.pgd import RANDOM
+from robustbench_med.naming import NORMS
 
+TWO = ("Linf", "L2")
 FACTS = {  # of those that differ from the defaults
     "noise": {"targeted": False},
-    "fgsm": {"ray": "fgsm_ray"},
+    "fgsm": {"norms": TWO, "ray": "fgsm_ray"},
+    "bim": {"norms": TWO},
+    "mim": {"norms": TWO},
+    "square": {"norms": TWO},
     "pgd": {"random": RANDOM, "escalates": "quick"},
-    "apgd": {"escalates": "quick"},
-    "apgd-t": {"targeted": False, "only_loss": "dlr-targeted"},
-    "malt": {"targeted": False, "only_loss": "dlr-targeted"},
-    "cw": {"minimal": "cw_minimal", "radius_free": ("L2",)},
+    "apgd": {"norms": TWO, "escalates": "quick"},
+    "apgd-t": {"norms": TWO, "targeted": False, "only_loss": "dlr-targeted"},
+    "malt": {"norms": TWO, "targeted": False, "only_loss": "dlr-targeted"},
+    "cw": {"norms": TWO, "minimal": "cw_minimal", "radius_free": ("L2",)},
     "ddn": {
         "minimal": "ddn_minimal",
         "norms": ("L2",),
         "radius_free": ("L2",),
         "only_loss": "ce",
     },
-    "fmn": {"minimal": "fmn_minimal"},
-    "fab": {"minimal": "fab_minimal"},
-    "autoattack": {"targeted": False, "ensemble": "ensemble"},
-    "adaptive": {"targeted": False, "escalates": "auto"},
-    "hopskipjump": {"minimal": "hopskipjump_minimal"},
+    "fmn": {"minimal": "fmn_minimal", "radius_free": ("Linf", "L2", "L1", "L0")},
+    "ead": {"minimal": "ead_minimal", "norms": ("L1",), "radius_free": ("L1",)},
+    "sigma-zero": {"minimal": "sigma_zero_minimal", "norms": ("L0",), "radius_free": ("L0",)},
+    "fab": {"norms": TWO, "minimal": "fab_minimal"},
+    "autoattack": {"norms": TWO, "targeted": False, "ensemble": "ensemble"},
+    "adaptive": {"norms": TWO, "targeted": False, "escalates": "auto"},
+    "hopskipjump": {"norms": TWO, "minimal": "hopskipjump_minimal"},
 }
 
 
@@ -41,6 +48,7 @@ def test_the_entries_say_what_the_tables_said() -> None:
         facts = {}
         for fact in (
             "targeted",
+            "norms",
             "ray",
             "minimal",
             "radius_free",
@@ -54,11 +62,11 @@ def test_the_entries_say_what_the_tables_said() -> None:
             if value != getattr(default, fact):
                 facts[fact] = getattr(value, "__name__", value)
         assert facts == FACTS.get(name, {}), name
-    free = {(name, norm) for name in ATTACKS for norm in ("Linf", "L2") if radius_free(name, norm)}
-    searches = {
-        (name, norm) for name in ("fgsm", "fmn", "fab", "hopskipjump") for norm in ("Linf", "L2")
-    }
-    assert free == {*searches, ("cw", "L2"), ("ddn", "L2")}
+    free = {(name, norm) for name in ATTACKS for norm in NORMS if radius_free(name, norm)}
+    searches = {(name, norm) for name in ("fgsm", "fab", "hopskipjump") for norm in TWO}
+    searches |= {("fmn", norm) for norm in NORMS}
+    one = {("cw", "L2"), ("ddn", "L2"), ("ead", "L1"), ("sigma-zero", "L0")}
+    assert free == searches | one
     names = {name for table in ENGINES.values() for name in table}
     assert {name for name in names if cannot_aim(name)} == {
         "noise",

@@ -98,8 +98,8 @@ ROOT = Path(attacks.__file__).parent
 FILES = sorted(
     path.stem
     for path in (*ROOT.glob("*.py"), *(ROOT / "engines").glob("*.py"))
-    if path.stem not in ("__init__", "entry", "library", "registry", "streams", "threat")
-)  # entries, the registry and the threat model compute nothing; streams: SCHEME
+    if path.stem not in ("__init__", "balls", "entry", "library", "registry", "streams", "threat")
+)  # entries, registry and threat model compute nothing; streams: SCHEME; balls: the view's
 
 
 @pytest.mark.parametrize("stem", FILES)
@@ -141,7 +141,19 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
         "apgd": {"apgd", "apgd-t", "malt", "autoattack", "adaptive"},
         "fgsm": {"fgsm"},
         "square": {"square", "autoattack", "adaptive"},
-        "minimal": {"malt", "cw", "ddn", "fmn", "fab", "hopskipjump", "autoattack", "adaptive"},
+        "cw": {"cw", "ead"},
+        "minimal": {
+            "malt",
+            "cw",
+            "ddn",
+            "fmn",
+            "ead",
+            "sigma-zero",
+            "fab",
+            "hopskipjump",
+            "autoattack",
+            "adaptive",
+        },
         "view": set(ATTACKS),
         "losses": set(ATTACKS),
         "art": {"hopskipjump"},

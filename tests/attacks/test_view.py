@@ -24,9 +24,9 @@ def test_unpack_undoes_pack_bit_for_bit(batch) -> None:
 radii = st.floats(0, 2, allow_nan=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
-    norm=st.sampled_from(["Linf", "L2"]),
+    norm=st.sampled_from(["Linf", "L2", "L1", "L0"]),
     r=st.tuples(radii, radii),
     scale=st.sampled_from([1e-6, 0.1, 10.0, 1e6]),
     seed=st.integers(0, 99),
@@ -36,16 +36,16 @@ def test_projection_lands_in_every_ball_and_in_the_box_and_does_not_move_what_is
 ) -> None:
     view, generator = make_view(), torch.Generator().manual_seed(seed)
     x0 = torch.rand(5, view.dim, generator=generator).round(decimals=1)
-    threat = Threat(norm, r, (0, 1))
+    threat = Threat(norm, tuple(map(round, r)) if norm == "L0" else r, (0, 1))
     projected = view.project(x0 + scale * torch.randn(5, view.dim, generator=generator), x0, threat)
     view.check(projected, x0, threat)
     assert torch.allclose(view.project(projected, x0, threat), projected, atol=1e-6)
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_a_trusted_modality_comes_back_bit_identical(norm, batch) -> None:
+@pytest.mark.parametrize(("norm", "radius"), [("Linf", 0.3), ("L2", 0.3), ("L1", 0.3), ("L0", 2)])
+def test_a_trusted_modality_comes_back_bit_identical(norm, radius, batch) -> None:
     view, x0 = make_view(), make_view().pack(batch[0])
-    threat = Threat(norm, (0.0, 0.3), (0, 1))
+    threat = Threat(norm, (0.0, radius), (0, 1))
     moved = view.project(x0 + torch.randn_like(x0), x0, threat)
     assert torch.equal(moved[:, :64], x0[:, :64])
     assert not torch.equal(moved[:, 64:], x0[:, 64:])

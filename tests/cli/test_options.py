@@ -82,6 +82,7 @@ VALUES = {
     "attack": ["fgsm", "pgd"],
     "eps": ["1/255", "mri=4/255,xray=0"],
     "norm": ["L2", "Linf"],
+    "l0_counts": "coordinates",
     "target_task": "1",
     "target": "random",
     "cross_modal": True,
@@ -125,7 +126,8 @@ VALUES = {
     ],
 )
 def test_what_is_written_is_read_back(command: str, name: str) -> None:
-    values = {"model": ["late"], name: VALUES[name]} | ({"folds": 5} if name == "fold" else {})
+    needed = {"fold": {"folds": 5}, "l0_counts": {"norm": ["L0"]}}
+    values = {"model": ["late"], name: VALUES[name]} | needed.get(name, {})
     words = written(command, values)
     assert any(word in flags_of(command, name) for word in words)
     spec, _ = asked(command, *words)
@@ -189,7 +191,7 @@ def test_several_seeds_and_defences_are_a_training_each(drawn_root, tmp_path) ->
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
-        ("compare", "--norm L3", "compare: norm.0: Input should be 'Linf' or 'L2'"),
+        ("compare", "--norm L3", "compare: norm.0: Input should be 'Linf', 'L2', 'L1' or 'L0'"),
         ("compare", "--preprocess fit=squeeze", "compare: preprocessing.fit: "),
         ("compare", "--preprocess squeeze", "expected NAME=VALUE"),
         ("compare", "--target-task brain", "unknown target task 'brain'"),

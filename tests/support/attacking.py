@@ -10,12 +10,14 @@ from robustbench_med.attacks import (
     complete,
     entry_of,
     parameters,
+    under,
 )
+from robustbench_med.naming import NORMS
 from support.victims import TwoHeads
 
 IDS = [f"sample{i}" for i in range(16)]
-BY_NORM = [(name, norm) for name in ATTACKS for norm in entry_of(name).norms]
-"""Every attack with every norm that it has."""
+PAIRS = [(name, norm) for norm in NORMS for name in under(norm)]
+"""Every attack under every norm that it knows."""
 
 
 def only_norm(name: str) -> str:
