@@ -108,7 +108,7 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
 ) -> None:
     package = (
         "robustbench_med.attacks.engines"
-        if stem in ("art", "torchattacks", "one_tensor")
+        if stem in ("art", "foolbox", "torchattacks", "one_tensor")
         else "robustbench_med.attacks"
     )
     module = sys.modules[f"{package}.{stem}"]

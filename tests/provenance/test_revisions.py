@@ -54,6 +54,10 @@ OF_ATTACKS = {
         "pgd": "art losses one_tensor view",
         "square": "art losses one_tensor view",
     },
+    "foolbox": {
+        name: "foolbox losses one_tensor view"
+        for name in ("boundary", "cw", "ddn", "ead", "fgsm", "fmn", "hopskipjump", "pgd")
+    },
 }
 OF_MODELS = {
     "cross-attention": "encoders fusion mail",
