@@ -118,8 +118,10 @@ def cw(
     search: int = 9,
     lr: float = 0.01,
     c: float = 0.001,
+    abort_early: bool = True,
 ) -> Tensor:
     options = {"steps": steps, "binary_search_steps": search, "stepsize": lr, "initial_const": c}
+    options["abort_early"] = abort_early
     return through(smallest("L2CarliniWagnerAttack", **options), view, x, y, threat)
 
 
@@ -173,9 +175,11 @@ def ead(
     lr: float = 0.01,
     c: float = 0.001,
     beta: float = 0.01,
+    abort_early: bool = True,
 ) -> Tensor:
     options = {"steps": steps, "binary_search_steps": search, "initial_stepsize": lr}
     options |= {"initial_const": c, "regularization": beta, "decision_rule": "L1"}
+    options |= {"abort_early": abort_early}
     return through(smallest("EADAttack", **options), view, x, y, threat)
 
 

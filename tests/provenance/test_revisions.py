@@ -54,10 +54,7 @@ OF_ATTACKS = {
         "pgd": "art losses one_tensor view",
         "square": "art losses one_tensor view",
     },
-    "foolbox": {
-        name: "foolbox losses one_tensor view"
-        for name in ("boundary", "cw", "ddn", "ead", "fgsm", "fmn", "hopskipjump", "pgd")
-    },
+    "foolbox": dict.fromkeys(("boundary", "cw", "ddn", "ead", "fgsm", "fmn", "hopskipjump", "pgd"), "foolbox losses one_tensor view"),
 }
 OF_MODELS = {
     "cross-attention": "encoders fusion mail",
