@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
-from robustbench_med.attacks import apgd, fab, pgd, square
-from robustbench_med.attacks.entry import LINF_L2, Attack
+from robustbench_med.attacks import apgd, fab, pgd, sparse_rs, square
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import DLR_TARGETED, FEWEST_CLASSES
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.threat import Norm, Threat
 from robustbench_med.attacks.view import RefusedError, View
 
 REVISION = 1
@@ -34,8 +34,18 @@ STARTS = "other starts"
 BOUNDARY = "from the boundary"
 MEMBERS = {
     entry.name: entry
-    for entry in (pgd.ENTRY, apgd.ENTRY, apgd.TARGETED_ENTRY, fab.ENTRY, square.ENTRY)
+    for entry in (
+        pgd.ENTRY,
+        apgd.ENTRY,
+        apgd.TARGETED_ENTRY,
+        fab.ENTRY,
+        square.ENTRY,
+        sparse_rs.ENTRY,
+    )
 }
+BLACK_BOXES = (square.ENTRY.name, sparse_rs.ENTRY.name)
+IN_L0 = {"apgd": "pgd", "square": "sparse-rs"}
+"""What takes the place of an attack that L0 does not know."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +57,14 @@ class Facing:
         classes: of the largest attacked task.
         soft: whether the victim offers soft gradients.
         tasks: how many are attacked.
+        norm: of the threat.
     """
 
     stochastic: bool
     classes: int
     soft: bool
     tasks: int = 1
+    norm: Norm = "Linf"
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,7 @@ class Round:
     def passes(self) -> int:
         """Gradient passes a sample that it takes at most; queries of a black box."""
         given = self.parameters
-        if self.attack == square.ENTRY.name:
+        if self.attack in BLACK_BOXES:
             return int(given["queries"] * given.get("eot", 1))
         runs = given.get("restarts", 1) * given.get("targets", 1)
         return int(given["steps"] * given.get("eot", 1) * runs * self.times)
@@ -91,12 +103,14 @@ def required(facing: Facing) -> set[str]:
 
 def rounds(facing: Facing) -> Iterator[Round]:
     """The rounds against such a victim, cheapest first, without end: each level doubles the one
-    before.
+    before. Under L1 without FAB, under L0 with PGD in the place of APGD and Sparse-RS in Square's.
     """
-    if facing.stochastic:
-        yield from _against_random(facing)
-    else:
-        yield from _against_deterministic(facing)
+    against = _against_random if facing.stochastic else _against_deterministic
+    for each in against(facing):
+        known = facing.norm in MEMBERS[each.attack].norms
+        attack = each.attack if known else IN_L0.get(each.attack)
+        if attack is not None and facing.norm in MEMBERS[attack].norms:
+            yield each if known else replace(each, attack=attack, why=f"for {each.attack}")
 
 
 def _against_random(facing: Facing) -> Iterator[Round]:
@@ -111,6 +125,8 @@ def _against_random(facing: Facing) -> Iterator[Round]:
         yield Round(BLACK_BOX, "square", queries, "needs no gradient")
         yield Round(LOSS, "pgd", budget | {"loss": "ce"}, "cross-entropy in place of the margin")
         normalised = budget | {"combine": "normalised"}
+        if facing.norm == "L0":
+            continue
         if facing.classes > 2:
             targets = {"targets": min(facing.classes - 1, 2)}
             yield Round(TARGETS, "apgd-t", normalised | targets, "towards the likeliest classes")
@@ -121,7 +137,7 @@ def _against_deterministic(facing: Facing) -> Iterator[Round]:
     """AutoAttack's members (its few-class analogue below 4 classes), a fifth of Square before the
     dear ones.
     """
-    aimed = facing.classes >= FEWEST_CLASSES[DLR_TARGETED]
+    aimed = facing.classes >= FEWEST_CLASSES[DLR_TARGETED] and facing.norm != "L0"
     targets = {"targets": min(facing.classes - 1, 9)}
     other = ("apgd-t", targets) if aimed else ("apgd", {"loss": "margin"})
     why = "towards each wrong class" if aimed else "the margin in place of cross-entropy"
@@ -147,7 +163,7 @@ def _against_deterministic(facing: Facing) -> Iterator[Round]:
 def facing(view: View, threat: Threat) -> Facing:
     """What a view says of its victim."""
     classes = max(view.class_counts[t] for t in threat.tasks)
-    return Facing(view.draws > 1, classes, view.has_soft, len(threat.tasks))
+    return Facing(view.draws > 1, classes, view.has_soft, len(threat.tasks), threat.norm)
 
 
 def complete(each: Round, against: Facing) -> dict[str, Any]:
@@ -184,4 +200,4 @@ def adaptive(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams)
     return contest.result()
 
 
-ENTRY = Attack(name="adaptive", function=adaptive, norms=LINF_L2, targeted=False, escalates="auto")
+ENTRY = Attack(name="adaptive", function=adaptive, targeted=False, escalates="auto")

@@ -1,16 +1,18 @@
 """APGD, auto-PGD without a step size to tune, and its targeted version (Croce & Hein, arXiv
-2003.01690, algorithm 1).
+2003.01690, algorithm 1; in L1 arXiv 2103.01208).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.entry import LINF_L2, Attack
+from robustbench_med.attacks.apgd_l1 import climb_l1
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import (
     DLR_TARGETED,
     JointLoss,
@@ -21,10 +23,11 @@ from robustbench_med.attacks.losses import (
 )
 from robustbench_med.attacks.pgd import Contest, Quarters
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.threat import Norm, Threat
 from robustbench_med.attacks.view import Combine, Gradient, RefusedError, View
 
 REVISION = 2
+NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
 MOMENTUM = 0.75  # alpha of eq. 3
 
 
@@ -171,15 +174,17 @@ def climb(
     eot: int,
     combine: Combine = "mean",
 ) -> Tensor:
-    """One run of algorithm 1 from the start x.
-
-    Against a deterministic victim losses are ascended on the tasks still standing, and a sample
-    stops once none is.
+    """One run of algorithm 1 from the start x; under L1 `climb_l1`, without `rho`. Against a
+    deterministic victim losses are ascended on the tasks still standing, and a sample stops once
+    none is.
     """
     deterministic = view.draws == 1
     objective = named(loss, threat, standing_only=deterministic) if isinstance(loss, str) else loss
+    how: dict[str, Any] = {"loss": objective, "eot": eot, "combine": combine}
+    if threat.norm == "L1":
+        return climb_l1(view, x, x0, y, threat, steps=steps, how=how)
     window, shrink, shortest = (max(int(share * steps), 1) for share in (0.22, 0.03, 0.06))
-    gradient = view.gradient(x, y, threat, loss=objective, eot=eot, combine=combine)
+    gradient = view.gradient(x, y, threat, **how)
     losses = x.new_full((steps + 1, len(x)), torch.nan)
     losses[0] = gradient.loss
     view.trace(losses)
@@ -196,9 +201,7 @@ def climb(
             climbers = climbers.among(stands)
             rows = climbers.rows
         climbers.step(view, threat, MOMENTUM if i else 1.0)
-        gradient = view.gradient(
-            climbers.x, climbers.y, threat, loss=objective, eot=eot, combine=combine
-        )
+        gradient = view.gradient(climbers.x, climbers.y, threat, **how)
         higher = climbers.learn(gradient)
         losses[i + 1, rows] = gradient.loss
         stood.note(i + 1, rows, gradient.standing)
@@ -301,7 +304,7 @@ class Climbers:
         self.rises.zero_()
 
 
-ENTRY = Attack(name="apgd", function=apgd, norms=LINF_L2, escalates="quick")
+ENTRY = Attack(name="apgd", function=apgd, norms=NORMS, escalates="quick")
 TARGETED_ENTRY = Attack(
-    name="apgd-t", function=apgd_t, norms=LINF_L2, targeted=False, only_loss=DLR_TARGETED
+    name="apgd-t", function=apgd_t, norms=NORMS, targeted=False, only_loss=DLR_TARGETED
 )

@@ -31,6 +31,7 @@ from robustbench_med.attacks import (
     noise,
     pgd,
     sigma_zero,
+    sparse_rs,
     square,
     transfer,
 )
@@ -57,6 +58,7 @@ SHIPPED = (
     sigma_zero.ENTRY,
     fab.ENTRY,
     square.ENTRY,
+    sparse_rs.ENTRY,
     autoattack.ENTRY,
     adaptive.ENTRY,
     transfer.ENTRY,
@@ -94,6 +96,11 @@ def untargeted(name: str) -> bool:
 def under(norm: Norm, engine: str = "native") -> list[str]:
     """The names of the attacks that exist under a norm."""
     return [name for name in ENGINES[engine] if norm in entry_of(name, engine).norms]
+
+
+def black_box(norm: Norm) -> str:
+    """The attack by scores under a norm."""
+    return "sparse-rs" if norm == "L0" else "square"
 
 
 def radius_free(name: str, norm: str) -> bool:

@@ -1,22 +1,24 @@
 """Square Attack: random search with square patches, scores only (Andriushchenko et al., arXiv
-1912.00049, algorithms 1 to 3).
+1912.00049, algorithms 1 to 3; in L1 Croce & Hein, arXiv 2103.01208, section 5).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.entry import LINF_L2, Attack
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import named, standing
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Norm, Threat
 from robustbench_med.attacks.view import Segment, View
 
 REVISION = 1
+Propose = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
+"""(best point (D,), clean image (D,), queries asked of 10,000, generator) -> candidate (D,)."""
 AHEAD = 16
 """Candidates scored at once while fewer samples than that are left: a small batch costs little more
 than one sample.
@@ -66,7 +68,43 @@ def square(
     segments = [(s, r) for s, r in zip(view.segments, threat.radii, strict=True) if r > 0]
     if not segments:
         return x.clone()
-    best = stripes(view, x, threat, streams)
+
+    def propose(now: Tensor, clean: Tensor, asked: float, generator: torch.Generator) -> Tensor:
+        area = p * 0.5 ** sum(asked > knot for knot in SCHEDULE)
+        return patched(now, clean, segments, threat.norm, area, generator)
+
+    first = stripes(view, x, threat, streams)
+    return random_search(
+        view,
+        x,
+        y,
+        threat,
+        streams,
+        first=first,
+        propose=propose,
+        queries=queries,
+        loss=loss,
+        eot=eot,
+    )
+
+
+def random_search(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    *,
+    first: Tensor,
+    propose: Propose,
+    queries: int,
+    loss: str,
+    eot: int,
+) -> Tensor:
+    """Candidates one a query from the best point so far, the `first` (B, D) to begin with; kept
+    where fewer tasks stand or the loss rises.
+    """
+    best = first
     value, share = score(view, best, y, threat, loss, eot)
     early = share.clone()
     random = view.random
@@ -78,10 +116,7 @@ def square(
         for row in rows:
             generator, after[row] = streams.generators[row], []
             for asked in range(query[row], min(query[row] + ahead, queries)):
-                area = p * 0.5 ** sum(asked / queries * 10_000 > knot for knot in SCHEDULE)
-                candidates.append(
-                    patched(best[row], x[row], segments, threat.norm, area, generator)
-                )
+                candidates.append(propose(best[row], x[row], asked / queries * 10_000, generator))
                 after[row].append(generator.get_state())
         tried = torch.tensor([row for row in rows for _ in after[row]], device=x.device)
         candidate = view.project(torch.stack(candidates), x[tried], threat)
@@ -112,7 +147,7 @@ def patched(
     with its radius.
     """
     segment, radius = segments[int(Streams([generator]).integers(0, [len(segments)]))]
-    patch = patch_linf if norm == "Linf" else patch_l2
+    patch = {"Linf": patch_linf, "L2": patch_l2, "L1": patch_l1}[norm]
     part = slice(segment.start, segment.stop)
     moved = now.clone()
     moved[part] = patch(moved[part], clean[part], segment, radius, area, generator)
@@ -173,8 +208,8 @@ def score(
 
 
 def stripes(view: View, x: Tensor, threat: Threat, streams: Streams) -> Tensor:
-    """The start for Linf: every column of every channel moved by the radius up or down; for L2 a
-    tiling of bumps of either sign.
+    """The start for Linf: every column of every channel moved by the radius up or down; for L2 and
+    L1 a tiling of bumps of either sign.
     """
     start = x.clone()
     for s, r in zip(view.segments, threat.radii, strict=True):
@@ -196,7 +231,8 @@ def stripes(view: View, x: Tensor, threat: Threat, streams: Streams) -> Tensor:
                 len(x), c, tall * side, wide * side
             )[..., :h, :w]
             delta = tiles.flatten(1)
-            delta = r * delta / delta.norm(dim=1, keepdim=True)
+            if threat.norm == "L2":  # for L1 the projection leaves the middles of the bumps
+                delta = r * delta / delta.norm(dim=1, keepdim=True)
         start[:, s.start : s.stop] += delta.to(x)
     return view.project(start, x, threat)
 
@@ -253,6 +289,42 @@ def patch_l2(
     return clean + delta.flatten()
 
 
+def patch_l1(
+    now: Tensor,
+    clean: Tensor,
+    segment: Segment,
+    radius: float,
+    area: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """The L1 form of algorithm 3 (arXiv 2103.01208, section 5): the sums of two windows, and what
+    the ball has left, are moved into a bump in the first of them, channel by channel.
+    """
+    c, h, w = segment.shape
+    side = min(max(round(math.sqrt(area * h * w)), 3), min(h, w) - 1)
+    side += side % 2 == 0
+    side = min(side, h, w)
+    one, two = (
+        (slice(None), slice(row, row + side), slice(column, column + side))
+        for row, column in (
+            (draw(h - side + 1, generator), draw(w - side + 1, generator)) for _ in range(2)
+        )
+    )
+    delta = (now - clean).view(c, h, w).clone()
+    union = torch.zeros(h, w, dtype=torch.bool, device=now.device)
+    union[one[1:]] = union[two[1:]] = True
+    mass = delta[:, union].abs().sum()
+    left = (radius - delta.abs().sum()).clamp_min(0)
+    sign = (2 * torch.randint(2, (c, 1, 1), generator=generator) - 1).to(now)
+    lines = bump(side, side, transposed=bool(torch.randint(2, (1,), generator=generator))).to(now)
+    old = delta[one]
+    aimed = sign * lines + old / old.abs().sum((1, 2), keepdim=True).clamp_min(1e-12)
+    share = aimed.abs().sum((1, 2), keepdim=True).clamp_min(1e-12)
+    delta[two] = 0
+    delta[one] = aimed / share * (left / c + mass)
+    return clean + delta.flatten()
+
+
 def bump(height: int, width: int, *, transposed: bool = False) -> Tensor:
     """The paper's eta (eq. 2): growing rectangles of weight 1 / k^2, one half positive and one
     negative, of L2 norm 1.
@@ -274,4 +346,4 @@ def draw(n: int, generator: torch.Generator) -> int:
     return int(torch.randint(n, (1,), generator=generator))
 
 
-ENTRY = Attack(name="square", function=square, norms=LINF_L2)
+ENTRY = Attack(name="square", function=square, norms=("Linf", "L2", "L1"))

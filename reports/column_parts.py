@@ -13,7 +13,8 @@ SAMPLE = {
 THREAT = {
     "norm": (
         "`Linf`, `L2`, `L1` (sum of changes), `L0` (number of changed pixels) or `L0 coordinates`;"
-        " but for Linf one ball per modality"
+        " but for Linf one ball per modality; several joined by `+` (in comparisons): right only"
+        " under every one of them"
     ),
     "eps": (
         "radius for pixels in 0..1 (L0: a whole number of pixels), `mri=4/255,xray=0` where"

@@ -37,7 +37,7 @@ one file may import another, where Python lets it.
 """
 READ_BY_REPORTS = {"store", "statistics", "naming", "paths", "errors", "reports"}
 """What reports see of the house."""
-ALGORITHM_BOXES = {("attacks/square.py", "square"), ("attacks/pgd.py", "ascend")}
+ALGORITHM_BOXES = {("attacks/pgd.py", "ascend")}
 """Functions that follow their paper's box line by line and may be longer than 60 lines."""
 OURS = "robustbench_med"
 

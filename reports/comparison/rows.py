@@ -5,7 +5,7 @@ threat.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -208,16 +208,22 @@ class Row:
 def rows_of(
     entry: Entry, store: Store[Record], shortfalls: Shortfalls = MappingProxyType({})
 ) -> list[Row]:
-    """One row a data set and threat model of an entry.
+    """One row a data set and threat model of an entry; and one for all norms together where several
+    were asked for, whose worst case is that of samples that stand under every one of them.
 
     Args:
         shortfalls: by hash of a record, the tasks at which its victim is under-trained.
     """
     groups, naive = _by_setting(entry.records), _by_setting(entry.naive)
-    return [
+    rows = [
         _row(entry, records, naive.get(key, []), store, shortfalls)
         for key, records in groups.items()
     ]
+    for records in _by_setting(entry.records, whatever_ball=True).values():
+        if len({record.spec.threat.norm_label for record in records}) > 1:
+            row = _row(entry, records, [], store, shortfalls)
+            rows.append(replace(row, setting=_under_every_norm(records), robust={}))
+    return rows
 
 
 def clusters(arrays: Arrays) -> NDArray[np.int64]:
@@ -234,11 +240,17 @@ def clusters(arrays: Arrays) -> NDArray[np.int64]:
     return min(index, key=lambda codes: int(codes.max()))
 
 
-def _by_setting(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The records of each data set and threat."""
+def _by_setting(
+    records: Sequence[Record], *, whatever_ball: bool = False
+) -> dict[str, list[Record]]:
+    """The records of each data set and threat; `whatever_ball`: norms and radii do not part
+    them.
+    """
     groups: dict[str, list[Record]] = {}
     for record in records:
         data, threat = record.spec.data.plain(), record.spec.threat.plain()
+        if whatever_ball:
+            threat = {key: threat[key] for key in threat.keys() - {"norm", "radii", "counts"}}
         key = canonical_hash({"data": data, "threat": threat})
         groups.setdefault(key, []).append(record)
     return groups
@@ -297,6 +309,18 @@ def _setting(record: Record) -> Setting:
         protocol=record.spec.protocol.name,
         n=record.spec.data.n,
     )
+
+
+def _under_every_norm(records: Sequence[Record]) -> Setting:
+    """What stands in the place of a threat: the norms, and the largest radius of each."""
+    largest: dict[str, Record] = {}
+    for record in records:
+        norm = record.spec.threat.norm_label
+        other = largest.setdefault(norm, record)
+        if max(record.spec.threat.radii) > max(other.spec.threat.radii):
+            largest[norm] = record
+    eps = " + ".join(record.eps for record in largest.values())
+    return replace(_setting(records[0]), norm=" + ".join(largest), eps=eps)
 
 
 def _data(data: DataSpec) -> str:

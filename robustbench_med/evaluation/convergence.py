@@ -68,7 +68,11 @@ def short_budget(method: Method) -> str | None:
         return "a single step"
     if isinstance(steps, int) and steps < FEWEST_STEPS:
         return f"{steps} steps"
-    if method.name == "square" and isinstance(queries, int) and queries < FEWEST_QUERIES:
+    if (
+        method.name in ("square", "sparse-rs")
+        and isinstance(queries, int)
+        and queries < FEWEST_QUERIES
+    ):
         return f"{queries} queries"
     return None
 

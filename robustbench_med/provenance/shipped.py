@@ -12,8 +12,10 @@ from robustbench_med.provenance import source_files
 from robustbench_med.provenance.source_files import OURS
 
 _MOVED = {
+    "robustbench_med.attacks.apgd_l1": "robustbench_med.attacks.apgd",
     "robustbench_med.attacks.balls": "robustbench_med.attacks.view",
     "robustbench_med.attacks.registry": "robustbench_med.attacks",
+    "robustbench_med.attacks.sparse_rs": "robustbench_med.attacks.square",
     "robustbench_med.attacks.threat": "robustbench_med.attacks.view",
     "robustbench_med.training.objectives": "robustbench_med.objectives",
 }

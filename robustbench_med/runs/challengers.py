@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete, under
+from robustbench_med.attacks import ATTACKS, Streams, Threat, View, black_box, complete
 from robustbench_med.attacks.losses import standing
 from robustbench_med.attacks.pgd import ascend
 from robustbench_med.evaluation.batching import drawn, together
@@ -191,8 +191,8 @@ def challengers(trial: Trial, inputs: Inputs, rival: Rival) -> list[Challenger]:
         attack = gradients("soft gradients", everybody, soft=True)
         found.append(Challenger("soft gradients", "gradient", 3, everybody, attack))
     found.append(Challenger(rival.name, "black box", 9, everybody, transfer(rival)))
-    if method.name != "square" and "square" in under(threat.norm):
-        found.append(Challenger("square", "black box", 3, everybody, square))
+    if method.name != (scores := black_box(threat.norm)):
+        found.append(Challenger(scores, "black box", 3, everybody, by_scores))
     return [each for each in found if len(each.rows)]
 
 
@@ -246,20 +246,23 @@ def short(steps: int, random: bool) -> dict[str, Any]:
     return how | smooth | {"keep": "last", "step_size": min(10 / steps, 0.5)}
 
 
-def square(trial: Trial, passes: int) -> list[Tensor]:
-    """Square, whose scores of a random victim are means over two draws where it can afford them."""
+def by_scores(trial: Trial, passes: int) -> list[Tensor]:
+    """Square, under L0 Sparse-RS, whose scores of a random victim are means over two draws where it
+    can afford them.
+    """
+    name = black_box(trial.threat.norm)
     eot = 2 if trial.random and passes >= PER_SAMPLE else 1
     # against a random victim two queries are one candidate, whose second may be one too many
     queries = min((passes - trial.view.draws) // eot - trial.random, MOST_QUERIES)
     if queries < 1:
         return []
-    given = complete("square", {"queries": queries, "eot": eot})
+    given = complete(name, {"queries": queries, "eot": eot})
 
     def search(part: Tensor, streams: Streams) -> Tensor:
         x, y = trial.x[part], trial.y[part]
-        return ATTACKS["square"](trial.view, x, y, trial.threat, streams, **given)
+        return ATTACKS[name](trial.view, x, y, trial.threat, streams, **given)
 
-    return [trial.run(trial.everybody, "square", search)]
+    return [trial.run(trial.everybody, name, search)]
 
 
 STEPS = 20

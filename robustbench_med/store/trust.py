@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Arrays = Callable[["Record", Sequence[str]], Mapping[str, NDArray[Any]]]
 """Reads the named per-sample arrays of a record, those it has: `Store.arrays`."""
 CONTROL = "noise"
-BLACK_BOX = frozenset({"square", "hopskipjump", "boundary", "transfer"})
+BLACK_BOX = frozenset({"square", "sparse-rs", "hopskipjump", "boundary", "transfer"})
 """Attacks that ask for no gradient of the victim; all others but the control take it."""
 ADAPTIVE = "--attack adaptive"
 WITHOUT = "a run without --no-challenge"

@@ -269,6 +269,7 @@ DEFAULTS = {
     ),
     "fab": ("arXiv 1907.02044", {"steps": 100, "targets": 9, "eot": 1}),
     "square": ("arXiv 1912.00049", {"queries": 1000, "p": 0.8, "loss": "margin", "eot": 1}),
+    "sparse-rs": ("arXiv 2006.12834", {"queries": 1000, "alpha": 0.3, "loss": "margin", "eot": 1}),
     "autoattack": (
         "arXiv 2003.01690",
         {"version": "auto", "steps": 100, "targets": 9, "queries": 5000, "eot": 1},

@@ -8,16 +8,17 @@ from robustbench_med.attacks import untargeted as cannot_aim
 from robustbench_med.attacks.pgd import RANDOM
 from robustbench_med.naming import NORMS
 
-TWO = ("Linf", "L2")
+TWO, THREE = ("Linf", "L2"), ("Linf", "L2", "L1")
 FACTS = {  # of those that differ from the defaults
     "noise": {"targeted": False},
     "fgsm": {"norms": TWO, "ray": "fgsm_ray"},
     "bim": {"norms": TWO},
     "mim": {"norms": TWO},
-    "square": {"norms": TWO},
+    "square": {"norms": THREE},
+    "sparse-rs": {"norms": ("L0",)},
     "pgd": {"random": RANDOM, "escalates": "quick"},
-    "apgd": {"norms": TWO, "escalates": "quick"},
-    "apgd-t": {"norms": TWO, "targeted": False, "only_loss": "dlr-targeted"},
+    "apgd": {"norms": THREE, "escalates": "quick"},
+    "apgd-t": {"norms": THREE, "targeted": False, "only_loss": "dlr-targeted"},
     "malt": {"norms": TWO, "targeted": False, "only_loss": "dlr-targeted"},
     "cw": {"norms": TWO, "minimal": "cw_minimal", "radius_free": ("L2",)},
     "ddn": {
@@ -31,7 +32,7 @@ FACTS = {  # of those that differ from the defaults
     "sigma-zero": {"minimal": "sigma_zero_minimal", "norms": ("L0",), "radius_free": ("L0",)},
     "fab": {"norms": TWO, "minimal": "fab_minimal"},
     "autoattack": {"norms": TWO, "targeted": False, "ensemble": "ensemble"},
-    "adaptive": {"norms": TWO, "targeted": False, "escalates": "auto"},
+    "adaptive": {"targeted": False, "escalates": "auto"},
     "hopskipjump": {"norms": TWO, "minimal": "hopskipjump_minimal"},
 }
 

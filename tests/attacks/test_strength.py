@@ -290,13 +290,16 @@ def test_targeted_attacks_reach_the_class_they_are_given(name) -> None:
     threat = Threat(norm, RADII[norm], (0,), targeted=True)
     longer = {
         "square": {"queries": 400},
+        "sparse-rs": {"queries": 400},
         "cw": {"steps": 60},
         "ddn": {"steps": 40},
         "ead": {"steps": 40, "search": 6},
         "sigma-zero": {"steps": 60},
     }.get(name, {})
     reached = view.logits(attack(name, view, x, target, threat, IDS[:8], **longer))[0].argmax(1)
-    assert (reached == target[:, 0]).float().mean() >= (0.5 if name in ("fgsm", "square") else 0.9)
+    assert (reached == target[:, 0]).float().mean() >= (
+        0.5 if name in ("fgsm", "square", "sparse-rs") else 0.9
+    )
 
 
 def test_attacks_that_choose_their_own_targets_refuse_a_targeted_threat() -> None:

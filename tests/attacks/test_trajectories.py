@@ -13,6 +13,7 @@ from support import trajectories
 
 from robustbench_med import attacks
 from robustbench_med.attacks import ATTACKS, ENGINES
+from robustbench_med.provenance.shipped import revised
 
 REMAKE = (
     "if results may change, raise REVISION in the attack's file; then `PYTHONPATH=tests python -m"
@@ -95,11 +96,14 @@ def test_a_changed_attack_under_its_old_revision_fails_and_cannot_be_remade(monk
 
 
 ROOT = Path(attacks.__file__).parent
+SPOKEN_FOR = {"apgd_l1": "apgd", "balls": "view", "sparse_rs": "square"}
+"""Files without a `REVISION` of their own, and the file whose it is."""
 FILES = sorted(
     path.stem
     for path in (*ROOT.glob("*.py"), *(ROOT / "engines").glob("*.py"))
-    if path.stem not in ("__init__", "balls", "entry", "library", "registry", "streams", "threat")
-)  # entries, registry and threat model compute nothing; streams: SCHEME; balls: the view's
+    if path.stem not in ("__init__", "entry", "library", "registry", "streams", "threat")
+    if path.stem not in SPOKEN_FOR
+)  # entries, the registry and the threat model compute nothing; streams: SCHEME
 
 
 @pytest.mark.parametrize("stem", FILES)
@@ -140,7 +144,7 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
         },
         "apgd": {"apgd", "apgd-t", "malt", "autoattack", "adaptive"},
         "fgsm": {"fgsm"},
-        "square": {"square", "autoattack", "adaptive"},
+        "square": {"square", "sparse-rs", "autoattack", "adaptive"},
         "cw": {"cw", "ead"},
         "minimal": {
             "malt",
@@ -162,3 +166,10 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
         assert native == made_of[stem]
     if stem in ENGINES:
         assert {name for engine, name in raised if engine == stem} == set(ENGINES[stem])
+
+
+@pytest.mark.parametrize(("stem", "speaker"), SPOKEN_FOR.items())
+def test_a_file_without_a_revision_is_spoken_for(stem: str, speaker: str) -> None:
+    package = "robustbench_med.attacks."
+    assert list(revised({package + stem})) == sorted({speaker, *revised({package + speaker})})
+    assert speaker in revised({package + stem})

@@ -7,7 +7,7 @@ from support.evaluations import CPU, evaluate, samples_of, setting, two_head_sam
 from support.victims import CoinFlip, TwoHeads
 from torch import Tensor, nn
 
-from robustbench_med.attacks import ATTACKS, Threat, View, complete
+from robustbench_med.attacks import Threat, View, complete, under
 from robustbench_med.evaluation.figures import mean_losses, minimal_norm
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
 from robustbench_med.evaluation.types import (
@@ -22,7 +22,7 @@ from robustbench_med.store import figures
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in ATTACKS if name != "hopskipjump"]
+    "name", [name for name in under("Linf") if name != "hopskipjump"]
 )  # it goes sample by sample; see test_strength
 def test_a_victim_that_is_right_with_probability_seven_tenths_is_seven_tenths_robust(
     name: str,
@@ -349,7 +349,7 @@ class Breaking(TwoHeads):
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", under("Linf"))
 def test_logits_that_are_not_finite_are_never_right_are_counted_and_are_no_randomness(
     name: str, value: float
 ) -> None:

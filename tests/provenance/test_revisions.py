@@ -30,6 +30,7 @@ OF_ATTACKS = {
         "noise": "losses noise view",
         "pgd": "losses pgd view",
         "sigma-zero": "losses minimal sigma_zero view",
+        "sparse-rs": "losses square view",
         "square": "losses square view",
         "transfer": "losses pgd transfer view",
     },

@@ -241,3 +241,30 @@ def test_an_auc_that_one_attack_lacks_has_no_worst_case(tmp_path) -> None:
     assert row.worst.worst_auc is None
     assert row.robust["pgd"].auc == 0.7
     assert display(frame([row]))["AUC, worst case"].tolist() == ["-", "0.500"]
+
+
+def test_a_sample_counts_under_several_norms_only_if_it_stands_under_every_one(tmp_path) -> None:
+    store, made = Store(tmp_path), []
+    for norm, eps, broken in (
+        ("Linf", 4 / 255, slice(0, 50, 5)),
+        ("L1", 3.0, slice(0, 20)),
+        ("L1", 6.0, slice(0, 25)),
+    ):
+        own, arrays = imbalanced("pgd", broken, 0.5)
+        each = record(attack="pgd", norm=norm, eps=eps)
+        each = changed(each, draws=1, figures__tasks=own["figures"]["tasks"], figures__auc=0.5)
+        store.write(each, arrays)
+        made.append(each)
+    *alone, together = rows_of(Entry("mail", "none", tuple(made)), store)
+    assert [(row.setting.norm, row.setting.eps) for row in alone] == [
+        ("Linf", "4/255"),
+        ("L1", "3"),
+        ("L1", "6"),
+    ]
+    assert (together.setting.norm, together.setting.eps) == ("Linf + L1", "4/255 + 6")
+    stands = (np.arange(50) % 5 != 0) & (np.arange(50) >= 25)
+    assert together.worst.worst == pytest.approx((1 + stands.mean()) / 2)
+    assert [round(row.worst.worst, 3) for row in alone] == [0.9, 0.8, 0.75]
+    table = frame([*alone, together])
+    assert display(table)["pgd"].tolist()[-2] == "-"  # no figure of one attack
+    assert len(rows_of(Entry("mail", "none", tuple(made[1:])), store)) == 2  # one norm alone
