@@ -200,7 +200,7 @@ def hopskipjump(
     evaluations: int = 1000,
     initial: int = 100,
 ) -> Tensor:
-    options = {
+    options: dict[str, Any] = {
         "steps": steps,
         "max_gradient_eval_steps": evaluations,
         "initial_gradient_eval_steps": initial,
