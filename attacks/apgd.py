@@ -52,7 +52,7 @@ def apgd(
         steps: gradient steps.
         restarts: runs from fresh random points on the samples still standing, every second one
             with soft gradients where the victim has them.
-        loss: "ce", "margin" or "dlr".
+        loss: "ce", "margin", "dlr" or "pma".
         rho: share of steps that must raise the loss for the step size to stay.
         eot: draws per gradient (arXiv 1802.00420).
         combine: "mean" or "normalised", of the draws' gradients (`View.gradient`).
@@ -105,6 +105,26 @@ def apgd_t(
         raise RefusedError(
             "apgd-t chooses its own targets; attack towards a class of yours with apgd"
         )
+    others = view.runners_up(x, y, threat, targets)
+    return towards_each(
+        view, x, y, threat, streams, others, steps=steps, rho=rho, eot=eot, combine=combine
+    )
+
+
+def towards_each(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    others: Sequence[Tensor],
+    *,
+    steps: int,
+    rho: float,
+    eot: int,
+    combine: Combine,
+) -> Tensor:
+    """One run towards each of the `others`, wrong classes (B, T), on what still stands."""
 
     def objective(
         logits: Sequence[Tensor], y: Tensor
@@ -118,7 +138,7 @@ def apgd_t(
         )
 
     contest = Contest(view, x, y, threat)
-    for other in view.runners_up(x, y, threat, targets):
+    for other in others:
         rows = contest.open()
         if len(rows) == 0:
             break

@@ -146,14 +146,35 @@ def in_segments(threat: Threat, segments: Sequence[Segment]) -> list[tuple[slice
     return found
 
 
+def nearest_l1(x: Tensor, x0: Tensor, radius: Tensor) -> Tensor:
+    """As `L1.project` with a radius for each sample, (B, 1), up to float32's rounding."""
+    clean = wide(x0)
+    change, bound = wide(x) - clean, wide(radius)
+    size, room = change.abs(), torch.where(change > 0, 1 - clean, clean)
+    kept = torch.minimum(size, room)
+    outside = kept.sum(1) > bound[:, 0]
+    given_up = threshold(size[outside], room[outside], bound[outside])
+    kept[outside] = torch.minimum((size[outside] - given_up).clamp_min(0), room[outside])
+    return (clean + kept * change.sign()).to(x)
+
+
+def nearest_l0(x: Tensor, x0: Tensor, places: Tensor, channels: int) -> Tensor:
+    """As `L0.project` with a number of places for each sample, (B, 1)."""
+    inside = x.clamp(0, 1)
+    gain = (x - x0).square() - (x - inside).square()
+    order = gain.unflatten(1, (channels, -1)).sum(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1)
+    return torch.where((rank < places).repeat(1, channels), inside, x0)
+
+
 def wide(x: Tensor) -> Tensor:
     """In double precision; on the CPU where the device (MPS) has none."""
     return x.cpu().double() if x.device.type == "mps" else x.double()
 
 
-def threshold(size: Tensor, room: Tensor, radius: float) -> Tensor:
+def threshold(size: Tensor, room: Tensor, radius: float | Tensor) -> Tensor:
     """(B, 1): how much t each coordinate gives up, so that the sum of min((size - t)+, room) is the
-    radius; it has to be above it at t = 0.
+    radius, one or (B, 1); it has to be above it at t = 0.
 
     The sum falls piecewise linearly in t: a coordinate gives way between size - room, where it
     leaves the border of the box, and size, where nothing of it is left.

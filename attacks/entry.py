@@ -47,7 +47,7 @@ POSITIVE = (
 )
 """Parameters that must be positive in every attack that has them."""
 SHARES = ("momentum",)
-"""Those that must lie in [0, 1]."""
+"""Those that must lie in [0, 1] in every attack that has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,7 @@ class Attack:
             proportions of several.
         choices: values that its parameters may have, where not every value of the type will do.
         positive: parameters that must be positive.
+        shares: parameters that must lie in [0, 1].
         random: defaults that are others against a random victim.
         escalates: the effort (`--effort`) that the attack makes by default where it is the first
             round of a search for a stronger one; None: its budget is fixed.
@@ -88,6 +89,7 @@ class Attack:
     radius_free: tuple[Norm, ...] = ("Linf", "L2")
     choices: Mapping[str, Allowed] = field(default_factory=lambda: COMMON_CHOICES)
     positive: tuple[str, ...] = POSITIVE
+    shares: tuple[str, ...] = SHARES
     random: Mapping[str, Any] = field(default_factory=dict)
     escalates: Literal["quick", "auto"] | None = None
     only_loss: str | None = None
@@ -137,7 +139,7 @@ class Attack:
                 )
             if key in self.positive and value <= 0:
                 raise ValueError(f"{called}: {key} must be positive, got {value!r}")
-            if key in SHARES and not 0 <= value <= 1:
+            if key in self.shares and not 0 <= value <= 1:
                 raise ValueError(f"{called}: {key} must lie in [0, 1], got {value!r}")
             completed[key] = type(defaults[key])(value)
         if "steps" in overrides and "step_size" in defaults and "step_size" not in overrides:

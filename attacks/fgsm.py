@@ -51,7 +51,7 @@ def fgsm(
     """One step of the full radius: x + eps sign(grad) for Linf, x + eps grad / |grad| for L2.
 
     Args:
-        loss: "ce", "margin" or "dlr".
+        loss: "ce", "margin", "dlr" or "pma".
         eot: draws per gradient (arXiv 1802.00420).
     """
     return fgsm_ray(view, x, y, threat, streams, loss=loss, eot=eot).within(view, x, threat)

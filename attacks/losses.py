@@ -64,7 +64,14 @@ def margin_towards(logits: Tensor, y: Tensor, other: Tensor) -> Tensor:
     return (logits.gather(1, other[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
 
 
-LOSSES: dict[str, Loss] = {"ce": ce, "margin": margin, "dlr": dlr}
+def pma(logits: Tensor, y: Tensor) -> Tensor:
+    """max_{j != y} p_j - p_y of the probabilities p, the loss of PMA (arXiv 2411.15210): a margin
+    that does not depend on a constant added to all logits, and is flat where the victim is sure.
+    """
+    return margin(logits.softmax(1), y)
+
+
+LOSSES: dict[str, Loss] = {"ce": ce, "margin": margin, "dlr": dlr, "pma": pma}
 
 
 def effective(loss: str, n_classes: int) -> str:

@@ -4,16 +4,20 @@ and a record of the smallest found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks import balls
+from robustbench_med.attacks.losses import JointLoss, Loss, margin
+from robustbench_med.attacks.threat import Norm, Threat
 from robustbench_med.attacks.view import View
 
 REVISION = 1
+ROUNDING = 1e-4  # of a number of places
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,12 @@ class Minimal:
 
 def proportions(view: View, threat: Threat, like: Tensor) -> Tensor:
     """(D,): each coordinate's radius over the largest radius, so that one number says how large a
-    perturbation is.
+    perturbation is; in L0, whose radii are numbers of places, 1 where something may change.
     """
-    return view.radius(threat, like) / max(max(threat.radii), torch.finfo(like.dtype).tiny)
+    radius = view.radius(threat, like)
+    if threat.norm == "L0":
+        return (radius > 0).to(like)
+    return radius / max(max(threat.radii), torch.finfo(like.dtype).tiny)
 
 
 def box(x0: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,6 +94,74 @@ def scaled_size(view: View, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
         if r > 0
     ]
     return torch.stack(parts).amax(0) if parts else x.new_zeros(len(x))
+
+
+def farthest(view: View, x0: Tensor, threat: Threat) -> Tensor:
+    """(B,): the size of the largest perturbation that [0, 1] has room for."""
+    return scaled_size(view, (x0 < 0.5).to(x0), x0, threat)
+
+
+DUAL: Mapping[Norm, float] = {"Linf": 1, "L2": 2, "L1": torch.inf}
+
+
+def steepness(view: View, gradient: Tensor, threat: Threat) -> Tensor:
+    """(B,): how fast a function of this gradient (B, D) can change per unit of `scaled_size`: the
+    sum over modalities of its dual norm, in the proportion of their radii. L0 has none.
+    """
+    largest = max(threat.radii)
+    parts = [
+        (r / largest) * gradient[:, s.start : s.stop].norm(DUAL[threat.norm], dim=1)
+        for s, r in zip(view.segments, threat.radii, strict=True)
+    ]
+    return torch.stack(parts).sum(0)
+
+
+def onto(view: View, x: Tensor, x0: Tensor, threat: Threat, size: Tensor) -> Tensor:
+    """The nearest point to x in the ball of a size of its own (B,) around each x0, then in [0, 1]
+    (L1 and L0: in both); see `scaled_size`. But for L0 up to rounding.
+    """
+    parts, largest = [], max(threat.radii)
+    for s, r in zip(view.segments, threat.radii, strict=True):
+        clean, point = x0[:, s.start : s.stop], x[:, s.start : s.stop]
+        radius = (r / largest) * size[:, None]
+        if threat.norm == "Linf":
+            moved = clean + torch.minimum(torch.maximum(point - clean, -radius), radius)
+        elif threat.norm == "L2":
+            length = (point - clean).norm(dim=1, keepdim=True)
+            shrink = radius / torch.maximum(length, radius).clamp_min(1e-30)
+            moved = clean + (point - clean) * shrink
+        elif threat.norm == "L1":
+            moved = balls.nearest_l1(point, clean, radius)
+        else:
+            channels = s.shape[0] if threat.counts == "pixels" else 1
+            moved = balls.nearest_l0(point, clean, (radius + ROUNDING).floor(), channels)
+        parts.append(moved.clamp(0, 1))
+    return torch.cat(parts, 1)
+
+
+def firmest(loss: Loss, threat: Threat) -> JointLoss:
+    """The loss of the attacked task that stands firmest by its margin, to ascend (towards the
+    target to descend): a perturbation has to break them all. 0 where no task has a label.
+    """
+    sign = -1 if threat.targeted else 1
+
+    def objective(logits: Sequence[Tensor], y: Tensor) -> Tensor:
+        leads, losses = [], []
+        for t in threat.tasks:
+            label = y[:, t].clamp_min(0)
+            lead = sign * margin(logits[t], label).detach()
+            leads.append(torch.where(y[:, t] >= 0, lead, torch.inf))
+            losses.append(sign * loss(logits[t], label))
+        least = torch.stack(leads)
+        chosen = torch.stack(losses).gather(0, least.argmin(0)[None])[0]
+        return torch.where(least.amin(0).isinf(), 0.0, chosen)
+
+    return objective
+
+
+def annealed(first: float, last: float, step: int, steps: int) -> float:
+    """From the first value towards the last along half a cosine."""
+    return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 class Smallest:

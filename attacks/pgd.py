@@ -57,7 +57,7 @@ def pgd(
         random_start: start from a uniform point of the ball.
         restarts: independent runs, every second one with soft gradients where the victim has them;
             each sample keeps the candidate with the lowest share standing over the view's draws.
-        loss: "ce", "margin" or "dlr".
+        loss: "ce", "margin", "dlr" or "pma".
         eot: draws per gradient (arXiv 1802.00420).
         combine: "mean" or "normalised", of the draws' gradients (`View.gradient`).
         momentum: share of the direction so far that stays in it (arXiv 1710.06081, eq. 6).

@@ -26,7 +26,7 @@ ATTACK = {
         "attack, as `--attack` takes it, `from` other victims (transfer), `to` classes (targeted);"
         " `noise` is the control"
     ),
-    "engine": "who computed it: `native`, `torchattacks` or `art`",
+    "engine": "who computed it: `native`, `torchattacks`, `art` or `foolbox`",
     "protocol": "`sound` (fresh draws, EOT) or `release` (the authors' notebook)",
 }
 ROBUST = {

@@ -222,8 +222,10 @@ def minimal_norms(
             _draw_norms(axis, record, f"{row.model}, {row.attack}", how)
         draw_floor(axis, shown)
         axis.set(ylim=(0, 1.03), ylabel="robust accuracy")
+        norm = str(members[0][1].norm)
         axis.set_xlabel(
-            f"{members[0][1].norm} size of the smallest perturbation found (pixels in 0..1)"
+            f"{norm} size of the smallest perturbation found"
+            f" ({'places' if norm.startswith('L0') else 'pixels in 0..1'})"
         )
         style.finish(figure, [axis], sentences(describe(members[0][1]), kept))
         yield slug(key), figure
@@ -236,6 +238,9 @@ def _draw_norms(axis: Axes, record: Record, label: str, how: Mapping[str, Any]) 
         return
     radius, robust = zip(*minimal.curve, strict=True)
     median = "" if minimal.median is None else f", median {minimal.median:.3g}"
+    quartiles = [size for size in minimal.quartiles or () if size is not None]
+    if median and len(quartiles) == 2:
+        median += f" (quartiles {quartiles[0]:.3g}, {quartiles[1]:.3g})"
     every = max(1, len(radius) // 8)
     steps: dict[str, Any] = {"drawstyle": "steps-post", "markevery": every}
     axis.plot(radius, robust, **how, **steps, label=label + median)
@@ -289,13 +294,15 @@ def _line(look: style.Look, attacks: Sequence[str], attack: str) -> dict[str, An
 
 
 def objective(record: Record) -> str:
-    """What an attack's first run ascends; `apgd-t` has its own, autoattack begins with
-    cross-entropy.
+    """What an attack's first run ascends; `apgd-t` and `malt` have their own, autoattack begins
+    with cross-entropy.
     """
     attack = record.spec.attack
     loss = attack.params.get("loss", "ce")
     if attack.name == "apgd-t":
         loss = "dlr towards the likeliest wrong class"
+    if attack.name == "malt":
+        loss = "dlr towards the nearest wrong class"
     return f"{loss}{' towards the target' if record.spec.threat.target else ''}"
 
 

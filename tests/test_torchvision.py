@@ -31,6 +31,7 @@ WITHOUT_DEPENDENCIES = {"torchattacks"}
 def test_everything_works_where_torchvision_cannot_be_imported(tmp_path: Path) -> None:
     pytest.importorskip("torchattacks", reason="needs the engines")
     pytest.importorskip("art", reason="needs the engines")
+    pytest.importorskip("foolbox", reason="needs the engines")
     done = subprocess.run(
         [sys.executable, ROOT / "tests/support/without_torchvision.py"],
         env=os.environ | {"MEDROBUST_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
@@ -46,7 +47,7 @@ def test_everything_works_where_torchvision_cannot_be_imported(tmp_path: Path) -
         if path.name != "__main__.py"
     ]
     assert len(found["modules"]) == len(files)
-    assert found["used"] == ["monai", "torchattacks", "art"]
+    assert found["used"] == ["monai", "torchattacks", "art", "foolbox"]
     importers = {Path(*Path(files[0]).parts[-3:]) for files in found["attempts"]}
     assert importers <= OPTIONAL, found["attempts"]
 

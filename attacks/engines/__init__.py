@@ -4,7 +4,9 @@ refused with the reason.
 
 from __future__ import annotations
 
-from robustbench_med.attacks.engines import art, torchattacks
+from robustbench_med.attacks.engines import art, foolbox, torchattacks
 
-ENGINES = {library.name: library for library in (torchattacks.LIBRARY, art.LIBRARY)}
+ENGINES = {
+    library.name: library for library in (torchattacks.LIBRARY, art.LIBRARY, foolbox.LIBRARY)
+}
 """The libraries by name."""

@@ -215,7 +215,6 @@ LIBRARY = Library(
     package="adversarial-robustness-toolbox",
     purpose="checks the native attacks; the input transforms and HopSkipJump are computed by it",
     attacks={f.__name__: f for f in (fgsm, bim, pgd, cw, square, hopskipjump, autoattack)},
-    linf_only=("bim",),
-    l2_only=("cw",),
+    norms={"bim": ("Linf",), "cw": ("L2",)},
     judges_iterates=("cw", "square", "hopskipjump", "autoattack"),
 )

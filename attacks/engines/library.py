@@ -25,9 +25,7 @@ class Library:
             where it comes with the extra `engines`.
         why_alone: why it is installed without them.
         attacks: its attacks by the native ones' names, with a native attack's arguments.
-        norms: that its attacks know.
-        linf_only: attacks that it has for Linf alone.
-        l2_only: attacks that it has for L2 alone.
+        norms: those of the attacks that it does not have for Linf and L2.
         judges_iterates: attacks that look at predictions to keep or drop candidates.
         choices: what its attacks' parameters may be, by attack and parameter, where not every value
             of the type will do.
@@ -39,16 +37,13 @@ class Library:
     pinned: str | None = None
     why_alone: str = ""
     attacks: dict[str, Callable[..., Tensor]]
-    norms: tuple[Norm, ...] = ("Linf", "L2")
-    linf_only: tuple[str, ...] = ()
-    l2_only: tuple[str, ...] = ()
+    norms: Mapping[str, tuple[Norm, ...]] = field(default_factory=dict)
     judges_iterates: tuple[str, ...] = ()
     choices: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
     def norms_of(self, attack: str) -> tuple[Norm, ...]:
         """Under which norms the library has an attack."""
-        without = {"Linf": self.l2_only, "L2": self.linf_only}
-        return tuple(norm for norm in self.norms if attack not in without.get(norm, ()))
+        return self.norms.get(attack, ("Linf", "L2"))
 
     @property
     def installed(self) -> str | None:
@@ -76,14 +71,11 @@ class Library:
         """
         if threat.targeted:
             return "targeted attacks are native only"
-        if threat.norm not in self.norms:
-            return f"it knows {' and '.join(self.norms)}, not {threat.norm}"
-        if threat.norm == "L2" and sum(r > 0 for r in threat.radii) > 1:
-            return "it knows one L2 ball around everything, not one a modality"
-        if threat.norm == "L2" and attack in self.linf_only:
-            return f"its {attack} is Linf only"
-        if threat.norm == "Linf" and attack in self.l2_only:
-            return f"its {attack} is L2 only"
+        norms = self.norms_of(attack)
+        if threat.norm not in norms:
+            return f"its {attack} knows {' and '.join(norms)}, not {threat.norm}"
+        if threat.norm != "Linf" and sum(r > 0 for r in threat.radii) > 1:
+            return f"it knows one {threat.norm} ball around everything, not one a modality"
         if attack in self.judges_iterates:
             if stochastic:
                 return (

@@ -254,8 +254,13 @@ LIBRARY = Library(
     attacks={
         f.__name__: f for f in (fgsm, bim, pgd, eotpgd, mim, cw, apgd, fab, square, autoattack)
     },
-    linf_only=("fgsm", "bim", "mim", "eotpgd"),
-    l2_only=("cw",),
+    norms={
+        "fgsm": ("Linf",),
+        "bim": ("Linf",),
+        "mim": ("Linf",),
+        "eotpgd": ("Linf",),
+        "cw": ("L2",),
+    },
     judges_iterates=("cw", "apgd", "fab", "square", "autoattack"),
     choices={
         "apgd": {"loss": ("ce", "dlr")},

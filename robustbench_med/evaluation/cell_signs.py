@@ -92,14 +92,18 @@ def of_scale(
     )
 
 
+OF_SOFTMAX = ("ce", "pma")
+"""Losses that depend on the scale of the logits."""
+
+
 def ascends_scale(method: Method, outcome: Outcome) -> bool:
-    """Whether all that the attack ascended is cross-entropy."""
+    """Whether all that the attack ascended is flat where a softmax is one-hot."""
     if outcome.search is not None:
         rounds = [(each.attack, each.parameters) for each in outcome.search.rounds]
-        return all(loss_of(attack, given) == "ce" for attack, given in rounds)
+        return all(loss_of(attack, given) in OF_SOFTMAX for attack, given in rounds)
     if method.engine == "native" and method.name in ATTACKS:
-        return loss_of(method.name, method.parameters) == "ce"
-    return method.parameters.get("loss", "ce") == "ce"
+        return loss_of(method.name, method.parameters) in OF_SOFTMAX
+    return method.parameters.get("loss", "ce") in OF_SOFTMAX
 
 
 def loss_of(attack: str, parameters: Mapping[str, object]) -> str:

@@ -149,11 +149,11 @@ def task_figures(t: int, samples: Samples, clean: Clean, fresh: Judged, chunk: i
 def minimal_norm(
     smallest: NDArray[np.float32], clean: NDArray[np.float32], threat: Threat
 ) -> MinimalNorm:
-    """Median size of the smallest perturbations that break every attacked task, and robust accuracy
-    against their size.
+    """Median and quartiles of the size of the smallest perturbations that break every attacked
+    task, and robust accuracy against their size.
 
     Sizes are the largest of the modalities' radii, which keep their proportions. A sample that was
-    never right has size 0; the median is None when half of the samples were not broken at all. At
+    never right has size 0; a quantile is None when so many samples were not broken at all. At
     most 21 radii, up to the largest finite size. Of a sample, no more stands than was right on
     clean images: a task that was wrong from the start has size 0 and counts once.
 
@@ -164,6 +164,8 @@ def minimal_norm(
     """
     broken = smallest[:, -1]
     median = float(np.median(broken))
+    # of two sizes the larger: between one and infinity there is none
+    quartiles = np.quantile(broken, (0.25, 0.75), method="higher").tolist()
     finite = broken[np.isfinite(broken)]
     largest = float(finite.max()) if len(finite) else 0.0
     radii = np.linspace(0, largest, 21) if largest > 0 else np.zeros(1)
@@ -174,6 +176,7 @@ def minimal_norm(
     return {
         "norm": threat.norm,
         "median": median if np.isfinite(median) else None,
+        "quartiles": [size if np.isfinite(size) else None for size in quartiles],
         "curve": curve,
         "not_found": int(len(broken) - len(finite)),
     }

@@ -253,6 +253,7 @@ class MinimalNorm(TypedDict):
 
     norm: str
     median: float | None
+    quartiles: list[float | None]
     curve: list[list[float]]
     not_found: int
 

@@ -115,8 +115,8 @@ OPTIONS: dict[str, Option] = {
         "Attack every modality alone, aimed at every task alone: who depends on whom?", HOW
     ),
     "engine": Option(
-        "Who computes the attacks: native, torchattacks or art; an engine refuses what it cannot"
-        " do.",
+        "Who computes the attacks: native, torchattacks, art or foolbox; an engine refuses what it"
+        " cannot do.",
         HOW,
     ),
     "effort": Option(

@@ -217,7 +217,7 @@ class RunSpec(ThreatsSpec):
     attack_params: Parameters = {}
     control: bool = True
     """Adds the noise control at every radius."""
-    engine: Literal["native", "torchattacks", "art"] = "native"
+    engine: Literal["native", "torchattacks", "art", "foolbox"] = "native"
     effort: Literal["quick", "auto", "max"] | None = None
     """How long attacks are followed by stronger ones; None: what is usual for the attack."""
     max_passes: int | None = Field(None, ge=1)

@@ -63,6 +63,9 @@ class MinimalNorm(Part):
 
     norm: Norm | None = Field(None, description="in which the sizes are measured")
     median: Number | None
+    quartiles: list[Number | None] | None = Field(
+        None, description="sizes that a quarter and three quarters of the samples do not withstand"
+    )
     curve: list[list[Number]]
     not_found: int | None = Field(
         None, ge=0, description="samples that no size was found to break at every attacked task"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -49,6 +49,7 @@ class Left:
     """
 
     NEEDED: ClassVar[tuple[str, ...]] = ("ids", "labels", "robust_right")
+    SEARCHED: ClassVar[tuple[str, ...]] = ("clean_right", "minimal_size")
 
     ids: tuple[str, ...]
     right: Floats
@@ -72,6 +73,24 @@ class Left:
             record.draws,
             record.spec.protocol.chunk or 1,
         )
+
+    @classmethod
+    def searched(
+        cls, record: Record, arrays: Mapping[str, NDArray[Any]], radius: float
+    ) -> Left | None:
+        """What the search of a record for the smallest perturbations leaves at another radius, the
+        largest of the modalities', of a deterministic victim; None where samples lack a label, so
+        that it is not known of which tasks a size speaks.
+
+        Args:
+            arrays: `NEEDED` and `SEARCHED` of its outcomes.
+        """
+        found = cls.of(record, arrays)
+        if not (found.weights > 0).all():
+            return None
+        clean = arrays["clean_right"][:, record.spec.threat.tasks].mean(1)
+        stands = np.minimum(clean, (arrays["minimal_size"] > radius).mean(1))
+        return replace(found, right=np.repeat(stands[:, None], found.right.shape[1], 1))
 
     @property
     def n(self) -> int:

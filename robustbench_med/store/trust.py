@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Arrays = Callable[["Record", Sequence[str]], Mapping[str, NDArray[Any]]]
 """Reads the named per-sample arrays of a record, those it has: `Store.arrays`."""
 CONTROL = "noise"
-BLACK_BOX = frozenset({"square", "sparse-rs", "hopskipjump", "transfer"})
+BLACK_BOX = frozenset({"square", "sparse-rs", "hopskipjump", "boundary", "transfer"})
 """Attacks that ask for no gradient of the victim; all others but the control take it."""
 ADAPTIVE = "--attack adaptive"
 WITHOUT = "a run without --no-challenge"
@@ -60,16 +60,29 @@ def judged(
         diagnoses: all of the store.
     """
     rows: dict[str, list[Record]] = defaultdict(list)
+    searches: dict[str, list[Record]] = defaultdict(list)
     findings: dict[str, list[Sign]] = defaultdict(list)
     for record in records:
         if record.spec.protocol.name == "sound":
             rows[_victim_and_threat(record.spec)].append(record)
+            if record.figures.minimal_norm is not None and not record.stochastic:
+                searches[_victim_and_threat(record.spec, any_size=True)].append(record)
     for diagnosis in diagnoses:
         findings[_victim_and_threat(diagnosis.spec)] += diagnosis.signs
     found = {record.hash: NONE for record in records}
     for key, group in rows.items():
-        found |= Together(group, arrays, findings[key]).judged()
+        elsewhere = searches[_victim_and_threat(group[0].spec, any_size=True)]
+        found |= Together(group, arrays, findings[key], others(elsewhere, group)).judged()
     return found
+
+
+def others(searches: Sequence[Record], group: Sequence[Record]) -> list[Record]:
+    """Those of the searches for the smallest perturbation that were made at another radius alone:
+    all radii of a sweep share one.
+    """
+    made = {_search_made(record) for record in group if record.figures.minimal_norm is not None}
+    apart = {_search_made(record): record for record in searches}
+    return [record for key, record in apart.items() if key not in made]
 
 
 class Together:
@@ -78,22 +91,29 @@ class Together:
     Args:
         records: at least one; rows whose outcomes lack what pairs them stand alone.
         diagnosed: signs of `diagnose` on the same victim under the same threat.
+        searches: rows of the same deterministic victim at another radius whose attack sought the
+            smallest perturbation, and found out about this radius too.
     """
 
     def __init__(
-        self, records: Sequence[Record], arrays: Arrays, diagnosed: Sequence[Sign]
+        self,
+        records: Sequence[Record],
+        arrays: Arrays,
+        diagnosed: Sequence[Sign],
+        searches: Sequence[Record] = (),
     ) -> None:
         self.records, self.diagnosed = records, diagnosed
         self.random = any(record.stochastic for record in records)
         self.comparisons = len(records) - 1 + sum(len(r.challenges) for r in records)
         self.left: dict[str, Left] = {}
-        if len(records) > 1:
+        if len(records) > 1 or searches:
             outcomes = {record.hash: arrays(record, Left.NEEDED) for record in records}
             self.left = {
                 record.hash: Left.of(record, outcomes[record.hash])
                 for record in records
                 if outcomes[record.hash].keys() >= set(Left.NEEDED)
             }
+        self.searched = self.found_elsewhere(searches, arrays)
         self.lowest = {record.hash: self.worst_case(record) for record in records}
 
     def judged(self) -> dict[str, Trust]:
@@ -116,6 +136,19 @@ class Together:
             found[record.hash] = replace(mine, worst_case=self.lowest[record.hash], together=best)
         return found
 
+    def found_elsewhere(
+        self, searches: Sequence[Record], arrays: Arrays
+    ) -> list[tuple[Record, Left]]:
+        """What the searches leave at the radius of these rows."""
+        found, needed = [], (*Left.NEEDED, *Left.SEARCHED)
+        for record in () if self.random else searches:
+            outcomes = arrays(record, needed)
+            if outcomes.keys() >= set(needed):
+                left = Left.searched(record, outcomes, max(self.records[0].spec.threat.radii))
+                if left is not None:
+                    found.append((record, left))
+        return found
+
     def beaten(self, record: Record) -> Iterator[Reason]:
         """What other rows broke of what an attack left."""
         if record.hash not in self.left:
@@ -126,6 +159,11 @@ class Together:
                 theirs = self.left[other.hash]
                 lost = taken(mine, theirs, random=self.random, comparisons=comparisons)
                 yield from _broke(other.attack_label, lost, mine.n, f", record {other.short[:8]},")
+        for other, theirs in self.searched:
+            lost = taken(mine, theirs, random=False, comparisons=comparisons)
+            radius = f"{max(other.spec.threat.radii):.4g}"
+            where = f", record {other.short[:8]} at radius {radius}, with smaller perturbations"
+            yield from _broke(other.attack_label, lost, mine.n, where)
 
     def challenged_elsewhere(self, record: Record) -> Iterator[Reason]:
         """What challengers of other rows broke of what an attack left of a deterministic victim."""
@@ -168,7 +206,8 @@ class Together:
         """
         found = record.figures.robust
         if record.hash in self.left:
-            found = lowest(self.left[record.hash], list(self.left.values()), random=self.random)
+            rows = [*self.left.values(), *(left for _, left in self.searched)]
+            found = lowest(self.left[record.hash], rows, random=self.random)
         if not self.random:
             found = min([found, *(record.figures.robust - c.taken for c in record.challenges)])
         return max(found, 0.0)
@@ -311,14 +350,26 @@ def _flat(search: SearchRan) -> bool:
     return sum(one.taken for one in rounds[along[0] :]) < search.tolerance
 
 
-def _victim_and_threat(spec: Any) -> str:
+def _search_made(record: Record) -> str:
+    """What a search for the smallest perturbation is told by, whatever its radius."""
+    spec = record.spec
+    told = {"attack": spec.attack.plain(), "seed": spec.seed, "data": spec.data.plain()}
+    return canonical_hash(told)
+
+
+def _victim_and_threat(spec: Any, *, any_size: bool = False) -> str:
     """What rows share that are read together, however many samples each has: the victim, whether or
-    not the attack knew of its defence, the data and the threat.
+    not the attack knew of its defence, the data and the threat; of `any_size`, the proportions of
+    its radii alone.
     """
     victim, data = spec.victim.plain(), spec.data.plain()
     layers = [dict(layer, params=dict(layer["params"])) for layer in victim.get("defense", ())]
     for layer in layers:
         layer["params"].pop("attack", None)
+    threat = spec.threat.plain()
+    if any_size:
+        largest = max(threat["radii"]) or 1.0
+        threat = threat | {"radii": [round(r / largest, 9) for r in threat["radii"]]}
     told = ("weights_sha256", "params", "source_sha256", "revision", "code")
     return canonical_hash(
         {
@@ -326,6 +377,6 @@ def _victim_and_threat(spec: Any) -> str:
             "victim": {key: victim.get(key) for key in told},
             "defense": layers,
             "data": {key: data[key] for key in data.keys() - {"n", "samples"}},
-            "threat": spec.threat.plain(),
+            "threat": threat,
         }
     )

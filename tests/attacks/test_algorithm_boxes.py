@@ -3,6 +3,7 @@ but does not say that it was right.
 """
 
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from support import algorithm_boxes as boxes
 from support.algorithm_boxes import Waves
 
-from robustbench_med.attacks import Streams, Threat, View
+from robustbench_med.attacks import Minimal, Streams, Threat, View, complete, entry_of
 from robustbench_med.attacks.apgd import climb
 from robustbench_med.attacks.fab import fab_minimal
 from robustbench_med.attacks.square import square
@@ -103,3 +104,41 @@ def test_fab_is_algorithm_1(norm: str) -> None:
         assert 0 < float(found.size[0, 0]) < 0.3
     assert any(capped)
     assert not all(capped)
+
+
+def minimal(name: str, victim: Waves, x0: np.ndarray, norm: str, **given: object) -> Minimal:
+    """What a native search finds for one sample."""
+    view, threat = View(victim, victim.shapes), Threat(norm, (1,), (0,))
+    streams, known = Streams.seeded(0, ["sample"], name), complete(name, given)
+    return entry_of(name).minimal(view, torch.from_numpy(x0)[None], LABEL, threat, streams, **known)
+
+
+SHAPE = (2, 2, 3)
+BOXES = {
+    ("ddn", "L2"): (boxes.ddn, {"steps": 30}),
+    **{
+        ("fmn", norm): (partial(boxes.fmn, norm=norm, channels=2), {"steps": 30})
+        for norm in ("Linf", "L2", "L1", "L0")
+    },
+    ("ead", "L1"): (boxes.ead, {"steps": 12, "search": 6}),
+    ("sigma-zero", "L0"): (partial(boxes.sigma_zero, channels=2), {"steps": 40}),
+}
+
+
+@pytest.mark.parametrize(("name", "norm"), BOXES)
+def test_searches_for_the_smallest_perturbation_are_their_papers_algorithm_1(name, norm) -> None:
+    """At every point that they look at, and in what they find; a place has two channels."""
+    box, given = BOXES[name, norm]
+    crossed = 0
+    for seed in range(6):
+        x0 = np.random.default_rng(seed).uniform(0.1, 0.9, 12)
+        victim = Waves(seed, 2.0, shape=SHAPE)
+        victim.lead = victim.margin(x0)[0] + 100 + 0.5  # half a logit to the boundary
+        path, distance = box(victim.margin, x0, **given)
+        found = minimal(name, victim, x0, norm, **given)
+        # the first is the clean image
+        assert np.allclose(victim.seen[1:], np.clip(path, 0, 1), atol=1e-9, rtol=0), seed
+        assert float(found.size[0, 0]) == pytest.approx(distance, abs=1e-9), seed
+        beyond = [victim.margin(x)[0] > 0 for x in path]
+        crossed += any(beyond) and not all(beyond[10:])
+    assert crossed >= 2  # both branches of the box

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from support.attacking import IDS, attack
+from support.attacking import IDS, PAIRS, attack
 from support.victims import TwoHeads
 from torch import Tensor, nn
 
@@ -16,23 +16,16 @@ from robustbench_med.attacks import (
     describe,
     parameters,
     ran,
-    under,
 )
 from robustbench_med.attacks.autoattack import MEMBERS
-from robustbench_med.attacks.losses import ce, margin
+from robustbench_med.attacks.losses import ce, margin, pma
 from robustbench_med.attacks.losses import dlr as dlr_loss
 from robustbench_med.models.mail import MAIL
-from robustbench_med.naming import NORMS
 
-PAIRS = [(name, norm) for norm in NORMS for name in under(norm)]
-"""Every attack under every norm that it knows."""
 RADII = {"L1": 10.0, "L0": 20}
 """By norm, what a radius of 1 stands for: of L0 whole numbers of pixels."""
-WHITE_BOX = [
-    name
-    for name in ATTACKS
-    if name not in ("noise", "transfer", "square", "sparse-rs", "hopskipjump")
-]
+LINF = [name for name, norm in PAIRS if norm == "Linf"]
+WHITE_BOX = [name for name in LINF if name not in ("noise", "transfer", "square", "hopskipjump")]
 RELEASE = {"steps": 10, "step_size": 0.25, "random_start": False, "keep": "last"}
 
 
@@ -160,6 +153,25 @@ def test_margin_is_positive_exactly_when_the_prediction_is_wrong(classes) -> Non
     assert torch.allclose(ce(logits, y), -logits.log_softmax(1)[range(200), y])
 
 
+def test_pma_is_the_margin_of_the_probabilities(batch) -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0]])
+    y, p = torch.tensor([0, 0]), logits.softmax(1)
+    assert torch.allclose(pma(logits, y), torch.stack((p[0, 1] - p[0, 0], p[1, 1] - p[1, 0])))
+    assert torch.allclose(pma(logits + 7, y), pma(logits, y))
+    view = View(TwoHeads().eval(), TwoHeads.shapes)
+    x = view.pack(batch[0])
+    y = torch.stack([z.argmax(1) for z in view.logits(x)], 1)
+    threat = Threat("Linf", (0.05, 0.05), (0, 1))
+    left = {
+        (name, loss): view.standing(attack(name, view, x, y, threat, loss=loss), y, threat).mean()
+        for name in ("pgd", "apgd")
+        for loss in ("pma", "margin")
+    }
+    for name in ("pgd", "apgd"):
+        assert left[name, "pma"] < 0.5
+        assert left[name, "pma"] <= left[name, "margin"] + 2 / 32
+
+
 def test_unknown_and_mistyped_parameters_are_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="it has: steps, step_size"):
         complete("pgd", {"step": 3})
@@ -230,7 +242,31 @@ DEFAULTS = {
         "arXiv 2003.01690",
         {"steps": 100, "targets": 9, "rho": 0.75, "eot": 1, "combine": "mean"},
     ),
+    "malt": (
+        "arXiv 2407.02240",
+        {
+            "steps": 100,
+            "targets": 9,
+            "candidates": 100,
+            "rho": 0.75,
+            "eot": 1,
+            "combine": "mean",
+        },
+    ),
     "cw": ("arXiv 1608.04644", {"steps": 100, "search": 6, "lr": 0.01, "c": 1.0, "eot": 1}),
+    "ddn": (
+        "arXiv 1811.09600",
+        {"steps": 100, "alpha": 1.0, "gamma": 0.05, "first": 1.0, "eot": 1},
+    ),
+    "fmn": ("arXiv 2102.12827", {"steps": 100, "alpha": 1.0, "gamma": 0.05, "eot": 1}),
+    "ead": (
+        "arXiv 1709.04114",
+        {"steps": 100, "search": 9, "lr": 0.01, "c": 0.001, "beta": 0.01, "eot": 1},
+    ),
+    "sigma-zero": (
+        "arXiv 2402.01879",
+        {"steps": 100, "lr": 1.0, "sigma": 0.001, "tau": 0.3, "eot": 1},
+    ),
     "fab": ("arXiv 1907.02044", {"steps": 100, "targets": 9, "eot": 1}),
     "square": ("arXiv 1912.00049", {"queries": 1000, "p": 0.8, "loss": "margin", "eot": 1}),
     "sparse-rs": ("arXiv 2006.12834", {"queries": 1000, "alpha": 0.3, "loss": "margin", "eot": 1}),

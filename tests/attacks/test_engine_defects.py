@@ -352,3 +352,38 @@ def test_art_autoattack_needs_a_package_that_art_does_not_require(monkeypatch) -
     monkeypatch.setitem(sys.modules, "multiprocess", None)
     with pytest.raises(ImportError, match="multiprocess"):
         art(net, "AutoAttack", eps=0.1, eps_step=0.01).generate(x.numpy(), y=y.numpy())
+
+
+# --- Foolbox 3.3.4 --------------------------------------------------------------------------------
+
+
+def foolbox_run(net: nn.Module, attack: str, x: Tensor, y: Tensor, **options) -> Tensor:
+    """An attack of Foolbox on a network, as its documentation runs it."""
+    foolbox = pytest.importorskip("foolbox", reason="needs the extra engines")
+    model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+    return getattr(foolbox.attacks, attack)(**options).run(
+        model, x, foolbox.criteria.Misclassification(y)
+    )
+
+
+def test_foolbox_fmn_in_l2_never_projects() -> None:
+    """Its factor is a norm over itself: what it finds is as far as its first steps lead, of length
+    1 each.
+    """
+    net = Linear().eval()
+    x, y = images(net)
+    theirs = foolbox_run(net, "L2FMNAttack", x, y, steps=60)
+    found = ours("fmn", net, x, y, Threat("L2", (8.0,), (0,)), steps=60)
+    assert right(net, theirs, y) == right(net, found, y) == 0
+    far, near = ((each - x).flatten(1).norm(dim=1) for each in (theirs, found))
+    assert (far > 1.3 * near).all()
+
+
+def test_foolbox_cw_hands_back_a_black_image_where_it_finds_nothing() -> None:
+    net = Linear().eval()
+    x, y = images(net)
+    theirs = foolbox_run(net, "L2CarliniWagnerAttack", x, y, steps=1, binary_search_steps=1)
+    assert not theirs.any()
+    threat = Threat("L2", (8.0,), (0,))
+    through = ours("cw", net, x, y, threat, engine="foolbox", steps=1, search=1)
+    assert torch.equal(through, x)

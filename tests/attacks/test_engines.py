@@ -1,5 +1,7 @@
 """Engines: the same attack through another library, and what they refuse."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -12,8 +14,15 @@ from robustbench_med.attacks.engines.torchattacks import LIBRARY
 
 pytest.importorskip("torchattacks", reason="needs the extra engines")
 pytest.importorskip("art", reason="needs the extra engines")
+pytest.importorskip("foolbox", reason="needs the extra engines")
 SHORT = {"steps": 8, "queries": 60, "evaluations": 50, "initial": 10, "search": 3}
 PAIRS = [(engine, name) for engine in engines.ENGINES for name in ENGINES[engine]]
+TRIPLES = [
+    (engine, name, norm)
+    for engine, name in PAIRS
+    for norm in engines.ENGINES[engine].norms_of(name)
+]
+RADIUS = {"Linf": 0.1, "L2": 2.0, "L1": 8.0, "L0": 6}
 
 
 class SameSize(TwoHeads):
@@ -45,20 +54,22 @@ def run(engine: str, name: str, view: View, x, y, threat: Threat, **given):
     )
 
 
-@pytest.mark.parametrize(("engine", "name"), PAIRS)
-@pytest.mark.parametrize("radii", [(0.1, 0.1), (0.1, 0.05), (0.0, 0.1)])
-def test_an_engine_attacks_inside_the_ball_whatever_the_radii(engine, name, radii) -> None:
+@pytest.mark.parametrize(
+    ("engine", "name", "norm", "shares"),
+    [
+        (*each, shares)
+        for each in TRIPLES  # but for Linf one ball around everything: one modality
+        for shares in ([(1, 1), (1, 0.5), (0, 1)] if each[-1] == "Linf" else [(0, 1)])
+    ],
+)
+def test_an_engine_attacks_inside_the_ball_whatever_the_radii(engine, name, norm, shares) -> None:
     view, x, y = setup(4)
-    library = engines.ENGINES[engine]
-    norm = "L2" if name in library.l2_only else "Linf"
-    if norm == "L2":
-        radii = (0.0, 2.0)
-    threat = Threat(norm, radii, (1,))
-    assert library.refusal(name, threat, stochastic=False) is None
+    threat = Threat(norm, tuple(RADIUS[norm] * share for share in shares), (1,))
+    assert engines.ENGINES[engine].refusal(name, threat, stochastic=False) is None
     broken = run(engine, name, view, x, y, threat)
     view.check(broken, x, threat)
     assert view.passes.forward > 0
-    if name != "cw":  # its few steps may not arrive
+    if name not in ("cw", "ddn", "ead", "fmn", "boundary"):  # their few steps may not arrive
         assert (broken != x).any()
 
 
@@ -93,10 +104,11 @@ def test_mim_through_torchattacks_gives_the_native_adversarials() -> None:
 def test_what_an_engine_cannot_do_is_refused_with_the_reason() -> None:
     both = Threat("Linf", (0.1, 0.1), (0, 1))
     for engine, library in engines.ENGINES.items():
+        judge = "fmn" if engine == "foolbox" else "square"
         assert "single draw" in str(
-            library.refusal("autoattack", Threat("Linf", (0.1, 0.1), (1,)), stochastic=True)
+            library.refusal(judge, Threat("Linf", (0.1, 0.1), (1,)), stochastic=True)
         )
-        assert "--target-task" in str(library.refusal("square", both, stochastic=False))
+        assert "--target-task" in str(library.refusal(judge, both, stochastic=False))
         assert "L2 ball" in str(
             library.refusal("pgd", Threat("L2", (1.0, 1.0), (1,)), stochastic=False)
         )
@@ -105,10 +117,12 @@ def test_what_an_engine_cannot_do_is_refused_with_the_reason() -> None:
                 "pgd", Threat("Linf", (0.1, 0.1), (1,), targeted=True), stochastic=False
             )
         )
+        assert library.refusal("cw", both, stochastic=False) == "its cw knows L2, not Linf"
         assert library.refusal("pgd", both, stochastic=False) is None
         view, x, y = setup()
-        with pytest.raises(RefusedError, match="classes; this task has 2"):
-            run(engine, "autoattack", view, x, y, Threat("Linf", (0.1, 0.1), (0,)))
+        if engine != "foolbox":
+            with pytest.raises(RefusedError, match="classes; this task has 2"):
+                run(engine, "autoattack", view, x, y, Threat("Linf", (0.1, 0.1), (0,)))
         y[0, 0] = -1
         with pytest.raises(RefusedError, match="lack a label"):
             run(engine, "pgd", view, x, y, both)
@@ -158,3 +172,42 @@ def test_what_art_finds_wrong_with_its_parameters_is_a_refusal() -> None:
     ):
         with pytest.raises(RefusedError, match="ART's"):
             run("art", name, view, x, y, Threat("Linf", (0.1, 0.1), (1,)), **wrong)
+
+
+def test_foolbox_is_refused_an_l0_of_pixels_where_a_pixel_has_several_channels() -> None:
+    view = View(TwoHeads().eval(), TwoHeads.shapes)
+    x, y = torch.rand(2, view.dim), torch.zeros(2, 2, dtype=torch.long)
+    with pytest.raises(RefusedError, match="l0-counts coordinates"):
+        run("foolbox", "fmn", view, x, y, Threat("L0", (0, 5), (1,)))
+    threat = Threat("L0", (0, 5), (1,), counts="coordinates")
+    view.check(run("foolbox", "fmn", view, x, y, threat), x, threat)
+
+
+@pytest.mark.parametrize("name", ["cw", "ead", "boundary", "hopskipjump"])
+def test_foolbox_leaves_a_sample_alone_that_it_breaks_nowhere(name) -> None:
+    """By itself it hands back a black image (cw, ead), or raises for the whole batch."""
+
+    class Certain(SameSize):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(0 * z + 100 * torch.eye(z.shape[1])[0] for z in super().forward(a, b))
+
+    view, x = View(Certain().eval(), SameSize.shapes), setup(3)[1]
+    norm = engines.ENGINES["foolbox"].norms_of(name)[-1]
+    y = torch.zeros(3, 2, dtype=torch.long)
+    threat = Threat(norm, (0.0, RADIUS[norm]), (1,))
+    assert torch.equal(run("foolbox", name, view, x, y, threat), x)
+
+
+def test_foolbox_is_imported_where_there_is_no_git(tmp_path) -> None:
+    code = (
+        "import sys; from robustbench_med.attacks.engines import foolbox;"
+        "foolbox.load(); print('torchvision' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PATH": str(tmp_path), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "False", done.stderr

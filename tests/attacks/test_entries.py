@@ -6,6 +6,7 @@ import torch
 from robustbench_med.attacks import ATTACKS, ENGINES, Attack, complete, entry_of, radius_free
 from robustbench_med.attacks import untargeted as cannot_aim
 from robustbench_med.attacks.pgd import RANDOM
+from robustbench_med.naming import NORMS
 
 TWO, THREE = ("Linf", "L2"), ("Linf", "L2", "L1")
 FACTS = {  # of those that differ from the defaults
@@ -18,7 +19,17 @@ FACTS = {  # of those that differ from the defaults
     "pgd": {"random": RANDOM, "escalates": "quick"},
     "apgd": {"norms": THREE, "escalates": "quick"},
     "apgd-t": {"norms": THREE, "targeted": False, "only_loss": "dlr-targeted"},
+    "malt": {"norms": TWO, "targeted": False, "only_loss": "dlr-targeted"},
     "cw": {"norms": TWO, "minimal": "cw_minimal", "radius_free": ("L2",)},
+    "ddn": {
+        "minimal": "ddn_minimal",
+        "norms": ("L2",),
+        "radius_free": ("L2",),
+        "only_loss": "ce",
+    },
+    "fmn": {"minimal": "fmn_minimal", "radius_free": ("Linf", "L2", "L1", "L0")},
+    "ead": {"minimal": "ead_minimal", "norms": ("L1",), "radius_free": ("L1",)},
+    "sigma-zero": {"minimal": "sigma_zero_minimal", "norms": ("L0",), "radius_free": ("L0",)},
     "fab": {"norms": TWO, "minimal": "fab_minimal"},
     "autoattack": {"norms": TWO, "targeted": False, "ensemble": "ensemble"},
     "adaptive": {"targeted": False, "escalates": "auto"},
@@ -42,6 +53,7 @@ def test_the_entries_say_what_the_tables_said() -> None:
             "ray",
             "minimal",
             "radius_free",
+            "norms",
             "only_loss",
             "ensemble",
             "random",
@@ -51,13 +63,16 @@ def test_the_entries_say_what_the_tables_said() -> None:
             if value != getattr(default, fact):
                 facts[fact] = getattr(value, "__name__", value)
         assert facts == FACTS.get(name, {}), name
-    free = {(name, norm) for name in ATTACKS for norm in ("Linf", "L2") if radius_free(name, norm)}
-    searches = {(name, norm) for name in ("fgsm", "fab", "hopskipjump") for norm in ("Linf", "L2")}
-    assert free == {*searches, ("cw", "L2")}
+    free = {(name, norm) for name in ATTACKS for norm in NORMS if radius_free(name, norm)}
+    searches = {(name, norm) for name in ("fgsm", "fab", "hopskipjump") for norm in TWO}
+    searches |= {("fmn", norm) for norm in NORMS}
+    one = {("cw", "L2"), ("ddn", "L2"), ("ead", "L1"), ("sigma-zero", "L0")}
+    assert free == searches | one
     names = {name for table in ENGINES.values() for name in table}
     assert {name for name in names if cannot_aim(name)} == {
         "noise",
         "apgd-t",
+        "malt",
         "autoattack",
         "adaptive",
     }
@@ -88,7 +103,7 @@ def test_what_replaces_an_attack_does_not_inherit_its_entry(monkeypatch) -> None
 def test_a_loss_of_the_users_is_a_choice_at_once(monkeypatch) -> None:
     from robustbench_med.attacks import LOSSES
 
-    with pytest.raises(ValueError, match="loss must be one of ce, margin, dlr, got 'flat'"):
+    with pytest.raises(ValueError, match="loss must be one of ce, margin, dlr, pma, got 'flat'"):
         complete("pgd", {"loss": "flat"})
     monkeypatch.setitem(LOSSES, "flat", lambda z, y: torch.zeros(len(z)))
     assert complete("pgd", {"loss": "flat"})["loss"] == "flat"

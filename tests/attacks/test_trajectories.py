@@ -112,7 +112,7 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
 ) -> None:
     package = (
         "robustbench_med.attacks.engines"
-        if stem in ("art", "torchattacks", "one_tensor")
+        if stem in ("art", "foolbox", "torchattacks", "one_tensor")
         else "robustbench_med.attacks"
     )
     module = sys.modules[f"{package}.{stem}"]
@@ -131,11 +131,33 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
     assert raised, stem
     native = {name for engine, name in raised if engine == "native"}
     made_of = {
-        "pgd": {"pgd", "bim", "mim", "apgd", "apgd-t", "autoattack", "adaptive", "transfer"},
-        "apgd": {"apgd", "apgd-t", "autoattack", "adaptive"},
+        "pgd": {
+            "pgd",
+            "bim",
+            "mim",
+            "apgd",
+            "apgd-t",
+            "malt",
+            "autoattack",
+            "adaptive",
+            "transfer",
+        },
+        "apgd": {"apgd", "apgd-t", "malt", "autoattack", "adaptive"},
         "fgsm": {"fgsm"},
         "square": {"square", "sparse-rs", "autoattack", "adaptive"},
-        "minimal": {"cw", "fab", "hopskipjump", "autoattack", "adaptive"},
+        "cw": {"cw", "ead"},
+        "minimal": {
+            "malt",
+            "cw",
+            "ddn",
+            "fmn",
+            "ead",
+            "sigma-zero",
+            "fab",
+            "hopskipjump",
+            "autoattack",
+            "adaptive",
+        },
         "view": set(ATTACKS),
         "losses": set(ATTACKS),
         "art": {"hopskipjump"},

@@ -5,16 +5,17 @@ what.
 import numpy as np
 import pytest
 from support.records import changed
-from support.trust_rows import CHALLENGE, N, adaptive, diagnosed, read, row, sign
+from support.trust_rows import CHALLENGE, N, adaptive, diagnosed, read, right, row, sign
 
-from robustbench_med.attacks.registry import SHIPPED
+from robustbench_med.attacks import ENGINES
 from robustbench_med.reports import tables
 from robustbench_med.store import trust, words
 
 
 def test_the_words_are_said_worst_first_and_their_families_are_attacks_there_are() -> None:
     assert words.WORDS == ("failed", "doubtful", "unchallenged", "challenged")
-    assert {entry.name for entry in SHIPPED} >= trust.BLACK_BOX | {trust.CONTROL, "adaptive"}
+    names = {name for table in ENGINES.values() for name in table}
+    assert names >= trust.BLACK_BOX | {trust.CONTROL, "adaptive"}
 
 
 # --- rows read together ---------------------------------------------------------------------------
@@ -55,6 +56,49 @@ def test_rows_of_other_samples_are_paired_by_their_ids() -> None:
     assert len(told.reasons[0].broken) == 35
     assert told.worst_case == pytest.approx(0.15)
     assert whole.word == "unchallenged"
+
+
+def test_a_search_at_another_radius_tells_what_it_found_below_this_one() -> None:
+    """Samples 40 to 49 fall to perturbations half as large as the radius at which pgd left them."""
+    near, far = row("pgd", 0.5, eps=0.1), row("cw", 0.7, eps=0.05)
+    sizes = np.where(np.arange(N) < 40, 1.0, 0.06)
+    judged = with_search([near], far, sizes)[near.hash]
+    assert judged.word == "failed"
+    assert judged.reasons[0].broken == tuple(f"s{i}" for i in range(40, 50))
+    assert f"cw, record {far.short[:8]} at radius 0.05, with smaller" in judged.because
+    assert judged.worst_case == pytest.approx(0.4)
+    out_of_reach = with_search([near], far, np.full(N, 0.11))[near.hash]
+    assert (out_of_reach.word, out_of_reach.worst_case) == ("unchallenged", pytest.approx(0.5))
+    of_l2 = row("cw", 0.7, eps=0.05, norm="L2")
+    assert with_search([near], of_l2, sizes)[near.hash].word == "unchallenged"
+    shaken = row("cw", 0.7, eps=0.05, random=True)
+    assert with_search([near], shaken, sizes)[near.hash].word == "unchallenged"
+
+
+def test_radii_of_a_sweep_share_one_search_that_tells_nothing_twice() -> None:
+    """The row of the search at this radius has said it; another seed's search has not."""
+    here, there = searched("cw", 0.4, eps=0.1), row("cw", 0.7, eps=0.05)
+    sizes = np.where(np.arange(N) < 40, 1.0, 0.06)
+    weak = row("pgd", 0.5, eps=0.1)
+    assert len(with_search([weak, here], there, sizes)[weak.hash].reasons) == 1
+    again = row("cw", 0.7, eps=0.05, seed=1)
+    assert len(with_search([weak, here], again, sizes)[weak.hash].reasons) == 2
+
+
+MINIMAL = {"median": 0.5, "curve": [[0.0, 0.9]]}
+
+
+def searched(attack, robust, **more):
+    """A row of a search for the smallest perturbation."""
+    return changed(row(attack, robust, **more), figures__minimal_norm=MINIMAL)
+
+
+def with_search(rows, search, sizes):
+    """The trust of rows, by their hashes, beside a search that found these sizes."""
+    search = changed(search, figures__minimal_norm=MINIMAL)
+    arrays = {made.hash: right(made) for made in (*rows, search)}
+    arrays[search.hash]["minimal_size"] = sizes[:, None].astype(np.float32)
+    return trust.judged([*rows, search], lambda made, names: arrays[made.hash])
 
 
 def test_other_victims_threats_and_protocols_are_not_told() -> None:

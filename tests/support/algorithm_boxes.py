@@ -184,3 +184,166 @@ def fab(
                 best, distance = x, size
             x = (1 - beta) * x0 + beta * x
     return best, alphas
+
+
+def annealed(first: float, last: float, k: int, steps: int) -> float:
+    """Half a cosine from first to last."""
+    return float(last + (first - last) * (1 + np.cos(np.pi * k / steps)) / 2)
+
+
+def ddn(f: Callable[[Array], tuple[float, Array]], x0: Array, steps: int) -> tuple[Array, float]:
+    """Algorithm 1 of arXiv 1811.09600 without its quantisation; f is the margin, whose gradient is
+    that of two classes' cross-entropy but for its length.
+
+    Returns every point (steps + 1, D), and the distance of the closest beyond the boundary f = 0.
+    """
+    x, epsilon, distance, path = x0, 1.0, np.inf, []
+    worst = float(np.linalg.norm(np.maximum(x0, 1 - x0)))
+    for k in range(steps + 1):
+        value, g = f(x)
+        broken, size = value > 0, float(np.linalg.norm(x - x0))
+        path.append(x)
+        if broken:
+            distance = min(distance, size)
+        delta = x - x0 + annealed(1.0, 0.01, k, steps) * g / np.linalg.norm(g)
+        epsilon = min(epsilon * (0.95 if broken else 1.05), worst)
+        x = np.clip(x0 + epsilon * delta / np.linalg.norm(delta), 0, 1)
+    return np.stack(path), distance
+
+
+DUAL = {"Linf": 1, "L2": 2, "L1": np.inf}
+ORDER = {"Linf": np.inf, "L2": 2, "L1": 1}
+
+
+def places(change: Array, channels: int) -> Array:
+    """Whether anything changed at each place of an image."""
+    return (change.reshape(channels, -1) != 0).any(0)
+
+
+def nearest_l1(x: Array, x0: Array, radius: float) -> Array:
+    """The nearest point in the ball and in [0, 1], by bisection for what every coordinate gives up."""
+    change = x - x0
+    room = np.where(change > 0, 1 - x0, x0)
+
+    def kept(t: float) -> Array:
+        return np.minimum(np.maximum(np.abs(change) - t, 0), room)
+
+    low, high = 0.0, float(np.abs(change).max())
+    if kept(low).sum() <= radius:
+        return np.clip(x, 0, 1)
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if kept(middle).sum() > radius else (low, middle)
+    return np.clip(x0 + np.sign(change) * kept(high), 0, 1)
+
+
+def nearest_l0(x: Array, x0: Array, count: int, channels: int) -> Array:
+    """The same where `count` places may change: those whose way back is the longest."""
+    inside = np.clip(x, 0, 1)
+    gain = (((x - x0) ** 2) - (x - inside) ** 2).reshape(channels, -1).sum(0)
+    chosen = np.zeros(gain.shape, bool)
+    chosen[np.argsort(-gain, kind="stable")[:count]] = True
+    return np.where(np.tile(chosen, channels), inside, x0)
+
+
+def fmn(
+    f: Callable[[Array], tuple[float, Array]], x0: Array, norm: str, steps: int, channels: int
+) -> tuple[Array, float]:
+    """Algorithm 1 of arXiv 2102.12827, its step to the boundary a thousandth longer, and longer by
+    gamma where the boundary does not move on; in L1 and L0 the nearest points are in [0, 1] too.
+
+    Returns every point (steps + 1, D), and the distance of the closest beyond the boundary f = 0.
+    """
+
+    def size_of(change: Array) -> float:
+        if norm == "L0":
+            return float(places(change, channels).sum())
+        return float(np.linalg.norm(change, ORDER[norm]))
+
+    x, epsilon, distance, path = x0, 1.0 if norm == "L0" else np.inf, np.inf, []
+    worst = size_of(np.maximum(x0, 1 - x0))
+    for k in range(steps + 1):
+        alpha, gamma = annealed(1.0, 0.01, k, steps), annealed(0.05, 0.001, k, steps)
+        value, g = f(x)
+        broken, size = value > 0, size_of(x - x0)
+        path.append(x)
+        if broken:
+            distance = min(distance, size)
+        if norm == "L0":
+            less = max(min(epsilon - 1, np.floor(epsilon * (1 - gamma)), distance), 1)
+            more = max(epsilon + 1, np.floor(epsilon * (1 + gamma)))
+            epsilon = less if broken else more
+        else:
+            reach = size + abs(value) / float(np.linalg.norm(g, DUAL[norm]))
+            if broken:
+                epsilon = min(epsilon * (1 - gamma), distance)
+            elif np.isfinite(distance) or (reach <= epsilon < np.inf):
+                epsilon *= 1 + gamma
+            else:
+                epsilon = 1.001 * reach
+        epsilon = min(epsilon, worst)
+        moved = x + alpha * g / np.linalg.norm(g)
+        if norm == "L1":
+            x = nearest_l1(moved, x0, epsilon)
+        elif norm == "L0":
+            x = nearest_l0(moved, x0, int(epsilon), channels)
+        elif norm == "Linf":
+            x = np.clip(x0 + np.clip(moved - x0, -epsilon, epsilon), 0, 1)
+        else:
+            x = np.clip(x0 + (moved - x0) * min(1.0, epsilon / size_of(moved - x0)), 0, 1)
+    return np.stack(path), distance
+
+
+def sigma_zero(
+    f: Callable[[Array], tuple[float, Array]], x0: Array, steps: int, channels: int
+) -> tuple[Array, float]:
+    """Algorithm 1 of arXiv 2402.01879 where the channels of a place count together.
+
+    Returns every point (steps + 1, D), and the fewest places beyond the boundary f = 0.
+    """
+    delta, tau, fewest, path = np.zeros_like(x0), 0.3, np.inf, []
+    m, v = np.zeros_like(x0), np.zeros_like(x0)
+    for k in range(steps + 1):
+        value, slope = f(x0 + delta)
+        path.append(x0 + delta)
+        if value > 0:
+            fewest = min(fewest, float(places(delta, channels).sum()))
+        square = np.tile((delta.reshape(channels, -1) ** 2).sum(0), channels)
+        count = 2 * delta * 0.001 / (square + 0.001) ** 2 / (len(x0) // channels)
+        g = count - (slope if value < 0 else 0)
+        g = g / max(float(np.abs(g).max()), 1e-12)
+        eta = annealed(1.0, 0.1, k, steps)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        adam = (m / (1 - 0.9 ** (k + 1))) / (np.sqrt(v / (1 - 0.999 ** (k + 1))) + 1e-8)
+        delta = np.clip(x0 + delta - eta * adam, 0, 1) - x0
+        tau = min(max(tau + 0.01 * eta * (1 if value > 0 else -1), 0), 1)
+        most = np.tile(np.abs(delta).reshape(channels, -1).max(0), channels)
+        delta = np.where(most < tau, 0, delta)
+    return np.stack(path), fewest
+
+
+def ead(
+    f: Callable[[Array], tuple[float, Array]], x0: Array, steps: int, search: int
+) -> tuple[Array, float]:
+    """Algorithm 1 of arXiv 1709.04114 with FISTA's step and the code's search for c.
+
+    Returns every point that is looked at, gradients' and iterates' in turn, and the L1 distance of
+    the closest beyond the boundary f = 0.
+    """
+    beta, c, low, high, distance, path = 0.01, 0.001, 0.0, np.inf, np.inf, []
+    for _ in range(search):
+        x, y, broken = x0, x0, False
+        for k in range(steps):
+            value, slope = f(y)
+            path.append(y)
+            smooth = 2 * (y - x0) - c * slope * (value < 0)
+            z = y - 0.01 * np.sqrt(1 - k / steps) * smooth
+            shrunk = np.where(z - x0 > beta, np.minimum(z - beta, 1), x0)
+            shrunk = np.where(z - x0 < -beta, np.maximum(z + beta, 0), shrunk)
+            x, y = shrunk, shrunk + k / (k + 3) * (shrunk - x)
+            path.append(x)
+            if f(x)[0] > 0:
+                broken, distance = True, min(distance, float(np.abs(x - x0).sum()))
+        low, high = (low, c) if broken else (c, high)
+        c = 10 * c if np.isinf(high) else (low + high) / 2
+    return np.stack(path), distance

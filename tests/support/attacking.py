@@ -2,10 +2,27 @@
 
 from torch import Tensor
 
-from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete, parameters
+from robustbench_med.attacks import (
+    ATTACKS,
+    Streams,
+    Threat,
+    View,
+    complete,
+    entry_of,
+    parameters,
+    under,
+)
+from robustbench_med.naming import NORMS
 from support.victims import TwoHeads
 
 IDS = [f"sample{i}" for i in range(16)]
+PAIRS = [(name, norm) for norm in NORMS for name in under(norm)]
+"""Every attack under every norm that it knows."""
+
+
+def only_norm(name: str) -> str:
+    """The first norm that an attack has: Linf wherever it can."""
+    return entry_of(name).norms[0]
 
 
 SHORT = {

@@ -46,7 +46,7 @@ CASES = {
 }
 GIVEN: dict[str, dict[str, dict[str, object]]] = {
     "pgd": {"pgd-restarts": {"restarts": 3, "loss": "margin"}, "pgd-last": {"keep": "last"}},
-    "apgd": {"apgd-dlr": {"loss": "dlr"}},
+    "apgd": {"apgd-dlr": {"loss": "dlr"}, "apgd-pma": {"loss": "pma"}},
     "autoattack": {"autoattack-few-class": {"version": "few-class"}},
 }
 """Parameters besides the defaults, by attack and what the trajectory is called."""
@@ -99,14 +99,18 @@ def trajectory(
 
 def cases(*, random: bool) -> dict[str, tuple[str, Threat, dict[str, object]]]:
     """Name of a trajectory -> attack, threat, parameters."""
-    threats = {each: CASES[each] for each in ("linf", "l1", "l0")} if random else CASES
     return {
-        f"{called}/{case}": (name, threat, given)
+        f"{called}/{case}": (name, CASES[case], given)
         for name in ATTACKS
         for called, given in {name: {}, **({} if random else GIVEN.get(name, {}))}.items()
-        for case, threat in threats.items()
-        if threat.norm in entry_of(name).norms
+        for case in threats_of(name, random=random)
     }
+
+
+def threats_of(name: str, *, random: bool) -> list[str]:
+    """The threats under whose norm there is the attack; against a random victim fewer."""
+    known = [case for case, threat in CASES.items() if threat.norm in entry_of(name).norms]
+    return [case for case in ("linf", "l1", "l0") if random and case in known] or known
 
 
 def revisions_of(name: str, *, random: bool) -> dict[str, int]:

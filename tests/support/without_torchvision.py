@@ -104,7 +104,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         use_commands(Path(folder), tuple(ENGINES))
-    used = [name for name in ("monai", "torchattacks", "art") if name in sys.modules]
+    used = [name for name in ("monai", "torchattacks", "art", "foolbox") if name in sys.modules]
     print(json.dumps({"modules": modules, "used": used, "attempts": attempts}))
 
 
