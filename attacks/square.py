@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.balls import Segment
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import named, standing
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Norm, Threat
-from robustbench_med.attacks.view import Segment, View
+from robustbench_med.attacks.view import View
 
 REVISION = 1
 Propose = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
