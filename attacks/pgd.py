@@ -160,7 +160,6 @@ def ascend(
     cycles = Cycles(x, steps) if plain else None
     stood = Quarters(x, steps, lowest=compare)
     found = Lowest(x)
-
     for i in range(steps):
         gradient = view.gradient(x, y, threat, loss=objective, eot=eot, combine=combine)
         losses[i, alive] = gradient.loss

@@ -177,8 +177,9 @@ def ead(
     beta: float = 0.01,
     abort_early: bool = True,
 ) -> Tensor:
-    options = {"steps": steps, "binary_search_steps": search, "initial_stepsize": lr}
-    options |= {"initial_const": c, "regularization": beta, "decision_rule": "L1"}
+    options: dict[str, Any] = {"steps": steps, "binary_search_steps": search}
+    options |= {"initial_stepsize": lr, "initial_const": c, "regularization": beta}
+    options["decision_rule"] = "L1"
     options |= {"abort_early": abort_early}
     return through(smallest("EADAttack", **options), view, x, y, threat)
 

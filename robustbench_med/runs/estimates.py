@@ -115,7 +115,7 @@ def weight_of(cell: Cell, session: Session[RunSpec]) -> int:
     most of a deterministic victim.
     """
     spec, dataset = session.spec, session.dataset(cell)
-    plan, threat = session.victims.plans.of(cell), threat_of(cell, dataset)
+    plan, threat = session.victims.plans.of(cell), threat_of(cell, dataset, spec)
     unaware = plan.defended.unaware
     method = Method(
         cell.attack,

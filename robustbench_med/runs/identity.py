@@ -136,7 +136,11 @@ def resolve(inputs: Inputs) -> dict[str, Any]:
 
 def threat_identity(threat: Threat, target: str | None = None) -> dict[str, Any]:
     """What the attacker may do, and aims at where the attack is targeted."""
-    bounds = {"norm": threat.norm, "radii": list(threat.radii), "tasks": list(threat.tasks)}
+    bounds: dict[str, Any] = {
+        "norm": threat.norm,
+        "radii": list(threat.radii),
+        "tasks": list(threat.tasks),
+    }
     if threat.counts != "pixels":
         bounds["counts"] = threat.counts
     return bounds | ({"target": target} if threat.targeted else {})

@@ -204,7 +204,7 @@ def plan(spec: RunSpec, job: Job) -> RunPlan:
     session = Session.open(spec, job, check_attacks, writes=False)
     grid = grid_of(session)
     for cell in grid:
-        threat_of(cell, session.dataset(cell))
+        threat_of(cell, session.dataset(cell), spec)
     session.victims.plan(grid)
     units = of_shard(units_of(grid, session), job.shard)
     return Planner(session).plan([cell for unit in units for cell in unit.cells], jobs)
@@ -297,9 +297,9 @@ class Planner:
         paced = self.pace(cell, prospect)
         expected = estimate(inputs, work, self.session.past, paced, self.session.device)
         total = work.total
-        flops = total and (
-            total.queries * paced.forward_flops + total.gradients * paced.gradient_flops
-        )
+        flops = None
+        if total is not None:
+            flops = total.queries * paced.forward_flops + total.gradients * paced.gradient_flops
         failed = request_hash(cell, self.session)[:HASH_LENGTH] in self.failed
         return PlannedCell(cell, label, "failed" if failed else "to do", total, flops, expected)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from robustbench_med.naming import canonical_hash, training_hash
+from robustbench_med.runs.identity import threat_identity
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec, VictimPoint
 from robustbench_med.runs.threats import effort_of, engine_of, is_targeted, parameters_of, threat_of
@@ -20,18 +21,13 @@ def request_of(cell: Cell, session: Session[RunSpec]) -> dict[str, Any]:
     to the same request.
     """
     spec, dataset, plan = session.spec, session.dataset(cell), session.victims.plans.of(cell)
-    threat = threat_of(cell, dataset, targeted=is_targeted(cell, spec))
+    threat = threat_of(cell, dataset, spec, targeted=is_targeted(cell, spec))
     unaware = plan.defended.unaware
     effort = effort_of(cell.attack, spec, stochastic=False, unaware=unaware)
     sources = session.victims.source_points(cell) if cell.attack == "transfer" else []
     return {
         **victim_request(cell, session),
-        "threat": {
-            "norm": threat.norm,
-            "radii": list(threat.radii),
-            "tasks": list(threat.tasks),
-            "target": spec.target if threat.targeted else None,
-        },
+        "threat": threat_identity(threat, spec.target),
         "attack": {
             "name": cell.attack,
             "params": parameters_of(cell.attack, spec, stochastic=False, unaware=unaware),

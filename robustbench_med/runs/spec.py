@@ -195,9 +195,11 @@ class ThreatsSpec(VictimsSpec):
 
     @model_validator(mode="after")
     def _every_norm_has_a_radius(self) -> Self:
-        for norm in self.norm:
-            if not self.radii(norm):
-                raise UserError(f"eps: no radius for the norm {norm}; add one, such as {norm}:...")
+        for asked in self.norm:
+            if not self.radii(asked):
+                raise UserError(
+                    f"eps: no radius for the norm {asked}; add one, such as {asked}:..."
+                )
         usual = self.eps == type(self).model_fields["eps"].get_default()
         unasked = [] if usual else [n for n, _ in map(norm_of, self.eps) if n not in self.norm]
         if any(unasked):

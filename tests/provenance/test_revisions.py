@@ -55,7 +55,10 @@ OF_ATTACKS = {
         "pgd": "art losses one_tensor view",
         "square": "art losses one_tensor view",
     },
-    "foolbox": dict.fromkeys(("boundary", "cw", "ddn", "ead", "fgsm", "fmn", "hopskipjump", "pgd"), "foolbox losses one_tensor view"),
+    "foolbox": dict.fromkeys(
+        ("boundary", "cw", "ddn", "ead", "fgsm", "fmn", "hopskipjump", "pgd"),
+        "foolbox losses one_tensor view",
+    ),
 }
 OF_MODELS = {
     "cross-attention": "encoders fusion mail",
