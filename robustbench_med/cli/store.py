@@ -4,6 +4,7 @@ version has to make again.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -112,17 +113,7 @@ def rerun(
         *([] if data_root is None else ["--data-root", str(data_root)]),
         *(["--quiet"] if quiet else []),
     ]
-    medrobust, display = context.find_root().command, make_display(quiet)
-
-    def run(arguments: list[str]) -> object:
-        try:
-            made = medrobust.main([*arguments, *more], prog_name="medrobust", standalone_mode=False)
-        except USAGE as error:
-            raise UserError(error.format_message()) from error
-        if made == INTERRUPTED:
-            raise KeyboardInterrupt
-        return made
-
+    run, display = again(context, more), make_display(quiet)
     made = 0
     if stale:
         done = renewal.renew(out, run, display)
@@ -137,6 +128,22 @@ def rerun(
         made += 1
     if made:
         display.show(terminal.board(*write.leaderboard(out)))
+
+
+def again(context: typer.Context, more: Sequence[str]) -> Callable[[list[str]], object]:
+    """`medrobust` in this process, with these options behind those of the command."""
+    medrobust = context.find_root().command
+
+    def run(arguments: list[str]) -> object:
+        try:
+            made = medrobust.main([*arguments, *more], prog_name="medrobust", standalone_mode=False)
+        except USAGE as error:
+            raise UserError(error.format_message()) from error
+        if made == INTERRUPTED:
+            raise KeyboardInterrupt
+        return made
+
+    return run
 
 
 def _named(done: Renewed) -> int:
