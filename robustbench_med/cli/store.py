@@ -4,7 +4,7 @@ version has to make again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,7 +113,8 @@ def rerun(
         *([] if data_root is None else ["--data-root", str(data_root)]),
         *(["--quiet"] if quiet else []),
     ]
-    run, display, made = _again(context, more), make_display(quiet), 0
+    run, display = again(context, more), make_display(quiet)
+    made = 0
     if stale:
         done = renewal.renew(out, run, display)
         display.say(f"{done.made} of {done.asked} records of an older identity made again")
@@ -129,8 +130,8 @@ def rerun(
         display.show(terminal.board(*write.leaderboard(out)))
 
 
-def _again(context: typer.Context, more: list[str]) -> Callable[[list[str]], object]:
-    """Runs a command that begins behind `medrobust`, with more options, in this process."""
+def again(context: typer.Context, more: Sequence[str]) -> Callable[[list[str]], object]:
+    """`medrobust` in this process, with these options behind those of the command."""
     medrobust = context.find_root().command
 
     def run(arguments: list[str]) -> object:
