@@ -75,7 +75,7 @@ def _gradient(victim: nn.Module, x: list[Tensor]) -> None:
     with torch.enable_grad():
         value = torch.stack([logits.sum() for logits in victim(*leaves)]).sum()
     if value.requires_grad:  # else the victim cuts its graph
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
 
 
 def _seconds(work: Callable[[], None], device: torch.device) -> float:
