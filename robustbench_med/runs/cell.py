@@ -275,7 +275,7 @@ class Evaluation:
         )
         return self.session.fitted(work, heaviest, whole=whole)
 
-    def bar(self, what: str, total: int) -> AbstractContextManager[Callable[[int, str], None]]:
+    def bar(self, what: str, total: int) -> AbstractContextManager[Callable[[float, str], None]]:
         """A progress bar that says which cell of the grid it is of."""
         return self.session.job.display.bar(f"[{self.position}] {what}", total)
 

@@ -297,9 +297,9 @@ class Planner:
         paced = self.pace(cell, prospect)
         expected = estimate(inputs, work, self.session.past, paced, self.session.device)
         total = work.total
-        flops = total and (
-            total.queries * paced.forward_flops + total.gradients * paced.gradient_flops
-        )
+        flops = None
+        if total is not None:
+            flops = total.queries * paced.forward_flops + total.gradients * paced.gradient_flops
         failed = request_hash(cell, self.session)[:HASH_LENGTH] in self.failed
         return PlannedCell(cell, label, "failed" if failed else "to do", total, flops, expected)
 

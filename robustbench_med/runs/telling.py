@@ -40,9 +40,11 @@ class Telling(Display):
         """One line the user must not miss."""
         self.display.warn(line)
 
-    def overall(self, description: str, total: float) -> contextlib.AbstractContextManager[Overall]:
+    @contextlib.contextmanager
+    def overall(self, description: str, total: float) -> Iterator[Overall]:
         """One bar for a whole grid, here alone."""
-        return self.display.overall(description, total)
+        with self.display.overall(description, total) as grid:
+            yield grid
 
     @contextlib.contextmanager
     def bar(self, description: str, total: float) -> Iterator[Callable[[float, str], None]]:

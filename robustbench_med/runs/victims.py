@@ -5,7 +5,7 @@ kept while points of the grid need them.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
@@ -23,7 +23,7 @@ from robustbench_med.evaluation import cost, probes
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
 from robustbench_med.evaluation.types import Clean, Method, Setting, TransferSource
 from robustbench_med.parameters import of, owned
-from robustbench_med.progress import Display, LazyBar
+from robustbench_med.progress import Advance, Display, LazyBar
 from robustbench_med.runs.commands import training_command
 from robustbench_med.runs.device import BatchSize
 from robustbench_med.runs.spec import ThreatsSpec, VictimPoint, VictimsSpec
@@ -63,7 +63,7 @@ class LoadedVictim:
         """What `transfer` makes adversarials on."""
         return TransferSource(self.module, self.nature.stochastic, self.nature.drawing)
 
-    def clean_pass(self, samples: Samples, setting: Setting, tick: Callable[[int], None]) -> Clean:
+    def clean_pass(self, samples: Samples, setting: Setting, tick: Advance) -> Clean:
         """The clean pass under the seed of a setting, made once."""
         if setting.seed not in self.clean:
             self.clean[setting.seed] = clean_pass(
