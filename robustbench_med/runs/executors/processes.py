@@ -11,6 +11,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -135,6 +136,8 @@ class _Work:
     ) -> None:
         self.size, self.session, self.tell, self.board = size, session, tell, board
         self.waiting, self.claimed = waiting, deque[Unit]()
+        self.next_look = 0.0
+        """When units are tried again that another process of the folder was at."""
         self.messages: queue.Queue[tuple[Worker, dict[str, Any] | None]] = queue.Queue()
         self.workers: dict[int, Worker] = {}
         self.deaths: Counter[int] = Counter()
@@ -145,13 +148,11 @@ class _Work:
         for number in range(self.size.n):
             self._start(number)
         while self.waiting or self.claimed or any(w.unit for w in self.workers.values()):
-            try:
-                worker, message = self.messages.get(timeout=lock.POLL if self.claimed else None)
-            except queue.Empty:
+            with contextlib.suppress(queue.Empty):
+                self._receive(*self.messages.get(timeout=lock.BEAT if self.claimed else None))
+            if self.claimed and time.monotonic() >= self.next_look:
                 self.waiting.extend(self.claimed)  # who is at them may be done
                 self.claimed.clear()
-            else:
-                self._receive(worker, message)
             for idle in self.workers.values():
                 if idle.unit is None and self.waiting:
                     idle.give(self.waiting.popleft(), self.session.job)
@@ -172,6 +173,7 @@ class _Work:
             self._tell(outcome)
         elif kind == "claimed" and worker.unit is not None:
             self.claimed.append(worker.unit)
+            self.next_look = time.monotonic() + lock.BEAT
         elif kind == "done":
             worker.unit = None
         elif kind == "raised":

@@ -76,8 +76,12 @@ class Reporting(Display):
     @contextlib.contextmanager
     def bar(self, description: str, total: float) -> Iterator[Callable[[float, str], None]]:
         """A progress bar, shown elsewhere."""
+
+        def advance(n: int, note: str = "") -> None:
+            self.send("advance", n=n, note=note)
+
         self.send("bar", description=description, total=total)
-        yield lambda n, note="": self.send("advance", n=n, note=note)
+        yield advance
         self.send("bar", description="", total=0)
 
 
