@@ -77,7 +77,7 @@ class Reporting(Display):
     def bar(self, description: str, total: float) -> Iterator[Callable[[float, str], None]]:
         """A progress bar, shown elsewhere."""
 
-        def advance(n: int, note: str = "") -> None:
+        def advance(n: float, note: str = "") -> None:
             self.send("advance", n=n, note=note)
 
         self.send("bar", description=description, total=total)
