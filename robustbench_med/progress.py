@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -80,7 +79,7 @@ class Display:
             yield Overall(total, _Lines(description, total, self.say).set)
             return
         with bars(self.console, quiet=False) as progress:
-            task = progress.add_task(_escaped(description), total=total, note="")
+            task = progress.add_task(_escaped(description), total=total, note="", as_share=True)
             self.grid = _Shown(progress, task)
             try:
                 yield Overall(total, self.grid.set)
@@ -171,6 +170,16 @@ class _Lines:
         self.advance(done - self.done)
 
 
+class Done(ProgressColumn):
+    """What is done of what there is; a share where that is counted in no things."""
+
+    def render(self, task: Task) -> Text:
+        """As 3/16, or 19%."""
+        if task.total is None or task.total == 1 or task.fields.get("as_share"):
+            return Text(f"{task.percentage:.0f}%", "progress.download")
+        return Text(f"{int(task.completed)}/{int(task.total)}", "progress.download")
+
+
 class Left(ProgressColumn):
     """The time left at the rate since the bar began."""
 
@@ -189,7 +198,7 @@ def bars(console: Console, *, quiet: bool) -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        Done(),
         TimeElapsedColumn(),
         Left(),
         TextColumn("{task.fields[note]}"),

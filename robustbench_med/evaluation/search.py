@@ -75,11 +75,11 @@ def planned(method: Method, facing: Facing) -> Iterator[Round]:
     if method.name == "adaptive":
         return others
     own = Round(FIRST, method.name, dict(method.parameters), "as asked for")
-    besides = (_behind(each) for each in others if not _same(each, own, facing))
+    besides = (_behind(each) for each in others if not same(each, own, facing))
     return itertools.chain([own], besides)
 
 
-def _same(one: Round, other: Round, facing: Facing) -> bool:
+def same(one: Round, other: Round, facing: Facing) -> bool:
     """Whether two rounds are one attack, which nothing changes that matters."""
     return one.attack == other.attack and (
         complete_round(one, facing) == complete_round(other, facing)

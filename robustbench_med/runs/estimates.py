@@ -30,6 +30,7 @@ from robustbench_med.runs.past import Past
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.threats import effort_of, engine_of, parameters_of, threat_of
+from robustbench_med.store.record import CONTROL
 from robustbench_med.training import defenses, loop
 from robustbench_med.training.defenses import Plan
 from robustbench_med.training.spec import TrainSpec
@@ -126,7 +127,9 @@ def weight_of(cell: Cell, session: Session[RunSpec]) -> int:
     classes = max(dataset.class_counts[t] for t in threat.tasks)
     against = Against(classes=classes, tasks=len(threat.tasks), sources=len(spec.source))
     each = budget.of_method(method, against) or Budget(gradients=UNKNOWN)
-    return len(session.samples(cell)) * (1 + each.forward + each.backward)
+    asked = len(session.samples(cell)) * (1 + each.forward + each.backward)
+    challenged = spec.challenge and cell.attack != CONTROL
+    return asked + (max(asked // SHARE, LEAST) if challenged else 0)
 
 
 def seconds_of(work: Budget, paced: Pace) -> float:

@@ -43,8 +43,8 @@ class Telling(Display):
     @contextlib.contextmanager
     def overall(self, description: str, total: float) -> Iterator[Overall]:
         """One bar for a whole grid, here alone."""
-        with self.display.overall(description, total) as shown:
-            yield shown
+        with self.display.overall(description, total) as grid:
+            yield grid
 
     @contextlib.contextmanager
     def bar(self, description: str, total: float) -> Iterator[Callable[[float, str], None]]:

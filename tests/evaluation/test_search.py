@@ -303,7 +303,7 @@ def test_a_random_victim_judged_by_one_draw_is_searched_as_random() -> None:
     assert search.case.view.draws == 1
     assert search.view.draws == searching.FIRST_DRAWS
     assert search.facing.stochastic
-    assert next(search.plan()).parameters["eot"] > 1
+    assert next(searching.planned(search.case.method, search.facing)).parameters["eot"] > 1
     assert search.view.passes is search.case.view.passes
 
 
@@ -319,9 +319,9 @@ def test_samples_that_stand_keep_what_the_first_round_tried(short) -> None:
 def test_what_was_asked_for_is_not_tried_a_second_time(victim, name) -> None:
     samples = coin_flips(8) if victim is CoinFlip else two_head_samples(8)
     search = prepared(victim().eval(), samples, name)
-    plan = list(itertools.islice(search.plan(), 9))
+    plan = list(itertools.islice(searching.planned(search.case.method, search.facing), 9))
     assert plan[0].attack == name
-    assert [search.same(each, plan[0]) for each in plan] == [True] + 8 * [False]
+    assert [searching.same(each, plan[0], search.facing) for each in plan] == [True] + 8 * [False]
 
 
 def test_fab_costs_what_it_costs_against_several_tasks() -> None:
