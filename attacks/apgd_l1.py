@@ -1,5 +1,5 @@
 """APGD in the L1 ball: sparse steps whose sparsity follows that of the best point, in balls that
-shrink to the wanted one (Croce & Hein, arXiv 2103.01208, algorithm 1 and section 4.3).
+shrink to the wanted one (Croce & Hein, arXiv 2103.01208, algorithm 1).
 
 `apgd` and `apgd-t` run it under L1; the `REVISION` of `apgd` speaks for this file too.
 """
@@ -147,7 +147,7 @@ class Climbers:
         return Climbers(**{each.name: getattr(self, each.name)[stands] for each in fields(self)})
 
     def step(self, view: View, threat: Threat) -> None:
-        """Equation 8: a step of `size` radii along the signs of the largest gradients."""
+        """A step of `size` radii along the signs of the largest gradients."""
         parts = []
         for m, (s, r) in enumerate(zip(view.segments, threat.radii, strict=True)):
             grad = self.grad[:, s.start : s.stop]

@@ -21,8 +21,8 @@ ROUNDING = 1e-12
 """Share of an L1 radius that is left to the rounding of sums in double precision."""
 PACE = 8.0
 """Of L0: how far a step of a whole radius moves a coordinate on average. The usual 20 steps of an
-eighth move it by the whole range, 100 by a fifth (0.15 in arXiv 1909.05040, section 4): enough for
-a pixel to take another's place.
+eighth move it by the whole range, 100 by a fifth (0.15 in the code of
+arXiv 1909.05040): enough for a pixel to take another's place.
 """
 
 
@@ -47,7 +47,7 @@ class L1:
 
     def project(self, x: Tensor, x0: Tensor) -> Tensor:
         """The nearest point to x within the ball around x0 and [0, 1] (arXiv 2103.01208,
-        proposition 2.1).
+        section 2).
 
         Every coordinate gives up as much of its change as every other, and none goes further than
         the border of the box. What it keeps is rounded towards x0.
@@ -69,7 +69,7 @@ class L1:
     def step(self, x: Tensor, gradient: Tensor, length: Tensor) -> Tensor:
         """x moved by `length` (B, 1) radii along the coordinates of the largest gradient, each as
         far as the box lets it, until the step is spent: the steepest ascent in the box (arXiv
-        2103.01208, section 3.1). None goes further than `length` (all of it where the radius is
+        2103.01208, section 2). None goes further than `length` (all of it where the radius is
         below 1): a gradient tells little of what lies a whole range away.
         """
         budget = length * self.radius
@@ -104,8 +104,8 @@ class L0:
         return (x != x0).unflatten(1, (self.channels, -1)).any(1).sum(1)
 
     def project(self, x: Tensor, x0: Tensor) -> Tensor:
-        """The nearest point to x within the ball around x0 and [0, 1] (arXiv 1909.05040, section
-        3.1): the places kept are those whose return would be the longest way.
+        """The nearest point to x within the ball around x0 and [0, 1] (PGD_0 of arXiv
+        1909.05040): the places kept are those whose return would be the longest way.
         """
         inside = x.clamp(0, 1)
         gain = (x - x0).square() - (x - inside).square()
@@ -113,7 +113,7 @@ class L0:
 
     def step(self, x: Tensor, gradient: Tensor, length: Tensor) -> Tensor:
         """x moved along the gradient, each coordinate by `PACE` times `length` (B, 1) on average
-        (arXiv 1909.05040, section 3.1); not at all where nothing may change.
+        (PGD_0 of arXiv 1909.05040); not at all where nothing may change.
         """
         # scaled by its largest entry first: sums of tiny gradients would vanish in float32
         largest = gradient.abs().amax(1, keepdim=True)

@@ -1,5 +1,5 @@
 """Square Attack: random search with square patches, scores only (Andriushchenko et al., arXiv
-1912.00049, algorithms 1 to 3; in L1 Croce & Hein, arXiv 2103.01208, section 5).
+1912.00049, algorithms 1 to 3; in L1 Croce & Hein, arXiv 2103.01208).
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks.balls import Segment
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import named, standing
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Norm, Threat
-from robustbench_med.attacks.view import Segment, View
+from robustbench_med.attacks.view import View
 
 REVISION = 1
 Propose = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
@@ -297,7 +298,7 @@ def patch_l1(
     area: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """The L1 form of algorithm 3 (arXiv 2103.01208, section 5): the sums of two windows, and what
+    """The L1 form of algorithm 3 (arXiv 2103.01208): the sums of two windows, and what
     the ball has left, are moved into a bump in the first of them, channel by channel.
     """
     c, h, w = segment.shape

@@ -199,8 +199,10 @@ class ThreatsSpec(VictimsSpec):
             if not self.radii(norm):
                 raise UserError(f"eps: no radius for the norm {norm}; add one, such as {norm}:...")
         usual = self.eps == type(self).model_fields["eps"].get_default()
-        for norm in () if usual else {norm_of(eps)[0] for eps in self.eps} - {None, *self.norm}:
-            raise UserError(f"eps: a radius for the norm {norm}, which --norm does not name")
+        unasked = [] if usual else [n for n, _ in map(norm_of, self.eps) if n not in self.norm]
+        if any(unasked):
+            other = next(filter(None, unasked))
+            raise UserError(f"eps: a radius for the norm {other}, which --norm does not name")
         if self.l0_counts != "pixels" and "L0" not in self.norm:
             raise UserError(f"--l0-counts {self.l0_counts} says what --norm L0 counts; add it")
         return self
