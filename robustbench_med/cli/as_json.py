@@ -41,7 +41,10 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A table's rows, with the columns that its CSV file has."""
     from robustbench_med.reports import tables
 
-    return [dict(row) for row in tables.written(frame).to_dict("records")]
+    return [
+        {str(name): value for name, value in row.items()}
+        for row in tables.written(frame).to_dict("records")
+    ]
 
 
 def comparison(judged: Judged, left_out: Sequence[LeftOut]) -> dict[str, Any]:
