@@ -12,6 +12,7 @@ from typing import Any
 from robustbench_med.attacks import adaptive as searching
 from robustbench_med.attacks import autoattack as ensemble
 from robustbench_med.attacks.registry import complete, entry_of
+from robustbench_med.attacks.threat import Norm
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Against:
         soft: whether the victim offers soft gradients.
         targeted: whether the attack aims at a class of the user's.
         sources: victims that `transfer` makes its adversarials on.
+        norm: of the threat.
     """
 
     draws: int = 1
@@ -63,6 +65,7 @@ class Against:
     soft: bool = False
     targeted: bool = False
     sources: int = 0
+    norm: Norm = "Linf"
 
     @property
     def random(self) -> bool:
@@ -72,7 +75,7 @@ class Against:
     @property
     def facing(self) -> searching.Facing:
         """The same as a search sees it."""
-        return searching.Facing(self.random, self.classes, self.soft, self.tasks)
+        return searching.Facing(self.random, self.classes, self.soft, self.tasks, self.norm)
 
 
 def most(name: str, parameters: Mapping[str, Any], against: Against) -> Budget | None:
@@ -122,6 +125,24 @@ def _apgd(against: Against, *, steps: int, restarts: int, eot: int, **others: An
 def _apgd_t(against: Against, *, steps: int, targets: int, eot: int, **others: Any) -> Budget:
     run = _climb(against, steps, eot) + Budget(against.draws)
     return Budget(against.draws) + run.times(min(targets, against.classes - 1))
+
+
+def _malt(
+    against: Against, *, targets: int, candidates: int, eot: int, **others: Any
+) -> Budget:
+    """The gradients that order the targets, and their runs."""
+    ordered = against.tasks * min(candidates, against.classes - 1) * eot
+    order = Budget(against.draws, ordered if against.classes > 2 else 0)
+    return order + _apgd_t(against, targets=targets, eot=eot, **others)
+
+
+def _along_boundary(against: Against, *, steps: int, eot: int, **others: Any) -> Budget:
+    """A gradient a step that judges where it is, and a look at both ends."""
+    return Budget(2 * against.draws, steps * eot)
+
+
+def _ead(against: Against, *, steps: int, search: int, eot: int, **others: Any) -> Budget:
+    return Budget(against.draws) + Budget(against.draws, eot).times(steps * search)
 
 
 def _cw(against: Against, *, steps: int, search: int, eot: int, **others: Any) -> Budget:
@@ -194,9 +215,15 @@ BUDGETS: dict[str, Callable[..., Budget]] = {
     "mim": _steps,
     "apgd": _apgd,
     "apgd-t": _apgd_t,
+    "malt": _malt,
     "cw": _cw,
+    "ddn": _along_boundary,
+    "fmn": _along_boundary,
+    "ead": _ead,
+    "sigma-zero": _along_boundary,
     "fab": _fab,
     "square": _square,
+    "sparse-rs": _square,
     "autoattack": _autoattack,
     "adaptive": _adaptive,
     "transfer": _transfer,

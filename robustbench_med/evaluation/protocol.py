@@ -190,6 +190,7 @@ def forward_passes(case: AttackPass) -> int | None:
         view.has_soft,
         threat.targeted,
         len(method.sources),
+        threat.norm,
     )
     most = of_method(method, against)
     return None if most is None else most.forward

@@ -108,6 +108,7 @@ def against_of(inputs: Inputs, draws: int) -> Against:
         callable(getattr(module, "soft", None)),
         threat.targeted,
         len(inputs.sources),
+        threat.norm,
     )
 
 
@@ -125,7 +126,8 @@ def weight_of(cell: Cell, session: Session[RunSpec]) -> int:
         effort=effort_of(cell.attack, spec, stochastic=False, unaware=unaware),
     )
     classes = max(dataset.class_counts[t] for t in threat.tasks)
-    against = Against(classes=classes, tasks=len(threat.tasks), sources=len(spec.source))
+    tasks, norm = len(threat.tasks), threat.norm
+    against = Against(classes=classes, tasks=tasks, sources=len(spec.source), norm=norm)
     each = budget.of_method(method, against) or Budget(gradients=UNKNOWN)
     asked = len(session.samples(cell)) * (1 + each.forward + each.backward)
     challenged = spec.challenge and cell.attack != CONTROL

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import ENGINES, Streams, Threat, View, complete
 from robustbench_med.attacks.budget import BUDGETS, Against, most
-from robustbench_med.attacks.registry import SHIPPED
+from robustbench_med.attacks.registry import SHIPPED, entry_of
 
 SHAPES = [(1, 4, 4), (1, 4, 4)]
 CLASSES = (4, 3)
@@ -46,6 +46,9 @@ SMALL = {
 }
 
 
+RADII = {"Linf": 0.02, "L2": 0.1, "L1": 0.2, "L0": 1}
+
+
 def test_every_attack_of_medrobusts_has_a_budget() -> None:
     assert set(BUDGETS) == {entry.name for entry in SHIPPED}
 
@@ -57,7 +60,9 @@ def test_no_attack_takes_more_and_on_a_firm_victim_hardly_less(name: str, draws:
         pytest.importorskip("art", reason="needs the extra engines")
     parameters = {key: SMALL[key] for key in complete(name, {}) if key in SMALL}
     given = complete(name, parameters)
-    threat = Threat("Linf", (0.02, 0.02), (0, 1))
+    norm = entry_of(name).norms[0]
+    radius = RADII[norm]
+    threat = Threat(norm, (radius, radius), (0, 1))
     n = 20  # enough that Square asks nothing ahead
     for lead, least in ((60.0, 0.5), (0.1, 0.0)):
         view, sources = View(Firm(lead), SHAPES, draws=draws), {}
@@ -67,7 +72,7 @@ def test_no_attack_takes_more_and_on_a_firm_victim_hardly_less(name: str, draws:
         y = torch.zeros(n, 2, dtype=torch.long)
         streams = Streams.seeded(0, [str(i) for i in range(n)], name)
         ENGINES["native"][name](view, x, y, threat, streams, **given, **sources)
-        against = Against(draws, max(CLASSES), 2, sources=len(sources))
+        against = Against(draws, max(CLASSES), 2, sources=len(sources), norm=norm)
         budget = most(name, given, against)
         assert view.passes.backward <= n * budget.backward
         assert view.passes.forward <= n * budget.forward
