@@ -105,7 +105,6 @@ def test_an_unwritable_folder_and_a_file_in_its_place_are_refused(tmp_path) -> N
     [
         (["--attack", "transfer"], "--source"),
         (["--attack", "pgd", "--source", "mail"], "--attack transfer"),
-        (["--attack", "square", "--engine", "torchattacks"], "--target-task"),
         (["--attack", "apgd-t", "--target", "random"], "cannot aim"),
         (["--attack", "pgd", "--target", "most"], "least-likely"),
         (["--attack", "pgd", "--cross-modal", "--target-task", "0"], "--cross-modal"),
@@ -159,6 +158,7 @@ def test_attacks_that_cannot_be_are_one_line_and_exit_code_2(
     [
         (
             [
+                (["--attack", "square", "--engine", "torchattacks"], "--target-task"),
                 "--attack",
                 "square",
                 "--engine",
