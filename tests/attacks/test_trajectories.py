@@ -101,9 +101,9 @@ SPOKEN_FOR = {"apgd_l1": "apgd", "balls": "view", "sparse_rs": "square"}
 FILES = sorted(
     path.stem
     for path in (*ROOT.glob("*.py"), *(ROOT / "engines").glob("*.py"))
-    if path.stem not in ("__init__", "entry", "library", "registry", "streams", "threat")
+    if path.stem not in ("__init__", "budget", "entry", "library", "registry", "streams", "threat")
     if path.stem not in SPOKEN_FOR
-)  # entries, the registry and the threat model compute nothing; streams: SCHEME
+)  # budgets, entries, the registry and the threat model compute nothing; streams: SCHEME
 
 
 @pytest.mark.parametrize("stem", FILES)

@@ -37,6 +37,8 @@ ATOL = 2e-5
 of float64 otherwise.
 """
 SHORT = {"steps": 6, "queries": 40, "search": 3, "evaluations": 40, "initial": 10}
+STRONG: dict[str, dict[str, object]] = {"ead": {"c": 10.0, "lr": 0.3}}
+"""Parameters of attacks that move nothing in so few steps."""
 CASES = {
     "linf": Threat("Linf", (0.1, 0.2), (0, 1)),
     "l2": Threat("L2", (0.3, 0.6), (0, 1)),
@@ -84,6 +86,7 @@ def trajectory(
     short = {key: value for key, value in SHORT.items() if key in parameters(name)} | (
         {"eot": 2} if "eot" in parameters(name) and random else {}
     )
+    short |= STRONG.get(name, {})
     sources = (
         {"sources": [View(TwoHeads(seed=1).double().eval().to(device), TwoHeads.shapes)]}
         if name == "transfer"
