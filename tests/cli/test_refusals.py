@@ -158,7 +158,6 @@ def test_attacks_that_cannot_be_are_one_line_and_exit_code_2(
     [
         (
             [
-                (["--attack", "square", "--engine", "torchattacks"], "--target-task"),
                 "--attack",
                 "square",
                 "--engine",
@@ -170,6 +169,7 @@ def test_attacks_that_cannot_be_are_one_line_and_exit_code_2(
             ],
             "SquareAttack says",
         ),
+        (["--attack", "square", "--engine", "torchattacks"], "--target-task"),
         (["--attack", "hopskipjump", "--attack-param", "evaluations=9"], "initial queries (100)"),
     ],
 )
