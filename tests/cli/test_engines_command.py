@@ -17,7 +17,7 @@ from support.cli import medrobust, refused
 from support.files import ROOT
 
 from robustbench_med.attacks import RefusedError, engines
-from robustbench_med.attacks.engines import art, torchattacks
+from robustbench_med.attacks.engines import art, foolbox, torchattacks
 from robustbench_med.cli import engines as command
 
 PINNED = f"torchattacks=={torchattacks.LIBRARY.pinned}"
@@ -162,6 +162,7 @@ def test_list_tells_version_or_absent_and_how_to_get_it(monkeypatch) -> None:
     assert rows == {
         "torchattacks": [torchattacks.LIBRARY.installed, "medrobust engines install"],
         "art": ["absent", "pip install 'medrobust[engines]'"],
+        "foolbox": [foolbox.LIBRARY.installed, "pip install 'medrobust[engines]'"],
     }
 
 
@@ -170,14 +171,16 @@ def test_an_engine_that_is_missing_is_refused_with_what_to_type(library, monkeyp
     typed = {
         "torchattacks": "medrobust engines install",
         "art": "pip install 'medrobust[engines]'",
+        "foolbox": "pip install 'medrobust[engines]'",
     }[library.name]
     assert library.missing is None
     absent(monkeypatch, library)
     reason = engines.ENGINES[library.name].missing
     assert reason == f"medrobust-no-such-package is not installed; type: {typed}"
-    package = {"torchattacks": "torchattacks", "art": "art.attacks"}[library.name]
+    packages = {"torchattacks": "torchattacks", "art": "art.attacks", "foolbox": "foolbox"}
+    package = packages[library.name]
     monkeypatch.setitem(sys.modules, package, None)
-    module = {"torchattacks": torchattacks, "art": art}[library.name]
+    module = {"torchattacks": torchattacks, "art": art, "foolbox": foolbox}[library.name]
     with pytest.raises(RefusedError, match=f"cannot be imported .*: {re.escape(typed)}$"):
         module.load()
 

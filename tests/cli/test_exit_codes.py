@@ -74,6 +74,10 @@ def test_an_interrupt_ends_with_130_and_an_error_of_ours_keeps_its_traceback(mon
 WRONG: dict[str, list[object]] = {
     "run": ["--model", "lat"],
     "train": ["--model", "lat"],
+    "plan": ["--model", "lat"],
+    "status": [],
+    "cache list": ["--quik"],
+    "cache prune": ["--max-size", "20 parsecs"],
     "diagnose": ["--model", "lat"],
     "compare": ["--model", "lat"],
     "certify": ["--model", "lat"],
@@ -114,7 +118,7 @@ def test_a_wrong_input_is_2_for_every_command(command, tmp_path, monkeypatch) ->
 def test_the_walk_above_takes_every_command_and_the_docs_name_each() -> None:
     named = (ROOT / "docs" / "exit-codes.md").read_text()
     commands = typer.main.get_command(cli.app).commands
-    groups = {"data", "engines"}
+    groups = {"cache", "data", "engines"}
     walked = {name for name in commands if name not in groups} | {
         f"{group} {name}" for group in groups for name in commands[group].commands
     }
