@@ -98,7 +98,7 @@ def effective_n_of_draws(
     variance = of_samples + max(between - within, 0.0)
     if variance == 0:
         return samples * draws
-    freedom = variance**2 / (of_samples**2 / (n - 1) + between**2 / freedom)
+    freedom = max(variance**2 / (of_samples**2 / (n - 1) + between**2 / freedom), 1.0)
     t = float(stdtrit(freedom, 0.975))
     return min(binomial / variance, samples * draws) * (normal_quantile(0.975) / t) ** 2
 

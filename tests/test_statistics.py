@@ -121,6 +121,16 @@ def test_draws_that_agree_leave_a_deterministic_victim_its_samples() -> None:
     assert effective_n_of_draws(np.tile(right, (8, 1)), 40.0) == pytest.approx(40 * t**2, rel=1e-5)
 
 
+def test_a_handful_of_samples_on_a_few_shared_draws_has_an_interval() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        right = rng.random((rng.integers(2, 9), rng.integers(2, 5))) < 0.5
+        n = effective_n_of_draws(right, float(right.shape[1]), np.zeros(right.shape[1]))
+        low, high = wilson(float(right.mean()), n)
+        assert n > 0.01
+        assert 0 <= low <= right.mean() <= high <= 1
+
+
 def test_where_every_sample_draws_for_itself_each_draw_is_a_sample() -> None:
     """All samples alike: the effective number is that of the outcomes."""
     right = np.random.default_rng(0).random((16, 5000)) < 0.3

@@ -233,7 +233,7 @@ def _own(record: Record, diagnosed: Sequence[Sign], *, stood: bool) -> Trust:
     converged, with gradients and a black box.
     """
     reasons = [
-        *_of_signs(record.diagnostics),
+        *_of_signs([sign for sign in record.diagnostics if not _answered(sign, record)]),
         *_of_signs([sign for sign in diagnosed if _concerns(sign, record)], "diagnose, "),
         *(reason for challenge in record.challenges for reason in _challenged(challenge, record)),
     ]
@@ -279,6 +279,16 @@ def _concerns(sign: Sign, record: Record) -> bool:
     if sign.verdict == "doubtful" and sign.sign in fine & OF_ATTACK:
         return False
     return sign.verdict == "failed" or not _search_stood(record)
+
+
+def _answered(sign: Sign, record: Record) -> bool:
+    """Whether a search that stood did what a doubt about gradients advises: where the victim offers
+    softer ones, through the step that its own leave out, and with a black box.
+    """
+    rounds = search.rounds if (search := _search(record)) else []
+    softened = any(one.parameters.get("soft") for one in rounds)
+    doubt = sign.verdict == "doubtful" and sign.sign == "gradient against differences"
+    return doubt and softened and _search_stood(record)
 
 
 def _of_signs(signs: Sequence[Sign], where: str = "") -> Iterator[Reason]:

@@ -71,12 +71,12 @@ def test_a_run_killed_in_the_middle_and_resumed_gives_the_leaderboard_of_an_unin
     drawn_root, tmp_path, home
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    medrobust(*small_run(drawn_root, whole, "--limit", 6, model="mail"))
+    medrobust(*small_run(drawn_root, whole, "--limit", 6, model="late"))
     command = [
         sys.executable,
         "-m",
         "robustbench_med.cli",
-        *map(str, small_run(drawn_root, killed, "--limit", 6, model="mail")),
+        *map(str, small_run(drawn_root, killed, "--limit", 6, model="late")),
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
@@ -87,7 +87,7 @@ def test_a_run_killed_in_the_middle_and_resumed_gives_the_leaderboard_of_an_unin
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     done = len(list((killed / "records").glob("*.json")))
     assert 3 <= done < 6
-    resumed = medrobust(*small_run(drawn_root, killed, "--limit", 6, model="mail"))
+    resumed = medrobust(*small_run(drawn_root, killed, "--limit", 6, model="late"))
     assert done <= resumed.stderr.count("done before") <= done + 1
     assert (killed / "leaderboard.csv").read_bytes() == (whole / "leaderboard.csv").read_bytes()
     assert (killed / "records.csv").read_bytes() == (whole / "records.csv").read_bytes()

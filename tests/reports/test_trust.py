@@ -237,6 +237,19 @@ def test_a_doubt_about_loss_or_draws_is_none_of_an_attack_that_was_given_better_
     assert read(made, diagnoses=[diagnosed(made, worse)])[0].word == "failed"
 
 
+def test_a_search_through_soft_gradients_answers_doubts_about_the_victims_own() -> None:
+    def with_doubt(verdict="doubtful", outcome="converged", soft=True) -> str | None:
+        made = adaptive(outcome)
+        ran = made.attack_ran.model_dump()
+        ran["search"]["rounds"][0]["parameters"] = {"soft": soft}
+        doubt = sign(verdict, "gradient against differences")
+        return read(changed(made, attack_ran=ran, diagnostics=[doubt]))[0].word
+
+    assert with_doubt() == "challenged"
+    assert with_doubt(soft=False) == with_doubt(outcome="capped") == "doubtful"
+    assert with_doubt("failed") == "failed"
+
+
 def test_challengers_fail_what_they_break_and_luck_of_theirs_does_not() -> None:
     broke = CHALLENGE | {"broken": ["s3", "s7"], "taken": 0.02}
     found = [
