@@ -29,7 +29,7 @@ from support.files import write_folder_set
         (["--model", "late", "--device", "gpu"], "unknown device"),
         (["--model", "late", "--draws", "0"], "draws"),
         (["--model", "late", "--size", "3"], "size"),
-        (["--model", "late", "--norm", "L1"], "norm"),
+        (["--model", "late", "--norm", "L3"], "norm"),
         (["--model", "late", "--attack", "adaptive", "--max-passes", "0"], "max_passes"),
         (
             [
