@@ -28,7 +28,6 @@ from robustbench_med.attacks import (
     derive_seed,
     entry_of,
 )
-from robustbench_med.attacks.adaptive import BLACK_BOX
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import examples
 from robustbench_med.evaluation.batching import (
@@ -55,6 +54,7 @@ from robustbench_med.evaluation.types import (
     SearchRan,
     Setting,
 )
+from robustbench_med.naming import BLACK_BOX
 from robustbench_med.progress import Advance
 
 
