@@ -21,12 +21,12 @@ from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Norm, Threat
 from robustbench_med.attacks.view import RefusedError, View
+from robustbench_med.naming import BLACK_BOX
 
 REVISION = 1
 FIRST = "first"
 DRAWS = "steps and draws"
 SOFT = "soft gradients"
-BLACK_BOX = "black box"
 LOSS = "another loss"
 TARGETS = "runner-up targets"
 ALGORITHM = "another algorithm"

@@ -127,9 +127,7 @@ def _apgd_t(against: Against, *, steps: int, targets: int, eot: int, **others: A
     return Budget(against.draws) + run.times(min(targets, against.classes - 1))
 
 
-def _malt(
-    against: Against, *, targets: int, candidates: int, eot: int, **others: Any
-) -> Budget:
+def _malt(against: Against, *, targets: int, candidates: int, eot: int, **others: Any) -> Budget:
     """The gradients that order the targets, and their runs."""
     ordered = against.tasks * min(candidates, against.classes - 1) * eot
     order = Budget(against.draws, ordered if against.classes > 2 else 0)

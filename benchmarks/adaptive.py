@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from robustbench_med import evaluate
-from robustbench_med.evaluation.search import tolerance_of
+from robustbench_med.statistics import tolerance_of
 from robustbench_med.store.store import Record, Store
 
 PAIRINGS = ("breastmnist+pneumoniamnist", "sartaj-mri+breastmnist")

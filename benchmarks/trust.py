@@ -46,8 +46,8 @@ WEAK: dict[str, dict[str, Any]] = {
 }
 """Attacks too weak for the plain network, whose rows must not look like those of a strong one."""
 WEAKLY_ATTACKED = "plain"
-BELIEVED = {"pass", "challenged"}
-"""Words that say that a figure may be trusted."""
+BELIEVED = "challenged"
+"""The word that says that a figure may be trusted."""
 TOLERANCE = 0.03
 """How much higher than the truth a trusted figure may be."""
 
@@ -141,7 +141,7 @@ def shown(rows: pd.DataFrame, lowest: float) -> str:
     """The figures of one attack with their words; of several parameters the lowest last."""
     marked = []
     for _, row in rows.sort_values("robust", ascending=False).iterrows():
-        lies = word(row) in BELIEVED and row.robust > lowest + TOLERANCE
+        lies = word(row) == BELIEVED and row.robust > lowest + TOLERANCE
         marked.append(f"{100 * row.robust:.1f} {word(row)}" + (" **!**" if lies else ""))
     return "; ".join(marked) or "-"
 

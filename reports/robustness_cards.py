@@ -99,8 +99,7 @@ def _trust(records: Sequence[Record]) -> list[str]:
     for record in ordered:
         found = record.trust
         if found.word is not None:
-            said = [f"{reason.text}{reason.samples()}" for reason in found.reasons]
-            seen = "; ".join(said) or found.because
+            seen = "; ".join(found.in_full) or found.because
             who = f"{record.attack_label}, {record.spec.threat.norm_label} {record.eps}"
             lines.append(
                 f"- {escaped(who)}, record {record.short}: **{found.word}**"

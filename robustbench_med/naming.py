@@ -24,6 +24,10 @@ is taken over (docs/records.md).
 """
 TRAINING_SCHEMA = 1
 """The same of a training, whose hash names its checkpoint."""
+CONTROL = "noise"
+"""The attack that is none: what random noise of the same radius does."""
+BLACK_BOX = "black box"
+"""Kind of attacks, and of rounds of a search, that ask for no gradient."""
 
 
 def radius_label(radii: Sequence[float], modalities: Sequence[str]) -> str:

@@ -47,7 +47,7 @@ def judge(compared: Sequence[Entry], out: Path) -> Judged:
         compared: the entries, whose records lie in the store of the folder `out`.
     """
     store = Store(out)
-    every = floors.counted(reading.together(store.look()[0], store), store.arrays)
+    every = floors.counted(reading.judged(store.look()[0], store), store.arrays)
     read, shortfalls = {record.hash: record for record in every}, under_trained(every)
     rows = [
         row

@@ -81,9 +81,8 @@ def _believed(found: Trust) -> dict[str, str]:
     """The word, with everything that it rests on, all samples named; and the worst case of all rows
     of the victim and threat.
     """
-    reasons = "\n".join(f"{reason.text}{reason.samples()}" for reason in found.reasons)
     worst = {} if found.worst_case is None else {"worst case": f"{found.worst_case:.3f}"}
-    why = reasons or found.because
+    why = "\n".join(found.in_full) or found.because
     return {"trust": found.word or "-", **({"why": why} if why else {}), **worst}
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from robustbench_med.attacks.adaptive import BLACK_BOX
 from robustbench_med.attacks.budget import Against, Budget, most, of_round
 from robustbench_med.evaluation.search import (
     CHOOSING_DRAWS,
@@ -16,6 +15,7 @@ from robustbench_med.evaluation.search import (
     planned,
 )
 from robustbench_med.evaluation.types import Effort, Method
+from robustbench_med.naming import BLACK_BOX
 
 
 def of_method(method: Method, against: Against) -> Budget | None:

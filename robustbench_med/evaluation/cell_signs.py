@@ -19,9 +19,10 @@ from robustbench_med.evaluation.protocol import single_draw
 from robustbench_med.evaluation.signs import Sign
 from robustbench_med.evaluation.types import Clean, Method, Outcome, Setting
 from robustbench_med.models.trial import hands_out_probabilities
+from robustbench_med.naming import CONTROL
 from robustbench_med.store import trust
 
-BLACK_BOX = trust.BLACK_BOX | {trust.CONTROL}
+WITHOUT_GRADIENTS = trust.BLACK_BOXES | {CONTROL}
 """Attacks that ask the victim for no gradient."""
 
 
@@ -44,7 +45,7 @@ def of_cell(
         noise: robust accuracy under the noise control of the same radius, where there is one.
     """
     seen = [of_learning(samples, clean, threat)]
-    attacks, by_gradient = method.name != "noise", method.name not in BLACK_BOX
+    attacks, by_gradient = method.name != CONTROL, method.name not in WITHOUT_GRADIENTS
     if by_gradient:
         seen.append(of_scale(victim, clean, threat, method, outcome))
     radii = np.array(threat.radii)
@@ -138,7 +139,7 @@ def on_the_path(
     seen = []
     if len(probing.rows) == 0:
         return []
-    if method.name not in BLACK_BOX:
+    if method.name not in WITHOUT_GRADIENTS:
         places = gradients.look(probing)
         seen += [signs.zero_gradient(places), signs.gradient_lies(places)]
         seen.append(signs.draws_disagree(gradients.disagreement(probing), eot))

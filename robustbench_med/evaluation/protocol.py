@@ -28,7 +28,6 @@ from robustbench_med.attacks import (
     attack_code,
     entry_of,
 )
-from robustbench_med.attacks.adaptive import BLACK_BOX
 from robustbench_med.attacks.budget import Against
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import examples
@@ -58,7 +57,7 @@ from robustbench_med.evaluation.types import (
     SearchRan,
     Setting,
 )
-from robustbench_med.naming import NORMS
+from robustbench_med.naming import BLACK_BOX, NORMS
 from robustbench_med.progress import Advance
 
 

@@ -19,15 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_med.attacks import View
-from robustbench_med.attacks.adaptive import (
-    ALGORITHM,
-    BLACK_BOX,
-    FIRST,
-    Facing,
-    Round,
-    required,
-    rounds,
-)
+from robustbench_med.attacks.adaptive import ALGORITHM, FIRST, Facing, Round, required, rounds
 from robustbench_med.attacks.adaptive import complete as complete_round
 from robustbench_med.attacks.adaptive import facing as facing_of
 from robustbench_med.attacks.losses import won
@@ -40,8 +32,9 @@ from robustbench_med.evaluation.types import (
     RoundRan,
     SearchRan,
 )
-from robustbench_med.naming import NORMS
-from robustbench_med.statistics import tolerance_of as tolerance_of
+from robustbench_med.naming import BLACK_BOX, NORMS
+from robustbench_med.statistics import tolerance_of
+from robustbench_med.store.attacks import stands
 
 REVISION = 2
 FIRST_DRAWS, MOST_DRAWS = 16, 256
@@ -52,19 +45,6 @@ OVER = 10
 """Passes that `max` spends over those of `auto`."""
 Attack = Callable[[AttackPass, NDArray[np.int64], tuple[object, ...]], Attacked]
 """Attacks some samples; the last argument tells this round's random numbers from another's."""
-
-
-def stands(ran: Sequence[RoundRan], tolerance: float) -> bool:
-    """Whether the last two rounds along gradients, of different kinds, took less than the tolerance
-    together with the black boxes since, measured well enough to tell: a black box that takes
-    nothing says nothing of gradients, and a round that seems to give something back took nothing.
-    """
-    along = [i for i, each in enumerate(ran) if each.kind != BLACK_BOX]
-    if len(along) < 2 or ran[along[-2]].kind == ran[along[-1]].kind:
-        return False
-    since = ran[along[-2] :]
-    known = all(each.error < tolerance / 3 for each in since)
-    return known and sum(max(each.taken, 0.0) for each in since) < tolerance
 
 
 def planned(method: Method, facing: Facing) -> Iterator[Round]:

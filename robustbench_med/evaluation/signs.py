@@ -17,6 +17,7 @@ import numpy as np
 
 from robustbench_med.evaluation.gradients import Place
 from robustbench_med.evaluation.stability import Stability
+from robustbench_med.store.trust import UNBOUNDED
 
 Verdict = Literal["fine", "doubtful", "failed"]
 ORDER: tuple[Verdict, ...] = ("fine", "doubtful", "failed")
@@ -24,8 +25,6 @@ POINTS = 0.02
 """Difference of robust accuracy that counts (2 points, arXiv 1902.06705 section 5.4), where the
 samples can show it.
 """
-UNBOUNDED = 0.05
-"""Robust accuracy at radius 1 that no classifier has: any image can be made any other."""
 ZERO_WARN, ZERO_FAIL = 0.05, 0.5
 SATURATED_WARN, SATURATED_FAIL = 0.05, 0.5
 AGREE, AGREE_OWN = 0.6, 0.2

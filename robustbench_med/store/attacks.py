@@ -4,10 +4,12 @@ it.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
+from robustbench_med.naming import BLACK_BOX
 from robustbench_med.store.parts import Number, Part
 
 Verdict = Literal["fine", "doubtful", "failed"]
@@ -37,6 +39,30 @@ class RoundRan(Part):
     taken: Number = Field(description="robust accuracy that it took, on draws that chose nothing")
     error: Number = Field(description="standard error of `taken` over draws")
     left: Number = Field(description="robust accuracy after it, clean accuracy less all taken")
+
+
+class Took(Protocol):
+    """What a round of a search took; see `RoundRan`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def taken(self) -> float: ...
+    @property
+    def error(self) -> float: ...
+
+
+def stands(ran: Sequence[Took], tolerance: float) -> bool:
+    """Whether the last two rounds along gradients, of different kinds, took less than the tolerance
+    together with the black boxes since, measured well enough to tell: a black box that takes
+    nothing says nothing of gradients, and a round that seems to give something back took nothing.
+    """
+    along = [i for i, each in enumerate(ran) if each.kind != BLACK_BOX]
+    if len(along) < 2 or ran[along[-2]].kind == ran[along[-1]].kind:
+        return False
+    since = ran[along[-2] :]
+    known = all(each.error < tolerance / 3 for each in since)
+    return known and sum(max(each.taken, 0.0) for each in since) < tolerance
 
 
 class SearchRan(Part):

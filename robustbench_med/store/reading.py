@@ -14,7 +14,7 @@ from robustbench_med.store.store import Store
 
 def read(store: Store[Record]) -> list[Record]:
     """All records of a store that fit, each with its trust among them (`Record.trust`)."""
-    return _judged(store.records(), store)
+    return judged(store.records(), store)
 
 
 def together(records: Sequence[Record], store: Store[Record]) -> list[Record]:
@@ -24,11 +24,12 @@ def together(records: Sequence[Record], store: Store[Record]) -> list[Record]:
     others = store.look()[0]
     mine = {record.hash: record for record in records}
     every = [*mine.values(), *(other for other in others if other.hash not in mine)]
-    read_together = {record.hash: record for record in _judged(every, store)}
+    read_together = {record.hash: record for record in judged(every, store)}
     return [read_together[record.hash] for record in records]
 
 
-def _judged(records: Sequence[Record], store: Store[Record]) -> list[Record]:
+def judged(records: Sequence[Record], store: Store[Record]) -> list[Record]:
+    """All records of a store, each with its trust among them."""
     diagnoses = Store(store.folder.parent, DIAGNOSES).records()
     found = trust.judged(records, store.arrays, diagnoses)
     return [record.with_trust(found[record.hash]) for record in records]

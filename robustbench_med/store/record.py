@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from robustbench_med.naming import Norm, radius_label
+from robustbench_med.naming import CONTROL, Norm, radius_label
 from robustbench_med.store.attacks import AttackRan, Challenge, Sign
 from robustbench_med.store.certificate import Certificate
 from robustbench_med.store.figures import Figures
@@ -50,8 +50,6 @@ __all__ = [
 SHAPE = 4
 """Version of the layout of records and certificates; the store lifts older ones to it on reading.
 """
-CONTROL = "noise"
-"""The attack that is none: what random noise of the same radius does."""
 
 
 class Names(InputsAndTasks):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from robustbench_med.naming import canonical_hash
+from robustbench_med.naming import BLACK_BOX, CONTROL, canonical_hash
 from robustbench_med.statistics import tolerance_of
+from robustbench_med.store.attacks import stands
 from robustbench_med.store.paired import Left, Taken, lowest, taken
 from robustbench_med.store.words import NONE, WORDS, Reason, Trust, Word, with_reasons
 
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 
 Arrays = Callable[["Record", Sequence[str]], Mapping[str, NDArray[Any]]]
 """Reads the named per-sample arrays of a record, those it has: `Store.arrays`."""
-CONTROL = "noise"
-BLACK_BOX = frozenset({"square", "sparse-rs", "hopskipjump", "boundary", "transfer"})
+BLACK_BOXES = frozenset({"square", "sparse-rs", "hopskipjump", "boundary", "transfer"})
 """Attacks that ask for no gradient of the victim; all others but the control take it."""
 ADAPTIVE = "--attack adaptive"
 WITHOUT = "a run without --no-challenge"
@@ -186,7 +186,7 @@ class Together:
         fixed = [record for record in self.records if record.hash in stood or not _search(record)]
         near = [record for record in fixed if _gets_a_word(record) and self.is_near(record)]
         gradient = [record for record in near if "gradient" in families(record)]
-        black = any("black box" in families(record) for record in self.records)
+        black = any(BLACK_BOX in families(record) for record in self.records)
         several = len({record.attack_label for record in gradient}) > 1
         if several and black and any(map(_softened, gradient)):
             stood |= {record.hash for record in near}
@@ -222,7 +222,7 @@ def families(record: Record) -> set[str]:
         names = [member.attack for member in ran.members]
     else:
         names = [record.spec.attack.name]
-    return {"black box" if name in BLACK_BOX else "gradient" for name in names if name != CONTROL}
+    return {BLACK_BOX if name in BLACK_BOXES else "gradient" for name in names if name != CONTROL}
 
 
 # --- one row --------------------------------------------------------------------------------------
@@ -285,10 +285,8 @@ def _answered(sign: Sign, record: Record) -> bool:
     """Whether a search that stood did what a doubt about gradients advises: where the victim offers
     softer ones, through the step that its own leave out, and with a black box.
     """
-    rounds = search.rounds if (search := _search(record)) else []
-    softened = any(one.parameters.get("soft") for one in rounds)
     doubt = sign.verdict == "doubtful" and sign.sign == "gradient against differences"
-    return doubt and softened and _search_stood(record)
+    return doubt and bool(record.soft_gradients) and _softened(record) and _search_stood(record)
 
 
 def _of_signs(signs: Sequence[Sign], where: str = "") -> Iterator[Reason]:
@@ -328,11 +326,15 @@ def _gets_a_word(record: Record) -> bool:
 
 
 def _softened(record: Record) -> bool:
-    """Whether gradients were taken in every variant that the victim offers."""
+    """Whether gradients were taken in every variant that the victim offers, by the attack or by a
+    round of its search.
+    """
     if record.soft_gradients is False:
         return True
-    params = record.spec.attack.params
-    return bool(record.soft_gradients and (params.get("soft") or params.get("restarts", 1) > 1))
+    search = _search(record)
+    given = [one.parameters for one in search.rounds] if search else [record.spec.attack.params]
+    softened = any(one.get("soft") or one.get("restarts", 1) > 1 for one in given)
+    return bool(record.soft_gradients) and softened
 
 
 def _search(record: Record) -> SearchRan | None:
@@ -344,20 +346,11 @@ def _search_stood(record: Record) -> bool:
     (kinds that the victim calls for are a search's own concern).
     """
     search = _search(record)
-    if search is None or families(record) != {"gradient", "black box"}:
+    if search is None or families(record) != {"gradient", BLACK_BOX}:
         return False
-    return search.outcome == "converged" or (search.outcome == "spent" and _flat(search))
-
-
-def _flat(search: SearchRan) -> bool:
-    """Whether the last two rounds along gradients, of different kinds, took less than the tolerance
-    together with the black boxes since.
-    """
-    rounds = search.rounds
-    along = [i for i, one in enumerate(rounds) if one.attack not in BLACK_BOX][-2:]
-    if len(along) < 2 or rounds[along[0]].kind == rounds[along[1]].kind:
-        return False
-    return sum(one.taken for one in rounds[along[0] :]) < search.tolerance
+    return search.outcome == "converged" or (
+        search.outcome == "spent" and stands(search.rounds, search.tolerance)
+    )
 
 
 def _search_made(record: Record) -> str:

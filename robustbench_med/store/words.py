@@ -77,6 +77,11 @@ class Trust:
         return f"{self.missing}; lifted by {self.lift}" if self.lift else self.missing
 
     @property
+    def in_full(self) -> list[str]:
+        """All reasons, with every sample that was broken."""
+        return [f"{reason.text}{reason.samples()}" for reason in self.reasons]
+
+    @property
     def brief(self) -> str:
         """As `because`, in a few words: what says so first, or what lifts it."""
         if self.reasons:

@@ -225,9 +225,7 @@ def test_compare_takes_norms_a_task_and_preprocessing(drawn_root, tmp_path) -> N
               "--target-task", "xray-task", "--no-control", "--target", "random")  # fmt: skip
     table = pd.read_csv(tmp_path / "compare.csv").dropna(subset="defense")
     assert set(zip(table.defense, table.norm, strict=True)) == {
-        (defense, norm)
-        for defense in ("none", "bit-depth")
-        for norm in ("Linf", "L2", "Linf + L2")
+        (defense, norm) for defense in ("none", "bit-depth") for norm in ("Linf", "L2", "Linf + L2")
     }
     records = [json.loads(path.read_text()) for path in (tmp_path / "records").glob("*.json")]
     assert {record["spec"]["attack"]["name"] for record in records} == {"fgsm"}

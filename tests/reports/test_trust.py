@@ -15,7 +15,7 @@ from robustbench_med.store import trust, words
 def test_the_words_are_said_worst_first_and_their_families_are_attacks_there_are() -> None:
     assert words.WORDS == ("failed", "doubtful", "unchallenged", "challenged")
     names = {name for table in ENGINES.values() for name in table}
-    assert names >= trust.BLACK_BOX | {trust.CONTROL, "adaptive"}
+    assert names >= trust.BLACK_BOXES | {trust.CONTROL, "adaptive"}
 
 
 # --- rows read together ---------------------------------------------------------------------------
@@ -237,13 +237,29 @@ def test_a_doubt_about_loss_or_draws_is_none_of_an_attack_that_was_given_better_
     assert read(made, diagnoses=[diagnosed(made, worse)])[0].word == "failed"
 
 
+def test_a_spent_search_did_not_stand_where_luck_gives_back_what_it_took_or_nobody_can_tell() -> (
+    None
+):
+    def with_rounds(*rounds) -> str | None:
+        made = adaptive("spent")
+        ran = made.attack_ran.model_dump()
+        for one, (taken, error) in zip(ran["search"]["rounds"], rounds, strict=True):
+            one |= {"taken": taken, "error": error}
+        return read(changed(made, attack_ran=ran))[0].word
+
+    assert with_rounds((0.0, 0.0), (0.005, 0.003), (0.0, 0.0)) == "challenged"
+    assert with_rounds((0.02, 0.0), (-0.015, 0.0), (0.0, 0.0)) == "unchallenged"
+    assert with_rounds((0.0, 0.0), (0.005, 0.01), (0.0, 0.0)) == "unchallenged"
+
+
 def test_a_search_through_soft_gradients_answers_doubts_about_the_victims_own() -> None:
     def with_doubt(verdict="doubtful", outcome="converged", soft=True) -> str | None:
         made = adaptive(outcome)
         ran = made.attack_ran.model_dump()
         ran["search"]["rounds"][0]["parameters"] = {"soft": soft}
         doubt = sign(verdict, "gradient against differences")
-        return read(changed(made, attack_ran=ran, diagnostics=[doubt]))[0].word
+        made = changed(made, attack_ran=ran, diagnostics=[doubt], soft_gradients=True)
+        return read(made)[0].word
 
     assert with_doubt() == "challenged"
     assert with_doubt(soft=False) == with_doubt(outcome="capped") == "doubtful"

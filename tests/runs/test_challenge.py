@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import Threat, complete
 from robustbench_med.data import Samples
-from robustbench_med.evaluation.search import tolerance_of
 from robustbench_med.evaluation.types import Challenge, Method, Outcome
 from robustbench_med.progress import Display
 from robustbench_med.runs.challenge import LEAST, SAMPLES, SHARE, challenge
@@ -21,6 +20,7 @@ from robustbench_med.runs.job import Job
 from robustbench_med.runs.rivals import Rival
 from robustbench_med.runs.run import run
 from robustbench_med.runs.spec import RunSpec
+from robustbench_med.statistics import tolerance_of
 from robustbench_med.store.record import Record
 from robustbench_med.training.surrogate import imitate
 
