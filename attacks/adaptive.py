@@ -103,7 +103,7 @@ def required(facing: Facing) -> set[str]:
 
 def rounds(facing: Facing) -> Iterator[Round]:
     """The rounds against such a victim, cheapest first, without end: each level doubles the one
-    before. Under L1 without FAB, under L0 with PGD in the place of APGD and Sparse-RS in Square's.
+    before. Under L0 without FAB, and with PGD in the place of APGD and Sparse-RS in Square's.
     """
     against = _against_random if facing.stochastic else _against_deterministic
     for each in against(facing):

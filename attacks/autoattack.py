@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from robustbench_med.attacks.apgd import apgd, apgd_t
-from robustbench_med.attacks.entry import LINF_L2, Attack, Member
+from robustbench_med.attacks.entry import Attack, Member
 from robustbench_med.attacks.fab import fab
 from robustbench_med.attacks.losses import DLR_TARGETED, FEWEST_CLASSES
 from robustbench_med.attacks.pgd import Contest
 from robustbench_med.attacks.square import square
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.threat import Norm, Threat
 from robustbench_med.attacks.view import RefusedError, View
 
 REVISION = 1
@@ -49,7 +49,8 @@ def autoattack(
             apgd-margin, fab, square) for 2 or 3; "rand" (apgd-ce, apgd-dlr, both with EOT) for
             random victims; "auto" as `version_for` tells. Tasks attacked together share one
             version, "standard" when any of them has 4 classes; in apgd-t the smaller ones then get
-            the margin.
+            the margin. In L1 apgd-ce starts five times and apgd-t aims at five classes at most
+            (arXiv 2103.01208).
         steps: of apgd, apgd-t and fab.
         targets: wrong classes of apgd-t and fab.
         queries: of square.
@@ -62,7 +63,8 @@ def autoattack(
     contest = Contest(view, x, y, threat)
     counts = [view.class_counts[t] for t in threat.tasks]
     version = version_for(version, counts, stochastic=view.draws > 1)
-    for name, own in members(version, steps=steps, targets=targets, queries=queries, eot=eot):
+    own_of = {"steps": steps, "targets": targets, "queries": queries, "eot": eot}
+    for name, own in members(version, threat.norm, **own_of):
         rows = contest.open()
         if len(rows):
             with view.only(rows):
@@ -82,12 +84,17 @@ def version_for(version: str, class_counts: Sequence[int], *, stochastic: bool) 
     return "standard" if max(class_counts) >= FEWEST_CLASSES[DLR_TARGETED] else "few-class"
 
 
-def members(version: str, *, steps: int, targets: int, queries: int, eot: int) -> list[Member]:
+def members(
+    version: str, norm: Norm, *, steps: int, targets: int, queries: int, eot: int
+) -> list[Member]:
     """The attacks of a version in their order, each a name in `MEMBERS` and its parameters."""
     ce: Member = ("apgd", {"steps": steps, "loss": "ce", "eot": eot})
     dlr: Member = ("apgd", {"steps": steps, "loss": "dlr", "eot": eot})
     margin: Member = ("apgd", {"steps": steps, "loss": "margin", "eot": eot})
     aimed: Member = ("apgd-t", {"steps": steps, "targets": targets, "eot": eot})
+    if norm == "L1" and version != "rand":
+        ce[1]["restarts"] = 5
+        aimed[1]["targets"] = min(targets, 5)
     boundary: Member = ("fab", {"steps": steps, "targets": targets, "eot": eot})
     scores: Member = ("square", {"queries": queries, "eot": eot})
     if version == "rand":
@@ -96,18 +103,18 @@ def members(version: str, *, steps: int, targets: int, queries: int, eot: int) -
 
 
 def ensemble(
-    class_counts: Sequence[int], *, stochastic: bool, version: str, **parameters: int
+    class_counts: Sequence[int], norm: Norm, *, stochastic: bool, version: str, **parameters: int
 ) -> tuple[str, list[Member]]:
     """The version that runs on tasks of so many classes, and its members."""
     version = version_for(version, class_counts, stochastic=stochastic)
-    return version, members(version, **parameters)
+    return version, members(version, norm, **parameters)
 
 
 ENTRY = Attack(
     name="autoattack",
     function=autoattack,
     targeted=False,
-    norms=LINF_L2,
+    norms=("Linf", "L2", "L1"),
     choices={"version": VERSIONS},
     ensemble=ensemble,
 )

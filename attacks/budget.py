@@ -166,7 +166,9 @@ def _autoattack(
     against: Against, *, version: str, steps: int, targets: int, queries: int, eot: int
 ) -> Budget:
     version = ensemble.version_for(version, [against.classes], stochastic=against.random)
-    own = ensemble.members(version, steps=steps, targets=targets, queries=queries, eot=eot)
+    own = ensemble.members(
+        version, against.facing.norm, steps=steps, targets=targets, queries=queries, eot=eot
+    )
     total = Budget()
     for name, params in own:
         total += BUDGETS[name](against, **complete(name, params)) + Budget(against.draws)

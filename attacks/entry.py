@@ -73,8 +73,8 @@ class Attack:
         escalates: the effort (`--effort`) that the attack makes by default where it is the first
             round of a search for a stronger one; None: its budget is fixed.
         only_loss: the loss of an attack that lets nobody choose one.
-        ensemble: what an attack made of others runs: `(class_counts, *, stochastic, parameters) ->
-            version, members`.
+        ensemble: what an attack made of others runs: `(class_counts, norm, *, stochastic,
+            parameters) -> version, members`.
 
     Example:
         ENTRY = Attack(name="pgd", function=pgd)

@@ -4,13 +4,13 @@ algorithm 1).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.entry import LINF_L2, Attack
+from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import JointLoss, margin, margin_towards, standing
 from robustbench_med.attacks.minimal import Minimal, Smallest, box, proportions
 from robustbench_med.attacks.streams import Streams
@@ -19,6 +19,7 @@ from robustbench_med.attacks.view import View
 
 REVISION = 1
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
+ORDER: Mapping[Norm, float] = {"Linf": torch.inf, "L2": 2, "L1": 1}
 
 
 def fab(
@@ -168,12 +169,14 @@ def project_onto_plane(
 
     Every coordinate can add at most |w| cap to w . d. Linf moves all by t until they meet their
     caps; L2 by t |w|: both are sum of a min(t, s) = b, a concave, piecewise linear function of t
-    whose kinks s are sorted.
+    whose kinks s are sorted. L1 moves one coordinate after another to its cap, the steepest first.
     """
     b = -(offset + (w * u).sum(1))
     direction = torch.sign(w) * torch.sign(b)[:, None]
     cap = torch.where(direction > 0, high - u, u - low).clamp_min(0)
     size = w.abs()
+    if norm == "L1":
+        return direction * steepest_first(size, cap, b.abs())
     pace = torch.ones_like(size) if norm == "Linf" else size
     kink = torch.where(size > 0, cap / pace.clamp_min(1e-30), 0.0)
     kink, order = kink.sort(1)
@@ -193,9 +196,23 @@ def project_onto_plane(
     return direction * moved
 
 
+def steepest_first(size: Tensor, cap: Tensor, wanted: Tensor) -> Tensor:
+    """How far each coordinate moves, (B, D), so that the sum of moves is least and that of size *
+    move is `wanted` (B,): each to its cap in the order of size, the last one as far as is missing.
+    """
+    steep, order = size.sort(1, descending=True)
+    reach = steep * cap.gather(1, order)
+    before = reach.cumsum(1) - reach
+    amount = torch.minimum((wanted[:, None] - before).clamp_min(0), reach)
+    moved = torch.where(steep > 0, amount / steep.clamp_min(1e-30), 0.0)
+    return torch.zeros_like(size).scatter(1, order, moved)
+
+
 def length(step: Tensor, norm: Norm) -> Tensor:
     """Norm of each row, (B,)."""
-    return step.norm(torch.inf if norm == "Linf" else 2, dim=1)
+    return step.norm(ORDER[norm], dim=1)
 
 
-ENTRY = Attack(name="fab", function=fab, norms=LINF_L2, minimal=fab_minimal)
+ENTRY = Attack(
+    name="fab", function=fab, norms=tuple(ORDER), minimal=fab_minimal, radius_free=tuple(ORDER)
+)

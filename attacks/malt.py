@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robustbench_med.attacks.apgd import towards_each
-from robustbench_med.attacks.entry import LINF_L2, POSITIVE, Attack
+from robustbench_med.attacks.apgd import NORMS, towards_each
+from robustbench_med.attacks.entry import POSITIVE, Attack
 from robustbench_med.attacks.losses import DLR_TARGETED, JointLoss, margin_towards
 from robustbench_med.attacks.minimal import steepness
 from robustbench_med.attacks.streams import Streams
@@ -95,7 +95,7 @@ ENTRY = Attack(
     name="malt",
     function=malt,
     targeted=False,
-    norms=LINF_L2,
+    norms=NORMS,
     positive=(*POSITIVE, "candidates"),
     only_loss=DLR_TARGETED,
 )

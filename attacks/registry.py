@@ -175,7 +175,12 @@ def describe() -> list[dict[str, Any]]:
 
 
 def ran(
-    name: str, params: Mapping[str, Any], class_counts: Mapping[str, int], *, stochastic: bool
+    name: str,
+    params: Mapping[str, Any],
+    class_counts: Mapping[str, int],
+    norm: Norm,
+    *,
+    stochastic: bool,
 ) -> dict[str, Any]:
     """What a native attack makes of its complete parameters on these tasks, for the record; empty
     where they leave nothing open.
@@ -184,6 +189,7 @@ def ran(
         name: of the attack.
         params: its complete parameters.
         class_counts: classes of each attacked task, by its name.
+        norm: of the threat.
         stochastic: whether the attack sees several draws a prediction.
 
     Returns:
@@ -193,11 +199,11 @@ def ran(
     entry = entry_of(name)
     if entry.ensemble is not None:
         version, members = entry.ensemble(
-            list(class_counts.values()), stochastic=stochastic, **params
+            list(class_counts.values()), norm, stochastic=stochastic, **params
         )
         rows = []
         for member, own in members:
-            what_ran = ran(member, complete(member, own), class_counts, stochastic=stochastic)
+            what_ran = ran(member, complete(member, own), class_counts, norm, stochastic=stochastic)
             rows.append({"attack": member, **what_ran})
         return {"version": version, "members": rows}
     loss = entry.only_loss or params.get("loss")

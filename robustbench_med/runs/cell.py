@@ -286,7 +286,13 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
     clean, method, outcome = measured.clean, measured.method, measured.outcome
     class_counts = {dataset.tasks[t]: len(dataset.classes[t]) for t in threat.tasks}
     attack_ran = (
-        ran(method.name, dict(method.parameters), class_counts, stochastic=clean.draws > 1)
+        ran(
+            method.name,
+            dict(method.parameters),
+            class_counts,
+            threat.norm,
+            stochastic=clean.draws > 1,
+        )
         if method.engine == "native"
         else {}
     )

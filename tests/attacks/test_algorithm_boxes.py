@@ -86,7 +86,7 @@ def test_square_is_algorithm_2_with_the_papers_schedule(seed: int, monkeypatch) 
     assert not np.array_equal(best, victim.seen[0])
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_fab_is_algorithm_1(norm: str) -> None:
     capped = []
     for seed in range(6):

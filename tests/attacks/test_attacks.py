@@ -327,6 +327,7 @@ def test_the_record_of_autoattack_tells_the_members_that_really_ran_and_their_lo
         "autoattack",
         complete("autoattack", {"version": version}),
         {"breast": 2, "skin": 4},
+        "Linf",
         stochastic=False,
     )
     assert told["version"] == version
@@ -347,16 +348,18 @@ def test_the_record_of_autoattack_tells_the_members_that_really_ran_and_their_lo
 
 def test_the_record_tells_the_loss_that_a_task_got_and_what_auto_stands_for() -> None:
     classes = {"breast": 2, "lung": 3, "skin": 4}
-    dlr = ran("apgd", complete("apgd", {"loss": "dlr"}), classes, stochastic=False)
+    dlr = ran("apgd", complete("apgd", {"loss": "dlr"}), classes, "Linf", stochastic=False)
     assert dlr == {"losses": {"breast": "margin", "lung": "dlr", "skin": "dlr"}}
     assert (
-        ran("apgd-t", complete("apgd-t", {}), classes, stochastic=False)["losses"]["lung"]
+        ran("apgd-t", complete("apgd-t", {}), classes, "Linf", stochastic=False)["losses"]["lung"]
         == "margin"
     )
-    assert ran("fab", complete("fab", {}), classes, stochastic=False) == {}
+    assert ran("fab", complete("fab", {}), classes, "Linf", stochastic=False) == {}
     auto = complete("autoattack", {})
-    assert ran("autoattack", auto, classes, stochastic=True)["version"] == "rand"
-    assert ran("autoattack", auto, {"breast": 2}, stochastic=False)["version"] == "few-class"
+    assert ran("autoattack", auto, classes, "Linf", stochastic=True)["version"] == "rand"
+    assert (
+        ran("autoattack", auto, {"breast": 2}, "Linf", stochastic=False)["version"] == "few-class"
+    )
     logits, y = torch.randn(9, 2, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 2
     assert torch.equal(dlr_loss(logits, y), margin(logits, y))  # what "margin" above says
 

@@ -19,7 +19,7 @@ FACTS = {  # of those that differ from the defaults
     "pgd": {"random": RANDOM, "escalates": "quick"},
     "apgd": {"norms": THREE, "escalates": "quick"},
     "apgd-t": {"norms": THREE, "targeted": False, "only_loss": "dlr-targeted"},
-    "malt": {"norms": TWO, "targeted": False, "only_loss": "dlr-targeted"},
+    "malt": {"norms": THREE, "targeted": False, "only_loss": "dlr-targeted"},
     "cw": {"norms": TWO, "minimal": "cw_minimal", "radius_free": ("L2",)},
     "ddn": {
         "minimal": "ddn_minimal",
@@ -30,8 +30,8 @@ FACTS = {  # of those that differ from the defaults
     "fmn": {"minimal": "fmn_minimal", "radius_free": ("Linf", "L2", "L1", "L0")},
     "ead": {"minimal": "ead_minimal", "norms": ("L1",), "radius_free": ("L1",)},
     "sigma-zero": {"minimal": "sigma_zero_minimal", "norms": ("L0",), "radius_free": ("L0",)},
-    "fab": {"norms": TWO, "minimal": "fab_minimal"},
-    "autoattack": {"norms": TWO, "targeted": False, "ensemble": "ensemble"},
+    "fab": {"norms": THREE, "minimal": "fab_minimal", "radius_free": THREE},
+    "autoattack": {"norms": THREE, "targeted": False, "ensemble": "ensemble"},
     "adaptive": {"targeted": False, "escalates": "auto"},
     "hopskipjump": {"norms": TWO, "minimal": "hopskipjump_minimal"},
 }
@@ -65,7 +65,7 @@ def test_the_entries_say_what_the_tables_said() -> None:
         assert facts == FACTS.get(name, {}), name
     free = {(name, norm) for name in ATTACKS for norm in NORMS if radius_free(name, norm)}
     searches = {(name, norm) for name in ("fgsm", "fab", "hopskipjump") for norm in TWO}
-    searches |= {("fmn", norm) for norm in NORMS}
+    searches |= {("fmn", norm) for norm in NORMS} | {("fab", "L1")}
     one = {("cw", "L2"), ("ddn", "L2"), ("ead", "L1"), ("sigma-zero", "L0")}
     assert free == searches | one
     names = {name for table in ENGINES.values() for name in table}

@@ -119,7 +119,7 @@ def distance(view: View, x: Tensor, label: int, norm: str) -> Tensor:
     return torch.stack(found).amin().float()
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_the_projection_onto_a_plane_in_a_box_is_the_nearest_point(norm) -> None:
     generator = torch.Generator().manual_seed(0)
     u, w = 0.5 * torch.randn(40, 6, generator=generator), torch.randn(40, 6, generator=generator)
@@ -129,7 +129,7 @@ def test_the_projection_onto_a_plane_in_a_box_is_the_nearest_point(norm) -> None
         torch.randn(40, generator=generator),
     )
     d = project_onto_plane(u, w, offset, low, high, norm)
-    order = torch.inf if norm == "Linf" else 2
+    order = {"Linf": torch.inf, "L2": 2, "L1": 1}[norm]
     assert ((u + d >= low - 1e-6) & (u + d <= high + 1e-6)).all()
     on_plane = (offset + (w * (u + d)).sum(1)).abs() < 1e-4
     assert on_plane.float().mean() > 0.5  # the others are out of the box's reach

@@ -159,7 +159,7 @@ def fab(
 
     Returns the closest point found beyond the boundary f = 0, and the alpha of every step.
     """
-    order = np.inf if norm == "Linf" else 2
+    order = ORDER[norm]
     alpha_max, eta, beta = 0.1, 1.05, 0.9
     x, best, distance, alphas = x0, x0, np.inf, []
     for _ in range(steps):
@@ -168,7 +168,9 @@ def fab(
         def to_plane(point: Array, x: Array = x, value: float = value, w: Array = w) -> Array:
             """The smallest d with f(x) + w . (point + d - x) = 0."""
             gap = -(value + w @ (point - x))
-            return gap * np.sign(w) / np.abs(w).sum() if norm == "Linf" else gap * w / (w @ w)
+            steepest = np.where(np.abs(w) == np.abs(w).max(), w, 0)
+            along = {"Linf": np.sign(w), "L2": w, "L1": steepest}[norm]
+            return gap * along / (w @ along)
 
         near, far = to_plane(x), to_plane(x0)
         share = float(
