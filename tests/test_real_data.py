@@ -141,7 +141,8 @@ def test_every_attack_runs_on_two_classes_a_task_and_on_random_robust_mail(few, 
         "late",
     ]
     there = ["--data", "breastmnist+pneumoniamnist", "--data-root", few, "--out", tmp_path]
-    medrobust(*run, *there, *TINY, *BUDGET, "--max-passes", 100, "--no-challenge")
+    narrow = ["--model-param", "late.width=8", "--model-param", "robust-mail.width=16"]
+    medrobust(*run, *there, *narrow, *TINY, *BUDGET, "--max-passes", 100, "--no-challenge")
     board = leaderboard_csv(tmp_path)
     ran = set(zip(board.model, board.attack.str.partition(" ")[0], strict=True))
     assert ran == {(model, attack) for model in ("late", "robust-mail") for attack in under("Linf")}
@@ -191,6 +192,8 @@ def test_three_modalities_and_three_tasks(tmp_path) -> None:
         "--cross-modal",
         "--data-root",
         SHARED_DATA,
+        "--model-param",
+        "width=16",
         *TINY,
     ]
     medrobust(*run, "--data", "sartaj-mri+pneumoniamnist+breastmnist", "--out", tmp_path)

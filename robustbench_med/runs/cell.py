@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -282,22 +282,9 @@ class Evaluation:
 
 def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) -> Record:
     """What is written about a cell."""
-    dataset, victim, threat = inputs.dataset, inputs.victim, inputs.threat
+    dataset, victim = inputs.dataset, inputs.victim
     clean, method, outcome = measured.clean, measured.method, measured.outcome
-    class_counts = {dataset.tasks[t]: len(dataset.classes[t]) for t in threat.tasks}
-    attack_ran = (
-        ran(
-            method.name,
-            dict(method.parameters),
-            class_counts,
-            threat.norm,
-            stochastic=clean.draws > 1,
-        )
-        if method.engine == "native"
-        else {}
-    )
-    if outcome.search is not None:
-        attack_ran = attack_ran | {"search": asdict(outcome.search)}
+    attack_ran = _attack_ran(inputs, measured)
     content = {
         "hash": inputs.hash,
         "spec": inputs.spec,
@@ -343,6 +330,20 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         },
     }
     return Record.of(content)
+
+
+def _attack_ran(inputs: Inputs, measured: Measurement) -> dict[str, Any]:
+    """What an attack's parameters left open, and the rounds of its search."""
+    dataset, threat, method = inputs.dataset, inputs.threat, measured.method
+    class_counts = {dataset.tasks[t]: len(dataset.classes[t]) for t in threat.tasks}
+    told, random = dict(method.parameters), measured.clean.draws > 1
+    known = (
+        ran(method.name, told, class_counts, threat.norm, stochastic=random)
+        if method.engine == "native"
+        else {}
+    )
+    search = measured.outcome.search
+    return known if search is None else known | {"search": asdict(search)}
 
 
 def _one_draw(clean: Clean, run: RunSpec) -> list[str]:

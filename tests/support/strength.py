@@ -24,7 +24,7 @@ CASES = {  # attack: norm, radius, parameters
     "pgd": ("Linf", "1/255", ITERATED),
     "mim": ("Linf", "1/255", ITERATED),
     "apgd": ("Linf", "1/255", {"steps": 20}),
-    "cw": ("L2", "0.1", {"steps": 50, "search": 4, "c": 10.0}),
+    "cw": ("L2", "0.1", {"steps": 20, "search": 3, "c": 10.0}),
     "fab": ("Linf", "1/255", {"steps": 30}),
     "square": ("Linf", "4/255", {"queries": 300}),
     "autoattack": ("Linf", "1/255", {"steps": 10, "queries": 500}),
@@ -32,7 +32,7 @@ CASES = {  # attack: norm, radius, parameters
 
 
 MATCHED = {  # (engine, attack): about as many passes
-    ("torchattacks", "cw"): {"steps": 200},  # in its one search
+    ("torchattacks", "cw"): {"steps": 60},  # in its one search
     ("torchattacks", "fab"): {
         "steps": 76
     },  # it goes no further with samples that it has broken inside the ball
