@@ -68,6 +68,7 @@ def short_trust(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if request.node.get_closest_marker("challenged") is None:
         monkeypatch.setattr(batching, "SHARED_DRAWS", 4)
         monkeypatch.setattr(gradients, "SAMPLES", 2)
+        monkeypatch.setattr(gradients, "STEPS", (1 / 8, 1 / 8))
         monkeypatch.setattr(challenge, "SAMPLES", 2)
         monkeypatch.setattr(challenge, "LEAST", 100)
 

@@ -75,10 +75,11 @@ def test_the_terminal_says_in_80_columns_what_failed_and_what_lifts_the_rest() -
 
 
 def test_a_run_says_how_far_its_rows_can_be_believed(tmp_path) -> None:
-    few = ["--limit", 8, "--out", tmp_path, "--attack-param", "pgd.steps=2"]
+    small = ["--model", "late", "--model-param", "width=8", "--size", 32, "--recipe", "steps=30"]
+    few = ["--limit", 8, "--out", tmp_path]
     ran = medrobust(
-        "run", "--model", "late", "--attack", "pgd,square", "--eps", "8/255",
-        "--attack-param", "square.queries=20", *few,
+        "run", *small, "--attack", "pgd,square", "--eps", "8/255",
+        "--attack-param", "square.queries=20", "--attack-param", "pgd.steps=2", *few,
     )  # fmt: skip
     rows = {one.spec.attack.name: one for one in floors.read(Store(tmp_path))}
     assert rows["noise"].trust.word is None if "noise" in rows else True
@@ -89,7 +90,7 @@ def test_a_run_says_how_far_its_rows_can_be_believed(tmp_path) -> None:
     shown = medrobust("show", rows["pgd"].short, "--out", tmp_path).stdout
     assert given["pgd"] in shown
     assert "worst case" in shown
-    medrobust("diagnose", "--model", "late", "--eps", "8/255", "--limit", 4, "--steps", 2, "--queries", 4, "--out", tmp_path)  # fmt: skip
+    medrobust("diagnose", *small, "--eps", "8/255", *few, "--steps", 2, "--queries", 4)  # fmt: skip
     (kept,) = Store(tmp_path, DIAGNOSES).records()
     assert kept.signs == [
         type(kept.signs[0]).model_validate(each)

@@ -58,6 +58,8 @@ def small_run(
     """Arguments of a run of small victims on the two drawn data sets."""
     data = f"{root / 'heads.yaml'}+{root / 'chests.yaml'}"
     params = ["--attack-param", "steps=2"] if "pgd" in attack else []
+    for name in model.split(","):
+        params += ["--model-param", f"{name}.width={16 if 'mail' in name else 8}"]
     return ["run", "--model", model, "--attack", attack, "--eps", "1/255,8/255", "--data", data, "--data-root", root, "--out", out,
             "--draws", 3, *SMALL, *params, *more]  # fmt: skip
 
