@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +64,7 @@ def run(
     from robustbench_med.reports import write
     from robustbench_med.runs.run import finished
     from robustbench_med.runs.run import run as run_grid
-    from robustbench_med.store import tracking
+    from robustbench_med.store import ledger, tracking
 
     if dry_run:
         show_plan(typed)
@@ -71,6 +72,9 @@ def run(
     tracking.check(mlflow, tensorboard)
     out, display = typed.job.out or Path("reports"), typed.job.display
     records = run_grid(validate(RunSpec, typed.values, "run"), typed.job)
+    if typed.job.detach and (job := ledger.last(out)[-1].handed_to) is not None:
+        show_handed(typed, out, job)
+        return []
     if not records:
         display.say(f"no victim of this grid falls to shard {typed.job.shard}")
         return records
@@ -83,3 +87,19 @@ def run(
     for line in finished(records, out):
         display.say(line)
     return records
+
+
+def show_handed(typed: Typed, out: Path, job: str) -> None:
+    """Shows which job of a scheduler has the work, and how to ask after it."""
+    from rich.text import Text
+
+    command = f"medrobust status --out {shlex.quote(str(out))}"
+    if typed.as_json:
+        show_json({"job": job, "out": str(out), "status": command})
+    else:
+        typed.job.display.show(
+            Text(
+                f"{job} has the work: `{command}` tells how far it is; once it is done the same"
+                " command without --detach writes the tables"
+            )
+        )

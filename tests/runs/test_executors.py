@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.cli import medrobust, refused
 from support.failing import grid
-from support.own_victims import written
+from support.own_victims import KILLED, written
 
 from robustbench_med import UserError, evaluate, owners, register_attack
 from robustbench_med.runs import executors
@@ -22,18 +22,6 @@ from robustbench_med.store.claim import claim, claims
 from robustbench_med.store.failure import Failures
 from robustbench_med.store.store import Store
 
-KILLED = """
-import os, traceback
-from pathlib import Path
-attacked = any(frame.name == "attack_pass" for frame in traceback.extract_stack())
-if attacked and any(x.requires_grad for x in m):
-    asked = Path(os.environ["DEATHS"])
-    if asked.exists() and (left := int(asked.read_text())):
-        asked.write_text(str(left - 1))
-        os.kill(os.getpid(), 9)
-return self.logits(*m)
-"""
-"""The forward of a model that kills its process during an attack, as often as a file says."""
 SLOW = """
 import time, traceback
 if any(frame.name == "attack_pass" for frame in traceback.extract_stack()):
