@@ -256,8 +256,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "threads": Option("Threads of PyTorch in each process (else its share of all).", WHERE),
     "executor": Option(
-        "local, ray (extra ray) or slurm (extra slurm; all its nodes see the folder of --out).",
-        WHERE,
+        "local, ray or slurm (extras ray, slurm); Slurm's nodes share --out.", WHERE
     ),
     "address": Option("Of the Ray cluster, e.g. auto (else one of this machine alone).", WHERE),
     "gpus": Option("GPUs of a Ray task, or a part of one (else 1 with --device cuda).", WHERE),
