@@ -255,9 +255,7 @@ OPTIONS: dict[str, Option] = {
         ("--jobs", "-j"),
     ),
     "threads": Option("Threads of PyTorch in each process (else its share of all).", WHERE),
-    "executor": Option(
-        "local, ray or slurm (extras ray, slurm); Slurm's nodes share --out.", WHERE
-    ),
+    "executor": Option("local, ray or slurm (extras of these names); Slurm shares --out.", WHERE),
     "address": Option("Of the Ray cluster, e.g. auto (else one of this machine alone).", WHERE),
     "gpus": Option("GPUs of a Ray task, or a part of one (else 1 with --device cuda).", WHERE),
     "slurm": Option(
