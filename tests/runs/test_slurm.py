@@ -172,13 +172,13 @@ def test_an_array_with_a_killed_task_gives_the_tables_of_one_process(
     monkeypatch.setenv("DEATHS", str(deaths))
     models = f"{written(tmp_path, KILLED)},late"
     monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "home1"))
-    medrobust(*grid(models, tmp_path / "whole", "--jobs", 1, "--threads", 1))
+    one_process = ["--no-challenge", "--jobs", 1, "--threads", 1]
+    medrobust(*grid(models, tmp_path / "whole", *one_process))
     deaths.write_text("1")
     monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "home2"))
     out = tmp_path / "o"
-    done = medrobust(
-        *grid(models, out, "--executor", "slurm", "--slurm", "timeout_min=9,comment=a")
-    )
+    array = ["--no-challenge", "--executor", "slurm", "--slurm", "timeout_min=9,comment=a"]
+    done = medrobust(*grid(models, out, *array))
     assert "8 cells of 2 victims in 2 tasks" in done.stderr
     assert "what it left is submitted again" in done.stderr
     assert deaths.read_text() == "0"
