@@ -32,7 +32,7 @@ def sentences(status: Status) -> list[str]:
     how = "goes on" if status.running else "has ended"
     running = len(status.workers)
     if status.handed_to and status.running and not running:
-        how = "waits for Slurm, or was cancelled there"
+        how = "waits, starts or was cancelled (squeue tells)"
     who = status.handed_to or status.owner
     lines = [
         f"the run of {who} {how}, {duration(status.seconds)}",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support import slurm as one
-from support.cli import medrobust, refused
+from support.cli import asked, medrobust, refused
 from support.failing import grid
 from support.own_victims import KILLED, written
 
@@ -89,6 +89,19 @@ def test_a_typo_is_one_line_before_anything_is_done(typed: str, message: str, tm
     done = medrobust(*grid("late", out, "--executor", "slurm", "--slurm", typed), check=2)
     assert message in refused(done)
     assert not out.exists()
+
+
+def test_parameters_are_typed_or_stand_in_a_run_file(tmp_path) -> None:
+    typed = ["--slurm", "nodelist=a,b,partition=gpu", "--slurm", "qos=x", "--detach"]
+    _, job = asked("run", "--model", "late", *typed)
+    assert job.slurm == {"nodelist": "a,b", "partition": "gpu", "qos": "x"}
+    assert job.detach
+    file = tmp_path / "run.yaml"
+    file.write_text("model: late\nslurm: {partition: gpu, timeout_min: 60}\n")
+    _, job = asked("run", "--config", file)
+    assert job.slurm == {"partition": "gpu", "timeout_min": 60}
+    _, job = asked("run", "--model", "late")
+    assert (job.slurm, job.detach) == (None, False)
 
 
 def test_a_missing_submitit_and_a_missing_slurm_are_one_line(tmp_path, monkeypatch) -> None:
@@ -170,21 +183,22 @@ def test_an_array_with_a_killed_task_gives_the_tables_of_one_process(
 ) -> None:
     deaths = tmp_path / "deaths"
     monkeypatch.setenv("DEATHS", str(deaths))
+    monkeypatch.setattr(slurm, "TASKS", 2)
     models = f"{written(tmp_path, KILLED)},late"
     monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "home1"))
-    one_process = ["--no-challenge", "--jobs", 1, "--threads", 1]
-    medrobust(*grid(models, tmp_path / "whole", *one_process))
+    what = ["--train-seed", "0,1", "--no-challenge"]
+    medrobust(*grid(models, tmp_path / "whole", *what, "--jobs", 1, "--threads", 1))
     deaths.write_text("1")
     monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "home2"))
     out = tmp_path / "o"
-    array = ["--no-challenge", "--executor", "slurm", "--slurm", "timeout_min=9,comment=a"]
-    done = medrobust(*grid(models, out, *array))
-    assert "8 cells of 2 victims in 2 tasks" in done.stderr
+    array = ["--executor", "slurm", "--slurm", "timeout_min=9,comment=a"]
+    done = medrobust(*grid(models, out, *what, *array))
+    assert "16 cells of 4 victims in 2 tasks" in done.stderr
     assert "what it left is submitted again" in done.stderr
     assert deaths.read_text() == "0"
     for name in TABLES:
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert len(Store(out).records()) == 8
+    assert len(Store(out).records()) == 16
     assert Failures(out).all() == []
     assert claims(out) == []
 
@@ -220,7 +234,7 @@ def test_a_detached_task_that_is_requeued_does_only_what_is_missing(
     assert len(list(out.glob("claims/*.json"))) == left  # a killed task gives nothing back
     assert claims(out) == []
     shown = medrobust("status", "--out", out).stdout
-    assert f"the run of Slurm job {job} waits for Slurm, or was cancelled there" in shown
+    assert f"the run of Slurm job {job} waits, starts or was cancelled" in shown
     go.touch()
     subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
     until(lambda: status(out).done == 4)
@@ -242,3 +256,12 @@ def test_a_cancelled_job_ends_the_run_in_one_line(cluster, tmp_path, monkeypatch
     monkeypatch.setattr(slurm, "states_of", cancel)
     done = medrobust(*grid("late", tmp_path / "o", "--executor", "slurm"), check=2)
     assert "was cancelled" in refused(done)
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_refuses_is_one_line(cluster, tmp_path) -> None:
+    where = ["--executor", "slurm", "--slurm", "partition=none"]
+    done = medrobust(*grid("late", tmp_path / "o", *where), check=2)
+    assert "Slurm refuses the job (sbatch: error: invalid partition specified: none" in refused(
+        done
+    )
