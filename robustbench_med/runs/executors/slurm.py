@@ -19,7 +19,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from robustbench_med.errors import UserError
-from robustbench_med.parsing import STRICT, validate
+from robustbench_med.parsing import validate
 from robustbench_med.runs.cell import inputs_of
 from robustbench_med.runs.executors import here
 from robustbench_med.runs.executors.shown import Board
@@ -77,7 +77,7 @@ class Parameters(BaseModel):
         setup: a line of shell before the task, such as `module load cuda`.
     """
 
-    model_config = ConfigDict(STRICT, coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     account: str | None = None
     array_parallelism: int = Field(TASKS, gt=0)
