@@ -64,7 +64,7 @@ def run(
     from robustbench_med.reports import write
     from robustbench_med.runs.run import finished
     from robustbench_med.runs.run import run as run_grid
-    from robustbench_med.store import ledger, tracking
+    from robustbench_med.store import tracking
 
     if dry_run:
         show_plan(typed)
@@ -72,7 +72,7 @@ def run(
     tracking.check(mlflow, tensorboard)
     out, display = typed.job.out or Path("reports"), typed.job.display
     records = run_grid(validate(RunSpec, typed.values, "run"), typed.job)
-    if typed.job.detach and (job := ledger.last(out)[-1].handed_to) is not None:
+    if typed.job.detach and (job := handed_to(out)) is not None:
         show_handed(typed, out, job)
         return []
     if not records:
@@ -87,6 +87,15 @@ def run(
     for line in finished(records, out):
         display.say(line)
     return records
+
+
+def handed_to(out: Path) -> str | None:
+    """Which job of a scheduler has the work of the run that this process began in a folder."""
+    from robustbench_med.owners import me
+    from robustbench_med.store import ledger
+
+    own = [each.handed_to for each in ledger.last(out) if each.owner == me()]
+    return own[-1] if own else None
 
 
 def show_handed(typed: Typed, out: Path, job: str) -> None:
