@@ -235,8 +235,8 @@ def evaluate(
             `attack_params`, `model_params`, `recipe` (docs/python.md lists all with their
             defaults), and where and how to run: `data_root`, `accept_unverified`, `strict`,
             `batch_size`, `fail_fast`, `skip_failed`, `jobs`, `threads`, `executor`, `address`,
-            `gpus`, `shard`. Cells that fail are named in a `LeftOutWarning` and kept in the
-            folder's `failures/`.
+            `gpus`, `slurm`, `shard`. Cells that fail are named in a `LeftOutWarning` and kept in
+            the folder's `failures/`.
 
     Returns:
         The records, which print as a leaderboard.
@@ -328,7 +328,7 @@ def _job(options: dict[str, Any], *, quiet: bool, **where: Any) -> Job:
     where["batch_size"] = str(options.pop("batch_size", "auto"))
     where["jobs"] = str(options.pop("jobs", 1))
     where["executor"] = options.pop("executor", "local")
-    for name in ("threads", "shard", "address", "gpus"):
+    for name in ("threads", "shard", "address", "gpus", "slurm"):
         where[name] = options.pop(name, None)
     return Job(
         data_root=None if root is None else Path(root), display=Display(quiet=quiet), **where

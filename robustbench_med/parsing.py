@@ -244,6 +244,19 @@ def positive_numbers(text: str, option: str) -> list[float]:
     return numbers
 
 
+def pairs(texts: Sequence[str], option: str) -> dict[str, str] | None:
+    """What `key=value,key=value` says by key; a comma that no key follows is part of the value.
+    None: nothing.
+    """
+    found: dict[str, str] = {}
+    for part in (part for text in texts for part in re.split(r",(?=\s*\w+\s*=)", text)):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (key and equals and value):
+            raise UserError(f"{option} takes key=value,key=value, got {part.strip()!r}")
+        found[key] = value
+    return found or None
+
+
 def validate(kind: type[Spec], values: Mapping[str, Any], what: str) -> Spec:
     """Builds a spec; the first fault becomes one line (UserError) that names the field and lists
     the known ones.

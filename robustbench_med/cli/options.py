@@ -124,6 +124,8 @@ def _typed(
             value = value_of(field.type, option, options[name])
         elif name in given:
             value = given[name]
+        elif of_job and option.read is not None:
+            value = option.read(options[name])
         elif of_job:
             value = options[name]
         elif option.default is not None and option.default is not Default.OF_THE_FIELD:

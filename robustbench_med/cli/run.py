@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,6 +72,9 @@ def run(
     tracking.check(mlflow, tensorboard)
     out, display = typed.job.out or Path("reports"), typed.job.display
     records = run_grid(validate(RunSpec, typed.values, "run"), typed.job)
+    if typed.job.detach and (job := handed_to(out)) is not None:
+        show_handed(typed, out, job)
+        return []
     if not records:
         display.say(f"no victim of this grid falls to shard {typed.job.shard}")
         return records
@@ -83,3 +87,28 @@ def run(
     for line in finished(records, out):
         display.say(line)
     return records
+
+
+def handed_to(out: Path) -> str | None:
+    """Which job of a scheduler has the work of the run that this process began in a folder."""
+    from robustbench_med.owners import me
+    from robustbench_med.store import ledger
+
+    own = [each.handed_to for each in ledger.last(out) if each.owner == me()]
+    return own[-1] if own else None
+
+
+def show_handed(typed: Typed, out: Path, job: str) -> None:
+    """Shows which job of a scheduler has the work, and how to ask after it."""
+    from rich.text import Text
+
+    command = f"medrobust status --out {shlex.quote(str(out))}"
+    if typed.as_json:
+        show_json({"job": job, "out": str(out), "status": command})
+    else:
+        typed.job.display.show(
+            Text(
+                f"{job} has the work: `{command}` tells how far it is; once it is done the same"
+                " command without --detach writes the tables"
+            )
+        )

@@ -31,8 +31,11 @@ def sentences(status: Status) -> list[str]:
     """The sums, a line each."""
     how = "goes on" if status.running else "has ended"
     running = len(status.workers)
+    if status.handed_to and status.running and not running:
+        how = "waits, starts or was cancelled (squeue tells)"
+    who = status.handed_to or status.owner
     lines = [
-        f"the run of {status.owner} {how}, {duration(status.seconds)}",
+        f"the run of {who} {how}, {duration(status.seconds)}",
         f"trainings: {status.trained} of {status.trainings} done, {status.training} running",
         f"cells: {status.done} of {status.cells} done ({status.before} before),"
         f" {status.failed} failed, {running} running, {status.waiting} waiting",

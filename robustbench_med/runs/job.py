@@ -21,9 +21,11 @@ class Job:
         jobs: processes that work on the units of a run; "auto": as many as there are GPUs, or
             processors.
         threads: of PyTorch in each of them; None: the processors' share.
-        executor: "local", or "ray": a task a unit.
+        executor: "local"; "ray": a task a unit; "slurm": array jobs of packed units.
         address: of a Ray cluster; None: one of this machine for this run.
         gpus: GPUs of a Ray task, or a part of one; None: one where the device is cuda.
+        slurm: parameters of the Slurm job, by their names (`executors.slurm.Parameters`).
+        detach: end once Slurm has the job, instead of waiting for it.
         shard: "i/n": only the units that fall to part i of n.
     """
 
@@ -41,6 +43,8 @@ class Job:
     executor: str = "local"
     address: str | None = None
     gpus: float | None = None
+    slurm: dict[str, Any] | None = None
+    detach: bool = False
     shard: str | None = None
     display: Display = field(default_factory=lambda: Display(quiet=True))
 

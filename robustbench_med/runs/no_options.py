@@ -21,7 +21,7 @@ EXCEPT: dict[tuple[str, str], str] = {
     ("compare", "shard"): "a comparison pairs all victims; shards are of `run`, and merged",
     **{
         ("compare", name): "`run` computes the same cells before, and a comparison reads them"
-        for name in ("jobs", "executor", "address", "gpus")
+        for name in ("jobs", "executor", "address", "gpus", "slurm", "detach")
     },
     **{
         (command, name): reason
@@ -31,7 +31,7 @@ EXCEPT: dict[tuple[str, str], str] = {
             "skip_failed": "it keeps no failures",
             "jobs": "one process; locks keep several apart that work on one folder",
             "threads": "the environment's, OMP_NUM_THREADS",
-            **dict.fromkeys(("executor", "address", "gpus"), "as --jobs"),
+            **dict.fromkeys(("executor", "address", "gpus", "slurm", "detach"), "as --jobs"),
             "shard": "its parts are few: start it for each",
         }.items()
     },

@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel
 
-from robustbench_med.parsing import positive_numbers
+from robustbench_med.parsing import pairs, positive_numbers
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.no_options import EXCEPT
 from robustbench_med.runs.spec import (
@@ -255,9 +255,20 @@ OPTIONS: dict[str, Option] = {
         ("--jobs", "-j"),
     ),
     "threads": Option("Threads of PyTorch in each process (else its share of all).", WHERE),
-    "executor": Option("local, or ray: each victim is a task of a Ray cluster (extra ray).", WHERE),
+    "executor": Option("local, ray or slurm (extras of these names); Slurm shares --out.", WHERE),
     "address": Option("Of the Ray cluster, e.g. auto (else one of this machine alone).", WHERE),
     "gpus": Option("GPUs of a Ray task, or a part of one (else 1 with --device cuda).", WHERE),
+    "slurm": Option(
+        "Of the Slurm jobs, such as partition=gpu,gpus_per_node=1,timeout_min=240. Repeatable.",
+        WHERE,
+        metavar="KEY=VALUE,...",
+        read=partial(pairs, option="--slurm"),
+    ),
+    "detach": Option(
+        "End once Slurm has the job; the same command later writes the tables.",
+        WHERE,
+        ("--detach", "--wait"),
+    ),
     "shard": Option(
         "i/n: only the victims that fall to part i of n, for a scheduler of your own; `medrobust"
         " merge` joins the folders.",

@@ -12,6 +12,7 @@ from robustbench_med.runs.estimates import weight_of
 from robustbench_med.runs.executors import executor_of, here, jobs_of
 from robustbench_med.runs.failing import announce
 from robustbench_med.runs.job import Job
+from robustbench_med.runs.outcomes import Outcomes
 from robustbench_med.runs.registration import only_here
 from robustbench_med.runs.session import Session, announce_whole_range
 from robustbench_med.runs.spec import Cell, RunSpec, cells, cross_modal
@@ -30,7 +31,8 @@ SYNTHETIC = (
 
 def run(spec: RunSpec, job: Job) -> list[Record]:
     """Runs a whole grid and returns its records; finished cells are read from the store unless
-    `job.force`.
+    `job.force`. Where the job is to be left to Slurm (`job.detach`) these are the records that were
+    there.
 
     What fails is named in a `LeftOutWarning`, unless `job.fail_fast`: then the first failure ends
     the run.
@@ -62,14 +64,10 @@ def run_grid(session: Session[RunSpec]) -> tuple[list[Record], list[Failure]]:
         compute = executor_of(session.job, len(units))
         if compute is not here.compute:
             check_portable(session.spec)
-        ledger = Writer(session.out, [ledger_unit(unit, session) for unit in units])
-
-        def tell(done: Outcome) -> None:
-            outcomes[done.number] = done
-            ledger.note(done.number, record=done.record, failure=done.failure)
-
+        tell = Outcomes(Writer(session.out, [ledger_unit(unit, session) for unit in units]))
         with threads(session.job.threads):
             compute(units, session, tell)
+        outcomes = tell.known
     return made(outcomes, session)
 
 

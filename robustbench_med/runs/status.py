@@ -57,7 +57,8 @@ class Status:
 
     Attributes:
         owner: the process that began it.
-        running: whether that process or a worker lives.
+        running: whether that process or a worker lives, or a scheduler was given what is left.
+        handed_to: the scheduler's job that does the work; None: the owner and its workers do.
         started: seconds since 1970; `seconds` since then, or until the last cell.
         trainings: that were needed; `trained` of them are done, `training` under way.
         cells: of the run; `done` have a record, `before` of these had it when the run began,
@@ -70,6 +71,7 @@ class Status:
 
     owner: str
     running: bool
+    handed_to: str | None
     started: float
     seconds: float
     trainings: int
@@ -126,7 +128,7 @@ class _Reading:
         failures = self.failures()
         cells = sum(len(unit.cells) for ledger in self.ledgers for unit in ledger.units)
         done = sum(entry.record is not None for entry in self.entries)
-        running = bool(workers) or any(each.goes_on for each in self.ledgers)
+        running = bool(workers) or any(each.goes_on or each.waits for each in self.ledgers)
         needed, trained = self.trainings()
         started = min(ledger.started for ledger in self.ledgers)
         until = time.time() if running else max((e.at for e in self.entries), default=started)
@@ -135,6 +137,7 @@ class _Reading:
         return Status(
             owner=str(self.ledgers[-1].owner),
             running=running,
+            handed_to=self.ledgers[-1].handed_to,
             started=started,
             seconds=until - started,
             trainings=needed,

@@ -1,5 +1,6 @@
 """What a run set out to do and what became of it: `runs/<token>.json` and `runs/<token>.jsonl` in
-its folder, so that others can see how far it is.
+its folder, so that others can see how far it is. Processes that a scheduler starts on other
+machines write parts of their own, `runs/<token>.<part>.jsonl`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from robustbench_med.paths import write_text
 FOLDER = "runs"
 KEPT = 20
 """Ledgers that a folder keeps; older ones of runs that have ended are taken away."""
+OUTCOME = "outcome"
+"""The kind of a line that tells what became of a cell."""
 
 
 class LedgerUnit(BaseModel):
@@ -61,17 +64,26 @@ class Ledger:
         started: seconds since 1970.
         units: its victims.
         entries: cells that have come to something, the last of each number.
+        handed_to: the job of a scheduler that does the work, such as "Slurm job 12".
     """
 
     owner: Owner
     started: float
     units: tuple[LedgerUnit, ...]
     entries: dict[int, Entry]
+    handed_to: str | None = None
 
     @property
     def goes_on(self) -> bool:
         """Whether its process is seen to live, and something is left to do."""
         return self.owner.is_gone is False and len(self.entries) < len(self.weights)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a scheduler was given what is left: the folder does not tell whether it still
+        has it.
+        """
+        return self.handed_to is not None and len(self.entries) < len(self.weights)
 
     @property
     def weights(self) -> dict[int, int]:
@@ -92,12 +104,12 @@ class Writer:
         self._sweep()
         name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         self.path = self.folder / f"{name}.jsonl"
-        content = {
+        self.content = {
             "owner": asdict(me()),
             "started": time.time(),
             "units": [unit.model_dump(mode="json") for unit in units],
         }
-        write_text(self.folder / f"{name}.json", json.dumps(content))
+        self._write()
 
     def note(self, number: int, *, record: str | None = None, failure: str | None = None) -> None:
         """Adds what became of a cell."""
@@ -108,11 +120,26 @@ class Writer:
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
 
+    def hand_to(self, job: str) -> None:
+        """Says which job of a scheduler does the work from now on."""
+        self.content["handed_to"] = job
+        self._write()
+
+    def part(self, number: int) -> Path:
+        """The file of a process elsewhere that notes what becomes of cells: lines of JSON, of which
+        those with the kind "outcome" are entries.
+        """
+        return self.path.with_suffix(f".{number}.jsonl")
+
+    def _write(self) -> None:
+        write_text(self.path.with_suffix(".json"), json.dumps(self.content))
+
     def _sweep(self) -> None:
         for path in sorted(self.folder.glob("*.json"))[: -KEPT + 1]:
             if _read(path).owner.is_gone is not False:
                 path.unlink(missing_ok=True)
-                path.with_suffix(".jsonl").unlink(missing_ok=True)
+                for entries in _entries_of(path):
+                    entries.unlink(missing_ok=True)
 
 
 def last(out: Path) -> list[Ledger]:
@@ -131,15 +158,23 @@ def _read(path: Path) -> Ledger:
         content = json.loads(path.read_text(encoding="utf-8"))
         units = tuple(LedgerUnit.model_validate(unit) for unit in content["units"])
         owner, started = Owner(**content["owner"]), float(content["started"])
-        lines = _lines(path.with_suffix(".jsonl"))
-        entries = [Entry.model_validate_json(line) for line in lines]
+        lines = [json.loads(line) for file in _entries_of(path) for line in whole_lines(file)]
+        entries = [
+            Entry.model_validate(line) for line in lines if line.pop("kind", OUTCOME) == OUTCOME
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise UserError(f"{path} cannot be read as a run's ledger ({reason}); delete it") from error
-    return Ledger(owner, started, units, {entry.number: entry for entry in entries})
+    known = {entry.number: entry for entry in entries}
+    return Ledger(owner, started, units, known, content.get("handed_to"))
 
 
-def _lines(path: Path) -> list[str]:
+def _entries_of(path: Path) -> list[Path]:
+    """The files that what became of a run's cells stands in, parts first."""
+    return [*sorted(path.parent.glob(f"{path.stem}.*.jsonl")), path.with_suffix(".jsonl")]
+
+
+def whole_lines(path: Path) -> list[str]:
     """The whole lines of a file that may be written now; none where it is not there yet."""
     if not path.exists():
         return []

@@ -36,7 +36,7 @@ def test_a_missing_ray_is_one_line_that_says_what_to_install(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("job", "message"),
     [
-        (Job(executor="slurm"), "unknown executor 'slurm'"),
+        (Job(executor="dask"), "unknown executor 'dask'"),
         (Job(executor="ray", jobs="2"), "--jobs is for the executor local"),
         (Job(address="auto"), "--address and --gpus are for --executor ray"),
         (Job(gpus=0.5), "--address and --gpus are for --executor ray"),

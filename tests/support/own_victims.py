@@ -36,6 +36,18 @@ def build(channels, class_counts):
 
 
 PLAIN = "return self.logits(*m)"
+KILLED = """
+import os, traceback
+from pathlib import Path
+attacked = any(frame.name == "attack_pass" for frame in traceback.extract_stack())
+if attacked and any(x.requires_grad for x in m):
+    asked = Path(os.environ["DEATHS"])
+    if asked.exists() and (left := int(asked.read_text())):
+        asked.write_text(str(left - 1))
+        os.kill(os.getpid(), 9)
+return self.logits(*m)
+"""
+"""The forward of a model that kills its process during an attack, as often as a file says."""
 
 
 def written(

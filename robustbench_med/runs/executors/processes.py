@@ -19,10 +19,9 @@ from typing import IO, Any
 
 import torch
 
-from robustbench_med.errors import UserError
 from robustbench_med.owners import lock
 from robustbench_med.runs.executors.shown import Board
-from robustbench_med.runs.executors.worker import WorkerRaisedError
+from robustbench_med.runs.executors.worker import error_of
 from robustbench_med.runs.failing import failure_of
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import Session
@@ -177,11 +176,7 @@ class _Work:
         elif kind == "done":
             worker.unit = None
         elif kind == "raised":
-            raise (
-                UserError(content["error"])
-                if content["user"]
-                else WorkerRaisedError(content["traceback"])
-            )
+            raise error_of(content)
         else:
             self.board.receive(worker.number, kind, content)
 

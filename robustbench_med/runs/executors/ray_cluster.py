@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import tempfile
-import traceback
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from robustbench_med.runs.executors.parcel import (
     unpacked,
 )
 from robustbench_med.runs.executors.shown import Board
-from robustbench_med.runs.executors.worker import WorkerRaisedError, work
+from robustbench_med.runs.executors.worker import error_of, told, work
 from robustbench_med.runs.failing import failure_of
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import RunSpec
@@ -70,9 +69,9 @@ def work_there(
             with threads(n_threads):
                 work(unit, json.dumps({**json.loads(job), "out": name}), send)
         except BaseException as error:  # code of the user's may end with any
-            there = f"on the node {socket.gethostname()}: {error}"
-            text = "".join(traceback.format_exception(error))
-            send("raised", user=isinstance(error, UserError), error=there, traceback=text)
+            message = told(error)
+            there = f"on the node {socket.gethostname()}: {message['error']}"
+            send("raised", **{**message, "error": there})
         made = packed(Path(name).rglob("*"), Path(name))
     return made, packed((home() / path for path in weights), home()), messages
 
@@ -206,11 +205,7 @@ class _Work:
             self.tell(Outcome(**message))
             self.board.finished()
         elif kind == "raised":
-            raise (
-                UserError(message["error"])
-                if message["user"]
-                else WorkerRaisedError(message["traceback"])
-            )
+            raise error_of(message)
         else:
             self.board.receive(0, kind, message)
 

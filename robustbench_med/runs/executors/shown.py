@@ -17,6 +17,7 @@ from rich.progress import (
 
 from robustbench_med.progress import Display, Left
 from robustbench_med.runs.units import Unit
+from robustbench_med.store.claim import Claim
 
 
 class Board:
@@ -38,6 +39,7 @@ class Board:
         cells = sum(len(unit.cells) for unit in units)
         self.grid = self.progress.add_task(f"cells of {len(units)} victims", total=cells, note="")
         self.workers: dict[int, TaskID] = {}
+        self.claimed: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -68,3 +70,18 @@ class Board:
                 self.workers[worker] = self.progress.add_task(
                     description, total=content["total"], note=""
                 )
+
+    def show(self, claims: Sequence[Claim]) -> None:
+        """Shows workers that tell what they do in the claims of their units."""
+        for who in set(self.claimed) - {str(claim.owner) for claim in claims}:
+            self.progress.remove_task(self.claimed.pop(who))
+        for claim in claims:
+            who, about = str(claim.owner), claim.about
+            if who not in self.claimed:
+                self.claimed[who] = self.progress.add_task("", note="")
+            self.progress.update(
+                self.claimed[who],
+                description=escape(f"{who}: {about.get('doing', '')}"),
+                completed=about.get("done", 0),
+                total=about.get("total") or None,
+            )

@@ -9,12 +9,13 @@ import json
 import queue
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 import torch
 
 from robustbench_med.errors import LeftOutWarning, Notice, UserError
+from robustbench_med.models import user_file
 from robustbench_med.progress import Display
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import Session
@@ -27,6 +28,23 @@ Send = Callable[..., None]
 
 class WorkerRaisedError(Exception):
     """What a unit raised in another process; the message holds its traceback."""
+
+
+def told(error: BaseException) -> dict[str, Any]:
+    """What is sent of an error that a unit raised."""
+    own = user_file.mishap(error)
+    return {
+        "user": own is not None or isinstance(error, UserError),
+        "error": own or str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+def error_of(message: Mapping[str, Any]) -> Exception:
+    """The error that a message tells of: one line of the user's, else with its traceback."""
+    if message["user"]:
+        return UserError(message["error"])
+    return WorkerRaisedError(message["traceback"])
 
 
 def work(unit: str, job: str, send: Send) -> list[str]:
@@ -108,11 +126,6 @@ def serve(units: queue.Queue[str], send: Send, threads: int) -> None:
         try:
             work(asked["unit"], asked["job"], send)
         except BaseException as error:  # code of the user's may end with any
-            send(
-                "raised",
-                user=isinstance(error, UserError),
-                error=str(error),
-                traceback="".join(traceback.format_exception(error)),
-            )
+            send("raised", **told(error))
         else:
             send("done")
