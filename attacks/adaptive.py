@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from robustbench_med.attacks import apgd, fab, pgd, sparse_rs, square
+from robustbench_med.attacks import apgd, fab, pgd, sigma_zero, sparse_rs, square
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import DLR_TARGETED, FEWEST_CLASSES
 from robustbench_med.attacks.pgd import Contest
@@ -41,10 +41,11 @@ MEMBERS = {
         fab.ENTRY,
         square.ENTRY,
         sparse_rs.ENTRY,
+        sigma_zero.ENTRY,
     )
 }
 BLACK_BOXES = (square.ENTRY.name, sparse_rs.ENTRY.name)
-IN_L0 = {"apgd": "pgd", "square": "sparse-rs"}
+IN_L0 = {"apgd": "pgd", "square": "sparse-rs", "fab": "sigma-zero"}
 """What takes the place of an attack that L0 does not know."""
 
 
@@ -103,14 +104,21 @@ def required(facing: Facing) -> set[str]:
 
 def rounds(facing: Facing) -> Iterator[Round]:
     """The rounds against such a victim, cheapest first, without end: each level doubles the one
-    before. Under L0 without FAB, and with PGD in the place of APGD and Sparse-RS in Square's.
+    before. Under L0 with PGD in the place of APGD, Sparse-RS in Square's and sigma-zero in FAB's.
     """
     against = _against_random if facing.stochastic else _against_deterministic
     for each in against(facing):
         known = facing.norm in MEMBERS[each.attack].norms
         attack = each.attack if known else IN_L0.get(each.attack)
         if attack is not None and facing.norm in MEMBERS[attack].norms:
-            yield each if known else replace(each, attack=attack, why=f"for {each.attack}")
+            yield each if known else in_place_of(each, attack)
+
+
+def in_place_of(each: Round, attack: str) -> Round:
+    """The same round with another attack, where it has its parameters."""
+    there = MEMBERS[attack].parameters()
+    given = {name: value for name, value in each.parameters.items() if name in there}
+    return replace(each, attack=attack, parameters=given, why=f"for {each.attack}", times=1)
 
 
 def _against_random(facing: Facing) -> Iterator[Round]:

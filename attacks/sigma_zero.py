@@ -1,5 +1,7 @@
 """Sigma-zero (Cina et al., arXiv 2402.01879, algorithm 1): the smallest number of pixels to change,
 along the gradient of a smooth count.
+
+The `REVISION` of `minimal` speaks for this file too.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import View
 
-REVISION = 1
 B1, B2 = 0.9, 0.999  # Adam
 LAST_LR = 0.1  # of lr, at the last step
 PACE = 0.01  # of tau, as a share of the learning rate

@@ -175,4 +175,7 @@ def test_a_search_has_gradients_and_a_black_box_under_every_norm() -> None:
                 assert asked == {scores}
                 along = [each.kind for each in some if each.kind != "black box"]
                 assert len(set(along)) >= 3
+                walks = {each.attack for each in some if each.kind == "from the boundary"}
+                walker = "sigma-zero" if norm == "L0" else "fab"
+                assert walks == (set() if stochastic else {walker})
                 assert all(one != other for one, other in itertools.pairwise(along))

@@ -96,7 +96,12 @@ def test_a_changed_attack_under_its_old_revision_fails_and_cannot_be_remade(monk
 
 
 ROOT = Path(attacks.__file__).parent
-SPOKEN_FOR = {"apgd_l1": "apgd", "balls": "view", "sparse_rs": "square"}
+SPOKEN_FOR = {
+    "apgd_l1": "apgd",
+    "balls": "view",
+    "sigma_zero": "minimal",
+    "sparse_rs": "square",
+}
 """Files without a `REVISION` of their own, and the file whose it is."""
 FILES = sorted(
     path.stem

@@ -29,7 +29,7 @@ OF_ATTACKS = {
         "mim": "losses mim pgd view",
         "noise": "losses noise view",
         "pgd": "losses pgd view",
-        "sigma-zero": "losses minimal sigma_zero view",
+        "sigma-zero": "losses minimal view",
         "sparse-rs": "losses square view",
         "square": "losses square view",
         "transfer": "losses pgd transfer view",

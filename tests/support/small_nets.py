@@ -72,9 +72,11 @@ CASES = {
 
 
 def batch(part, n: int) -> tuple[Tensor, Tensor]:
-    """An even choice of n of its images, and their labels."""
+    """An even choice of n of its images (of the first modality), and their labels (of the first
+    task).
+    """
     chosen = torch.linspace(0, len(part.labels) - 1, min(n, len(part.labels))).long()
-    return part.batch(chosen.numpy())[0], part.labels[chosen]
+    return part.batch(chosen.numpy())[0], part.labels[chosen, :1]
 
 
 def moved(net: SmallNet, x: Tensor, y: Tensor, radius: float) -> Tensor:
@@ -112,7 +114,7 @@ def victim(case: Case, n: int, data_root: Path | None) -> tuple[View, Tensor, Te
     data = load_data(case.data, size=SIZE, data_root=data_root, accept_unverified=True)
     images, labels = batch(data.splits["train"], 2000)
     x, y = batch(data.splits["test"], 2 * n + 100)
-    classes = len(data.splits["train"].labels.unique())
+    classes = data.class_counts[0]
     view = View(trained(case, images, labels[:, 0], classes), [tuple(x.shape[1:])])
     x = view.pack([x])
     right = (view.standing(x, y, Threat("L2", (1.0,), (0,))) > 0).nonzero()[:n, 0]
