@@ -173,9 +173,9 @@ class Evaluation:
         before = self.inputs.before
         if before is None:
             return None
-        found = handed_on.kept(self.session.out, before.hash)
-        if found is None:
-            found = Evaluation(before, self.session, self.position).attack_again()
+        kept = handed_on.kept(self.session.out, before.hash)
+        again = Evaluation(before, self.session, self.position).attack_again
+        found = again() if kept is None else kept
         afresh = carrying.AFRESH if before.method.name == self.inputs.method.name else 0
         return Candidates(found, afresh)
 

@@ -1,5 +1,6 @@
 """Carried sweeps and cascades of whole runs: what they compute, what they keep, what they refuse."""
 
+import itertools
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support.cli import asked, medrobust, refused
+from support.own_victims import written
 
 from robustbench_med.attacks import ATTACKS
 from robustbench_med.errors import LeftOutWarning, UserError
@@ -26,26 +29,29 @@ from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
 
 TINY: dict[str, Any] = {
-    "model": ["late"],
     "attack": ["pgd"],
     "attack_params": {"pgd.steps": 3},
-    "eps": ["4/255", "1/255", "2/255"],
+    "eps": ["32/255", "8/255", "16/255"],
     "size": 16,
     "limit": 24,
-    "recipe": {"steps": 60, "batch_size": 16},
-    "model_params": {"width": 4},
+    "recipe": {"steps": 200, "lr": 0.01, "batch_size": 16},
     "challenge": False,
     "control": False,
 }
-RADII = {"eps": ["1/255", "2/255", "4/255"]}
+RADII = {"eps": ["8/255", "16/255", "32/255"]}
 
 
-def ran(out: Path, job: dict[str, Any] | None = None, **given: Any) -> list[Record]:
-    return run(RunSpec(**{**TINY, **given}), Job(out=out, device="cpu", **(job or {})))
+def spec_of(folder: Path, **given: Any) -> RunSpec:
+    """A sweep of a small network, whose file is in the folder."""
+    return RunSpec(**{"model": [written(folder)], **TINY, **given})
+
+
+def ran(out: Path, **given: Any) -> list[Record]:
+    return run(spec_of(out.parent, **given), Job(out=out, device="cpu"))
 
 
 def session_of(out: Path, **given: Any) -> Session[RunSpec]:
-    return Session.open(RunSpec(**{**TINY, **given}), Job(out=out, device="cpu"), check_attacks)
+    return Session.open(spec_of(out.parent, **given), Job(out=out, device="cpu"), check_attacks)
 
 
 def handed(out: Path) -> list[Path]:
@@ -68,29 +74,32 @@ def attacks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
 
 def test_a_sweep_is_carried_from_the_smallest_radius(tmp_path, attacks) -> None:
     carried = ran(tmp_path / "chain", carry=True, control=True)
-    assert attacks == [(name, radius) for radius in (1, 2, 4) for name in ("noise", "pgd")]
-    alone = ran(tmp_path / "alone", control=True, **RADII)
+    assert attacks == [(name, radius) for radius in (8, 16, 32) for name in ("noise", "pgd")]
+    alone = ran(tmp_path / "alone", control=True, eps=["8/255", "32/255"])
     noise, pgd = carried[::2], carried[1::2]
-    assert [r.hash for r in noise] == [r.hash for r in alone[::2]]
+    assert [noise[0].hash, noise[2].hash] == [record.hash for record in alone[::2]]
     assert pgd[0].hash == alone[1].hash
     assert not any(record.carried or record.spec.carried for record in (*noise, pgd[0]))
-    for before, after, by_itself in zip(pgd, pgd[1:], alone[3::2], strict=False):
-        assert after.hash != by_itself.hash
+    assert pgd[2].hash != alone[3].hash
+    assert pgd[2].cost.attack_backward < alone[3].cost.attack_backward
+    for before, after in itertools.pairwise(pgd):
         assert after.spec.carried.record == before.hash
         assert after.carried.n > 0
         assert after.figures.robust <= before.figures.robust
-        assert after.cost.attack_backward < by_itself.cost.attack_backward
         assert any(sign.sign == "not monotone" for sign in after.diagnostics)
     assert handed(tmp_path / "chain") == []
     marks = leaderboard(carried).set_index(["attack", "eps"]).marks.str.contains("carried")
-    assert {key for key, marked in marks.items() if marked} == {("pgd", "2/255"), ("pgd", "4/255")}
+    assert {key for key, marked in marks.items() if marked} == {
+        ("pgd", "16/255"),
+        ("pgd", "32/255"),
+    }
 
 
 def test_the_command_of_a_record_is_its_sweep(tmp_path) -> None:
     first, second, last = ran(tmp_path / "chain", carry=True)
     words = {record.hash: shlex.split(record.command)[2:] for record in (first, second, last)}
     assert "--carry" not in words[first.hash]
-    assert [word for word in words[second.hash] if "/255" in word] == ["1/255", "2/255"]
+    assert [word for word in words[second.hash] if "/255" in word] == ["8/255", "16/255"]
     spec, _ = asked("run", *words[last.hash])
     assert isinstance(spec, RunSpec)
     again = run(spec, Job(out=tmp_path / "again", device="cpu"))
@@ -107,7 +116,7 @@ def test_a_sweep_that_was_interrupted_goes_on_from_what_was_handed_on(
     out, noted = tmp_path / "parts", cells.attack_pass
 
     def interrupted(victim, samples, clean, threat, *more):
-        if round(255 * max(threat.radii)) == 4:
+        if round(255 * max(threat.radii)) == 32:
             raise KeyboardInterrupt
         return noted(victim, samples, clean, threat, *more)
 
@@ -119,70 +128,83 @@ def test_a_sweep_that_was_interrupted_goes_on_from_what_was_handed_on(
     monkeypatch.setattr(cells, "attack_pass", noted)
     attacks.clear()
     assert [record.hash for record in ran(out, carry=True)] == [record.hash for record in whole]
-    assert attacks == [("pgd", 4)]
+    assert attacks == [("pgd", 32)]
     assert handed(out) == []
     arrays = Store(out).arrays(whole[1])
     broken = np.flatnonzero((arrays["clean_right"] > arrays["robust_right"]).any(1))
     assert sorted(found or ()) == broken.tolist()
 
 
-@pytest.mark.parametrize("damage", ["gone", "torn"])
-def test_what_is_no_more_handed_on_is_attacked_again(damage: str, tmp_path, attacks) -> None:
+def test_what_is_no_more_handed_on_is_attacked_again(tmp_path, attacks) -> None:
     whole = ran(tmp_path / "whole", carry=True)
     out = tmp_path / "longer"
-    ran(out, carry=True, eps=["1/255", "2/255"])
-    if damage == "torn":
-        handed_on.keep(out, whole[1].hash, {})
-        (torn,) = handed(out)
-        torn.write_bytes(torn.read_bytes()[:50])
+    ran(out, carry=True, eps=["8/255", "16/255"])
     attacks.clear()
     made = ran(out, carry=True)
-    assert attacks == [("pgd", 1), ("pgd", 2), ("pgd", 4)]
+    assert attacks == [("pgd", 8), ("pgd", 16), ("pgd", 32)]
     for one, other in zip(whole, made, strict=True):
         assert (one.hash, one.digests.outcomes) == (other.hash, other.digests.outcomes)
     assert handed(out) == []
 
 
-@pytest.mark.parametrize("switch", ["carry", "cascade"])
-def test_a_random_victim_is_attacked_by_itself_and_says_so(switch: str, tmp_path) -> None:
-    given = {"defense": ["input-noise"], "attack": ["fgsm", "pgd"], "draws": 2, "limit": 8}
-    given["eps"] = ["1/255", "4/255"]
+def test_what_is_handed_on_comes_back_bit_by_bit_or_not_at_all(tmp_path) -> None:
+    given = {7: torch.rand(9), 2: torch.rand(9)}
+    handed_on.keep(tmp_path, "0a" * 32, given)
+    found = handed_on.kept(tmp_path, "0a" * 32)
+    assert found is not None
+    assert found.keys() == given.keys()
+    assert all(torch.equal(found[row], given[row]) for row in given)
+    (path,) = handed(tmp_path)
+    whole = path.read_bytes()
+    for content in (whole[:50], whole[:-30], b"", b"no archive"):
+        path.write_bytes(content)
+        assert handed_on.kept(tmp_path, "0a" * 32) is None
+    handed_on.forget(tmp_path, "0a" * 32)
+    assert handed_on.kept(tmp_path, "0a" * 32) is None
+    handed_on.keep(tmp_path, "0b" * 32, {})
+    assert handed_on.kept(tmp_path, "0b" * 32) == {}
+
+
+@pytest.mark.parametrize(
+    ("switch", "attacks", "eps"),
+    [("carry", ["fgsm"], ["1/255", "4/255"]), ("cascade", ["fgsm", "bim"], ["4/255"])],
+)
+def test_a_random_victim_is_attacked_by_itself_and_says_so(switch, attacks, eps, tmp_path) -> None:
+    given = {"defense": ["input-noise"], "attack": attacks, "eps": eps, "draws": 2, "limit": 4}
+    given["attack_params"] = {}
     alone = ran(tmp_path / "alone", **given)
-    by_itself = ran(tmp_path / "chain", **given, **{switch: True})
+    by_itself = ran(tmp_path / switch, **given, **{switch: True})
     assert [record.hash for record in by_itself] == [record.hash for record in alone]
     assert all(f"--{switch} is for deterministic" in record.notes[-1] for record in by_itself)
+    assert not any("deterministic" in note for record in alone for note in record.notes)
     assert not any(f"--{switch}" in record.command for record in by_itself)
-    assert not any(f"--{switch}" in note for record in alone for note in record.notes)
 
 
 def test_cells_behind_one_that_fails_fail_too_and_are_mended_with_it(tmp_path, monkeypatch) -> None:
+    flag, out = tmp_path / "broken", tmp_path / "o"
+    flag.touch()
+
     def fragile(view, x, y, threat, streams):
-        if round(255 * max(threat.radii)) == 2 and broken:
+        if round(255 * max(threat.radii)) == 16 and flag.exists():
             raise RuntimeError("no")
         return (x + threat.radii[0] / 2).clamp(0, 1)
 
-    broken = [True]
     monkeypatch.setitem(ATTACKS, "fragile", fragile)
-    given = {
-        "attack": ["fragile"],
-        "attack_params": {},
-        "carry": True,
-        "eps": [1 / 255, *RADII["eps"]],
-    }
+    given = {"attack": ["fragile"], "attack_params": {}, "carry": True}
     with pytest.warns(LeftOutWarning, match="2 of 3 cells failed"):
-        (made,) = ran(tmp_path, **given)
-    failures = Failures(tmp_path).all()
+        (made,) = ran(out, **given)
+    failures = Failures(out).all()
     texts = sorted(failure.error for failure in failures)
     assert texts[0] == "RuntimeError: no"
-    assert "the record that it starts from is not there: late fragile 2/255" in texts[1]
+    assert "the record that it starts from is not there: model.py:build fragile 16/255" in texts[1]
     assert all("--carry" in failure.command for failure in failures)
-    broken.clear()
-    assert ran(tmp_path, **given)[0].hash == made.hash
-    assert Failures(tmp_path).all() == []
+    flag.unlink()
+    assert ran(out, **given)[0].hash == made.hash
+    assert Failures(out).all() == []
 
 
 def test_a_cascade_shows_the_worst_case_of_all(tmp_path, attacks) -> None:
-    given = {"attack": ["fgsm", "bim", "pgd"], "eps": ["2/255"], "control": True}
+    given = {"attack": ["fgsm", "bim", "pgd"], "eps": ["16/255"], "control": True}
     given["attack_params"] = {"pgd.steps": 3, "bim.steps": 2}
     records = ran(tmp_path / "cascade", cascade=True, **given)
     alone = ran(tmp_path / "alone", **given)
@@ -238,16 +260,16 @@ def chains_in(session: Session[RunSpec]) -> set[tuple[tuple[str, str], ...]]:
     ],
 )
 def test_balls_that_hold_each_other_are_chains(given, expected, tmp_path) -> None:
-    found = chains_in(session_of(tmp_path, carry=True, **given))
+    found = chains_in(session_of(tmp_path / "o", carry=True, **given))
     assert {tuple(eps for _, eps in chain) for chain in found} == expected
 
 
 def test_every_attack_has_its_chain_and_the_noise_none(tmp_path) -> None:
     given = {"attack": ["fgsm", "pgd"], "eps": ["1/255", "4/255"], "control": True}
-    carried = chains_in(session_of(tmp_path, carry=True, **given))
+    carried = chains_in(session_of(tmp_path / "o", carry=True, **given))
     single = {(("noise", eps),) for eps in given["eps"]}
     assert carried == single | {tuple((a, e) for e in given["eps"]) for a in given["attack"]}
-    cascaded = chains_in(session_of(tmp_path, cascade=True, **given))
+    cascaded = chains_in(session_of(tmp_path / "o", cascade=True, **given))
     assert cascaded == single | {tuple((a, e) for a in given["attack"]) for e in given["eps"]}
 
 
@@ -268,23 +290,22 @@ def test_what_cannot_be_a_chain_is_one_line(words: str, message: str, tmp_path) 
 
 
 def test_a_plan_of_a_sweep_is_an_upper_bound_and_knows_what_is_done(tmp_path) -> None:
-    spec = RunSpec(**TINY, carry=True)
-    planned = plan(spec, Job(out=tmp_path, device="cpu"))
+    spec, out = spec_of(tmp_path, carry=True), tmp_path / "o"
+    planned = plan(spec, Job(out=out, device="cpu"))
     assert len(planned.to_do) == 3
-    records = ran(tmp_path, carry=True)
-    for cell, record in zip(planned.cells, records, strict=True):
+    for cell, record in zip(planned.cells, ran(out, carry=True), strict=True):
         most, cost = cell.passes, record.cost
         assert cell.cell.eps == record.eps
         assert most is not None
         spent = cost.attack_forward + cost.attack_backward
         assert spent < most.forward + most.backward
-    assert not plan(spec, Job(out=tmp_path, device="cpu")).to_do
-    other = plan(RunSpec(**{**TINY, **RADII}), Job(out=tmp_path, device="cpu"))
+    assert not plan(spec, Job(out=out, device="cpu")).to_do
+    other = plan(spec_of(tmp_path, **RADII), Job(out=out, device="cpu"))
     assert [cell.state for cell in other.cells] == ["done", "to do", "to do"]
 
 
 def test_commands_of_cells_alone_are_as_before(tmp_path) -> None:
-    session = session_of(tmp_path)
+    session = session_of(tmp_path / "o")
     cell = grid_of(session)[0]
     command = command_of([cell], session.spec, 24, session.dataset(cell))
     carried = session.spec.model_copy(update={"carry": True})
