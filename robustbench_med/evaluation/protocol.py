@@ -147,13 +147,8 @@ def attack_pass(
     case = AttackPass(view, samples, clean, threat, method, setting)
     eligible = choose_targets(case)
     begun = carrying.begin(case, eligible)
-    open_case, targets = begun.open_case, begun.targets
-    tick(len(samples) - len(targets))
-    if method.effort is None:
-        attacked = attack_batches(open_case, targets, tick)
-    else:
-        with metered([view], len(targets), forward_passes(case), tick):
-            attacked = search(open_case, targets, one_round, method.effort, note)
+    tick(len(samples) - len(begun.targets))
+    attacked = attack_targets(begun, tick, note)
     carried = begun.finish(attacked)
     fresh = judge(case, attacked.adversarials, tick)
     figures = cell_figures(
@@ -179,6 +174,17 @@ def choose_targets(case: AttackPass) -> NDArray[np.int64]:
     if case.setting.protocol != "sound":
         return np.arange(len(case.samples))
     return np.flatnonzero(case.clean.right[:, list(case.threat.tasks)].max(1) > 0)
+
+
+def attack_targets(
+    begun: carrying.Carrying, tick: Advance, note: Callable[[str], None]
+) -> Attacked:
+    """Attacks the samples of a pass that are to be attacked, once or in the rounds of a search."""
+    case, targets, effort = begun.open_case, begun.targets, begun.case.method.effort
+    if effort is None:
+        return attack_batches(case, targets, tick)
+    with metered([case.view], len(targets), forward_passes(case), tick):
+        return search(case, targets, one_round, effort, note)
 
 
 def one_round(case: AttackPass, targets: NDArray[np.int64], stage: tuple[object, ...]) -> Attacked:

@@ -280,12 +280,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
     content = {
         "hash": inputs.hash,
         "spec": inputs.spec,
-        "command": command_of(
-            [each.cell for each in (*inputs.chain, inputs)],
-            inputs.run,
-            len(inputs.samples),
-            dataset,
-        ),
+        "command": command_of(inputs.cells, inputs.run, len(inputs.samples), dataset),
         "names": {
             "modalities": list(dataset.modalities),
             "tasks": list(dataset.tasks),

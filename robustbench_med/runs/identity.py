@@ -61,6 +61,11 @@ class Inputs:
         return [] if self.before is None else [*self.before.chain, self.before]
 
     @property
+    def cells(self) -> list[Cell]:
+        """Its cell, behind those of its chain before it."""
+        return [*(each.cell for each in self.chain), self.cell]
+
+    @property
     def after(self) -> list[str]:
         """The attacks whose leavings this one gets."""
         return [each.method.name for each in self.chain if each.method.name != self.method.name]

@@ -129,9 +129,7 @@ def _renew(old: Stale, store: Store[Record], medrobust: Run, *more: str) -> None
         store.remove(old.hash)
 
 
-def _made(
-    arguments: list[str], store: Store[Record], medrobust: Run, chain: int | None
-) -> Record:
+def _made(arguments: list[str], store: Store[Record], medrobust: Run, chain: int | None) -> Record:
     """The record that a command makes, as it lies in the store.
 
     Args:
