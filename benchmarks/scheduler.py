@@ -5,8 +5,14 @@ keeps more workers from helping.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+ROUNDED = 1.05
+"""Workers that do a whole number of units each wait for the last ones by more than this: then it is
+said.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,10 @@ def makespan(units: Sequence[float], workers: int, costs: Costs) -> float:
 def simulated(units: Sequence[float], workers: int, costs: Costs) -> Simulated:
     """A run of units in this order."""
     seconds, total = makespan(units, workers, costs), sum(units)
+    each = math.ceil(len(units) / workers) * total / len(units)
     bounds = {
         "work": total / workers,
+        "whole units": each if each > ROUNDED * total / workers else 0.0,
         "longest unit": max(units),
         "start and plan": costs.start + costs.planning * len(units),
         "driver": costs.handing * len(units),
