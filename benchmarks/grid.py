@@ -41,7 +41,7 @@ from robustbench_med.runs.units import units_of
 from robustbench_med.store.store import Record, Store
 
 PARTS = ("processes", "carried", "overhead", "plan")
-RADII = "1/255,2/255,4/255,8/255"
+RADII = "2/255,4/255,8/255,16/255"
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 SETS, MODELS = 20, "early,late,gmu,mmtm,lmf,cross-attention,mail,robust-mail"
 DEFENCES = "none,pgd-at,trades,jpeg,median,smoothing"
@@ -88,9 +88,9 @@ def anew(folder: Path) -> Path:
 
 
 def grid(sizes: Sizes, units: int | None = None) -> list[object]:
-    """Options of a grid of so many victims: one model, a training seed each."""
+    """Options of a grid of so many victims: one model, a training seed each, shortly trained."""
     seeds = ",".join(map(str, range(units or sizes.units)))
-    return ["--model", "late", "--train-seed", seeds, "--size", sizes.size]
+    return ["--model", "late", "--train-seed", seeds, "--size", sizes.size, "--recipe", "steps=100"]
 
 
 def attacked(sizes: Sizes, attacks: str = "pgd,apgd", eps: str = "4/255") -> list[object]:
@@ -129,7 +129,7 @@ def carried(sizes: Sizes) -> Iterator[str]:
     yield f"## Carried sweeps, radii {RADII}\n"
     yield from _against(sizes, "sweep", many, "--carry")
     yield "## Cascades, pgd then apgd then square\n"
-    cascade = attacked(sizes, "pgd,apgd,square", "2/255,4/255")
+    cascade = attacked(sizes, "pgd,apgd,square", "4/255,8/255")
     yield from _against(sizes, "cascade", cascade, "--cascade")
 
 
