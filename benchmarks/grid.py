@@ -134,7 +134,7 @@ def carried(sizes: Sizes) -> Iterator[str]:
 
 
 def _against(sizes: Sizes, name: str, options: Sequence[object], switch: str) -> Iterator[str]:
-    """Passes and seconds of attacks with a switch and without it, and the lowest robust accuracy at each radius."""
+    """Passes and seconds with a switch and without it, and the lowest figure at each radius."""
     rows = []
     for label, more in (("by itself", []), (switch, [switch])):
         out = anew(sizes.out / f"{name}{'-alone' if not more else ''}")
