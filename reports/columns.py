@@ -99,6 +99,7 @@ COLUMNS: dict[str, dict[str, str]] = {
             " or that no seed repeats, unverified files, weights that share their training seed"
             f" with others, `{BELOW}`: `robust` is no higher than that of `{CONSTANT}`"
             f" (`{BELOW} on TASK`: at that task alone),"
+            " `carried`: samples that a smaller radius broke were [not attacked again](sweeps.md),"
             " `under-trained on TASK (AUC a, NAME"
             " b)`: [Trust](trust.md#under-trained-victims)"
         ),

@@ -30,6 +30,7 @@ def families(records: Sequence[Record]) -> list[list[Record]]:
     family, and where one training seed of one fold has several weights (stores of two machines,
     merged) each of these is a family of its own.
     """
+    records = without_midway(records)
     kinds = {record.hash: _kind(record) for record in records}
     apart = _other_weights(records, kinds) | _twice(records, kinds)
     members: dict[tuple[str, str], list[Record]] = defaultdict(list)
@@ -37,6 +38,14 @@ def families(records: Sequence[Record]) -> list[list[Record]]:
         measured = _measured(record) if record.hash in apart else ""
         members[kinds[record.hash], measured].append(record)
     return [sorted(members[key], key=_place) for key in sorted(members)]
+
+
+def without_midway(records: Sequence[Record]) -> list[Record]:
+    """All but those in the middle of a cascade: its last attack tells the worst case of all, its
+    first one met every sample.
+    """
+    passed = {r.spec.carried.record for r in records if r.spec.attack.after and r.spec.carried}
+    return [r for r in records if not (r.spec.attack.after and r.hash in passed)]
 
 
 def other_weights(records: Sequence[Either]) -> set[str]:
@@ -94,6 +103,8 @@ def _kind(record: Either) -> str:
     """Everything of a record but its seeds, its fold and what these change."""
     spec = record.spec.plain()
     spec |= {"seed": None, "victim": _unseeded(spec)}
+    if "carried" in spec:  # that of another seed starts from another record
+        spec["carried"]["record"] = None
     if "fold" in spec["data"]:
         for key in ("manifest", "n", "samples"):
             del spec["data"][key]
@@ -128,6 +139,7 @@ def _measured(record: Record) -> str:
             "manifest": data.manifest,
             "n": data.n,
             "samples": data.samples,
+            "carried": record.spec.carried and record.spec.carried.record,
         }
     )
 

@@ -382,11 +382,9 @@ def doubts(family: Sequence[Record]) -> list[str]:
         sentences.append("one draw")
     if first.batch_dependent:
         sentences.append("depends on its batch")
-    if not first.repeatable:
-        sentences.append("not repeatable")
-    if first.unverified:
-        sentences.append("unverified data")
-    return sentences
+    marked = {"not repeatable": not first.repeatable, "unverified data": first.unverified}
+    marked["carried"] = first.spec.carried is not None and not first.spec.attack.after
+    return [*sentences, *(mark for mark, applies in marked.items() if applies)]
 
 
 def trivial_on(family: Sequence[Record]) -> list[str]:

@@ -27,7 +27,7 @@ from robustbench_med.reports.comparison.worst import (
     over_trainings,
     worst_case,
 )
-from robustbench_med.reports.families import groups_of, worth_of_draws
+from robustbench_med.reports.families import groups_of, without_midway, worth_of_draws
 from robustbench_med.reports.floors import Floor
 from robustbench_med.reports.tables import Shortfalls
 from robustbench_med.store.parts import DataSpec
@@ -285,7 +285,7 @@ def _row(
         evaluation_seeds=min(map(len, plain)),
         clean=float(np.mean([record.figures.clean for record in records])),
         clean_balanced_accuracy=float(np.mean([_clean_balanced(record) for record in records])),
-        robust=_robust(records),
+        robust=_robust(without_midway(records)),
         worst=worst,
         floor=labelled.floor,
         naive=_naive(naive),

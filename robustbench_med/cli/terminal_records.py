@@ -58,6 +58,7 @@ def _facts(measured: Record, doubts: Sequence[str]) -> dict[str, str]:
         ),
         "attack": called(spec.attack.name, spec.attack.params),
         **({"ran": _ran(ran)} if ran and (ran.members or ran.losses) else {}),
+        **({"carried": _carried(measured)} if measured.spec.carried else {}),
         "protocol": (
             f"{spec.protocol.name}, {measured.draws} draw(s) a prediction,"
             f" {'stochastic' if measured.stochastic else 'deterministic'} victim, seed {spec.seed}"
@@ -137,6 +138,19 @@ def _ran(ran: AttackRan) -> str:
         return _losses(ran.losses)
     members = [f"{member.attack} {_losses(member.losses)}".strip() for member in ran.members]
     return f"{ran.version}: {'; '.join(members)}"
+
+
+def _carried(measured: Record) -> str:
+    """What an earlier record of a chain spared the attack."""
+    after, carried = "+".join(measured.spec.attack.after), measured.carried
+    before = measured.spec.carried.record[:SHORT] if measured.spec.carried else ""
+    spared = (
+        f", {carried.n} samples not attacked again, of {carried.afresh} attacked afresh"
+        f" {carried.withstood} withstood"
+        if carried
+        else ""
+    )
+    return f"from record {before}{f', after {after}' if after else ''}{spared}"
 
 
 def _losses(by_task: Mapping[str, str] | None) -> str:

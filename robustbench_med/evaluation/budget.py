@@ -14,7 +14,7 @@ from robustbench_med.evaluation.search import (
     OVER,
     planned,
 )
-from robustbench_med.evaluation.types import Effort, Method
+from robustbench_med.evaluation.types import AttackPass, Effort, Method
 from robustbench_med.naming import BLACK_BOX
 
 
@@ -51,3 +51,19 @@ def of_search(method: Method, effort: Effort, against: Against) -> Budget:
         passes += 0 if black_box else each.passes
         queries += each.passes if black_box else 0
     return total
+
+
+def forward_passes(case: AttackPass) -> int | None:
+    """Forward passes that an attack takes of a sample at most; None where that is not known."""
+    view, threat, method = case.view, case.threat, case.method
+    against = Against(
+        view.draws,
+        max(view.class_counts[t] for t in threat.tasks),
+        len(threat.tasks),
+        view.has_soft,
+        threat.targeted,
+        len(method.sources),
+        threat.norm,
+    )
+    most = of_method(method, against)
+    return None if most is None else most.forward

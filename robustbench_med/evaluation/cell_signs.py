@@ -4,6 +4,7 @@ its path.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from robustbench_med.evaluation import convergence, gradients, signs, stability
 from robustbench_med.evaluation.gradients import Probing
 from robustbench_med.evaluation.protocol import single_draw
 from robustbench_med.evaluation.signs import Sign
-from robustbench_med.evaluation.types import Clean, Method, Outcome, Setting
+from robustbench_med.evaluation.types import Carried, Clean, Method, Outcome, Setting
 from robustbench_med.models.trial import hands_out_probabilities
 from robustbench_med.naming import CONTROL
 from robustbench_med.store import trust
@@ -66,9 +67,32 @@ def of_cell(
         cost = outcome.cost
         seen.append(signs.not_finite(cost["nonfinite_gradients"], cost["attack_backward"]))
     seen += convergence.of_cell(samples, clean, threat, method, outcome)
+    if outcome.carried is not None and outcome.carried.afresh:
+        seen.append(of_carrying(outcome.carried, len(samples)))
     if by_gradient and single_draw(clean, method, outcome.search):
         seen.append(signs.attacked_by_one_draw())
     return seen
+
+
+def of_carrying(carried: Carried, n: int) -> Sign:
+    """Whether the attack breaks what it broke at a smaller radius, by the samples that it was given
+    all the same: robust accuracy must not rise with the radius.
+
+    Args:
+        n: samples of the cell.
+    """
+    share = carried.withstood / carried.afresh
+    rise, tolerance = share * (carried.n + carried.afresh) / n, signs.tolerance_of(n)
+    lucky = carried.withstood < 2
+    severity = signs.verdict(rise, tolerance, math.inf if lucky else 2 * tolerance)
+    return Sign(
+        "not monotone",
+        severity,
+        rise,
+        f"{carried.withstood} of {carried.afresh} samples that a smaller radius broke withstood the"
+        f" attack here: without them robust accuracy would be {100 * rise:.1f} points higher",
+        "A larger ball holds the smaller one: the attack, not the victim, is what stops it.",
+    )
 
 
 def of_learning(samples: Samples, clean: Clean, threat: Threat) -> Sign:

@@ -28,9 +28,8 @@ from robustbench_med.attacks import (
     attack_code,
     entry_of,
 )
-from robustbench_med.attacks.budget import Against
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import examples
+from robustbench_med.evaluation import carrying, examples
 from robustbench_med.evaluation.batching import (
     drawing_of,
     drawn,
@@ -38,7 +37,7 @@ from robustbench_med.evaluation.batching import (
     shapes_of,
     together,
 )
-from robustbench_med.evaluation.budget import of_method
+from robustbench_med.evaluation.budget import forward_passes
 from robustbench_med.evaluation.figures import cell_figures
 from robustbench_med.evaluation.meter import metered
 from robustbench_med.evaluation.predictions import join, predict
@@ -146,13 +145,11 @@ def attack_pass(
     draws = min(clean.draws, setting.draws)
     view = View(victim, shapes_of(samples), draws=draws, batch_draws=setting.batch_draws)
     case = AttackPass(view, samples, clean, threat, method, setting)
-    targets = choose_targets(case)
-    tick(len(samples) - len(targets))
-    if method.effort is None:
-        attacked = attack_batches(case, targets, tick)
-    else:
-        with metered([view], len(targets), forward_passes(case), tick):
-            attacked = search(case, targets, one_round, method.effort, note)
+    eligible = choose_targets(case)
+    begun = carrying.begin(case, eligible)
+    tick(len(samples) - len(begun.targets))
+    attacked = attack_targets(begun, tick, note)
+    carried = begun.finish(attacked)
     fresh = judge(case, attacked.adversarials, tick)
     figures = cell_figures(
         samples,
@@ -165,9 +162,9 @@ def attack_pass(
         goals=method.goals,
     )
     arrays = outcome_arrays(case, attacked, fresh)
-    cost = attack_cost(case, attacked, n_targets=len(targets), started=start)
+    cost = attack_cost(case, attacked, n_targets=len(eligible), started=start)
     quarters = np.concatenate(attacked.quarters, 1) if attacked.quarters else None
-    return Outcome(figures, arrays, cost, attacked.ran, attacked.adversarials, quarters)
+    return Outcome(figures, arrays, cost, attacked.ran, attacked.adversarials, quarters, carried)
 
 
 def choose_targets(case: AttackPass) -> NDArray[np.int64]:
@@ -179,20 +176,15 @@ def choose_targets(case: AttackPass) -> NDArray[np.int64]:
     return np.flatnonzero(case.clean.right[:, list(case.threat.tasks)].max(1) > 0)
 
 
-def forward_passes(case: AttackPass) -> int | None:
-    """Forward passes that an attack takes of a sample at most; None where that is not known."""
-    view, threat, method = case.view, case.threat, case.method
-    against = Against(
-        view.draws,
-        max(view.class_counts[t] for t in threat.tasks),
-        len(threat.tasks),
-        view.has_soft,
-        threat.targeted,
-        len(method.sources),
-        threat.norm,
-    )
-    most = of_method(method, against)
-    return None if most is None else most.forward
+def attack_targets(
+    begun: carrying.Carrying, tick: Advance, note: Callable[[str], None]
+) -> Attacked:
+    """Attacks the samples of a pass that are to be attacked, once or in the rounds of a search."""
+    case, targets, effort = begun.open_case, begun.targets, begun.case.method.effort
+    if effort is None:
+        return attack_batches(case, targets, tick)
+    with metered([case.view], len(targets), forward_passes(case), tick):
+        return search(case, targets, one_round, effort, note)
 
 
 def one_round(case: AttackPass, targets: NDArray[np.int64], stage: tuple[object, ...]) -> Attacked:

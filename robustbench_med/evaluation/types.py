@@ -128,6 +128,34 @@ class SearchRan:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """Adversarials that an earlier record of a chain hands on.
+
+    Attributes:
+        adversarials: flat (D,) on the CPU, by sample.
+        afresh: most samples to be attacked all the same, to see whether the attack does as well.
+    """
+
+    adversarials: Mapping[int, Tensor]
+    afresh: int
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What became of candidates that break every attacked task here too.
+
+    Attributes:
+        n: samples that were not attacked.
+        afresh: samples that were attacked all the same.
+        withstood: of these, how many the attack by itself did not break.
+    """
+
+    n: int
+    afresh: int
+    withstood: int
+
+
+@dataclass(frozen=True)
 class Method:
     """An attack, complete: its name, who computes it, its keyword arguments, and what else it
     needs.
@@ -146,6 +174,8 @@ class Method:
     """
     effort: Effort | None = None
     """When a search that this attack begins stops; None: the attack as it is, once."""
+    candidates: Candidates | None = None
+    """Adversarials of the record before in a chain; None: there is none."""
 
 
 @dataclass(frozen=True)
@@ -343,3 +373,5 @@ class Outcome:
     """Flat adversarials (D,) on the CPU, by sample; one that is missing was not attacked."""
     quarters: NDArray[np.float32] | None = None
     """(2, attacked samples): see `Attacked.quarters`; None where the attack noted nothing."""
+    carried: Carried | None = None
+    """Samples that were not attacked; None where there were no candidates."""

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from robustbench_med import naming
 from robustbench_med.attacks import RefusedError, engines, radius_free, ran
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
-from robustbench_med.evaluation import cell_signs, cost, signs
+from robustbench_med.evaluation import carrying, cell_signs, cost, signs
 from robustbench_med.evaluation.goals import choose_goals
 from robustbench_med.evaluation.protocol import attack_pass, single_draw
 from robustbench_med.evaluation.signs import Sign
-from robustbench_med.evaluation.types import Challenge, Clean, Method, Outcome
-from robustbench_med.naming import radius_label
-from robustbench_med.runs import challenge
+from robustbench_med.evaluation.types import Candidates, Challenge, Clean, Method, Outcome
+from robustbench_med.runs import chains, challenge, handed_on
 from robustbench_med.runs.commands import command_of
 from robustbench_med.runs.device import one_gradient, peak_memory_mib
 from robustbench_med.runs.estimates import Estimate, expected
 from robustbench_med.runs.identity import Inputs, sweep_key
+from robustbench_med.runs.inputs import inputs_of, label_of
 from robustbench_med.runs.rivals import rival_of
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
-from robustbench_med.runs.threats import effort_of, engine_of, is_targeted, parameters_of, threat_of
-from robustbench_med.runs.victims import LoadedVictim
 from robustbench_med.store.record import CONTROL, Record
 from robustbench_med.store.store import Store
 from robustbench_med.version import versions
@@ -83,61 +82,17 @@ def evaluate_cell(
         display.say(f"[{position}] {label}: done before, record {inputs.hash[:12]}")
         return kept
     refuse(inputs, label)
-    measured = Evaluation(inputs, session, position).measure()
+    evaluation = Evaluation(inputs, session, position)
+    measured = evaluation.measure()
+    if inputs.victim.is_deterministic and chains.has_next(cell, session):
+        evaluation.hand_on(measured.clean, measured.outcome)
     record = store.write(record_of(inputs, session, measured), measured.outcome.arrays)
+    if inputs.before is not None:
+        handed_on.forget(session.out, inputs.before.hash)
     session.past.add(record.plain())
     spent = record.cost.seconds + (record.cost.challenge_seconds or 0.0)
     display.say(f"[{position}] {label}: robust {record.figures.robust:.3f}, {spent:.1f} s")
     return record
-
-
-def inputs_of(cell: Cell, session: Session[RunSpec]) -> Inputs:
-    """Everything that the result of a cell depends on; its victim is trained where it never was."""
-    victim = session.victim(cell)
-    sources = session.sources(cell) if cell.attack == "transfer" else []
-    return inputs_with(victim, sources, cell, session)
-
-
-def inputs_with(
-    victim: LoadedVictim,
-    sources: Sequence[LoadedVictim],
-    cell: Cell,
-    session: Session[RunSpec],
-) -> Inputs:
-    """Everything that the result of a cell depends on, of a victim and the sources of a transfer
-    attack.
-    """
-    spec, dataset = session.spec, session.dataset(cell)
-    params = parameters_of(
-        cell.attack, spec, stochastic=victim.nature.stochastic, unaware=victim.plan.unaware
-    )
-    return Inputs(
-        cell,
-        spec,
-        dataset,
-        session.samples(cell),
-        victim,
-        threat_of(cell, dataset, spec, targeted=is_targeted(cell, spec)),
-        Method(
-            cell.attack,
-            params,
-            engine_of(cell.attack, spec),
-            [source.as_source for source in sources],
-            effort=effort_of(
-                cell.attack,
-                spec,
-                stochastic=victim.nature.stochastic,
-                unaware=victim.plan.unaware,
-            ),
-        ),
-        sources,
-    )
-
-
-def label_of(inputs: Inputs) -> str:
-    """What a cell is called on the display."""
-    radii = radius_label(inputs.threat.radii, inputs.dataset.modalities)
-    return f"{inputs.victim.plan.name} {inputs.cell.attack} {radii} on {inputs.dataset.label}"
 
 
 def refuse(inputs: Inputs, label: str) -> None:
@@ -211,7 +166,37 @@ class Evaluation:
         several_radii = method.engine == "native" and len(inputs.run.radii(inputs.cell.norm)) > 1
         if several_radii and radius_free(method.name, inputs.threat.norm):
             smallest = inputs.victim.smallest.setdefault(sweep_key(inputs.spec), {})
-        return replace(method, goals=goals, sweep=smallest)
+        return replace(method, goals=goals, sweep=smallest, candidates=self.candidates())
+
+    def candidates(self) -> Candidates | None:
+        """What the record before in the chain hands on; None where there is none."""
+        before = self.inputs.before
+        if before is None:
+            return None
+        kept = handed_on.kept(self.session.out, before.hash)
+        again = Evaluation(before, self.session, self.position).attack_again
+        found = again() if kept is None else kept
+        afresh = carrying.AFRESH if before.method.name == self.inputs.method.name else 0
+        return Candidates(found, afresh)
+
+    def attack_again(self) -> Mapping[int, Tensor]:
+        """What a record hands on that is there without it."""
+        inputs, session = self.inputs, self.session
+        label, display = label_of(inputs), session.job.display
+        if Store(session.out).kept(inputs.hash, display.warn) is None:
+            raise UserError(f"the record that it starts from is not there: {label} failed")
+        display.say(f"[{self.position}] {label}: attacked again, the next cell starts from it")
+        clean = self.clean()
+        found = self.hand_on(clean, self.attack(clean, self.method(clean)))
+        if inputs.before is not None:
+            handed_on.forget(session.out, inputs.before.hash)
+        return found
+
+    def hand_on(self, clean: Clean, outcome: Outcome) -> Mapping[int, Tensor]:
+        """Keeps for the next record of the chain what the attack broke."""
+        found = carrying.broken(outcome, clean, self.inputs.threat.tasks)
+        handed_on.keep(self.session.out, self.inputs.hash, found)
+        return found
 
     def noise(self) -> float | None:
         """Robust accuracy under noise of the same radius; None where the attack itself is noise."""
@@ -288,7 +273,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
     content = {
         "hash": inputs.hash,
         "spec": inputs.spec,
-        "command": command_of(inputs.cell, inputs.run, len(inputs.samples), dataset),
+        "command": command_of(inputs.cells, inputs.run, len(inputs.samples), dataset),
         "names": {
             "modalities": list(dataset.modalities),
             "tasks": list(dataset.tasks),
@@ -300,12 +285,13 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         "diagnostics": signs.plain(measured.signs),
         "soft_gradients": callable(getattr(victim.module, "soft", None)),
         **_challenges(measured.challenges),
+        **({"carried": asdict(outcome.carried)} if outcome.carried else {}),
         "stochastic": clean.stochastic,
         **({"batch_dependent": measured.leaning} if measured.leaning else {}),
         "draws": clean.draws,
         "naive": single_draw(clean, method, outcome.search) or victim.plan.unaware,
         "synthetic": dataset.synthetic,
-        "notes": [*dataset.notes, *victim.nature.notes, *_one_draw(clean, inputs.run)],
+        "notes": [*dataset.notes, *victim.nature.notes, *_of_random(clean, inputs)],
         "unverified": dataset.unverified,
         "repeatable": victim.nature.repeatable,
         "architecture": naming.label(victim.plan.model),
@@ -346,16 +332,22 @@ def _attack_ran(inputs: Inputs, measured: Measurement) -> dict[str, Any]:
     return known if search is None else known | {"search": asdict(search)}
 
 
-def _one_draw(clean: Clean, run: RunSpec) -> list[str]:
-    """The note on a random victim that one draw judges; empty where more do, or the protocol asks
-    for one.
+def _of_random(clean: Clean, inputs: Inputs) -> list[str]:
+    """The notes on a random victim that is in no chain, or that one draw judges; empty where more
+    do, or the protocol asks for one.
     """
-    if not clean.stochastic or clean.draws > 1 or run.protocol != "sound":
-        return []
-    return [
-        "one draw: the victim is random, and was attacked and judged as if one pass were its answer"
-        " (--draws 1); its interval knows nothing of how other draws would differ"
-    ]
+    run, notes = inputs.run, list[str]()
+    if (run.carry or run.cascade) and not inputs.victim.is_deterministic:
+        notes.append(
+            f"{'--carry' if run.carry else '--cascade'} is for deterministic victims: this one was"
+            " attacked by itself"
+        )
+    if clean.stochastic and clean.draws == 1 and run.protocol == "sound":
+        notes.append(
+            "one draw: the victim is random, and was attacked and judged as if one pass were its"
+            " answer (--draws 1); its interval knows nothing of how other draws would differ"
+        )
+    return notes
 
 
 def _expected(estimate: Estimate | None) -> dict[str, object]:

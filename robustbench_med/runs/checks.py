@@ -14,6 +14,7 @@ from robustbench_med.evaluation.goals import GOALS
 from robustbench_med.models import registry, user_file
 from robustbench_med.naming import label
 from robustbench_med.parameters import check_owners, of, split
+from robustbench_med.runs.chains import is_searched_once
 from robustbench_med.runs.spec import RunSpec, ThreatsSpec, VictimsSpec
 from robustbench_med.runs.threats import effort_of, engine_of, parameters_of
 from robustbench_med.store.record import CONTROL
@@ -32,6 +33,7 @@ def check_attacks(spec: RunSpec) -> None:
     check_effort(spec, unaware=any(plan.unaware for plan in plans))
     check_transfer(spec)
     check_target(spec)
+    check_chains(spec)
     if spec.cross_modal and (spec.target_task != "joint" or any("=" in eps for eps in spec.eps)):
         raise UserError(
             "--cross-modal attacks every modality and task by itself; leave out --target-task and"
@@ -232,3 +234,23 @@ def check_target(spec: RunSpec) -> None:
     for attack in spec.attack:
         if untargeted(attack):
             raise UserError(f"{attack} cannot aim at a class; take it out of this --target run")
+
+
+def check_chains(spec: RunSpec) -> None:
+    """Refuses chains of figures that are not worst cases over a growing set of attempts."""
+    if not (spec.carry or spec.cascade):
+        return
+    asked = "--carry" if spec.carry else "--cascade"
+    if spec.carry and spec.cascade:
+        raise UserError("--carry and --cascade make chains of the same cells; take one of them")
+    if spec.protocol != "sound":
+        raise UserError(f"{asked} is for the protocol sound; release attacks every sample")
+    if spec.target is not None:
+        raise UserError(f"{asked}: a wrong class is not yet the one aimed at; leave out --target")
+    attacks = [name for name in dict.fromkeys(spec.attack) if name != CONTROL]
+    for attack in attacks[1:] if spec.cascade else ():
+        if is_searched_once(attack, spec):
+            raise UserError(
+                f"--cascade: {attack} measures the smallest perturbation of every sample; put it"
+                " first, or take it out"
+            )

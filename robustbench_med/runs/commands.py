@@ -5,7 +5,7 @@ folder.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,24 +81,32 @@ def training_command(spec: TrainSpec, dataset: Dataset) -> str:
     return command_line("train", fields, {spec.model, *parts})
 
 
-def command_of(cell: Cell, spec: RunSpec, n: int, dataset: Dataset) -> str:
-    """The command line that makes one cell's record again, from any folder."""
-    source = spec.source if cell.attack == "transfer" else []
+def command_of(chain: Sequence[Cell], spec: RunSpec, n: int, dataset: Dataset) -> str:
+    """The command line that makes a cell's record again, from any folder.
+
+    Args:
+        chain: the cell, behind those of its chain that come before it, whose records are made too.
+    """
+    cell, attacks = chain[-1], list(dict.fromkeys(each.attack for each in chain))
+    source = spec.source if "transfer" in attacks else []
     victims = [label(model) for model in (cell.model, *source)]
     defense = [part.strip() for part in cell.defense.split("+")]
-    attack_params = parameters_of(cell.attack, spec, stochastic=False)
+    attack_params = [parameters_of(attack, spec, stochastic=False) for attack in attacks]
+    losses = [str(params.get("loss")) for params in attack_params]
     fields = {
         **dict(spec),
         "model": [model_option(cell.model)],
         "defense": [cell.defense],
         "data": [data_option(cell.data)],
-        "attack": [cell.attack],
-        "eps": [cell.eps],
+        "attack": attacks,
+        "eps": list(dict.fromkeys(each.eps for each in chain)),
         "norm": [cell.norm],
         "l0_counts": spec.l0_counts if cell.norm == "L0" else "pixels",
         "target_task": cell.target_task,
         "cross_modal": False,
         "control": False,
+        "carry": spec.carry and len(chain) > 1,
+        "cascade": spec.cascade and len(chain) > 1,
         "source": [model_option(model) for model in source],
         "seed": [cell.seed],
         "train_seed": [cell.train_seed],
@@ -107,15 +115,15 @@ def command_of(cell: Cell, spec: RunSpec, n: int, dataset: Dataset) -> str:
         "checkpoint": None if spec.checkpoint is None else spec.checkpoint.resolve(),
         "attack_params": {
             key: value
-            for key, value in only(spec.attack_params, [cell.attack]).items()
-            if split(key)[1] in attack_params
+            for key, value in only(spec.attack_params, attacks).items()
+            if any(split(key)[1] in params for params in attack_params)
         },
         "model_params": only(spec.model_params, victims),
         "recipe": only(spec.recipe, victims),
         "defense_params": only(spec.defense_params, defense),
         **where(dataset),
     }
-    names = {cell.model, *spec.source, cell.attack, str(attack_params.get("loss")), *defense}
+    names = {cell.model, *spec.source, *attacks, *losses, *defense}
     return command_line("run", fields, names)
 
 

@@ -336,6 +336,8 @@ def with_one_attack(spec: RunSpec) -> RunSpec:
             "attack_params": params,
             "effort": None,
             "max_passes": None,
+            "carry": False,
+            "cascade": False,
             "source": spec.source if attack == "transfer" else [],
         }
     )

@@ -89,6 +89,8 @@ def work_of(inputs: Inputs, *, searched: bool = False) -> Work:
     each = budget.of_method(inputs.method, against_of(inputs, min(draws, run.draws)))
     attack = None if each is None else each.times(0 if searched else n)
     besides = Budget(queries=draws * n)
+    if inputs.before is not None:
+        besides += Budget(queries=2 * n)  # candidates, and what was found besides them
     if inputs.challengeable:
         besides += Budget(gradients=SIGNS)
         if run.challenge:

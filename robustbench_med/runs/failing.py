@@ -16,6 +16,7 @@ from robustbench_med.errors import IncompleteError, UserError, left_out
 from robustbench_med.evaluation import cost
 from robustbench_med.models import user_file
 from robustbench_med.naming import canonical_hash
+from robustbench_med.runs.chains import before
 from robustbench_med.runs.commands import command_of
 from robustbench_med.runs.requests import request_of
 from robustbench_med.runs.session import Session
@@ -41,7 +42,9 @@ def failure_of(
         "hash": canonical_hash(request),
         "spec": request,
         "cell": cell.model_dump(mode="json"),
-        "command": command_of(cell, session.spec, len(session.samples(cell)), dataset),
+        "command": command_of(
+            [*before(cell, session), cell], session.spec, len(session.samples(cell)), dataset
+        ),
         "where": where,
         "error": (line if plain else own or f"{type(error).__name__}: {line}".rstrip(": ")),
         "traceback": "".join(traceback.format_exception(error)),

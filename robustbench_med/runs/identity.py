@@ -12,6 +12,7 @@ from typing import Any
 
 from robustbench_med.attacks import SCHEME, Threat, attack_code, revision
 from robustbench_med.data import Dataset, Samples
+from robustbench_med.evaluation import carrying
 from robustbench_med.evaluation.batching import judged_draws
 from robustbench_med.evaluation.protocol import is_whole
 from robustbench_med.evaluation.search import search
@@ -38,6 +39,8 @@ class Inputs:
     """Without what the clean pass decides: the classes aimed at."""
     sources: Sequence[LoadedVictim]
     """Victims that `transfer` makes its adversarials on."""
+    before: Inputs | None = None
+    """Of the record whose adversarials are candidates here; None: of none."""
 
     @cached_property
     def whole(self) -> bool:
@@ -51,6 +54,21 @@ class Inputs:
         """
         bounded = self.run.protocol == "sound" and not self.threat.targeted
         return bounded and self.method.name != CONTROL and max(self.threat.radii) > 0
+
+    @property
+    def chain(self) -> list[Inputs]:
+        """Those of the records before it in its chain, the first at the front."""
+        return [] if self.before is None else [*self.before.chain, self.before]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Its cell, behind those of its chain before it."""
+        return [*(each.cell for each in self.chain), self.cell]
+
+    @property
+    def after(self) -> list[str]:
+        """The attacks whose leavings this one gets."""
+        return [each.method.name for each in self.chain if each.method.name != self.method.name]
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -126,8 +144,9 @@ def resolve(inputs: Inputs) -> dict[str, Any]:
     return {
         **identity(inputs.victim, inputs.dataset, inputs.samples),
         "threat": threat_identity(inputs.threat, inputs.run.target),
-        "attack": attack_identity(inputs.method, inputs.sources),
+        "attack": attack_identity(inputs.method, inputs.sources, inputs.after),
         **({"engine": engine} if engine != "native" else {}),
+        **carried_identity(inputs.before),
         "protocol": protocol_identity(inputs),
         "seed": inputs.cell.seed,
         "randomness": SCHEME,
@@ -146,9 +165,18 @@ def threat_identity(threat: Threat, target: str | None = None) -> dict[str, Any]
     return bounds | ({"target": target} if threat.targeted else {})
 
 
-def attack_identity(method: Method, sources: Sequence[LoadedVictim]) -> dict[str, Any]:
-    """The attack with all its parameters, the user's own code in it, and the victims it starts
-    from.
+def carried_identity(before: Inputs | None) -> dict[str, Any]:
+    """The part `carried`: the record that a chain goes on from, and so all before it."""
+    if before is None:
+        return {}
+    return {"carried": {"record": before.hash, "revision": carrying.REVISION}}
+
+
+def attack_identity(
+    method: Method, sources: Sequence[LoadedVictim], after: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The attack with all its parameters, the user's own code in it, the victims it starts from,
+    and the attacks whose leavings it gets.
     """
     name, params, engine = method.name, dict(method.parameters), method.engine
     attack: dict[str, Any] = {
@@ -163,6 +191,8 @@ def attack_identity(method: Method, sources: Sequence[LoadedVictim]) -> dict[str
         attack["revision"] = code.revisions(search, "the search") | attack["revision"]
     if sources:
         attack["sources"] = [source_identity(source) for source in sources]
+    if after:
+        attack["after"] = list(after)
     return attack
 
 

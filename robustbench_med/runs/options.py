@@ -230,6 +230,16 @@ OPTIONS: dict[str, Option] = {
         HOW,
         ("--challenge", "--no-challenge"),
     ),
+    "carry": Option(
+        "Attack from the smallest radius, and what it broke not again at the larger ones"
+        " (deterministic models; a faster sweep).",
+        HOW,
+    ),
+    "cascade": Option(
+        "Each attack gets only what those before it in --attack left (deterministic models; their"
+        " worst case sooner).",
+        HOW,
+    ),
     # the job
     "include": Option(
         "A Python file of yours that registers attacks, losses or defences; it is run. Repeatable.",

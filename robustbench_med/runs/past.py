@@ -103,6 +103,6 @@ def _likeness(spec: Mapping[str, Any], device: str) -> str:
         [victim["model"], victim["params"], layers, device],
         [data["size"], list(data["channels"]), threat["norm"], len(threat["tasks"])],
         [attack["name"], attack["params"], attack.get("effort"), spec.get("engine", "native")],
-        [spec["protocol"]["name"], spec["protocol"]["draws"]],
+        [spec["protocol"]["name"], spec["protocol"]["draws"], "carried" in spec],
     ]
     return json.dumps(parts, sort_keys=True)

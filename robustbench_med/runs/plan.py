@@ -16,7 +16,7 @@ from robustbench_med.evaluation.batching import drawing_of
 from robustbench_med.evaluation.pace import Pace
 from robustbench_med.evaluation.probes import Nature
 from robustbench_med.paths import home
-from robustbench_med.runs.cell import inputs_with
+from robustbench_med.runs.chains import before
 from robustbench_med.runs.checks import check_attacks
 from robustbench_med.runs.estimates import (
     Basis,
@@ -29,6 +29,7 @@ from robustbench_med.runs.estimates import (
 )
 from robustbench_med.runs.executors import jobs_of
 from robustbench_med.runs.identity import Inputs, sweep_key
+from robustbench_med.runs.inputs import chained
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.requests import request_hash
 from robustbench_med.runs.run import grid_of
@@ -285,7 +286,7 @@ class Planner:
     def cell(self, cell: Cell, prospect: Prospect) -> PlannedCell:
         """One cell: whether it is done, and else what it takes."""
         sources = []
-        if cell.attack == "transfer":
+        if any(each.attack == "transfer" for each in (*before(cell, self.session), cell)):
             points = self.session.victims.source_points(cell)
             plans = self.session.victims.source_plans
             sources = [self.prospect(point, plans) for point in points]
@@ -308,7 +309,7 @@ class Planner:
     ) -> Inputs:
         """The inputs of a cell, had its victim this nature."""
         beside = [source.of(source.likely) for source in sources]
-        return inputs_with(prospect.of(nature), beside, cell, self.session)
+        return chained(cell, prospect.of(nature), lambda each: beside, self.session)
 
     def is_done(self, cell: Cell, prospect: Prospect, sources: Sequence[Prospect]) -> bool:
         """Whether there is a record of a cell; what its victim is has been tried when it was made,

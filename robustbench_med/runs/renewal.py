@@ -116,32 +116,37 @@ def renew_one(prefix: str, out: Path, medrobust: Run, display: Display) -> None:
 
 
 def _retry(failure: Failure, out: Path, medrobust: Run) -> None:
-    _made(_words(failure.command), Store(out), medrobust)
+    chain = 1 + len(failure.spec.get("before", []))
+    _made(_words(failure.command), Store(out), medrobust, chain)
     Failures(out).remove(failure.hash)
 
 
 def _renew(old: Stale, store: Store[Record], medrobust: Run, *more: str) -> None:
-    new = _made([*_arguments(old), *more], store, medrobust)
+    chain = None if "carried" in old.spec else 1
+    new = _made([*_arguments(old), *more], store, medrobust, chain)
     _same_cell(old, new)
     if new.hash != old.hash:
         store.remove(old.hash)
 
 
-def _made(arguments: list[str], store: Store[Record], medrobust: Run) -> Record:
-    """The one record that a command makes, as it lies in the store."""
+def _made(arguments: list[str], store: Store[Record], medrobust: Run, chain: int | None) -> Record:
+    """The record that a command makes, as it lies in the store.
+
+    Args:
+        chain: how many it makes, those that the last one starts from among them; None: any number.
+    """
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
     ):  # the tables are shown once, when all is done
         warnings.simplefilter("ignore", LeftOutWarning)
         records = medrobust(arguments)
-    if not isinstance(records, list) or len(records) != 1:
-        raise UserError(
-            f"its command makes {len(records) if isinstance(records, list) else 'no'} records,"
-            " not one"
-        )
+    n = len(records) if isinstance(records, list) else 0
+    if not isinstance(records, list) or n == 0 or n != (chain or n):
+        wanted = "one" if chain == 1 else chain or "any"
+        raise UserError(f"its command makes {n or 'no'} records, not {wanted}")
     try:
-        return read(store.path(records[0].hash), RECORDS)
+        return read(store.path(records[-1].hash), RECORDS)
     except MisfitError as error:
         raise UserError(f"the new record {error}") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from robustbench_med.naming import canonical_hash, training_hash
+from robustbench_med.runs.chains import before
 from robustbench_med.runs.identity import threat_identity
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec, VictimPoint
@@ -44,7 +45,14 @@ def request_of(cell: Cell, session: Session[RunSpec]) -> dict[str, Any]:
         },
         "samples": len(session.samples(cell)),
         "seed": cell.seed,
+        **_chain_before(cell, session),
     }
+
+
+def _chain_before(cell: Cell, session: Session[RunSpec]) -> dict[str, Any]:
+    """The part `before`: attack and radii of the cells of its chain that come before a cell."""
+    chain = before(cell, session)
+    return {"before": [[each.attack, each.eps] for each in chain]} if chain else {}
 
 
 def request_hash(cell: Cell, session: Session[RunSpec]) -> str:

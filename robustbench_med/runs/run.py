@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from robustbench_med.errors import UserError
+from robustbench_med.runs.chains import ordered
 from robustbench_med.runs.checks import check_attacks
 from robustbench_med.runs.device import threads
 from robustbench_med.runs.estimates import weight_of
@@ -106,14 +107,16 @@ def ledger_unit(unit: Unit, session: Session[RunSpec]) -> LedgerUnit:
 
 
 def grid_of(session: Session[RunSpec]) -> list[Cell]:
-    """The cells of a session, every attacked modality and task by itself where it asks for that."""
+    """The cells of a session, every attacked modality and task by itself where it asks for that,
+    in the order of their chains.
+    """
     grid = cells(session.spec)
     if not session.spec.cross_modal:
-        return grid
+        return ordered(grid, session)
     names = {
         name: (dataset.modalities, dataset.tasks) for (name, _), dataset in session.datasets.items()
     }
-    return cross_modal(grid, names)
+    return ordered(cross_modal(grid, names), session)
 
 
 def finished(records: list[Record], out: Path) -> Iterator[str]:

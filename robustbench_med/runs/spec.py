@@ -234,6 +234,10 @@ class RunSpec(ThreatsSpec):
     """Every attacked modality x task by itself."""
     challenge: bool = True
     """Challenges what each attack left by short attacks of other kinds."""
+    carry: bool = False
+    """Samples that a smaller radius broke are not attacked again at a larger one."""
+    cascade: bool = False
+    """Each attack gets what those before it left."""
 
     @field_validator("attack", mode="before")
     @classmethod

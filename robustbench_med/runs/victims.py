@@ -59,6 +59,11 @@ class LoadedVictim:
     """
 
     @property
+    def is_deterministic(self) -> bool:
+        """Whether a prediction depends on its image alone."""
+        return not self.nature.stochastic and self.nature.drawing == "none"
+
+    @property
     def as_source(self) -> TransferSource:
         """What `transfer` makes adversarials on."""
         return TransferSource(self.module, self.nature.stochastic, self.nature.drawing)

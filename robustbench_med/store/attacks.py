@@ -10,9 +10,60 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from robustbench_med.naming import BLACK_BOX
-from robustbench_med.store.parts import Number, Part
+from robustbench_med.store.parts import Hash, Number, Part
 
 Verdict = Literal["fine", "doubtful", "failed"]
+
+
+class SourceSpec(Part):
+    """A victim that adversarials were made on, to be carried over to the victim."""
+
+    model: str
+    params: dict[str, Any]
+    weights_sha256: Hash
+    revision: dict[str, int] | None = None
+    source_sha256: Hash | None = None
+
+
+class EffortSpec(Part):
+    """When a search that an attack begins stops."""
+
+    name: Literal["auto", "max"]
+    max_passes: int = Field(description="gradient passes an attacked sample")
+    max_queries: int = Field(description="forward passes of black boxes an attacked sample")
+
+
+class AttackSpec(Part):
+    """The attack with all its parameters."""
+
+    name: str
+    params: dict[str, Any]
+    revision: dict[str, int] | None = Field(None, description="of the files that it is made of")
+    code: Hash | None = Field(None, description="of the user's own code in it")
+    effort: EffortSpec | None = Field(
+        None, description="of the search that it begins; absent: the attack once"
+    )
+    sources: list[SourceSpec] = Field([], description="victims that a transfer attack starts from")
+    after: list[str] = Field(
+        [], description="the attacks of a cascade whose leavings it got; absent: it got all samples"
+    )
+
+
+class CarriedSpec(Part):
+    """The record whose adversarials were candidates: that of the next smaller radius, or of the
+    attack before in a cascade.
+    """
+
+    record: Hash
+    revision: int = Field(description="of the code that carries")
+
+
+class Carried(Part):
+    """What became of samples that candidates broke at every attacked task, here too."""
+
+    n: int = Field(description="samples that were not attacked")
+    afresh: int = Field(description="samples that were attacked all the same")
+    withstood: int = Field(description="of these, how many the attack by itself did not break")
 
 
 class MemberRan(Part):

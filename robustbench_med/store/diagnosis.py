@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from robustbench_med.store.attacks import Sign
+from robustbench_med.store.attacks import Sign, SourceSpec
 from robustbench_med.store.parts import (
     DataSpec,
     Environment,
@@ -15,7 +15,7 @@ from robustbench_med.store.parts import (
     Part,
     VictimSpec,
 )
-from robustbench_med.store.record import Kind, ProtocolSpec, SourceSpec, ThreatSpec
+from robustbench_med.store.record import Kind, ProtocolSpec, ThreatSpec
 
 
 class TrialsSpec(Part):

@@ -12,19 +12,25 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from robustbench_med.naming import CONTROL, Norm, radius_label
-from robustbench_med.store.attacks import AttackRan, Challenge, Sign
+from robustbench_med.store.attacks import (
+    AttackRan,
+    AttackSpec,
+    Carried,
+    CarriedSpec,
+    Challenge,
+    Sign,
+)
 from robustbench_med.store.certificate import Certificate
 from robustbench_med.store.figures import Figures
 from robustbench_med.store.parts import (
     SHORT,
     DataSpec,
     Environment,
-    Hash,
     InputsAndTasks,
     Kept,
     Number,
@@ -89,37 +95,6 @@ class ThreatSpec(Part):
         return f"{self.norm} {self.counts}" if self.counts else self.norm
 
 
-class SourceSpec(Part):
-    """A victim that adversarials were made on, to be carried over to the victim."""
-
-    model: str
-    params: dict[str, Any]
-    weights_sha256: Hash
-    revision: dict[str, int] | None = None
-    source_sha256: Hash | None = None
-
-
-class EffortSpec(Part):
-    """When a search that an attack begins stops."""
-
-    name: Literal["auto", "max"]
-    max_passes: int = Field(description="gradient passes an attacked sample")
-    max_queries: int = Field(description="forward passes of black boxes an attacked sample")
-
-
-class AttackSpec(Part):
-    """The attack with all its parameters."""
-
-    name: str
-    params: dict[str, Any]
-    revision: dict[str, int] | None = Field(None, description="of the files that it is made of")
-    code: Hash | None = Field(None, description="of the user's own code in it")
-    effort: EffortSpec | None = Field(
-        None, description="of the search that it begins; absent: the attack once"
-    )
-    sources: list[SourceSpec] = Field([], description="victims that a transfer attack starts from")
-
-
 class ProtocolSpec(Part):
     """How predictions are judged."""
 
@@ -151,6 +126,9 @@ class Spec(Part):
     threat: ThreatSpec
     attack: AttackSpec
     engine: str = "native"
+    carried: CarriedSpec | None = Field(
+        None, description="absent: no record handed on what it broke"
+    )
     protocol: ProtocolSpec
     seed: int
     randomness: int = Field(ge=1, description="revision of the scheme of random numbers")
@@ -232,6 +210,9 @@ class Record(Kept):
     challenges: list[Challenge] = Field(
         [], description="what short attacks of other kinds took of what was left; empty: none ran"
     )
+    carried: Carried | None = Field(
+        None, description="samples that were not attacked; absent: none was handed on"
+    )
     soft_gradients: bool | None = Field(
         None, description="whether the victim offers soft gradients; absent: not known"
     )
@@ -305,12 +286,13 @@ class Record(Kept):
     @property
     def attack_label(self) -> str:
         """The attack, with the victims its adversarials come from and the classes it aims at, where
-        it has any.
+        it has any; all attacks of a cascade, whose worst case it is.
         """
         attack, target = self.spec.attack, self.spec.threat.target
         sources = "+".join(source.model for source in attack.sources)
         return (
-            attack.name
+            (f"cascade {'+'.join(attack.after)}+" if attack.after else "")
+            + attack.name
             + (f" from {sources}" if sources else "")
             + (f" to {target}" if target else "")
         )

@@ -183,7 +183,11 @@ class Together:
         than the tolerance above the worst case of all rows, a black box among them.
         """
         stood = {record.hash for record in self.records if _search_stood(record)}
-        fixed = [record for record in self.records if record.hash in stood or not _search(record)]
+        fixed = [
+            record
+            for record in self.records
+            if (record.hash in stood or not _search(record)) and not record.spec.attack.after
+        ]  # what others left is near the worst case whatever an attack does to it
         near = [record for record in fixed if _gets_a_word(record) and self.is_near(record)]
         gradient = [record for record in near if "gradient" in families(record)]
         black = any(BLACK_BOX in families(record) for record in self.records)

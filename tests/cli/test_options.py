@@ -106,6 +106,8 @@ VALUES = {
     "allow_batch_dependent": True,
     "control": False,
     "challenge": False,
+    "carry": True,
+    "cascade": True,
     "include": [Path("a.py"), Path("b c.py")],
     "half": True,
 }

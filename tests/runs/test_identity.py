@@ -43,7 +43,7 @@ def card(tmp_path: Path) -> Path:
 
 
 def hash_of(card: Path, /, job: dict[str, Any] | None = None, **given: Any) -> str:
-    """The hash of the one cell that these settings mean."""
+    """The hash of the cell that these settings mean, of a chain the last."""
     spec = RunSpec(**{**TINY, "data": [str(card)], **given})
     options = {
         "out": card.parent / "out",
@@ -52,8 +52,9 @@ def hash_of(card: Path, /, job: dict[str, Any] | None = None, **given: Any) -> s
         "display": Display(quiet=True),
         **(job or {}),
     }
-    (record,) = run(spec, Job(**options))
-    return str(record.hash)
+    records = run(spec, Job(**options))
+    assert len(records) == 1 or spec.carry or spec.cascade
+    return str(records[-1].hash)
 
 
 def record_of(card: Path, **given: Any) -> Record:
@@ -148,13 +149,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "draws that share a batch": {**RANDOM, "batch_draws": 2},
     "random victim": RANDOM,
 }
+CHAINS: dict[str, dict[str, Any]] = {
+    "no chain": {"eps": ["4/255"]},
+    "carried": {"carry": True, "eps": ["1/255", "4/255"]},
+    "carried from another radius": {"carry": True, "eps": ["2/255", "4/255"]},
+    "carried through another radius": {"carry": True, "eps": ["1/255", "2/255", "4/255"]},
+    "a cascade": {"cascade": True, "eps": ["4/255"], "attack": ["fgsm", "pgd"]},
+    "behind another attack": {"cascade": True, "eps": ["4/255"], "attack": ["bim", "pgd"]},
+    "behind two": {"cascade": True, "eps": ["4/255"], "attack": ["fgsm", "bim", "pgd"]},
+}
+"""What pgd at 4/255 starts from; it is the last cell of each."""
 
 
 def test_every_setting_changes_the_hash(card: Path) -> None:
     hashes = {
         "none": hash_of(card),
-        **{name: hash_of(card, **given) for name, given in SETTINGS.items()},
+        **{name: hash_of(card, **given) for name, given in (SETTINGS | CHAINS).items()},
     }
+    assert hashes.pop("none") == hashes["no chain"]
     assert len(set(hashes.values())) == len(hashes), hashes
 
 

@@ -1,0 +1,81 @@
+"""The inputs of cells gathered: victim, data, threat, attack, and the record each starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from robustbench_med.evaluation.types import Method
+from robustbench_med.naming import radius_label
+from robustbench_med.runs import chains
+from robustbench_med.runs.identity import Inputs
+from robustbench_med.runs.session import Session
+from robustbench_med.runs.spec import Cell, RunSpec
+from robustbench_med.runs.threats import effort_of, engine_of, is_targeted, parameters_of, threat_of
+from robustbench_med.runs.victims import LoadedVictim
+
+
+def inputs_of(cell: Cell, session: Session[RunSpec]) -> Inputs:
+    """Everything that the result of a cell depends on; its victim is trained where it never was."""
+    return chained(cell, session.victim(cell), session.sources, session)
+
+
+def chained(
+    cell: Cell,
+    victim: LoadedVictim,
+    sources_of: Callable[[Cell], Sequence[LoadedVictim]],
+    session: Session[RunSpec],
+) -> Inputs:
+    """Everything that the result of a cell depends on, the records of its chain before it among
+    that where its victim is deterministic.
+
+    Args:
+        sources_of: the victims that a transfer attack starts from.
+    """
+    inputs = None
+    for each in [*(chains.before(cell, session) if victim.is_deterministic else ()), cell]:
+        sources = sources_of(each) if each.attack == "transfer" else []
+        inputs = inputs_with(victim, sources, each, session, inputs)
+    assert inputs is not None
+    return inputs
+
+
+def inputs_with(
+    victim: LoadedVictim,
+    sources: Sequence[LoadedVictim],
+    cell: Cell,
+    session: Session[RunSpec],
+    before: Inputs | None,
+) -> Inputs:
+    """The same of a cell whose record starts from that of another, or from none."""
+    spec, dataset = session.spec, session.dataset(cell)
+    params = parameters_of(
+        cell.attack, spec, stochastic=victim.nature.stochastic, unaware=victim.plan.unaware
+    )
+    return Inputs(
+        cell,
+        spec,
+        dataset,
+        session.samples(cell),
+        victim,
+        threat_of(cell, dataset, spec, targeted=is_targeted(cell, spec)),
+        Method(
+            cell.attack,
+            params,
+            engine_of(cell.attack, spec),
+            [source.as_source for source in sources],
+            effort=effort_of(
+                cell.attack,
+                spec,
+                stochastic=victim.nature.stochastic,
+                unaware=victim.plan.unaware,
+            ),
+        ),
+        sources,
+        before,
+    )
+
+
+def label_of(inputs: Inputs) -> str:
+    """What a cell is called on the display."""
+    radii = radius_label(inputs.threat.radii, inputs.dataset.modalities)
+    return f"{inputs.victim.plan.name} {inputs.cell.attack} {radii} on {inputs.dataset.label}"
