@@ -14,7 +14,7 @@ from robustbench_med.attacks.minimal import (
     Smallest,
     annealed,
     farthest,
-    firmest,
+    of_standing,
     proportions,
 )
 from robustbench_med.attacks.streams import Streams
@@ -42,7 +42,7 @@ def ddn(
 
     Every step follows the gradient of the cross-entropy, then the perturbation gets the length that
     is due: gamma shorter than before where the sample is broken, gamma longer where it stands. Of
-    several tasks the one that stands firmest is attacked; every modality has a sphere of its own,
+    several tasks those that stand are attacked together; every modality has a sphere of its own,
     in the proportion of its radius. A sample without any gradient steps in a random direction.
 
     Args:
@@ -75,7 +75,7 @@ def ddn_minimal(
     rows = smallest.open()
     if max(threat.radii) == 0 or len(rows) == 0:
         return smallest.found()
-    x0, y, loss = x[rows], y[rows], firmest(ce, threat)
+    x0, y, loss = x[rows], y[rows], of_standing(ce, threat)
     streams, p = streams.take(rows), proportions(view, threat, x)
     x, length, longest = x0, x0.new_full((len(x0),), first), farthest(view, x0, threat)
     with view.only(rows):

@@ -14,7 +14,7 @@ from robustbench_med.attacks.minimal import (
     Smallest,
     annealed,
     farthest,
-    firmest,
+    of_standing,
     onto,
     proportions,
     scaled_size,
@@ -47,8 +47,8 @@ def fmn(
     Every step follows the gradient of the margin and ends in a ball whose size follows the
     boundary. Until the sample is broken once it reaches to where the margin vanishes to first
     order (L0: one place, then more); from then on it is gamma larger where the sample stands, and
-    gamma smaller, at most the smallest size found, where it is broken. Of several tasks the one
-    that stands firmest is attacked; every modality has a ball of its own, in the proportion of its
+    gamma smaller, at most the smallest size found, where it is broken. Of several tasks those
+    that stand are attacked together; every modality has a ball of its own, in the proportion of its
     radius. Three things are not the paper's: the ball reaches a thousandth beyond the boundary, on
     which nothing is broken; where the boundary does not move on (black and white pixels take no
     part in a step) the ball is gamma larger as well; in L1 and L0 a point is the nearest in the
@@ -82,7 +82,7 @@ def fmn_minimal(
     rows = smallest.open()
     if max(threat.radii) == 0 or len(rows) == 0:
         return smallest.found()
-    x0, y, loss, p = x[rows], y[rows], firmest(margin, threat), proportions(view, threat, x)
+    x0, y, loss, p = x[rows], y[rows], of_standing(margin, threat), proportions(view, threat, x)
     x, largest = x0, farthest(view, x0, threat)
     size = torch.full_like(largest, FIRST_PLACES if threat.norm == "L0" else torch.inf)
     with view.only(rows):

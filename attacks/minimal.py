@@ -139,9 +139,10 @@ def onto(view: View, x: Tensor, x0: Tensor, threat: Threat, size: Tensor) -> Ten
     return torch.cat(parts, 1)
 
 
-def firmest(loss: Loss, threat: Threat) -> JointLoss:
-    """The loss of the attacked task that stands firmest by its margin, to ascend (towards the
-    target to descend): a perturbation has to break them all. 0 where no task has a label.
+def of_standing(loss: Loss, threat: Threat) -> JointLoss:
+    """The losses of the attacked tasks that stand, together, to ascend (towards the target to
+    descend): a perturbation has to break them all, and one that is broken asks for nothing more.
+    Where none stands, the loss of the one nearest to it; 0 where no task has a label.
     """
     sign = -1 if threat.targeted else 1
 
@@ -152,9 +153,11 @@ def firmest(loss: Loss, threat: Threat) -> JointLoss:
             lead = sign * margin(logits[t], label).detach()
             leads.append(torch.where(y[:, t] >= 0, lead, torch.inf))
             losses.append(sign * loss(logits[t], label))
-        least = torch.stack(leads)
-        chosen = torch.stack(losses).gather(0, least.argmin(0)[None])[0]
-        return torch.where(least.amin(0).isinf(), 0.0, chosen)
+        lead, each = torch.stack(leads), torch.stack(losses)
+        nearest = each.gather(0, lead.argmin(0)[None])[0]
+        together = torch.where(lead <= 0, each, 0.0).sum(0)
+        least = lead.amin(0)
+        return torch.where(least.isinf(), 0.0, torch.where(least <= 0, together, nearest))
 
     return objective
 

@@ -15,7 +15,7 @@ from robustbench_med.attacks.minimal import (
     Minimal,
     Smallest,
     annealed,
-    firmest,
+    of_standing,
     proportions,
 )
 from robustbench_med.attacks.streams import Streams
@@ -45,7 +45,7 @@ def sigma_zero(
     Adam descends the hinge of the margin plus the share of places that have changed, smoothed to
     d^2 / (d^2 + sigma); d^2 is the sum over the channels of a place, which count together. Places
     that have changed by less than tau in every channel go back; tau rises where the sample is
-    broken and falls where it stands. Of several tasks the one that stands firmest is attacked; the
+    broken and falls where it stands. Of several tasks those that stand are attacked together; the
     places of a modality count for as much as its radius is smaller than the largest.
 
     Args:
@@ -79,7 +79,7 @@ def sigma_zero_minimal(
     if max(threat.radii) == 0 or len(rows) == 0:
         return smallest.found()
     x0, y, loose = x[rows], y[rows], proportions(view, threat, x)
-    stands = firmest(margin, threat)
+    stands = of_standing(margin, threat)
     delta, threshold = torch.zeros_like(x0), x0.new_full((len(x0), 1), tau)
     first, second = torch.zeros_like(delta), torch.zeros_like(delta)
     with view.only(rows):

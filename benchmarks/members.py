@@ -5,7 +5,7 @@ adaptive attack: which of them `--attack adaptive` should be made of.
 
 Small networks on real images and phantoms, one modality, at radii where an FMN of 400 steps breaks
 half of the samples. Every attack runs at several numbers of steps; passes are forward and backward
-ones together. Writes OUT/members.csv, OUT/members.png and the tables of docs/engines.md.
+ones together. Writes OUT/members.csv and OUT/members.png, and prints the table of docs/engines.md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
@@ -131,6 +132,18 @@ def in_turn(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def table(found: pd.DataFrame) -> list[str]:
+    """What is left and the passes a sample, as markdown."""
+    lines = ["| victim | norm, radius | " + " | ".join(MEMBERS) + " |"]
+    lines.append("|---" * (2 + len(MEMBERS)) + "|")
+    at = found[found.steps == BOX]
+    for (called, norm, radius), group in at.groupby(["victim", "norm", "radius"], sort=False):
+        cells = {row.attack: f"{row.left:.3f} ({row.passes:.0f})" for row in group.itertuples()}
+        row = [called, f"{norm} {radius:.3g}", *(cells.get(name, "-") for name in MEMBERS)]
+        lines.append(f"| {' | '.join(row)} |")
+    return lines
+
+
 def figure(found: pd.DataFrame, file: Path) -> None:
     """Passes a sample against what is left, a panel for each victim and norm."""
     victims = list(dict.fromkeys(found.victim))
@@ -146,6 +159,7 @@ def figure(found: pd.DataFrame, file: Path) -> None:
                     curve.passes, curve.left, marker="o", ms=3, color=colours[label], label=label
                 )
             panel.set_xscale("log")
+            panel.xaxis.set_minor_formatter(NullFormatter())
             panel.set_title(f"{called}\n{norm} {here.radius.iloc[0]:.3g}", fontsize=9)
     for panel in panels[-1]:
         panel.set_xlabel("passes a sample")
@@ -170,8 +184,7 @@ def main() -> None:
         pd.DataFrame(curves(arguments.data_root, arguments.n)).to_csv(file, index=False)
     found = pd.read_csv(file, dtype={"stands": str})
     figure(found, arguments.out / "members.png")
-    print(found[found.steps == BOX].pivot_table("left", ["victim", "norm"], "attack", sort=False))
-    print(found[found.steps == BOX].pivot_table("passes", ["victim", "norm"], "attack", sort=False))
+    print("\n".join(table(found)))
     print(in_turn(found).to_string(index=False))
 
 

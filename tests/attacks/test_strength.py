@@ -22,6 +22,7 @@ from robustbench_med.attacks.autoattack import version_for
 from robustbench_med.attacks.fab import project_onto_plane
 from robustbench_med.attacks.losses import dlr, dlr_towards, margin
 from robustbench_med.attacks.malt import nearest
+from robustbench_med.attacks.minimal import of_standing
 
 RADII = {"Linf": (0.5, 0.5), "L2": (2.0, 2.0), "L1": (6.0, 6.0), "L0": (12, 8)}
 """At which the linear victim's predictions can be changed to any class."""
@@ -117,6 +118,15 @@ def distance(view: View, x: Tensor, label: int, norm: str) -> Tensor:
             found.append((part > 0).sum() if norm == "L0" else (part * room[order]).sum())
     del found[label]
     return torch.stack(found).amin().float()
+
+
+def test_a_search_attacks_the_tasks_that_stand_together_and_else_the_nearest_to_standing() -> None:
+    loss = of_standing(margin, Threat("Linf", (1.0,), (0, 1)))
+    first = torch.tensor([[3.0, 1.0], [3.0, 1.0], [1.0, 3.0], [1.0, 3.0], [3.0, 1.0]])
+    second = torch.tensor([[4.0, 1.0], [1.0, 2.0], [4.0, 1.0], [1.0, 2.0], [4.0, 1.0]])
+    y = torch.tensor([[0, 0], [0, 0], [0, 0], [0, 0], [0, -1]])
+    assert loss([first, second], y).tolist() == [-5, -2, -3, 1, -2]
+    assert loss([first, second], torch.full((5, 2), -1)).tolist() == [0] * 5
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])

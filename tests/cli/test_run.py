@@ -98,7 +98,7 @@ def test_a_run_file_and_options_make_the_same_records(drawn_root, tmp_path) -> N
     (tmp_path / "run.yaml").write_text(
         "model: late\nattack: fgsm\neps: [1/255, 8/255]\ndata:"
         f" {drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}\ndraws: 3\nsize: 32\nrecipe:"
-        " {steps: 4, eval_every: 2, batch_size: 8}\n"
+        " {steps: 4, eval_every: 2, batch_size: 8}\nmodel_param: {late.width: 8}\n"
     )
     medrobust(
         "run", "--config", tmp_path / "run.yaml", "--data-root", drawn_root, "--out", tmp_path / "b"
