@@ -4,22 +4,58 @@ folder.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from robustbench_med.data import Dataset
 from robustbench_med.naming import is_own, label
 from robustbench_med.parameters import only, split
 from robustbench_med.runs.job import Job
-from robustbench_med.runs.options import written
+from robustbench_med.runs.options import OPTIONS, fields_of, flags_of, option_of
 from robustbench_med.runs.registration import included
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.threats import parameters_of
 from robustbench_med.training import defenses
 from robustbench_med.training.presets import preset, preset_parameters, usual_recipe
 from robustbench_med.training.spec import Recipe, TrainSpec
+
+
+def written(command: str, values: Mapping[str, Any]) -> list[str]:
+    """The options of a command for these values of its fields, in the order of the table; what has
+    its default is left out, unless it is to be explicit.
+    """
+    known = fields_of(command)
+    words = []
+    for name in (name for name in OPTIONS if name in values and name in known):
+        value, option = values[name], option_of(command, name)
+        if option.explicit or value != known[name].default:
+            words += _words(flags_of(command, name), value, repeatable=option.repeatable)
+    return words
+
+
+def _words(flags: tuple[str, ...], value: object, *, repeatable: bool) -> list[str]:
+    if isinstance(value, bool):
+        return [flags[0] if value else flags[1]]
+    if isinstance(value, BaseModel):
+        value = value.model_dump(exclude_defaults=True)
+    if isinstance(value, Mapping):
+        values = [f"{name}={_as_yaml(each)}" for name, each in value.items()]
+    elif isinstance(value, list):
+        texts = [str(each) for each in value]
+        values = texts if repeatable or not texts else [",".join(texts)]
+    else:
+        values = [str(value)]
+    return [word for text in values for word in (flags[0], text)]
+
+
+def _as_yaml(value: object) -> str:
+    """A parameter's value, as an assignment is read."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def model_option(model: str) -> str:

@@ -6,15 +6,12 @@ commands that records and sidecars hold are written from it.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
-
-from pydantic import BaseModel
 
 from robustbench_med.parsing import pairs, positive_numbers
 from robustbench_med.runs.job import Job
@@ -373,36 +370,3 @@ def option_of(command: str, field: str) -> Option:
 def flags_of(command: str, field: str) -> tuple[str, ...]:
     """The names of an option; of a switch that has two, the second turns it off."""
     return option_of(command, field).flags or (f"--{field.replace('_', '-')}",)
-
-
-def written(command: str, values: Mapping[str, Any]) -> list[str]:
-    """The options of a command for these values of its fields, in the order of the table; what has
-    its default is left out, unless it is to be explicit.
-    """
-    known = fields_of(command)
-    words = []
-    for name in (name for name in OPTIONS if name in values and name in known):
-        value, option = values[name], option_of(command, name)
-        if option.explicit or value != known[name].default:
-            words += _words(flags_of(command, name), value, repeatable=option.repeatable)
-    return words
-
-
-def _words(flags: tuple[str, ...], value: object, *, repeatable: bool) -> list[str]:
-    if isinstance(value, bool):
-        return [flags[0] if value else flags[1]]
-    if isinstance(value, BaseModel):
-        value = value.model_dump(exclude_defaults=True)
-    if isinstance(value, Mapping):
-        values = [f"{name}={_as_yaml(each)}" for name, each in value.items()]
-    elif isinstance(value, list):
-        texts = [str(each) for each in value]
-        values = texts if repeatable or not texts else [",".join(texts)]
-    else:
-        values = [str(value)]
-    return [word for text in values for word in (flags[0], text)]
-
-
-def _as_yaml(value: object) -> str:
-    """A parameter's value, as an assignment is read."""
-    return value if isinstance(value, str) else json.dumps(value)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from robustbench_med.errors import UserError, left_out
+from robustbench_med.naming import Norm
 from robustbench_med.paths import write_text
 from robustbench_med.store.belief import HASH_LENGTH
 from robustbench_med.store.parts import SHORT, Environment, Hash, Part
@@ -25,7 +26,7 @@ class FailedCell(Part):
     seed: int
     attack: str
     eps: str
-    norm: Literal["Linf", "L2"]
+    norm: Norm
     target_task: str
 
     def __str__(self) -> str:

@@ -20,12 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from robustbench_med.errors import UserError
 from robustbench_med.parsing import validate
-from robustbench_med.runs.cell import inputs_of
 from robustbench_med.runs.executors import here
 from robustbench_med.runs.executors.shown import Board
 from robustbench_med.runs.executors.slurm_task import Task
 from robustbench_med.runs.executors.worker import error_of
 from robustbench_med.runs.failing import failure_of
+from robustbench_med.runs.inputs import inputs_of
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.outcomes import Outcomes
 from robustbench_med.runs.session import Session
