@@ -1,6 +1,7 @@
 """Attacks: agreement with another implementation, invariances, bounds, and that they attack."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,14 +31,14 @@ RELEASE = {"steps": 10, "step_size": 0.25, "random_start": False, "keep": "last"
 
 
 @pytest.mark.parametrize("radii", [(0.1, 0.2), (0.0, 0.2), (0.0, 0.0)])
-@pytest.mark.parametrize("tasks", [(0, 1), (1,)])
 @pytest.mark.parametrize(("name", "norm"), PAIRS)
-def test_every_attack_stays_in_its_ball_whatever_the_batch(name, norm, radii, tasks, batch) -> None:
+def test_every_attack_stays_in_its_ball_whatever_the_batch(name, norm, radii, batch) -> None:
     view = View(TwoHeads().eval(), TwoHeads.shapes)
     x, y = view.pack(batch[0]), batch[1]
-    threat = Threat(norm, tuple(RADII.get(norm, 1) * r for r in radii), tasks)
+    threat = Threat(norm, tuple(RADII.get(norm, 1) * r for r in radii), (0, 1))
     for rows in (slice(0, 16), slice(3, 4)):
         view.check(attack(name, view, x[rows], y[rows], threat, IDS[rows]), x[rows], threat)
+        threat = replace(threat, tasks=(1,))
 
 
 @pytest.mark.parametrize("name", WHITE_BOX)
@@ -60,20 +61,16 @@ def test_a_gradient_attack_beats_noise_and_more_radius_beats_less(name, batch) -
     assert right[1.0] <= right[0.1] <= right[0.02]
 
 
-@pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize(("name", "norm"), PAIRS)
-def test_adversarials_do_not_depend_on_the_batch_size(name, norm, size, batch) -> None:
+def test_adversarials_do_not_depend_on_the_batch_size(name, norm, batch) -> None:
     # float64: in float32 the kernels round differently by batch size
     view = View(TwoHeads().double().eval(), TwoHeads.shapes)
     x, y = view.pack(batch[0]).double(), batch[1]
     threat = Threat(norm, tuple(RADII.get(norm, 1) * r for r in (0.1, 0.2)), (0, 1))
     whole = attack(name, view, x, y, threat)
-    parts = [
-        attack(name, view, x[i : i + size], y[i : i + size], threat, IDS[i : i + size])
-        for i in range(0, 6 if size == 1 else 16, size)
-    ]
-    parted = torch.cat(parts)
-    assert torch.allclose(whole[: len(parted)], parted, atol=1e-9)
+    parts = [slice(0, 1), slice(1, 2), slice(2, 9), slice(9, 16)]
+    parted = torch.cat([attack(name, view, x[s], y[s], threat, IDS[s]) for s in parts])
+    assert torch.allclose(whole, parted, atol=1e-9)
 
 
 @pytest.mark.parametrize("modalities", [1, 2])

@@ -68,6 +68,13 @@ def test_a_run_goes_on_keeps_what_failed_and_names_it_last(ran, once) -> None:
     assert f"`medrobust rerun --failed --out {once / 'out'}`" in last[3]
 
 
+def test_a_cell_of_any_norm_may_fail(model, tmp_path) -> None:
+    out = tmp_path / "o"
+    attacked = ["--attack", "pgd", "--norm", "L1,L0", "--eps", "L1:2", "--eps", "L0:3"]
+    medrobust("run", "--model", model, *attacked, *TINY, "--out", out, check=1)
+    assert {each.cell.norm for each in Failures(out).all()} == {"L1", "L0"}
+
+
 def test_what_failed_is_tried_again_and_goes_once_its_record_is_there(
     ran, model, monkeypatch
 ) -> None:
