@@ -301,7 +301,7 @@ def test_one_search_serves_all_radii_and_gives_what_each_radius_alone_gives(
     attack, given, drawn_root, tmp_path
 ) -> None:
     data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
-    base = ["run", "--model", "late", "--attack", attack, "--data", data, "--data-root", drawn_root, *SMALL, *given, "--limit", 6,
+    base = ["run", "--model", "late", "--model-param", "width=8", "--attack", attack, "--data", data, "--data-root", drawn_root, *SMALL, *given, "--limit", 6,
             "--no-control"]  # fmt: skip
     medrobust(*base, "--eps", "1/255,32/255", "--out", tmp_path / "sweep")
     medrobust(*base, "--eps", "32/255", "--out", tmp_path / "alone")
@@ -317,7 +317,7 @@ def test_one_search_serves_all_radii_and_gives_what_each_radius_alone_gives(
 
 def test_a_record_says_which_autoattack_ran_and_which_loss_a_task_got(drawn_root, tmp_path) -> None:
     data = f"{drawn_root / 'heads.yaml'}+{drawn_root / 'chests.yaml'}"
-    base = ["run", "--model", "late,mail", "--data", data, "--data-root", drawn_root, *SMALL, "--limit", 2, "--draws", 2, "--no-control",
+    base = ["run", "--model", "late,mail", "--model-param", "width=16", "--data", data, "--data-root", drawn_root, *SMALL, "--limit", 2, "--draws", 2, "--no-control",
             "--attack", "autoattack", "--attack-param", "steps=1", "--attack-param", "targets=1", "--attack-param", "queries=1",
             "--attack-param", "eot=1"]  # fmt: skip
     medrobust(*base, "--out", tmp_path)

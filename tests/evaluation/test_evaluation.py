@@ -22,8 +22,8 @@ from robustbench_med.store import figures
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in under("Linf") if name != "hopskipjump"]
-)  # it goes sample by sample; see test_strength
+    "name", [name for name in under("Linf") if name not in ("hopskipjump", "adaptive")]
+)  # one goes sample by sample, the other is a search: see test_strength and test_search
 def test_a_victim_that_is_right_with_probability_seven_tenths_is_seven_tenths_robust(
     name: str,
 ) -> None:

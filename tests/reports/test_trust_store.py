@@ -74,6 +74,7 @@ def test_the_terminal_says_in_80_columns_what_failed_and_what_lifts_the_rest() -
     assert "unchallenged lifted by --attack" in " ".join(cells.split())
 
 
+@pytest.mark.slow
 def test_a_run_says_how_far_its_rows_can_be_believed(tmp_path) -> None:
     small = ["--model", "late", "--model-param", "width=8", "--size", 32, "--recipe", "steps=30"]
     few = ["--limit", 8, "--out", tmp_path]

@@ -160,7 +160,7 @@ def test_luck_is_no_success_of_a_random_victim() -> None:
     images = rng.integers(0, 256, (32, 1, 8, 8), dtype=np.uint8)
     samples = samples_of(images, labels=(images[:, 0, 0, 0] > 127).astype(np.int64)[:, None])
     lucky = 0
-    for seed in range(1, 21):
+    for seed in range(1, 11):
         found, *_ = challenged(
             Scrambled(),
             samples,
@@ -172,7 +172,7 @@ def test_luck_is_no_success_of_a_random_victim() -> None:
         for each in within(found).values():
             assert each.bound <= tolerance_of(32), (seed, each)
             lucky += each.taken > 0
-    assert lucky > 10  # candidates were chosen, and did better on fresh draws, by luck
+    assert lucky > 5  # candidates were chosen, and did better on fresh draws, by luck
 
 
 def test_a_random_victim_that_is_broken_is_told_from_luck() -> None:
