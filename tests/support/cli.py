@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from robustbench_med.cli import program as cli
+from robustbench_med.models.registry import MODELS
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.spec import TrainedSpec
 
@@ -58,7 +59,7 @@ def small_run(
     """Arguments of a run of small victims on the two drawn data sets."""
     data = f"{root / 'heads.yaml'}+{root / 'chests.yaml'}"
     params = ["--attack-param", "steps=2"] if "pgd" in attack else []
-    for name in model.split(","):
+    for name in (name for name in model.split(",") if name in MODELS):
         params += ["--model-param", f"{name}.width={16 if 'mail' in name else 8}"]
     return ["run", "--model", model, "--attack", attack, "--eps", "1/255,8/255", "--data", data, "--data-root", root, "--out", out,
             "--draws", 3, *SMALL, *params, *more]  # fmt: skip
