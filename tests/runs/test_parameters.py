@@ -274,7 +274,7 @@ def test_the_command_of_a_cell_holds_what_is_the_cells_own() -> None:
     )
     check_attacks(run)
     phantoms = load("phantoms", size=16)
-    texts = {(c.model, c.defense, c.attack): command_of(c, run, 8, phantoms) for c in cells(run)}
+    texts = {(c.model, c.defense, c.attack): command_of([c], run, 8, phantoms) for c in cells(run)}
     assert "--attack-param pgd.steps=5 --model-param width=8 --model-param gmu.width=4 --defense-param jpeg.quality=40" in texts[
         "gmu", "jpeg", "pgd"
     ]  # fmt: skip
