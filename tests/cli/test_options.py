@@ -15,6 +15,7 @@ from support.files import ROOT
 
 from robustbench_med.cli import app, run_files
 from robustbench_med.dataspec import Preprocessing
+from robustbench_med.runs.commands import written
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.options import (
     COMMANDS,
@@ -23,7 +24,6 @@ from robustbench_med.runs.options import (
     OPTIONS,
     fields_of,
     flags_of,
-    written,
 )
 from robustbench_med.runs.spec import RunSpec, TrainingsSpec
 
