@@ -30,6 +30,14 @@ if any(frame.name == "attack_pass" for frame in traceback.extract_stack()):
     time.sleep(0.1)
 return self.logits(*m)
 """
+WAITING = """
+import os, time, traceback
+attacked = any(frame.name == "attack_pass" for frame in traceback.extract_stack())
+while attacked and any(x.requires_grad for x in m) and os.path.exists(os.environ["WAITING"]):
+    time.sleep(0.05)
+return self.logits(*m)
+"""
+"""The forward of a model whose attacks do not go on while a file is there."""
 TABLES = ("leaderboard.csv", "records.csv")
 
 
@@ -61,6 +69,14 @@ def driver() -> Iterator[Callable[[list[object]], subprocess.Popen[str]]]:
     for process in begun:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file for which models of the forward `WAITING` wait."""
+    monkeypatch.setenv("WAITING", str(file := tmp_path / "waiting"))
+    file.touch()
+    return file
 
 
 @pytest.mark.parametrize(
@@ -221,9 +237,9 @@ def test_a_killed_worker_is_replaced_and_a_cell_that_kills_all_of_them_fails(
 
 
 @pytest.mark.slow
-def test_no_worker_outlives_its_driver_and_finished_cells_stay(driver, tmp_path) -> None:
+def test_no_worker_outlives_its_driver_and_finished_cells_stay(driver, waiting, tmp_path) -> None:
     out = tmp_path / "o"
-    models = ",".join(written(tmp_path, SLOW, name=f"slow{i}.py") for i in range(2))
+    models = ",".join(written(tmp_path, WAITING, name=f"waits{i}.py") for i in range(2))
     running = driver(grid(models, out, "--jobs", 2))
     until(lambda: len(claims(out)) == 2 and len(Store(out).paths()) >= 1)
     workers = [found.owner for found in claims(out)]
@@ -233,6 +249,7 @@ def test_no_worker_outlives_its_driver_and_finished_cells_stay(driver, tmp_path)
     kept = Store(out).paths()
     assert kept
     assert claims(out) == []
+    waiting.unlink()
     done = medrobust(*grid(models, out))
     assert done.stderr.count("done before") == len(kept)
     assert len(Store(out).records()) == 8
@@ -252,7 +269,7 @@ def test_two_runs_on_one_folder_share_the_work(driver, tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_workers_too(tmp_path) -> None:
+def test_ctrl_c_ends_workers_too(waiting, tmp_path) -> None:
     out, workers = tmp_path / "o", []
 
     def interrupt() -> None:
@@ -261,7 +278,7 @@ def test_ctrl_c_ends_workers_too(tmp_path) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
-    arguments = grid(written(tmp_path, SLOW), out, "--train-seed", "0,1", "--jobs", 2)
+    arguments = grid(written(tmp_path, WAITING), out, "--train-seed", "0,1", "--jobs", 2)
     assert "interrupted; finished cells" in medrobust(*arguments, check=130).stderr
     assert len(workers) == 2
     until(lambda: all(worker.is_gone for worker in workers), 5)
