@@ -1,6 +1,7 @@
 """medrobust: the adversarial-robustness benchmark for multimodal medical imaging.
 
 `load_model`, `load_data`, `evaluate`, `compare`, `leaderboard` are the command line from Python;
+`attack` makes adversarial images of tensors;
 `register_attack`, `register_defense` and `register_loss` add the user's own; `UserError` is what
 bad input raises. They are imported on first use, so that `import robustbench_med` costs nothing.
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         load_data,
         load_model,
     )
+    from robustbench_med.runs.attack import attack
     from robustbench_med.runs.registration import register_attack, register_defense, register_loss
 
 __version__ = "0.1.0"
@@ -30,6 +32,7 @@ __all__ = [
     "Results",
     "UserError",
     "__version__",
+    "attack",
     "compare",
     "evaluate",
     "leaderboard",
@@ -43,7 +46,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        module = "runs.registration" if name.startswith("register_") else "api"
+        rooms = {"attack": "runs.attack", "register": "runs.registration"}
+        module = rooms.get(name.partition("_")[0], "api")
         return getattr(import_module(f"robustbench_med.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -15,6 +15,7 @@ import pandas as pd
 from robustbench_med import parsing
 from robustbench_med.data import Dataset
 from robustbench_med.dataspec import Preprocessing
+from robustbench_med.errors import UserError, nearest
 from robustbench_med.progress import Display
 from robustbench_med.reports import floors, tables
 from robustbench_med.reports.comparison import pairs
@@ -22,15 +23,14 @@ from robustbench_med.reports.comparison.entries import LeftOut
 from robustbench_med.reports.comparison.page import missing
 from robustbench_med.reports.comparison.table import display
 from robustbench_med.reports.comparison.write import judge
+from robustbench_med.runs import checks, run, spec, victims
 from robustbench_med.runs import compare as comparison
-from robustbench_med.runs import run, spec, victims
 from robustbench_med.runs.device import choose_device
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import load_one
 from robustbench_med.store import reading
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store, nothing_left
-from robustbench_med.training import presets
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,6 +53,10 @@ SHOWN = (
     "trust",
     "marks",
 )
+
+FILES = ("data_root", "accept_unverified")
+VICTIM = ("defense", "defense_params", "checkpoint")
+"""What `load_model` takes besides: where data lie, and what the victim is."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,7 @@ def load_model(
     seed: int = 0,
     device: str = "auto",
     quiet: bool = False,
+    **options: Any,
 ) -> nn.Module:
     """A trained victim, ready for attack; from the cache or the zoo, else trained now.
 
@@ -195,21 +200,38 @@ def load_model(
         seed: seed of the training.
         device: auto, cpu, cuda or mps.
         quiet: no progress bar.
+        **options: `defense`, a defence or chain such as "pgd-at+jpeg", with `defense_params`;
+            `checkpoint`, a file of weights in place of a training; where `data` is a name,
+            `data_root` and `accept_unverified` as in `load_data`.
 
     Returns:
         A module in evaluation mode without parameter gradients: M tensors (B, C_m, S, S) in [0, 1]
         in, a tuple of logits (B, classes_t) out, one a task.
 
     Raises:
-        UserError: an unknown model or parameter.
+        UserError: an unknown model, defence, parameter or option, weights that do not fit.
     """
-    dataset = load_data(data, preset=preset) if isinstance(data, str) else data
-    place = choose_device(device)
-    train_spec = presets.make_spec(
-        name, dataset, preset, params=dict(params or {}), recipe=dict(recipe or {}), seed=seed
-    )
-    checkpoint = victims.obtain_checkpoint(train_spec, dataset, place, Display(quiet=quiet))
-    return presets.load(train_spec, checkpoint, place)
+    files = {key: options.pop(key) for key in FILES if key in options}
+    for option in options:
+        if option not in VICTIM:
+            raise UserError(
+                f"load_model: unknown option {option!r}; {nearest(option, (*VICTIM, *FILES))}"
+            )
+    if files and not isinstance(data, str):
+        raise UserError(f"load_model: {', '.join(files)} belongs to load_data, which made the data")
+    dataset = load_data(data, preset=preset, **files) if isinstance(data, str) else data
+    asked = {
+        "model": name,
+        "data": dataset.name,
+        "preset": preset,
+        "model_params": dict(params or {}),
+        "recipe": dict(recipe or {}),
+        **options,
+    }
+    victim = parsing.validate(spec.VictimsSpec, asked, "load_model")
+    checks.check_victims(victim)
+    place, display = choose_device(device), Display(quiet=quiet)
+    return victims.load_module(victim, dataset, seed, place, display)
 
 
 def evaluate(

@@ -7,11 +7,21 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from support.files import ROOT
 from support.records import record
 
 import robustbench_med
-from robustbench_med import Comparison, Results, UserError, compare, evaluate, leaderboard
+from robustbench_med import (
+    Comparison,
+    Results,
+    UserError,
+    compare,
+    evaluate,
+    leaderboard,
+    load_data,
+    load_model,
+)
 
 
 def test_the_documented_examples_run(tmp_path, monkeypatch, capsys) -> None:
@@ -97,3 +107,30 @@ def test_reports_do_not_wait_for_torch() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_defended_victims_and_weights_of_a_file_are_loaded(tmp_path) -> None:
+    options = {"params": {"width": 4}, "recipe": {"steps": 1}, "quiet": True, "device": "cpu"}
+    data = load_data("phantoms")
+    x = data.splits["test"].batch(range(2))
+    plain = load_model("late", data=data, **options)
+    defended = load_model("late", data=data, defense="jpeg", **options)
+    assert not torch.equal(plain(*x)[0], defended(*x)[0])
+    torch.save({k: 2 * v for k, v in plain.state_dict().items()}, tmp_path / "weights.pt")
+    weights = tmp_path / "weights.pt"
+    given = load_model("late", data=data, checkpoint=weights, **options)
+    doubled = {k: 2 * v for k, v in plain.state_dict().items()}
+    assert all(torch.equal(v, doubled[k]) for k, v in given.state_dict().items())
+    for wrong, said in (
+        ({"defence": "jpeg"}, "unknown option 'defence'; did you mean defense"),
+        ({"defense": ["jpeg", "median"]}, "one defence or chain"),
+        ({"data_root": tmp_path}, "belongs to load_data"),
+        ({"checkpoint": tmp_path / "none.pt"}, "cannot read"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load_model("late", data=data, **(options | wrong))
+
+
+def test_a_model_is_loaded_for_data_below_a_folder(tmp_path) -> None:
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
+        load_model("late", data="breastmnist", data_root=tmp_path, quiet=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +123,7 @@ class Samples:
 
     def head(self, n: int | None) -> Samples:
         """The first n samples (all when None)."""
-        return Samples(self.components, self.index[:n], self.channels)
+        return replace(self, index=self.index[:n])
 
 
 @dataclass(frozen=True)

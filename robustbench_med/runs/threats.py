@@ -4,11 +4,11 @@ with which parameters.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from robustbench_med.attacks import Threat, complete, entry_of
 from robustbench_med.attacks import parameters as attack_parameters
-from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation.types import Effort
 from robustbench_med.naming import number_label
@@ -18,8 +18,23 @@ from robustbench_med.runs.spec import EOT_AUTOATTACK, EOT_DEFAULT, Case, Cell, R
 from robustbench_med.store.record import CONTROL
 
 
+class Described(Protocol):
+    """Data as a threat sees them: the names of their modalities and tasks, and (C, H, W) of each
+    modality.
+    """
+
+    @property
+    def modalities(self) -> tuple[str, ...]: ...
+
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
+
+    @property
+    def shapes(self) -> Sequence[tuple[int, int, int]]: ...
+
+
 def threat_of(
-    point: Cell | Case, dataset: Dataset, spec: ThreatsSpec, *, targeted: bool = False
+    point: Cell | Case, dataset: Described, spec: ThreatsSpec, *, targeted: bool = False
 ) -> Threat:
     """The threat model of a cell or case on its data.
 
@@ -49,16 +64,16 @@ def threat_of(
     return threat
 
 
-def check_size(threat: Threat, dataset: Dataset) -> None:
+def check_size(threat: Threat, dataset: Described) -> None:
     """Refuses (UserError) L1 and L0 radii whose ball holds every image of a modality."""
     if threat.norm not in ("L1", "L0"):
         return
     by_place = threat.norm == "L0" and threat.counts == "pixels"
     what = "pixels" if by_place else "coordinates"
-    for name, radius, channels in zip(
-        dataset.modalities, threat.radii, dataset.channels, strict=True
+    for name, radius, (channels, height, width) in zip(
+        dataset.modalities, threat.radii, dataset.shapes, strict=True
     ):
-        most = dataset.size**2 * (1 if by_place else channels)
+        most = height * width * (1 if by_place else channels)
         if radius >= most:
             raise UserError(
                 f"eps {number_label(radius)} ({threat.norm}): an image of {name} has {most} {what},"

@@ -315,6 +315,34 @@ class Victims:
             )
 
 
+def load_module(
+    spec: VictimsSpec, dataset: Dataset, seed: int, device: torch.device, display: Display
+) -> nn.Module:
+    """The one victim of a checked specification, trained first where there is no checkpoint.
+
+    Args:
+        dataset: what its data are.
+        seed: of its training.
+
+    Raises:
+        UserError: a network that cannot be built, or weights that do not fit.
+    """
+    if len(spec.defense) != 1:
+        raise UserError(f"one defence or chain, got {', '.join(spec.defense) or 'none'}")
+    point = VictimPoint(
+        model=spec.model[0],
+        defense=spec.defense[0],
+        data=dataset.name,
+        fold=dataset.fold,
+        train_seed=seed,
+        seed=0,
+    )
+    plan = Plans(spec, {(dataset.name, dataset.fold): dataset}).of(point)
+    checkpoint = plan.checkpoint or obtain_checkpoint(plan.spec, dataset, device, display)
+    network = presets.load(plan.spec, checkpoint, device)
+    return defenses.wrap(network, plan.defended.inference).to(device)
+
+
 def refuse_neighbours(name: str, nature: probes.Nature, spec: VictimsSpec) -> None:
     """Refuses (UserError) a victim whose predictions depend on their batch, unless that is
     allowed.
