@@ -107,7 +107,11 @@ def one_node(folder: Path, processors: int = 2) -> Iterator[dict[str, str]]:
         for process in reversed(started):
             process.terminate()
         for process in started:
-            process.wait(30)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:  # slurmd may wait for a controller that is gone
+                process.kill()
+                process.wait()
 
 
 def _free_port() -> int:
