@@ -101,9 +101,13 @@ def one_node(folder: Path, processors: int = 2) -> Iterator[dict[str, str]]:
         answers("bash", "-c", "sinfo --noheader --format %T | grep -q idle")
         yield environment
     finally:
-        subprocess.run(
-            ["scancel", "--partition=one"], env={**os.environ, **environment}, check=False
-        )
+        there = {**os.environ, **environment}
+        subprocess.run(["scancel", "--partition=one"], env=there, check=False)
+        ends = time.monotonic() + 20
+        while subprocess.run(["squeue", "--noheader"], env=there, capture_output=True).stdout:
+            if time.monotonic() > ends:
+                break
+            time.sleep(0.2)  # a daemon that ends before its tasks leaves them behind
         for process in reversed(started):
             process.terminate()
         for process in started:
