@@ -72,6 +72,14 @@ def driver() -> Iterator[Callable[[list[object]], subprocess.Popen[str]]]:
 
 
 @pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C interrupts this process, as it does not where tests run in several."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file for which models of the forward `WAITING` wait."""
     monkeypatch.setenv("WAITING", str(file := tmp_path / "waiting"))
@@ -269,7 +277,7 @@ def test_two_runs_on_one_folder_share_the_work(driver, tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_workers_too(waiting, tmp_path) -> None:
+def test_ctrl_c_ends_workers_too(waiting, interruptible, tmp_path) -> None:
     out, workers = tmp_path / "o", []
 
     def interrupt() -> None:
