@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from robustbench_med.attacks.apgd import apgd, apgd_t
+from robustbench_med.attacks.apgd import NORMS, apgd, apgd_t
 from robustbench_med.attacks.entry import Attack, Member
 from robustbench_med.attacks.fab import fab
 from robustbench_med.attacks.losses import DLR_TARGETED, FEWEST_CLASSES
@@ -88,13 +88,13 @@ def members(
     version: str, norm: Norm, *, steps: int, targets: int, queries: int, eot: int
 ) -> list[Member]:
     """The attacks of a version in their order, each a name in `MEMBERS` and its parameters."""
-    ce: Member = ("apgd", {"steps": steps, "loss": "ce", "eot": eot})
+    in_l1 = norm == "L1" and version != "rand"
+    starts = {"restarts": 5} if in_l1 else {}
+    aims = min(targets, 5) if in_l1 else targets
+    ce: Member = ("apgd", {"steps": steps, "loss": "ce", "eot": eot, **starts})
     dlr: Member = ("apgd", {"steps": steps, "loss": "dlr", "eot": eot})
     margin: Member = ("apgd", {"steps": steps, "loss": "margin", "eot": eot})
-    aimed: Member = ("apgd-t", {"steps": steps, "targets": targets, "eot": eot})
-    if norm == "L1" and version != "rand":
-        ce[1]["restarts"] = 5
-        aimed[1]["targets"] = min(targets, 5)
+    aimed: Member = ("apgd-t", {"steps": steps, "targets": aims, "eot": eot})
     boundary: Member = ("fab", {"steps": steps, "targets": targets, "eot": eot})
     scores: Member = ("square", {"queries": queries, "eot": eot})
     if version == "rand":
@@ -114,7 +114,7 @@ ENTRY = Attack(
     name="autoattack",
     function=autoattack,
     targeted=False,
-    norms=("Linf", "L2", "L1"),
+    norms=NORMS,
     choices={"version": VERSIONS},
     ensemble=ensemble,
 )

@@ -167,7 +167,7 @@ def _autoattack(
 ) -> Budget:
     version = ensemble.version_for(version, [against.classes], stochastic=against.random)
     own = ensemble.members(
-        version, against.facing.norm, steps=steps, targets=targets, queries=queries, eot=eot
+        version, against.norm, steps=steps, targets=targets, queries=queries, eot=eot
     )
     total = Budget()
     for name, params in own:

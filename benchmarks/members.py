@@ -26,6 +26,7 @@ from torch import Tensor
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from support.minimum_norms import names  # noqa: E402
 from support.small_nets import Case, victim  # noqa: E402
 
 from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete, entry_of  # noqa: E402
@@ -68,7 +69,7 @@ def radius_of(view: View, x: Tensor, y: Tensor, norm: Norm) -> float:
 
 
 def streams(x: Tensor, name: str) -> Streams:
-    return Streams.seeded(0, [f"sample{i}" for i in range(len(x))], name)
+    return Streams.seeded(0, names(x), name)
 
 
 def attacked(

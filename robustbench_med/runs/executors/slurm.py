@@ -185,11 +185,14 @@ def is_recorded(unit: Unit, session: Session[RunSpec]) -> bool:
     if session.job.force or not _is_trained(unit, session):
         return False
     planned, store = session.of(unit.spec), Store(session.out)
-    try:
-        hashes = [inputs_of(cell, planned).hash for cell in unit.cells]
-    except Exception:  # it is raised again, and kept as a failure, where the unit is worked on
-        return False
-    return all(store.kept(each, session.job.display.warn) is not None for each in hashes)
+    for cell in unit.cells:
+        try:
+            wanted = inputs_of(cell, planned).hash
+        except Exception:  # it is raised again, and kept as a failure, where the unit is worked on
+            return False
+        if store.kept(wanted, session.job.display.warn) is None:
+            return False
+    return True
 
 
 def _is_trained(unit: Unit, session: Session[RunSpec]) -> bool:
