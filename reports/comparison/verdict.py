@@ -97,7 +97,9 @@ def _on_naive(row: Any, plain: Any, ahead: Pair) -> str:
             " before you conclude."
         )
     release = row.naive_how == "release"
-    plain_figure = plain[metric.naive if release else row.naive_attack + metric.suffix]
+    plain_figure = plain.get(metric.naive if release else row.naive_attack + metric.suffix)
+    if pd.isna(plain_figure):  # only a search attacked it: there is nothing alike to set beside
+        return ""
     apparent = naive_figure - plain_figure
     if apparent <= CLEARLY:
         return ""

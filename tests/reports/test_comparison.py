@@ -173,6 +173,9 @@ def test_an_advantage_that_only_a_naive_attack_shows_is_called_so() -> None:
     assert (
         "Its advantage under the release protocol, 12.0 points, vanishes under EOT." in said
     )  # against none under the same protocol
+    other = Naive(0.62, 0.62, "fgsm", "unaware")  # an attack that the undefended victim never met
+    said = sentence_of(row_of("none", plain), row_of("jpeg", plain[::-1], naive=other))
+    assert "Its advantage" not in said
     few = np.array([1.0, 1.0, 0.0, 0.0])
     said = sentence_of(
         row_of("none", few, naive=Naive(0.5, 0.5, "pgd", "release")),
