@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ from robustbench_med.evaluation.protocol import (
     clean_pass,
     is_whole,
 )
-from robustbench_med.evaluation.types import AttackPass, Method, Setting
+from robustbench_med.evaluation.types import AttackPass, Clean, Method, Setting
 from robustbench_med.naming import NORMS
 from robustbench_med.progress import Display
 from robustbench_med.runs import checks
@@ -203,6 +204,7 @@ def _adversarials(
             stochastic=nature.stochastic,
             drawing=nature.drawing,
         )
+        _say_not_finite(clean, threat)
         goals = None
         if threat.targeted:
             goals = choose_goals(str(spec.target), clean, samples, cell.seed)
@@ -216,6 +218,19 @@ def _adversarials(
         return computed() if is_whole(nature.drawing, method) else batch.fit(computed)
     except RefusedError as error:
         raise UserError(f"{cell.attack}: {error}") from error
+
+
+def _say_not_finite(clean: Clean, threat: Threat) -> None:
+    """Names (Notice) the samples whose logits of an attacked task are NaN or infinite."""
+    of_tasks = np.stack([np.isnan(clean.probabilities[t]).any(1) for t in threat.tasks])
+    lost = int(of_tasks.any(0).sum())
+    if lost:
+        warnings.warn(
+            f"the model: its logits are not finite for {lost} of {of_tasks.shape[1]} samples, which"
+            " are never right",
+            Notice,
+            stacklevel=4,
+        )
 
 
 def _like(x: X, images: Modalities, threat: Threat, found: Mapping[int, Tensor]) -> X:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from robustbench_med import UserError, attack
 from robustbench_med.attacks import Threat
+from robustbench_med.errors import Notice
 
 WEIGHTS = torch.linspace(-1, 1, 12) + 0.01
 
@@ -161,6 +162,14 @@ def test_samples_that_are_wrong_to_begin_with_come_back_as_they_are() -> None:
     x_adv = attack(Linear(), x, torch.cat((1 - y[:3], y[3:])), "fgsm", stochastic=False)
     assert torch.equal(x_adv[:3], x[:3])
     assert not torch.equal(x_adv[3:], x[3:])
+
+
+def test_logits_that_are_not_finite_are_named() -> None:
+    x, y = batch()
+    network = Linear(lambda z: torch.where(torch.arange(len(z))[:, None] < 2, torch.nan, z))
+    with pytest.warns(Notice, match="not finite for 2 of 6 samples"):
+        x_adv = attack(network, x, y, "fgsm", stochastic=False)
+    assert torch.equal(x_adv[:2], x[:2])
 
 
 X, Y = batch()
