@@ -32,7 +32,6 @@ from robustbench_med.attacks.streams import (
     Streams,
     derive_seed,
     seeded,
-    takes_generators,
 )
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import PassCount, RefusedError, View
@@ -64,7 +63,6 @@ __all__ = [
     "revision",
     "scaled_size",
     "seeded",
-    "takes_generators",
     "under",
     "untargeted",
 ]

@@ -197,16 +197,16 @@ def _transfer(against: Against, *, steps: int, eot: int, **others: Any) -> Budge
 def _hopskipjump(
     against: Against, *, steps: int, evaluations: int, initial: int, eot: int
 ) -> Budget:
-    """ART's: estimates of a gradient that grow with the root of the step, and a search along a line
-    behind each, of about 40 decisions.
+    """Estimates of a gradient that grow with the root of the step, and a search along a line behind
+    each, with the step before it of up to `LINE` decisions.
     """
     estimates = sum(min(int(initial * math.sqrt(i + 1)), evaluations) for i in range(steps))
     decisions = initial + estimates + LINE * (steps + 1)
     return Budget(decisions * eot + 2 * against.draws)
 
 
-LINE = 40
-"""Decisions of ART's search along a line, and of the step before it, together."""
+LINE = 50
+"""Decisions of a search along a line, 27 for a million pixels, and of the step before it."""
 BUDGETS: dict[str, Callable[..., Budget]] = {
     "noise": _noise,
     "fgsm": _fgsm,

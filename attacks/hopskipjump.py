@@ -1,14 +1,15 @@
-"""HopSkipJump, which sees decisions only (Chen et al., arXiv 1904.02144): ART computes it on "every
-attacked task is wrong".
+"""HopSkipJump, which sees decisions only: "every attacked task is wrong" (Chen et al., arXiv
+1904.02144, algorithm 2).
 """
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+import math
+from dataclasses import dataclass
 
-from robustbench_med.attacks.engines.art import NORMS, classifier, load, numpy_seeded
+import torch
+from torch import Tensor
+
 from robustbench_med.attacks.entry import LINF_L2, Attack
 from robustbench_med.attacks.losses import standing
 from robustbench_med.attacks.minimal import Minimal, Smallest, proportions
@@ -16,33 +17,14 @@ from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import RefusedError, View
 
-REVISION = 1
-
-
-class Decision(nn.Module):
-    """(B, D) in u, the perturbed sample over the proportions of the radii -> two logits: still
-    standing, broken.
-    """
-
-    def __init__(self, view: View, x0: Tensor, y: Tensor, threat: Threat, eot: int) -> None:
-        super().__init__()
-        self.victim = view.victim
-        self.view, self.x0, self.y, self.threat, self.eot = view, x0, y, threat, eot
-        self.p = proportions(view, threat, x0)
-
-    def place(self, image: Tensor) -> Tensor:
-        """The image of ART, (B, D), as a sample: the perturbation shrunk by each modality's
-        proportion.
-        """
-        return (self.x0 + self.p * (image - self.x0)).clamp(0, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        x, y = self.place(image.to(self.x0)), self.y.expand(len(image), -1)
-        share = torch.stack(
-            [standing(self.view.logits(x), y, self.threat) for _ in range(self.eot)]
-        ).mean(0)
-        broken = (share * len(self.threat.tasks) < 0.5).to(x)
-        return torch.stack((1 - broken, broken), 1)
+REVISION = 2
+TOGETHER = 128
+"""Images asked about at once at most, where that many are asked about by one estimate."""
+GAMMA = 0.01
+"""Where a search along a line ends: this share of the radius of a random direction."""
+PROBE = 0.1
+"""Size of the first probes around a point, for pixels in [0, 1]."""
+HALVINGS = 20  # of a step at most
 
 
 def hopskipjump(
@@ -59,11 +41,14 @@ def hopskipjump(
 ) -> Tensor:
     """The smallest perturbation found, where it fits into the ball, else its projection.
 
+    All samples of a batch go on together. The perturbation is measured over the proportions of the
+    radii, as one number says how large it is.
+
     Args:
         steps: iterations.
         evaluations: queries of one gradient estimate at most.
         initial: queries of the first gradient estimate, and random images tried for a first
-            adversarial.
+            adversarial; by turns of single pixels and of large squares.
         eot: draws per decision; more than half of them must be broken.
     """
     given = {"steps": steps, "evaluations": evaluations, "initial": initial, "eot": eot}
@@ -82,73 +67,155 @@ def hopskipjump_minimal(
     initial: int,
     eot: int,
 ) -> Minimal:
-    """`hopskipjump`, whatever the size of what it finds; one sample at a time, each with its own
-    random numbers.
-    """
+    """`hopskipjump`, whatever the size of what it finds."""
     if initial > evaluations:
         raise RefusedError(
             f"initial queries ({initial}) must not exceed the evaluations of one estimate"
             f" ({evaluations})"
         )
     smallest = Smallest(view, x, y, threat)
-    if max(threat.radii) == 0:
+    rows = smallest.open()
+    if max(threat.radii) == 0 or len(rows) == 0:
         return smallest.found(noted=False)
-    for i in smallest.size[-1].nonzero().squeeze(1).tolist():
-        row = torch.tensor([i], device=x.device)
-        with view.only(row):
-            found = boundary_point(
-                view, x[row], y[row], threat, streams.take(row), steps, evaluations, initial, eot
-            )
-            if found is None:
-                continue
-            smallest.offer(row, found, view.standing(found, y[row], threat))
-            smallest.last(row, found)
+    p = proportions(view, threat, x)
+    walk = Walk(view, x[rows], y[rows], threat, streams.take(rows), p, eot)
+    with view.only(rows):
+        point, found = walk.first(initial)
+    if not view.whole:
+        rows, point, walk = rows[found], point[found], walk.among(found)
+    if len(rows):
+        with view.only(rows):
+            end = walk.along_the_boundary(point, steps, initial, evaluations)
+            smallest.offer(rows, end, view.standing(end, y[rows], threat))
+            smallest.last(rows, end)
     return smallest.found(noted=False)
 
 
-def boundary_point(
-    view: View,
-    x: Tensor,
-    y: Tensor,
-    threat: Threat,
-    stream: Streams,
-    steps: int,
-    evaluations: int,
-    initial: int,
-    eot: int,
-) -> Tensor | None:
-    """Where ART ends from a random adversarial of one sample x (1, D), or None where there is none
-    to start from.
+@dataclass(frozen=True)
+class Walk:
+    """Samples on their way: images (R, D) are points whose perturbation is divided by the
+    proportions `p` of the radii, so that one ball serves all modalities.
     """
-    evasion, model = load(), Decision(view, x, y, threat, eot).eval()
-    start = first_adversarial(model, stream, initial)
-    if start is None:
-        return None
-    with numpy_seeded(int(torch.randint(2**31 - 1, (), generator=stream.generators[0]))):
-        attack = evasion.HopSkipJump(
-            classifier(model, x, 2),
-            norm=NORMS[threat.norm],
-            max_iter=steps,
-            max_eval=evaluations,
-            init_eval=initial,
-            verbose=False,
-        )
-        image = attack.generate(
-            x.cpu().numpy(), y=np.zeros(1, dtype=np.int64), x_adv_init=start.cpu().numpy()
-        )
-    return model.place(torch.from_numpy(image).to(x))
 
+    view: View
+    x0: Tensor
+    y: Tensor
+    threat: Threat
+    streams: Streams
+    p: Tensor
+    eot: int
 
-def first_adversarial(model: Decision, stream: Streams, tries: int) -> Tensor | None:
-    """A random image that is broken, (1, D), or None: ART would draw it from a generator that
-    cannot be seeded.
-    """
-    for _ in range(tries):
-        image = stream.uniform(model.view.dim).to(model.x0)
-        with torch.no_grad():
-            if model(image).argmax(1).item() == 1:
-                return image
-    return None
+    def among(self, rows: Tensor) -> Walk:
+        """Some of the samples, a mask (R,)."""
+        streams = self.streams.take(rows.nonzero().squeeze(1))
+        return Walk(self.view, self.x0[rows], self.y[rows], self.threat, streams, self.p, self.eot)
+
+    @torch.no_grad()
+    def broken(self, image: Tensor) -> Tensor:
+        """Whether every attacked task is wrong, (k R,), of k images a sample one after another."""
+        copies = len(image) // len(self.x0)
+        x, y = self.place(image), self.y.repeat(copies, 1)
+        drawn = [standing(self.view.logits(x), y, self.threat) for _ in range(self.eot)]
+        return torch.stack(drawn).mean(0) * len(self.threat.tasks) < 0.5
+
+    def place(self, image: Tensor) -> Tensor:
+        """Images (k R, D) as samples."""
+        x0 = self.x0.repeat(len(image) // len(self.x0), 1)
+        return (x0 + self.p * (image - x0)).clamp(0, 1)
+
+    def first(self, tries: int) -> tuple[Tensor, Tensor]:
+        """The first random image (R, D) of each sample that is broken, and whether there is one."""
+        point, found = self.x0.clone(), torch.zeros_like(self.x0[:, 0], dtype=torch.bool)
+        for turn in range(tries):
+            image = self.streams.uniform(self.view.dim).to(self.x0)
+            image = self.in_squares(image) if turn % 2 else image
+            hit = self.broken(image) & ~found
+            point[hit], found = image[hit], found | hit
+            if found.all():
+                break
+        return point, found
+
+    def in_squares(self, image: Tensor) -> Tensor:
+        """The image with the pixels of a quarter of each side alike."""
+        planes = []
+        for s in self.view.segments:
+            plane = image[:, s.start : s.stop].unflatten(1, s.shape)
+            side = [max(n // 4, 1) for n in s.shape[1:]]
+            places = (torch.arange(n, device=image.device) for n in s.shape[1:])
+            line, column = (each - each % step for each, step in zip(places, side, strict=True))
+            planes.append(plane[:, :, line][:, :, :, column].flatten(1))
+        return torch.cat(planes, 1)
+
+    def distance(self, point: Tensor) -> Tensor:
+        """(R, 1) from the clean image."""
+        order = torch.inf if self.threat.norm == "Linf" else 2
+        return (point - self.x0).norm(order, dim=1, keepdim=True)
+
+    def to_boundary(self, point: Tensor) -> Tensor:
+        """The broken end of a search along the line to the clean image (in Linf: along clippings to
+        ever smaller boxes), as close to the boundary as `GAMMA` says.
+        """
+        linf, dim = self.threat.norm == "Linf", int((self.p > 0).sum())
+        high = self.distance(point) if linf else torch.ones_like(point[:, :1])
+        low, delta = torch.zeros_like(high), point - self.x0
+        end = point
+        for _ in range(math.ceil(math.log2((dim if linf else math.sqrt(dim)) / GAMMA))):
+            middle = (low + high) / 2
+            inner = delta.clamp(-middle, middle) if linf else middle * delta
+            inner = self.x0 + inner
+            hit = self.broken(inner)[:, None]
+            end = torch.where(hit, inner, end)
+            low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
+        return end
+
+    def along_the_boundary(
+        self, point: Tensor, steps: int, initial: int, evaluations: int
+    ) -> Tensor:
+        """The samples (R, D) where the walk ends that begins at broken points."""
+        point = self.to_boundary(point)
+        for t in range(steps):
+            far = self.distance(point)
+            probe = GAMMA * far if t else torch.full_like(far, PROBE)
+            queries = min(int(initial * math.sqrt(t + 1)), evaluations)
+            way = self.direction(point, probe.clamp_min(1e-12), queries)
+            point = self.to_boundary(self.jump(point, way, far / math.sqrt(t + 1)))
+        return self.place(point)
+
+    def direction(self, point: Tensor, probe: Tensor, queries: int) -> Tensor:
+        """Estimates where the decision turns, (R, D): random directions around points on the
+        boundary, each weighted by what is decided there less the mean (equation 16).
+        """
+        linf, n, moves = self.threat.norm == "Linf", len(point), (self.p > 0).to(point)
+        weighted, plain = torch.zeros_like(point), torch.zeros_like(point)
+        decided = point.new_zeros(n, 1)
+        for done in range(0, queries, max(TOGETHER // n, 1)):
+            k = min(max(TOGETHER // n, 1), queries - done)
+            dim = k * self.view.dim
+            drawn = 2 * self.streams.uniform(dim) - 1 if linf else self.streams.normal(dim)
+            noise = moves * drawn.to(point).unflatten(1, (k, -1)).transpose(0, 1)  # (k, R, D)
+            noise = noise / noise.norm(dim=2, keepdim=True).clamp_min(1e-12)
+            tried = (point + probe * noise).clamp(0, 1)
+            noise = (tried - point) / probe
+            value = 2 * self.broken(tried.flatten(0, 1)).view(k, n, 1).to(point) - 1
+            weighted, plain = weighted + (value * noise).sum(0), plain + noise.sum(0)
+            decided = decided + value.sum(0)
+        alike = decided.abs() == queries
+        way = torch.where(alike, decided * plain, weighted - decided / queries * plain)
+        return way.sign() if linf else way / way.norm(dim=1, keepdim=True).clamp_min(1e-30)
+
+    def jump(self, point: Tensor, way: Tensor, length: Tensor) -> Tensor:
+        """The point moved as far along the way as it stays broken, halving a length (R, 1); where
+        no step does, the point.
+        """
+        moved, waits = point, torch.ones_like(length, dtype=torch.bool)
+        for _ in range(HALVINGS):
+            tried = (point + length * way).clamp(0, 1)
+            hit = self.broken(tried)[:, None] & waits
+            moved, waits = torch.where(hit, tried, moved), waits & ~hit
+            if not waits.any():
+                break
+            length = length / 2
+        return moved
 
 
 ENTRY = Attack(name="hopskipjump", function=hopskipjump, norms=LINF_L2, minimal=hopskipjump_minimal)

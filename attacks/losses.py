@@ -85,9 +85,8 @@ def over_tasks(losses: Sequence[Tensor], y: Tensor, tasks: Sequence[int]) -> Ten
     """Sum of per-task losses (B,), one an attacked task; a task without a label (-1) adds
     nothing.
     """
-    return torch.stack(
-        [torch.where(y[:, t] >= 0, loss, 0.0) for loss, t in zip(losses, tasks, strict=True)]
-    ).sum(0)
+    each = [torch.where(y[:, t] >= 0, loss, 0.0) for loss, t in zip(losses, tasks, strict=True)]
+    return each[0] if len(each) == 1 else torch.stack(each).sum(0)
 
 
 def named(loss: str, threat: Threat, *, standing_only: bool = False) -> JointLoss:
@@ -134,6 +133,12 @@ def standing(logits: Sequence[Tensor], y: Tensor, threat: Threat) -> Tensor:
     """Share of the attacked, labelled tasks on which the attacker fails under these logits, (B,); 0
     where none is labelled.
     """
-    labelled = y[:, list(threat.tasks)] >= 0
-    fails = ~torch.stack([won(logits[t], y[:, t], threat) for t in threat.tasks], 1)
-    return (fails & labelled).sum(1).to(logits[0].dtype) / labelled.sum(1).clamp_min(1)
+    labelled = [y[:, t] >= 0 for t in threat.tasks]
+    fails = [
+        known & ~won(logits[t], y[:, t], threat)
+        for t, known in zip(threat.tasks, labelled, strict=True)
+    ]
+    if len(fails) == 1:
+        return fails[0].to(logits[0].dtype)
+    failed, known = (torch.stack(each).sum(0) for each in (fails, labelled))
+    return failed.to(logits[0].dtype) / known.clamp_min(1)

@@ -162,8 +162,9 @@ def ascend(
     found = Lowest(x)
     for i in range(steps):
         gradient = view.gradient(x, y, threat, loss=objective, eot=eot, combine=combine)
-        losses[i, alive] = gradient.loss
-        stood.note(i, alive, gradient.standing)
+        rows = alive if compare else slice(None)  # all of them, and a slice is quicker
+        losses[i, rows] = gradient.loss
+        stood.note(i, rows, gradient.standing)
         direction = gradient.direction
         if momentum:
             direction = gathered = momentum * gathered + of_unit_mean(direction)
@@ -226,7 +227,7 @@ class Quarters:
         self.late = self.early.clone()
         self.counts = [0, 0]
 
-    def note(self, step: int, rows: Tensor, share: Tensor) -> None:
+    def note(self, step: int, rows: Tensor | slice, share: Tensor) -> None:
         """The share standing of some samples before a step."""
         if self.lowest:
             self.late[rows] = torch.minimum(self.late[rows], share)

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -14,16 +16,21 @@ from robustbench_med.attacks.balls import Segment
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import named, standing
 from robustbench_med.attacks.streams import Streams
-from robustbench_med.attacks.threat import Norm, Threat
+from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import View
 
-REVISION = 1
-Propose = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
-"""(best point (D,), clean image (D,), queries asked of 10,000, generator) -> candidate (D,)."""
-AHEAD = 16
-"""Candidates scored at once while fewer samples than that are left: a small batch costs little more
-than one sample.
+REVISION = 2
+Propose = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(best points (R, D), clean images (R, D), uniform numbers (R, n), how many queries were asked
+before, (R,) on the CPU) -> candidates (R, D) in the ball.
 """
+AHEAD, SMALL, PATIENCE = 256, 16, 4
+"""Candidates scored at once: at most `AHEAD`, and `SMALL` even while few samples are left, since a
+small batch costs little more than one sample. Between them a sample is asked one more ahead for
+every `PATIENCE` queries that failed: where candidates are rarely better, few are asked in vain.
+"""
+DRAWN = 256
+"""Queries whose random numbers are drawn together."""
 SCHEDULE = (
     10,
     50,
@@ -51,13 +58,13 @@ def square(
 ) -> Tensor:
     """Patches of one modality's own image plane, one a query, kept where the loss rises.
 
-    Every query draws a modality among those with a radius, and a patch in it. Against a random
-    victim the incumbent is scored again beside each candidate, so that a lucky draw does not stay
-    on the throne; both cost queries.
+    The modalities that have a radius take turns. Against a random victim the incumbent is scored
+    again beside each candidate, so that a lucky draw does not stay on the throne; both cost
+    queries.
 
-    Against a deterministic victim, few samples are asked several queries ahead at once, as if none
-    of them succeeded; what comes after the first success is thrown away and asked again. The result
-    is that of one query after another; passes are counted as they are made.
+    Against a deterministic victim, samples that rarely succeed are asked several queries at once,
+    as if none of them succeeded; what comes after the first success is thrown away and asked again.
+    The result is that of one query after another; passes are counted as they are made.
 
     Args:
         queries: forward passes a sample at most, draws of one score not counted apart (the paper
@@ -66,134 +73,139 @@ def square(
         loss: "margin", "ce" or "dlr".
         eot: draws per score.
     """
-    segments = [(s, r) for s, r in zip(view.segments, threat.radii, strict=True) if r > 0]
-    if not segments:
+    turns = [(s, r) for s, r in zip(view.segments, threat.radii, strict=True) if r > 0]
+    if not turns:
         return x.clone()
 
-    def propose(now: Tensor, clean: Tensor, asked: float, generator: torch.Generator) -> Tensor:
-        area = p * 0.5 ** sum(asked > knot for knot in SCHEDULE)
-        return patched(now, clean, segments, threat.norm, area, generator)
+    knots = torch.tensor(SCHEDULE) * queries
+
+    def propose(now: Tensor, clean: Tensor, numbers: Tensor, asked: Tensor) -> Tensor:
+        moved = now.clone()
+        halved = torch.bucketize(asked * 10_000, knots)
+        for rows, kind in alike(halved * len(turns) + asked % len(turns), x.device):
+            segment, radius = turns[kind % len(turns)]
+            part = slice(segment.start, segment.stop)
+            patch, share = PATCHES[threat.norm], p * 0.5 ** (kind // len(turns))
+            moved[rows, part] = patch(
+                now[rows, part], clean[rows, part], segment, radius, share, numbers[rows]
+            )
+        return moved if threat.norm == "Linf" else view.project(moved, clean, threat)
 
     first = stripes(view, x, threat, streams)
-    return random_search(
-        view,
-        x,
-        y,
-        threat,
-        streams,
-        first=first,
-        propose=propose,
-        queries=queries,
-        loss=loss,
-        eot=eot,
-    )
+    most = max(segment.shape[0] for segment, _ in turns)
+    search = RandomSearch(propose, 5 + most, queries, loss, eot)
+    return search.from_(first, view, x, y, threat, streams)
 
 
-def random_search(
-    view: View,
-    x: Tensor,
-    y: Tensor,
-    threat: Threat,
-    streams: Streams,
-    *,
-    first: Tensor,
-    propose: Propose,
-    queries: int,
-    loss: str,
-    eot: int,
-) -> Tensor:
-    """Candidates one a query from the best point so far, the `first` (B, D) to begin with; kept
-    where fewer tasks stand or the loss rises.
+@dataclass(frozen=True)
+class RandomSearch:
+    """Candidates one a query from the best point so far, kept where fewer tasks stand or the loss
+    rises.
+
+    Attributes:
+        propose: makes them.
+        numbers: uniform numbers that each takes.
+        queries, loss, eot: those of `square`.
     """
-    best = first
-    value, share = score(view, best, y, threat, loss, eot)
-    early = share.clone()
-    random = view.random
-    query = [1] * len(x)
-    while rows := open_rows(query, share, queries, random):
-        ahead = 1 if random else max(AHEAD // len(rows), 1)
-        candidates = []
-        after: dict[int, list[Tensor]] = {}  # each row's generator behind each of its candidates
-        for row in rows:
-            generator, after[row] = streams.generators[row], []
-            for asked in range(query[row], min(query[row] + ahead, queries)):
-                candidates.append(propose(best[row], x[row], asked / queries * 10_000, generator))
-                after[row].append(generator.get_state())
-        tried = torch.tensor([row for row in rows for _ in after[row]], device=x.device)
-        candidate = view.project(torch.stack(candidates), x[tried], threat)
-        now, stands = score(view, candidate, y[tried], threat, loss, eot)
-        if random:
-            value[tried], share[tried] = score(view, best[tried], y[tried], threat, loss, eot)
-            better = now > value[tried]
-        else:
-            better = (stands < share[tried]) | ((stands == share[tried]) & (now > value[tried]))
-        kept = settle(better.tolist(), after, query, streams, cost=2 if random else 1)
-        moved = tried[kept]
-        best[moved], value[moved], share[moved] = candidate[kept], now[kept], stands[kept]
-        soon = [row for row in after if query[row] <= 0.75 * queries]
-        early[soon] = share[soon]
-    view.quarters = (early, share)
-    return best
+
+    propose: Propose
+    numbers: int
+    queries: int
+    loss: str
+    eot: int
+
+    def from_(
+        self, first: Tensor, view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams
+    ) -> Tensor:
+        """Where the search ends that begins at `first` (B, D)."""
+        best, random = first, view.random
+        value, share = score(view, best, y, threat, self.loss, self.eot)
+        early, numbers = share.clone(), Numbers(streams.spawn(), self.numbers)
+        asked = torch.ones(len(x), dtype=torch.int64)  # queries of each row, on the CPU
+        failed = torch.zeros(len(x), dtype=torch.int64)  # since the last that was kept
+        while len(rows := self.open(asked, share, random=random)):
+            ahead = torch.ones_like(rows)
+            if not random:
+                least, most = (max(n // len(rows), 1) for n in (SMALL, AHEAD))
+                ahead = (failed[rows] // PATIENCE).clamp(least, most)
+                ahead = ahead.minimum(self.queries - asked[rows])
+            row = rows.repeat_interleave(ahead)
+            place = torch.arange(len(row)) - (ahead.cumsum(0) - ahead).repeat_interleave(ahead)
+            tried, query = row.to(x.device), asked[row] + place
+            candidate = self.propose(best[tried], x[tried], numbers.of(row, query), query)
+            now, stands = score(view, candidate, y[tried], threat, self.loss, self.eot)
+            if random:
+                value[tried], share[tried] = score(
+                    view, best[tried], y[tried], threat, self.loss, self.eot
+                )
+                better = (now > value[tried]).cpu()
+                asked[rows] += 2
+            else:
+                before, level = share[tried], value[tried]
+                better = ((stands < before) | ((stands == before) & (now > level))).cpu()
+                first_of = torch.full_like(asked, self.queries)
+                first_of.scatter_reduce_(0, row[better], place[better], "amin")
+                better &= place == first_of[row]
+                used = torch.minimum(first_of[rows] + 1, ahead)
+                asked[rows] += used
+                failed[rows] += used
+            kept = better.nonzero().squeeze(1)
+            if len(kept):
+                moved, kept_row = tried[kept], row[kept]
+                failed[kept_row] = 0
+                best[moved], value[moved] = candidate[kept], now[kept]
+                share[moved] = stands[kept]
+                soon = moved[asked[kept_row] <= 0.75 * self.queries]
+                early[soon] = share[soon]
+        view.quarters = (early, share)
+        return best
+
+    def open(self, asked: Tensor, share: Tensor, *, random: bool) -> Tensor:
+        """Rows with queries left, on the CPU; against a deterministic victim only those on which
+        something stands.
+        """
+        left = asked < self.queries
+        return (left if random else left & (share > 0).cpu()).nonzero().squeeze(1)
 
 
-def patched(
-    now: Tensor,
-    clean: Tensor,
-    segments: Sequence[tuple[Segment, float]],
-    norm: Norm,
-    area: float,
-    generator: torch.Generator,
-) -> Tensor:
-    """A copy of the point `now` (D,) with a patch in one modality, drawn among the `segments`, each
-    with its radius.
-    """
-    segment, radius = segments[int(Streams([generator]).integers(0, [len(segments)]))]
-    patch = {"Linf": patch_linf, "L2": patch_l2, "L1": patch_l1}[norm]
-    part = slice(segment.start, segment.stop)
-    moved = now.clone()
-    moved[part] = patch(moved[part], clean[part], segment, radius, area, generator)
-    return moved
+def alike(kinds: Tensor, device: torch.device) -> Iterator[tuple[Tensor | slice, int]]:
+    """The rows of each kind, and the kind."""
+    several = kinds.unique().tolist()
+    for kind in several:
+        rows = slice(None) if len(several) == 1 else (kinds == kind).nonzero().squeeze(1).to(device)
+        yield rows, kind
 
 
-def settle(
-    better: Sequence[bool],
-    after: Mapping[int, Sequence[Tensor]],
-    query: list[int],
-    streams: Streams,
-    *,
-    cost: int,
-) -> list[int]:
-    """Which candidates are kept: of each row the first that is better. The row's queries and random
-    numbers go on from there: what was tried beyond was tried on a point that is no more.
+class Numbers:
+    """Uniform numbers of every query of every sample, which depend on neither order nor company;
+    drawn for many queries at once.
 
     Args:
-        better: of every candidate, one row's after another's.
-        after: of every row, the generator's state behind each of its candidates.
-        query: queries asked of each row so far; counted on, in place.
-        streams: whose generators are put back.
-        cost: queries of one candidate.
+        streams: where they come from.
+        each: of one query.
     """
-    kept, first = [], 0
-    for row, states in after.items():
-        outcomes = better[first : first + len(states)]
-        last = outcomes.index(True) if True in outcomes else len(states) - 1
-        if outcomes[last]:
-            kept.append(first + last)
-        streams.generators[row].set_state(states[last])
-        query[row] += (last + 1) * cost
-        first += len(states)
-    return kept
 
+    def __init__(self, streams: Streams, each: int) -> None:
+        self.streams, self.each = streams, each
+        self.tables: dict[int, Tensor] = {}
 
-def open_rows(query: Sequence[int], share: Tensor, queries: int, random: bool) -> list[int]:
-    """Rows with queries left; against a deterministic victim only those on which something
-    stands.
-    """
-    return [
-        row
-        for row, (asked, left) in enumerate(zip(query, share.tolist(), strict=True))
-        if asked < queries and (random or left > 0)
-    ]
+    def of(self, rows: Tensor, query: Tensor) -> Tensor:
+        """(R, each): of each of these queries of these samples."""
+        block, place = query // DRAWN, query % DRAWN
+        needed = block.unique().tolist()
+        self.tables = {n: self.tables[n] if n in self.tables else self.drawn(n) for n in needed}
+        if len(needed) == 1:
+            return self.tables[needed[0]][rows, place]
+        numbers = self.tables[needed[0]].new_empty(len(rows), self.each)
+        for n in needed:
+            here = block == n
+            numbers[here] = self.tables[n][rows[here], place[here]]
+        return numbers
+
+    def drawn(self, number: int) -> Tensor:
+        """(B, DRAWN, each)."""
+        numbers = self.streams.numbered(number).uniform(DRAWN * self.each)
+        return numbers.unflatten(1, (DRAWN, self.each))
 
 
 @torch.no_grad()
@@ -202,9 +214,12 @@ def score(
 ) -> tuple[Tensor, Tensor]:
     """Loss (B,) and share still standing (B,), means over `eot` draws."""
     objective = named(loss, threat)
-    logits = [view.logits(x) for _ in range(eot)]
-    return torch.stack([objective(z, y) for z in logits]).mean(0), torch.stack(
-        [standing(z, y, threat) for z in logits]
+    if eot == 1:
+        logits = view.logits(x)
+        return objective(logits, y), standing(logits, y, threat)
+    drawn = [view.logits(x) for _ in range(eot)]
+    return torch.stack([objective(z, y) for z in drawn]).mean(0), torch.stack(
+        [standing(z, y, threat) for z in drawn]
     ).mean(0)
 
 
@@ -238,95 +253,102 @@ def stripes(view: View, x: Tensor, threat: Threat, streams: Streams) -> Tensor:
     return view.project(start, x, threat)
 
 
+@lru_cache(maxsize=256)
+def window_at_origin(segment: Segment, side: int, device: torch.device) -> Tensor:
+    """Flat places (C * side * side,) of a square in the corner of a modality."""
+    c, h, w = segment.shape
+    plane, line, column = (torch.arange(n, device=device) for n in (c, side, side))
+    return ((plane[:, None, None] * h + line[:, None]) * w + column).flatten()
+
+
+def window(segment: Segment, side: int, u: Tensor) -> Tensor:
+    """Flat places (R, C * side * side) of a square of a modality, whose corner the uniform numbers
+    u (R, 2) draw.
+    """
+    h, w = segment.shape[1:]
+    corner = (u * u.new_tensor((h - side + 1, w - side + 1))).long()
+    origin = window_at_origin(segment, side, u.device)
+    return origin + (corner[:, :1] * w + corner[:, 1:])
+
+
+def signs(u: Tensor) -> Tensor:
+    """-1 or 1 for uniform numbers."""
+    return (u < 0.5) * -2.0 + 1.0
+
+
 def patch_linf(
-    now: Tensor,
-    clean: Tensor,
-    segment: Segment,
-    radius: float,
-    area: float,
-    generator: torch.Generator,
+    now: Tensor, clean: Tensor, segment: Segment, radius: float, share: float, u: Tensor
 ) -> Tensor:
     """Algorithm 2: one square at clean + radius or clean - radius, a sign for each channel."""
     c, h, w = segment.shape
-    side = min(max(round(math.sqrt(area * h * w)), 1), min(h, w) - 1 or 1)
-    row, column = draw(h - side + 1, generator), draw(w - side + 1, generator)
-    sign = (2 * torch.randint(2, (c, 1, 1), generator=generator) - 1).to(now)
-    image, original = now.clone().view(c, h, w), clean.view(c, h, w)
-    window = (slice(None), slice(row, row + side), slice(column, column + side))
-    image[window] = original[window] + radius * sign
-    return image.flatten()
+    side = min(max(round(math.sqrt(share * h * w)), 1), min(h, w) - 1 or 1)
+    places = window(segment, side, u[:, :2])
+    sign = signs(u[:, 5 : 5 + c]).to(now).repeat_interleave(side * side, 1)
+    return now.scatter(1, places, (clean.gather(1, places) + radius * sign).clamp(0, 1))
+
+
+def odd_side(segment: Segment, share: float) -> int:
+    """Side of the windows of algorithm 3: odd, and at least 3 where the image is."""
+    h, w = segment.shape[1:]
+    side = min(max(round(math.sqrt(share * h * w)), 3), min(h, w) - 1)
+    return min(side + (side % 2 == 0), h, w)
 
 
 def patch_l2(
-    now: Tensor,
-    clean: Tensor,
-    segment: Segment,
-    radius: float,
-    area: float,
-    generator: torch.Generator,
+    now: Tensor, clean: Tensor, segment: Segment, radius: float, share: float, u: Tensor
 ) -> Tensor:
     """Algorithm 3: the mass of two windows, and what the ball has left, is moved into a bump in the
     first of them.
     """
-    c, h, w = segment.shape
-    side = min(max(round(math.sqrt(area * h * w)), 3), min(h, w) - 1)
-    side += side % 2 == 0
-    side = min(side, h, w)
-    first, second = (
-        (draw(h - side + 1, generator), draw(w - side + 1, generator)) for _ in range(2)
-    )
-    delta = (now - clean).view(c, h, w).clone()
-    one, two = ((slice(None), slice(r, r + side), slice(k, k + side)) for r, k in (first, second))
-    union = torch.zeros(h, w, dtype=torch.bool, device=now.device)
-    union[one[1:]] = union[two[1:]] = True
-    mass = delta[:, union].square().sum((0, 1))
-    left = (radius**2 - delta.square().sum()).clamp_min(0)
-    sign = (2 * torch.randint(2, (c, 1, 1), generator=generator) - 1).to(now)
-    lines = bump(side, side, transposed=bool(torch.randint(2, (1,), generator=generator))).to(now)
-    old = delta[one]
-    aimed = sign * lines + old / old.norm().clamp_min(1e-10)
-    delta[two] = 0
-    delta[one] = aimed / aimed.norm().clamp_min(1e-10) * torch.sqrt(mass + left)
-    return clean + delta.flatten()
+    side, delta = odd_side(segment, share), now - clean
+    left = (radius**2 - delta.square().sum(1, keepdim=True)).clamp_min(0)
+    old, one, two = taken(delta, segment, side, u)
+    emptied = delta.scatter(1, two, 0.0)
+    mass = delta.gather(1, two).square().sum(1, keepdim=True)
+    mass = mass + emptied.gather(1, one).square().sum(1, keepdim=True)
+    aimed = bumps(segment, side, u, now).flatten(1)
+    aimed = aimed + old / old.norm(dim=1, keepdim=True).clamp_min(1e-10)
+    length = aimed.norm(dim=1, keepdim=True).clamp_min(1e-10)
+    return clean + emptied.scatter(1, one, aimed / length * torch.sqrt(mass + left))
 
 
 def patch_l1(
-    now: Tensor,
-    clean: Tensor,
-    segment: Segment,
-    radius: float,
-    area: float,
-    generator: torch.Generator,
+    now: Tensor, clean: Tensor, segment: Segment, radius: float, share: float, u: Tensor
 ) -> Tensor:
     """The L1 form of algorithm 3 (arXiv 2103.01208): the sums of two windows, and what
     the ball has left, are moved into a bump in the first of them, channel by channel.
     """
-    c, h, w = segment.shape
-    side = min(max(round(math.sqrt(area * h * w)), 3), min(h, w) - 1)
-    side += side % 2 == 0
-    side = min(side, h, w)
-    one, two = (
-        (slice(None), slice(row, row + side), slice(column, column + side))
-        for row, column in (
-            (draw(h - side + 1, generator), draw(w - side + 1, generator)) for _ in range(2)
-        )
-    )
-    delta = (now - clean).view(c, h, w).clone()
-    union = torch.zeros(h, w, dtype=torch.bool, device=now.device)
-    union[one[1:]] = union[two[1:]] = True
-    mass = delta[:, union].abs().sum()
-    left = (radius - delta.abs().sum()).clamp_min(0)
-    sign = (2 * torch.randint(2, (c, 1, 1), generator=generator) - 1).to(now)
-    lines = bump(side, side, transposed=bool(torch.randint(2, (1,), generator=generator))).to(now)
-    old = delta[one]
-    aimed = sign * lines + old / old.abs().sum((1, 2), keepdim=True).clamp_min(1e-12)
-    share = aimed.abs().sum((1, 2), keepdim=True).clamp_min(1e-12)
-    delta[two] = 0
-    delta[one] = aimed / share * (left / c + mass)
-    return clean + delta.flatten()
+    c, side, delta = segment.shape[0], odd_side(segment, share), now - clean
+    left = (radius - delta.abs().sum(1, keepdim=True)).clamp_min(0)[:, :, None]
+    old, one, two = taken(delta, segment, side, u)
+    emptied = delta.scatter(1, two, 0.0)
+    mass = delta.gather(1, two).abs().sum(1) + emptied.gather(1, one).abs().sum(1)
+    old, aimed = old.unflatten(1, (c, -1)), bumps(segment, side, u, now)
+    aimed = aimed + old / old.abs().sum(2, keepdim=True).clamp_min(1e-12)
+    total = aimed.abs().sum(2, keepdim=True).clamp_min(1e-12)
+    put = aimed / total * (left / c + mass[:, None, None])
+    return clean + emptied.scatter(1, one, put.flatten(1))
 
 
-def bump(height: int, width: int, *, transposed: bool = False) -> Tensor:
+def taken(delta: Tensor, segment: Segment, side: int, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What lies in the first window, and the places of both, (R, C * side * side) each."""
+    one, two = window(segment, side, u[:, :2]), window(segment, side, u[:, 2:4])
+    return delta.gather(1, one), one, two
+
+
+def bumps(segment: Segment, side: int, u: Tensor, like: Tensor) -> Tensor:
+    """(R, C, side * side): upright or lying, of either sign in each channel."""
+    upright = bump(side, side).to(like)
+    lying = (u[:, 4] < 0.5)[:, None, None]
+    lines = torch.where(lying, upright.T.flatten(), upright.flatten())
+    return signs(u[:, 5 : 5 + segment.shape[0]]).to(like)[:, :, None] * lines
+
+
+PATCHES = {"Linf": patch_linf, "L2": patch_l2, "L1": patch_l1}
+
+
+@lru_cache(maxsize=64)
+def bump(height: int, width: int) -> Tensor:
     """The paper's eta (eq. 2): growing rectangles of weight 1 / k^2, one half positive and one
     negative, of L2 norm 1.
     """
@@ -339,12 +361,7 @@ def bump(height: int, width: int, *, transposed: bool = False) -> Tensor:
                 1 / (k + 1) ** 2
             )
         eta[part] = sign * block
-    eta = eta / eta.norm().clamp_min(1e-10)
-    return eta.T if transposed else eta
-
-
-def draw(n: int, generator: torch.Generator) -> int:
-    return int(torch.randint(n, (1,), generator=generator))
+    return eta / eta.norm().clamp_min(1e-10)
 
 
 ENTRY = Attack(name="square", function=square, norms=("Linf", "L2", "L1"))

@@ -69,7 +69,7 @@ class View:
         self.passes = PassCount()
         self.tick: Callable[[int], None] | None = None
         """Called with the samples of each forward pass, for who shows how far an attack is."""
-        self.nonfinite_gradients = 0
+        self._nonfinite, self._unread = 0, list[Tensor]()
         self.losses: Tensor | None = None
         self.quarters: tuple[Tensor, Tensor] | None = None
         """Shares (B,) that stood after three quarters of an attack's budget, and at its end, of
@@ -81,6 +81,7 @@ class View:
             self.segments.append(Segment((c, h, w), start, start + c * h * w))
             start += c * h * w
         self.dim = start
+        self._radii: dict[object, Tensor] = {}  # of the last threat asked about
 
     @property
     def class_counts(self) -> tuple[int, ...]:
@@ -95,7 +96,7 @@ class View:
 
     def unpack(self, x: Tensor) -> list[Tensor]:
         """(B, D) -> M contiguous tensors (B, C_m, H_m, W_m)."""
-        return [x[:, s.start : s.stop].contiguous().unflatten(1, s.shape) for s in self.segments]
+        return [x[:, s.start : s.stop].reshape(-1, *s.shape).contiguous() for s in self.segments]
 
     # --- the victim -------------------------------------------------------------------------------
 
@@ -220,6 +221,9 @@ class View:
             every draw's), and its sample in `nonfinite_gradients`.
         """
         objective = loss if callable(loss) else named(loss, threat)
+        if eot == 1 and combine == "mean":
+            gradients, losses, share = self._drawn(x, y, threat, objective, 1)
+            return Gradient(self._finite(gradients[0]), losses, share)
         direction, finite = torch.zeros_like(x), torch.ones_like(x, dtype=torch.bool)
         value, stands = x.new_zeros(len(x)), x.new_zeros(len(x))
         for first in range(0, eot, self.batch_draws):
@@ -231,10 +235,31 @@ class View:
                 gradients = self.normalised(usable).view_as(gradients)
             direction = direction + gradients.sum(0)
             value, stands = value + losses, stands + share
-        if not finite.all():
-            self.nonfinite_gradients += int((~finite.all(1)).sum())
+        if x.device.type != "cpu" or not finite.all():
+            self._unread.append((~finite.all(1)).sum())
             direction = torch.where(direction.isfinite(), direction, 0.0)
         return Gradient(direction / eot, value / eot, stands / eot)
+
+    def _finite(self, gradient: Tensor) -> Tensor:
+        """The gradient (B, D) of one draw, 0 where it is not finite, which is counted."""
+        if gradient.device.type == "cpu" and gradient.sum().isfinite():
+            return gradient
+        finite = gradient.isfinite()
+        self._unread.append(
+            (~finite.all(1)).sum()
+        )  # read where somebody asks: no step waits for it
+        return torch.where(finite, gradient, 0.0)
+
+    @property
+    def nonfinite_gradients(self) -> int:
+        """How many samples' gradients were not finite."""
+        self._nonfinite += sum(int(count) for count in self._unread)
+        self._unread.clear()
+        return self._nonfinite
+
+    @nonfinite_gradients.setter
+    def nonfinite_gradients(self, count: int) -> None:
+        self._nonfinite, self._unread = count, []
 
     def _drawn(
         self, x: Tensor, y: Tensor, threat: Threat, objective: JointLoss, n: int
@@ -242,7 +267,8 @@ class View:
         """Of n draws in one batch the gradients (n, B, D), and the sums of their losses and of what
         stands (B,). A function of its own, so that nothing of a draw is left when the next begins.
         """
-        leaf, labels = x.detach().repeat(n, 1).requires_grad_(), y.repeat(n, 1)
+        leaf, labels = (x.detach(), y) if n == 1 else (x.detach().repeat(n, 1), y.repeat(n, 1))
+        leaf.requires_grad_()
         with torch.enable_grad():
             logits = self.logits(leaf)
             losses = objective(logits, labels)
@@ -273,20 +299,21 @@ class View:
     # --- the threat model -------------------------------------------------------------------------
 
     def radius(self, threat: Threat, like: Tensor) -> Tensor:
-        """The radius of every coordinate, (D,)."""
-        return torch.cat(
-            [
-                like.new_full((s.stop - s.start,), r)
-                for s, r in zip(self.segments, threat.radii, strict=True)
-            ]
-        )
+        """The radius of every coordinate, (D,); not to be changed in place."""
+        key = (threat.radii, like.device, like.dtype)
+        if key not in self._radii:
+            parts = zip(self.segments, threat.radii, strict=True)
+            self._radii = {
+                key: torch.cat([like.new_full((s.stop - s.start,), r) for s, r in parts])
+            }
+        return self._radii[key]
 
     def step(self, x: Tensor, direction: Tensor, length: Tensor | float, threat: Threat) -> Tensor:
         """x (B, D) moved along a direction of ascent, not yet projected; `length`, a number or
         (B, 1): of the step as a share of each modality's radius (L0: `balls.L0.step`).
         """
         if threat.norm in ("Linf", "L2"):
-            return x + length * self.steepest(direction, threat)
+            return self.steepest(direction, threat).mul_(length).add_(x)
         length = length * x.new_ones(len(x), 1)
         balls = in_segments(threat, self.segments)
         return torch.cat([b.step(x[:, i], direction[:, i], length) for i, b in balls], 1)
@@ -301,7 +328,7 @@ class View:
         if threat.norm not in ("Linf", "L2"):
             raise RefusedError(f"{threat.norm}: steepest ascent depends on the box; use View.step")
         if threat.norm == "Linf":
-            return self.radius(threat, gradient) * gradient.sign()
+            return gradient.sign().mul_(self.radius(threat, gradient))
         return self.radius(threat, gradient) * self.normalised(gradient)
 
     def normalised(self, gradient: Tensor) -> Tensor:
@@ -318,7 +345,7 @@ class View:
         """The nearest point to x inside the ball around x0, per modality, then inside [0, 1]."""
         if threat.norm == "Linf":
             box = self.radius(threat, x)
-            return (x0 + (x - x0).clamp(-box, box)).clamp(0, 1)
+            return (x - x0).clamp_(-box, box).add_(x0).clamp_(0, 1)
         if threat.norm != "L2":
             balls = in_segments(threat, self.segments)
             return torch.cat([ball.project(x[:, i], x0[:, i]) for i, ball in balls], 1)

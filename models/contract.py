@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class Generators(Protocol):
+    """Random numbers of the samples of a batch, whose number is B, each with its own; what a random
+    victim may take as `forward(*modalities, generators=None)`, and draws from where it is given.
+    They lie on the device of the images.
+    """
+
+    def uniform(self, dim: int) -> Tensor:
+        """(B, dim) float32 from U[0, 1)."""
+
+    def normal(self, dim: int) -> Tensor:
+        """(B, dim) float32 from N(0, 1)."""
+
+    def integers(self, low: int, high: Sequence[int]) -> Tensor:
+        """(B, len(high)) int64: column j uniform on low ... high[j] - 1."""
+
+    def bernoulli(self, dim: int, of_256: int) -> Tensor:
+        """(B, dim) bool, true with probability `of_256` / 256."""
 
 
 class Victim(Protocol):
@@ -26,6 +47,10 @@ class Victim(Protocol):
         stochastic: whether two passes over the same images may differ.
         shares_noise: whether one random draw serves a whole batch; a victim that lacks it draws for
             each sample.
+
+    A random victim may take `generators` (`Generators`) as a keyword of `forward`: what it draws
+    for a sample then depends on no batch. An attribute `takes_generators = False` says that this
+    one cannot.
     """
 
     n_modalities: int
@@ -42,3 +67,11 @@ class Victim(Protocol):
         Returns:
             (B, classes_t) for each task t.
         """
+
+
+def takes_generators(module: nn.Module) -> bool:
+    """Whether a random victim, or a part of one, draws for each sample by itself: its forward has a
+    keyword `generators`, and no attribute `takes_generators` says that it cannot use it.
+    """
+    told = getattr(module, "takes_generators", True)
+    return bool(told) and "generators" in inspect.signature(module.forward).parameters

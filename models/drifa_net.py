@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustbench_med.models.mail import BN_EPS, DROPOUT, Gate, SameConv2d, dense, pad_same
+from robustbench_med.models.contract import Generators
+from robustbench_med.models.mail import BN_EPS, Gate, SameConv2d, dense, dropout, pad_same
 
 REVISION = 1
 POOLS: tuple[Callable[[Tensor], Tensor], ...] = (
@@ -156,11 +157,11 @@ class DRIFANet(nn.Module):
         self.mifa = nn.ModuleList(MIFA(c, self.n_modalities) for c in widths)
         self.heads = nn.ModuleList(dense(self.n_modalities * widths[-1], n) for n in class_counts)
 
-    def dropout(self, x: Tensor) -> Tensor:
-        return F.dropout(x, DROPOUT, training=self.training or self.mc_dropout)
-
-    def features(self, modalities: Sequence[Tensor]) -> Tensor:
+    def features(
+        self, modalities: Sequence[Tensor], generators: Generators | None = None
+    ) -> Tensor:
         """Fused features, (B, M * 8 * width)."""
+        wanted = self.training or self.mc_dropout
         xs = [
             F.max_pool2d(pad_same(F.relu(stem(x)), 3, 2, -torch.inf), 3, 2)
             for stem, x in zip(self.stem, modalities, strict=True)
@@ -168,12 +169,14 @@ class DRIFANet(nn.Module):
         for step, fuse in enumerate(self.mifa):
             xs = [blocks[step](x) for blocks, x in zip(self.blocks, xs, strict=True)]  # type: ignore[index]
             if step < 6:
-                xs = [self.dropout(x) for x in xs]
+                xs = [dropout(x, generators, wanted=wanted) for x in xs]
             if step < 7:
                 xs = [extra[step](x) for extra, x in zip(self.mfa, xs, strict=True)]  # type: ignore[index]
             xs = fuse(xs)
-        return self.dropout(torch.cat(xs, 1)).mean((2, 3))
+        return dropout(torch.cat(xs, 1), generators, wanted=wanted).mean((2, 3))
 
-    def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
-        h = self.features(modalities)
+    def forward(
+        self, *modalities: Tensor, generators: Generators | None = None
+    ) -> tuple[Tensor, ...]:
+        h = self.features(modalities, generators)
         return tuple(head(h) for head in self.heads)

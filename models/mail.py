@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from scipy.fft import dct
 from torch import Tensor, nn
 
+from robustbench_med.models.contract import Generators
+
 REVISION = 1
 BN_EPS = 1e-3
 DROPOUT = 0.25
@@ -73,6 +75,17 @@ def dense(cin: int, cout: int) -> nn.Linear:
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def dropout(x: Tensor, generators: Generators | None, *, wanted: bool) -> Tensor:
+    """Dropout of rate `DROPOUT` on (B, C, H, W), each sample's from numbers of its own where there
+    are generators.
+    """
+    if not wanted or generators is None:
+        return F.dropout(x, DROPOUT, training=wanted)
+    b, c, h, w = x.shape
+    dropped = generators.bernoulli(c * h * w, round(256 * DROPOUT)).view(b, h, w, c)
+    return x.masked_fill(dropped.permute(0, 3, 1, 2), 0.0) / (1 - DROPOUT)
 
 
 class Gate(nn.Module):
@@ -308,7 +321,9 @@ class MAIL(nn.Module):
     def make_fusion(self, c: int, groups: int) -> EMCAM:
         return EMCAM(c, self.n_modalities, groups=groups)
 
-    def features(self, modalities: Sequence[Tensor]) -> Tensor:
+    def features(
+        self, modalities: Sequence[Tensor], generators: Generators | None = None
+    ) -> Tensor:
         """Fused features, (B, M * 8 * width)."""
         xs = [
             F.max_pool2d(pad_same(F.relu(stem(x)), 3, 2, -torch.inf), 3, 2)
@@ -322,11 +337,13 @@ class MAIL(nn.Module):
                 first, second = self.blocks[m][2 * stage : 2 * stage + 2]  # type: ignore[index]
                 x = first(x)
                 if stage > 0:
-                    x = F.dropout(x, DROPOUT, training=self.training or self.mc_dropout)
+                    x = dropout(x, generators, wanted=self.training or self.mc_dropout)
                 xs[m] = second(x)
             xs = fuse(xs)
         return torch.cat(xs, 1).mean((2, 3))
 
-    def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
-        h = self.features(modalities)
+    def forward(
+        self, *modalities: Tensor, generators: Generators | None = None
+    ) -> tuple[Tensor, ...]:
+        h = self.features(modalities, generators)
         return tuple(head(h) for head in self.heads)

@@ -188,6 +188,8 @@ class RobustMAIL(MAIL):
         if noise < 0:
             raise ValueError(f"noise must not be negative, got {noise}")
         self.rpf_ratio, self.noise, self.rpf, self.man = rpf_ratio, noise, rpf, man
+        # filters are drawn once a batch, and noise on every feature would cost a fifth of a pass
+        self.takes_generators = False
         super().__init__(
             channels,
             class_counts,

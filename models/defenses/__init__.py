@@ -15,7 +15,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from robustbench_med.models.contract import Victim
+from robustbench_med.models.contract import Generators, Victim, takes_generators
 from robustbench_med.models.defenses import randomised, transforms
 from robustbench_med.models.defenses.entry import Defense, InMail
 
@@ -61,12 +61,22 @@ class Defended(nn.Module):
         self.stochastic = bool(victim.stochastic) or any(t.stochastic for t in transforms)
         if hasattr(network, "soft"):
             self.soft = network.soft
+        self.handed = tuple(takes_generators(part) for part in (*transforms, network))
+        drawing = [*(bool(t.stochastic) for t in transforms), victim.stochastic]
+        self.takes_generators = all(
+            takes or not draws for takes, draws in zip(self.handed, drawing, strict=True)
+        )
 
-    def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, *modalities: Tensor, generators: Generators | None = None
+    ) -> tuple[Tensor, ...]:
+        given = [
+            {"generators": generators} if takes and generators else {} for takes in self.handed
+        ]
         xs = list(modalities)
-        for transform in self.transforms:
-            xs = [transform(x) for x in xs]
-        logits: tuple[Tensor, ...] = self.network(*xs)
+        for transform, numbers in zip(self.transforms, given, strict=False):
+            xs = [transform(x, **numbers) for x in xs]
+        logits: tuple[Tensor, ...] = self.network(*xs, **given[-1])
         return logits
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from robustbench_med.models.contract import Victim
+from robustbench_med.models.contract import Generators, Victim
 from robustbench_med.models.defenses.entry import Defense, InMail
 from robustbench_med.models.mail import Gate
 from robustbench_med.models.robust_mail import modulate
@@ -161,12 +161,12 @@ class ResizePad(nn.Module):
             raise ValueError(f"resize-pad: smallest must lie in (0, 1), got {smallest}")
         self.smallest = smallest
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, generators: Generators | None = None) -> Tensor:
         b = len(x)
-        scale = self.smallest + (1 - self.smallest) * torch.rand(b, device=x.device, dtype=x.dtype)
-        shift = (1 - scale)[:, None] * (
-            2 * torch.rand(b, 2, device=x.device, dtype=x.dtype) - 1
-        )  # of the centre, in half sides
+        drawn = torch.rand(b, 3, device=x.device) if generators is None else generators.uniform(3)
+        drawn = drawn.to(x.dtype)
+        scale = self.smallest + (1 - self.smallest) * drawn[:, 0]
+        shift = (1 - scale)[:, None] * (2 * drawn[:, 1:] - 1)  # of the centre, in half sides
         theta = torch.zeros(b, 2, 3, device=x.device, dtype=x.dtype)
         theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale
         theta[:, :, 2] = -shift / scale[:, None]
@@ -190,8 +190,10 @@ class InputNoise(nn.Module):
             raise ValueError(f"sigma must be positive, got {sigma}")
         self.sigma = sigma
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.sigma * torch.randn_like(x)
+    def forward(self, x: Tensor, generators: Generators | None = None) -> Tensor:
+        if generators is None:
+            return x + self.sigma * torch.randn_like(x)
+        return x + self.sigma * generators.normal(x[0].numel()).view_as(x).to(x.dtype)
 
 
 RPF = Defense(

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from robustbench_med.attacks import Draws, View, seeded, takes_generators
+from robustbench_med.attacks import Draws, View, seeded
 from robustbench_med.data import Samples
 from robustbench_med.evaluation.types import Drawing, Setting
+from robustbench_med.models.contract import takes_generators
 
 
 def shapes_of(samples: Samples) -> list[tuple[int, int, int]]:
@@ -102,7 +103,7 @@ def judged_draws(draws: int, n: int, chunk: int, drawing: Drawing) -> int:
 
 
 def drawing_of(victim: nn.Module, *, stochastic: bool) -> Drawing:
-    """How a victim draws: for each sample where its signature says so, else for the batch."""
+    """How a victim draws: for each sample where it takes generators, else for the batch."""
     if not stochastic:
         return "none"
     return "sample" if takes_generators(victim) else "batch"

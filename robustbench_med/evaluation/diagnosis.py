@@ -127,7 +127,9 @@ class Trials:
         parts = []
         for rows in self.batches(whole=any(drawing == "batch" for _, drawing in views)):
             x, y = self.x[rows], self.y[rows]
-            streams = Streams.seeded(self.setting.seed, [self.ids[i] for i in rows], name)
+            streams = Streams.seeded(
+                self.setting.seed, [self.ids[i] for i in rows], name, device=x.device
+            )
             with self.drawn(rows, "diagnose", name, sources=views):
                 moved = ATTACKS[name](self.view, x, y, threat or self.threat, streams, **arguments)
             parts.append(moved.detach())

@@ -221,7 +221,10 @@ def attack_batches(
         y = aims[rows].to(setting.device)
         purpose = (method.name, *stage)
         streams = Streams.seeded(
-            setting.seed, [ids[row] for row in rows], " ".join(map(str, purpose))
+            setting.seed,
+            [ids[row] for row in rows],
+            " ".join(map(str, purpose)),
+            device=setting.device,
         )
         view.losses = view.quarters = None
         aimed = np.isin(rows, targets)

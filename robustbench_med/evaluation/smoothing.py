@@ -122,9 +122,12 @@ def certify(
     for rows in together(np.arange(n), n, setting, whole=drawing == "batch"):
         x = view.pack(samples.batch(rows))
         streams = Streams.seeded(
-            setting.seed, [ids[row] for row in rows], "/".join(map(str, purpose))
+            setting.seed,
+            [ids[row] for row in rows],
+            "/".join(map(str, purpose)),
+            device=setting.device,
         )
-        noisy = NoisyPasses(view, x, deviations, streams, setting.device)
+        noisy = NoisyPasses(view, x.to(setting.device), deviations.to(setting.device), streams)
         with drawn(view, drawing, setting, ids, rows, *purpose), torch.no_grad():
             classes = [count.argmax(1) for count in noisy.counts(smoothing.n0)]
             counts = noisy.counts(smoothing.n)
@@ -144,11 +147,10 @@ class NoisyPasses:
 
     view: View
     x: torch.Tensor
-    """(B, D), on the CPU."""
+    """(B, D)."""
     deviations: torch.Tensor
     """(D,) standard deviation of the noise."""
     streams: Streams
-    device: torch.device
 
     def counts(self, draws: int) -> list[NDArray[Any]]:
         """How often each class is predicted in so many draws, per task (B, C), finite logits
@@ -157,7 +159,7 @@ class NoisyPasses:
         totals: list[torch.Tensor] = []
         for _ in range(draws):
             noise = self.deviations * self.streams.normal(self.view.dim)
-            logits = self.view.logits((self.x + noise).to(self.device))
+            logits = self.view.logits(self.x + noise)
             hits = [_hits(of_task) for of_task in logits]
             totals = [a + b for a, b in zip(totals, hits, strict=True)] if totals else hits
         return [total.cpu().numpy() for total in totals]

@@ -96,7 +96,7 @@ class Trial:
         names = ("challenge", purpose)
         for part in together(rows, len(self.x), self.setting, whole=whole):
             ids = [self.ids[row] for row in part]
-            streams = Streams.seeded(self.setting.seed, ids, " ".join(names))
+            streams = Streams.seeded(self.setting.seed, ids, " ".join(names), device=self.x.device)
             with drawn(
                 self.view, self.drawing, self.setting, self.ids, part, *names, sources=sources
             ):

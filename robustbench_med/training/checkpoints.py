@@ -31,7 +31,7 @@ from robustbench_med.models.registry import ZOO
 from robustbench_med.naming import label, training_hash
 from robustbench_med.parsing import validate
 from robustbench_med.paths import home, write_atomically, write_text
-from robustbench_med.training.spec import TrainSpec
+from robustbench_med.training.spec import DRAWS, TrainSpec
 
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 """What PyTorch saves: only tensors are read of it, and nothing that could run code."""
@@ -83,7 +83,11 @@ def find(spec: TrainSpec) -> Checkpoint | None:
                 " their sidecar"
             )
         return cached
-    wanted.add(training_hash(spec.model_copy(update={"half": True})))
+    shipped = spec.model_copy(update={"half": True})
+    wanted.add(training_hash(shipped))
+    # the zoo's weights stay what they are under a later scheme; their sidecars name their own
+    numbers = {name: n for name, n in spec.revisions.items() if name != DRAWS}
+    wanted.add(training_hash(shipped.model_copy(update={"revisions": numbers})))
     for sidecar in ZOO.iterdir():
         if sidecar.name.endswith(".json") and read_sidecar(sidecar)["training_hash"] in wanted:
             with as_file(ZOO / sidecar.name.replace(".json", ".safetensors")) as weights:

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from robustbench_med.attacks import SCHEME
 from robustbench_med.errors import INCLUDE, UserError, unknown
 from robustbench_med.models import registry
 from robustbench_med.models.defenses import (
@@ -39,7 +40,7 @@ from robustbench_med.training.objectives import (
     Standard,
 )
 from robustbench_med.training.objectives import SHIPPED as OF_TRAINING
-from robustbench_med.training.spec import Layer
+from robustbench_med.training.spec import DRAWS, Layer
 
 SMOOTHING = replace(randomised.SMOOTHING, objective=GaussianAugmentation, role="augmentation")
 """Noise in front of a network that was trained with such noise."""
@@ -294,12 +295,15 @@ def code_of_layers(layers: Sequence[Layer]) -> dict[str, str]:
 
 def revisions(model: str, layers: Sequence[Layer]) -> dict[str, int]:
     """Revisions of medrobust's files that a model and its defences are made of (`REVISION` in
-    each), by the file's name.
+    each), by the file's name; of a training that attacks, the scheme of its random numbers too.
     """
     numbers = registry.revisions(model)
     for layer in layers:
-        for part in entry_of(layer.name).made_of:
+        entry = entry_of(layer.name)
+        for part in entry.made_of:
             numbers |= code.revisions(part, f"defence {layer.name!r}")
+        if entry.objective is not None and entry.role == "scheme":
+            numbers[DRAWS] = SCHEME
     return numbers
 
 

@@ -22,6 +22,8 @@ from robustbench_med.training.augmentation import Augmentation
 
 ADDED = ("settle_bn", "keep", "ema", "label_smoothing", "mixup")
 """Settings of a recipe that older versions lacked."""
+DRAWS = "random numbers"
+"""What the scheme of the random numbers that a training attacks with is called among revisions."""
 
 
 class Recipe(BaseModel):

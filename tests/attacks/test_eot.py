@@ -114,7 +114,7 @@ def test_loud_draws_hide_the_way_from_the_mean_and_not_from_normalised_gradients
         view.victim.calls = 0
         left[combine] = float(view.standing(found, y, threat).mean())
     # 16 of 20 draws see the planted direction; of the loud ones about half are wrong anyway
-    assert left["normalised"] < 0.3
+    assert left["normalised"] < 0.4
     assert left["mean"] > left["normalised"] + 0.2
 
 

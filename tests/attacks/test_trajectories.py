@@ -2,7 +2,6 @@
 under the same revisions.
 """
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -32,7 +31,7 @@ DEVICES = [
 def compared(called: str, *, random: bool, device: str = "cpu") -> None:
     name, threat, given = trajectories.cases(random=random)[called]
     golden, revisions = trajectories.kept(random=random)
-    assert revisions[called] == trajectories.revisions_of(name, random=random), (
+    assert revisions[called] == trajectories.revisions_of(name), (
         f"{called}: a revision was raised: `PYTHONPATH=tests python -m support.trajectories`"
         " remakes them"
     )
@@ -42,24 +41,15 @@ def compared(called: str, *, random: bool, device: str = "cpu") -> None:
     )
 
 
-def needs_art(called: str) -> object:
-    absent = called.startswith("hopskipjump") and importlib.util.find_spec("art") is None
-    return pytest.param(called, marks=pytest.mark.skipif(absent, reason="needs the extra engines"))
-
-
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(
-    "called", [needs_art(called) for called in trajectories.cases(random=False)]
-)
+@pytest.mark.parametrize("called", trajectories.cases(random=False))
 def test_results_change_only_with_the_revision_and_are_those_of_every_device(
     called: str, device: str
 ) -> None:
     compared(called, random=False, device=device)
 
 
-@pytest.mark.parametrize(
-    "called", [needs_art(called) for called in trajectories.cases(random=True)]
-)
+@pytest.mark.parametrize("called", trajectories.cases(random=True))
 def test_results_on_a_random_victim_change_only_with_a_revision_or_the_scheme_of_random_numbers(
     called: str,
 ) -> None:
@@ -165,7 +155,7 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
         },
         "view": set(ATTACKS),
         "losses": set(ATTACKS),
-        "art": {"hopskipjump"},
+        "art": set(),
     }
     if stem in made_of:
         assert native == made_of[stem]

@@ -9,6 +9,7 @@ from torch import Tensor
 from robustbench_med.attacks import Threat
 from robustbench_med.evaluation.batching import judged_draws
 from robustbench_med.evaluation.types import Drawing
+from robustbench_med.models.contract import Generators
 
 pytestmark = pytest.mark.challenged
 
@@ -31,11 +32,11 @@ class OneOfTwoEach(OneOfTwo):
     """The same, but it takes one for each sample."""
 
     def forward(
-        self, a: Tensor, b: Tensor, generators: list[torch.Generator] | None = None
+        self, a: Tensor, b: Tensor, generators: Generators | None = None
     ) -> tuple[Tensor, ...]:
         z, other = TwoHeads.forward(self, a, b)
-        drawn = [torch.rand((), generator=g) for g in generators or [None] * len(a)]
-        return torch.where(torch.stack(drawn)[:, None] < 0.5, z, -z), other
+        drawn = torch.rand(len(a), 1) if generators is None else generators.uniform(1)
+        return torch.where(drawn < 0.5, z, -z), other
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from robustbench_med.errors import UserError
 from robustbench_med.evaluation.probes import Nature, examine
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
 from robustbench_med.evaluation.types import Method, Outcome, Setting, TransferSource
+from robustbench_med.models.contract import Generators
 from robustbench_med.progress import Display
 from robustbench_med.runs.device import BatchSize
 
@@ -27,13 +28,9 @@ class PerSample(TwoHeads):
     stochastic = True
 
     def forward(
-        self, a: Tensor, b: Tensor, generators: list[torch.Generator] | None = None
+        self, a: Tensor, b: Tensor, generators: Generators | None = None
     ) -> tuple[Tensor, ...]:
-        noise = (
-            torch.randn(len(a), 1)
-            if generators is None
-            else torch.stack([torch.randn(1, generator=g) for g in generators])
-        )
+        noise = torch.randn(len(a), 1) if generators is None else generators.normal(1)
         return tuple(z * (1 + 0.5 * noise) + 0.3 * noise.roll(1, 1) for z in super().forward(a, b))
 
 
@@ -172,7 +169,7 @@ def test_what_was_drawn_before_changes_nothing_and_nothing_is_left_behind(kind: 
 def test_another_chunk_gives_a_victim_that_draws_per_batch_other_numbers() -> None:
     samples = two_head_samples(20)
     one, other = (outcome_of("per batch", "pgd", samples, chunk=chunk) for chunk in (16, 5))
-    assert (one.arrays["robust_right"] != other.arrays["robust_right"]).any()
+    assert (one.arrays["robust_probabilities_0"] != other.arrays["robust_probabilities_0"]).any()
 
 
 def test_what_a_victim_with_generators_draws_is_the_same_whatever_the_batch() -> None:
@@ -180,10 +177,10 @@ def test_what_a_victim_with_generators_draws_is_the_same_whatever_the_batch() ->
 
     class Recorder(PerSample):
         def forward(
-            self, a: Tensor, b: Tensor, generators: list[torch.Generator] | None = None
+            self, a: Tensor, b: Tensor, generators: Generators | None = None
         ) -> tuple[Tensor, ...]:
             assert generators is not None
-            drawn = [torch.rand(2, generator=g).tolist() for g in generators]
+            drawn = generators.uniform(2).tolist()
             key = (
                 (a[:, 0, 0, 0] * 255).round().int().tolist()
             )  # by a pixel no attack moves: the threat trusts the first modality
@@ -292,7 +289,7 @@ class Ignores(TwoHeads):
     stochastic = True
 
     def forward(
-        self, a: Tensor, b: Tensor, generators: list[torch.Generator] | None = None
+        self, a: Tensor, b: Tensor, generators: Generators | None = None
     ) -> tuple[Tensor, ...]:
         return super().forward(a + 0.1 * torch.randn_like(a), b)
 

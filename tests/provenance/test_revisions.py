@@ -24,7 +24,7 @@ OF_ATTACKS = {
         "fab": "fab losses minimal view",
         "fmn": "fmn losses minimal view",
         "fgsm": "fgsm losses view",
-        "hopskipjump": "art hopskipjump losses minimal one_tensor view",
+        "hopskipjump": "hopskipjump losses minimal view",
         "malt": "apgd losses malt minimal pgd view",
         "mim": "losses mim pgd view",
         "noise": "losses noise view",

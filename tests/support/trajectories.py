@@ -116,9 +116,9 @@ def threats_of(name: str, *, random: bool) -> list[str]:
     return [case for case in ("linf", "l1", "l0") if random and case in known] or known
 
 
-def revisions_of(name: str, *, random: bool) -> dict[str, int]:
+def revisions_of(name: str) -> dict[str, int]:
     """What a trajectory was made under."""
-    return revision(name) | ({"scheme": SCHEME} if random else {})
+    return revision(name) | {"scheme": SCHEME}
 
 
 def file(*, random: bool) -> Path:
@@ -140,9 +140,7 @@ def remake(*, random: bool) -> None:
         called: trajectory(name, threat, given, random=random)
         for called, (name, threat, given) in wanted.items()
     }
-    revisions = {
-        called: revisions_of(name, random=random) for called, (name, _, _) in wanted.items()
-    }
+    revisions = {called: revisions_of(name) for called, (name, _, _) in wanted.items()}
     if file(random=random).exists():
         old, under = kept(random=random)
         same = [called for called in made if called in old and under[called] == revisions[called]]

@@ -108,7 +108,7 @@ def test_an_unaware_attack_does_not_stop_where_the_bare_network_falls() -> None:
     y, views = torch.zeros(6, 1, dtype=torch.int64), []
     for attack in ("bpda", "unaware"):
         view = View(Defended(network, [BitDepth(bits=3, attack=attack)]), [(1, 3, 3), (1, 3, 3)])
-        streams = Streams([torch.Generator().manual_seed(i) for i in range(6)])
+        streams = Streams(range(6))
         views.append(pgd(view, start, y, threat, streams, keep="last"))
     assert torch.equal(*views)
 

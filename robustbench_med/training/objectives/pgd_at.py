@@ -53,13 +53,9 @@ class PGDAT(Standard):
             radii = tuple(r if choice >> m & 1 else 0.0 for m, r in enumerate(radii))
         return Threat(self.norm, radii, tuple(range(tasks)))
 
-    def streams(self, n: int, step: int) -> Streams:
-        return Streams(
-            [
-                torch.Generator().manual_seed(derive_seed(self.seed, "training", step, i))
-                for i in range(n)
-            ]
-        )
+    def streams(self, n: int, step: int, device: torch.device) -> Streams:
+        keys = [derive_seed(self.seed, "training", step, i) for i in range(n)]
+        return Streams(keys, device=device)
 
     def perturb(
         self, victim: nn.Module, x: Sequence[Tensor], y: Tensor, step: int
@@ -73,7 +69,7 @@ class PGDAT(Standard):
             )
 
     def adversarial(self, view: View, x: Tensor, y: Tensor, threat: Threat, step: int) -> Tensor:
-        streams = self.streams(len(x), step)
+        streams = self.streams(len(x), step, x.device)
         return pgd(
             view, x, y, threat, streams, steps=self.steps, step_size=self.step_size, keep="last"
         )
@@ -87,7 +83,7 @@ class PGDAT(Standard):
         view = View(victim, self.shapes)
         threat = Threat(self.norm, self.radii, tuple(range(y.shape[1])))
         keep = "last" if getattr(victim, "stochastic", False) else "best"
-        flat, streams = view.pack(x), self.streams(len(y), step)
+        flat, streams = view.pack(x), self.streams(len(y), step, y.device)
         return view.unpack(
             pgd(
                 view, flat, y, threat, streams, steps=VALIDATION_STEPS, step_size=0.25, keep=keep

@@ -30,7 +30,7 @@ class Trades(PGDAT):
     def adversarial(self, view: View, x: Tensor, y: Tensor, threat: Threat, step: int) -> Tensor:
         with torch.no_grad():
             clean = [z.softmax(1) for z in view.logits(x)]
-        noise = self.streams(len(x), step).normal(view.dim).to(x)
+        noise = self.streams(len(x), step, x.device).normal(view.dim).to(x)
         start = view.project(x + 0.001 * noise, x, threat)
 
         def divergence(logits: Sequence[Tensor], y: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustbench_med.models.contract import Generators
+
 SIDE = 28
 HIDDEN = 32
 BREAST_CHEST = "breastmnist+pneumoniamnist"
@@ -93,18 +95,16 @@ class Noisy(Net):
         self.stochastic = True
 
     def forward(
-        self, *modalities: Tensor, generators: Sequence[torch.Generator] | None = None
+        self, *modalities: Tensor, generators: Generators | None = None
     ) -> tuple[Tensor, ...]:
         return super().forward(*(x + self.noise * drawn(x, generators) for x in modalities))
 
 
-def drawn(x: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
-    """N(0, 1) of the shape of x (B, ...), each sample's from its own generator where there are
-    some.
-    """
+def drawn(x: Tensor, generators: Generators | None) -> Tensor:
+    """N(0, 1) of the shape of x (B, ...), each sample's own where there are generators."""
     if generators is None:
         return torch.randn_like(x)
-    return torch.stack([torch.randn(x.shape[1:], generator=g, device=x.device) for g in generators])
+    return generators.normal(x[0].numel()).view_as(x)
 
 
 @dataclass(frozen=True)
