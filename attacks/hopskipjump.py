@@ -18,8 +18,8 @@ from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import RefusedError, View
 
 REVISION = 2
-TOGETHER = 128
-"""Images asked about at once at most, where that many are asked about by one estimate."""
+TOGETHER = 8
+"""Random directions of each sample that are asked about at once."""
 GAMMA = 0.01
 """Where a search along a line ends: this share of the radius of a random direction."""
 PROBE = 0.1
@@ -126,8 +126,9 @@ class Walk:
     def first(self, tries: int) -> tuple[Tensor, Tensor]:
         """The first random image (R, D) of each sample that is broken, and whether there is one."""
         point, found = self.x0.clone(), torch.zeros_like(self.x0[:, 0], dtype=torch.bool)
+        streams = self.streams.spawn()  # who is found draws no less than who is not
         for turn in range(tries):
-            image = self.streams.uniform(self.view.dim).to(self.x0)
+            image = streams.numbered(turn).uniform(self.view.dim).to(self.x0)
             image = self.in_squares(image) if turn % 2 else image
             hit = self.broken(image) & ~found
             point[hit], found = image[hit], found | hit
@@ -188,8 +189,8 @@ class Walk:
         linf, n, moves = self.threat.norm == "Linf", len(point), (self.p > 0).to(point)
         weighted, plain = torch.zeros_like(point), torch.zeros_like(point)
         decided = point.new_zeros(n, 1)
-        for done in range(0, queries, max(TOGETHER // n, 1)):
-            k = min(max(TOGETHER // n, 1), queries - done)
+        for done in range(0, queries, TOGETHER):
+            k = min(TOGETHER, queries - done)
             dim = k * self.view.dim
             drawn = 2 * self.streams.uniform(dim) - 1 if linf else self.streams.normal(dim)
             noise = moves * drawn.to(point).unflatten(1, (k, -1)).transpose(0, 1)  # (k, R, D)

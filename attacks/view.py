@@ -1,8 +1,7 @@
-"""The flat view: one tensor (B, D) in front of a victim of several modalities and tasks, and what
-the threat model means on it.
+"""The flat view: one tensor (B, D) in front of a victim of several modalities and tasks.
 
-This is the only place in the package that knows a sample has several parts. Attacks see one flat
-tensor, a step or a projection on it, and a loss.
+This and the space below it are the only places in the package that know a sample has several parts.
+Attacks see one flat tensor, a step or a projection on it, and a loss.
 """
 
 from __future__ import annotations
@@ -15,19 +14,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robustbench_med.attacks.balls import Segment, in_segments
 from robustbench_med.attacks.losses import JointLoss, named, standing
-from robustbench_med.attacks.streams import Draws, Streams
-from robustbench_med.attacks.threat import Counts, Norm, Threat
+from robustbench_med.attacks.space import RefusedError, Space
+from robustbench_med.attacks.streams import Draws
+from robustbench_med.attacks.threat import Threat
 
 REVISION = 1
 Combine = Literal["mean", "normalised"]
 """Of what an EOT gradient is the mean: see `View.gradient`."""
-TOLERANCE = 1e-6  # float32 rounding of x + delta with x in [0, 1]
-
-
-class RefusedError(ValueError):
-    """An attack cannot do what it is asked, and says why; never approximated in silence."""
 
 
 @dataclass
@@ -38,7 +32,7 @@ class PassCount:
     backward: int = 0
 
 
-class View:
+class View(Space):
     """A victim seen through one flat tensor x (B, D) in [0, 1].
 
     Args:
@@ -59,6 +53,7 @@ class View:
         draws: int = 1,
         batch_draws: int = 1,
     ) -> None:
+        super().__init__(shapes)
         self.victim = victim
         self.draws = draws
         self.batch_draws = batch_draws
@@ -75,30 +70,11 @@ class View:
         """Shares (B,) that stood after three quarters of an attack's budget, and at its end, of
         attacks that note it; a caller reads and clears them.
         """
-        self.segments: list[Segment] = []
-        start = 0
-        for c, h, w in shapes:
-            self.segments.append(Segment((c, h, w), start, start + c * h * w))
-            start += c * h * w
-        self.dim = start
-        self._radii: dict[object, Tensor] = {}  # of the last threat asked about
 
     @property
     def class_counts(self) -> tuple[int, ...]:
         """Classes of each task."""
         return tuple(self.victim.class_counts)  # type: ignore[arg-type]
-
-    # --- packing ----------------------------------------------------------------------------------
-
-    def pack(self, modalities: Sequence[Tensor]) -> Tensor:
-        """M tensors (B, C_m, H_m, W_m) -> (B, D)."""
-        return torch.cat([modality.flatten(1) for modality in modalities], 1)
-
-    def unpack(self, x: Tensor) -> list[Tensor]:
-        """(B, D) -> M contiguous tensors (B, C_m, H_m, W_m)."""
-        return [x[:, s.start : s.stop].reshape(-1, *s.shape).contiguous() for s in self.segments]
-
-    # --- the victim -------------------------------------------------------------------------------
 
     def logits(self, x: Tensor) -> tuple[Tensor, ...]:
         """One forward pass: a (B, classes) tensor per task."""
@@ -296,125 +272,6 @@ class View:
         if self.losses is None:
             self.losses = losses
 
-    # --- the threat model -------------------------------------------------------------------------
-
-    def radius(self, threat: Threat, like: Tensor) -> Tensor:
-        """The radius of every coordinate, (D,); not to be changed in place."""
-        key = (threat.radii, like.device, like.dtype)
-        if key not in self._radii:
-            parts = zip(self.segments, threat.radii, strict=True)
-            self._radii = {
-                key: torch.cat([like.new_full((s.stop - s.start,), r) for s, r in parts])
-            }
-        return self._radii[key]
-
-    def step(self, x: Tensor, direction: Tensor, length: Tensor | float, threat: Threat) -> Tensor:
-        """x (B, D) moved along a direction of ascent, not yet projected; `length`, a number or
-        (B, 1): of the step as a share of each modality's radius (L0: `balls.L0.step`).
-        """
-        if threat.norm in ("Linf", "L2"):
-            return self.steepest(direction, threat).mul_(length).add_(x)
-        length = length * x.new_ones(len(x), 1)
-        balls = in_segments(threat, self.segments)
-        return torch.cat([b.step(x[:, i], direction[:, i], length) for i, b in balls], 1)
-
-    def steepest(self, gradient: Tensor, threat: Threat) -> Tensor:
-        """Direction of steepest ascent, as long as the radius of each modality: r sign(g) for Linf,
-        r g / |g| for L2.
-
-        Raises:
-            RefusedError: L1 or L0, where it depends on what the box leaves; see `step`.
-        """
-        if threat.norm not in ("Linf", "L2"):
-            raise RefusedError(f"{threat.norm}: steepest ascent depends on the box; use View.step")
-        if threat.norm == "Linf":
-            return gradient.sign().mul_(self.radius(threat, gradient))
-        return self.radius(threat, gradient) * self.normalised(gradient)
-
-    def normalised(self, gradient: Tensor) -> Tensor:
-        """Each sample's and modality's part of (B, D), of length 1 in L2; zero where it is zero."""
-        parts = []
-        for s in self.segments:
-            part = gradient[:, s.start : s.stop]
-            # scaled by its largest entry first: squares of tiny gradients would vanish in float32
-            part = part / part.abs().amax(1, keepdim=True).clamp_min(torch.finfo(part.dtype).tiny)
-            parts.append(part / part.norm(dim=1, keepdim=True).clamp_min(1e-12))
-        return torch.cat(parts, 1)
-
-    def project(self, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
-        """The nearest point to x inside the ball around x0, per modality, then inside [0, 1]."""
-        if threat.norm == "Linf":
-            box = self.radius(threat, x)
-            return (x - x0).clamp_(-box, box).add_(x0).clamp_(0, 1)
-        if threat.norm != "L2":
-            balls = in_segments(threat, self.segments)
-            return torch.cat([ball.project(x[:, i], x0[:, i]) for i, ball in balls], 1)
-        parts = []
-        for s, r in zip(self.segments, threat.radii, strict=True):
-            clean, delta = x0[:, s.start : s.stop], (x - x0)[:, s.start : s.stop]
-            if r == 0:
-                parts.append(clean)
-                continue
-            norm = delta.norm(dim=1, keepdim=True)
-            parts.append(
-                (clean + delta * (r / norm.clamp_min(max(r, torch.finfo(norm.dtype).tiny)))).clamp(
-                    0, 1
-                )
-            )
-        return torch.cat(parts, 1)
-
-    def random_point(self, x0: Tensor, threat: Threat, streams: Streams) -> Tensor:
-        """A point drawn uniformly from the ball around x0 (each modality's own), then moved into
-        [0, 1].
-        """
-        if threat.norm == "Linf":
-            unit = (2 * streams.uniform(self.dim) - 1).to(x0)
-            return self.project(x0 + self.radius(threat, x0) * unit, x0, threat)
-        if threat.norm != "L2":
-            balls = in_segments(threat, self.segments)
-            points = torch.cat([ball.random(x0[:, i], streams) for i, ball in balls], 1)
-            return self.project(points, x0, threat)
-        direction, length = streams.normal(self.dim), streams.uniform(len(self.segments))
-        parts = []
-        for m, (s, r) in enumerate(zip(self.segments, threat.radii, strict=True)):
-            part = direction[:, s.start : s.stop]
-            part = (
-                part / part.norm(dim=1, keepdim=True) * length[:, m : m + 1] ** (1 / part.shape[1])
-            )
-            parts.append(r * part)
-        return self.project(x0 + torch.cat(parts, 1).to(x0), x0, threat)
-
-    def distances(self, x: Tensor, x0: Tensor, norm: Norm, counts: Counts = "pixels") -> Tensor:
-        """Size of the perturbation of each modality, (B, M); in L0 how many `counts` changed."""
-        space = Threat(norm, (0.0,) * len(self.segments), (), counts=counts)
-        return torch.stack(self.sizes(x, x0, space), 1).to(x)
-
-    def sizes(self, x: Tensor, x0: Tensor, threat: Threat) -> list[Tensor]:
-        """Of each modality the size (B,) that its radius bounds; in L1 in double precision."""
-        if threat.norm in ("L1", "L0"):
-            balls = in_segments(threat, self.segments)
-            return [ball.size(x[:, i], x0[:, i]) for i, ball in balls]
-        order = torch.inf if threat.norm == "Linf" else 2
-        delta = x - x0
-        return [delta[:, s.start : s.stop].norm(order, dim=1) for s in self.segments]
-
-    def check(self, x: Tensor, x0: Tensor, threat: Threat) -> None:
-        """Raises AssertionError when any x leaves its ball or [0, 1], or a trusted modality is not
-        bit-identical; in L1 and L0 without a tolerance.
-        """
-        if not (x.isfinite().all() and x.min() >= 0 and x.max() <= 1):
-            raise AssertionError("an attack returned a pixel outside [0, 1]")
-        sizes = self.sizes(x, x0, threat)
-        tolerance = 0.0 if threat.norm in ("L1", "L0") else TOLERANCE
-        for m, (s, r) in enumerate(zip(self.segments, threat.radii, strict=True)):
-            if r == 0 and not torch.equal(x[:, s.start : s.stop], x0[:, s.start : s.stop]):
-                raise AssertionError(f"an attack changed modality {m}, which is trusted (radius 0)")
-            worst = float(sizes[m].max())
-            if worst > r * (1 + tolerance) + tolerance:
-                raise AssertionError(
-                    f"an attack moved modality {m} by {worst:.8g}, further than its radius {r:.8g}"
-                )
-
 
 @dataclass(frozen=True)
 class Gradient:
@@ -425,3 +282,6 @@ class Gradient:
     direction: Tensor
     loss: Tensor
     standing: Tensor
+
+
+__all__ = ["Combine", "Gradient", "PassCount", "RefusedError", "View"]

@@ -22,7 +22,7 @@ from robustbench_med.training.augmentation import Augmentation
 
 ADDED = ("settle_bn", "keep", "ema", "label_smoothing", "mixup")
 """Settings of a recipe that older versions lacked."""
-DRAWS = "random numbers"
+DRAWS = "randomness"
 """What the scheme of the random numbers that a training attacks with is called among revisions."""
 
 

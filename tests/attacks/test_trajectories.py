@@ -90,6 +90,7 @@ SPOKEN_FOR = {
     "apgd_l1": "apgd",
     "balls": "view",
     "sigma_zero": "minimal",
+    "space": "view",
     "sparse_rs": "square",
 }
 """Files without a `REVISION` of their own, and the file whose it is."""

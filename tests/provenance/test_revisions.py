@@ -9,7 +9,7 @@ from robustbench_med.models import registry
 from robustbench_med.training import defenses
 from robustbench_med.training.spec import Layer
 
-RAISED = {"apgd": 2, "cw": 2}
+RAISED = {"apgd": 2, "cw": 2, "hopskipjump": 2, "randomness": 3, "square": 2}
 """Revisions that are no longer the first."""
 OF_ATTACKS = {
     "native": {
@@ -79,20 +79,20 @@ OF_MODELS = {
 OF_DEFENSES = {
     "awp": "losses objectives pgd view",
     "bit-depth": "transforms",
-    "fast-at": "losses objectives pgd view",
-    "free-at": "losses objectives pgd view",
+    "fast-at": "losses objectives pgd randomness view",
+    "free-at": "losses objectives pgd randomness view",
     "input-noise": "randomised robust_mail",
     "jpeg": "transforms",
     "man": "randomised robust_mail",
-    "mart": "losses objectives pgd view",
+    "mart": "losses objectives pgd randomness view",
     "median": "transforms",
-    "pgd-at": "losses objectives pgd view",
+    "pgd-at": "losses objectives pgd randomness view",
     "pni": "randomised robust_mail",
     "resize-pad": "randomised robust_mail",
     "rpf": "randomised robust_mail",
     "smoothing": "losses objectives pgd randomised robust_mail view",
     "total-variation": "transforms",
-    "trades": "losses objectives pgd view",
+    "trades": "losses objectives pgd randomness view",
 }
 """Of each defence on late fusion, besides those of the model."""
 
