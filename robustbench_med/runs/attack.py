@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustbench_med import parsing
 from robustbench_med.attacks import RefusedError, Threat, View, seeded
+from robustbench_med.data.given import TensorSamples
 from robustbench_med.errors import Notice, UserError, nearest, unknown
 from robustbench_med.evaluation import carrying, probes
 from robustbench_med.evaluation.batching import drawing_of, shapes_of
@@ -24,6 +25,7 @@ from robustbench_med.evaluation.protocol import (
     is_whole,
 )
 from robustbench_med.evaluation.types import AttackPass, Clean, Method, Setting
+from robustbench_med.models.given import left_as_it_was, victim_of
 from robustbench_med.naming import NORMS
 from robustbench_med.progress import Display
 from robustbench_med.runs import checks
@@ -32,11 +34,8 @@ from robustbench_med.runs.spec import Cell, RunSpec, cells
 from robustbench_med.runs.tensors import (
     Images,
     Modalities,
-    TensorSamples,
-    left_as_it_was,
     modalities_of,
     samples_of,
-    victim_of,
 )
 from robustbench_med.runs.threats import effort_of, parameters_of, threat_of
 from robustbench_med.runs.victims import refuse_neighbours
@@ -122,7 +121,7 @@ def attack(
         left_as_it_was(model),
         seeded(images.device, cell.seed, "attack"),
     ):
-        victim = victim_of(model, images)
+        victim = victim_of(model, images.tensors, images.names, by_name=images.by_name)
         samples = samples_of(images, y, victim.class_counts, ids)  # type: ignore[arg-type]
         threat = _threat(spec, cell, images, samples)
         nature = _nature(victim, samples, images.device, spec, stochastic)

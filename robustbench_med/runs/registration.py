@@ -1,23 +1,29 @@
-"""Attacks, losses and defences of the user's own: registered from Python, or by the files that
-`--include` names.
+"""Attacks, losses, defences, models and data sets of the user's own: registered from Python, by the
+files that `--include` names, or for one call.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from robustbench_med.attacks import ENGINES, LOSSES
+from robustbench_med.data import GIVEN
 from robustbench_med.errors import UserError
 from robustbench_med.models.defenses import INFERENCE, NETWORK
-from robustbench_med.models.registry import MODELS
+from robustbench_med.models.defenses.own import OfFunction
+from robustbench_med.models.registry import MODELS, Entry, Given
 from robustbench_med.models.trial import in_one_line
 from robustbench_med.models.user_file import PREFIX
 from robustbench_med.provenance import code, source_files
+from robustbench_med.provenance.networks import identity_of
 from robustbench_med.training.objectives import PGDAT, SCHEMES
 
 _DEFENSES: dict[str, dict[str, Any]] = {
@@ -30,6 +36,7 @@ _TABLES: dict[str, dict[str, Any]] = {
     "loss": LOSSES,
     **_DEFENSES,
     "model": MODELS,
+    "dataset": GIVEN,
 }
 _SHIPPED = {kind: dict(table) for kind, table in _TABLES.items()}
 Registered = dict[tuple[str, str], Any]
@@ -58,7 +65,7 @@ def register_attack(name: str, function: Callable[..., Any], *, version: str | N
     Raises:
         UserError: the name comes with medrobust, or is no name.
     """
-    _register("attack", name, function, version)
+    register("attack", name, function, version=version)
 
 
 def register_loss(name: str, function: Callable[..., Any], *, version: str | None = None) -> None:
@@ -73,7 +80,7 @@ def register_loss(name: str, function: Callable[..., Any], *, version: str | Non
     Raises:
         UserError: the name comes with medrobust, or is no name.
     """
-    _register("loss", name, function, version)
+    register("loss", name, function, version=version)
 
 
 def register_defense(
@@ -106,10 +113,25 @@ def register_defense(
         )
     if any(name in _SHIPPED[other] for other in _DEFENSES):
         raise UserError(f"there is a defence {name!r} in medrobust; give yours another name")
-    _register(kind, name, build, version)
+    register(kind, name, build, version=version)
 
 
-def _register(kind: str, name: str, thing: Any, version: str | None) -> None:
+def register(
+    kind: str, name: str, thing: Any, *, version: str | None = None, temporary: bool = False
+) -> Any:
+    """Puts a thing into the table of its kind.
+
+    Args:
+        kind: a key of the tables: attack, loss, inference, network, training, model, dataset.
+        version: the user's word for its code.
+        temporary: whether a name of the user's own that is taken is an error.
+
+    Returns:
+        What stood there before; None: nothing.
+
+    Raises:
+        UserError: as `register_attack`.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise UserError(
             f"{name!r} is no name: letters, digits, '-', '_' and '.', without spaces, ',' or '+'"
@@ -119,10 +141,73 @@ def _register(kind: str, name: str, thing: Any, version: str | None) -> None:
             f"there is a{'n' if kind == 'attack' else ''} {kind} {name!r} in medrobust; give yours"
             " another name"
         )
+    entry = _entry(kind, name, thing, version, declared=not temporary)
+    before = _TABLES[kind].get(name)
+    if temporary and before is not None and not _is_of(before, thing):
+        raise UserError(
+            f"there is another {kind} {name!r} already; give yours a name of its own,"
+            f" {kind if kind != 'dataset' else 'data'}={{'name': object}}"
+        )
+    _TABLES[kind][name] = entry
+    return before
+
+
+def forget(kind: str, name: str, before: Any) -> None:
+    """Puts back what stood under a name before `register`."""
+    if before is None:
+        _TABLES[kind].pop(name, None)
+    else:
+        _TABLES[kind][name] = before
+
+
+def _is_of(entry: Any, thing: Any) -> bool:
+    return entry is thing or (isinstance(entry, Given) and entry.network is thing)
+
+
+def _entry(kind: str, name: str, thing: Any, version: str | None, *, declared: bool) -> Any:
+    """What the table of a kind holds of a thing."""
+    if kind == "dataset":
+        return thing
+    if kind == "model" and isinstance(thing, nn.Module):
+        identity = identity_of(thing, name, version)
+        return Given(lambda *_: thing, name, "", network=thing, identity=identity)
     if not callable(thing):
         raise UserError(f"{kind} {name!r} must be a function or class, got {type(thing).__name__}")
-    code.declare(thing, version)
-    _TABLES[kind][name] = thing
+    if declared:
+        code.declare(thing, version)
+    return Entry(thing, name, "") if kind == "model" else thing
+
+
+def kind_of_defense(thing: Any) -> tuple[str, Callable[..., Any]]:
+    """Of which kind a defence is that is there as an object, and what makes it: an objective's
+    class trains; a module, a function of images, or what makes a module stands in front of the
+    network.
+
+    Raises:
+        UserError: another object.
+    """
+    if isinstance(thing, type) and issubclass(thing, PGDAT):
+        return "training", thing
+    if isinstance(thing, nn.Module):
+        return "inference", _always(OfFunction(thing))
+    if not callable(thing):
+        raise UserError(
+            "defense: expected a name, a torch.nn.Module or function from images (B, C, H, W) to"
+            f" images, or a class of either, got {type(thing).__name__}"
+        )
+    if isinstance(thing, type):
+        return "inference", thing
+    first = next(iter(inspect.signature(thing).parameters.values()), None)
+    if first is None or first.kind is first.KEYWORD_ONLY:
+        return "inference", thing
+    return "inference", _always(OfFunction(thing))
+
+
+def _always(module: nn.Module) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        return module
+
+    return build
 
 
 def include(files: Sequence[Path], say: Callable[[str], None]) -> None:

@@ -25,6 +25,7 @@ from robustbench_med.models.defenses import (
     randomised,
 )
 from robustbench_med.models.defenses import SHIPPED as OF_NETWORKS_AND_INPUTS
+from robustbench_med.models.defenses.own import looked_at
 from robustbench_med.naming import label
 from robustbench_med.parameters import of, split
 from robustbench_med.parsing import as_text, canonical, check_range, parse_radii
@@ -201,6 +202,11 @@ def _combine(
     entries = [entry_of(name) for name in chain]
     _check_training(text, entries)
     order = defenses_in_order(entries)
+    if order and registry.network_of(model) is not None:
+        raise UserError(
+            f"{model} is trained already, and {order[0].name} is a matter of training; defences of"
+            f" its inputs suit it: {', '.join(_of_inputs())}"
+        )
     layers = {name: Layer(name=name, params=known[name]) for name in chain}
     return Plan(
         model,
@@ -208,6 +214,11 @@ def _combine(
         tuple(layers[entry.name] for entry in entries if entry.transform is not None),
         params,
     )
+
+
+def _of_inputs() -> list[str]:
+    """Defences without a training."""
+    return [name for name in INFERENCE if not defenses_in_order([entry_of(name)])]
 
 
 def _within_mail(
@@ -355,7 +366,12 @@ def wrap(network: nn.Module, layers: Sequence[Layer]) -> nn.Module:
 def transforms(layers: Sequence[Layer]) -> list[nn.Module]:
     """The input transforms of these layers; bad parameters are a UserError."""
     try:
-        return [INFERENCE[layer.name](**layer.params) for layer in layers]
+        return [
+            looked_at(INFERENCE[layer.name](**layer.params), layer.name)
+            if entry_of(layer.name) not in SHIPPED
+            else INFERENCE[layer.name](**layer.params)
+            for layer in layers
+        ]
     except ValueError as error:
         raise UserError(str(error)) from error
 
