@@ -238,7 +238,7 @@ class Diagnoses:
 
     Attributes:
         rows: one a victim, seed and threat: `model`, `data`, `norm`, `eps`, `verdict` (the worst of
-            its signs), `signs`, each with `name`, `verdict` and what was found.
+            its signs), `signs`, each with `sign`, `verdict`, `figure`, `text` and `advice`.
         folder: where they are kept, and hold against the rows of `evaluate`.
     """
 
@@ -263,7 +263,7 @@ class Diagnoses:
             threat = f"{row['norm']} {row['eps']}"
             lines.append(f"{row['model']} on {row['data']}, {threat}: {row['verdict']}")
             lines += [
-                f"  {sign['verdict']}: {sign['name']}: {sign['detail']}"
+                f"  {sign['verdict']}: {sign['sign']}: {sign['text']}"
                 for sign in row["signs"]
                 if sign["verdict"] != "fine"
             ]

@@ -110,10 +110,8 @@ def make_data(
         val: the same, to validate trainings on.
 
     Returns:
-        A data set whose identity is the content of the arrays.
-
-    Raises:
-        UserError: arrays of other kinds, shapes or ranges.
+        A data set whose identity is the content of the arrays; other kinds, shapes or ranges are a
+        UserError.
 
     Example:
         >>> clinic = make_data(x, y, name="clinic", groups=patients)

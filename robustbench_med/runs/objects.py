@@ -95,6 +95,8 @@ class _Hands:
         self.stack, self.version = stack, version
         self.networks: list[nn.Module] = []
         self.given: list[str] = []
+        self.taken: dict[tuple[str, str], Any] = {}
+        """Attacks and defences, by field and name."""
 
     def each(
         self,
@@ -139,7 +141,7 @@ class _Hands:
                 f" parameters) -> x_adv, got {_kind_of(thing)}"
             )
         called = name or _name_of(thing, "attack")
-        self._register("attack", called, thing)
+        self._once("attack", called, thing, thing)
         return called
 
     def defense(self, thing: Any, name: str | None) -> str:
@@ -150,7 +152,7 @@ class _Hands:
         called = name or (
             type(thing).__name__ if isinstance(thing, nn.Module) else _name_of(thing, "defense")
         )
-        self._register(kind, called, build)
+        self._once(kind, called, thing, build)
         return called
 
     def loss(self, thing: Any, name: str | None = None) -> str:
@@ -195,6 +197,12 @@ class _Hands:
         self._register("dataset", data.name, data)
         self.given.append(data.name)
         return data.name
+
+    def _once(self, kind: str, name: str, thing: Any, made: Any) -> None:
+        """Under a name, unless this very thing stands there already."""
+        if self.taken.get((kind, name)) is not thing:
+            self._register(kind, name, made)
+            self.taken[kind, name] = thing
 
     def _register(self, kind: str, name: str, thing: Any) -> None:
         """Under a name until the end of the call."""

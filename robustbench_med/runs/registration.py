@@ -145,11 +145,16 @@ def register(
     before = _TABLES[kind].get(name)
     if temporary and before is not None and not _is_of(before, thing):
         raise UserError(
-            f"there is another {kind} {name!r} already; give yours a name of its own,"
-            f" {kind if kind != 'dataset' else 'data'}={{'name': object}}"
+            f"there is another {_called(kind)} {name!r} already; give yours a name of its own,"
+            f" {_called(kind)}={{'name': object}}"
         )
     _TABLES[kind][name] = entry
     return before
+
+
+def _called(kind: str) -> str:
+    """The argument that things of a kind are given as."""
+    return "defense" if kind in _DEFENSES else "data" if kind == "dataset" else kind
 
 
 def forget(kind: str, name: str, before: Any) -> None:

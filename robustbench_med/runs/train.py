@@ -85,6 +85,7 @@ def training_of(
     start: Checkpoint | None,
 ) -> TrainSpec:
     """The training of one victim on one data set."""
+    presets.check_parts(dataset)
     return presets.make_spec(
         plan.model,
         dataset,

@@ -67,6 +67,7 @@ class Plans:
         defended = defenses.plan(
             point.model, point.defense, spec.defense_params, presets.preset(spec.preset)
         )
+        dataset = self.datasets[point.data, point.fold]
         checkpoint = self.checkpoint or self._held(point, defended.model)
         params = model_parameters(
             self.checkpoint,
@@ -75,13 +76,15 @@ class Plans:
         )
         train_spec = presets.make_spec(
             defended.model,
-            self.datasets[point.data, point.fold],
+            dataset,
             spec.preset,
             params=params,
             recipe=of(spec.recipe, name),
             seed=point.train_seed,
             layers=defended.training,
         )
+        if checkpoint is None:
+            presets.check_parts(dataset)
         return VictimPlan(defended, train_spec, checkpoint)
 
     def _held(self, point: VictimPoint, model: str) -> Held | None:

@@ -101,6 +101,17 @@ def check_square(model: str, dataset: Dataset) -> None:
         )
 
 
+def check_parts(dataset: Dataset) -> None:
+    """Refuses (UserError) data that nothing can be trained on."""
+    missing = [part for part in ("train", "val") if part not in dataset.splits]
+    if missing:
+        raise UserError(
+            f"{dataset.name} has no part to {'train' if 'train' in missing else 'validate'} on;"
+            " give data={'train': ..., 'val': ..., 'test': ...}, weights, or a model that is"
+            " trained"
+        )
+
+
 def choose_recipe(
     model: str, preset_name: str, layers: Sequence[Layer], overrides: Mapping[str, Any]
 ) -> Recipe:
