@@ -51,10 +51,12 @@ class Given(Entry):
     Attributes:
         network: as the user made it.
         identity: of the network as it is attacked.
+        version: the user's word for what cannot be seen of it.
     """
 
     network: nn.Module
     identity: Identity
+    version: str | None = None
 
 
 MODELS: dict[str, Entry] = {

@@ -36,7 +36,12 @@ if TYPE_CHECKING:
     )
     from robustbench_med.data.given import make_data
     from robustbench_med.runs.attack import attack
-    from robustbench_med.runs.registration import register_attack, register_defense, register_loss
+    from robustbench_med.runs.registration import (
+        register,
+        register_attack,
+        register_defense,
+        register_loss,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -58,6 +63,7 @@ __all__ = [
     "make_data",
     "merge",
     "plan",
+    "register",
     "register_attack",
     "register_defense",
     "register_loss",

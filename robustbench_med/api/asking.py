@@ -18,6 +18,7 @@ import torch
 from robustbench_med import errors, parsing
 from robustbench_med.errors import LeftOutWarning, UserError
 from robustbench_med.progress import Display, display_of
+from robustbench_med.runs import packages
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.objects import named
 from robustbench_med.runs.options import COMMANDS, OPTIONS, flags_of
@@ -67,6 +68,7 @@ def asked(command: str, fields: Mapping[str, Any], **where: Any) -> Iterator[tup
     options = {key: value for key, value in fields.items() if value is not None or key != "model"}
     of_objects = {key: options.pop(key, None) for key in OBJECTS}
     kind: type[TrainedSpec] = COMMANDS[command]
+    packages.load()
     with in_python(), random_states_kept():
         job = job_of(options, **where)
         with named(options, command, **of_objects) as given:

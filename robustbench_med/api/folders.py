@@ -13,6 +13,7 @@ from robustbench_med.api.calls import Attacks, Models
 from robustbench_med.api.results import Results
 from robustbench_med.models.registry import MODELS
 from robustbench_med.reports import floors, write
+from robustbench_med.runs import packages
 from robustbench_med.runs import plan as planning
 from robustbench_med.runs import status as looking
 from robustbench_med.runs.plan import RunPlan
@@ -59,6 +60,7 @@ def report(out: Path | str = "reports", *, html: bool = True, figures: bool = Tr
     Example:
         >>> report("reports", html=False)
     """
+    packages.load()
     with in_python():
         return list(write.everything(Path(out), html=html, pictures=figures))
 

@@ -13,7 +13,7 @@ from robustbench_med.api.asking import asked, in_python, job_of, random_states_k
 from robustbench_med.data import Dataset
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError, nearest
-from robustbench_med.runs import checks, spec, victims
+from robustbench_med.runs import checks, packages, spec, victims
 from robustbench_med.runs import train as trainings
 from robustbench_med.runs.device import choose_device
 from robustbench_med.runs.session import load_one
@@ -58,6 +58,7 @@ def load_data(
         >>> mri, xray = data.splits["test"].batch(range(4))
     """
     files = {"data_root": data_root, "accept_unverified": accept_unverified}
+    packages.load()
     with in_python(), random_states_kept():
         job = job_of(files, quiet=True)
         return load_one(name, preset, size, Preprocessing(), job, fold=fold)
@@ -117,6 +118,7 @@ def load_model(
         "recipe": dict(recipe or {}),
         **options,
     }
+    packages.load()
     with in_python(), random_states_kept():
         victim = parsing.validate(spec.VictimsSpec, described, "load_model")
         checks.check_victims(victim)

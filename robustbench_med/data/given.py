@@ -106,8 +106,7 @@ def make_data(
         classes: names of the classes, or of each task's; None: numbers.
         ids: (n,) names of the samples; None: their numbers.
         groups: (n,) the patient of each: intervals count patients.
-        train: (images, labels), or what `images` may be without labels: for calls that train.
-        val: the same, to validate trainings on.
+        train, val: (images, labels), or what `images` may be without: to train and validate on.
 
     Returns:
         A data set whose identity is the content of the arrays; other kinds, shapes or ranges are a

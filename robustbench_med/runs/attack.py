@@ -28,7 +28,7 @@ from robustbench_med.evaluation.types import AttackPass, Clean, Method, Setting
 from robustbench_med.models.given import left_as_it_was, victim_of
 from robustbench_med.naming import NORMS
 from robustbench_med.progress import Display
-from robustbench_med.runs import checks
+from robustbench_med.runs import checks, packages
 from robustbench_med.runs.device import BatchSize
 from robustbench_med.runs.spec import Cell, RunSpec, cells
 from robustbench_med.runs.tensors import (
@@ -131,6 +131,7 @@ def attack(
 
 def _asked(attack: str, eps: object, norm: str, options: Mapping[str, Any]) -> tuple[RunSpec, Cell]:
     """The options as those of a run of one cell."""
+    packages.load()
     for name in options:
         if name not in OPTIONS:
             known = ("eps", "norm", "stochastic", "ids", *OPTIONS)

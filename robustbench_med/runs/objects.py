@@ -19,7 +19,7 @@ from robustbench_med.errors import UserError
 from robustbench_med.models.given import left_as_it_was
 from robustbench_med.models.registry import network_of
 from robustbench_med.provenance import code
-from robustbench_med.runs.registration import forget, kind_of_defense, register
+from robustbench_med.runs.registration import forget, kind_of_defense, put
 from robustbench_med.runs.victim_plans import victim_on
 
 OF_FILES = ("size", "preprocessing", "folds", "fold")
@@ -117,7 +117,19 @@ class _Hands:
             raise UserError(
                 f"name= is for one {field}; several have names in {field}={{'name': object, ...}}"
             )
-        return [thing if isinstance(thing, str) else take(thing, own) for own, thing in pairs]
+        return [
+            self.known(thing, field) if isinstance(thing, str) else take(thing, own)
+            for own, thing in pairs
+        ]
+
+    def known(self, name: str, field: str) -> str:
+        """A name; a network that was registered under it is as it is now."""
+        given = network_of(name) if field in ("model", "source") else None
+        if given is not None:
+            self.stack.enter_context(left_as_it_was(given.network))
+            self.networks.append(given.network)
+            put("model", name, given.network, version=given.version)
+        return name
 
     def network(self, thing: Any, name: str | None) -> str:
         """A network of the user's."""
@@ -212,7 +224,7 @@ class _Hands:
             except UserError:
                 code.declare(thing, self.version)
                 self.stack.callback(code.declare, thing, None)
-        before = register(kind, name, thing, version=self.version, temporary=True)
+        before = put(kind, name, thing, version=self.version, temporary=True)
         self.stack.callback(forget, kind, name, before)
 
 

@@ -15,15 +15,17 @@ from typing import Any, Literal
 from torch import nn
 
 from robustbench_med.attacks import ENGINES, LOSSES
-from robustbench_med.data import GIVEN
-from robustbench_med.errors import UserError
+from robustbench_med.data import GIVEN, data_of
+from robustbench_med.errors import UserError, unknown
 from robustbench_med.models.defenses import INFERENCE, NETWORK
 from robustbench_med.models.defenses.own import OfFunction
+from robustbench_med.models.given import left_as_it_was
 from robustbench_med.models.registry import MODELS, Entry, Given
 from robustbench_med.models.trial import in_one_line
 from robustbench_med.models.user_file import PREFIX
 from robustbench_med.provenance import code, source_files
 from robustbench_med.provenance.networks import identity_of
+from robustbench_med.reports.own import OWN
 from robustbench_med.training.objectives import PGDAT, SCHEMES
 
 _DEFENSES: dict[str, dict[str, Any]] = {
@@ -37,8 +39,11 @@ _TABLES: dict[str, dict[str, Any]] = {
     **_DEFENSES,
     "model": MODELS,
     "dataset": GIVEN,
+    "report": OWN,
 }
 _SHIPPED = {kind: dict(table) for kind, table in _TABLES.items()}
+KINDS = ("attack", "loss", "defense", "model", "dataset", "report")
+"""What `register` takes."""
 Registered = dict[tuple[str, str], Any]
 """What is registered, by kind and name."""
 
@@ -50,37 +55,50 @@ class _Included:
 
 
 _INCLUDED: dict[Path, _Included] = {}
+_PACKAGED: set[tuple[str, str]] = set()
 
 
-def register_attack(name: str, function: Callable[..., Any], *, version: str | None = None) -> None:
-    """Makes an attack of yours one as any other, as `ATTACKS[name] = function` does.
+def register(kind: str, name: str, thing: Any, *, version: str | None = None) -> None:
+    """Makes a part of yours one as any other, wherever names go, for as long as this process lasts.
 
     Args:
-        name: what `--attack` calls it.
-        function: `(view, x, y, threat, streams, *, parameters) -> x_adv`, see
-            docs/how-to/own-attack.md.
+        kind: "attack": a function `(view, x, y, threat, streams, *, parameters) -> x_adv`, see
+            docs/how-to/own-attack.md. "loss": `(logits (B, C), labels (B,)) -> (B,)`, larger where
+            more wrong, a value of the attacks' parameter `loss`. "defense": a module or function of
+            images (B, C, H, W), a class that makes such a module, or a class derived from
+            `robustbench_med.objectives.PGDAT`, which trains (docs/how-to/own-defence.md). "model":
+            a network with its weights, or `build(channels, class_counts, *, parameters)`, which is
+            trained. "dataset": what `data` of `evaluate` takes. "report": a function of records
+            that returns a data frame, which `report` writes as NAME.csv.
+        name: what calls and the command line name it.
         version: your word for its code, in place of its source: raise it whenever its results may
             change.
 
     Raises:
-        UserError: the name comes with medrobust, or is no name.
+        UserError: a kind that there is not, a name that comes with medrobust or is none, a thing of
+            another kind.
+
+    Example:
+        >>> register("loss", "gap", lambda z, y: z.logsumexp(1) - z.gather(1, y[:, None])[:, 0])
     """
-    register("attack", name, function, version=version)
+    if kind not in KINDS:
+        raise unknown("kind", kind, KINDS)
+    if kind == "defense":
+        kind, thing = kind_of_defense(thing)
+        _check_defense(name)
+    elif kind == "dataset":
+        thing = data_of(thing, name)
+    put(kind, name, thing, version=version)
+
+
+def register_attack(name: str, function: Callable[..., Any], *, version: str | None = None) -> None:
+    """`register("attack", name, function)`."""
+    put("attack", name, function, version=version)
 
 
 def register_loss(name: str, function: Callable[..., Any], *, version: str | None = None) -> None:
-    """Makes a loss of yours, `(logits (B, C), labels (B,)) -> (B,)`, a value of the attacks'
-    parameter `loss`.
-
-    Args:
-        name: what `--attack-param loss=` calls it.
-        function: larger where the prediction is more wrong.
-        version: as in `register_attack`.
-
-    Raises:
-        UserError: the name comes with medrobust, or is no name.
-    """
-    register("loss", name, function, version=version)
+    """`register("loss", name, function)`."""
+    put("loss", name, function, version=version)
 
 
 def register_defense(
@@ -98,7 +116,7 @@ def register_defense(
             before it is trained; "training": an objective, a class derived from
             `robustbench_med.objectives.PGDAT`.
         kind: which of the three it is.
-        version: as in `register_attack`.
+        version: as in `register`.
 
     Raises:
         UserError: the name comes with medrobust, or is no name; a kind that there is not; a
@@ -111,12 +129,16 @@ def register_defense(
             f"training defence {name!r}: expected a class derived from"
             f" robustbench_med.objectives.PGDAT, got {build!r}"
         )
+    _check_defense(name)
+    put(kind, name, build, version=version)
+
+
+def _check_defense(name: str) -> None:
     if any(name in _SHIPPED[other] for other in _DEFENSES):
         raise UserError(f"there is a defence {name!r} in medrobust; give yours another name")
-    register(kind, name, build, version=version)
 
 
-def register(
+def put(
     kind: str, name: str, thing: Any, *, version: str | None = None, temporary: bool = False
 ) -> Any:
     """Puts a thing into the table of its kind.
@@ -130,7 +152,7 @@ def register(
         What stood there before; None: nothing.
 
     Raises:
-        UserError: as `register_attack`.
+        UserError: as `register`.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise UserError(
@@ -158,7 +180,7 @@ def _called(kind: str) -> str:
 
 
 def forget(kind: str, name: str, before: Any) -> None:
-    """Puts back what stood under a name before `register`."""
+    """Puts back what stood under a name before `put`."""
     if before is None:
         _TABLES[kind].pop(name, None)
     else:
@@ -174,8 +196,9 @@ def _entry(kind: str, name: str, thing: Any, version: str | None, *, declared: b
     if kind == "dataset":
         return thing
     if kind == "model" and isinstance(thing, nn.Module):
-        identity = identity_of(thing, name, version)
-        return Given(lambda *_: thing, name, "", network=thing, identity=identity)
+        with left_as_it_was(thing):
+            identity = identity_of(thing, name, version)
+        return Given(lambda *_: thing, name, "", thing, identity, version)
     if not callable(thing):
         raise UserError(f"{kind} {name!r} must be a function or class, got {type(thing).__name__}")
     if declared:
@@ -282,8 +305,7 @@ def _include(path: Path, say: Callable[[str], None]) -> Registered:
         }
         if not registered:
             raise UserError(
-                "it registers no attack, loss or defence; see register_attack, register_loss and"
-                " register_defense"
+                "it registers no attack, loss, defence, model, data set or report; see register"
             )
     except BaseException as error:
         for kind, table in _TABLES.items():
@@ -317,8 +339,13 @@ def included(names: Collection[str]) -> list[Path]:
     ]
 
 
+def of_packages(kind: str, name: str) -> None:
+    """Notes that an installed package brings a part: every process has it."""
+    _PACKAGED.add((kind, name))
+
+
 def only_here(names: Collection[str]) -> list[str]:
     """Those of these names that this process registered by no file: no other one knows them."""
     own = {name for kind, table in _TABLES.items() for name in table if name not in _SHIPPED[kind]}
     files = {name for each in _INCLUDED.values() for _, name in _standing(each)}
-    return sorted((own - files) & set(names))
+    return sorted((own - files - {name for _, name in _PACKAGED}) & set(names))

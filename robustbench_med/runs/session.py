@@ -22,6 +22,7 @@ from robustbench_med.owners.lock import Lock
 from robustbench_med.parsing import whole_range
 from robustbench_med.paths import sweep, writable_folder
 from robustbench_med.progress import Display
+from robustbench_med.runs import packages
 from robustbench_med.runs.device import BatchSize, choose_device
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.past import Past
@@ -83,6 +84,7 @@ class Session(Generic[S]):
             UserError: a bad specification, missing data, an unwritable folder, an absent device.
         """
         job = replace(job, display=Telling(job.display))
+        packages.load()
         include(spec.include, job.display.say)
         spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
         check(spec)

@@ -208,7 +208,8 @@ def load(spec: TrainSpec, checkpoint: Checkpoint, device: torch.device) -> nn.Mo
     as an object stays in the mode that it is in.
     """
     if isinstance(checkpoint, Held):
-        return checkpoint.module.to(device).requires_grad_(False)
+        victim = checkpoint.module.to(device).requires_grad_(False)
+        return victim.eval() if victim.training else victim
     victim = build(spec)
     checkpoints.load_weights(victim, checkpoint)
     return victim.to(device).eval().requires_grad_(False)
