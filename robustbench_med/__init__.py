@@ -9,6 +9,7 @@ parts; `UserError` is what bad input raises. They are imported on first use, so 
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,9 @@ def __getattr__(name: str) -> Any:
         rooms = {"attack": "runs.attack", "make_data": "data.given"}
         of_user = name.startswith("register")
         module = "runs.registration" if of_user else rooms.get(name, "api")
-        return getattr(import_module(f"robustbench_med.{module}"), name)
+        with warnings.catch_warnings():  # of tqdm, in notebooks, of whoever imports it on the way
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            return getattr(import_module(f"robustbench_med.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -88,6 +88,9 @@ class Display:
             finally:
                 self.grid = None
 
+    def ended(self) -> None:
+        """Nothing more will be shown."""
+
     def lazy_bar(self, description: str) -> LazyBar:
         """A progress bar that appears with its first step."""
         return LazyBar(self, description)
@@ -96,9 +99,10 @@ class Display:
 class Notebook(Display):
     """One bar in a notebook's output that ends; lines are notes beside it."""
 
-    def __init__(self, show: Callable[..., Any]) -> None:
-        super().__init__(quiet=False)
-        self.shown = show("", display_id=True)
+    def __init__(self, show: Callable[..., Any], *, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
+        self.show_first = show
+        self.shown: Any = None
         self.begun, self.said, self.depth = time.monotonic(), 0.0, 0
         self.overall_of: tuple[float, float] | None = None
 
@@ -149,7 +153,7 @@ class Notebook(Display):
     def _draw(self, line: str, *, at_once: bool = False) -> None:
         """Shows the bar again, four times a second at most."""
         now = time.monotonic()
-        if now - self.said < 0.25 and not at_once:
+        if self.quiet or (now - self.said < 0.25 and not at_once):
             return
         self.said = now
         left, share = None, ""
@@ -159,18 +163,26 @@ class Notebook(Display):
             share = f"[{'#' * filled}{'.' * (24 - filled)}] "
         after = "" if left is None else f", about {clock(left)} left"
         text = f"{share}{clock(now - self.begun)}{after}  {line}".rstrip()
-        self.shown.update({"text/plain": text}, raw=True)
+        if self.shown is None:
+            self.shown = self.show_first({"text/plain": text}, raw=True, display_id=True)
+        else:
+            self.shown.update({"text/plain": text}, raw=True)
+
+    def ended(self) -> None:
+        """The bar says how long it took."""
+        if self.shown is not None:
+            self._draw("done", at_once=True)
 
 
 def display_of(quiet: bool) -> Display:
     """What Python shows: lines and bars, in a notebook one bar."""
     shell = sys.modules.get("IPython")
     running = None if shell is None else shell.get_ipython()
-    if quiet or running is None or type(running).__name__ != "ZMQInteractiveShell":
+    if running is None or type(running).__name__ != "ZMQInteractiveShell":
         return Display(quiet=quiet)
     from IPython.display import display
 
-    return Notebook(display)
+    return Notebook(display, quiet=quiet)
 
 
 class Overall:

@@ -73,6 +73,7 @@ def asked(command: str, fields: Mapping[str, Any], **where: Any) -> Iterator[tup
         job = job_of(options, **where)
         with named(options, command, **of_objects) as given:
             yield parsing.validate(kind, given, CALLED.get(command, command)), job
+        job.display.ended()
 
 
 @contextlib.contextmanager
@@ -155,6 +156,10 @@ class Spoken(Display):
     def warn(self, line: str) -> None:
         """One line the user must not miss."""
         self.display.warn(worded(line))
+
+    def ended(self) -> None:
+        """Nothing more will be shown."""
+        self.display.ended()
 
     def bar(self, description: str, total: float) -> Any:
         """A progress bar."""

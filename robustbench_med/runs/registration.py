@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from robustbench_med.models.user_file import PREFIX
 from robustbench_med.provenance import code, source_files
 from robustbench_med.provenance.networks import identity_of
 from robustbench_med.reports.own import OWN
-from robustbench_med.training.objectives import PGDAT, SCHEMES
+from robustbench_med.training.objectives import SCHEMES, Standard
 
 _DEFENSES: dict[str, dict[str, Any]] = {
     "inference": INFERENCE,
@@ -65,8 +65,8 @@ def register(kind: str, name: str, thing: Any, *, version: str | None = None) ->
         kind: "attack": a function `(view, x, y, threat, streams, *, parameters) -> x_adv`, see
             docs/how-to/own-attack.md. "loss": `(logits (B, C), labels (B,)) -> (B,)`, larger where
             more wrong, a value of the attacks' parameter `loss`. "defense": a module or function of
-            images (B, C, H, W), a class that makes such a module, or a class derived from
-            `robustbench_med.objectives.PGDAT`, which trains (docs/how-to/own-defence.md). "model":
+            images (B, C, H, W), a class that makes such a module, or a data class derived from
+            `PGDAT` or `Standard` of `robustbench_med.objectives`, which trains. "model":
             a network with its weights, or `build(channels, class_counts, *, parameters)`, which is
             trained. "dataset": what `data` of `evaluate` takes. "report": a function of records
             that returns a data frame, which `report` writes as NAME.csv.
@@ -113,8 +113,8 @@ def register_defense(
     Args:
         name: what `--defense` calls it.
         build: "inference": makes a module in front of the victim; "network": changes a victim
-            before it is trained; "training": an objective, a class derived from
-            `robustbench_med.objectives.PGDAT`.
+            before it is trained; "training": an objective, a data class derived from `PGDAT` or,
+            where nothing is attacked, `Standard` of `robustbench_med.objectives`.
         kind: which of the three it is.
         version: as in `register`.
 
@@ -124,10 +124,10 @@ def register_defense(
     """
     if kind not in _DEFENSES:
         raise UserError(f"a defence is of the kind {', '.join(_DEFENSES)}, got {kind!r}")
-    if kind == "training" and not (isinstance(build, type) and issubclass(build, PGDAT)):
+    if kind == "training" and not _trains(build):
         raise UserError(
-            f"training defence {name!r}: expected a class derived from"
-            f" robustbench_med.objectives.PGDAT, got {build!r}"
+            f"training defence {name!r}: expected a data class derived from PGDAT or Standard of"
+            f" robustbench_med.objectives, got {build!r}"
         )
     _check_defense(name)
     put(kind, name, build, version=version)
@@ -214,7 +214,7 @@ def kind_of_defense(thing: Any) -> tuple[str, Callable[..., Any]]:
     Raises:
         UserError: another object.
     """
-    if isinstance(thing, type) and issubclass(thing, PGDAT):
+    if _trains(thing):
         return "training", thing
     if isinstance(thing, nn.Module):
         return "inference", _always(OfFunction(thing))
@@ -229,6 +229,11 @@ def kind_of_defense(thing: Any) -> tuple[str, Callable[..., Any]]:
     if first is None or first.kind is first.KEYWORD_ONLY:
         return "inference", thing
     return "inference", _always(OfFunction(thing))
+
+
+def _trains(thing: Any) -> bool:
+    """Whether it is what a training minimises."""
+    return isinstance(thing, type) and issubclass(thing, Standard) and is_dataclass(thing)
 
 
 def _always(module: nn.Module) -> Callable[[], nn.Module]:

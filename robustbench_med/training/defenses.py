@@ -48,7 +48,7 @@ MAIL = "mail"
 """The model of which some defences are networks of their own."""
 SHIPPED = (*OF_TRAINING, *AROUND, *OF_NETWORKS_AND_INPUTS, SMOOTHING)
 _ENTRIES = {entry.name: entry for entry in SHIPPED}
-STAGES = ("network", "scheme", "around", "augmentation")
+STAGES = ("network", "loss", "scheme", "around", "augmentation")
 """The order of defences in a training, whatever the order of their names in a chain."""
 
 
@@ -93,9 +93,11 @@ def names() -> tuple[str, ...]:
 
 def entry_of(name: str) -> Defense:
     """What is true of a defence; of the user's own the defaults."""
+    objective: Any = SCHEMES.get(name)
     own = Defense(
         name=name,
-        objective=SCHEMES.get(name),
+        objective=objective,
+        role="scheme" if objective is None or issubclass(objective, PGDAT) else "loss",
         network=NETWORK.get(name),
         transform=INFERENCE.get(name),
     )
@@ -254,13 +256,13 @@ def _check_outside_mail(model: str, text: str, chain: Sequence[str]) -> None:
 
 def _check_training(text: str, entries: Sequence[Defense]) -> None:
     roles = {role: [e for e in entries if e.objective and e.role == role] for role in STAGES}
-    schemes = roles["scheme"]
+    schemes = roles["loss"] + roles["scheme"]
     if len(schemes) > 1:
         raise UserError(
             f"defence {text!r} has two training objectives,"
             f" {' and '.join(entry.name for entry in schemes)}; choose one"
         )
-    if roles["around"] and not (schemes and schemes[0].under_awp):
+    if roles["around"] and not (roles["scheme"] and schemes[0].under_awp):
         raise UserError(
             "awp goes on top of pgd-at, trades, mart or fast-at, as in --defense trades+awp"
         )
@@ -330,7 +332,7 @@ def objective(
         if entry.role == "around":
             assert isinstance(objective, PGDAT)
             objective = entry.objective(objective, **params)
-        elif entry.role == "augmentation":
+        elif entry.role in ("augmentation", "loss"):
             objective = entry.objective(**params)
         else:
             radii = parse_radii(str(params.pop("eps")), modalities)
