@@ -34,21 +34,18 @@ def identity_of(network: nn.Module, name: str, version: str | None = None) -> Id
     Args:
         network: in the mode in which it is used: which submodules train is part of it.
         name: what an error calls it.
-        version: the user's word for what cannot be seen of it.
+        version: the user's word for all but the weights, in place of what can be seen.
 
     Raises:
         UserError: some of it cannot be seen and there is no version, or weights that are no plain
             tensors.
     """
-    weights = weights_of(network, name)
-    try:
-        source = code.code_of(network, f"model {name!r}") or ""
-        return Identity(weights, source, code.revisions(network, f"model {name!r}"))
-    except UserError:
-        if version is None:
-            raise
-    told = hashlib.sha256(f"version {version}".encode()).hexdigest()
-    return Identity(weights, told, {})
+    weights, what = weights_of(network, name), f"model {name!r}"
+    if version is not None:
+        told = hashlib.sha256(f"version {version}".encode()).hexdigest()
+        return Identity(weights, told, {})
+    source = code.code_of(network, what) or ""
+    return Identity(weights, source, code.revisions(network, what))
 
 
 def weights_of(network: nn.Module, name: str) -> str:

@@ -42,7 +42,8 @@ def named(
             parameter `loss` in `attack_params`.
         command: "run", "compare", "diagnose" or "certify".
         name: of the one network that is an object.
-        version: the user's word for the code of what cannot be seen.
+        version: the user's word for the networks' code, and for that of other objects which cannot
+            be seen.
 
     Raises:
         UserError: objects of other kinds, or without a name.

@@ -114,3 +114,20 @@ def test_data_are_what_they_hold(tmp_path) -> None:
     ]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3
+
+
+class Remembering(Plain):
+    """Keeps what it saw, as networks do whose activations are looked at."""
+
+    def forward(self, x):
+        self.seen = x
+        return super().forward(x)
+
+
+def test_a_version_stands_for_a_network_that_its_passes_change(tmp_path) -> None:
+    options = {"data": (images(), labels()), "out": tmp_path, **CELL}
+    network = Remembering()
+    told = [evaluate(network, "fgsm", version="1", **options).records[0].hash for _ in range(2)]
+    seen = [evaluate(network, "fgsm", **options).records[0].hash for _ in range(2)]
+    assert told[0] == told[1]
+    assert seen[0] != seen[1]

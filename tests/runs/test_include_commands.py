@@ -245,7 +245,7 @@ def test_an_unknown_name_tells_of_include(tmp_path: Path) -> None:
                 "from robustbench_med import register_defense\nregister_defense('x', print,"
                 " kind='training')"
             ),
-            "expected a class derived from",
+            "expected a data class derived from",
         ),
         (
             (
