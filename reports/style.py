@@ -4,6 +4,7 @@ records.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -91,9 +92,18 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(STYLE)
 
 
+class Drawn(Figure):
+    """A figure that a notebook shows, whatever its backend."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=100)
+        return file.getvalue()
+
+
 def new(width: float, height: float) -> Figure:
-    """An empty figure of so many inches that no window and no notebook knows of."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """An empty figure of so many inches that no window of pyplot's knows of."""
+    figure = Drawn(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

@@ -40,7 +40,7 @@ def named(
         asked: fields of a specification. `model`, `source`, `attack`, `defense` and `data` may be
             an object, a list of names and objects, or a mapping from names to objects; so may the
             parameter `loss` in `attack_params`.
-        command: "run", "compare", "diagnose" or "certify".
+        command: whose specification the fields are of, such as "run".
         name: of the one network that is an object.
         version: the user's word for the networks' code, and for that of other objects which cannot
             be seen.
@@ -78,7 +78,7 @@ def _completed(fields: Asked, asked: Mapping[str, Any], command: str, hands: _Ha
         for field in OF_FILES:
             if asked.get(field) not in (None, []) and len(hands.given) == len(fields["data"]):
                 raise UserError(f"{field}= is for data of files; arrays are taken as they are")
-        if command != "diagnose":
+        if command not in ("diagnose", "train"):
             fields.setdefault("limit", 0)
     if hands.networks and command == "certify":
         fields.setdefault("defense", [SMOOTHED])

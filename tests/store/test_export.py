@@ -125,3 +125,16 @@ def test_an_mlflow_folder_reads_back(runs, tmp_path) -> None:
     )
     assert sorted(p.name for p in artefacts.iterdir()) == ["leaderboard.csv", "robust_accuracy.png"]
     assert swept.info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_weights_and_biases_reads_back_without_a_network(runs, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.chdir(tmp_path)
+    loggers.write(runs, loggers.loggers_of(wandb="medrobust"))
+    written = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(written) == len(runs)
+    logged = b"".join(path.read_bytes() for path in written)
+    assert b"val_loss" in logged
+    assert b"robust" in logged
