@@ -203,6 +203,8 @@ def _samples(
     labels = torch.stack(list(y.values()), 1)
     n = len(labels)
     for (task, column), names in zip(y.items(), classes, strict=True):
+        if int(column.max()) < 0:
+            raise UserError(f"{part}: no sample has a label of {task}")
         if int(column.max()) >= len(names):
             raise UserError(
                 f"{part}: label {int(column.max())} of {task}, whose classes are 0 to"

@@ -186,6 +186,8 @@ def test_random_states_and_grad_mode_stay(tmp_path) -> None:
         (Plain(), {"attack": Plain()}, "attack: expected a name or a function"),
         (Plain(), {"name": "late"}, "there is a model 'late' in medrobust"),
         (Plain(), {"size": 32}, "size= is for data of files"),
+        (Plain(), {"data": (images(), 0 * labels() - 1)}, "test: no sample has a label of label"),
+        (Plain(), {"checkpoint": "w.pt"}, "checkpoint: Plain has its weights already"),
         ("late", {"name": "mine"}, "name= is what a network of yours is called"),
         ([Plain(), Plain(scale=2.0)], {}, "there is another model 'Plain' already"),
         ("late", {}, "has no part to train on"),
