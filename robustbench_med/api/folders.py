@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robustbench_med.api.asking import asked, in_python
+from robustbench_med.api.asking import asked
 from robustbench_med.api.calls import Attacks, Models
 from robustbench_med.api.results import Results
 from robustbench_med.models.registry import MODELS
@@ -18,6 +18,7 @@ from robustbench_med.runs import plan as planning
 from robustbench_med.runs import status as looking
 from robustbench_med.runs.plan import RunPlan
 from robustbench_med.runs.status import Status
+from robustbench_med.runs.wording import in_python
 from robustbench_med.store import merge as joining
 from robustbench_med.store.merge import Merged
 from robustbench_med.store.store import Store, nothing_left

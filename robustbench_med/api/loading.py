@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from robustbench_med import parsing
-from robustbench_med.api.asking import asked, in_python, job_of, random_states_kept
+from robustbench_med.api.asking import asked, job_of, random_states_kept
 from robustbench_med.data import Dataset
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError, nearest
@@ -17,6 +17,7 @@ from robustbench_med.runs import checks, packages, spec, victims
 from robustbench_med.runs import train as trainings
 from robustbench_med.runs.device import choose_device
 from robustbench_med.runs.session import load_one
+from robustbench_med.runs.wording import in_python
 from robustbench_med.store import loggers, tracking
 from robustbench_med.training.checkpoints import Checkpoint
 

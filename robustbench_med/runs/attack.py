@@ -39,6 +39,7 @@ from robustbench_med.runs.tensors import (
 )
 from robustbench_med.runs.threats import effort_of, parameters_of, threat_of
 from robustbench_med.runs.victims import refuse_neighbours
+from robustbench_med.runs.wording import in_python
 
 OPTIONS = (
     "attack_params",
@@ -129,6 +130,7 @@ def attack(
         return _like(x, images, threat, found)
 
 
+@in_python()
 def _asked(attack: str, eps: object, norm: str, options: Mapping[str, Any]) -> tuple[RunSpec, Cell]:
     """The options as those of a run of one cell."""
     packages.load()
@@ -160,6 +162,7 @@ def _threat(spec: RunSpec, cell: Cell, images: Modalities, samples: TensorSample
     return threat_of(cell, data, spec, targeted=spec.target is not None)
 
 
+@in_python()
 def _nature(
     victim: nn.Module,
     samples: TensorSamples,
@@ -173,7 +176,7 @@ def _nature(
     nature = probes.examine(victim, samples, device, spec.seed[0])
     refuse_neighbours("the model", nature, spec)
     for note in nature.notes:
-        warnings.warn(f"the model: {note}", Notice, stacklevel=3)
+        warnings.warn(f"the model: {note}", Notice, stacklevel=4)
     return nature
 
 

@@ -17,9 +17,9 @@ from robustbench_med import (
     status,
     train,
 )
-from robustbench_med.api.asking import in_python, worded
 from robustbench_med.errors import LeftOutWarning, left_out
 from robustbench_med.progress import Notebook
+from robustbench_med.runs.wording import in_python, worded
 
 DATA = (images(), labels())
 BOTH = make_data({"xray": images(), "photo": images(3)}, {"a": labels(), "b": labels()})
