@@ -5,12 +5,14 @@ classes or more; their sum over several tasks, and whether the attacker has what
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from robustbench_med.attacks.threat import Threat
+from robustbench_med.errors import UserError
 
 REVISION = 1
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -99,11 +101,20 @@ def named(loss: str, threat: Threat, *, standing_only: bool = False) -> JointLos
 
     def objective(logits: Sequence[Tensor], y: Tensor) -> Tensor:
         losses = [function(logits[t], y[:, t].clamp_min(0)) for t in threat.tasks]
+        _check(loss, losses, y)
         return sign * over_tasks(
             of_standing(losses, logits, y, threat) if standing_only else losses, y, threat.tasks
         )
 
     return objective
+
+
+def _check(name: str, losses: Sequence[Any], y: Tensor) -> None:
+    """Refuses (UserError) what a loss of the user's may return."""
+    for loss in losses:
+        got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        if got != (len(y),):
+            raise UserError(f"loss {name!r} returned {got}, expected a tensor ({len(y)},)")
 
 
 def of_standing(

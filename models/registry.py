@@ -14,6 +14,7 @@ import yaml
 from torch import nn
 
 from robustbench_med import naming
+from robustbench_med.models import given as given_networks
 from robustbench_med.models import trial, user_file
 from robustbench_med.models.drifa_net import DRIFANet
 from robustbench_med.models.fusion import (
@@ -28,6 +29,7 @@ from robustbench_med.models.fusion import (
 from robustbench_med.models.mail import MAIL
 from robustbench_med.models.robust_mail import RobustMAIL
 from robustbench_med.provenance import code
+from robustbench_med.provenance.networks import Identity
 from robustbench_med.provenance.shipped import revised
 
 ZOO = files(__package__) / "zoo"
@@ -42,7 +44,22 @@ class Entry:
     paper: str
 
 
-MODELS = {
+@dataclass(frozen=True)
+class Given(Entry):
+    """A network that is there as an object, with the weights that it has.
+
+    Attributes:
+        network: as the user made it.
+        identity: of the network as it is attacked.
+        version: the user's word for what cannot be seen of it.
+    """
+
+    network: nn.Module
+    identity: Identity
+    version: str | None = None
+
+
+MODELS: dict[str, Entry] = {
     "mail": Entry(MAIL, "MAIL", "arXiv 2602.15346"),
     "mail+rpf": Entry(
         partial(RobustMAIL, man=False),
@@ -80,7 +97,10 @@ def source_sha256(name: str) -> str:
     """
     if naming.is_own(name):
         return user_file.load(name).source_sha256
-    return "" if name in _SHIPPED else code.code_of(MODELS[name].build, f"model {name!r}") or ""
+    entry = MODELS[name]
+    if isinstance(entry, Given):
+        return entry.identity.source_sha256
+    return "" if name in _SHIPPED else code.code_of(entry.build, f"model {name!r}") or ""
 
 
 def revisions(name: str) -> dict[str, int]:
@@ -89,7 +109,16 @@ def revisions(name: str) -> dict[str, int]:
     """
     if naming.is_own(name):
         return code.revisions_of_file(user_file.load(name).path) | revised({trial.__name__})
-    return code.revisions(MODELS[name].build, f"model {name!r}")
+    entry = MODELS[name]
+    if isinstance(entry, Given):
+        return entry.identity.revisions | revised({trial.__name__, given_networks.__name__})
+    return code.revisions(entry.build, f"model {name!r}")
+
+
+def network_of(name: str) -> Given | None:
+    """The network of the user's that is there as an object under this name."""
+    entry = MODELS.get(name)
+    return entry if isinstance(entry, Given) else None
 
 
 def parameters(name: str) -> dict[str, Any]:
@@ -128,7 +157,10 @@ def build(
         arguments.setdefault("image_size", image_size)
     if theirs:
         return user_file.build(theirs, channels, class_counts, arguments, image_size=image_size)
-    return MODELS[name].build(channels, class_counts, **arguments).eval()
+    entry = MODELS[name]
+    if isinstance(entry, Given):
+        return entry.network
+    return entry.build(channels, class_counts, **arguments).eval()
 
 
 def presets() -> list[str]:

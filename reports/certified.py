@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
@@ -52,13 +53,18 @@ def frames(store: Store[Certificate]) -> dict[str, pd.DataFrame]:
     modality alone.
     """
     certificates = sorted(store.records(), key=_place)
-    names, curves = variants(certificates), []
-    for certificate in certificates:
-        curves += curve(certificate, store, names[certificate.hash])
     return {
         "certified_tasks": pd.DataFrame(by_task(certificates)),
-        "certified": pd.DataFrame(curves),
+        "certified": curves(certificates, store),
     }
+
+
+def curves(certificates: Sequence[Certificate], store: Store[Certificate]) -> pd.DataFrame:
+    """A row a certificate, task and radius: the table certified.csv."""
+    names, rows = variants(certificates), []
+    for certificate in sorted(certificates, key=_place):
+        rows += curve(certificate, store, names[certificate.hash])
+    return pd.DataFrame(rows)
 
 
 def _place(certificate: Certificate) -> tuple[Any, ...]:
@@ -169,9 +175,12 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def figure(curves: pd.DataFrame) -> Figure:
+def figure(curves: pd.DataFrame, *, axes: Sequence[Axes] | None = None) -> Figure:
     """A panel a data set, task and choice of noised modalities, all noise levels in it; means over
     seeds.
+
+    Args:
+        axes: of a figure of the user's, one a panel; None: a new figure.
     """
     curves = _named(curves).assign(
         line=lambda f: f.victim + ", sigma = " + f.sigma.map("{:g}".format)
@@ -180,7 +189,7 @@ def figure(curves: pd.DataFrame) -> Figure:
         curves.groupby([*CASE, "noised"], sort=False), key=lambda panel: panel[0][:-1]
     )  # stable: joint before alone
     look = style.looks(curves.line)
-    drawn, axes = style.grid(len(panels), width=5.6, height=4.8)
+    drawn, axes, finish = style.panels(axes, len(panels), width=5.6, height=4.8)
     for axis, ((data, _, task, n, n0, draws, alpha, noised), group) in zip(
         axes, panels, strict=True
     ):
@@ -208,7 +217,7 @@ def figure(curves: pd.DataFrame) -> Figure:
             ylabel="certified accuracy",
             ylim=(-0.02, 1.02),
         )
-    style.finish(drawn, axes)
+    finish(drawn, axes)
     return drawn
 
 

@@ -41,7 +41,13 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
         style.save(radius_figure(board, style.looks(named(leaderboard(records)).model)), path)
 
 
-def radius_figure(board: pd.DataFrame, look: Looks, shown: Judged = "robust") -> Figure:
+def radius_figure(
+    board: pd.DataFrame,
+    look: Looks,
+    shown: Judged = "robust",
+    *,
+    axes: Sequence[Axes] | None = None,
+) -> Figure:
     """Robust accuracy against radius, from rows of the leaderboard.
 
     One panel a data set, norm, protocol and attack; one line a victim with Wilson 95 % intervals;
@@ -50,6 +56,7 @@ def radius_figure(board: pd.DataFrame, look: Looks, shown: Judged = "robust") ->
 
     Args:
         shown: robust accuracy, or robust balanced accuracy, which has no intervals.
+        axes: of a figure of the user's, one a panel; None: a new figure.
     """
     board, kept = leading(board)
     points = _points(board, shown)
@@ -57,7 +64,7 @@ def radius_figure(board: pd.DataFrame, look: Looks, shown: Judged = "robust") ->
         {(str(p), str(a)) for p, a in zip(points.panel, points.attack, strict=True) if a != CONTROL}
     )
     panels = panels or [(str(points.panel.iloc[0]), CONTROL)]
-    figure, axes = style.grid(len(panels), sharey=True)
+    figure, axes, finish = style.panels(axes, len(panels), sharey=True)
     for axis, (panel, attack) in zip(axes, panels, strict=True):
         mine = points[points.panel == panel]
         _panel(axis, mine, attack, look)
@@ -68,7 +75,7 @@ def radius_figure(board: pd.DataFrame, look: Looks, shown: Judged = "robust") ->
     attacked = {panel for panel, attack in panels if attack != CONTROL}
     controlled = points.panel[points.attack == CONTROL].isin(attacked).any()
     grey = Line2D([], [], linestyle=style.CONTROL_DASH, color="0.4", linewidth=1)
-    style.finish(figure, axes, kept, also={"noise control of each": grey} if controlled else None)
+    finish(figure, axes, kept, also={"noise control of each": grey} if controlled else None)
     return figure
 
 

@@ -37,19 +37,22 @@ SHOWN = (
 )
 
 
-def leaderboards(board: pd.DataFrame) -> Iterator[Table]:
+def leaderboards(board: pd.DataFrame, by: str | None = None) -> Iterator[Table]:
     """A table a data set, size, n, norm, target and protocol, by robust accuracy, balanced accuracy
     and AUC: a row a victim, a column an attack and radius, the constant answer last.
 
     Of several settings of one attack the strongest on that victim stands there (lowest robust
     accuracy). Victims attacked by naive attacks alone come behind the others. Where the classes of
     a task are imbalanced no accuracy is the best, but a balanced accuracy.
+
+    Args:
+        by: one of the three figures alone: robust, balanced_accuracy or auc.
     """
     setting, board = ["data", "size", "n", "norm", "target", "protocol"], named(board)
     for _, group in board.groupby(setting, sort=True):
         group = group.assign(control=group.attack != CONTROL, victim=victim_names(group))
         for shown in SHOWN:
-            if group[shown.robust].notna().any():
+            if by in (None, shown.robust) and group[shown.robust].notna().any():
                 yield _leaderboard(group, shown)
 
 

@@ -4,6 +4,7 @@ records.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
+from robustbench_med.errors import UserError
 from robustbench_med.paths import write_atomically
 
 # Okabe & Ito's palette: told apart by colour-blind readers and in print
@@ -90,9 +92,18 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(STYLE)
 
 
+class Drawn(Figure):
+    """A figure that a notebook shows, whatever its backend."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=100)
+        return file.getvalue()
+
+
 def new(width: float, height: float) -> Figure:
-    """An empty figure of so many inches that no window and no notebook knows of."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """An empty figure of so many inches that no window of pyplot's knows of."""
+    figure = Drawn(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -114,6 +125,27 @@ def grid(
     for axis in list(axes.flat)[n:]:
         axis.set_visible(False)
     return figure, list(axes.flat)[:n]
+
+
+def panels(
+    axes: Sequence[Any] | None, n: int, **how: Any
+) -> tuple[Figure, list[Any], Callable[..., None]]:
+    """A figure of n panels, and what finishes it: `grid` and `finish`; axes of the user's stay as
+    they are, and each gets a legend of its own.
+
+    Raises:
+        UserError: another number of axes.
+    """
+    if axes is None:
+        return *grid(n, **how), finish
+    if len(axes) != n:
+        raise UserError(f"the plot has {n} panels, one a pair of axes; got {len(axes)} axes")
+    return axes[0].get_figure(), list(axes), _finish_each
+
+
+def _finish_each(figure: Figure, axes: Sequence[Any], *_: Any, **__: Any) -> None:
+    for axis in axes:
+        axis.legend(frameon=False, fontsize="small")
 
 
 def finish(

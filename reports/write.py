@@ -20,6 +20,7 @@ from robustbench_med.reports import (
     figures,
     floors,
     model_cards,
+    own,
     page,
     paper,
     paper_tables,
@@ -140,6 +141,7 @@ def frames(store: Store[Record], records: Sequence[Record]) -> dict[str, pd.Data
         "victims": victims(records, names),
         "per_class": breakdowns.per_class(records, store.arrays, names),
         "cross_modal": breakdowns.cross_modal(records, names),
+        **own.frames(records),
     }
 
 

@@ -1,13 +1,15 @@
 """medrobust: the adversarial-robustness benchmark for multimodal medical imaging.
 
-`load_model`, `load_data`, `evaluate`, `compare`, `leaderboard` are the command line from Python;
-`attack` makes adversarial images of tensors;
-`register_attack`, `register_defense` and `register_loss` add the user's own; `UserError` is what
-bad input raises. They are imported on first use, so that `import robustbench_med` costs nothing.
+`load_model`, `load_data`, `train`, `evaluate`, `compare`, `diagnose`, `certify`, `leaderboard`,
+`report` and so on are the command line from Python, with objects in place of names; `attack` makes
+adversarial images of tensors, `make_data` a data set of arrays; `register` adds the user's own
+parts; `UserError` is what bad input raises. They are imported on first use, so that
+`import robustbench_med` costs nothing.
 """
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,40 +17,71 @@ from robustbench_med.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_med.api import (
+        Certified,
         Comparison,
+        Diagnoses,
         Results,
+        card,
+        certify,
         compare,
+        diagnose,
         evaluate,
         leaderboard,
         load_data,
         load_model,
+        merge,
+        plan,
+        report,
+        status,
+        train,
     )
+    from robustbench_med.data.given import make_data
     from robustbench_med.runs.attack import attack
-    from robustbench_med.runs.registration import register_attack, register_defense, register_loss
+    from robustbench_med.runs.registration import (
+        register,
+        register_attack,
+        register_defense,
+        register_loss,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
+    "Certified",
     "Comparison",
+    "Diagnoses",
     "Results",
     "UserError",
     "__version__",
     "attack",
+    "card",
+    "certify",
     "compare",
+    "diagnose",
     "evaluate",
     "leaderboard",
     "load_data",
     "load_model",
+    "make_data",
+    "merge",
+    "plan",
+    "register",
     "register_attack",
     "register_defense",
     "register_loss",
+    "report",
+    "status",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        rooms = {"attack": "runs.attack", "register": "runs.registration"}
-        module = rooms.get(name.partition("_")[0], "api")
-        return getattr(import_module(f"robustbench_med.{module}"), name)
+        rooms = {"attack": "runs.attack", "make_data": "data.given"}
+        of_user = name.startswith("register")
+        module = "runs.registration" if of_user else rooms.get(name, "api")
+        with warnings.catch_warnings():  # of tqdm, in notebooks, of whoever imports it on the way
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            return getattr(import_module(f"robustbench_med.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

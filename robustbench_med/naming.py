@@ -74,6 +74,14 @@ def canonical_hash(value: BaseModel | Mapping[str, Any], schema: int | None = No
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+Keep = Literal["examples", "all", "png"]
+"""Which attacked images are kept: the examples beside each record, all of them as npz, or all of
+them as PNG, rounded to 8 bits.
+"""
+MODULE = "robustbench_med."
+"""How the command of a record begins that is a call in Python, of objects that no file holds."""
+
+
 def is_own(name: str) -> bool:
     """Whether a model's name is a file of the user's rather than an entry of the registry."""
     return name.endswith(".py") or ".py:" in name

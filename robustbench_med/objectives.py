@@ -9,6 +9,17 @@ from robustbench_med.training.objectives import (
     Passes,
     Standard,
     Trades,
+    multitask_loss,
 )
 
-__all__ = ["PGDAT", "SCHEMES", "FastAT", "FreeAT", "Mart", "Passes", "Standard", "Trades"]
+__all__ = [
+    "PGDAT",
+    "SCHEMES",
+    "FastAT",
+    "FreeAT",
+    "Mart",
+    "Passes",
+    "Standard",
+    "Trades",
+    "multitask_loss",
+]

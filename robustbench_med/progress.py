@@ -5,9 +5,11 @@ a pipe or a file a line a minute instead.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -86,9 +88,101 @@ class Display:
             finally:
                 self.grid = None
 
+    def ended(self) -> None:
+        """Nothing more will be shown."""
+
     def lazy_bar(self, description: str) -> LazyBar:
         """A progress bar that appears with its first step."""
         return LazyBar(self, description)
+
+
+class Notebook(Display):
+    """One bar in a notebook's output that ends; lines are notes beside it."""
+
+    def __init__(self, show: Callable[..., Any], *, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
+        self.show_first = show
+        self.shown: Any = None
+        self.begun, self.said, self.depth = time.monotonic(), 0.0, 0
+        self.overall_of: tuple[float, float] | None = None
+
+    def say(self, line: str) -> None:
+        """One line beside the bar, in the place of the last."""
+        self._draw(line)
+
+    def warn(self, line: str) -> None:
+        """One line that stays, once."""
+        if line not in self.warned:
+            self.warned.add(line)
+            print(f"warning: {line}", file=sys.stderr)
+
+    @contextlib.contextmanager
+    def bar(self, description: str, total: float) -> Iterator[Callable[[float, str], None]]:
+        """The bar of one part; that of the grid shows how far all of it is."""
+        done, last = 0.0, ""
+
+        def advance(n: float, note: str = "") -> None:
+            nonlocal done, last
+            done, last = done + n, note or last
+            self._draw(f"{description} {done / total:.0%}  {last}" if total else description)
+
+        self.depth += 1
+        try:
+            yield advance
+        finally:
+            self.depth -= 1
+            if not self.depth:
+                self._draw(description, at_once=True)
+
+    @contextlib.contextmanager
+    def overall(self, description: str, total: float) -> Iterator[Overall]:
+        """The bar of a whole grid."""
+
+        def show(done: float, total: float) -> None:
+            self.overall_of = done, total
+            self._draw(description)
+
+        self.depth += 1
+        try:
+            yield Overall(total, show)
+        finally:
+            self.depth, self.overall_of = self.depth - 1, None
+            if not self.depth:
+                self._draw(f"{description}: done", at_once=True)
+
+    def _draw(self, line: str, *, at_once: bool = False) -> None:
+        """Shows the bar again, four times a second at most."""
+        now = time.monotonic()
+        if self.quiet or (now - self.said < 0.25 and not at_once):
+            return
+        self.said = now
+        left, share = None, ""
+        if self.overall_of is not None and self.overall_of[1]:
+            left = time_left(*self.overall_of, now - self.begun)
+            filled = round(24 * self.overall_of[0] / self.overall_of[1])
+            share = f"[{'#' * filled}{'.' * (24 - filled)}] "
+        after = "" if left is None else f", about {clock(left)} left"
+        text = f"{share}{clock(now - self.begun)}{after}  {line}".rstrip()
+        if self.shown is None:
+            self.shown = self.show_first({"text/plain": text}, raw=True, display_id=True)
+        else:
+            self.shown.update({"text/plain": text}, raw=True)
+
+    def ended(self) -> None:
+        """The bar says how long it took."""
+        if self.shown is not None:
+            self._draw("done", at_once=True)
+
+
+def display_of(quiet: bool) -> Display:
+    """What Python shows: lines and bars, in a notebook one bar."""
+    shell = sys.modules.get("IPython")
+    running = None if shell is None else shell.get_ipython()
+    if running is None or type(running).__name__ != "ZMQInteractiveShell":
+        return Display(quiet=quiet)
+    from IPython.display import display
+
+    return Notebook(display, quiet=quiet)
 
 
 class Overall:

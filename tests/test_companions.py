@@ -20,7 +20,7 @@ from support.files import ROOT
 from support.records import record
 
 from robustbench_med.attacks import ENGINES, Streams, Threat, View, complete
-from robustbench_med.store import tracking
+from robustbench_med.store import loggers, tracking
 
 KNOWN_TO_BE_UNSAFE_BELOW = {"requests": "2.33", "urllib3": "2.8", "idna": "3.15"}
 VIT = '''
@@ -167,12 +167,12 @@ def test_a_run_reaches_mlflow_tensorboard_and_weights_and_biases_at_once(
     (swept,) = tracking.of_run([record("mail", 0.5, eps=4 / 255)], tmp_path)
     uri, events = (tmp_path / "mlruns").as_uri(), tmp_path / "events"
     with wandb.init(project="medrobust", dir=tmp_path, sync_tensorboard=True):
-        tracking.write([swept], mlflow=uri, tensorboard=events)
+        loggers.write([swept], loggers.loggers_of(mlflow=uri, tensorboard=events))
 
-    folder = events / tracking.folder_name(swept.name)
+    folder = events / loggers.folder_name(swept.name)
     assert EventAccumulator(str(folder)).Reload().Scalars("robust")[0].value == 0.5
     client = MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    experiment = client.get_experiment_by_name(loggers.EXPERIMENT)
     (kept,) = client.search_runs([experiment.experiment_id])
     assert kept.data.metrics["robust"] == 0.5
     (offline,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")

@@ -16,7 +16,7 @@ HOW_TO = ROOT / "docs" / "how-to"
 
 
 def test_the_how_to_pages_are_all_run_here() -> None:
-    pages = {"own-attack", "own-data", "own-defence"}
+    pages = {"own-attack", "own-data", "own-defence", "own-loss", "own-report"}
     of_recipes = {"new-part"}  # its files are added to a copy of the package in test_recipes.py
     assert {page.stem for page in HOW_TO.glob("*.md")} == pages | of_recipes
 
@@ -24,7 +24,13 @@ def test_the_how_to_pages_are_all_run_here() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("own-attack", "r-fgsm"), ("own-data", ""), ("own-defence", "contrast")],
+    [
+        ("own-attack", "r-fgsm"),
+        ("own-data", ""),
+        ("own-defence", "contrast"),
+        ("own-loss", ""),
+        ("own-report", "backward"),
+    ],
 )
 def test_the_examples_of_a_how_to_page_run_as_a_file(name: str, shown: str, tmp_path: Path) -> None:
     (tmp_path / "page.py").write_text(examples(name))

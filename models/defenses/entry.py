@@ -12,9 +12,9 @@ from torch import nn
 
 HARNESS_FIELDS = ("shapes", "radii", "seed")
 """Fields of an objective that the harness fills in."""
-Role = Literal["scheme", "around", "augmentation"]
-"""What an objective is to a training: an adversarial scheme (one a training), something around a
-scheme, or another way to draw images.
+Role = Literal["loss", "scheme", "around", "augmentation"]
+"""What an objective is to a training: another loss or an adversarial scheme (one a training),
+something around a scheme, or another way to draw images.
 """
 
 

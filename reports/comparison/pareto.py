@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from robustbench_med.reports import style
@@ -34,29 +36,39 @@ def pareto(table: pd.DataFrame, path: Path) -> None:
         table: the rows of the comparison (`table.frame`).
         path: the PNG; an SVG of the same name goes beside it.
     """
+    with style.styled():
+        style.save(figure(table), path, path.with_suffix(".svg"))
+
+
+def figure(table: pd.DataFrame, *, axes: Sequence[Axes] | None = None) -> Figure:
+    """The same as a figure.
+
+    Args:
+        axes: of a figure of the user's, one a panel; None: a new figure.
+    """
     panels = list(table.groupby(GROUPED, sort=False))
     columns = min(3, len(panels))
-    height = -(-len(panels) // columns)
-    with style.styled():
-        figure = style.new(6.2 * columns, 5.2 * height)
-        axes = figure.subplots(height, columns, squeeze=False)
-        for axis, (_, group) in zip(axes.flat, panels, strict=False):
-            _panel(axis, group, table)
-        for axis in list(axes.flat)[len(panels) :]:
-            axis.set_visible(False)
-        same = table.judged_on.nunique() == 1
-        for axis, (_, group) in zip(axes.flat, panels, strict=False):
-            if not same or axis in axes[:, 0]:
-                axis.set_ylabel(f"{metric_of(group.iloc[0]).name}, worst case")
-        figure.legend(
-            handles=_handles(table),
-            loc="outside lower center",
-            ncols=3 if columns == 1 else 5,
-            columnspacing=1.2,
-            frameon=False,
-            title="area: FLOPs",
-        )
-        style.save(figure, path, path.with_suffix(".svg"))
+    if axes is None:
+        height = -(-len(panels) // columns)
+        drawn = style.new(6.2 * columns, 5.2 * height)
+        every = list(drawn.subplots(height, columns, squeeze=False).flat)
+    else:
+        drawn, every, _ = style.panels(axes, len(panels))
+    for axis, (_, group) in zip(every, panels, strict=False):
+        _panel(axis, group, table)
+    for axis in every[len(panels) :]:
+        axis.set_visible(False)
+    same = table.judged_on.nunique() == 1
+    for i, (axis, (_, group)) in enumerate(zip(every, panels, strict=False)):
+        if not same or i % columns == 0:
+            axis.set_ylabel(f"{metric_of(group.iloc[0]).name}, worst case")
+    how: dict[str, Any] = {"handles": _handles(table), "frameon": False, "title": "area: FLOPs"}
+    if axes is None:
+        ncols = 3 if columns == 1 else 5
+        drawn.legend(loc="outside lower center", ncols=ncols, columnspacing=1.2, **how)
+    else:
+        every[-1].legend(fontsize="small", **how)
+    return drawn
 
 
 def span(shares: pd.Series) -> tuple[float, float]:

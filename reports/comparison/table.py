@@ -116,9 +116,12 @@ def display(table: pd.DataFrame) -> pd.DataFrame:
 
 def latex(table: pd.DataFrame) -> str:
     """The tables for a paper (package booktabs): one a data set and threat."""
-    return "\n".join(
-        paper.latex(printed(keys, group)) for keys, group in table.groupby(GROUPED, sort=False)
-    )
+    return "\n".join(map(paper.latex, papers(table)))
+
+
+def papers(table: pd.DataFrame) -> list[paper.Table]:
+    """The tables as papers print them: one a data set and threat."""
+    return [printed(keys, group) for keys, group in table.groupby(GROUPED, sort=False)]
 
 
 def printed(keys: tuple[Any, ...], group: pd.DataFrame) -> paper.Table:

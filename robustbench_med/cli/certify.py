@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from robustbench_med.cli.as_json import show_json
-from robustbench_med.cli.options import Typed, takes
+from robustbench_med.cli.options import MLflow, TensorBoard, Typed, WandB, takes
 from robustbench_med.parsing import validate
 from robustbench_med.runs.spec import CertifySpec
 
@@ -26,7 +26,9 @@ MOST_USED = (
 
 
 @takes("certify", most_used=MOST_USED)
-def certify(typed: Typed) -> None:
+def certify(
+    typed: Typed, mlflow: MLflow = None, tensorboard: TensorBoard = None, wandb: WandB = None
+) -> None:
     """Certify smoothed victims (Cohen et al., arXiv 1902.02918): L2 radii no attack can beat,
     abstentions, certified accuracy curve.
 
@@ -45,7 +47,10 @@ def certify(typed: Typed) -> None:
     from robustbench_med.reports import certified
     from robustbench_med.runs.certify import certify as certify_all
     from robustbench_med.runs.run import SYNTHETIC
+    from robustbench_med.store import loggers, tracking
 
+    log = loggers.loggers_of(mlflow=mlflow, tensorboard=tensorboard, wandb=wandb)
+    loggers.check(log)
     spec = validate(CertifySpec, typed.values, "certify")
     out, display = typed.job.out or Path("reports"), typed.job.display
     records = certify_all(spec, typed.job)
@@ -55,6 +60,7 @@ def certify(typed: Typed) -> None:
         show_json(rows)
     else:
         display.show(terminal.certificates(rows))
+    loggers.write([tracking.of_certificate(record) for record in records], log)
     if any(record.synthetic for record in records):
         display.say(SYNTHETIC)
     display.say(

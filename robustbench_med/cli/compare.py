@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from robustbench_med.cli.as_json import show_json
-from robustbench_med.cli.options import Typed, takes
+from robustbench_med.cli.options import MLflow, TensorBoard, Typed, WandB, takes
 from robustbench_med.parsing import validate
 from robustbench_med.runs.spec import RunSpec
 
@@ -13,7 +13,9 @@ MOST_USED = ("model", "defense", "data", "attack", "eps", "norm", "limit", "pres
 
 
 @takes("compare", most_used=MOST_USED)
-def compare(typed: Typed) -> None:
+def compare(
+    typed: Typed, mlflow: MLflow = None, tensorboard: TensorBoard = None, wandb: WandB = None
+) -> None:
     """Compare defences: which one, at what cost, and is it real? Table, paired statistics, verdict
     and Pareto figure.
 
@@ -33,7 +35,11 @@ def compare(typed: Typed) -> None:
     from robustbench_med.reports.comparison.write import write
     from robustbench_med.runs.commands import comparison_command
     from robustbench_med.runs.compare import compare as compare_all
+    from robustbench_med.runs.tracked import tracked
+    from robustbench_med.store import loggers
 
+    log = loggers.loggers_of(mlflow=mlflow, tensorboard=tensorboard, wandb=wandb)
+    loggers.check(log)
     started = time.perf_counter()
     out, display = typed.job.out or Path("reports"), typed.job.display
     spec = validate(RunSpec, typed.values, "compare")
@@ -44,6 +50,8 @@ def compare(typed: Typed) -> None:
         show_json(as_json.comparison(judged, left_out))
     else:
         display.show(terminal.comparison(judged.table, page))
+    records = [record for entry in entries for record in (*entry.records, *entry.naive)]
+    loggers.write(tracked(records, out), log)
     display.say(
         f"tables and figure: {out}/compare.md, compare.csv, compare.tex, compare_pairs.csv,"
         " pareto.png, pareto.svg"

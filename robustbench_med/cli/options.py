@@ -224,6 +224,16 @@ TensorBoard = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+WandB = Annotated[
+    str | None,
+    typer.Option(
+        "--wandb",
+        metavar="PROJECT",
+        help="Also log to this project of Weights & Biases (extra wandb; WANDB_MODE=offline works"
+        " without a network).",
+        rich_help_panel=WHERE,
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(

@@ -56,6 +56,7 @@ def report(
     from robustbench_med.reports import write
 
     display = make_display(quiet)
+    with_packages()
     paths = write.everything(out, html=html, pictures=figures)
     if as_json:
         show_json({"files": paths, "warnings": write.warnings(out)})
@@ -66,6 +67,16 @@ def report(
             display.show(terminal.page(path.read_text(encoding="utf-8")))
     for text in write.warnings(out):
         display.warn(text)
+
+
+def with_packages() -> None:
+    """Tables of installed packages are there too, where there are any."""
+    from importlib.metadata import entry_points
+
+    if entry_points(group="medrobust.reports"):
+        from robustbench_med.runs import packages
+
+        packages.load()
 
 
 def card(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from robustbench_med.cli.as_json import show_json
-from robustbench_med.cli.options import MLflow, TensorBoard, Typed, takes
+from robustbench_med.cli.options import MLflow, TensorBoard, Typed, WandB, takes
 from robustbench_med.cli.plan import show_plan
 from robustbench_med.parsing import validate
 from robustbench_med.runs.options import WHERE
@@ -34,6 +34,7 @@ def run(
     typed: Typed,
     mlflow: MLflow = None,
     tensorboard: TensorBoard = None,
+    wandb: WandB = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -64,12 +65,14 @@ def run(
     from robustbench_med.reports import write
     from robustbench_med.runs.run import finished
     from robustbench_med.runs.run import run as run_grid
-    from robustbench_med.store import tracking
+    from robustbench_med.runs.tracked import tracked
+    from robustbench_med.store import loggers
 
     if dry_run:
         show_plan(typed)
         return []
-    tracking.check(mlflow, tensorboard)
+    log = loggers.loggers_of(mlflow=mlflow, tensorboard=tensorboard, wandb=wandb)
+    loggers.check(log)
     out, display = typed.job.out or Path("reports"), typed.job.display
     records = run_grid(validate(RunSpec, typed.values, "run"), typed.job)
     if typed.job.detach and (job := handed_to(out)) is not None:
@@ -83,7 +86,7 @@ def run(
         show_json(as_json.board(*board))
     else:
         display.show(terminal.board(*board))
-    tracking.write(tracking.of_run(records, out), mlflow=mlflow, tensorboard=tensorboard)
+    loggers.write(tracked(records, out), log)
     for line in finished(records, out):
         display.say(line)
     return records

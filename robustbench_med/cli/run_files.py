@@ -13,9 +13,10 @@ from robustbench_med.errors import UserError, nearest
 from robustbench_med.parsing import DECIMAL
 from robustbench_med.runs.options import COMMANDS, fields_of, flags_of, option_of
 
+LOGGERS = {"mlflow": str | None, "tensorboard": Path | None, "wandb": str | None}
 BESIDE: dict[str, dict[str, Any]] = {
-    "run": {"mlflow": str | None, "tensorboard": Path | None, "dry_run": bool},
-    "train": {"mlflow": str | None, "tensorboard": Path | None},
+    "run": {**LOGGERS, "dry_run": bool},
+    **dict.fromkeys(("train", "compare", "certify"), LOGGERS),
 }
 """Options of a command that are no field of its specification, and their types."""
 SHARED: dict[str, Any] = {"quiet": bool, "as_json": bool}

@@ -2,21 +2,27 @@
 
 from robustbench_med.data.cards import Card, Published, card, ids
 from robustbench_med.data.catalogue import catalogue, facts
+from robustbench_med.data.given import GIVEN, GivenData, data_of, is_data, make_data
 from robustbench_med.data.listing import Files
 from robustbench_med.data.pairing import Component, Dataset, Samples, load
 from robustbench_med.dataspec import Preprocessing
 
 __all__ = [
+    "GIVEN",
     "Card",
     "Component",
     "Dataset",
     "Files",
+    "GivenData",
     "Preprocessing",
     "Published",
     "Samples",
     "card",
     "catalogue",
+    "data_of",
     "facts",
     "ids",
+    "is_data",
     "load",
+    "make_data",
 ]

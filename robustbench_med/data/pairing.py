@@ -40,6 +40,9 @@ class Component:
     groups: tuple[str, ...]
     """The patient (or lesion, volume) of each; the id itself where the card names none."""
 
+    def __repr__(self) -> str:
+        return f"Component({len(self.ids)} samples)"
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -57,6 +60,9 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} samples)"
 
     @property
     def ids(self) -> list[str]:
@@ -157,6 +163,18 @@ class Dataset:
     """What `--data` was: card ids or paths, joined by "+"."""
     data_root: Path | None = None
     """Where its files were looked for first."""
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(
+            f"{name} {'x'.join(map(str, shape))}"
+            for name, shape in zip(self.modalities, self.shapes, strict=True)
+        )
+        tasks = ", ".join(
+            f"{task} ({len(names)} classes)"
+            for task, names in zip(self.tasks, self.classes, strict=True)
+        )
+        sizes = ", ".join(f"{part} {len(samples)}" for part, samples in self.splits.items())
+        return f"<data set {self.label}: {inputs}; {tasks}; {sizes}>"
 
     @property
     def label(self) -> str:

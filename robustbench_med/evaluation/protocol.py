@@ -41,6 +41,7 @@ from robustbench_med.evaluation.budget import forward_passes
 from robustbench_med.evaluation.figures import cell_figures
 from robustbench_med.evaluation.meter import metered
 from robustbench_med.evaluation.predictions import join, predict
+from robustbench_med.evaluation.returned import adversarials_of
 from robustbench_med.evaluation.search import search
 from robustbench_med.evaluation.sweep import recall, remember
 from robustbench_med.evaluation.types import (
@@ -263,8 +264,7 @@ def keep_targets(
         result: adversarials (B, D), or what attacks find before their radius.
     """
     view = case.view
-    x_adv = result.detach() if isinstance(result, Tensor) else result.within(view, x, case.threat)
-    view.check(x_adv, x, case.threat)
+    x_adv = adversarials_of(result, case.method, view, x, case.threat)
     mask = torch.from_numpy(aimed).to(x.device)
     targets = rows[aimed]
     if attacked.smallest is not None:

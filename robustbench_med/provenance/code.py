@@ -133,8 +133,8 @@ class _Walk:
     def refused(self, why: str) -> UserError:
         return UserError(
             f"{self.what} {why}, so that nothing tells when it changes; put it into a file"
-            " (--include), or register it with a version of yours: register_attack(name, function,"
-            " version='1')"
+            " (--include), or give it a version of yours: version='1', where you register it or"
+            " hand it over"
         )
 
     def _parts(self, value: Any) -> list[str]:

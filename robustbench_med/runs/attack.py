@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustbench_med import parsing
 from robustbench_med.attacks import RefusedError, Threat, View, seeded
+from robustbench_med.data.given import TensorSamples
 from robustbench_med.errors import Notice, UserError, nearest, unknown
 from robustbench_med.evaluation import carrying, probes
 from robustbench_med.evaluation.batching import drawing_of, shapes_of
@@ -24,22 +25,21 @@ from robustbench_med.evaluation.protocol import (
     is_whole,
 )
 from robustbench_med.evaluation.types import AttackPass, Clean, Method, Setting
+from robustbench_med.models.given import left_as_it_was, victim_of
 from robustbench_med.naming import NORMS
 from robustbench_med.progress import Display
-from robustbench_med.runs import checks
+from robustbench_med.runs import checks, packages
 from robustbench_med.runs.device import BatchSize
 from robustbench_med.runs.spec import Cell, RunSpec, cells
 from robustbench_med.runs.tensors import (
     Images,
     Modalities,
-    TensorSamples,
-    left_as_it_was,
     modalities_of,
     samples_of,
-    victim_of,
 )
 from robustbench_med.runs.threats import effort_of, parameters_of, threat_of
 from robustbench_med.runs.victims import refuse_neighbours
+from robustbench_med.runs.wording import in_python
 
 OPTIONS = (
     "attack_params",
@@ -122,7 +122,7 @@ def attack(
         left_as_it_was(model),
         seeded(images.device, cell.seed, "attack"),
     ):
-        victim = victim_of(model, images)
+        victim = victim_of(model, images.tensors, images.names, by_name=images.by_name)
         samples = samples_of(images, y, victim.class_counts, ids)  # type: ignore[arg-type]
         threat = _threat(spec, cell, images, samples)
         nature = _nature(victim, samples, images.device, spec, stochastic)
@@ -130,8 +130,10 @@ def attack(
         return _like(x, images, threat, found)
 
 
+@in_python()
 def _asked(attack: str, eps: object, norm: str, options: Mapping[str, Any]) -> tuple[RunSpec, Cell]:
     """The options as those of a run of one cell."""
+    packages.load()
     for name in options:
         if name not in OPTIONS:
             known = ("eps", "norm", "stochastic", "ids", *OPTIONS)
@@ -160,6 +162,7 @@ def _threat(spec: RunSpec, cell: Cell, images: Modalities, samples: TensorSample
     return threat_of(cell, data, spec, targeted=spec.target is not None)
 
 
+@in_python()
 def _nature(
     victim: nn.Module,
     samples: TensorSamples,
@@ -173,7 +176,7 @@ def _nature(
     nature = probes.examine(victim, samples, device, spec.seed[0])
     refuse_neighbours("the model", nature, spec)
     for note in nature.notes:
-        warnings.warn(f"the model: {note}", Notice, stacklevel=3)
+        warnings.warn(f"the model: {note}", Notice, stacklevel=4)
     return nature
 
 

@@ -21,7 +21,7 @@ from robustbench_med.evaluation.goals import choose_goals
 from robustbench_med.evaluation.protocol import attack_pass, single_draw
 from robustbench_med.evaluation.signs import Sign
 from robustbench_med.evaluation.types import Candidates, Challenge, Clean, Method, Outcome
-from robustbench_med.runs import chains, challenge, handed_on
+from robustbench_med.runs import chains, challenge, handed_on, kept_images
 from robustbench_med.runs.commands import command_of
 from robustbench_med.runs.device import one_gradient, peak_memory_mib
 from robustbench_med.runs.estimates import Estimate, expected
@@ -78,14 +78,16 @@ def evaluate_cell(
     """
     inputs = inputs_of(cell, session)
     display, label = session.job.display, label_of(inputs)
+    evaluation = Evaluation(inputs, session, position)
     if not session.job.force and (kept := store.kept(inputs.hash, display.warn)) is not None:
         display.say(f"[{position}] {label}: done before, record {inputs.hash[:12]}")
+        kept_images.keep_anew(inputs, session, evaluation.outcome_anew)
         return kept
     refuse(inputs, label)
-    evaluation = Evaluation(inputs, session, position)
     measured = evaluation.measure()
     if inputs.victim.is_deterministic and chains.has_next(cell, session):
         evaluation.hand_on(measured.clean, measured.outcome)
+    kept_images.keep(inputs, session, measured.outcome)
     record = store.write(record_of(inputs, session, measured), measured.outcome.arrays)
     if inputs.before is not None:
         handed_on.forget(session.out, inputs.before.hash)
@@ -186,11 +188,15 @@ class Evaluation:
         if Store(session.out).kept(inputs.hash, display.warn) is None:
             raise UserError(f"the record that it starts from is not there: {label} failed")
         display.say(f"[{self.position}] {label}: attacked again, the next cell starts from it")
-        clean = self.clean()
-        found = self.hand_on(clean, self.attack(clean, self.method(clean)))
+        found = self.hand_on(self.clean(), self.outcome_anew())
         if inputs.before is not None:
             handed_on.forget(session.out, inputs.before.hash)
         return found
+
+    def outcome_anew(self) -> Outcome:
+        """The attack, whatever is recorded of it."""
+        clean = self.clean()
+        return self.attack(clean, self.method(clean))
 
     def hand_on(self, clean: Clean, outcome: Outcome) -> Mapping[int, Tensor]:
         """Keeps for the next record of the chain what the attack broke."""

@@ -129,7 +129,12 @@ def check_model_parameters(network: str, name: str, spec: VictimsSpec) -> None:
 
 
 def check_checkpoint(spec: VictimsSpec, plans: Sequence[Plan]) -> None:
-    """Refuses weights of a file for several victims, which the weights of one cannot be."""
+    """Refuses weights of a file for several victims, which the weights of one cannot be, and for a
+    network that has its own.
+    """
+    for plan in plans:
+        if registry.network_of(plan.model) is not None:
+            raise UserError(f"--checkpoint: {plan.model} has its weights already; leave it out")
     if len(spec.model) > 1 or len(spec.data) > 1 or len(spec.train_seed) > 1:
         raise UserError(
             "--checkpoint belongs to one model, one data set and one training; run them one by one"

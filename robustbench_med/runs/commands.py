@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from robustbench_med.data import Dataset
-from robustbench_med.naming import is_own, label
+from robustbench_med.naming import MODULE, is_own, label
 from robustbench_med.parameters import only, split
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.options import OPTIONS, fields_of, flags_of, option_of
-from robustbench_med.runs.registration import included
+from robustbench_med.runs.registration import included, only_here
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.threats import parameters_of
 from robustbench_med.training import defenses
@@ -81,12 +81,16 @@ def where(dataset: Dataset) -> dict[str, Any]:
 
 
 def command_line(command: str, fields: Mapping[str, Any], names: Collection[str]) -> str:
-    """A command with these values of its fields.
+    """A command with these values of its fields; the call where it holds objects that no file
+    makes.
 
     Args:
         names: attacks, losses, defences and models in it; the files that register those of the
             user's are included.
     """
+    objects = only_here({*names, *fields.get("data", ())})
+    if objects:
+        return _call(command, fields, objects)
     return shlex.join(
         ["medrobust", command, *written(command, {**fields, "include": included(names)})]
     )
@@ -180,6 +184,37 @@ def comparison_command(spec: RunSpec, job: Job) -> str:
     parts = [part.strip() for defense in spec.defense for part in defense.split("+")]
     names = {*spec.model, *spec.source, *spec.attack, *losses, *parts}
     return command_line("compare", fields, names)
+
+
+CALLS = {"run": "evaluate"}
+"""What a command is called in Python, where that is another name."""
+
+
+def _call(command: str, fields: Mapping[str, Any], objects: Collection[str]) -> str:
+    """The call that makes the same with the same objects; <name> stands for each of them."""
+    known, words = fields_of(command), []
+    for name in (name for name in OPTIONS if name in fields and name in known):
+        value, option = fields[name], option_of(command, name)
+        if name in ("include", "data_root") or not (
+            option.explicit or option.default is None or value != known[name].default
+        ):
+            continue
+        words.append(f"{name}={_shown(value, objects)}")
+    return f"{MODULE}{CALLS.get(command, command)}({', '.join(words)})"
+
+
+def _shown(value: Any, objects: Collection[str]) -> str:
+    if isinstance(value, list):
+        shown = [_shown(each, objects) for each in value]
+        return shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
+    if isinstance(value, Mapping):
+        pairs = [f"{key!r}: {_shown(each, objects)}" for key, each in value.items()]
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, BaseModel):
+        return repr(value.model_dump(exclude_defaults=True))
+    if isinstance(value, Path):
+        return repr(str(value))
+    return f"<{value}>" if isinstance(value, str) and value in objects else repr(value)
 
 
 def _fold_fields(fold: tuple[int, int] | None) -> dict[str, Any]:

@@ -121,6 +121,7 @@ def identity(victim: LoadedVictim, dataset: Dataset, samples: Samples) -> dict[s
             "channels": list(dataset.channels),
             "preprocessing": dataset.preprocessing.model_dump(),
             "manifest": dataset.manifest_hash,
+            **_shapes(dataset),
             **(
                 {
                     "fold": {
@@ -134,6 +135,12 @@ def identity(victim: LoadedVictim, dataset: Dataset, samples: Samples) -> dict[s
             ),
         },
     }
+
+
+def _shapes(dataset: Dataset) -> dict[str, Any]:
+    """The part `shapes`, of images that are no squares of one size."""
+    squares = [(c, dataset.size, dataset.size) for c in dataset.channels]
+    return {} if dataset.shapes == squares else {"shapes": [list(s) for s in dataset.shapes]}
 
 
 def resolve(inputs: Inputs) -> dict[str, Any]:

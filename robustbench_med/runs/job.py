@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from robustbench_med.errors import unknown
+from robustbench_med.naming import Keep
 from robustbench_med.progress import Display
 
 
@@ -16,6 +18,7 @@ class Job:
     kernels.
 
     Attributes:
+        keep: which attacked images are kept besides the records (`store.adversarials`).
         fail_fast: the first cell that fails ends the run.
         skip_failed: cells that failed before are not tried again.
         jobs: processes that work on the units of a run; "auto": as many as there are GPUs, or
@@ -36,6 +39,7 @@ class Job:
     accept_unverified: bool = False
     strict: bool = False
     force: bool = False
+    keep: Keep = "examples"
     fail_fast: bool = False
     skip_failed: bool = False
     jobs: str = "1"
@@ -47,6 +51,10 @@ class Job:
     detach: bool = False
     shard: str | None = None
     display: Display = field(default_factory=lambda: Display(quiet=True))
+
+    def __post_init__(self) -> None:
+        if self.keep not in get_args(Keep):
+            raise unknown("value of --keep", str(self.keep), get_args(Keep))
 
     def plain(self) -> dict[str, Any]:
         """Everything but the display, as JSON holds it; paths are whole."""

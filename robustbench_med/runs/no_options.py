@@ -18,6 +18,10 @@ EXCEPT: dict[tuple[str, str], str] = {
     ("certify", "draws"): "a certificate rests on draws of its own, --n0 and --n, one pass each",
     ("diagnose", "protocol"): "signs are looked for under the sound protocol alone",
     ("diagnose", "force"): "diagnoses are not kept: each one is computed",
+    **{
+        (command, "keep"): "it makes no adversarials that are looked at one by one"
+        for command in ("certify", "diagnose", "train", "plan")
+    },
     ("compare", "shard"): "a comparison pairs all victims; shards are of `run`, and merged",
     **{
         ("compare", name): "`run` computes the same cells before, and a comparison reads them"

@@ -253,6 +253,11 @@ OPTIONS: dict[str, Option] = {
     "accept_unverified": Option("Use a file whose md5 is not the published one.", WHERE),
     "strict": Option("Stop at an unreadable image instead of counting it.", WHERE),
     "force": Option("Compute again what is already in the store.", WHERE),
+    "keep": Option(
+        "Attacked images to keep: examples of each record, all (adversarials/*.npz), or png (all of"
+        " them, rounded to 8 bits).",
+        WHERE,
+    ),
     "fail_fast": Option("End with the first cell that fails instead of going on.", WHERE),
     "skip_failed": Option("Do not try cells again that failed before.", WHERE),
     "jobs": Option(

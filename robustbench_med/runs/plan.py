@@ -16,6 +16,7 @@ from robustbench_med.evaluation.batching import drawing_of
 from robustbench_med.evaluation.pace import Pace
 from robustbench_med.evaluation.probes import Nature
 from robustbench_med.paths import home
+from robustbench_med.progress import clock
 from robustbench_med.runs.chains import before
 from robustbench_med.runs.checks import check_attacks
 from robustbench_med.runs.estimates import (
@@ -37,7 +38,8 @@ from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec, VictimPoint
 from robustbench_med.runs.threats import threat_of
 from robustbench_med.runs.units import of_shard, units_of
-from robustbench_med.runs.victims import LoadedVictim, Plans, VictimPlan
+from robustbench_med.runs.victim_plans import Plans, VictimPlan
+from robustbench_med.runs.victims import LoadedVictim
 from robustbench_med.store.belief import HASH_LENGTH
 from robustbench_med.training import checkpoints, defenses, presets
 from robustbench_med.training.checkpoints import Checkpoint
@@ -131,6 +133,14 @@ class RunPlan:
     device: str
     record_bytes: int
     left: tuple[State, ...] = ("done",)
+
+    def __repr__(self) -> str:
+        unknown = f", {self.unknown} of unknown time" if self.unknown else ""
+        return (
+            f"<plan: {len(self.to_do)} of {len(self.cells)} cells to do, {len(self.trainings)}"
+            f" trainings, about {clock(self.elapsed)} with {self.jobs} workers on {self.device}"
+            f"{unknown}>"
+        )
 
     @property
     def cells(self) -> list[PlannedCell]:

@@ -1,24 +1,32 @@
-"""Attacks, losses and defences of the user's own: registered from Python, or by the files that
-`--include` names.
+"""Attacks, losses, defences, models and data sets of the user's own: registered from Python, by the
+files that `--include` names, or for one call.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from robustbench_med.attacks import ENGINES, LOSSES
-from robustbench_med.errors import UserError
+from robustbench_med.data import GIVEN, data_of
+from robustbench_med.errors import UserError, unknown
 from robustbench_med.models.defenses import INFERENCE, NETWORK
-from robustbench_med.models.registry import MODELS
+from robustbench_med.models.defenses.own import OfFunction
+from robustbench_med.models.given import left_as_it_was
+from robustbench_med.models.registry import MODELS, Entry, Given
 from robustbench_med.models.trial import in_one_line
 from robustbench_med.models.user_file import PREFIX
 from robustbench_med.provenance import code, source_files
-from robustbench_med.training.objectives import PGDAT, SCHEMES
+from robustbench_med.provenance.networks import identity_of
+from robustbench_med.reports.own import OWN
+from robustbench_med.training.objectives import SCHEMES, Standard
 
 _DEFENSES: dict[str, dict[str, Any]] = {
     "inference": INFERENCE,
@@ -30,8 +38,12 @@ _TABLES: dict[str, dict[str, Any]] = {
     "loss": LOSSES,
     **_DEFENSES,
     "model": MODELS,
+    "dataset": GIVEN,
+    "report": OWN,
 }
 _SHIPPED = {kind: dict(table) for kind, table in _TABLES.items()}
+KINDS = ("attack", "loss", "defense", "model", "dataset", "report")
+"""What `register` takes."""
 Registered = dict[tuple[str, str], Any]
 """What is registered, by kind and name."""
 
@@ -43,37 +55,50 @@ class _Included:
 
 
 _INCLUDED: dict[Path, _Included] = {}
+_PACKAGED: set[tuple[str, str]] = set()
 
 
-def register_attack(name: str, function: Callable[..., Any], *, version: str | None = None) -> None:
-    """Makes an attack of yours one as any other, as `ATTACKS[name] = function` does.
+def register(kind: str, name: str, thing: Any, *, version: str | None = None) -> None:
+    """Makes a part of yours one as any other, wherever names go, for as long as this process lasts.
 
     Args:
-        name: what `--attack` calls it.
-        function: `(view, x, y, threat, streams, *, parameters) -> x_adv`, see
-            docs/how-to/own-attack.md.
+        kind: "attack": a function `(view, x, y, threat, streams, *, parameters) -> x_adv`, see
+            docs/how-to/own-attack.md. "loss": `(logits (B, C), labels (B,)) -> (B,)`, larger where
+            more wrong, a value of the attacks' parameter `loss`. "defense": a module or function of
+            images (B, C, H, W), a class that makes such a module, or a data class derived from
+            `PGDAT` or `Standard` of `robustbench_med.objectives`, which trains. "model":
+            a network with its weights, or `build(channels, class_counts, *, parameters)`, which is
+            trained. "dataset": what `data` of `evaluate` takes. "report": a function of records
+            that returns a data frame, which `report` writes as NAME.csv.
+        name: what calls and the command line name it.
         version: your word for its code, in place of its source: raise it whenever its results may
             change.
 
     Raises:
-        UserError: the name comes with medrobust, or is no name.
+        UserError: a kind that there is not, a name that comes with medrobust or is none, a thing of
+            another kind.
+
+    Example:
+        >>> register("loss", "gap", lambda z, y: z.logsumexp(1) - z.gather(1, y[:, None])[:, 0])
     """
-    _register("attack", name, function, version)
+    if kind not in KINDS:
+        raise unknown("kind", kind, KINDS)
+    if kind == "defense":
+        kind, thing = kind_of_defense(thing)
+        _check_defense(name)
+    elif kind == "dataset":
+        thing = data_of(thing, name)
+    put(kind, name, thing, version=version)
+
+
+def register_attack(name: str, function: Callable[..., Any], *, version: str | None = None) -> None:
+    """`register("attack", name, function)`."""
+    put("attack", name, function, version=version)
 
 
 def register_loss(name: str, function: Callable[..., Any], *, version: str | None = None) -> None:
-    """Makes a loss of yours, `(logits (B, C), labels (B,)) -> (B,)`, a value of the attacks'
-    parameter `loss`.
-
-    Args:
-        name: what `--attack-param loss=` calls it.
-        function: larger where the prediction is more wrong.
-        version: as in `register_attack`.
-
-    Raises:
-        UserError: the name comes with medrobust, or is no name.
-    """
-    _register("loss", name, function, version)
+    """`register("loss", name, function)`."""
+    put("loss", name, function, version=version)
 
 
 def register_defense(
@@ -88,10 +113,10 @@ def register_defense(
     Args:
         name: what `--defense` calls it.
         build: "inference": makes a module in front of the victim; "network": changes a victim
-            before it is trained; "training": an objective, a class derived from
-            `robustbench_med.objectives.PGDAT`.
+            before it is trained; "training": an objective, a data class derived from `PGDAT` or,
+            where nothing is attacked, `Standard` of `robustbench_med.objectives`.
         kind: which of the three it is.
-        version: as in `register_attack`.
+        version: as in `register`.
 
     Raises:
         UserError: the name comes with medrobust, or is no name; a kind that there is not; a
@@ -99,17 +124,36 @@ def register_defense(
     """
     if kind not in _DEFENSES:
         raise UserError(f"a defence is of the kind {', '.join(_DEFENSES)}, got {kind!r}")
-    if kind == "training" and not (isinstance(build, type) and issubclass(build, PGDAT)):
+    if kind == "training" and not _trains(build):
         raise UserError(
-            f"training defence {name!r}: expected a class derived from"
-            f" robustbench_med.objectives.PGDAT, got {build!r}"
+            f"training defence {name!r}: expected a data class derived from PGDAT or Standard of"
+            f" robustbench_med.objectives, got {build!r}"
         )
+    _check_defense(name)
+    put(kind, name, build, version=version)
+
+
+def _check_defense(name: str) -> None:
     if any(name in _SHIPPED[other] for other in _DEFENSES):
         raise UserError(f"there is a defence {name!r} in medrobust; give yours another name")
-    _register(kind, name, build, version)
 
 
-def _register(kind: str, name: str, thing: Any, version: str | None) -> None:
+def put(
+    kind: str, name: str, thing: Any, *, version: str | None = None, temporary: bool = False
+) -> Any:
+    """Puts a thing into the table of its kind.
+
+    Args:
+        kind: a key of the tables: attack, loss, inference, network, training, model, dataset.
+        version: the user's word for its code.
+        temporary: whether a name of the user's own that is taken is an error.
+
+    Returns:
+        What stood there before; None: nothing.
+
+    Raises:
+        UserError: as `register`.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise UserError(
             f"{name!r} is no name: letters, digits, '-', '_' and '.', without spaces, ',' or '+'"
@@ -119,10 +163,84 @@ def _register(kind: str, name: str, thing: Any, version: str | None) -> None:
             f"there is a{'n' if kind == 'attack' else ''} {kind} {name!r} in medrobust; give yours"
             " another name"
         )
+    entry = _entry(kind, name, thing, version, declared=not temporary)
+    before = _TABLES[kind].get(name)
+    if temporary and before is not None and not _is_of(before, thing):
+        raise UserError(
+            f"there is another {_called(kind)} {name!r} already; give yours a name of its own,"
+            f" {_called(kind)}={{'name': object}}"
+        )
+    _TABLES[kind][name] = entry
+    return before
+
+
+def _called(kind: str) -> str:
+    """The argument that things of a kind are given as."""
+    return "defense" if kind in _DEFENSES else "data" if kind == "dataset" else kind
+
+
+def forget(kind: str, name: str, before: Any) -> None:
+    """Puts back what stood under a name before `put`."""
+    if before is None:
+        _TABLES[kind].pop(name, None)
+    else:
+        _TABLES[kind][name] = before
+
+
+def _is_of(entry: Any, thing: Any) -> bool:
+    return entry is thing or (isinstance(entry, Given) and entry.network is thing)
+
+
+def _entry(kind: str, name: str, thing: Any, version: str | None, *, declared: bool) -> Any:
+    """What the table of a kind holds of a thing."""
+    if kind == "dataset":
+        return thing
+    if kind == "model" and isinstance(thing, nn.Module):
+        with left_as_it_was(thing):
+            identity = identity_of(thing, name, version)
+        return Given(lambda *_: thing, name, "", thing, identity, version)
     if not callable(thing):
         raise UserError(f"{kind} {name!r} must be a function or class, got {type(thing).__name__}")
-    code.declare(thing, version)
-    _TABLES[kind][name] = thing
+    if declared:
+        code.declare(thing, version)
+    return Entry(thing, name, "") if kind == "model" else thing
+
+
+def kind_of_defense(thing: Any) -> tuple[str, Callable[..., Any]]:
+    """Of which kind a defence is that is there as an object, and what makes it: an objective's
+    class trains; a module, a function of images, or what makes a module stands in front of the
+    network.
+
+    Raises:
+        UserError: another object.
+    """
+    if _trains(thing):
+        return "training", thing
+    if isinstance(thing, nn.Module):
+        return "inference", _always(OfFunction(thing))
+    if not callable(thing):
+        raise UserError(
+            "defense: expected a name, a torch.nn.Module or function from images (B, C, H, W) to"
+            f" images, or a class of either, got {type(thing).__name__}"
+        )
+    if isinstance(thing, type):
+        return "inference", thing
+    first = next(iter(inspect.signature(thing).parameters.values()), None)
+    if first is None or first.kind is first.KEYWORD_ONLY:
+        return "inference", thing
+    return "inference", _always(OfFunction(thing))
+
+
+def _trains(thing: Any) -> bool:
+    """Whether it is what a training minimises."""
+    return isinstance(thing, type) and issubclass(thing, Standard) and is_dataclass(thing)
+
+
+def _always(module: nn.Module) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        return module
+
+    return build
 
 
 def include(files: Sequence[Path], say: Callable[[str], None]) -> None:
@@ -192,8 +310,7 @@ def _include(path: Path, say: Callable[[str], None]) -> Registered:
         }
         if not registered:
             raise UserError(
-                "it registers no attack, loss or defence; see register_attack, register_loss and"
-                " register_defense"
+                "it registers no attack, loss, defence, model, data set or report; see register"
             )
     except BaseException as error:
         for kind, table in _TABLES.items():
@@ -227,8 +344,13 @@ def included(names: Collection[str]) -> list[Path]:
     ]
 
 
+def of_packages(kind: str, name: str) -> None:
+    """Notes that an installed package brings a part: every process has it."""
+    _PACKAGED.add((kind, name))
+
+
 def only_here(names: Collection[str]) -> list[str]:
     """Those of these names that this process registered by no file: no other one knows them."""
     own = {name for kind, table in _TABLES.items() for name in table if name not in _SHIPPED[kind]}
     files = {name for each in _INCLUDED.values() for _, name in _standing(each)}
-    return sorted((own - files) & set(names))
+    return sorted((own - files - {name for _, name in _PACKAGED}) & set(names))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shlex
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustbench_med.errors import LeftOutWarning, UserError
+from robustbench_med.naming import MODULE
 from robustbench_med.progress import Display
 from robustbench_med.store.belief import HASH_LENGTH, MisfitError, Stale, read
 from robustbench_med.store.diagnosis import DIAGNOSES
@@ -161,6 +163,12 @@ def _arguments(old: Stale) -> list[str]:
 
 def _words(command: str) -> list[str]:
     """What stands behind `medrobust` in a command; only a run is taken."""
+    if command.startswith(MODULE):
+        objects = dict.fromkeys(re.findall(r"<([^<>]+)>", command))
+        raise UserError(
+            f"it was made in Python, of objects that no file holds ({', '.join(objects)}); make the"
+            f" call again with them: {command}"
+        )
     try:
         words = shlex.split(command)
     except ValueError as error:

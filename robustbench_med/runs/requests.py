@@ -14,7 +14,7 @@ from robustbench_med.runs.identity import threat_identity
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec, VictimPoint
 from robustbench_med.runs.threats import effort_of, engine_of, is_targeted, parameters_of, threat_of
-from robustbench_med.runs.victims import Plans, VictimPlan
+from robustbench_med.runs.victim_plans import Plans, VictimPlan
 
 
 def request_of(cell: Cell, session: Session[RunSpec]) -> dict[str, Any]:

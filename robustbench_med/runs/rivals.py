@@ -59,7 +59,8 @@ def rival_of(inputs: Inputs, session: Session[RunSpec], setting: Setting) -> Riv
     twin = twin_of(inputs, session)
     if twin is not None:
         return Rival("transfer from the undefended twin", 0, False, twin)
-    train, victim = inputs.dataset.splits["train"], inputs.victim
+    splits, victim = inputs.dataset.splits, inputs.victim
+    train = splits.get("train", splits["test"])  # arrays may come without a training part
 
     def surrogate() -> nn.Module:
         if setting.seed not in victim.surrogates:

@@ -12,22 +12,25 @@ from typing import Generic, Self, TypeVar
 
 import torch
 
-from robustbench_med.data import Dataset, Files, Samples, load
+from robustbench_med.data import GIVEN, Dataset, Files, Samples, load
 from robustbench_med.data.splits import fold_label
 from robustbench_med.data.suites import expand
 from robustbench_med.dataspec import Fold, Preprocessing
+from robustbench_med.errors import UserError
 from robustbench_med.evaluation.types import Setting
 from robustbench_med.owners.lock import Lock
 from robustbench_med.parsing import whole_range
 from robustbench_med.paths import sweep, writable_folder
 from robustbench_med.progress import Display
+from robustbench_med.runs import packages
 from robustbench_med.runs.device import BatchSize, choose_device
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.past import Past
 from robustbench_med.runs.registration import include
 from robustbench_med.runs.spec import ThreatsSpec, TrainedSpec, VictimPoint, VictimsSpec
 from robustbench_med.runs.telling import Telling
-from robustbench_med.runs.victims import Datasets, LoadedVictim, Victims
+from robustbench_med.runs.victim_plans import Datasets
+from robustbench_med.runs.victims import LoadedVictim, Victims
 from robustbench_med.training import presets
 
 S = TypeVar("S", bound=VictimsSpec)
@@ -81,6 +84,7 @@ class Session(Generic[S]):
             UserError: a bad specification, missing data, an unwritable folder, an absent device.
         """
         job = replace(job, display=Telling(job.display))
+        packages.load()
         include(spec.include, job.display.say)
         spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
         check(spec)
@@ -172,10 +176,13 @@ def announce_whole_range(spec: ThreatsSpec, display: Display) -> None:
 
 def on_disk(data: list[str], job: Job) -> list[str]:
     """What `--data` names, suites taken apart, a warning for every pairing left out."""
-    names, skipped = expand(data, job.data_root)
+    here = [name for name in data if name in GIVEN]
+    if len(here) == len(data):
+        return here
+    names, skipped = expand([name for name in data if name not in GIVEN], job.data_root)
     for line in skipped:
         job.display.warn(line)
-    return names
+    return [*here, *names]
 
 
 def load_all(
@@ -202,6 +209,12 @@ def load_one(
     warn: bool = True,
 ) -> Dataset:
     """One data set or pairing at the preset's size and channels, its warnings shown if `warn`."""
+    if (given := GIVEN.get(name)) is not None:
+        if fold is not None:
+            raise UserError(
+                f"{name} is there as an object and has no folds; give each fold's parts"
+            )
+        return given
     sizes = presets.preset(preset)
     dataset = load(
         name,

@@ -301,7 +301,7 @@ class TrainingsSpec(TrainedSpec):
 
 
 def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _by_owner(params: Mapping[Any, Any], owners: Collection[str]) -> dict[Any, Any]:

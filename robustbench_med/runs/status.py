@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_med.errors import UserError
+from robustbench_med.progress import clock
 from robustbench_med.store.belief import HASH_LENGTH
 from robustbench_med.store.claim import Claim, claims
 from robustbench_med.store.failure import Failures
@@ -86,6 +87,14 @@ class Status:
     failures: tuple[FailedCell, ...]
     per_minute: float | None
     left: float | None
+
+    def __repr__(self) -> str:
+        how = "running" if self.running else "ended"
+        left = "" if self.left is None else f", about {clock(self.left)} left"
+        return (
+            f"<run {how}: {self.done} of {self.cells} cells done, {self.failed} failed,"
+            f" {self.waiting} waiting{left}>"
+        )
 
 
 def status(out: Path) -> Status:

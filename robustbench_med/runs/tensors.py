@@ -1,24 +1,18 @@
-"""Tensors and a network of the user's, from Python, as evaluations see them: checked, named, and
-left as they were.
-"""
+"""Tensors of the user's, from Python, as evaluations see them: checked and named."""
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from robustbench_med.data import Component, Samples
+from robustbench_med.data import Component
+from robustbench_med.data.arrays import check_images
+from robustbench_med.data.given import TensorSamples
 from robustbench_med.errors import UserError
-from robustbench_med.models import trial
 
 Images = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 """(B, C, H, W) in [0, 1], or one such tensor a modality."""
@@ -51,23 +45,6 @@ class Modalities:
         return len(self.tensors[0])
 
 
-@dataclass(frozen=True)
-class TensorSamples(Samples):
-    """Samples whose images are `tensors`, float32 on the CPU, in place of those of a component."""
-
-    tensors: tuple[Tensor, ...] = ()
-
-    @property
-    def ids(self) -> list[str]:
-        """As they were given."""
-        return [self.components[0].ids[row] for row in self.index[:, 0]]
-
-    def gather(self, index: NDArray[np.int64]) -> list[Tensor]:
-        """As `batch`, for explicit rows (b, 1)."""
-        rows = torch.from_numpy(index[:, 0])
-        return [tensor[rows] for tensor in self.tensors]
-
-
 def modalities_of(x: Images) -> Modalities:
     """Checks images.
 
@@ -87,32 +64,12 @@ def modalities_of(x: Images) -> Modalities:
         raise UserError("x holds no images; expected a tensor (B, C, H, W), or one a modality")
     several = isinstance(x, list | tuple | Mapping)
     for name, images in named.items():
-        _check_images(f"x[{name if not by_name else repr(name)}]" if several else "x", images)
+        check_images(f"x[{name if not by_name else repr(name)}]" if several else "x", images)
     tensors = tuple(named.values())
     if len({(len(images), images.device) for images in tensors}) > 1:
         said = ", ".join(f"{len(images)} on {images.device}" for images in tensors)
         raise UserError(f"the modalities of x must be of one batch on one device, got {said}")
     return Modalities(tuple(named), tensors, by_name)
-
-
-def _check_images(what: str, images: object) -> None:
-    if not isinstance(images, Tensor):
-        raise UserError(f"{what} must be a torch.Tensor (B, C, H, W), got {type(images).__name__}")
-    if images.dim() != 4 or not images.numel():
-        raise UserError(f"{what} must be of shape (B, C, H, W), got {tuple(images.shape)}")
-    if not images.is_floating_point():
-        raise UserError(
-            f"{what} must hold floating-point numbers in [0, 1], got {images.dtype}; images of"
-            " 0..255 are divided by 255"
-        )
-    if not images.isfinite().all():
-        raise UserError(f"{what} holds NaN or infinity; pixels lie in [0, 1]")
-    low, high = (float(bound) for bound in images.detach().aminmax())
-    if low < 0 or high > 1:
-        raise UserError(
-            f"{what} must lie in [0, 1], got {low:g} to {high:g}; a normalisation belongs into the"
-            " model"
-        )
 
 
 def samples_of(
@@ -155,135 +112,3 @@ def samples_of(
     component = Component((), labels.numpy(), names, names)
     channels = tuple(m.shape[1] for m in images)
     return TensorSamples((component,), np.arange(n)[:, None], channels, images)
-
-
-class Network(nn.Module):
-    """A network of the user's as a victim: it returns one float32 tensor of logits a task, whatever
-    the network's precision and the shape of what it returns.
-
-    Args:
-        network: `forward(*modalities)`, or by keyword; returns logits (B, classes), a tuple, list
-            or mapping of them, or an object with `logits`.
-        x: some images that it takes.
-
-    Raises:
-        UserError: a network that does not take them, or returns something else.
-    """
-
-    def __init__(self, network: nn.Module, x: Modalities) -> None:
-        super().__init__()
-        self.network = network
-        self.names = x.names if x.by_name else ()
-        self.dtypes = [m.dtype for m in x.tensors]
-        self.n_modalities = len(x.names)
-        self.stochastic = bool(getattr(network, "stochastic", False))
-        self.shares_noise = bool(getattr(network, "shares_noise", False))
-        if callable(getattr(network, "soft", None)):
-            self.soft = network.soft
-        self.register_forward_pre_hook(trial.Inputs())
-        few = [m[:2].detach().float() for m in x.tensors]
-        self.class_counts = self._tried(few, x)
-        kinds = trial.found_kinds(self, few, len(self.class_counts))
-        try:
-            kinds = trial.declared_kinds(network, kinds) or kinds
-        except ValueError as error:
-            raise UserError(f"the model: {error}") from error
-        self.register_forward_hook(trial.Outputs(kinds, kinds))
-
-    def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
-        """Logits of each task."""
-        given = [m.to(dtype) for m, dtype in zip(modalities, self.dtypes, strict=True)]
-        if self.names:
-            outputs = self.network(**dict(zip(self.names, given, strict=True)))
-        else:
-            outputs = self.network(*given)
-        return tuple(z.float() for z in tasks_of(outputs))
-
-    @torch.no_grad()
-    def _tried(self, few: Sequence[Tensor], x: Modalities) -> tuple[int, ...]:
-        """Classes of each task, by a pass."""
-        if self.names:
-            try:
-                inspect.signature(self.network.forward).bind(**dict.fromkeys(self.names))
-            except TypeError as error:
-                raise UserError(
-                    f"x is a mapping, but the model's forward does not take {', '.join(self.names)}"
-                    f" by name ({error}); give a list in the order that it takes"
-                ) from error
-        try:
-            logits = self(*few)
-        except UserError:
-            raise
-        except Exception as error:
-            shapes = ", ".join(str(tuple(m.shape)) for m in few)
-            raise UserError(
-                f"the model's forward raised {trial.in_one_line(error, Path())} on images {shapes}"
-                f" ({x.device})"
-            ) from error
-        for t, z in enumerate(logits):
-            if z.dim() != 2 or len(z) != len(few[0]) or z.shape[1] < 2:
-                raise UserError(
-                    f"the model must return logits ({len(few[0])}, classes) of two classes or more"
-                    f" on {len(few[0])} samples; those of task {t} are of shape {tuple(z.shape)}"
-                )
-        return tuple(z.shape[1] for z in logits)
-
-
-def tasks_of(outputs: Any) -> tuple[Tensor, ...]:
-    """The logits of each task in what a network returns.
-
-    Raises:
-        UserError: it holds anything but tensors.
-    """
-    if isinstance(outputs, Mapping):
-        outputs = outputs["logits"] if "logits" in outputs else tuple(outputs.values())
-    elif isinstance(getattr(outputs, "logits", None), Tensor | tuple | list):
-        outputs = outputs.logits
-    parts = (outputs,) if isinstance(outputs, Tensor) else outputs
-    if (
-        not isinstance(parts, tuple | list)
-        or not parts
-        or not all(isinstance(z, Tensor) for z in parts)
-    ):
-        raise UserError(
-            "the model must return logits (B, classes), or a tuple, list or mapping of them, one a"
-            f" task; got {type(outputs).__name__}"
-        )
-    return tuple(parts)
-
-
-def victim_of(network: nn.Module, x: Modalities) -> nn.Module:
-    """The network itself where it keeps the contract of victims, as those of `load_model` do; else
-    one around it.
-    """
-    if x.by_name or not hasattr(network, "class_counts"):
-        return Network(network, x)
-    if getattr(network, "n_modalities", len(x.names)) != len(x.names):
-        raise UserError(f"the model takes {network.n_modalities} modalities, x has {len(x.names)}")
-    return network
-
-
-@contextlib.contextmanager
-def left_as_it_was(network: nn.Module) -> Iterator[None]:
-    """Inside, a network is in evaluation mode and its parameters ask for no gradient; afterwards
-    both are as before. What was set to training inside a network in evaluation mode stays so:
-    somebody wants its dropout.
-
-    Raises:
-        UserError: it is no network.
-    """
-    if not isinstance(network, nn.Module):
-        raise UserError(f"the model must be a torch.nn.Module, got {type(network).__name__}")
-    modes = [(module, module.training) for module in network.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    if network.training:
-        network.eval()
-    for parameter, _ in wanted:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for parameter, gradient in wanted:
-            parameter.requires_grad_(gradient)

@@ -11,6 +11,7 @@ from robustbench_med.errors import UserError
 from robustbench_med.naming import label
 from robustbench_med.parameters import check_owners, of
 from robustbench_med.paths import writable_folder
+from robustbench_med.runs import packages
 from robustbench_med.runs.checks import check_defense_owners
 from robustbench_med.runs.device import choose_device
 from robustbench_med.runs.job import Job
@@ -36,6 +37,7 @@ def train(spec: TrainingsSpec, job: Job) -> list[Checkpoint]:
     Raises:
         UserError: unknown names, bad parameters, missing data, an unwritable folder.
     """
+    packages.load()
     include(spec.include, job.display.say)
     device = choose_device(job.device)
     if job.out is not None:
@@ -85,6 +87,7 @@ def training_of(
     start: Checkpoint | None,
 ) -> TrainSpec:
     """The training of one victim on one data set."""
+    presets.check_parts(dataset)
     return presets.make_spec(
         plan.model,
         dataset,

@@ -5,7 +5,7 @@ kept while points of the grid need them.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
@@ -22,19 +22,17 @@ from robustbench_med.errors import UserError
 from robustbench_med.evaluation import cost, probes
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
 from robustbench_med.evaluation.types import Clean, Method, Setting, TransferSource
-from robustbench_med.parameters import of, owned
+from robustbench_med.parameters import owned
 from robustbench_med.progress import Advance, Display, LazyBar
 from robustbench_med.runs.commands import training_command
 from robustbench_med.runs.device import BatchSize
 from robustbench_med.runs.spec import ThreatsSpec, VictimPoint, VictimsSpec
+from robustbench_med.runs.victim_plans import Datasets, Plans, VictimPlan
 from robustbench_med.store.record import CONTROL
 from robustbench_med.training import checkpoints, defenses, effort, loop, presets
-from robustbench_med.training.checkpoints import Checkpoint, model_parameters, open_checkpoint
+from robustbench_med.training.checkpoints import Checkpoint
 from robustbench_med.training.defenses import Plan
 from robustbench_med.training.spec import TrainSpec
-
-Datasets = Mapping[tuple[str, Fold | None], Dataset]
-"""The data sets of a run, by name and fold."""
 
 
 @dataclass
@@ -108,59 +106,6 @@ class LoadedVictim:
                 training=effort.cost_of(self.spec, self.checkpoint),
             )
         return self.facts
-
-
-@dataclass(frozen=True)
-class VictimPlan:
-    """A victim before it is trained or loaded.
-
-    Attributes:
-        defended: the network, and what its defences change.
-        spec: its training.
-        checkpoint: the weights that the user names, in place of a training.
-    """
-
-    defended: Plan
-    spec: TrainSpec
-    checkpoint: Checkpoint | None
-
-
-class Plans:
-    """The victims of a specification, each network built once to see that it can be."""
-
-    def __init__(self, spec: VictimsSpec, datasets: Datasets) -> None:
-        self.spec, self.datasets = spec, datasets
-        self.checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
-        self.plans: dict[tuple[str, Fold | None, str, str], VictimPlan] = {}
-
-    def of(self, point: VictimPoint) -> VictimPlan:
-        """The victim of a point; a network that cannot be built is a UserError."""
-        key = (point.data, point.fold, point.model, point.defense)
-        if key not in self.plans:
-            self.plans[key] = self._plan(point)
-        plan = self.plans[key]
-        return replace(plan, spec=plan.spec.model_copy(update={"seed": point.train_seed}))
-
-    def _plan(self, point: VictimPoint) -> VictimPlan:
-        spec, name = self.spec, naming.label(point.model)
-        defended = defenses.plan(
-            point.model, point.defense, spec.defense_params, presets.preset(spec.preset)
-        )
-        params = model_parameters(
-            self.checkpoint,
-            defended.model,
-            {**defended.params, **of(spec.model_params, name)},
-        )
-        train_spec = presets.make_spec(
-            defended.model,
-            self.datasets[point.data, point.fold],
-            spec.preset,
-            params=params,
-            recipe=of(spec.recipe, name),
-            seed=point.train_seed,
-            layers=defended.training,
-        )
-        return VictimPlan(defended, train_spec, self.checkpoint)
 
 
 class Victims:

@@ -117,6 +117,9 @@ class DataSpec(Part):
         None, description="how images of other shapes and scales were made to fit"
     )
     manifest: str
+    shapes: list[list[int]] | None = Field(
+        None, description="(C, H, W) of each modality; absent where all are `size` x `size`"
+    )
     fold: FoldSpec | None = None
 
     @property

@@ -49,12 +49,27 @@ class Checkpoint:
     sha256: str
     sidecar: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"<weights {self.sha256[:8]}: {self.path}>"
+
     @property
     def origin(self) -> str:
         """Where it came from: zoo, cache or file."""
         if self.path.parent.name == "zoo":
             return "zoo"
         return "cache" if home() in self.path.parents else "file"
+
+
+@dataclass(frozen=True, repr=False)
+class Held(Checkpoint):
+    """A victim that is there as an object, which no file holds."""
+
+    module: nn.Module
+
+    @property
+    def origin(self) -> str:
+        """Where it came from."""
+        return "object"
 
 
 def name_of(spec: TrainSpec) -> str:

@@ -26,6 +26,7 @@ from robustbench_med.models.defenses import (
     randomised,
 )
 from robustbench_med.models.defenses import SHIPPED as OF_NETWORKS_AND_INPUTS
+from robustbench_med.models.defenses.own import looked_at
 from robustbench_med.naming import label
 from robustbench_med.parameters import of, split
 from robustbench_med.parsing import as_text, canonical, check_range, parse_radii
@@ -48,7 +49,7 @@ MAIL = "mail"
 """The model of which some defences are networks of their own."""
 SHIPPED = (*OF_TRAINING, *AROUND, *OF_NETWORKS_AND_INPUTS, SMOOTHING)
 _ENTRIES = {entry.name: entry for entry in SHIPPED}
-STAGES = ("network", "scheme", "around", "augmentation")
+STAGES = ("network", "loss", "scheme", "around", "augmentation")
 """The order of defences in a training, whatever the order of their names in a chain."""
 
 
@@ -93,9 +94,11 @@ def names() -> tuple[str, ...]:
 
 def entry_of(name: str) -> Defense:
     """What is true of a defence; of the user's own the defaults."""
+    objective: Any = SCHEMES.get(name)
     own = Defense(
         name=name,
-        objective=SCHEMES.get(name),
+        objective=objective,
+        role="scheme" if objective is None or issubclass(objective, PGDAT) else "loss",
         network=NETWORK.get(name),
         transform=INFERENCE.get(name),
     )
@@ -202,6 +205,11 @@ def _combine(
     entries = [entry_of(name) for name in chain]
     _check_training(text, entries)
     order = defenses_in_order(entries)
+    if order and registry.network_of(model) is not None:
+        raise UserError(
+            f"{model} is trained already, and {order[0].name} is a matter of training; defences of"
+            f" its inputs suit it: {', '.join(_of_inputs())}"
+        )
     layers = {name: Layer(name=name, params=known[name]) for name in chain}
     return Plan(
         model,
@@ -209,6 +217,11 @@ def _combine(
         tuple(layers[entry.name] for entry in entries if entry.transform is not None),
         params,
     )
+
+
+def _of_inputs() -> list[str]:
+    """Defences without a training."""
+    return [name for name in INFERENCE if not defenses_in_order([entry_of(name)])]
 
 
 def _within_mail(
@@ -244,13 +257,13 @@ def _check_outside_mail(model: str, text: str, chain: Sequence[str]) -> None:
 
 def _check_training(text: str, entries: Sequence[Defense]) -> None:
     roles = {role: [e for e in entries if e.objective and e.role == role] for role in STAGES}
-    schemes = roles["scheme"]
+    schemes = roles["loss"] + roles["scheme"]
     if len(schemes) > 1:
         raise UserError(
             f"defence {text!r} has two training objectives,"
             f" {' and '.join(entry.name for entry in schemes)}; choose one"
         )
-    if roles["around"] and not (schemes and schemes[0].under_awp):
+    if roles["around"] and not (roles["scheme"] and schemes[0].under_awp):
         raise UserError(
             "awp goes on top of pgd-at, trades, mart or fast-at, as in --defense trades+awp"
         )
@@ -323,7 +336,7 @@ def objective(
         if entry.role == "around":
             assert isinstance(objective, PGDAT)
             objective = entry.objective(objective, **params)
-        elif entry.role == "augmentation":
+        elif entry.role in ("augmentation", "loss"):
             objective = entry.objective(**params)
         else:
             radii = parse_radii(str(params.pop("eps")), modalities)
@@ -359,7 +372,12 @@ def wrap(network: nn.Module, layers: Sequence[Layer]) -> nn.Module:
 def transforms(layers: Sequence[Layer]) -> list[nn.Module]:
     """The input transforms of these layers; bad parameters are a UserError."""
     try:
-        return [INFERENCE[layer.name](**layer.params) for layer in layers]
+        return [
+            looked_at(INFERENCE[layer.name](**layer.params), layer.name)
+            if entry_of(layer.name) not in SHIPPED
+            else INFERENCE[layer.name](**layer.params)
+            for layer in layers
+        ]
     except ValueError as error:
         raise UserError(str(error)) from error
 

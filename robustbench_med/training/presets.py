@@ -17,7 +17,7 @@ from robustbench_med.errors import UserError, unknown
 from robustbench_med.models import registry, user_file
 from robustbench_med.parsing import validate
 from robustbench_med.training import checkpoints, defenses
-from robustbench_med.training.checkpoints import Checkpoint
+from robustbench_med.training.checkpoints import Checkpoint, Held
 from robustbench_med.training.spec import Layer, Recipe, TrainSpec
 
 LENGTH = frozenset({"steps", "epochs"})
@@ -60,6 +60,7 @@ def make_spec(
     Example:
         spec = make_spec("late", dataset, "quick", params={"width": 8}, recipe={}, seed=0)
     """
+    check_square(model, dataset)
     spec = TrainSpec(
         model=model,
         params={
@@ -86,6 +87,29 @@ def make_spec(
     defenses.objective(layers, dataset.shapes, dataset.modalities, seed)
     build(spec)  # refuses bad parameters before any work is done
     return spec
+
+
+def check_square(model: str, dataset: Dataset) -> None:
+    """Refuses (UserError) images that models which are built here do not take."""
+    if registry.network_of(model) is None and any(
+        shape[1:] != (dataset.size, dataset.size) for shape in dataset.shapes
+    ):
+        shapes = ", ".join(f"{height} x {width}" for _, height, width in dataset.shapes)
+        raise UserError(
+            f"model {model!r} takes square images of one size for all modalities;"
+            f" those of {dataset.name} are {shapes}"
+        )
+
+
+def check_parts(dataset: Dataset) -> None:
+    """Refuses (UserError) data that nothing can be trained on."""
+    missing = [part for part in ("train", "val") if part not in dataset.splits]
+    if missing:
+        raise UserError(
+            f"{dataset.name} has no part to {'train' if 'train' in missing else 'validate'} on;"
+            " give data={'train': ..., 'val': ..., 'test': ...}, weights, or a model that is"
+            " trained"
+        )
 
 
 def choose_recipe(
@@ -180,7 +204,12 @@ def build(spec: TrainSpec) -> nn.Module:
 
 
 def load(spec: TrainSpec, checkpoint: Checkpoint, device: torch.device) -> nn.Module:
-    """The trained victim, ready for attack: evaluation mode, no parameter gradients."""
+    """The trained victim, ready for attack: evaluation mode, no parameter gradients. What is there
+    as an object stays in the mode that it is in.
+    """
+    if isinstance(checkpoint, Held):
+        victim = checkpoint.module.to(device).requires_grad_(False)
+        return victim.eval() if victim.training else victim
     victim = build(spec)
     checkpoints.load_weights(victim, checkpoint)
     return victim.to(device).eval().requires_grad_(False)

@@ -215,7 +215,7 @@ def test_an_unknown_name_tells_of_include(tmp_path: Path) -> None:
         ("class Stop(BaseException): ...\nraise Stop('two\\nlines')", "Stop: two lines (line 2)"),
         ("raise GeneratorExit", "GeneratorExit"),
         ("import no_such_module", "No module named 'no_such_module' (line 1)"),
-        ("x = 1", "registers no attack, loss or defence"),
+        ("x = 1", "registers no attack, loss, defence, model, data set or report"),
         (
             "from robustbench_med import register_attack\nregister_attack('pgd', print)",
             "there is an attack 'pgd' in medrobust",
@@ -245,7 +245,7 @@ def test_an_unknown_name_tells_of_include(tmp_path: Path) -> None:
                 "from robustbench_med import register_defense\nregister_defense('x', print,"
                 " kind='training')"
             ),
-            "expected a class derived from",
+            "expected a data class derived from",
         ),
         (
             (

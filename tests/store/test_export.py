@@ -8,6 +8,7 @@ import pytest
 from support.records import record
 
 from robustbench_med.errors import UserError
+from robustbench_med.store import loggers
 from robustbench_med.store import tracking as export
 
 SIDECAR = {
@@ -68,27 +69,26 @@ def test_names_tell_the_radii_and_runs_over_other_radii_have_names_of_their_own(
         for sweep in ([one, four], [one, eight], [one, four, eight], [one], [four])
     ]
     assert runs[0].startswith("mail pgd Linf 1/255 to 4/255 heads+chests ")
-    assert len({export.folder_name(name) for name in runs}) == 5
-    assert export.folder_name(alone.name) == f"mail-pgd-Linf-4-255-heads_chests-{four.hash[:8]}"
+    assert len({loggers.folder_name(name) for name in runs}) == 5
+    assert loggers.folder_name(alone.name) == f"mail-pgd-Linf-4-255-heads_chests-{four.hash[:8]}"
     (trusted,) = export.of_run([record(eps=[4 / 255, 0])], tmp_path)
-    assert export.folder_name(trusted.name).startswith("mail-pgd-Linf-mri_4-255_xray_0-")
+    assert loggers.folder_name(trusted.name).startswith("mail-pgd-Linf-mri_4-255_xray_0-")
 
 
-@pytest.mark.parametrize("extra", ["mlflow", "tensorboard"])
+@pytest.mark.parametrize("extra", ["mlflow", "tensorboard", "wandb"])
 def test_an_absent_package_is_one_line_with_the_pip_command(
     extra: str, monkeypatch, tmp_path
 ) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
-    asked = {"mlflow": None, "tensorboard": None} | {extra: tmp_path}
+    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=rf"pip install 'medrobust\[{extra}\]'"):
-        export.check(**asked)
+        loggers.check(loggers.loggers_of(**{extra: str(tmp_path)}))
 
 
 def test_tensorboard_events_read_back(runs, tmp_path) -> None:
     pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    export.write(runs, mlflow=None, tensorboard=tmp_path / "events")
+    loggers.write(runs, loggers.loggers_of(tensorboard=tmp_path / "events"))
     found = {
         folder.name.split("-")[0]: EventAccumulator(str(folder)).Reload()
         for folder in (tmp_path / "events").iterdir()
@@ -101,11 +101,11 @@ def test_tensorboard_events_read_back(runs, tmp_path) -> None:
 def test_an_mlflow_folder_reads_back(runs, tmp_path) -> None:
     pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     uri = (tmp_path / "mlruns").as_uri()
-    export.write(runs, mlflow=uri, tensorboard=None)
+    loggers.write(runs, loggers.loggers_of(mlflow=uri))
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name(export.EXPERIMENT)
+    experiment = client.get_experiment_by_name(loggers.EXPERIMENT)
     found = {
         run.info.run_name.split(" ")[0]: run
         for run in client.search_runs([experiment.experiment_id])
@@ -125,3 +125,16 @@ def test_an_mlflow_folder_reads_back(runs, tmp_path) -> None:
     )
     assert sorted(p.name for p in artefacts.iterdir()) == ["leaderboard.csv", "robust_accuracy.png"]
     assert swept.info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_weights_and_biases_reads_back_without_a_network(runs, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.chdir(tmp_path)
+    loggers.write(runs, loggers.loggers_of(wandb="medrobust"))
+    written = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(written) == len(runs)
+    logged = b"".join(path.read_bytes() for path in written)
+    assert b"val_loss" in logged
+    assert b"robust" in logged

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustbench_med.errors import UserError
+
 Logits = tuple[Tensor, ...]
 
 
@@ -77,7 +79,14 @@ class Standard:
     def penalised(
         self, victim: nn.Module, x: Sequence[Tensor], perturbed: Sequence[Tensor], y: Tensor
     ) -> Tensor:
-        return with_penalty(victim, self.loss(victim, x, perturbed, y))
+        loss = self.loss(victim, x, perturbed, y)
+        if not (isinstance(loss, Tensor) and loss.dim() == 0 and loss.requires_grad):
+            got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise UserError(
+                f"the training loss {type(self).__name__} returned {got}, expected a tensor of one"
+                " number with a gradient"
+            )
+        return with_penalty(victim, loss)
 
     def tensors(self) -> dict[str, Tensor]:
         """State that an interrupted training needs."""

@@ -1,5 +1,6 @@
 """The public functions, and the page that documents them."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -134,3 +135,16 @@ def test_defended_victims_and_weights_of_a_file_are_loaded(tmp_path) -> None:
 def test_a_model_is_loaded_for_data_below_a_folder(tmp_path) -> None:
     with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         load_model("late", data="breastmnist", data_root=tmp_path, quiet=True)
+
+
+def test_every_public_function_says_what_it_takes_gives_and_raises_with_an_example() -> None:
+    functions = [getattr(robustbench_med, name) for name in robustbench_med.__all__]
+    for function in (f for f in functions if inspect.isfunction(f)):
+        said = inspect.getdoc(function) or ""
+        if function.__name__ in ("register_attack", "register_loss"):
+            continue  # they are register
+        assert "UserError" in said, function.__name__
+        assert "Example:" in said or function.__name__ == "register_defense", function.__name__
+        hints = inspect.get_annotations(function)
+        assert set(inspect.signature(function).parameters) <= hints.keys(), function.__name__
+        assert "return" in hints, function.__name__

@@ -1,0 +1,214 @@
+"""Evaluating, comparing, diagnosing and certifying victims from Python, named or given as
+objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from robustbench_med.api.asking import asked, loggers_in
+from robustbench_med.api.results import Certified, Comparison, Diagnoses, Results
+from robustbench_med.reports import floors, tables
+from robustbench_med.reports.comparison import pairs
+from robustbench_med.reports.comparison.write import judge
+from robustbench_med.runs import certify as certifying
+from robustbench_med.runs import compare as comparing
+from robustbench_med.runs import diagnose as diagnosing
+from robustbench_med.runs import run
+from robustbench_med.runs.tracked import tracked
+from robustbench_med.store import loggers, reading, tracking
+from robustbench_med.store.store import Store
+
+Models = str | nn.Module | Sequence[str | nn.Module] | Mapping[str, nn.Module]
+"""A name or a network, several of them, or networks by name."""
+Attack = str | Callable[..., Tensor]
+Attacks = Attack | Sequence[Attack] | Mapping[str, Callable[..., Tensor]]
+"""A name or a function, several of them, or functions by name."""
+Defense = str | nn.Module | Callable[..., Any]
+Defenses = Defense | Sequence[Defense] | Mapping[str, nn.Module | Callable[..., Any]]
+"""A name, chain, module or function of images, several of them, or such by name."""
+
+
+def evaluate(
+    model: Models,
+    attack: Attacks = "pgd",
+    *,
+    out: Path | str = "reports",
+    device: str = "auto",
+    force: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Results:
+    """Attacks models and stores the records; finished cells are read, not computed again.
+
+    Args:
+        model: one or several models, by name or as modules: (B, C, H, W) in [0, 1] in, one argument
+            a modality; logits (B, classes), a tuple of them, or an object with `logits` out.
+        attack: one or several attacks, by name or as functions (docs/how-to/own-attack.md).
+        out: folder of the records.
+        device: auto, cpu, cuda or mps.
+        force: compute finished cells again.
+        quiet: no progress bars.
+        **options: any further field of a run file, such as `data` (names, or arrays as in
+            `make_data`), `eps`, `norm`, `defense`, `draws`, `limit`, `attack_params`,
+            `model_params`, `recipe` (docs/python.md lists all with their defaults); `name` and
+            `version` of a model that is an object; `keep="all"` or "png", which keeps all attacked
+            images; `mlflow`, `tensorboard`, `wandb`; and where and how to run: `data_root`,
+            `accept_unverified`, `strict`, `batch_size`, `fail_fast`, `skip_failed`, `jobs`,
+            `threads`, `executor`, `address`, `gpus`, `slurm`, `shard`. Cells that fail are named in
+            a `LeftOutWarning` and kept in the folder's `failures/`.
+
+    Returns:
+        The records, which print as a leaderboard.
+
+    Raises:
+        UserError: an unknown name or option, a bad value, missing data; objects that cannot be
+            used, or of which something cannot be seen that `version` does not stand for.
+
+    Example:
+        >>> results = evaluate("robust-mail", ["fgsm", "pgd"], eps=["1/255", "4/255"], limit=64)
+        >>> results = evaluate(model, data=(images, labels), attack="adaptive", eps="4/255")
+        >>> results.table
+    """
+    log = loggers_in(options)
+    where = {"out": Path(out), "device": device, "force": force, "quiet": quiet}
+    fields = {"model": model, "attack": attack, **options}
+    with asked("run", fields, **where) as (spec, job):
+        loggers.check(log)
+        records = run.run(spec, job)
+        store = Store(Path(out))
+        read = reading.together(records, store)
+        loggers.write(tracked(records, Path(out)), log)
+    return Results(tuple(floors.counted(read, store.arrays)), Path(out))
+
+
+def compare(
+    model: Models,
+    defense: Defenses,
+    attack: Attacks = "pgd",
+    *,
+    out: Path | str = "reports",
+    device: str = "auto",
+    force: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Comparison:
+    """Compares defences with none: attacked adaptively, a naive attack beside; finished cells are
+    read, not computed again.
+
+    Args:
+        model: one or several models, by name or as modules.
+        defense: one or several defences or chains (`pgd-at+jpeg`), or modules and functions of
+            images (B, C, H, W) in front of the network; one that suits some of the models is left
+            out for the others.
+        attack: one or several attacks, by name or as functions.
+        out: folder of the records.
+        device: auto, cpu, cuda or mps.
+        force: compute finished cells again.
+        quiet: no progress bars.
+        **options: as for `evaluate`; the protocol is always sound.
+
+    Returns:
+        The table, the paired statistics, the verdict, and all records behind them.
+
+    Raises:
+        UserError: an unknown name or option, a bad value, missing data, parameters that fit no
+            model, a defence that suits none.
+
+    Example:
+        >>> compare("late", ["pgd-at", "jpeg"], "pgd", eps="8/255").verdict
+    """
+    log = loggers_in(options)
+    where = {"out": Path(out), "device": device, "force": force, "quiet": quiet}
+    fields = {"model": model, "defense": defense, "attack": attack, **options}
+    with asked("compare", fields, **where) as (spec, job):
+        loggers.check(log)
+        entries, left_out = comparing.compare(spec, job)
+        judged = judge(entries, Path(out))
+        records = tuple(record for entry in entries for record in (*entry.records, *entry.naive))
+        loggers.write(tracked(records, Path(out)), log)
+    return Comparison(
+        table=tables.written(judged.table),
+        pairs=pairs.frame(judged.pairs),
+        verdict=judged.verdict,
+        records=records,
+        folder=Path(out),
+        left_out=tuple(left_out),
+        judged=judged.table,
+    )
+
+
+def diagnose(
+    model: Models,
+    *,
+    out: Path | str = "reports",
+    device: str = "auto",
+    quiet: bool = False,
+    **options: Any,
+) -> Diagnoses:
+    """Looks for signs that attacks fail on victims: can their robust accuracy be trusted?
+
+    Args:
+        model: one or several models, by name or as modules.
+        out: folder in which the signs are kept, and hold against the rows of `evaluate`.
+        device: auto, cpu, cuda or mps.
+        quiet: no progress bars.
+        **options: any further field of `medrobust diagnose`: `data`, `defense`, `eps`, `norm`,
+            `source`, `limit`, `steps`, `queries`, `eot`; `name` and `version` as in `evaluate`.
+
+    Returns:
+        The signs of each victim and threat, which print with what is doubtful.
+
+    Raises:
+        UserError: as `evaluate`.
+
+    Example:
+        >>> diagnose(model, data=(images, labels), eps="4/255").rows[0]["verdict"]
+    """
+    where = {"out": Path(out), "device": device, "quiet": quiet}
+    with asked("diagnose", {"model": model, **options}, **where) as (spec, job):
+        return Diagnoses(tuple(diagnosing.diagnose(spec, job)), Path(out))
+
+
+def certify(
+    model: Models,
+    *,
+    out: Path | str = "reports",
+    device: str = "auto",
+    force: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Certified:
+    """Certifies smoothed victims (Cohen et al., arXiv 1902.02918): L2 radii that no attack can
+    beat.
+
+    Args:
+        model: one or several models, by name or as modules; a module gets Gaussian noise in front
+            (`defense="input-noise"`), since `smoothing` trains with it.
+        out: folder of the certificates.
+        device: auto, cpu, cuda or mps.
+        force: certify again what is there.
+        quiet: no progress bars.
+        **options: any further field of `medrobust certify`: `data`, `defense`, `sigma`, `n0`, `n`,
+            `alpha`, `per_modality`, `limit`, ...; `name`, `version` and loggers as in `evaluate`.
+
+    Returns:
+        The certificates, which print as a table.
+
+    Raises:
+        UserError: as `evaluate`; a defence without Gaussian noise on the input.
+
+    Example:
+        >>> certify(model, data=(images, labels), sigma=0.25).table
+    """
+    log = loggers_in(options)
+    where = {"out": Path(out), "device": device, "force": force, "quiet": quiet}
+    with asked("certify", {"model": model, **options}, **where) as (spec, job):
+        loggers.check(log)
+        records = certifying.certify(spec, job)
+        loggers.write([tracking.of_certificate(each) for each in records], log)
+    return Certified(tuple(records), Path(out))

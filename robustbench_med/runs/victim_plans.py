@@ -1,0 +1,116 @@
+"""The victims of a specification before they are trained or loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from robustbench_med import naming
+from robustbench_med.data import Dataset, GivenData
+from robustbench_med.dataspec import Fold
+from robustbench_med.errors import UserError
+from robustbench_med.models import registry
+from robustbench_med.models.given import device_of, precision_of, takes_by_name, victim_of
+from robustbench_med.parameters import of
+from robustbench_med.runs.spec import VictimPoint, VictimsSpec
+from robustbench_med.training import defenses, presets
+from robustbench_med.training.checkpoints import (
+    Checkpoint,
+    Held,
+    model_parameters,
+    open_checkpoint,
+)
+from robustbench_med.training.defenses import Plan
+from robustbench_med.training.spec import TrainSpec
+
+Datasets = Mapping[tuple[str, Fold | None], Dataset]
+"""The data sets of a run, by name and fold."""
+
+
+@dataclass(frozen=True)
+class VictimPlan:
+    """A victim before it is trained or loaded.
+
+    Attributes:
+        defended: the network, and what its defences change.
+        spec: its training.
+        checkpoint: the weights that the user names, in place of a training.
+    """
+
+    defended: Plan
+    spec: TrainSpec
+    checkpoint: Checkpoint | None
+
+
+class Plans:
+    """The victims of a specification, each network built once to see that it can be."""
+
+    def __init__(self, spec: VictimsSpec, datasets: Datasets) -> None:
+        self.spec, self.datasets = spec, datasets
+        self.checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
+        self.plans: dict[tuple[str, Fold | None, str, str], VictimPlan] = {}
+
+    def of(self, point: VictimPoint) -> VictimPlan:
+        """The victim of a point; a network that cannot be built is a UserError."""
+        key = (point.data, point.fold, point.model, point.defense)
+        if key not in self.plans:
+            self.plans[key] = self._plan(point)
+        plan = self.plans[key]
+        return replace(plan, spec=plan.spec.model_copy(update={"seed": point.train_seed}))
+
+    def _plan(self, point: VictimPoint) -> VictimPlan:
+        spec, name = self.spec, naming.label(point.model)
+        defended = defenses.plan(
+            point.model, point.defense, spec.defense_params, presets.preset(spec.preset)
+        )
+        dataset = self.datasets[point.data, point.fold]
+        checkpoint = self.checkpoint or self._held(point, defended.model)
+        params = model_parameters(
+            self.checkpoint,
+            defended.model,
+            {**defended.params, **of(spec.model_params, name)},
+        )
+        train_spec = presets.make_spec(
+            defended.model,
+            dataset,
+            spec.preset,
+            params=params,
+            recipe=of(spec.recipe, name),
+            seed=point.train_seed,
+            layers=defended.training,
+        )
+        if checkpoint is None:
+            presets.check_parts(dataset)
+        return VictimPlan(defended, train_spec, checkpoint)
+
+    def _held(self, point: VictimPoint, model: str) -> Held | None:
+        """A network that is there as an object, as a victim on the data of a point."""
+        given = registry.network_of(model)
+        if given is None:
+            return None
+        dataset = self.datasets[point.data, point.fold]
+        victim = victim_on(given.network, dataset)
+        if tuple(victim.class_counts) != dataset.class_counts:
+            raise UserError(
+                f"{model} has outputs of {victim.class_counts} classes, {dataset.name} has tasks of"
+                f" {dataset.class_counts}"
+            )
+        return Held(Path(model), given.identity.weights_sha256, {}, victim)
+
+
+def victim_on(network: nn.Module, dataset: Dataset) -> Any:
+    """A network of the user's as a victim on some data, which it is tried on.
+
+    Raises:
+        UserError: it does not take the images, or returns something else than logits.
+    """
+    device, precision = device_of(network), precision_of(network)
+    samples = dataset.splits["test"]
+    x = [m.to(device, precision) for m in samples.batch(range(min(2, len(samples))))]
+    named = isinstance(dataset, GivenData) and dataset.by_name
+    by_name = named or takes_by_name(network, dataset.modalities)
+    return victim_of(network, x, dataset.modalities, by_name=by_name)
