@@ -158,8 +158,7 @@ def ascend(
     view.trace(losses)
     plain = compare and not view.random and not momentum and schedule == "constant"
     cycles = Cycles(x, steps) if plain else None
-    stood = Quarters(x, steps, lowest=compare)
-    found = Lowest(x)
+    stood, found = Quarters(x, steps, lowest=compare), Lowest(x)
     for i in range(steps):
         gradient = view.gradient(x, y, threat, loss=objective, eot=eot, combine=combine)
         rows = alive if compare else slice(None)  # all of them, and a slice is quicker

@@ -294,15 +294,11 @@ def code_of_layers(layers: Sequence[Layer]) -> dict[str, str]:
         UserError: code that cannot be told, see `robustbench_med.provenance.code`.
     """
     hashes = {}
-    for layer in layers:
-        parts = [
-            code.code_of(part, f"defence {layer.name!r}") for part in entry_of(layer.name).made_of
-        ]
-        own = [sha256 for sha256 in parts if sha256]
-        if len(own) > 1:
-            own = [hashlib.sha256(" ".join(own).encode()).hexdigest()]
-        if own:
-            hashes[layer.name] = own[0]
+    for name in (layer.name for layer in layers):
+        parts = [code.code_of(part, f"defence {name!r}") for part in entry_of(name).made_of]
+        if own := [sha256 for sha256 in parts if sha256]:
+            joined = hashlib.sha256(" ".join(own).encode()).hexdigest()
+            hashes[name] = joined if len(own) > 1 else own[0]
     return hashes
 
 
@@ -311,10 +307,9 @@ def revisions(model: str, layers: Sequence[Layer]) -> dict[str, int]:
     each), by the file's name; of a training that attacks, the scheme of its random numbers too.
     """
     numbers = registry.revisions(model)
-    for layer in layers:
-        entry = entry_of(layer.name)
+    for entry in (entry_of(layer.name) for layer in layers):
         for part in entry.made_of:
-            numbers |= code.revisions(part, f"defence {layer.name!r}")
+            numbers |= code.revisions(part, f"defence {entry.name!r}")
         if entry.objective is not None and entry.role == "scheme":
             numbers[DRAWS] = SCHEME
     return numbers
