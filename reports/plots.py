@@ -1,4 +1,4 @@
-"""Figures out of the leaderboard that are no curves: clean against robust, heat maps, classes; and
+"""Figures out of the cells that are no curves: clean against robust, heat maps, classes; and
 what all figures share.
 """
 

@@ -17,13 +17,14 @@ from robustbench_med.data import Dataset
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError, nearest
 from robustbench_med.progress import Display
+from robustbench_med.reports import board as leaderboards
 from robustbench_med.reports import floors, tables
 from robustbench_med.reports.comparison import pairs
 from robustbench_med.reports.comparison.entries import LeftOut
 from robustbench_med.reports.comparison.page import missing
 from robustbench_med.reports.comparison.table import display
 from robustbench_med.reports.comparison.write import judge
-from robustbench_med.runs import checks, run, spec, victims
+from robustbench_med.runs import benchmarks, checks, run, spec, victims
 from robustbench_med.runs import compare as comparison
 from robustbench_med.runs.device import choose_device
 from robustbench_med.runs.job import Job
@@ -36,23 +37,24 @@ if TYPE_CHECKING:
     from torch import nn
 
 SHOWN = (
+    "rank",
     "model",
     "data",
     "norm",
     "eps",
-    "attack",
-    "protocol",
     "n",
     "clean",
-    "robust",
-    "robust_low",
-    "robust_high",
-    "balanced_accuracy",
-    "auc",
-    "asr",
+    "worst",
+    "worst_low",
+    "worst_high",
+    "worst_balanced_accuracy",
+    "noise",
+    "each_attack",
     "trust",
     "marks",
 )
+
+CELLS_SHOWN = ("model", "data", "norm", "eps", "attack", "n", "clean", "robust", "marks")
 
 FILES = ("data_root", "accept_unverified")
 VICTIM = ("defense", "defense_params", "checkpoint")
@@ -79,15 +81,28 @@ class Results:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The leaderboard of these records; docs/columns.md tells what the columns mean."""
-        return tables.written(floors.with_floors(tables.leaderboard(self.records)))
+        """The leaderboard of these records, a row a victim and threat; docs/columns.md tells what
+        the columns mean. Empty where nothing but noise was run.
+        """
+        board = leaderboards.leaderboard(self.records, Store(self.folder))
+        return tables.written(floors.with_floors(board))
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """A row an attack: the columns of cells.csv."""
+        return tables.written(floors.with_floors(tables.cells(self.records)))
+
+    @property
+    def _shown(self) -> pd.DataFrame:
+        table = self.table
+        return table[list(SHOWN)] if len(table) else self.cells[list(CELLS_SHOWN)]
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __repr__(self) -> str:
         shown = (
-            self.table[list(SHOWN)].to_string(index=False, float_format="%.3f", na_rep="-")
+            self._shown.to_string(index=False, float_format="%.3f", na_rep="-")
             if self.records
             else "nothing"
         )
@@ -95,9 +110,7 @@ class Results:
 
     def _repr_html_(self) -> str:
         shown = (
-            self.table[list(SHOWN)].to_html(
-                index=False, float_format="{:.3f}".format, border=0, na_rep="-"
-            )
+            self._shown.to_html(index=False, float_format="{:.3f}".format, border=0, na_rep="-")
             if self.records
             else ""
         )
@@ -257,7 +270,8 @@ def evaluate(
             `attack_params`, `model_params`, `recipe` (docs/python.md lists all with their
             defaults), and where and how to run: `data_root`, `accept_unverified`, `strict`,
             `batch_size`, `fail_fast`, `skip_failed`, `jobs`, `threads`, `executor`, `address`,
-            `gpus`, `slurm`, `shard`. Cells that fail are named in a `LeftOutWarning` and kept in
+            `gpus`, `slurm`, `shard`; or `benchmark`, whose data, radii, attacks and seeds are
+            taken in place of those. Cells that fail are named in a `LeftOutWarning` and kept in
             the folder's `failures/`.
 
     Returns:
@@ -271,7 +285,10 @@ def evaluate(
         results.table
     """
     job = _job(options, out=Path(out), device=device, force=force, quiet=quiet)
+    benchmark = options.pop("benchmark", None)
     asked = {"model": model, "attack": attack, **options}
+    if benchmark is not None:
+        asked = benchmarks.filled(benchmark, {"model": model, **options})
     records = run.run(parsing.validate(spec.RunSpec, asked, "evaluate"), job)
     store = Store(Path(out))
     read = reading.together(records, store)

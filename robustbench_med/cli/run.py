@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from robustbench_med.cli.as_json import show_json
-from robustbench_med.cli.options import MLflow, TensorBoard, Typed, takes
+from robustbench_med.cli.options import Benchmark, MLflow, TensorBoard, Typed, on_benchmark, takes
 from robustbench_med.cli.plan import show_plan
 from robustbench_med.parsing import validate
 from robustbench_med.runs.options import WHERE
@@ -32,6 +32,7 @@ MOST_USED = (
 @takes("run", most_used=MOST_USED)
 def run(
     typed: Typed,
+    benchmark: Benchmark = None,
     mlflow: MLflow = None,
     tensorboard: TensorBoard = None,
     dry_run: Annotated[
@@ -51,40 +52,42 @@ def run(
 
       medrobust run --model robust-mail --attack pgd
 
-      medrobust run --model robust-mail --attack adaptive     # the strongest attack there is, until
-      the answer stands
+      medrobust run --model robust-mail --attack adaptive     # on until the answer stands
 
       medrobust run --model mail,robust-mail,late --attack fgsm,pgd --eps 1/255,2/255,4/255 --data
       breastmnist+pneumoniamnist
 
-      medrobust run --model late --eps mri=4/255,xray=0 --target-task lung     # does the MRI change
-      the X-ray's diagnosis?
+      medrobust run --benchmark phantoms-v1 --model late     # what a rank on the leaderboard needs
+
+      medrobust run --model late --eps mri=4/255,xray=0 --target-task lung
     """
-    from robustbench_med.cli import as_json, terminal
+    from robustbench_med.cli import as_json, terminal_board
     from robustbench_med.reports import write
     from robustbench_med.runs.run import finished
     from robustbench_med.runs.run import run as run_grid
     from robustbench_med.store import tracking
 
+    typed = on_benchmark(typed, benchmark)
     if dry_run:
         show_plan(typed)
         return []
     tracking.check(mlflow, tensorboard)
     out, display = typed.job.out or Path("reports"), typed.job.display
-    records = run_grid(validate(RunSpec, typed.values, "run"), typed.job)
+    spec = validate(RunSpec, typed.values, "run")
+    records = run_grid(spec, typed.job)
     if typed.job.detach and (job := handed_to(out)) is not None:
         show_handed(typed, out, job)
         return []
     if not records:
         display.say(f"no victim of this grid falls to shard {typed.job.shard}")
         return records
-    board = write.leaderboard(out, only=records)
+    found = write.leaderboard(out, only=records)
     if typed.as_json:
-        show_json(as_json.board(*board))
+        show_json(as_json.board(found))
     else:
-        display.show(terminal.board(*board))
+        display.show(terminal_board.shown(found))
     tracking.write(tracking.of_run(records, out), mlflow=mlflow, tensorboard=tensorboard)
-    for line in finished(records, out):
+    for line in (*finished(records, out), *terminal_board.ending(found.board, spec.model)):
         display.say(line)
     return records
 

@@ -14,7 +14,13 @@ from robustbench_med.parsing import DECIMAL
 from robustbench_med.runs.options import COMMANDS, fields_of, flags_of, option_of
 
 BESIDE: dict[str, dict[str, Any]] = {
-    "run": {"mlflow": str | None, "tensorboard": Path | None, "dry_run": bool},
+    "run": {
+        "benchmark": str | None,
+        "mlflow": str | None,
+        "tensorboard": Path | None,
+        "dry_run": bool,
+    },
+    "plan": {"benchmark": str | None},
     "train": {"mlflow": str | None, "tensorboard": Path | None},
 }
 """Options of a command that are no field of its specification, and their types."""

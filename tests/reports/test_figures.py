@@ -115,7 +115,7 @@ def test_figures_say_whom_they_leave_out_and_keep_the_undefended_victims(tmp_pat
 
 
 def test_what_is_left_out_of_a_figure() -> None:
-    board = tables.leaderboard([record("mail+jpeg (unaware attack)"), record("mail+pni", 0.1)])
+    board = tables.cells([record("mail+jpeg (unaware attack)"), record("mail+pni", 0.1)])
     rows, sentence = plots.leading(board)
     assert (list(rows.model), sentence) == (
         ["mail+pni"],
@@ -125,12 +125,12 @@ def test_what_is_left_out_of_a_figure() -> None:
     assert plots.leading(alone)[1] == ""  # nothing else to show
     assert len(plots.leading(alone)[0]) == 1
     plain = [record(f"model{i}", i / 20) for i in range(14)]
-    rows, sentence = plots.leading(tables.leaderboard(plain))
+    rows, sentence = plots.leading(tables.cells(plain))
     assert set(rows.model) == {f"model{i}" for i in range(2, 14)}
     assert sentence == "12 of 14 victims: the most robust undefended (mean over attacks and radii)"
     flattered = [record("mail+pni", 0.9, protocol="release"), record("mail+pni", 0.1)]
     others = [record(f"mail+{i}", 0.2) for i in range(12)]
-    assert "mail+pni" not in set(plots.leading(tables.leaderboard([*flattered, *others]))[0].model)
+    assert "mail+pni" not in set(plots.leading(tables.cells([*flattered, *others]))[0].model)
 
 
 def test_no_two_victims_look_alike() -> None:

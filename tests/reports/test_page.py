@@ -10,7 +10,7 @@ import pytest
 from support.browser import needs_browser
 from support.records import changed, fill, record
 
-from robustbench_med.reports import page
+from robustbench_med.reports import page, page_record
 from robustbench_med.statistics import wilson
 from robustbench_med.store.attacks import Sign
 from robustbench_med.store.store import Store
@@ -350,7 +350,7 @@ def test_the_constant_answer_stands_below_the_rows_of_its_samples_and_in_the_cha
 def test_advice_is_given_on_signs_of_failure_alone() -> None:
     sign = {"sign": "zero gradient", "figure": None, "text": "none", "advice": "take BPDA"}
     given = {
-        verdict: page._sign(Sign.model_validate({**sign, "verdict": verdict}))["advice"]
+        verdict: page_record._sign(Sign.model_validate({**sign, "verdict": verdict}))["advice"]
         for verdict in ("fine", "doubtful", "failed")
     }
     assert given == {"fine": "", "doubtful": "take BPDA", "failed": "take BPDA"}
