@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from robustbench_med import parsing
-from robustbench_med.data import Dataset
+from robustbench_med.data import Dataset, Files
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError, nearest
 from robustbench_med.progress import Display
@@ -24,7 +24,7 @@ from robustbench_med.reports.comparison.entries import LeftOut
 from robustbench_med.reports.comparison.page import missing
 from robustbench_med.reports.comparison.table import display
 from robustbench_med.reports.comparison.write import judge
-from robustbench_med.runs import benchmarks, checks, run, spec, victims
+from robustbench_med.runs import benchmarks, checks, entries, run, spec, victims
 from robustbench_med.runs import compare as comparison
 from robustbench_med.runs.device import choose_device
 from robustbench_med.runs.job import Job
@@ -205,7 +205,8 @@ def load_model(
     """A trained victim, ready for attack; from the cache or the zoo, else trained now.
 
     Args:
-        name: a model of `medrobust models`.
+        name: a model of `medrobust models`; or the id of an entry of the shipped leaderboard, or an
+            entry's JSON file, whose data, defence, parameters and weights are taken.
         data: what it was or will be trained on: a data set of `load_data` with the same preset, or
             a name.
         params: constructor arguments.
@@ -225,6 +226,12 @@ def load_model(
         UserError: an unknown model, defence, parameter or option, weights that do not fit.
     """
     files = {key: options.pop(key) for key in FILES if key in options}
+    if entries.is_entry(name):
+        if params or recipe or options or preset != "quick":
+            raise UserError(
+                f"load_model: the entry {name} says what its victim is; leave out params"
+            )
+        return _of_entry(name, data, device, Display(quiet=quiet), files)
     for option in options:
         if option not in VICTIM:
             raise UserError(
@@ -245,6 +252,21 @@ def load_model(
     checks.check_victims(victim)
     place, display = choose_device(device), Display(quiet=quiet)
     return victims.load_module(victim, dataset, seed, place, display)
+
+
+def _of_entry(
+    name: str, data: Dataset | str, device: str, display: Display, files: Mapping[str, Any]
+) -> nn.Module:
+    """The victim of an entry's first training."""
+    entry = entries.find(name)
+    asked = entries.victim_options(entry)
+    if isinstance(data, str):
+        data = load_data(entry.data.name, preset=entry.victim.preset, size=entry.data.size, **files)
+    with entries.weights_of(entry, Files(say=display.say, progress=display.lazy_bar)) as weights:
+        victim = parsing.validate(
+            spec.VictimsSpec, {**asked, "checkpoint": weights}, f"the entry {name}"
+        )
+        return victims.load_module(victim, data, 0, choose_device(device), display)
 
 
 def evaluate(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 from robustbench_med.data import Files
 from robustbench_med.data.fetch import download
 from robustbench_med.errors import UserError, nearest
 from robustbench_med.models.registry import MODELS, ZOO
+from robustbench_med.naming import is_own
 from robustbench_med.paths import home
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run
@@ -35,6 +40,12 @@ def shipped() -> list[str]:
     return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
 
+def is_entry(name: str) -> bool:
+    """Whether a name is that of an entry rather than of a model."""
+    own = name in MODELS or is_own(name)
+    return name.endswith(".json") or (not own and name in shipped())
+
+
 def find(name: str) -> Entry:
     """The entry of an id that comes with the package, or of a file.
 
@@ -49,23 +60,33 @@ def find(name: str) -> Entry:
         return entry_files.read_one(path)
 
 
-def weights_of(entry: Entry, files: Files, training: int = 0) -> Path:
-    """The weights of an entry's training: of the zoo, the cache, or from where the entry says they
-    are.
+@contextlib.contextmanager
+def weights_of(entry: Entry, files: Files) -> Iterator[Path]:
+    """The weights of an entry's first training, while this lasts: of the zoo, the cache, or from
+    where the entry says they are. They lie alone: their sidecar may be of another training.
 
     Raises:
         UserError: they are nowhere at hand, or are others; it names the command that trains them.
     """
-    wanted = entry.victim.weights[training]
-    if (path := _kept(wanted)) is not None:
-        return path
+    wanted = entry.victim.weights[0]
+    path = _kept(wanted) or _fetched(entry, wanted, files)
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(shutil.copyfile(path, Path(folder) / path.name))
+
+
+def _fetched(entry: Entry, wanted: Weights, files: Files) -> Path:
+    """Weights from where an entry says they are."""
     url = wanted.url or entry.about.urls.get(wanted.sha256[:12])
     if url is None:
         raise UserError(
             f"the weights of {entry.id} are not at hand; the command that trains them:"
             f" {training_command(entry, wanted)}"
         )
-    target = home() / "entries" / f"{wanted.sha256[:16]}{Path(url).suffix or '.safetensors'}"
+    target = (
+        home()
+        / "entries"
+        / f"{wanted.sha256[:16]}{Path(urlparse(url).path).suffix or '.safetensors'}"
+    )
     if not (target.is_file() and _sha256(target) == wanted.sha256):
         download(url, target, wanted.sha256, files, algorithm="sha256")
     return target
@@ -137,9 +158,10 @@ def recompute(entry: Entry, job: Job) -> str:
     told = threat.noise if attack is None else attack.robust
     if told is None:
         raise UserError(f"{entry.id} has neither a quick attack nor noise to compute again")
-    spec = RunSpec.model_validate(_cell(entry, threat, attack, job))
-    with tempfile.TemporaryDirectory() as folder:
-        (record,) = run(spec, Job(**{**vars(job), "out": Path(folder)}))
+    access = Files(job.data_root, job.accept_unverified, say=job.display.say)
+    with weights_of(entry, access) as weights, tempfile.TemporaryDirectory() as folder:
+        spec = RunSpec.model_validate(_cell(entry, threat, attack, weights))
+        (record,) = run(spec, replace(job, out=Path(folder)))
     found, name = record.figures.robust, CONTROL if attack is None else attack.label
     said = f"{entry.id}: {name} at {threat.eps} gives {found:.4f}, the entry says {told:.4f}"
     if abs(found - told) > TOLERANCE or abs(record.figures.clean - threat.clean) > TOLERANCE:
@@ -151,16 +173,13 @@ def recompute(entry: Entry, job: Job) -> str:
 
 
 def _cell(
-    entry: Entry, threat: ThreatResult, attack: AttackResult | None, job: Job
+    entry: Entry, threat: ThreatResult, attack: AttackResult | None, weights: Path
 ) -> dict[str, Any]:
-    """The specification of one cell of an entry, on weights at hand."""
-    weights = weights_of(entry, Files(job.data_root, job.accept_unverified, say=job.display.say))
-    copied = Path(tempfile.mkdtemp()) / weights.name  # without the sidecar of another training
-    shutil.copyfile(weights, copied)
+    """The specification of one cell of an entry."""
     params = {} if attack is None else {f"{attack.name}.{k}": v for k, v in attack.params.items()}
     return {
         **victim_options(entry),
-        "checkpoint": copied,
+        "checkpoint": weights,
         "attack": [CONTROL if attack is None else attack.name],
         "attack_params": params,
         "eps": [threat.eps],
