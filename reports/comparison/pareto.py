@@ -111,7 +111,7 @@ def _victim(axis: Any, row: Any, metric: Metric, table: pd.DataFrame) -> None:
     axis.scatter(
         clean,
         worst,
-        s=40 + 260 * row.gflops / table.gflops.max(),
+        s=style.area(row.gflops, table.gflops.max()),
         marker=MARKERS[defences.index(row.defense) % len(MARKERS)],
         **style.outlined(colour),
         zorder=2,

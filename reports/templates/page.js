@@ -156,7 +156,7 @@ function draw(rows) {
     return {
       name: model, mode: "markers", x: mine.map((row) => row.clean), y: mine.map((row) => row.robust),
       text: mine.map((row) => `${row.attack} ${row.threat}, ${row.gflops.toPrecision(3)} GFLOPs, trust: ${row.trust}`.replace(/[<&]/g, (c) => (c === "<" ? "&lt;" : "&amp;"))),
-      marker: { color: colourOf(model), symbol: mine.map(symbolOf), size: mine.map((row) => 8 + 16 * Math.sqrt(row.gflops / largest)), opacity: 0.75 },
+      marker: { color: colourOf(model), symbol: mine.map(symbolOf), size: mine.map((row) => 26 * Math.sqrt(row.gflops / largest)), opacity: 0.75 },
     };
   });
   points.push(...constant(1));

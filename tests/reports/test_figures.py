@@ -227,3 +227,13 @@ def test_no_text_of_a_gallery_is_cut(tmp_path: Path) -> None:
     long = gallery.draw(made, found)
     assert long.height > short.height
     assert np.asarray(long)[:, -gallery.GAP :].min() == 255  # the margin is white
+
+
+def test_the_area_of_a_point_stands_for_flops() -> None:
+    made = [record("large", 0.7, gflops=10.0), record("small", 0.6, gflops=0.1)]
+    board = tables.cells(made)
+    (axis,) = plots.pareto(board, style.looks(board.model)).axes
+    large, small = sorted(
+        (float(c.get_sizes()[0]) for c in axis.collections if len(c.get_sizes())), reverse=True
+    )
+    assert large == pytest.approx(100 * small)

@@ -52,9 +52,15 @@ def test_a_leaderboard_of_entries_is_that_of_their_store(measured, tmp_path) -> 
     pd.testing.assert_frame_equal(mine.drop(columns=told), theirs.drop(columns=told))
     assert theirs.reported[0] == 0.5
     assert theirs.difference[0] == pytest.approx(theirs.worst[0] - 0.5, abs=1e-5)
-    first = (tmp_path / "leaderboard.csv").read_bytes(), (tmp_path / "leaderboard.html").read_bytes()
+    first = (
+        (tmp_path / "leaderboard.csv").read_bytes(),
+        (tmp_path / "leaderboard.html").read_bytes(),
+    )
     write.from_entries(measured / "results", tmp_path)
-    again = (tmp_path / "leaderboard.csv").read_bytes(), (tmp_path / "leaderboard.html").read_bytes()
+    again = (
+        (tmp_path / "leaderboard.csv").read_bytes(),
+        (tmp_path / "leaderboard.html").read_bytes(),
+    )
     assert first == again
     assert path.stat().st_size < 20_000
 
