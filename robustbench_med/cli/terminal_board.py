@@ -17,7 +17,6 @@ from robustbench_med.cli.terminal_records import TRUST_STYLE, number
 from robustbench_med.reports import floors
 from robustbench_med.reports.board import COMPARABLE, named
 from robustbench_med.reports.tables import each
-from robustbench_med.store.benchmark import benchmarks
 from robustbench_med.store.words import WORDS
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 TABLED = [key for key in COMPARABLE if key not in ("eps", "eps_value")]
 """Columns whose values a table has in common."""
-WIDEST = 34
-"""Characters of a victim's name that stand on one line."""
 
 
 def shown(found: Shown, *, attacks: bool = False) -> RenderableType:
@@ -56,57 +53,46 @@ def _table(group: pd.DataFrame) -> Table:
         f" {first.norm}, target {first.target}, protocol {first.protocol}, n = {first.n}"
     )
     table = Table(title=escape(title), title_justify="left", show_lines=True)
-    longest = max(map(len, group.model)) + 3
-    table.add_column("victim", overflow="fold", min_width=min(longest, WIDEST))
-    for name in ("clean", "worst case"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("attacks, trust", overflow="fold")
+    table.add_column("victim, attacks, trust", overflow="fold")
+    table.add_column("accuracy [95 %]", no_wrap=True)
     for row in each(group):
-        texts = (_victim(row), _clean(row), _worst(row), _attacks(row))
-        lines = (escape("\n".join(filter(None, each_text))) for each_text in texts)
+        texts = (_victim(row), _accuracy(row))
+        lines = (escape("\n".join(filter(None, text))) for text in texts)
         table.add_row(*lines, style=TRUST_STYLE.get(row.trust))
     for floor in each(floors.rows(group)):
-        constant = [number(floor.worst), f"bal. {number(floor.worst_balanced_accuracy)}"]
-        table.add_row(floor.model, *["\n".join(constant)] * 2, "", style="dim")
+        balanced = f"bal.  {number(floor.worst_balanced_accuracy)}"
+        table.add_row(floor.model, f"worst {number(floor.worst)}\n{balanced}", style="dim")
     return table
 
 
-def _victim(row: Any) -> list[str]:
-    place = "-" if pd.isna(row.rank) else str(row.rank)
-    size = f"{row.parameters / 1e6:.3g} M, {row.gflops:.3g} GFLOPs"
-    return [f"{place}. {row.model}", row.eps, size]
-
-
-def _clean(row: Any) -> list[str]:
+def _accuracy(row: Any) -> list[str]:
+    spread = "" if pd.isna(row.worst_std) else f"± {row.worst_std:.3f} ({row.trainings} trainings)"
     return [
-        number(row.clean),
-        f"[{row.clean_low:.3f}, {row.clean_high:.3f}]",
-        f"bal. {number(row.clean_balanced_accuracy)}",
-    ]
-
-
-def _worst(row: Any) -> list[str]:
-    spread = "" if pd.isna(row.worst_std) else f"± {row.worst_std:.3f}, {row.trainings} tr."
-    return [
-        number(row.worst),
-        f"[{row.worst_low:.3f}, {row.worst_high:.3f}]",
+        f"worst {number(row.worst)} [{row.worst_low:.3f}, {row.worst_high:.3f}]",
         spread,
-        f"bal. {number(row.worst_balanced_accuracy)}",
+        f"bal.  {number(row.worst_balanced_accuracy)}",
+        f"clean {number(row.clean)} [{row.clean_low:.3f}, {row.clean_high:.3f}]",
         "" if pd.isna(row.noise) else f"noise {number(row.noise)}",
     ]
 
 
-def _attacks(row: Any) -> list[str]:
+def _victim(row: Any) -> list[str]:
+    """Who was attacked, by what, and how far that can be believed."""
+    place = "no rank" if pd.isna(row.rank) else f"rank {row.rank}"
     reported = ""
     if pd.notna(row.reported):
         reported = f"reported {row.reported:.3f}, {row.difference:+.3f} here"
+    size = f"{row.parameters / 1e6:.3g} M, {row.gflops:.3g} GFLOPs"
+    marks = [mark for mark in row.marks.split("; ") if mark not in ("", "synthetic data")]
     return [
-        row.each_attack.replace("; ", ", "),
-        row.convergence and f"search {row.convergence}",
+        row.model,
+        f"{row.norm} {row.eps}: {place}{row.unranked and f' ({row.unranked})'}",
+        row.each_attack.replace("; ", ", ")
+        + (f"; search {row.convergence}" if row.convergence else ""),
         ": ".join(filter(None, [row.trust, row.sign])),
-        row.unranked and f"no rank: {row.unranked}",
         reported,
-        row.marks.replace("synthetic data; ", "").replace("synthetic data", ""),
+        "; ".join(marks),
+        size,
     ]
 
 
@@ -133,11 +119,10 @@ def _next(row: Any, models: Sequence[str]) -> str:
     victim = f"--model {shlex.quote(architecture)}"
     if row.defense != "none":
         victim += f" --defense {row.defense}"
-    if row.trust == "failed":
-        return f"medrobust diagnose {victim} --data {row.data} --eps {row.eps}"
-    fitting = [each for each in benchmarks().values() if each.data.name == row.data]
-    if row.rank is pd.NA and fitting:
-        return f"medrobust run --benchmark {fitting[-1].name} {victim}"
     if "lifted by" in row.sign:
         return f"the same with {row.sign.split('lifted by ')[1]}"
+    if row.trust in ("failed", "doubtful") and "adaptive" not in row.each_attack:
+        return "the same with --attack adaptive"
+    if row.unranked.startswith("lacks "):
+        return f"medrobust run --benchmark {row.benchmark} {victim}"
     return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from support.records import certificate, certify, changed, fill, record
@@ -233,7 +234,6 @@ def test_the_area_of_a_point_stands_for_flops() -> None:
     made = [record("large", 0.7, gflops=10.0), record("small", 0.6, gflops=0.1)]
     board = tables.cells(made)
     (axis,) = plots.pareto(board, style.looks(board.model)).axes
-    large, small = sorted(
-        (float(c.get_sizes()[0]) for c in axis.collections if len(c.get_sizes())), reverse=True
-    )
+    points = [drawn for drawn in axis.collections if isinstance(drawn, PathCollection)]
+    small, large = sorted(float(drawn.get_sizes()[0]) for drawn in points)
     assert large == pytest.approx(100 * small)
