@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from robustbench_med import parsing
-from robustbench_med.data import Dataset, Files
+from robustbench_med.data import Dataset
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError, nearest
 from robustbench_med.progress import Display
@@ -227,11 +227,8 @@ def load_model(
     """
     files = {key: options.pop(key) for key in FILES if key in options}
     if entries.is_entry(name):
-        if params or recipe or options or preset != "quick":
-            raise UserError(
-                f"load_model: the entry {name} says what its victim is; leave out params"
-            )
-        return _of_entry(name, data, device, Display(quiet=quiet), files)
+        more, given = bool(params or recipe or options), None if isinstance(data, str) else data
+        return entries.load(name, given, choose_device(device), _job(files, quiet=quiet), more=more)
     for option in options:
         if option not in VICTIM:
             raise UserError(
@@ -252,21 +249,6 @@ def load_model(
     checks.check_victims(victim)
     place, display = choose_device(device), Display(quiet=quiet)
     return victims.load_module(victim, dataset, seed, place, display)
-
-
-def _of_entry(
-    name: str, data: Dataset | str, device: str, display: Display, files: Mapping[str, Any]
-) -> nn.Module:
-    """The victim of an entry's first training."""
-    entry = entries.find(name)
-    asked = entries.victim_options(entry)
-    if isinstance(data, str):
-        data = load_data(entry.data.name, preset=entry.victim.preset, size=entry.data.size, **files)
-    with entries.weights_of(entry, Files(say=display.say, progress=display.lazy_bar)) as weights:
-        victim = parsing.validate(
-            spec.VictimsSpec, {**asked, "checkpoint": weights}, f"the entry {name}"
-        )
-        return victims.load_module(victim, data, 0, choose_device(device), display)
 
 
 def evaluate(

@@ -13,15 +13,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from robustbench_med.data import Files
+import torch
+from torch import nn
+
+from robustbench_med.data import Dataset, Files
 from robustbench_med.data.fetch import download
+from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError, nearest
 from robustbench_med.models.registry import MODELS, ZOO
 from robustbench_med.naming import is_own
+from robustbench_med.parsing import validate
 from robustbench_med.paths import home
+from robustbench_med.runs import victims
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run
-from robustbench_med.runs.spec import RunSpec
+from robustbench_med.runs.session import load_one
+from robustbench_med.runs.spec import RunSpec, VictimsSpec
 from robustbench_med.store import entry_files
 from robustbench_med.store.entry import AttackResult, Entry, ThreatResult, Weights
 from robustbench_med.store.record import CONTROL
@@ -141,6 +148,32 @@ def victim_options(entry: Entry) -> dict[str, Any]:
         "model_params": dict(victim.params),
         "size": entry.data.size,
     }
+
+
+def load(
+    name: str, data: Dataset | None, device: torch.device, job: Job, *, more: bool
+) -> nn.Module:
+    """The victim of an entry's first training.
+
+    Args:
+        name: id of a shipped entry, or an entry's file.
+        data: the data set that it is for; None: the entry's.
+        more: whether something else was said of the victim, which is refused.
+    """
+    if more:
+        raise UserError(
+            f"load_model: the entry {name} says what its victim is; leave out params, recipe,"
+            " defense and checkpoint"
+        )
+    entry = find(name)
+    if data is None:
+        victim, size = entry.victim, entry.data.size
+        data = load_one(entry.data.name, victim.preset, size, Preprocessing(), job)
+    access = Files(say=job.display.say, progress=job.display.lazy_bar)
+    with weights_of(entry, access) as weights:
+        asked = {**victim_options(entry), "checkpoint": weights}
+        spec = validate(VictimsSpec, asked, f"the entry {name}")
+        return victims.load_module(spec, data, 0, device, job.display)
 
 
 def recompute(entry: Entry, job: Job) -> str:
