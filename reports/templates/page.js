@@ -194,6 +194,13 @@ function printing(tables, paint) {
   });
 }
 
+/** Names the pages of a table, as there are two: a landmark needs a name of its own. */
+function named(table, label) {
+  const name = () => table.table().container().querySelectorAll("nav").forEach((nav) => nav.setAttribute("aria-label", label));
+  table.on("draw", name);
+  name();
+}
+
 /** Drops a table's filters and search. */
 function reset(table, selects) {
   for (const select of selects) select.value = "";
@@ -211,6 +218,7 @@ const SHOWN = { order: [], pageLength: 25, lengthMenu: [10, 25, 100, { label: "a
 /** The table of every attack with its charts; returns what draws them again. */
 function everyAttack(DataTable) {
   const board = new DataTable("#board", { ...SHOWN, language: { search: "Search all columns" } });
+  named(board, "pages of every attack");
   const visible = () => board.rows({ search: "applied" }).nodes().toArray().map((tr) => data.rows[tr.dataset.row]);
   const family = $("filter-family");
   board.search.fixed("family", (text, cells, index) => family.value === "" || data.rows[board.row(index).node().dataset.row].family === family.value);
@@ -244,7 +252,8 @@ async function start() {
   const { default: DataTable } = await import(url);
   URL.revokeObjectURL(url);
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const ranks = new DataTable("#ranks", { ...SHOWN, language: { search: "Search the leaderboard" } });
+  const ranks = new DataTable("#ranks", { ...SHOWN, language: { search: "Search the leaderboard", lengthMenu: "_MENU_ rows per page" } });
+  named(ranks, "pages of the leaderboard");
   filtered(ranks, document.querySelectorAll(".ranks select"));
   $("ranks").addEventListener("click", (event) => {
     const row = event.target.closest("tbody tr[data-row]");
