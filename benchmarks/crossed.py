@@ -14,7 +14,7 @@ from robustbench_med.reports.comparison.metrics import Metric, metric_of
 from robustbench_med.reports.comparison.pairs import SIGNIFICANT, frame
 from robustbench_med.reports.comparison.write import judge
 from robustbench_med.reports.floors import BELOW
-from robustbench_med.reports.tables import quotable
+from robustbench_med.reports.marks import quotable
 from robustbench_med.store.store import Store
 
 DOCS = Path(__file__).parents[1] / "docs"

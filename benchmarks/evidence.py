@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from studies import DRAWS, FAMILY, QUERIES
 
-from robustbench_med.reports import curves, style
+from robustbench_med.reports import curves, style, tables
 from robustbench_med.reports.comparison import paired
 from robustbench_med.reports.comparison.rows import clusters
-from robustbench_med.reports.tables import leaderboard, trivial_on
+from robustbench_med.reports.marks import trivial_on
 from robustbench_med.store.store import Record, Store
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -103,7 +103,7 @@ def remaining(store: Store, cells: Cells, model: str) -> str:
 def draw_eot(cells: Cells) -> None:
     """The figure of robust accuracy against EOT draws."""
     names = {f"pgd, 10 steps, EOT {n}" for n in DRAWS}
-    attacks = leaderboard([record for (_, name), record in cells.items() if name in names])
+    attacks = tables.cells([record for (_, name), record in cells.items() if name in names])
     with style.styled():
         figure = curves.eot(attacks, style.looks(FAMILY))
         assert figure is not None

@@ -113,7 +113,7 @@ def known(out: Path) -> dict[str, float]:
 def table(options: argparse.Namespace, wanted: Any) -> Iterator[str]:
     """Lines of Markdown: a row a victim, a column an attack."""
     try:
-        board = leaderboard(options.out).table
+        board = leaderboard(options.out).cells
     except UserError:  # nothing is there
         return
     truths = known(options.out)

@@ -51,7 +51,7 @@ Arrays = Callable[[Record, Sequence[str]], dict[str, NDArray[Any]]]
 def per_class(
     records: Sequence[Record], arrays: Arrays, names: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """One row a leaderboard row x attacked task x class that occurs: clean and robust accuracy, the
+    """One row a cells' row x attacked task x class that occurs: clean and robust accuracy, the
     class that loses most first.
 
     Intervals are Wilson 95 % on the effective number of the class's samples; empty in records that

@@ -260,7 +260,7 @@ def tables(curves: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[Table]:
                     cells.append(
                         TableCell(
                             share["certified"],
-                            (share["certified_high"] - share["certified_low"]) / 2,
+                            (share["certified_low"], share["certified_high"]),
                         )
                     )
             rows.append([*cells, TableCell(row.average_radius)])

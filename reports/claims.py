@@ -143,7 +143,7 @@ def judge(claim: Gain | Reduction | Stands, board: pd.DataFrame, costs: pd.DataF
     """What the measured figures say about a claim.
 
     Args:
-        board: the leaderboard.
+        board: the cells.
         costs: one row a model and size with `parameters`, `gflops`, ...: `victims` of the store and
             model_cost.csv together.
     """

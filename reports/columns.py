@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from robustbench_med.reports.column_board import BOARD, WORST
 from robustbench_med.reports.column_parts import (
     ATTACK,
     CERTIFICATE,
@@ -18,7 +19,8 @@ from robustbench_med.reports.column_parts import (
 from robustbench_med.reports.floors import BELOW, CONSTANT
 
 COLUMNS: dict[str, dict[str, str]] = {
-    "leaderboard": {
+    "leaderboard": BOARD,
+    "cells": {
         "rank": (
             "place by `robust` (by `balanced_accuracy` where the largest class of an attacked task"
             " holds more than 60 % of the samples) among rows of the same data, size, n, threat,"
@@ -214,29 +216,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **SEEDS,
         "clean": "share right before the attack, mean over the attacked tasks",
         "ATTACK": "robust accuracy under each attack, a column an attack; `noise` is the control",
-        "worst": (
-            "worst case: share right when every sample meets the attack that harms it most; for"
-            " random victims chosen on half of the draws and measured on the other half, or one"
-            " attack on every sample where that harms more: never above an attack's column"
-        ),
-        "worst_low": (
-            "lower end of its Wilson 95 % interval for the population, on the effective number of"
-            " samples: patients, not images, are independent, and draws that a batch shares are few"
-        ),
-        "worst_high": "upper end",
-        "worst_std": (
-            "standard deviation over trainings, of each the mean over its evaluation seeds; empty"
-            " for one training"
-        ),
-        "worst_balanced_accuracy": (
-            "as `worst`, of balanced accuracy: an attack harms by what a sample weighs in it, one"
-            " over the samples of its class"
-        ),
-        "worst_balanced_accuracy_low": (
-            "lower end of its Wilson 95 % interval, on the classes' effective numbers of samples"
-        ),
-        "worst_balanced_accuracy_high": "upper end",
-        "worst_auc": "robust AUC under the attack that leaves least of it",
+        **WORST,
         "clean_balanced_accuracy": "balanced accuracy before the attack",
         "ATTACK_balanced_accuracy": "balanced accuracy under each attack, a column an attack",
         "ATTACK_auc": "AUC under each attack, a column an attack",

@@ -6,6 +6,10 @@ from robustbench_med.reports.columns import COLUMNS
 
 TITLES = {
     "leaderboard": (
+        "One row a victim x data x threat model x protocol: the worst case over all attacks that"
+        " were run, mean over trainings; real data first, best first within a setting."
+    ),
+    "cells": (
         "One row a model x data x threat model x attack x protocol, mean over trainings, best"
         " robust accuracy first."
     ),
@@ -17,7 +21,7 @@ TITLES = {
     "victims": (
         "One row a trained victim: what it costs. A clock measured the latencies and the training."
     ),
-    "per_class": "One row a leaderboard row x attacked task x class: which disease breaks first.",
+    "per_class": "One row a row of cells.csv x attacked task x class: which disease breaks first.",
     "cross_modal": (
         "One row a model x attacked modality x task, from runs that perturb one modality and aim at"
         " one task."

@@ -28,7 +28,7 @@ from robustbench_med.reports.plots import (
     slug,
     trusted_text,
 )
-from robustbench_med.reports.tables import by_engine, leaderboard, named, ranked
+from robustbench_med.reports.tables import by_engine, cells, named, ranked
 from robustbench_med.store.record import CONTROL, Record
 
 
@@ -36,9 +36,9 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
     """`radius_figure` of all records as a file."""
     joint = [record for record in records if not record.cross_modal]
     joint = joint or list(records)  # the others have a figure of their own
-    board = named(leaderboard(joint, variants(records)))
+    board = named(cells(joint, variants(records)))
     with style.styled():
-        style.save(radius_figure(board, style.looks(named(leaderboard(records)).model)), path)
+        style.save(radius_figure(board, style.looks(named(cells(records)).model)), path)
 
 
 def radius_figure(
@@ -48,7 +48,7 @@ def radius_figure(
     *,
     axes: Sequence[Axes] | None = None,
 ) -> Figure:
-    """Robust accuracy against radius, from rows of the leaderboard.
+    """Robust accuracy against radius, from rows of the cells.
 
     One panel a data set, norm, protocol and attack; one line a victim with Wilson 95 % intervals;
     its noise control thin and dashed; the constant answer dashed across. The point at radius 0 is
@@ -138,7 +138,7 @@ def _shade(victims: int) -> float:
 
 
 def _points(board: pd.DataFrame, shown: Judged) -> pd.DataFrame:
-    """The leaderboard with what the radius figure needs: panel, radius on its axis, and the figure
+    """The cells with what the radius figure needs: panel, radius on its axis, and the figure
     that is shown, `before` the attack and after it, with intervals where it has any.
     """
     titles, radii, attacks = [], [], []
@@ -316,7 +316,7 @@ def objective(record: Record) -> str:
 def by_setting(
     records: Sequence[Record], names: Mapping[str, str] | None
 ) -> list[tuple[tuple[Any, ...], list[tuple[list[Record], pd.Series]]]]:
-    """Families of records and their rows of the leaderboard, best first, by what a figure must not
+    """Families of records and their rows of the cells, best first, by what a figure must not
     mix.
     """
     board, members = ranked(records, names)

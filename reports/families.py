@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import harmonic_mean
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,48 @@ def without_midway(records: Sequence[Record]) -> list[Record]:
     """
     passed = {r.spec.carried.record for r in records if r.spec.attack.after and r.spec.carried}
     return [r for r in records if not (r.spec.attack.after and r.hash in passed)]
+
+
+def victims(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
+    """The records of every victim on its samples, whatever attacked it: all its trainings, folds
+    and seeds, the noise control among them; with a hash that names the victim and the samples.
+
+    As in `families`, weights that share their training seed with others are a victim each, and so
+    are those of one seed measured on other samples.
+    """
+    kinds = {record.hash: _victim_and_samples(record) for record in records}
+    apart = _rivals(records, lambda r: (kinds[r.hash], _training(r)), _weights_and_samples)
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        own = _weights_and_samples(record) if record.hash in apart else ""
+        groups[canonical_hash({"victim": kinds[record.hash], "own": own})].append(record)
+    return [(key, sorted(groups[key], key=_place)) for key in sorted(groups)]
+
+
+def _victim_and_samples(record: Record) -> str:
+    """The victim without its seeds and folds, and what it was measured on."""
+    spec = record.spec.plain()
+    data = dict(spec["data"])
+    if "fold" in data:
+        data = {key: data[key] for key in data.keys() - {"manifest", "n", "samples"}}
+        data["fold"] = {"of": data["fold"]["of"]}
+    return canonical_hash({"victim": _unseeded(spec), "data": data})
+
+
+def by_threat(records: Sequence[Record]) -> list[list[Record]]:
+    """The records of a victim by threat, and by how predictions were judged."""
+
+    def threat(record: Record) -> str:
+        protocol = record.spec.protocol
+        judged = [protocol.name, protocol.draws, protocol.chunk]
+        return canonical_hash({"threat": record.spec.threat.plain(), "judged": judged})
+
+    return _grouped(records, threat)
+
+
+def _weights_and_samples(record: Record) -> str:
+    data = record.spec.data
+    return f"{record.spec.victim.weights_sha256} {data.manifest} {data.n} {data.samples}"
 
 
 def other_weights(records: Sequence[Either]) -> set[str]:
@@ -201,6 +243,16 @@ def over_trainings(
             return []
         means.append(float(np.mean(values)))
     return means
+
+
+def exact(record: Record, figure: Literal["clean", "robust"]) -> float:
+    """A record's accuracy, the mean over the attacked tasks, as the counts behind it give it."""
+    figures = record.figures
+    tasks = [figures.tasks[t] for t in record.spec.threat.tasks]
+    draws = record.draws
+    rates = [statistics.exact_rate(getattr(task, figure), task.n, draws) for task in tasks]
+    rate, told = float(np.mean(rates)), float(getattr(figures, figure))
+    return rate if abs(rate - told) < 1e-6 else told
 
 
 def effective_n(family: Sequence[Record], of: Callable[[Record], float]) -> float:

@@ -52,7 +52,7 @@ def _measured(
 ) -> Iterator[tuple[str, Figure]]:
     """Figures of what attacks did."""
     board, classes, crossed, names = (
-        named(frames["leaderboard"]),
+        named(frames["cells"]),
         named(frames["per_class"]),
         frames["cross_modal"],
         variants(records),

@@ -24,7 +24,7 @@ BELOW = "below the constant answer"
 IMBALANCED = 0.6
 """Share of the samples above which the largest class of a task makes accuracy misleading."""
 SAMPLES = ["data", "size", "n", "target"]
-"""Columns of a leaderboard that say which samples and tasks a floor is of."""
+"""Columns of the leaderboard and the cells that say which samples and tasks a floor is of."""
 Judged = Literal["robust", "balanced_accuracy"]
 
 
@@ -144,8 +144,8 @@ def _with_counts(record: Record, outcomes: Mapping[str, NDArray[Any]]) -> Record
 
 
 def with_floors(board: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard and, behind it, a row CONSTANT for the samples and tasks of its rows, once
-    each; columns of a model or an attack are empty there.
+    """The leaderboard or the cells and, behind it, a row CONSTANT for the samples and tasks of its
+    rows, once each; columns of a model or an attack are empty there.
     """
     floors = rows(board)
     if floors.empty:
@@ -155,7 +155,7 @@ def with_floors(board: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows(board: pd.DataFrame) -> pd.DataFrame:
-    """The rows CONSTANT of a leaderboard: the same figures before and after any attack."""
+    """The rows CONSTANT of such a table: the same figures before and after any attack."""
     if board.empty:
         return board
     found = []
@@ -172,6 +172,9 @@ def rows(board: pd.DataFrame) -> pd.DataFrame:
                 "robust": floor.accuracy,
                 "balanced_accuracy": floor.balanced_accuracy,
                 "auc": floor.auc,
+                "worst": floor.accuracy,
+                "worst_balanced_accuracy": floor.balanced_accuracy,
+                "worst_auc": floor.auc,
                 "marks": "synthetic data" if row.synthetic else "",
                 "floor": floor,
             }

@@ -275,8 +275,8 @@ def _assigned(params: Mapping[str, Any]) -> str:
 
 
 def _board(victim: VictimRecords) -> Any:
-    """The victim's rows of the leaderboard, by data and radius, the noise control of each first."""
-    board = tables.leaderboard(victim.records, shortfalls=victim.shortfalls)
+    """The victim's rows of the cells, by data and radius, the noise control of each first."""
+    board = tables.cells(victim.records, shortfalls=victim.shortfalls)
     order = ["data", "norm", "target", "eps", "control", "attack", "protocol", "attack_params"]
     return board.assign(control=board.attack != CONTROL).sort_values(order, kind="stable")
 

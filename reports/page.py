@@ -18,15 +18,18 @@ import pandas as pd
 from PIL import Image
 
 from robustbench_med import __version__
-from robustbench_med.reports import floors, gallery
+from robustbench_med.reports import floors, gallery, page_board
+from robustbench_med.reports.entries import entries
+from robustbench_med.reports.page_record import details as details_of
+from robustbench_med.reports.page_record import share
 from robustbench_med.reports.plots import describe, trusted_text
 from robustbench_med.reports.tables import by_engine, each, named, ranked
-from robustbench_med.store.attacks import Sign
-from robustbench_med.store.figures import TaskFigures
+from robustbench_med.reports.under_training import under_trained
+from robustbench_med.store.entry import Entry
 from robustbench_med.store.record import CONTROL
 from robustbench_med.store.store import Record, Store
 
-MAX_BYTES = 7_500_000
+MAX_BYTES = 4_000_000
 """Size the page may reach; examples are put in, best rows first, while there is room."""
 SHOWN = 2  # examples of each rule
 COLUMNS = (
@@ -60,38 +63,78 @@ def render(
         records: what to show: all of the store's, as a rule.
     """
     by_hash = {record.hash: record for record in records}
-    board, members = ranked(records)
+    cells, members = ranked(records)
     rows = sorted(
-        _rows(named(board), members), key=lambda row: row["attack"] == CONTROL
+        _rows(named(cells), members), key=lambda row: row["attack"] == CONTROL
     )  # best first, naive attacks behind, the controls last
-    context, libraries = _context(rows, records, title), _libraries()
-    context["floors"] = [_floor(floor) for floor in each(floors.rows(board))]
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    found = entries(records, store, shortfalls=under_trained(records))
+    board, context, libraries = page_board.rows(found), _context(rows, title), _libraries()
+    synthetic = sum(record.synthetic for record in records)
+    context |= _of_board(board, synthetic=synthetic > 0)
+    context["summary"] = (
+        f"{_some(len(board), 'victim and threat', 'victims and threats')} from {len(records)}"
+        f" records, {synthetic} of them on synthetic data."
     )
-    template = environment.from_string(_template("page.html.j2"))
+    context["floors"] = [_floor(floor) for floor in each(floors.rows(cells))]
+    template = _environment().from_string(_template("page.html.j2"))
 
     def page(details: Sequence[Mapping[str, Any]]) -> str:
-        data = _packed(json.dumps({"rows": details}))
+        data = _packed(json.dumps({"rows": details, "board": board}, allow_nan=False))
         return template.render(context, packed={**libraries, "data": data})
 
-    details = [{**row, "records": [_record(by_hash[h]) for h in row["hashes"]]} for row in rows]
+    details = [{**row, "records": [details_of(by_hash[h]) for h in row["hashes"]]} for row in rows]
     _put_in_examples(details, store, by_hash, room=MAX_BYTES - len(page(details).encode()))
     return page(details)
 
 
-def _context(
-    rows: Sequence[Mapping[str, Any]], records: Sequence[Record], title: str
-) -> dict[str, Any]:
-    """What the template shows, but for the data that the script unpacks."""
+def of_entries(found: Sequence[Entry], title: str = "medrobust leaderboard") -> str:
+    """The page of entries: the leaderboard alone, as entries hold neither outcomes nor images."""
+    board, libraries = page_board.rows(found), _libraries()
+    del libraries["plotly"]
+    context = _context([], title) | _of_board(
+        board, synthetic=any(entry.data.synthetic for entry in found)
+    )
+    context["summary"] = (
+        f"{_some(len(board), 'victim and threat', 'victims and threats')} from {len(found)}"
+        " entries."
+    )
+    template = _environment().from_string(_template("page.html.j2"))
+    data = _packed(json.dumps({"rows": [], "board": board}, allow_nan=False))
+    return template.render(context, floors=[], packed={**libraries, "data": data})
+
+
+def _some(n: int, one: str, several: str) -> str:
+    return f"{n} {one if n == 1 else several}"
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _of_board(board: Sequence[Mapping[str, Any]], *, synthetic: bool) -> dict[str, Any]:
+    """What the template shows of the leaderboard."""
+    return {
+        "board": board,
+        "synthetic": synthetic,
+        "board_columns": page_board.COLUMNS,
+        "board_filters": [
+            {
+                "label": name,
+                "choices": sorted({row[name] for row in board}),
+                "column": page_board.COLUMNS.index(name),
+            }
+            for name in page_board.FILTERS
+        ],
+    }
+
+
+def _context(rows: Sequence[Mapping[str, Any]], title: str) -> dict[str, Any]:
+    """What the template shows, but for the board and the data that the script unpacks."""
     settings = Counter(row["setting"] for row in rows)
-    synthetic = sum(record.synthetic for record in records)
     return {
         "title": title,
-        "summary": (
-            f"{len(rows)} rows from {len(records)} records, {synthetic} of them on synthetic data."
-        ),
-        "synthetic": synthetic > 0,
         "version": __version__,
         "columns": COLUMNS,
         "filters": [
@@ -230,8 +273,8 @@ def _overall(row: Any) -> list[tuple[str, str]]:
             "balanced accuracy",
             f"clean {row.clean_balanced_accuracy:.3f}, robust {row.balanced_accuracy:.3f}",
         ),
-        ("AUC", f"clean {_share(row.clean_auc)}, robust {_share(row.auc)}"),
-        ("robust accuracy, worst case of all rows", _share(row.worst_case)),
+        ("AUC", f"clean {share(row.clean_auc)}, robust {share(row.auc)}"),
+        ("robust accuracy, worst case of all rows", share(row.worst_case)),
         (floors.CONSTANT, _constant(row.floor)),
         ("means over", behind),
         ("rank", _rank(row)),
@@ -257,86 +300,6 @@ def _rank(row: Any) -> str:
     if row.is_naive:
         return "none: the attack is naive"
     return f"none: {floors.BELOW}" if row.is_below_floor else str(row["rank"])
-
-
-def _record(record: Record) -> dict[str, Any]:
-    """What opens when a row is clicked."""
-    return {
-        "hash": record.hash,
-        "facts": list(_facts(record).items()),
-        "tasks": [
-            [*_task(name, figures), _share(floors.accuracy_at(record, t))]
-            for t, (name, figures) in enumerate(
-                zip(record.names.tasks, record.figures.tasks, strict=True)
-            )
-        ],
-        "diagnostics": [_sign(sign) for sign in record.diagnostics],
-        "challenges": [
-            [
-                challenge.challenger,
-                str(challenge.n),
-                f"{100 * challenge.taken:.1f}",
-                ", ".join(challenge.broken) or "none",
-            ]
-            for challenge in record.challenges
-        ],
-        "command": record.command,
-        "spec": record.spec.plain(),
-        "gallery": [],
-        "no_gallery": (
-            "No examples here: none were kept, or this page had no room left. `medrobust show"
-            f" {record.short} --gallery FILE.png` draws what there is."
-        ),
-    }
-
-
-def _facts(record: Record) -> dict[str, str]:
-    """What was measured on what, by whom and at what cost."""
-    data, seed = record.spec.data, record.spec.victim.train_seed
-    synthetic = " (synthetic)" if record.synthetic else ""
-    fold = f", fold {data.fold.number} of {data.fold.of}" if data.fold else ""
-    nature = "random" if record.stochastic else "deterministic"
-    training = "unknown (foreign weights)" if seed is None else str(seed)
-    versions = record.environment.versions.items()
-    return {
-        "data": f"{data.name}{synthetic}{fold}, n = {data.n}, {data.size} px",
-        "threat": (
-            f"{record.spec.threat.norm_label} {record.eps}, target {' + '.join(record.targets)}"
-        ),
-        "victim": (
-            f"{record.spec.victim.model}, {record.victim.parameters:,} parameters,"
-            f" {record.victim.gflops:.3g} GFLOPs, {nature}, {record.draws} draw(s) a prediction"
-        ),
-        "seeds": f"evaluation {record.spec.seed}, training {training}",
-        "passes": (
-            f"{record.cost.attack_forward_per_sample:.0f} forward,"
-            f" {record.cost.attack_backward_per_sample:.0f} backward per attacked sample"
-        ),
-        "seconds": f"{record.cost.seconds:.1f} on {record.environment.device}",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions),
-        "notes": "; ".join(record.notes) or "none",
-    }
-
-
-def _sign(sign: Sign) -> dict[str, str]:
-    """A sign that the attack failed, with advice where it did."""
-    advice = "" if sign.verdict == "fine" else sign.advice
-    return {"sign": sign.sign, "verdict": sign.verdict, "text": sign.text, "advice": advice}
-
-
-def _task(name: str, figures: TaskFigures) -> list[str]:
-    return [
-        name,
-        f"{figures.n} ({figures.n_distinct})",
-        _share(figures.clean, figures.clean_interval),
-        _share(figures.robust, figures.robust_interval),
-        *map(_share, (figures.asr, figures.balanced_accuracy, figures.auc)),
-    ]
-
-
-def _share(value: float | None, interval: Sequence[float] = ()) -> str:
-    text = "-" if value is None or pd.isna(value) else f"{value:.3f}"
-    return f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else text
 
 
 def _examples(store: Store[Record], record: Record) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Tables as papers print them: best bold, second underlined, +- intervals; Markdown and LaTeX."""
+"""Tables as papers print them: best bold, second underlined, with intervals; Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PORTRAIT, LANDSCAPE = 95, 150
 
 @dataclass(frozen=True)
 class TableCell:
-    """What stands in a table: text, or a number with half the width of its interval, footnote
-    marks, and whether it may be the best.
+    """What stands in a table: text, or a number with the ends of its interval, footnote marks, and
+    whether it may be the best.
     """
 
     value: float | str | None
-    half: float | None = None
+    interval: tuple[float, float] | None = None
     mark: str = ""
     ranked: bool = True
 
@@ -89,9 +89,9 @@ def markdown(table: Table) -> str:
     for row, ranks in zip(table.rows, table.rankings(), strict=True):
         cells = []
         for cell, column, rank in zip(row, table.columns, ranks, strict=True):
-            value, half = _texts(cell, column)
+            value, ends = _texts(cell, column)
             value = {1: f"**{value}**", 2: f"<u>{value}</u>"}.get(rank or 0, escaped(value))
-            cells.append(value + (f" ± {half}" if half else "") + cell.mark)
+            cells.append(value + (f" {escaped(ends)}" if ends else "") + cell.mark)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", escaped(_legend(table)), ""])
 
@@ -121,9 +121,9 @@ def _tabular(table: Table) -> list[str]:
     for row, ranks in zip(table.rows, table.rankings(), strict=True):
         cells = []
         for cell, column, rank in zip(row, table.columns, ranks, strict=True):
-            value, half = map(_tex, _texts(cell, column))
+            value, ends = map(_tex, _texts(cell, column))
             value = {1: rf"\textbf{{{value}}}", 2: rf"\underline{{{value}}}"}.get(rank or 0, value)
-            cells.append(value + (rf" $\pm$ {half}" if half else "") + _tex(cell.mark))
+            cells.append(value + (f" {ends}" if ends else "") + _tex(cell.mark))
         lines.append(" & ".join(cells) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
@@ -161,7 +161,7 @@ def _width(table: Table) -> int:
     total = 0
     for j, column in enumerate(table.columns):
         texts = [
-            sum(map(len, _texts(row[j], column))) + (3 if row[j].half is not None else 0)
+            sum(map(len, _texts(row[j], column))) + (row[j].interval is not None)
             for row in table.rows
         ]
         total += max(len(column.heading), *texts) + 2
@@ -190,10 +190,9 @@ def _legend(table: Table) -> str:
     if any(c.better for c in table.columns) and victims > 1:
         sentences.append("Bold: best of its column; underlined: second best.")
     cells = [cell for row in table.rows for cell in row]
-    if any(cell.half is not None for cell in cells):
+    if any(cell.interval is not None for cell in cells):
         sentences.append(
-            "± is half the width of the Wilson 95 % interval over patients (images where the data"
-            " name none)."
+            "In brackets Wilson 95 % intervals over patients (images where the data name none)."
         )
     if SYNTHETIC in table.caption:
         sentences.append(f"{SYNTHETIC} Synthetic images.")
@@ -238,8 +237,13 @@ def _texts(cell: TableCell, column: Column) -> tuple[str, str]:
         return str(cell.value) if isinstance(cell.value, str) else "-", ""
     return (
         f"{number:.{column.digits}f}",
-        "" if cell.half is None else f"{cell.half:.{column.digits}f}",
+        "" if cell.interval is None else _ends(cell.interval, column.digits),
     )
+
+
+def _ends(interval: tuple[float, float], digits: int) -> str:
+    low, high = interval
+    return f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def escaped(text: str) -> str:

@@ -18,11 +18,11 @@ from robustbench_med.store.words import WORDS
 
 @dataclass(frozen=True)
 class _Shown:
-    """A figure that the leaderboard is printed by.
+    """A figure that the cells are printed by.
 
     Attributes:
         title: how its caption begins.
-        clean, robust: its columns of the leaderboard before and after the attack.
+        clean, robust: its columns of the cells before and after the attack.
     """
 
     title: str
@@ -37,7 +37,7 @@ SHOWN = (
 )
 
 
-def leaderboards(board: pd.DataFrame, by: str | None = None) -> Iterator[Table]:
+def cells(board: pd.DataFrame, by: str | None = None) -> Iterator[Table]:
     """A table a data set, size, n, norm, target and protocol, by robust accuracy, balanced accuracy
     and AUC: a row a victim, a column an attack and radius, the constant answer last.
 
@@ -53,10 +53,10 @@ def leaderboards(board: pd.DataFrame, by: str | None = None) -> Iterator[Table]:
         group = group.assign(control=group.attack != CONTROL, victim=victim_names(group))
         for shown in SHOWN:
             if by in (None, shown.robust) and group[shown.robust].notna().any():
-                yield _leaderboard(group, shown)
+                yield _cells(group, shown)
 
 
-def _leaderboard(group: pd.DataFrame, shown: _Shown) -> Table:
+def _cells(group: pd.DataFrame, shown: _Shown) -> Table:
     """The rows of one setting by one figure."""
     first: Any = group.iloc[0]
     conditions = group.sort_values(["eps_value", "eps", "control", "attack", "engine"])[
@@ -105,7 +105,7 @@ def _leaderboard(group: pd.DataFrame, shown: _Shown) -> Table:
         caption += "; worst case: every sample under the attack that harms it most of all run on it"
     if not ranks:
         caption += ". The classes are imbalanced: the table by balanced accuracy says what is best"
-    return Table("leaderboard", caption, columns, rows)
+    return Table("cells", caption, columns, rows)
 
 
 def _several_attacks(rows: pd.DataFrame) -> list[str]:
@@ -169,7 +169,7 @@ def per_class(frame: pd.DataFrame, board: pd.DataFrame) -> Iterator[Table]:
     radius.
 
     Args:
-        board: the leaderboard of the same records, which says what is naive or trivial.
+        board: the cells of the same records, which says what is naive or trivial.
     """
     if frame.empty:
         return
@@ -278,13 +278,13 @@ def _robust(row: Any, figure: str = "robust") -> TableCell:
 
 
 def _with_interval(row: Any, figure: str) -> TableCell:
-    """A figure with half the width of its interval, where it has one."""
+    """A figure with its interval, where it has one."""
     value, low, high = (getattr(row, f"{figure}{end}", None) for end in ("", "_low", "_high"))
-    return TableCell(value, None if pd.isna(low) else (high - low) / 2)
+    return TableCell(value, None if low is None or high is None or pd.isna(low) else (low, high))
 
 
 def _judged(frame: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
-    """Rows by class, naive or trivial where any row of the leaderboard is that has their name."""
+    """Rows by class, naive or trivial where any row of the cells is that has their name."""
     keys = [
         "data",
         "size",

@@ -1,4 +1,4 @@
-"""Figures out of the leaderboard that are no curves: clean against robust, heat maps, classes; and
+"""Figures out of the cells that are no curves: clean against robust, heat maps, classes; and
 what all figures share.
 """
 
@@ -104,7 +104,7 @@ def pareto(group: pd.DataFrame, look: Looks) -> Figure | None:
             bars = {"xerr": _error(row, "clean"), "yerr": _error(row, "robust")}
             colour, marker, _, _ = look[row.model]
             axis.errorbar(row.clean, row.robust, **bars, color=colour, alpha=0.35, linewidth=1)
-            area = 40 + 360 * row.gflops / largest
+            area = style.area(row.gflops, largest)
             axis.scatter(
                 row.clean, row.robust, area, marker=marker, **style.outlined(colour), zorder=3
             )

@@ -274,3 +274,16 @@ def _write(figure: Figure, kind: str, path: Path) -> None:
         "svg": {"Date": None, "Creator": None},
     }
     figure.savefig(path, dpi=DPI, format=kind, metadata=metadata[kind])
+
+
+LARGEST_AREA = 420
+"""Of a point, in square points."""
+
+
+def area(gflops: float, largest: float) -> float:
+    """The area of a point that stands for FLOPs: a hundredth of them has a hundredth of it.
+
+    Args:
+        largest: GFLOPs of the largest point.
+    """
+    return LARGEST_AREA * gflops / largest

@@ -1,4 +1,4 @@
-"""The leaderboard out of records, and what its rows say: marks, trust, names; pure functions."""
+"""The cells out of records, and what their rows say: marks, trust, names; pure functions."""
 
 from __future__ import annotations
 
@@ -17,23 +17,20 @@ from robustbench_med.reports.families import (
     by_training,
     effective_n,
     evaluation_seeds,
+    exact,
     families,
     other_weights,
     over_trainings,
     variants,
     victim_name,
 )
-from robustbench_med.statistics import wilson
+from robustbench_med.reports.marks import marks, trivial_on
+from robustbench_med.statistics import tied, wilson
 from robustbench_med.store.attacks import SearchRan
 from robustbench_med.store.record import Record
 from robustbench_med.store.words import of_family
 
 AVERAGED = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
-
-NAIVE = ("naive attack on a random model", "attacker unaware of the input transform")
-"""Marks of rows whose attack ignored the defence: their robust accuracy is an over-estimate and
-gets no rank.
-"""
 
 VALUES = (
     "is_naive",
@@ -50,6 +47,7 @@ VALUES = (
     "settings",
     "alone",
     "brief",
+    "apart",
 )
 """Columns for code, which reads nothing out of the texts beside them; no file has them (`written`).
 """
@@ -64,7 +62,7 @@ Shortfalls = Mapping[str, Sequence[under_training.Shortfall]]
 """What `under_training.under_trained` finds in a store."""
 
 
-def leaderboard(
+def cells(
     records: Sequence[Record],
     names: Mapping[str, str] | None = None,
     shortfalls: Shortfalls | None = None,
@@ -92,7 +90,7 @@ def ranked(
     names: Mapping[str, str] | None = None,
     shortfalls: Shortfalls | None = None,
 ) -> tuple[pd.DataFrame, list[list[Record]]]:
-    """The leaderboard, and the records behind each of its rows in the same order."""
+    """The cells, and the records behind each row in the same order."""
     unordered = families(records)
     names, apart = variants(records) if names is None else names, other_weights(records)
     if shortfalls is None:
@@ -105,6 +103,10 @@ def ranked(
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame, []
+    alike = ["model", "variant", "data", "size", "n", "norm", "eps", "target", "protocol"]
+    called = [str(row) for row in frame[[*alike, "attack", "engine"]].to_numpy().tolist()]
+    params = [family[0].spec.attack.params for family in unordered]
+    frame["apart"] = params_apart(called, params)
     best_first = ["robust", "clean"]
     keys = ["data", "attack", "norm", "eps", "target", "model", "attack_params", "checkpoint"]
     frame = frame.sort_values(
@@ -122,7 +124,7 @@ def _ranks(frame: pd.DataFrame) -> pd.Series:
     imbalanced = honest.floor.map(floors.is_imbalanced).astype(bool)
     imbalanced = imbalanced.groupby([honest[key] for key in COMPARABLE]).transform("any")
     return (
-        honest.assign(judged=honest.balanced_accuracy.where(imbalanced, honest.robust))
+        honest.assign(judged=tied(honest.balanced_accuracy.where(imbalanced, honest.robust)))
         .groupby(COMPARABLE)["judged"]
         .rank(method="min", ascending=False)
         .astype("Int64")
@@ -148,7 +150,7 @@ def _row(family: Sequence[Record], variant: str, doubts: Sequence[str]) -> dict[
         "loss": spec.attack.params.get("loss"),
         "effort": effort(family),
         **believed(family),
-        "marks": "; ".join([*marks(family), *_missing_folds(family), *doubts]),
+        "marks": "; ".join([*marks(family), *missing_folds(family), *doubts]),
         "parameters": first.victim.parameters,
         "gflops": first.victim.gflops,
         "gmacs": first.victim.gmacs,
@@ -170,8 +172,12 @@ def _row(family: Sequence[Record], variant: str, doubts: Sequence[str]) -> dict[
 
 def effort(family: Sequence[Record]) -> str:
     """How the searches of a row went; empty where the attack ran once."""
-    searches = [ran.search for record in family if (ran := record.attack_ran) and ran.search]
-    return "; ".join(dict.fromkeys(map(told, searches)))
+    return "; ".join(dict.fromkeys(map(told, searches(family))))
+
+
+def searches(family: Sequence[Record]) -> list[SearchRan]:
+    """The searches that the attack of a row began."""
+    return [ran.search for record in family if (ran := record.attack_ran) and ran.search]
 
 
 def told(ran: SearchRan) -> str:
@@ -187,7 +193,9 @@ def _figures(family: Sequence[Record]) -> dict[str, Any]:
     """Counts, and figures with their intervals: means over trainings."""
     tasks, folds = family[0].spec.threat.tasks, by_fold(family)
     mean = {key: _mean(over_trainings(family, attrgetter(f"figures.{key}"))) for key in AVERAGED}
-    robust = over_trainings(family, lambda record: record.figures.robust)
+    robust = over_trainings(family, lambda record: exact(record, "robust"))
+    mean["robust"] = _mean(robust)
+    mean["clean"] = _mean(over_trainings(family, lambda record: exact(record, "clean")))
     n_clean = min(effective_n(family, _independent(t, "clean")) for t in tasks)
     n_robust = min(effective_n(family, _independent(t, "robust")) for t in tasks)
     clean_low, clean_high = wilson(mean["clean"] or 0.0, n_clean)
@@ -220,7 +228,8 @@ def _figures(family: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _missing_folds(family: Sequence[Record]) -> list[str]:
+def missing_folds(family: Sequence[Record]) -> list[str]:
+    """A mark where folds of a cross-validation are not there."""
     fold, there = family[0].spec.data.fold, len(by_fold(family))
     if fold is None or there == fold.of:
         return []
@@ -265,6 +274,21 @@ def csv(frame: pd.DataFrame) -> str:
     return str(written(frame).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
+def params_apart(names: Sequence[str], params: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of attacks of one name, the parameters in which they differ, as `eot=4 steps=20`; else empty.
+
+    Args:
+        names: what rows call their attacks, with whatever else they agree in.
+        params: of each.
+    """
+    found = []
+    for name, mine in zip(names, params, strict=True):
+        alike = [other for n, other in zip(names, params, strict=True) if n == name]
+        keys = {k for other in alike for k in other if len({str(o.get(k)) for o in alike}) > 1}
+        found.append(assigned({k: v for k, v in mine.items() if k in keys}))
+    return found
+
+
 def assigned(params: Mapping[str, Any]) -> str:
     """Parameters in one cell, as `eot=4 steps=20`."""
     return " ".join(f"{k}={v}" for k, v in sorted(params.items()))
@@ -292,7 +316,7 @@ def _clean_auc(record: Record) -> float | None:
 
 
 def _robust(family: Sequence[Record]) -> float:
-    return float(np.mean(over_trainings(family, lambda record: record.figures.robust)))
+    return float(np.mean(over_trainings(family, lambda record: exact(record, "robust"))))
 
 
 def _median_norm(record: Record) -> float | None:
@@ -344,54 +368,3 @@ def each(frame: pd.DataFrame) -> Iterator[Any]:
 def by_engine(attack: str, engine: str) -> str:
     """An attack's name, with the engine that computed it where that is another library."""
     return attack if engine == "native" else f"{attack} ({engine})"
-
-
-def marks(family: Sequence[Record]) -> list[str]:
-    """What a reader must know before believing a row."""
-    return [
-        *(["synthetic data"] if family[0].synthetic else []),
-        *doubts(family),
-        *_below_floor(family),
-    ]
-
-
-def _below_floor(family: Sequence[Record]) -> list[str]:
-    """A mark where the mean over the attacked tasks is no higher than the floor's; else for every
-    task that is no higher than its own.
-    """
-    if floors.below_floor(_robust(family), floors.of(family)):
-        return [floors.BELOW]
-    return [
-        f"{floors.BELOW} on {family[0].names.tasks[t]}"
-        for t in family[0].spec.threat.tasks
-        if floors.below_floor(
-            float(np.mean([record.figures.tasks[t].robust for record in family])),
-            floors.of_tasks(family, [t]),
-        )
-    ]
-
-
-def doubts(family: Sequence[Record]) -> list[str]:
-    """The marks but for synthetic data and the floor."""
-    first, sentences = family[0], trivial_on(family)
-    if broken := max(record.figures.not_finite for record in family):
-        sentences.append(f"not finite for {broken} samples")
-    if first.naive:
-        sentences.append(NAIVE[0] if first.stochastic else NAIVE[1])
-    if first.stochastic and first.draws == 1 and first.spec.protocol.name == "sound":
-        sentences.append("one draw")
-    if first.batch_dependent:
-        sentences.append("depends on its batch")
-    marked = {"not repeatable": not first.repeatable, "unverified data": first.unverified}
-    marked["carried"] = first.spec.carried is not None and not first.spec.attack.after
-    return [*sentences, *(mark for mark, applies in marked.items() if applies)]
-
-
-def trivial_on(family: Sequence[Record]) -> list[str]:
-    """A mark for every task at which any of these victims is no better than a constant."""
-    return sorted({f"trivial on {name}" for record in family for name in record.trivial})
-
-
-def quotable(row: Any) -> bool:
-    """Whether anything can be said of a row: its victim is not trivial, its attacks worked."""
-    return bool(row.trust != "failed" and not row.is_trivial)

@@ -5,6 +5,7 @@ else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pandas as pd
 from robustbench_med.errors import UserError, left_out, unknown
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.reports import (
+    board,
+    board_tables,
     breakdowns,
     certified,
     curves,
@@ -33,6 +36,7 @@ from robustbench_med.reports.comparison.write import rebuild
 from robustbench_med.reports.gallery import examples, save_all, save_png
 from robustbench_med.reports.records import cost, long_form, victims
 from robustbench_med.reports.tables import csv
+from robustbench_med.store import entry_files
 from robustbench_med.store.store import CERTIFICATES, Record, Store, nothing_left
 
 FIGURE = "robust_accuracy.png"
@@ -40,28 +44,61 @@ PAGE = "leaderboard.html"
 NONE = "{out} holds no records; `medrobust run --out {out}` makes some"
 
 
-def leaderboard(
-    out: Path, *, only: Sequence[Record] | None = None
-) -> tuple[pd.DataFrame, list[str]]:
-    """Writes the CSV tables and the figures beside them from all records below `out`; returns the
-    leaderboard, and what is odd about it.
+@dataclass(frozen=True)
+class Shown:
+    """What commands show of a folder.
+
+    Attributes:
+        board: the leaderboard (`board.frame`), empty where no attack was run.
+        cells: a row an attack (`tables.cells`).
+        warnings: what is odd about the records.
+    """
+
+    board: pd.DataFrame
+    cells: pd.DataFrame
+    warnings: list[str]
+
+
+def leaderboard(out: Path, *, only: Sequence[Record] | None = None) -> Shown:
+    """Writes the CSV tables and the figures beside them from all records below `out`.
 
     Args:
-        only: show these records alone; the files always hold all of the store.
+        only: show the victims of these records alone, and of cells these alone; the files always
+            hold all of the store.
     """
-    records = read(out)
-    by_name = frames(Store(out), records)
+    store, records = Store(out), read(out)
+    by_name = frames(store, records)
     _basics(out, by_name)
     curves.robust_against_radius(records, out / FIGURE)
+    odd = families.warnings(records)
     if only is None:
-        return by_name["leaderboard"], families.warnings(records)
+        return Shown(by_name["leaderboard"], by_name["cells"], odd)
     asked = {record.hash for record in only}
-    shown = tables.leaderboard(
-        [record for record in records if record.hash in asked],
-        families.variants(records),
-        under_training.under_trained(records),
-    )
-    return shown, families.warnings(records)
+    shown = [record for record in records if record.hash in asked]
+    shortfalls = under_training.under_trained(records)
+    names = families.variants(records)
+    whole = [
+        record
+        for _, group in families.victims(records)
+        for threat in families.by_threat(group)
+        if any(record.hash in asked for record in threat)
+        for record in threat
+    ]  # a worst case is over all attacks that the store knows
+    ranked = board.leaderboard(whole, store, among=records, shortfalls=shortfalls)
+    return Shown(ranked, tables.cells(shown, names, shortfalls), odd)
+
+
+def from_entries(folder: Path, out: Path) -> Shown:
+    """Writes leaderboard.csv, paper/leaderboard.md and .tex, and the page, of a folder of
+    entries.
+    """
+    found = entry_files.read(folder)
+    ranked = board.frame(found)
+    writable_folder(out)
+    write_text(out / "leaderboard.csv", csv(floors.with_floors(ranked)))
+    papers({"leaderboard": ranked}, out / "paper")
+    write_text(out / PAGE, page.of_entries(found))
+    return Shown(ranked, pd.DataFrame(), [])
 
 
 def warnings(out: Path) -> list[str]:
@@ -135,7 +172,8 @@ def frames(store: Store[Record], records: Sequence[Record]) -> dict[str, pd.Data
     """The tables by name, as columns.py describes them."""
     names = families.variants(records)
     return {
-        "leaderboard": tables.leaderboard(records, names),
+        "leaderboard": board.leaderboard(records, store),
+        "cells": tables.cells(records, names),
         "records": long_form(records),
         "cost": cost(records),
         "victims": victims(records, names),
@@ -148,7 +186,9 @@ def frames(store: Store[Record], records: Sequence[Record]) -> dict[str, pd.Data
 def _basics(out: Path, by_name: Mapping[str, pd.DataFrame]) -> None:
     """The CSV tables, those that are empty taken away, and the figures beside them."""
     writable_folder(out)
-    as_files = {**by_name, "leaderboard": floors.with_floors(by_name["leaderboard"])}
+    as_files = dict(by_name)
+    for name in ("leaderboard", "cells"):
+        as_files[name] = floors.with_floors(by_name[name])
     for name, frame in as_files.items():
         if len(frame):
             write_text(out / f"{name}.csv", csv(frame))
@@ -162,10 +202,11 @@ def paper_kinds(by_name: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
     none.
     """
     makers: dict[str, Callable[[pd.DataFrame], Iterator[paper.Table]]] = {
-        "leaderboard": paper_tables.leaderboards,
+        "leaderboard": board_tables.boards,
+        "cells": paper_tables.cells,
         "victims": paper_tables.victims,
         "cross_modal": paper_tables.cross_modal,
-        "per_class": lambda classes: paper_tables.per_class(classes, by_name["leaderboard"]),
+        "per_class": lambda classes: paper_tables.per_class(classes, by_name["cells"]),
         "certified": lambda proved: certified.tables(proved, by_name["certified_tasks"]),
     }
     for name, make in makers.items():
@@ -211,8 +252,8 @@ def claims(out: Path, files: Sequence[Path]) -> list[Finding]:
             f" --out {out}` make them"
         )
         raise nothing_left(neither, store)
-    board = tables.leaderboard(records)
-    findings = [judge(claim, board, known) for claim in published]
+    cells = tables.cells(records)
+    findings = [judge(claim, cells, known) for claim in published]
     save(findings, writable_folder(out))
     return findings
 

@@ -300,6 +300,31 @@ def worst_case(
     return min((total / splits, *stacked), key=lambda right: float((right * weights).sum()))
 
 
+# --- counts ---------------------------------------------------------------------------------------
+
+
+def shares(right: NDArray[Any], draws: int) -> Floats:
+    """Fractions of draws that are right, as whole numbers of draws give them: float32 rounds a
+    third.
+    """
+    return np.rint(np.asarray(right, np.float64) * draws) / draws
+
+
+def exact_rate(rate: float, n: int, draws: int) -> float:
+    """The rate that a whole number of right predictions of `n` samples in `draws` draws gives,
+    where a mean in float32 rounded it; any other rate as it is.
+    """
+    whole = round(rate * n * draws) / (n * draws)
+    return whole if abs(whole - rate) < 1e-6 else rate
+
+
+def tied(values: Any) -> Any:
+    """Figures as ranks, fronts and bests compare them: those of equal counts are equal, whatever
+    order they were added in.
+    """
+    return np.round(np.asarray(values, np.float64), 12)
+
+
 def tolerance_of(n: int) -> float:
     """Robust accuracy that counts as no difference: a point, or one sample of fewer than 100."""
     return max(0.01, 1 / n)

@@ -149,7 +149,7 @@ def test_every_engine_attacks_a_transformers_vit_in_a_file_of_the_users(
         model=f"{tmp_path / 'vit.py'}:build", attack="pgd",
     )  # fmt: skip
     medrobust(*words)
-    rows = pd.read_csv(tmp_path / "out" / "leaderboard.csv").query("attack == 'pgd'")
+    rows = pd.read_csv(tmp_path / "out" / "cells.csv").query("attack == 'pgd'")
     assert list(rows["engine"]) == [engine] * 2
     assert (rows["robust"] <= rows["clean"]).all()
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from support.cli import medrobust, refused
 from support.files import SHARED_DATA, needs_real_data
-from support.stores import leaderboard_csv
+from support.stores import cells_csv
 
 from robustbench_med.attacks import under
 from robustbench_med.data import Files, card, load
@@ -113,10 +113,10 @@ def test_a_run_on_a_real_pairing(data: str, few, tmp_path) -> None:
     ]
     assert "--accept-unverified" in refused(medrobust(*run, *small, check=2))
     medrobust(*run, "--accept-unverified", *small)
-    board = leaderboard_csv(tmp_path).set_index(["attack", "eps"]).robust
+    board = cells_csv(tmp_path).set_index(["attack", "eps"]).robust
     assert board["pgd", "8/255"] <= board["pgd", "1/255"] <= board["noise", "1/255"]
     assert board["pgd", "8/255"] < board["noise", "8/255"] - 0.1
-    assert not leaderboard_csv(tmp_path).synthetic.any()
+    assert not cells_csv(tmp_path).synthetic.any()
     made = Store(tmp_path).records()[0]
     again = tmp_path / "again"
     medrobust(*shlex.split(made.command)[1:], "--out", again)
@@ -143,7 +143,7 @@ def test_every_attack_runs_on_two_classes_a_task_and_on_random_robust_mail(few, 
     there = ["--data", "breastmnist+pneumoniamnist", "--data-root", few, "--out", tmp_path]
     narrow = ["--model-param", "late.width=8", "--model-param", "robust-mail.width=16"]
     medrobust(*run, *there, *narrow, *TINY, *BUDGET, "--max-passes", 100, "--no-challenge")
-    board = leaderboard_csv(tmp_path)
+    board = cells_csv(tmp_path)
     ran = set(zip(board.model, board.attack.str.partition(" ")[0], strict=True))
     assert ran == {(model, attack) for model in ("late", "robust-mail") for attack in under("Linf")}
     assert board.robust.between(0, 1).all()

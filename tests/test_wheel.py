@@ -56,7 +56,7 @@ def test_the_wheel_measures_where_nothing_but_torch_is_held(tmp_path: Path) -> N
     attack = ["--attack", "pgd", "--attack-param", "steps=5", "--eps", "16/255", "--limit", 8]
     command(medrobust, "run", "--model", "late", *attack, cwd=work, MEDROBUST_HOME=home)
     command(medrobust, "report", cwd=work, MEDROBUST_HOME=home)
-    with open(work / "reports/leaderboard.csv", newline="") as file:
+    with open(work / "reports/cells.csv", newline="") as file:
         rows = {row["attack"]: row for row in csv.DictReader(file) if row["attack"]}
     assert rows.keys() == {"noise", "pgd"}
     assert float(rows["pgd"]["robust"]) < float(rows["noise"]["robust"]) == 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robustbench_med.reports.tables import doubts, trivial_on
+from robustbench_med.reports.marks import doubts, trivial_on
 from robustbench_med.statistics import tolerance_of
 from robustbench_med.store.record import Record
 from robustbench_med.store.words import worst as least_believed

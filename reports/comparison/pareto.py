@@ -18,6 +18,7 @@ from robustbench_med.reports.comparison.metrics import Metric, metric_of
 from robustbench_med.reports.comparison.table import GROUPED
 from robustbench_med.reports.floors import CONSTANT
 from robustbench_med.reports.style import COLOURS
+from robustbench_med.statistics import tied
 
 FIGURE = "pareto.png"
 NARROWEST = 0.2
@@ -82,12 +83,18 @@ def span(shares: pd.Series) -> tuple[float, float]:
     return max(-MARGIN, low + shift), min(1 + MARGIN, high + shift)
 
 
+def on_front(group: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+    """The victims that none beats in both figures, by the counts behind them, best clean first."""
+    shown = group.assign(**{key: tied(group[key]) for key in (metric.clean, metric.worst)})
+    shown = shown.sort_values([metric.clean, metric.worst], ascending=False)
+    highest = shown[metric.worst].cummax().shift(fill_value=-1)
+    return shown[shown[metric.worst] > highest]
+
+
 def _panel(axis: Any, group: pd.DataFrame, table: pd.DataFrame) -> None:
     """One data set and threat; the whole table gives colours, markers and areas."""
     metric = metric_of(group.iloc[0])
-    front = group.sort_values([metric.clean, metric.worst], ascending=False)
-    highest = front[metric.worst].cummax().shift(fill_value=-1)
-    front = front[front[metric.worst] > highest]
+    front = on_front(group, metric)
     axis.plot(
         front[metric.clean],
         front[metric.worst],
@@ -116,7 +123,7 @@ def _victim(axis: Any, row: Any, metric: Metric, table: pd.DataFrame) -> None:
     axis.scatter(
         clean,
         worst,
-        s=40 + 260 * row.gflops / table.gflops.max(),
+        s=style.area(row.gflops, table.gflops.max()),
         marker=MARKERS[defences.index(row.defense) % len(MARKERS)],
         **style.outlined(colour),
         zorder=2,

@@ -19,15 +19,14 @@ from robustbench_med.reports.comparison.entries import Entry
 from robustbench_med.reports.comparison.metrics import no_robustness
 from robustbench_med.reports.comparison.worst import (
     Arrays,
-    ByTraining,
-    Labelled,
+    OnSamples,
     WorstCase,
-    by_training,
     lowest_auc,
+    on_samples,
     over_trainings,
     worst_case,
 )
-from robustbench_med.reports.families import groups_of, without_midway, worth_of_draws
+from robustbench_med.reports.families import exact, groups_of, without_midway
 from robustbench_med.reports.floors import Floor
 from robustbench_med.reports.tables import Shortfalls
 from robustbench_med.store.parts import DataSpec
@@ -265,29 +264,21 @@ def _row(
 ) -> Row:
     first = records[0]
     measured = [record for record in records if not record.control]
-    arrays = store.arrays(first)
-    chunked = [(record, store.arrays(record)) for record in measured if record.spec.protocol.chunk]
-    worth = [
-        min((worth_of_draws(*each, t) for each in chunked), default=1.0)
-        for t in first.spec.threat.tasks
-    ]
-    labelled = Labelled.of(first, arrays, worth)
-    plain = by_training(measured, labelled.known, store)
-    balanced = by_training(measured, labelled.class_weights, store)
-    worst = worst_case(plain, balanced, labelled, lowest_auc(measured))
+    found = on_samples(measured, store)
+    worst = worst_case([found], lowest_auc(measured))
     return Row(
         model=entry.model,
         defense=entry.defense,
         victim=first.spec.victim.model,
         setting=_setting(first),
-        n_distinct=min(labelled.distinct),
-        trainings=len(plain),
-        evaluation_seeds=min(map(len, plain)),
-        clean=float(np.mean([record.figures.clean for record in records])),
+        n_distinct=min(found.labelled.distinct),
+        trainings=len(found.plain),
+        evaluation_seeds=min(map(len, found.plain)),
+        clean=float(np.mean([exact(record, "clean") for record in records])),
         clean_balanced_accuracy=float(np.mean([_clean_balanced(record) for record in records])),
         robust=_robust(without_midway(records)),
         worst=worst,
-        floor=labelled.floor,
+        floor=found.labelled.floor,
         naive=_naive(naive),
         draws=first.draws,
         eot=measured[0].spec.attack.params.get("eot"),
@@ -295,7 +286,7 @@ def _row(
         trust=trust_of(
             records, measured, worst.worst, under_training.of_family(records, shortfalls)
         ),
-        outcomes=_outcomes(plain, balanced, labelled, arrays),
+        outcomes=_outcomes(found, store.arrays(first)),
     )
 
 
@@ -341,7 +332,7 @@ def _robust(records: Sequence[Record]) -> dict[str, OfAttack]:
         by_attack.setdefault(record.attack_label, []).append(record)
     return {
         attack: OfAttack(
-            float(np.mean([record.figures.robust for record in under])),
+            float(np.mean([exact(record, "robust") for record in under])),
             float(np.mean([record.figures.balanced_accuracy for record in under])),
             lowest_auc(under),
         )
@@ -376,14 +367,13 @@ def _passes(training: TrainingFacts) -> float:
     return training.steps * training.batch_size * passes
 
 
-def _outcomes(
-    plain: ByTraining, balanced: ByTraining, labelled: Labelled, arrays: Arrays
-) -> Outcomes:
+def _outcomes(found: OnSamples, arrays: Arrays) -> Outcomes:
+    plain, labelled = found.plain, found.labelled
     known = labelled.known
     samples, attacked = np.nonzero(known)
     return Outcomes(
         worst=over_trainings(plain)[known],
-        balanced=over_trainings(balanced)[known],
+        balanced=over_trainings(found.balanced)[known],
         first=plain[0][0][known],
         units=tuple(f"{arrays['ids'][s]}/{t}" for s, t in zip(samples, attacked, strict=True)),
         clusters=tuple(clusters(arrays)[samples].tolist()),

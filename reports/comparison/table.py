@@ -166,7 +166,7 @@ def _printed_row(row: Any, real: Sequence[str]) -> list[paper.TableCell]:
         paper.TableCell(row.clean, ranked=not trivial and row.model != CONSTANT),
         *(paper.TableCell(row[attack], **judged) for attack in real),
         *(
-            paper.TableCell(row[metric.worst], _half(row, metric), **judged)
+            paper.TableCell(row[metric.worst], _ends(row, metric), **judged)
             for metric in METRICS.values()
         ),
         paper.TableCell(row.worst_auc),
@@ -176,10 +176,10 @@ def _printed_row(row: Any, real: Sequence[str]) -> list[paper.TableCell]:
     ]
 
 
-def _half(row: Any, metric: Metric) -> float | None:
-    """Half of the width of a worst case's interval; the constant answer has none."""
-    width = row[metric.worst_high] - row[metric.worst_low]
-    return None if pd.isna(width) else width / 2
+def _ends(row: Any, metric: Metric) -> tuple[float, float] | None:
+    """The ends of a worst case's interval; the constant answer has none."""
+    low, high = row[metric.worst_low], row[metric.worst_high]
+    return None if pd.isna(low) else (low, high)
 
 
 def interval(row: Any, metric: Metric) -> str:

@@ -12,7 +12,9 @@ import pandas as pd
 from robustbench_med.reports.comparison.metrics import METRICS, metric_of
 from robustbench_med.reports.comparison.pairs import Pair, points
 from robustbench_med.reports.comparison.table import interval
-from robustbench_med.reports.tables import each, quotable
+from robustbench_med.reports.marks import quotable
+from robustbench_med.reports.tables import each
+from robustbench_med.statistics import tied
 
 CLOSEST = 3
 """Victims not told from the best that its sentence names."""
@@ -141,12 +143,12 @@ def _best(group: pd.DataFrame, paired: Sequence[Pair]) -> str:
     metric = metric_of(judged.iloc[0])
     robust = judged[~judged.is_below_floor.astype(bool)]
     if robust.empty:
-        highest = judged.iloc[int(judged[metric.worst].argmax())]
+        highest = judged.iloc[int(tied(judged[metric.worst]).argmax())]
         return (
             f"no victim is robust: {highest.model} with {_named(highest)}, the highest, is"
             f" {_below_floor(highest)}."
         )
-    best = robust.iloc[int(robust[metric.worst].argmax())]
+    best = robust.iloc[int(tied(robust[metric.worst]).argmax())]
     return (
         f"{best.model} with {_named(best)} has the highest worst-case {metric.name},"
         f" {interval(best, metric)}, at a {metric.clean_name} of {best[metric.clean]:.3f}."

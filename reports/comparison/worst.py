@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_med import statistics
-from robustbench_med.reports.families import groups_of
+from robustbench_med.reports.families import groups_of, worth_of_draws
 from robustbench_med.reports.floors import Floor
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
@@ -116,7 +116,10 @@ def by_training(
     found: dict[int | None, list[statistics.Floats]] = {}
     for (train_seed, _), records in by_seed.items():
         tasks = records[0].spec.threat.tasks
-        rights = [store.arrays(r, ["robust_right"])["robust_right"][:, tasks] for r in records]
+        rights = [
+            statistics.shares(store.arrays(r, ["robust_right"])["robust_right"][:, tasks], r.draws)
+            for r in records
+        ]
         worst = statistics.worst_case(rights, weights, records[0].draws)
         found.setdefault(train_seed, []).append(worst)
     return list(found.values())
@@ -127,22 +130,67 @@ def over_trainings(worst: ByTraining) -> statistics.Floats:
     return np.mean([np.mean(of_seeds, 0) for of_seeds in worst], 0)
 
 
-def worst_case(
-    plain: ByTraining, balanced: ByTraining, labelled: Labelled, auc: float | None
-) -> WorstCase:
-    """The figures of a row.
+@dataclass(frozen=True)
+class OnSamples:
+    """What was measured on the same samples: on the usual split, or on one fold.
 
-    Args:
+    Attributes:
         plain: under the attacks that take most of the accuracy.
         balanced: under those that take most of the balanced accuracy.
+        labelled: the samples.
+    """
+
+    plain: ByTraining
+    balanced: ByTraining
+    labelled: Labelled
+
+
+def on_samples(measured: Sequence[Record], store: Store[Record]) -> OnSamples:
+    """What the attacks on a victim left of one and the same samples under one threat.
+
+    Args:
+        measured: records of all attacks and seeds; no noise control.
+    """
+    first, arrays = measured[0], store.arrays(measured[0])
+    chunked = [(record, store.arrays(record)) for record in measured if record.spec.protocol.chunk]
+    worth = [
+        min((worth_of_draws(*each, t) for each in chunked), default=1.0)
+        for t in first.spec.threat.tasks
+    ]
+    labelled = Labelled.of(first, arrays, worth)
+    return OnSamples(
+        by_training(measured, labelled.known, store),
+        by_training(measured, labelled.class_weights, store),
+        labelled,
+    )
+
+
+def worst_case(parts: Sequence[OnSamples], auc: float | None) -> WorstCase:
+    """The figures of a row: means over its folds, whose samples add up.
+
+    Args:
+        parts: of every fold; of the usual split one.
         auc: the lowest of an attack.
     """
-    worst, low, high = _accuracy(over_trainings(plain), labelled)
-    known = labelled.known
-    spread = [np.mean(of_seeds, 0)[known].mean() for of_seeds in plain]
-    of_classes = _balanced_accuracy(over_trainings(balanced), labelled)
+    accuracies = [_accuracy(over_trainings(part.plain), part.labelled) for part in parts]
+    balanced = [_balanced_accuracy(over_trainings(part.balanced), part.labelled) for part in parts]
+    spread = [
+        _rate(np.mean(of_seeds, 0), part.labelled) for part in parts for of_seeds in part.plain
+    ]
     deviation = float(np.std(spread, ddof=1)) if len(spread) > 1 else None
-    return WorstCase(worst, low, high, deviation, *of_classes, worst_auc=auc)
+    return WorstCase(
+        *_with_interval(accuracies), deviation, *_with_interval(balanced), worst_auc=auc
+    )
+
+
+def of_tasks(parts: Sequence[OnSamples]) -> list[tuple[float, float, float]]:
+    """The worst case of every attacked task with its interval, as `worst_case`."""
+    by_fold = [_accuracy(over_trainings(part.plain), part.labelled) for part in parts]
+    tasks = range(len(by_fold[0].rates))
+    return [
+        _with_interval([_Rates([fold.rates[t]], [fold.counts[t]]) for fold in by_fold])
+        for t in tasks
+    ]
 
 
 def lowest_auc(measured: Sequence[Record]) -> float | None:
@@ -155,8 +203,22 @@ def lowest_auc(measured: Sequence[Record]) -> float | None:
     return min(float(np.mean(values)) for values in by_attack.values())
 
 
-def _accuracy(right: statistics.Floats, labelled: Labelled) -> tuple[float, float, float]:
-    """The mean over tasks, with its interval on the samples of the task that has fewest."""
+@dataclass(frozen=True)
+class _Rates:
+    """Of every task the share right, and how many independent samples it is worth."""
+
+    rates: Sequence[float]
+    counts: Sequence[float]
+
+
+def _rate(right: statistics.Floats, labelled: Labelled) -> float:
+    """The mean over tasks."""
+    return float(
+        np.mean([r[there].mean() for r, there in zip(right.T, labelled.known.T, strict=True)])
+    )
+
+
+def _accuracy(right: statistics.Floats, labelled: Labelled) -> _Rates:
     rates: list[float] = []
     counts: list[float] = []
     for t, (groups, distinct) in enumerate(zip(labelled.groups, labelled.distinct, strict=True)):
@@ -166,11 +228,10 @@ def _accuracy(right: statistics.Floats, labelled: Labelled) -> tuple[float, floa
             counts.append(distinct)
         else:
             counts.append(min(statistics.effective_n(right[there, t], groups[there]), distinct))
-    counts = [n * worth for n, worth in zip(counts, labelled.worth, strict=True)]
-    return _with_interval(rates, counts)
+    return _Rates(rates, [n * worth for n, worth in zip(counts, labelled.worth, strict=True)])
 
 
-def _balanced_accuracy(right: statistics.Floats, labelled: Labelled) -> tuple[float, float, float]:
+def _balanced_accuracy(right: statistics.Floats, labelled: Labelled) -> _Rates:
     """As `_accuracy`, of the mean over classes: its variance is that of an accuracy over the
     harmonic mean of the classes' samples times their number.
     """
@@ -182,7 +243,7 @@ def _balanced_accuracy(right: statistics.Floats, labelled: Labelled) -> tuple[fl
         samples = [_independent(right[:, t], labels == c, labelled, t) for c in classes]
         rates.append(float(np.mean(recalls)))
         counts.append(labelled.worth[t] * len(classes) ** 2 / sum(1 / n for n in samples))
-    return _with_interval(rates, counts)
+    return _Rates(rates, counts)
 
 
 def _independent(
@@ -198,6 +259,9 @@ def _independent(
     return min(statistics.effective_n(right[there], groups[there]), distinct)
 
 
-def _with_interval(rates: Sequence[float], counts: Sequence[float]) -> tuple[float, float, float]:
-    rate = float(np.mean(rates))
-    return rate, *statistics.wilson(rate, min(counts))
+def _with_interval(folds: Sequence[_Rates]) -> tuple[float, float, float]:
+    """The mean over tasks and folds, with its interval on the samples of the task that has
+    fewest.
+    """
+    rate = float(np.mean([fold.rates for fold in folds]))
+    return rate, *statistics.wilson(rate, float(np.sum([fold.counts for fold in folds], 0).min()))

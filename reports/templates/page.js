@@ -69,6 +69,31 @@ function open(row) {
   $("record").showModal();
 }
 
+/** What opens behind a row of the leaderboard. */
+function openVictim(row) {
+  $("record-title").textContent = `${row.victim}, ${row.threat} on ${row.data}`;
+  const body = $("record-body");
+  body.replaceChildren();
+  body.append(table(["what", "value"], row.facts, "The row of the leaderboard, with 95 % intervals"));
+  body.append(table(["task", "n", "clean", "worst case"], row.tasks, "Tasks, with 95 % intervals"));
+  body.append(table(["attack", "robust accuracy", "kind", "ran", "trust", "what speaks against it"], row.each.map((attack) => [...attack.cells, trust(attack.trust), attack.signs]), "Attacks of the worst case"));
+  for (const attack of row.each) {
+    body.append(element("h3", attack.cells[0]), element("pre", attack.command));
+    const cell = data.rows.find((other) => other.hashes.includes(attack.record));
+    if (cell) {
+      const button = element("button", "Open its record: figures, signs, examples");
+      button.type = "button";
+      button.addEventListener("click", () => {
+        $("record").close();
+        open(cell);
+      });
+      body.append(button);
+    }
+  }
+  for (const part of body.querySelectorAll("pre")) part.tabIndex = 0;
+  $("record").showModal();
+}
+
 function error(row, what) {
   return { value: row[what], plus: row[what + "_high"] - row[what], minus: row[what] - row[what + "_low"] };
 }
@@ -131,7 +156,7 @@ function draw(rows) {
     return {
       name: model, mode: "markers", x: mine.map((row) => row.clean), y: mine.map((row) => row.robust),
       text: mine.map((row) => `${row.attack} ${row.threat}, ${row.gflops.toPrecision(3)} GFLOPs, trust: ${row.trust}`.replace(/[<&]/g, (c) => (c === "<" ? "&lt;" : "&amp;"))),
-      marker: { color: colourOf(model), symbol: mine.map(symbolOf), size: mine.map((row) => 8 + 16 * Math.sqrt(row.gflops / largest)), opacity: 0.75 },
+      marker: { color: colourOf(model), symbol: mine.map(symbolOf), size: mine.map((row) => 26 * Math.sqrt(row.gflops / largest)), opacity: 0.75 },
     };
   });
   points.push(...constant(1));
@@ -145,12 +170,12 @@ function draw(rows) {
 }
 
 /** On paper: all rows, light colours, and an open record in the page's flow; all of it taken back afterwards. */
-function printing(board, paint) {
+function printing(tables, paint) {
   const record = $("record");
   let before = null;
   addEventListener("beforeprint", () => {
-    before ??= { length: board.page.len(), page: board.page(), dark: document.documentElement.classList.contains("dark"), open: record.open };
-    board.page.len(-1).draw();
+    before ??= { pages: tables.map((table) => [table.page.len(), table.page()]), dark: document.documentElement.classList.contains("dark"), open: record.open };
+    for (const table of tables) table.page.len(-1).draw();
     if (before.dark) paint(false);
     if (before.open) {
       record.close();
@@ -159,7 +184,7 @@ function printing(board, paint) {
   });
   addEventListener("afterprint", () => {
     if (before === null) return;
-    board.page.len(before.length).page(before.page).draw("page");
+    before.pages.forEach(([length, page], i) => tables[i].page.len(length).page(page).draw("page"));
     if (before.dark) paint(true);
     if (before.open) {
       record.close();
@@ -169,48 +194,81 @@ function printing(board, paint) {
   });
 }
 
-let data;
-async function start() {
-  data = JSON.parse(await unpack("data"));
-  data.models = [...new Set(data.rows.map((row) => row.model))].sort();
-  document.head.append(element("script", await unpack("plotly")));
-  const url = URL.createObjectURL(new Blob([await unpack("datatables")], { type: "text/javascript" }));
-  const { default: DataTable } = await import(url);
-  URL.revokeObjectURL(url);
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const board = new DataTable("#board", { order: [], pageLength: 25, lengthMenu: [10, 25, 100, { label: "all", value: -1 }], autoWidth: false, language: { search: "Search all columns" } });
+/** Names the pages of a table, as there are two: a landmark needs a name of its own. */
+function named(table, label) {
+  const name = () => table.table().container().querySelectorAll("nav").forEach((nav) => nav.setAttribute("aria-label", label));
+  table.on("draw", name);
+  name();
+}
+
+/** Drops a table's filters and search. */
+function reset(table, selects) {
+  for (const select of selects) select.value = "";
+  table.search("").columns().search("").draw();
+}
+
+/** Filters of a table: each select narrows its column. */
+function filtered(table, selects) {
+  for (const select of selects)
+    select.addEventListener("change", () => table.column(Number(select.dataset.column)).search(select.value, { exact: true }).draw());
+}
+
+const SHOWN = { order: [], pageLength: 25, lengthMenu: [10, 25, 100, { label: "all", value: -1 }], autoWidth: false };
+
+/** The table of every attack with its charts; returns what draws them again. */
+function everyAttack(DataTable) {
+  const board = new DataTable("#board", { ...SHOWN, language: { search: "Search all columns" } });
+  named(board, "pages of every attack");
   const visible = () => board.rows({ search: "applied" }).nodes().toArray().map((tr) => data.rows[tr.dataset.row]);
   const family = $("filter-family");
   board.search.fixed("family", (text, cells, index) => family.value === "" || data.rows[board.row(index).node().dataset.row].family === family.value);
   const floors = [...document.querySelectorAll("#board tfoot tr")];
   const redraw = () => {
     const rows = visible();
+    if (rows.length && !rows.some((row) => row.setting === $("setting").value)) $("setting").value = rows[0].setting; // never empty charts beside rows
     const samples = new Set(rows.map((row) => row.samples));
     for (const floor of floors) floor.hidden = !samples.has(floor.dataset.samples);
     draw(rows);
   };
+  const selects = document.querySelectorAll("section.filters select");
+  filtered(board, document.querySelectorAll("section.filters select[data-column]"));
+  family.addEventListener("change", () => board.draw());
+  board.on("search", redraw);
+  $("setting").addEventListener("change", redraw);
+  $("reset").addEventListener("click", () => reset(board, selects));
+  $("board").addEventListener("click", (event) => {
+    const row = event.target.closest("tbody tr[data-row]");
+    if (row) open(data.rows[row.dataset.row]);
+  });
+  return [board, redraw];
+}
+
+let data;
+async function start() {
+  data = JSON.parse(await unpack("data"));
+  data.models = [...new Set(data.rows.map((row) => row.model))].sort();
+  if ($("plotly")) document.head.append(element("script", await unpack("plotly")));
+  const url = URL.createObjectURL(new Blob([await unpack("datatables")], { type: "text/javascript" }));
+  const { default: DataTable } = await import(url);
+  URL.revokeObjectURL(url);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const ranks = new DataTable("#ranks", { ...SHOWN, language: { search: "Search the leaderboard", lengthMenu: "_MENU_ rows per page" } });
+  named(ranks, "pages of the leaderboard");
+  filtered(ranks, document.querySelectorAll(".ranks select"));
+  $("ranks").addEventListener("click", (event) => {
+    const row = event.target.closest("tbody tr[data-row]");
+    if (row) openVictim(data.board[row.dataset.row]);
+  });
+  const [board, redraw] = data.rows.length ? everyAttack(DataTable) : [null, () => {}];
   const paint = (on) => {
     document.documentElement.classList.toggle("dark", on);
     $("theme").setAttribute("aria-pressed", String(on));
     redraw();
   };
-  for (const select of document.querySelectorAll("select[data-column]"))
-    select.addEventListener("change", () => board.column(Number(select.dataset.column)).search(select.value, { exact: true }).draw());
-  family.addEventListener("change", () => board.draw());
-  board.on("search", redraw);
-  $("setting").addEventListener("change", redraw);
   $("theme").addEventListener("click", () => paint(!document.documentElement.classList.contains("dark")));
   dark.addEventListener("change", (event) => paint(event.matches));
-  $("reset").addEventListener("click", () => {
-    for (const select of document.querySelectorAll(".filters select")) select.value = "";
-    board.search("").columns().search("").draw();
-  });
-  $("board").addEventListener("click", (event) => {
-    const row = event.target.closest("tbody tr[data-row]");
-    if (row) open(data.rows[row.dataset.row]);
-  });
   $("close").addEventListener("click", () => $("record").close());
-  printing(board, paint);
+  printing([ranks, board].filter(Boolean), paint);
   paint(dark.matches);
   document.documentElement.dataset.ready = "true";
 }

@@ -15,11 +15,12 @@ from robustbench_med.api.results import Certified, Comparison, Diagnoses, Result
 from robustbench_med.reports import floors, tables
 from robustbench_med.reports.comparison import pairs
 from robustbench_med.reports.comparison.write import judge
+from robustbench_med.runs import benchmarks, run
 from robustbench_med.runs import certify as certifying
 from robustbench_med.runs import compare as comparing
 from robustbench_med.runs import diagnose as diagnosing
-from robustbench_med.runs import run
 from robustbench_med.runs.tracked import tracked
+from robustbench_med.runs.wording import in_python
 from robustbench_med.store import loggers, reading, tracking
 from robustbench_med.store.store import Store
 
@@ -59,8 +60,9 @@ def evaluate(
             `version` of a model that is an object; `keep="all"` or "png", which keeps all attacked
             images; `mlflow`, `tensorboard`, `wandb`; and where and how to run: `data_root`,
             `accept_unverified`, `strict`, `batch_size`, `fail_fast`, `skip_failed`, `jobs`,
-            `threads`, `executor`, `address`, `gpus`, `slurm`, `shard`. Cells that fail are named in
-            a `LeftOutWarning` and kept in the folder's `failures/`.
+            `threads`, `executor`, `address`, `gpus`, `slurm`, `shard`; or `benchmark`, whose data,
+            radii, attacks and seeds are taken in place of those. Cells that fail are named in a
+            `LeftOutWarning` and kept in the folder's `failures/`.
 
     Returns:
         The records, which print as a leaderboard.
@@ -77,6 +79,9 @@ def evaluate(
     log = loggers_in(options)
     where = {"out": Path(out), "device": device, "force": force, "quiet": quiet}
     fields = {"model": model, "attack": attack, **options}
+    if (benchmark := options.pop("benchmark", None)) is not None:
+        with in_python():
+            fields = benchmarks.filled(benchmark, {"model": model, **options})
     with asked("run", fields, **where) as (spec, job):
         loggers.check(log)
         records = run.run(spec, job)

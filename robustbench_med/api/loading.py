@@ -13,7 +13,7 @@ from robustbench_med.api.asking import asked, job_of, random_states_kept
 from robustbench_med.data import Dataset
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError, nearest
-from robustbench_med.runs import checks, packages, spec, victims
+from robustbench_med.runs import checks, entries, packages, spec, victims
 from robustbench_med.runs import train as trainings
 from robustbench_med.runs.device import choose_device
 from robustbench_med.runs.session import load_one
@@ -80,7 +80,8 @@ def load_model(
     """A trained victim, ready for attack; from the cache or the zoo, else trained now.
 
     Args:
-        name: a model of `medrobust models`.
+        name: a model of `medrobust models`; or the id of an entry of the shipped leaderboard, or an
+            entry's JSON file, whose data, defence, parameters and weights are taken.
         data: what it was or will be trained on: a data set of `load_data` with the same preset, or
             of `make_data` with parts to train and validate on, or a name.
         params: constructor arguments.
@@ -103,6 +104,11 @@ def load_model(
         >>> model = load_model("late", data="phantoms", defense="jpeg")
     """
     files = {key: options.pop(key) for key in FILES if key in options}
+    if entries.is_entry(name):
+        more, given = bool(params or recipe or options), None if isinstance(data, str) else data
+        with in_python(), random_states_kept():
+            job = job_of(files, quiet=quiet)
+            return entries.load(name, given, choose_device(device), job, more=more)
     for option in options:
         if option not in VICTIM:
             raise UserError(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from robustbench_med.errors import UserError
 from robustbench_med.reports import certified, curves, floors, gallery, paper, paper_tables, style
 from robustbench_med.reports import tables as boards
+from robustbench_med.reports.board import leaderboard
 from robustbench_med.reports.comparison import pareto
 from robustbench_med.reports.comparison import table as comparisons
 from robustbench_med.reports.comparison.entries import LeftOut
@@ -28,23 +29,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = (
+    "rank",
     "model",
     "data",
     "norm",
     "eps",
-    "attack",
-    "protocol",
     "n",
     "clean",
-    "robust",
-    "robust_low",
-    "robust_high",
-    "balanced_accuracy",
-    "auc",
-    "asr",
+    "worst",
+    "worst_low",
+    "worst_high",
+    "worst_balanced_accuracy",
+    "noise",
+    "each_attack",
     "trust",
     "marks",
 )
+CELLS_SHOWN = ("model", "data", "norm", "eps", "attack", "n", "clean", "robust", "marks")
 By = Literal["robust", "balanced_accuracy", "auc"]
 
 
@@ -68,9 +69,17 @@ class Results:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The leaderboard of these records; docs/columns.md tells what the columns mean. Beside the
-        label `eps` stand numbers: `radius`, the largest of the modalities', and `radius_M` of each
-        modality M where there are several.
+        """The leaderboard of these records, a row a victim and threat; docs/columns.md tells what
+        the columns mean. Empty where nothing but noise was run.
+        """
+        board = leaderboard(self.records, Store(self.folder))
+        return boards.written(floors.with_floors(board))
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """A row an attack: the columns of cells.csv. Beside the label `eps` stand numbers:
+        `radius`, the largest of the modalities', and `radius_M` of each modality M where there are
+        several.
         """
         if not self.records:
             return pd.DataFrame()
@@ -112,12 +121,12 @@ class Results:
         """
         if not self.records:
             raise UserError("nothing to plot: there are no records")
-        board = boards.named(boards.leaderboard(self.records))
+        board = boards.named(boards.cells(self.records))
         with style.styled():
             return curves.radius_figure(board, style.looks(board.model), axes=listed(ax))
 
     def to_markdown(self, by: By = "robust") -> str:
-        """The leaderboard as papers print it: GitHub's Markdown, a table a data set and threat.
+        """The cells as papers print them: GitHub's Markdown, a table a data set and threat.
 
         Args:
             by: robust accuracy, balanced accuracy or AUC.
@@ -133,15 +142,19 @@ class Results:
         return "\n".join(paper.latex(table) for table in self._printed(by))
 
     def _printed(self, by: By) -> Iterator[paper.Table]:
-        board = boards.leaderboard(self.records)
-        return paper_tables.leaderboards(board, by=by)
+        return paper_tables.cells(boards.cells(self.records), by=by)
+
+    @property
+    def _shown(self) -> pd.DataFrame:
+        table = self.table
+        return table[list(SHOWN)] if len(table) else self.cells[list(CELLS_SHOWN)]
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __repr__(self) -> str:
         shown = (
-            self.table[list(SHOWN)].to_string(index=False, float_format="%.3f", na_rep="-")
+            self._shown.to_string(index=False, float_format="%.3f", na_rep="-")
             if self.records
             else "nothing"
         )
@@ -149,9 +162,7 @@ class Results:
 
     def _repr_html_(self) -> str:
         shown = (
-            self.table[list(SHOWN)].to_html(
-                index=False, float_format="{:.3f}".format, border=0, na_rep="-"
-            )
+            self._shown.to_html(index=False, float_format="{:.3f}".format, border=0, na_rep="-")
             if self.records
             else ""
         )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from robustbench_med.reports.comparison.entries import LeftOut
     from robustbench_med.reports.comparison.write import Judged
+    from robustbench_med.reports.write import Shown
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Results as JSON on standard output.", rich_help_panel=WHERE)
@@ -28,13 +29,17 @@ def show_json(results: Any) -> None:
     print(json.dumps(_plain(results), indent=1, allow_nan=False, default=str))
 
 
-def board(frame: pd.DataFrame, warnings: Sequence[str]) -> dict[str, Any]:
-    """The leaderboard's rows, with the columns of leaderboard.csv, and what is odd about its
-    records.
+def board(shown: Shown) -> dict[str, Any]:
+    """The leaderboard's rows with the columns of leaderboard.csv, the cells with those of
+    cells.csv, and what is odd about the records.
     """
     from robustbench_med.reports import floors
 
-    return {"rows": rows(floors.with_floors(frame)), "warnings": list(warnings)}
+    return {
+        "rows": rows(floors.with_floors(shown.board)),
+        "cells": rows(floors.with_floors(shown.cells)),
+        "warnings": shown.warnings,
+    }
 
 
 def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

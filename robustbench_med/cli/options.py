@@ -7,7 +7,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from robustbench_med.progress import Display
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.options import (
     COMMANDS,
+    WHAT,
     WHERE,
     Default,
     FieldOfCommand,
@@ -61,6 +62,13 @@ class Typed:
     values: dict[str, Any]
     job: Job
     as_json: bool = False
+
+
+def on_benchmark(typed: Typed, name: str | None) -> Typed:
+    """What was typed, with what a benchmark says."""
+    from robustbench_med.runs.benchmarks import filled
+
+    return typed if name is None else replace(typed, values=filled(name, typed.values))
 
 
 def takes(
@@ -204,6 +212,16 @@ ModelParams = Annotated[
         metavar="NAME=VALUE",
         help=option_of("", "model_params").help,
         rich_help_panel=option_of("", "model_params").panel,
+    ),
+]
+Benchmark = Annotated[
+    str | None,
+    typer.Option(
+        "--benchmark",
+        metavar="NAME",
+        help="Do what a rank on this benchmark needs: its data, radii, attacks and seeds"
+        " (`medrobust benchmark list`).",
+        rich_help_panel=WHAT,
     ),
 ]
 MLflow = Annotated[

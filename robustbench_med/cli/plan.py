@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robustbench_med.cli.as_json import show_json
-from robustbench_med.cli.options import Typed, takes
+from robustbench_med.cli.options import Benchmark, Typed, on_benchmark, takes
 from robustbench_med.parsing import validate
 from robustbench_med.runs.spec import RunSpec
 
@@ -11,7 +11,7 @@ MOST_USED = ("model", "defense", "data", "attack", "eps", "norm", "limit", "pres
 
 
 @takes("plan", most_used=MOST_USED)
-def plan(typed: Typed) -> None:
+def plan(typed: Typed, benchmark: Benchmark = None) -> None:
     """What `run` would do with the same options: cells done and to do, trainings, passes, memory,
     disk, and how long it would take. Nothing is trained and nothing attacked.
 
@@ -24,7 +24,7 @@ def plan(typed: Typed) -> None:
       medrobust plan --model late,mail --defense none,pgd-at --attack fgsm,pgd,autoattack --eps
       1/255,4/255 --train-seed 0,1,2 --jobs 4
     """
-    show_plan(typed)
+    show_plan(on_benchmark(typed, benchmark))
 
 
 def show_plan(typed: Typed) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from robustbench_med.cli.benchmark import benchmark_app
 from robustbench_med.cli.cache import cache_app
 from robustbench_med.cli.certify import certify
 from robustbench_med.cli.compare import compare
@@ -27,6 +28,7 @@ from robustbench_med.cli.report import card, claims, leaderboard, merge, report,
 from robustbench_med.cli.run import run
 from robustbench_med.cli.status import status
 from robustbench_med.cli.store import INTERRUPTED, rerun, verify
+from robustbench_med.cli.submit import check_entry, submit
 from robustbench_med.cli.train import train
 from robustbench_med.errors import Notice, UserError, gathered
 
@@ -42,6 +44,7 @@ app = typer.Typer(
         " (built-in phantoms, no network), then [bold]medrobust run --help[/]."
     ),
 )
+app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(engines_app, name="engines")
@@ -67,6 +70,8 @@ for command in (
     status,
     verify,
     rerun,
+    submit,
+    check_entry,
     import_keras,
 ):
     app.command(cls=Command, help=help_text(command))(command)

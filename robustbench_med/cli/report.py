@@ -15,19 +15,42 @@ SHOWN = ("cost.md", "per-class.md", "cross-modal.md")
 """Tables of `report` that the terminal shows; the leaderboard has a command of its own."""
 
 
-def leaderboard(out: Out = Path("reports"), as_json: AsJson = False) -> None:
-    """Write leaderboard.csv, records.csv, cost.csv and the figures again from the records in a
-    folder.
+def leaderboard(
+    out: Out = Path("reports"),
+    entries: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Make them of a folder of entries (`medrobust submit`) instead.",
+        ),
+    ] = None,
+    cells: Annotated[
+        bool, typer.Option("--cells", help="Show a row an attack, as in cells.csv.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write leaderboard.csv, cells.csv, records.csv, cost.csv and the figures again from the
+    records in a folder.
+
+    The leaderboard has a row a victim and threat: the worst case over all attacks that were run,
+    ranked where they hold the reference set of a benchmark (`medrobust benchmark list`).
+
+    [bold]Examples[/]
+
+      medrobust leaderboard --out reports
+
+      medrobust leaderboard --from results/ --out board     # the shipped entries
     """
     from robustbench_med.cli import as_json as results
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import terminal_board
     from robustbench_med.reports import write
 
-    board = write.leaderboard(out)
+    found = write.leaderboard(out) if entries is None else write.from_entries(entries, out)
     if as_json:
-        show_json(results.board(*board))
+        show_json(results.board(found))
     else:
-        make_display(False).show(terminal.board(*board))
+        make_display(False).show(terminal_board.shown(found, attacks=cells))
 
 
 def report(

@@ -9,7 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from robustbench_med.cli.as_json import show_json
-from robustbench_med.cli.options import MLflow, TensorBoard, Typed, WandB, takes
+from robustbench_med.cli.options import (
+    Benchmark,
+    MLflow,
+    TensorBoard,
+    Typed,
+    WandB,
+    on_benchmark,
+    takes,
+)
 from robustbench_med.cli.plan import show_plan
 from robustbench_med.parsing import validate
 from robustbench_med.runs.options import WHERE
@@ -32,6 +40,7 @@ MOST_USED = (
 @takes("run", most_used=MOST_USED)
 def run(
     typed: Typed,
+    benchmark: Benchmark = None,
     mlflow: MLflow = None,
     tensorboard: TensorBoard = None,
     wandb: WandB = None,
@@ -52,42 +61,44 @@ def run(
 
       medrobust run --model robust-mail --attack pgd
 
-      medrobust run --model robust-mail --attack adaptive     # the strongest attack there is, until
-      the answer stands
+      medrobust run --model robust-mail --attack adaptive     # on until the answer stands
 
       medrobust run --model mail,robust-mail,late --attack fgsm,pgd --eps 1/255,2/255,4/255 --data
       breastmnist+pneumoniamnist
 
-      medrobust run --model late --eps mri=4/255,xray=0 --target-task lung     # does the MRI change
-      the X-ray's diagnosis?
+      medrobust run --benchmark phantoms-v1 --model late     # what a rank on the leaderboard needs
+
+      medrobust run --model late --eps mri=4/255,xray=0 --target-task lung
     """
-    from robustbench_med.cli import as_json, terminal
+    from robustbench_med.cli import as_json, terminal_board
     from robustbench_med.reports import write
     from robustbench_med.runs.run import finished
     from robustbench_med.runs.run import run as run_grid
     from robustbench_med.runs.tracked import tracked
     from robustbench_med.store import loggers
 
+    typed = on_benchmark(typed, benchmark)
     if dry_run:
         show_plan(typed)
         return []
     log = loggers.loggers_of(mlflow=mlflow, tensorboard=tensorboard, wandb=wandb)
     loggers.check(log)
     out, display = typed.job.out or Path("reports"), typed.job.display
-    records = run_grid(validate(RunSpec, typed.values, "run"), typed.job)
+    spec = validate(RunSpec, typed.values, "run")
+    records = run_grid(spec, typed.job)
     if typed.job.detach and (job := handed_to(out)) is not None:
         show_handed(typed, out, job)
         return []
     if not records:
         display.say(f"no victim of this grid falls to shard {typed.job.shard}")
         return records
-    board = write.leaderboard(out, only=records)
+    found = write.leaderboard(out, only=records)
     if typed.as_json:
-        show_json(as_json.board(*board))
+        show_json(as_json.board(found))
     else:
-        display.show(terminal.board(*board))
+        display.show(terminal_board.shown(found))
     loggers.write(tracked(records, out), log)
-    for line in finished(records, out):
+    for line in (*finished(records, out), *terminal_board.ending(found.board, spec.model)):
         display.say(line)
     return records
 

@@ -15,7 +15,8 @@ from robustbench_med.runs.options import COMMANDS, fields_of, flags_of, option_o
 
 LOGGERS = {"mlflow": str | None, "tensorboard": Path | None, "wandb": str | None}
 BESIDE: dict[str, dict[str, Any]] = {
-    "run": {**LOGGERS, "dry_run": bool},
+    "run": {"benchmark": str | None, **LOGGERS, "dry_run": bool},
+    "plan": {"benchmark": str | None},
     **dict.fromkeys(("train", "compare", "certify"), LOGGERS),
 }
 """Options of a command that are no field of its specification, and their types."""

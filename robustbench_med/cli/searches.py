@@ -25,7 +25,7 @@ def rounds(ran: SearchRan) -> Table:
     for name in ("passes", "queries", "takes", "left"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in ran.rounds:
-        error = f" ± {one.error:.3f}" if one.error else ""
+        error = f" (s.e. {one.error:.3f})" if one.error else ""
         table.add_row(
             escape(f"{one.kind}\n{called(one.attack, one.parameters)}"),
             *(f"{one.passes:,.0f}", f"{one.queries:,.0f}"),

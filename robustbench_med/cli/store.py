@@ -99,7 +99,7 @@ def rerun(
     What cannot be made again is named and kept: exit code 1. Run it where the files lie that the
     commands name, as they name them.
     """
-    from robustbench_med.cli import terminal
+    from robustbench_med.cli import terminal_board
     from robustbench_med.reports import write
     from robustbench_med.runs import renewal
 
@@ -127,7 +127,7 @@ def rerun(
         renewal.renew_one(hash_, out, run, display)
         made += 1
     if made:
-        display.show(terminal.board(*write.leaderboard(out)))
+        display.show(terminal_board.shown(write.leaderboard(out)))
 
 
 def again(context: typer.Context, more: Sequence[str]) -> Callable[[list[str]], object]:

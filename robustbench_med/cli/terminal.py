@@ -1,4 +1,4 @@
-"""What the terminal shows of results: the leaderboard, a comparison, claims, certificates."""
+"""What the terminal shows of results: cells, a comparison, claims, certificates."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from robustbench_med.reports.comparison.page import Page  # it draws: slow to import
 
 
-def leaderboard(frame: pd.DataFrame) -> RenderableType:
+def cells(frame: pd.DataFrame) -> RenderableType:
     """One table a data set, threat and protocol; best first within each radius and attack, the
     constant answer last.
     """
     frame = named(frame)
     return Group(
         *(
-            _leaderboard(group)
+            _cells(group)
             for _, group in frame.groupby(
                 ["data", "size", "n", "norm", "target", "protocol"], sort=True
             )
@@ -41,7 +41,7 @@ def leaderboard(frame: pd.DataFrame) -> RenderableType:
     )
 
 
-def _leaderboard(group: pd.DataFrame) -> Table:
+def _cells(group: pd.DataFrame) -> Table:
     first = group.iloc[0]
     synthetic = " (synthetic)" if group.synthetic.any() else ""
     title = (
@@ -62,7 +62,7 @@ def _leaderboard(group: pd.DataFrame) -> Table:
         accuracy, *others = _stacked(row.robust, row.balanced_accuracy, row.auc)
         between = f"{row.robust_low:.3f} - {row.robust_high:.3f}"
         cells = [
-            [by_engine(row.attack, row.engine), row.eps],
+            [by_engine(row.attack, row.engine), row.apart, row.eps],
             [row.model, f"{row.gflops:.3g} GFLOPs", f"{row.draws} draws"],
             _stacked(row.clean, row.clean_balanced_accuracy, row.clean_auc),
             [accuracy, spread, between, *others, f"ASR {number(row.asr)}"],
@@ -87,16 +87,6 @@ def _stacked(accuracy: float, balanced_accuracy: float, auc: float | None) -> li
         f"bal. {number(balanced_accuracy)}",
         f"AUC {number(auc)}",
     ]
-
-
-def board(frame: pd.DataFrame, warnings: Sequence[str]) -> RenderableType:
-    """The leaderboard, with what is odd about its records below."""
-    return warned(leaderboard(frame), warnings)
-
-
-def warned(shown: RenderableType, warnings: Sequence[str]) -> RenderableType:
-    """What is shown, with warnings below."""
-    return Group(shown, *(Text(f"warning: {warning}", "yellow") for warning in warnings))
 
 
 def claims(findings: Sequence[Finding]) -> RenderableType:

@@ -14,7 +14,7 @@ from rich.text import Text
 from robustbench_med.cli.listings import assigned
 from robustbench_med.cli.searches import called, rounds
 from robustbench_med.reports import floors
-from robustbench_med.reports.tables import marks
+from robustbench_med.reports.marks import marks
 from robustbench_med.store.attacks import AttackRan, Challenge, Sign
 from robustbench_med.store.record import SHORT, Record
 from robustbench_med.store.words import Trust

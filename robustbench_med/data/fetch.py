@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Literal
 
 from robustbench_med.data.listing import Files
 from robustbench_med.errors import UserError
@@ -20,14 +21,24 @@ PIECE = 1 << 16
 MIB = 1 << 20
 
 
-def download(url: str, target: Path, md5: str, files: Files) -> Path:
+def download(
+    url: str,
+    target: Path,
+    digest: str,
+    files: Files,
+    *,
+    algorithm: Literal["md5", "sha256"] = "md5",
+) -> Path:
     """Gets a file with pooch; a partial download lies beside the target and is continued, even by a
     later command.
 
     Proxies are those of the environment (HTTPS_PROXY, NO_PROXY).
 
+    Args:
+        digest: published hash of the file, by `algorithm`.
+
     Raises:
-        UserError: no connection, an error of the server, another md5, a full disk.
+        UserError: no connection, an error of the server, another hash, a full disk.
     """
     import pooch
 
@@ -38,7 +49,7 @@ def download(url: str, target: Path, md5: str, files: Files) -> Path:
         with files.progress(f"{target.name} (MiB)") as tick:
             pooch.retrieve(
                 url,
-                f"md5:{md5}",
+                f"{algorithm}:{digest}",
                 fname=target.name,
                 path=target.parent,
                 downloader=Resuming(partial, tick),
@@ -57,7 +68,7 @@ def download(url: str, target: Path, md5: str, files: Files) -> Path:
         ) from error
     except ValueError as error:  # pooch: the hash
         raise UserError(
-            f"{url} is not the published file: its md5 is not {md5}; nothing was kept"
+            f"{url} is not the published file: its {algorithm} is not {digest}; nothing was kept"
         ) from error
     return target
 

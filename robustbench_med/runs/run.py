@@ -131,9 +131,10 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
         else f"the mean of {draws} fresh passes"
     )
     yield (
-        "robust accuracy: the share of test samples still predicted right after the attack (mean"
-        f" over the attacked tasks; a random model is judged by {judged}); brackets are Wilson 95 %"
-        " intervals for the population of patients (images where the card names none) and draws."
+        "worst case: the share of test samples still predicted right when each meets the attack"
+        f" that harms it most (mean over the attacked tasks; a random model is judged by {judged});"
+        " brackets are Wilson 95 % intervals for the population of patients (images where the card"
+        " names none) and draws."
     )
     if any(record.synthetic for record in records):
         yield SYNTHETIC
@@ -153,6 +154,6 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
         )
     crossed = "".join(f"{path.name}, " for path in sorted(out.glob("cross_modal*")))
     yield (
-        f"tables, records and figures: {out}/leaderboard.csv, records.csv, cost.csv,"
+        f"tables, records and figures: {out}/leaderboard.csv, cells.csv, records.csv, cost.csv,"
         f" {crossed}robust_accuracy.png, records/"
     )

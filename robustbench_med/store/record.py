@@ -1,6 +1,7 @@
 """The shape of a record, as a pydantic model and so as a JSON schema.
 
-`python -m robustbench_med.store.record docs` writes the schemas of records and certificates.
+`python -m robustbench_med.store.record docs` writes the schemas of records, certificates and
+entries.
 
 Fields may be added at any time: readers keep what they do not know.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, Self, TypeVar
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, model_validator
 
 from robustbench_med.naming import CONTROL, Norm, radius_label
 from robustbench_med.store.attacks import (
@@ -26,6 +27,7 @@ from robustbench_med.store.attacks import (
     Sign,
 )
 from robustbench_med.store.certificate import Certificate
+from robustbench_med.store.entry import Entry
 from robustbench_med.store.figures import Figures
 from robustbench_med.store.parts import (
     SHORT,
@@ -355,11 +357,14 @@ class Kind(Generic[K]):
 RECORDS = Kind("records", "record", Record)
 CERTIFICATES = Kind("certificates", "certificate", Certificate)
 """What `certify` proved: immutable and addressed like records, but not measured under an attack."""
-SCHEMAS = {kind.noun: kind.model for kind in (RECORDS, CERTIFICATES)}
+SCHEMAS: dict[str, type[BaseModel]] = {
+    **{kind.noun: kind.model for kind in (RECORDS, CERTIFICATES)},
+    "entry": Entry,
+}
 
 
 def json_schema(name: str = "record") -> str:
-    """The JSON schema of a record, or of a certificate."""
+    """The JSON schema of a record, a certificate or an entry."""
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **SCHEMAS[name].model_json_schema(),

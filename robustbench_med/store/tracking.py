@@ -13,7 +13,7 @@ from robustbench_med.store.certificate import Certificate
 from robustbench_med.store.figures import Figures, TaskFigures
 from robustbench_med.store.record import Record
 
-RUN_FILES = ("leaderboard.csv", "records.csv", "cost.csv", "robust_accuracy.png")
+RUN_FILES = ("leaderboard.csv", "cells.csv", "records.csv", "cost.csv", "robust_accuracy.png")
 FIGURES = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
 
 

@@ -219,6 +219,11 @@ class Together:
 
 def families(record: Record) -> set[str]:
     """Families of the attacks that a record holds: "gradient", "black box"."""
+    return {BLACK_BOX if name in BLACK_BOXES else "gradient" for name in attack_names(record)}
+
+
+def attack_names(record: Record) -> set[str]:
+    """The attacks that a record holds: those of its search, the members of an ensemble, or it."""
     ran = record.attack_ran
     if ran is not None and ran.search is not None:
         names = [one.attack for one in ran.search.rounds]
@@ -226,7 +231,7 @@ def families(record: Record) -> set[str]:
         names = [member.attack for member in ran.members]
     else:
         names = [record.spec.attack.name]
-    return {BLACK_BOX if name in BLACK_BOXES else "gradient" for name in names if name != CONTROL}
+    return set(names) - {CONTROL}
 
 
 # --- one row --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from support.files import ROOT
-from support.records import record
+from support.records import fill, record
 
 import robustbench_med
 from robustbench_med import (
@@ -23,6 +23,7 @@ from robustbench_med import (
     load_data,
     load_model,
 )
+from robustbench_med.store.store import Store
 
 
 def test_the_documented_examples_run(tmp_path, monkeypatch, capsys) -> None:
@@ -38,8 +39,10 @@ def test_the_documented_examples_run(tmp_path, monkeypatch, capsys) -> None:
     assert (tmp_path / "robustness" / "records").is_dir()
 
 
-def test_results_are_escaped_in_a_notebook_and_plain_in_a_console() -> None:
-    results = Results((record("<b>x</b>", 0.25),), Path("<i>"))
+def test_results_are_escaped_in_a_notebook_and_plain_in_a_console(tmp_path) -> None:
+    made = record("<b>x</b>", 0.25)
+    fill(Store(tmp_path / "<i>"), made)
+    results = Results((made,), tmp_path / "<i>")
     html = results._repr_html_()
     assert "<b>x</b>" not in html
     assert "&lt;b&gt;x" in html

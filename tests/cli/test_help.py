@@ -14,6 +14,7 @@ from support.cli import medrobust
         ["models"],
         ["attacks"],
         ["engines", "list"],
+        ["benchmark", "list"],
         ["data", "list"],
         ["data", "show", "breastmnist"],
         ["cost", "--model", "late"],
@@ -25,6 +26,7 @@ def test_what_lists_things_lists_them(command, tmp_path) -> None:
         "models": "781,623",
         "attacks": "1706.06083",
         "engines": "medrobust engines install",
+        "benchmark": "phantoms-v1",
         "data": "CC BY 4.0",
         "cost": "1,403,303",
     }[command[0]]

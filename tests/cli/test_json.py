@@ -12,7 +12,8 @@ from robustbench_med.store.store import Store
 def test_results_of_a_folder_as_json(tmp_path) -> None:
     fill(Store(tmp_path / "a"), record())
     board = json.loads(medrobust("leaderboard", "--out", tmp_path / "a", "--json").stdout)
-    assert {"model", "robust", "trust"} <= board["rows"][0].keys()
+    assert {"model", "worst", "trust"} <= board["rows"][0].keys()
+    assert {"model", "robust", "trust"} <= board["cells"][0].keys()
     merged = json.loads(
         medrobust("merge", tmp_path / "a", "--out", tmp_path / "b", "--json").stdout
     )
@@ -31,4 +32,4 @@ def test_a_run_and_a_training_as_json(drawn_root, tmp_path) -> None:
     assert {"path", "training_hash", "validation", "command"} <= trained.keys()
     more = ["--attack", "fgsm", "--limit", 4, "--no-challenge", "--out", tmp_path]
     board = json.loads(medrobust("run", *tiny, *more).stdout)
-    assert {row["attack"] for row in board["rows"]} >= {"fgsm", "noise"}
+    assert {row["attack"] for row in board["cells"]} >= {"fgsm", "noise"}

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.cli import SMALL, medrobust, refused, small_run
-from support.stores import leaderboard_csv
+from support.stores import cells_csv
 
 from robustbench_med.store.record import Record
 
@@ -23,9 +23,9 @@ def test_a_run_leaves_tables_records_and_a_figure_and_a_second_one_computes_noth
 ) -> None:
     out = tmp_path / "out"
     first = medrobust(*small_run(drawn_root, out))
-    for name in ("leaderboard.csv", "records.csv", "cost.csv", "robust_accuracy.png"):
+    for name in ("leaderboard.csv", "cells.csv", "records.csv", "cost.csv", "robust_accuracy.png"):
         assert (out / name).stat().st_size > 200
-    board = leaderboard_csv(out)
+    board = cells_csv(out)
     assert len(board) == 2 * 3 * 2  # models x (noise, fgsm, pgd) x radii
     assert board.robust.is_monotonic_decreasing
     assert board.synthetic.all()
@@ -143,7 +143,7 @@ def test_a_radius_per_modality_and_a_target_task(drawn_root, tmp_path) -> None:
             attack="fgsm",
         )
     )
-    board = leaderboard_csv(tmp_path)
+    board = cells_csv(tmp_path)
     assert "mri=8/255,xray=0" in set(board.eps)
     assert set(board.target) == {"xray-task"}
     for path in (tmp_path / "records").glob("*.json"):
@@ -157,7 +157,7 @@ def test_a_naive_attack_on_a_random_model_is_announced_and_marked(drawn_root, tm
         *small_run(drawn_root, tmp_path, "--protocol", "release", model="mail", attack="fgsm")
     )
     assert "over-estimate" in done.stderr
-    board = leaderboard_csv(tmp_path)
+    board = cells_csv(tmp_path)
     assert board[board.attack == "fgsm"].marks.str.contains("naive").all()
     assert set(board.draws) == {1}
 
@@ -175,7 +175,7 @@ def test_evaluation_seeds_are_pooled_and_the_spread_is_over_trainings(drawn_root
             attack="fgsm",
         )
     )
-    board = leaderboard_csv(tmp_path)
+    board = cells_csv(tmp_path)
     assert set(zip(board.trainings, board.evaluation_seeds, strict=True)) == {(2, 2)}
     assert board.robust_std.notna().all()
 
@@ -184,7 +184,7 @@ def test_evaluation_seeds_are_pooled_and_the_spread_is_over_trainings(drawn_root
 def test_folds_train_a_victim_each_and_test_every_sample_once(drawn_root, tmp_path) -> None:
     run = small_run(drawn_root, tmp_path, "--folds", 2, model="late", attack="fgsm")
     medrobust(*run, "--limit", 0)
-    board = leaderboard_csv(tmp_path)
+    board = cells_csv(tmp_path)
     assert set(zip(board.folds, board.trainings, board.n, strict=True)) == {(2, 2, 80)}
     assert set(pd.read_csv(tmp_path / "per_class.csv").samples) == {80}
     paths = sorted((tmp_path / "records").glob("*.json"))
@@ -224,7 +224,7 @@ def test_trained_weights_can_be_exported_and_run_as_a_checkpoint(drawn_root, tmp
     (weights,) = (tmp_path / "w").glob("*.safetensors")
     run = ["run", "--attack", "fgsm", *common, "--out", tmp_path / "o"]
     medrobust(*run, "--model", "late", "--checkpoint", weights)  # the width is in the sidecar
-    assert leaderboard_csv(tmp_path / "o").gflops.gt(0).all()
+    assert cells_csv(tmp_path / "o").gflops.gt(0).all()
     assert (
         "was trained as 'late', not 'mail'"
         in medrobust(*run, "--model", "mail", "--checkpoint", weights, check=2).stderr
@@ -246,7 +246,7 @@ def test_a_record_that_is_missing_is_refused_and_a_damaged_one_left_out(
     done = medrobust("leaderboard", "--out", tmp_path, check=1)
     assert f"1 of 4 files in {tmp_path / 'records'} left out" in done.stderr
     assert f"{path}: it is not a readable record" in done.stderr
-    assert len(leaderboard_csv(tmp_path)) == 3
+    assert len(cells_csv(tmp_path)) == 3
     assert "holds no records" in refused(
         medrobust("leaderboard", "--out", tmp_path / "empty", check=2)
     )

@@ -38,7 +38,7 @@ def test_every_round_reads_well_at_80_columns(random) -> None:
     assert "…" not in shown
     assert all(len(line) <= 80 for line in shown.splitlines())
     assert "123,456" in shown
-    assert ("-0.012 ± 0.004" in shown) == random
+    assert ("-0.012 (s.e. 0.004)" in shown) == random
     assert "capped" in shown
     assert "--max-passes 400000" in " ".join(shown.split())
     for each in plan:

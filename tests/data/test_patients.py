@@ -29,20 +29,18 @@ def with_sizes(made: Record, clean: float, robust: float) -> Record:
 
 
 def test_the_leaderboards_interval_counts_what_the_records_say_of_every_fold_and_training() -> None:
-    (row,) = tables.each(tables.leaderboard([with_sizes(record(), 30.0, 12.5)]))
+    (row,) = tables.each(tables.cells([with_sizes(record(), 30.0, 12.5)]))
     assert row.n_effective == 12.5
     assert (row.robust_low, row.robust_high) == wilson(0.5, 12.5)
     assert (row.clean_low, row.clean_high) == wilson(0.9, 30.0)
     (row,) = tables.each(
-        tables.leaderboard(
-            [with_sizes(record(train_seed=t), 30.0, n) for t, n in ((0, 10.0), (1, 40.0))]
-        )
+        tables.cells([with_sizes(record(train_seed=t), 30.0, n) for t, n in ((0, 10.0), (1, 40.0))])
     )
     assert row.n_effective == pytest.approx(
         16
     )  # harmonic: the variance of a mean is at most the mean variance
     (row,) = tables.each(
-        tables.leaderboard([with_sizes(of_fold(k, 0.5), 30.0, 10.0 + k) for k in range(3)])
+        tables.cells([with_sizes(of_fold(k, 0.5), 30.0, 10.0 + k) for k in range(3)])
     )
     assert row.n_effective == pytest.approx(33)
 

@@ -248,7 +248,7 @@ def test_a_victim_with_nan_logits_is_counted_and_marked(tmp_path) -> None:
     assert record["figures"]["not_finite"] >= int(bright.sum()) > 0
     assert (
         f"not finite for {record['figures']['not_finite']} samples"
-        in (tmp_path / "o" / "leaderboard.csv").read_text()
+        in (tmp_path / "o" / "cells.csv").read_text()
     )
     assert "random victim" not in done.stderr
 

@@ -57,24 +57,21 @@ def test_standing_needs_both_halves_and_the_protocol_whose_retracings_get_no_wor
         record("robust-mail", robust, protocol=protocol, trust=trust, **REAL),
         record("late", other, protocol=protocol, **REAL),
     ]
-    finding = verdicts(tables.leaderboard(made), COSTS)
+    finding = verdicts(tables.cells(made), COSTS)
     assert finding["robust-mail-as-released"].verdict == verdict
     assert (finding["robust-mail-sound"].verdict == "reproduced") == (protocol == "sound")
 
 
 def test_what_failed_decides_nothing() -> None:
     made = [record("robust-mail", 0.7, trust="failed", **REAL), record("late", 0.2, **REAL)]
-    found = verdicts(tables.leaderboard(made), COSTS)["robust-mail-sound"]
+    found = verdicts(tables.cells(made), COSTS)["robust-mail-sound"]
     assert found.verdict == "not testable here"
     assert "trust failed" in found.evidence[0].text
 
 
 def test_under_a_naive_attack_nothing_stands_soundly() -> None:
     made = [record("robust-mail", 0.7, naive=True, **REAL), record("late", 0.2, **REAL)]
-    assert (
-        verdicts(tables.leaderboard(made), COSTS)["robust-mail-sound"].verdict
-        == "not testable here"
-    )
+    assert verdicts(tables.cells(made), COSTS)["robust-mail-sound"].verdict == "not testable here"
 
 
 def test_synthetic_images_and_victims_no_better_than_chance_decide_nothing() -> None:
@@ -83,11 +80,11 @@ def test_synthetic_images_and_victims_no_better_than_chance_decide_nothing() -> 
             record("mail", clean=0.9, **(REAL | extra)),
             record("late", clean=0.6, **(REAL | extra)),
         ]
-        finding = verdicts(tables.leaderboard(made), COSTS)["mail-performance"]
+        finding = verdicts(tables.cells(made), COSTS)["mail-performance"]
         assert finding.verdict == "not testable here", extra
         assert finding.evidence[0].measured == pytest.approx(0.3)
     made = [record("mail", clean=0.9, **REAL), record("late", clean=0.6, **REAL)]
-    assert verdicts(tables.leaderboard(made), COSTS)["mail-performance"].verdict == "reproduced"
+    assert verdicts(tables.cells(made), COSTS)["mail-performance"].verdict == "reproduced"
 
 
 IMBALANCED = [[160, 40], [160, 40]]
@@ -110,7 +107,7 @@ def gain(figure: str, reported: float, *made: Record, model: str = "mail") -> cl
         {"id": "mine", "claim": "it wins", "source": "me", "confirmed_by": "points", "kind": "gain",
          "model": model, "figure": figure, "reported": reported}
     )  # fmt: skip
-    return claims.judge(claim, tables.leaderboard(made), COSTS)
+    return claims.judge(claim, tables.cells(made), COSTS)
 
 
 def test_where_classes_are_imbalanced_claims_are_judged_on_balanced_accuracy() -> None:
@@ -143,11 +140,11 @@ def test_what_is_no_better_than_the_constant_answer_neither_beats_nor_stands(
     assert found.evidence[0].text.endswith(", at or below the constant answer")
     claim = {each.id: each for each in claims.load()}["robust-mail-sound"]
     easy = claim.model_copy(update={"reported": 0.5, "others_below": 0.3})
-    finding = claims.judge(easy, tables.leaderboard(made), COSTS)
+    finding = claims.judge(easy, tables.cells(made), COSTS)
     assert finding.verdict == "not reproduced"
     assert finding.evidence[0].text.endswith(", at or below the constant answer")
     fair = [measured("robust-mail", robust=0.85, balanced=0.75, protocol="sound"), made[1]]
-    assert claims.judge(easy, tables.leaderboard(fair), COSTS).verdict == "reproduced"
+    assert claims.judge(easy, tables.cells(fair), COSTS).verdict == "reproduced"
 
 
 def test_figures_under_attack_are_compared_under_the_same_attack() -> None:
@@ -162,7 +159,7 @@ def test_figures_under_attack_are_compared_under_the_same_attack() -> None:
 
 
 def test_an_under_trained_victim_is_named_so_in_the_evidence() -> None:
-    board = tables.leaderboard([measured("mail", robust=0.9, balanced=0.9), measured("late", robust=0.9, balanced=0.7)])  # fmt: skip
+    board = tables.cells([measured("mail", robust=0.9, balanced=0.9), measured("late", robust=0.9, balanced=0.7)])  # fmt: skip
     board = board.assign(is_under_trained=board.model == "late")
     claim = claims.Gain(id="mine", claim="c", source="s", confirmed_by="b", kind="gain", model="mail", figure="robust", reported=0.1)  # fmt: skip
     assert "late (under-trained) 0.700" in claims.judge(claim, board, COSTS).evidence[0].text

@@ -242,8 +242,8 @@ def test_in_print_what_failed_or_is_trivial_is_never_the_best() -> None:
         row_of("man", np.full(8, 0.9), trust=TRIVIAL),
     ]
     tex = latex(frame(rows))
-    assert r"\textbf{0.400} $\pm$" in tex
-    assert r"\underline{0.100} $\pm$" in tex
+    assert r"\textbf{0.400} [" in tex
+    assert r"\underline{0.100} [" in tex
     for best in (r"\textbf{0.800}", r"\textbf{0.900}", r"\underline{0.800}"):
         assert best not in tex
     assert r"0.800\textdaggerdbl{}" in tex

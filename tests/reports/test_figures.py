@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from support.records import certificate, certify, changed, fill, record
@@ -115,7 +116,7 @@ def test_figures_say_whom_they_leave_out_and_keep_the_undefended_victims(tmp_pat
 
 
 def test_what_is_left_out_of_a_figure() -> None:
-    board = tables.leaderboard([record("mail+jpeg (unaware attack)"), record("mail+pni", 0.1)])
+    board = tables.cells([record("mail+jpeg (unaware attack)"), record("mail+pni", 0.1)])
     rows, sentence = plots.leading(board)
     assert (list(rows.model), sentence) == (
         ["mail+pni"],
@@ -125,12 +126,12 @@ def test_what_is_left_out_of_a_figure() -> None:
     assert plots.leading(alone)[1] == ""  # nothing else to show
     assert len(plots.leading(alone)[0]) == 1
     plain = [record(f"model{i}", i / 20) for i in range(14)]
-    rows, sentence = plots.leading(tables.leaderboard(plain))
+    rows, sentence = plots.leading(tables.cells(plain))
     assert set(rows.model) == {f"model{i}" for i in range(2, 14)}
     assert sentence == "12 of 14 victims: the most robust undefended (mean over attacks and radii)"
     flattered = [record("mail+pni", 0.9, protocol="release"), record("mail+pni", 0.1)]
     others = [record(f"mail+{i}", 0.2) for i in range(12)]
-    assert "mail+pni" not in set(plots.leading(tables.leaderboard([*flattered, *others]))[0].model)
+    assert "mail+pni" not in set(plots.leading(tables.cells([*flattered, *others]))[0].model)
 
 
 def test_no_two_victims_look_alike() -> None:
@@ -227,3 +228,12 @@ def test_no_text_of_a_gallery_is_cut(tmp_path: Path) -> None:
     long = gallery.draw(made, found)
     assert long.height > short.height
     assert np.asarray(long)[:, -gallery.GAP :].min() == 255  # the margin is white
+
+
+def test_the_area_of_a_point_stands_for_flops() -> None:
+    made = [record("large", 0.7, gflops=10.0), record("small", 0.6, gflops=0.1)]
+    board = tables.cells(made)
+    (axis,) = plots.pareto(board, style.looks(board.model)).axes
+    points = [drawn for drawn in axis.collections if isinstance(drawn, PathCollection)]
+    small, large = sorted(float(drawn.get_sizes()[0]) for drawn in points)
+    assert large == pytest.approx(100 * small)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from support.records import changed, fill, record
-from support.stores import leaderboard_csv
+from support.stores import cells_csv
 
 from robustbench_med.cli import terminal
 from robustbench_med.reports import (
@@ -102,8 +102,8 @@ def judged(model: str, robust: float, balanced: float, **more: Any) -> Record:
 def test_the_leaderboard_ends_with_the_constant_answer_of_its_samples(tmp_path) -> None:
     fill(Store(tmp_path), judged("late", 0.7, 0.7), judged("mail", 0.3, 0.3, tasks=(1,)))
     write.leaderboard(tmp_path)
-    whole = (tmp_path / "leaderboard.csv").read_bytes()
-    written = pd.read_csv(tmp_path / "leaderboard.csv")
+    whole = (tmp_path / "cells.csv").read_bytes()
+    written = pd.read_csv(tmp_path / "cells.csv")
     last = written[written.model == floors.CONSTANT].set_index("target")
     assert list(written.model[-2:]) == [floors.CONSTANT] * 2
     assert last.robust.to_dict() == {"joint": pytest.approx(0.666667), "lung": 0.6}
@@ -112,26 +112,26 @@ def test_the_leaderboard_ends_with_the_constant_answer_of_its_samples(tmp_path) 
     assert (last[figures] == 0.5).all(axis=None)
     assert last[["attack", "eps", "rank", "parameters", "trainings"]].isna().all(axis=None)
     assert ",10,0.1," in whole.decode()  # whole numbers stay whole beside empty fields
-    assert len(leaderboard_csv(tmp_path)) == 2
+    assert len(cells_csv(tmp_path)) == 2
     write.leaderboard(tmp_path)
-    assert (tmp_path / "leaderboard.csv").read_bytes() == whole
+    assert (tmp_path / "cells.csv").read_bytes() == whole
 
 
 def test_no_row_at_or_below_the_floor_has_a_rank_and_ranks_go_by_balanced_accuracy() -> None:
     made = [judged("fallen", 0.9, 0.55), judged("honest", 0.8, 0.75), judged("low", 0.666, 0.65)]
-    board = tables.leaderboard(made).set_index("model")
+    board = tables.cells(made).set_index("model")
     assert board["rank"].to_dict() == {"fallen": 2, "honest": 1, "low": None}
     assert board.marks.str.contains(floors.BELOW).to_dict() == {
         "fallen": False, "honest": False, "low": True,
     }  # fmt: skip
     even = [with_classes(one, [25, 25], [25, 25]) for one in made]
-    board = tables.leaderboard(even).set_index("model")
+    board = tables.cells(even).set_index("model")
     assert board["rank"].to_dict() == {"fallen": 1, "honest": 2, "low": 3}
 
 
 def test_in_print_the_best_is_a_balanced_accuracy_above_the_floor() -> None:
     made = [judged("fallen", 0.9, 0.55), judged("honest", 0.8, 0.75), judged("low", 0.6, 0.9)]
-    accuracy, balanced = paper_tables.leaderboards(tables.leaderboard(made))
+    accuracy, balanced = paper_tables.cells(tables.cells(made))
     assert "**" not in paper.markdown(accuracy).split("\n", 1)[1]
     assert "**0.750**" in paper.markdown(balanced)
     assert "0.900‖" in paper.markdown(balanced)
@@ -142,7 +142,7 @@ def test_in_print_the_best_is_a_balanced_accuracy_above_the_floor() -> None:
 
 
 def test_the_terminal_shows_the_constant_answer_last() -> None:
-    (table,) = terminal.leaderboard(tables.leaderboard([judged("late", 0.7, 0.61)])).renderables
+    (table,) = terminal.cells(tables.cells([judged("late", 0.7, 0.61)])).renderables
     cells = {str(column.header): list(column.cells)[-1] for column in table.columns}
     lines = "0.667\nbal. 0.500\nAUC 0.500"
     assert (cells["model"], cells["clean"], cells["robust"]) == (floors.CONSTANT, lines, lines)
@@ -153,7 +153,7 @@ def test_the_terminal_shows_the_constant_answer_last() -> None:
 
 def test_the_terminals_leaderboard_fits_in_eighty_columns() -> None:
     console = Console(width=80, file=io.StringIO())
-    console.print(terminal.leaderboard(tables.leaderboard([judged("robust-mail", 0.7, 0.61)])))
+    console.print(terminal.cells(tables.cells([judged("robust-mail", 0.7, 0.61)])))
     text = console.file.getvalue()
     for whole in ("robust-mail", "4/255", "bal. 0.610", "ASR "):
         assert whole in text
@@ -162,7 +162,7 @@ def test_the_terminals_leaderboard_fits_in_eighty_columns() -> None:
 def test_every_figure_of_robust_accuracy_has_the_floor_as_a_dashed_line(tmp_path) -> None:
     made = [judged("late", 0.7, 0.6), judged("late", 0.6, 0.5, eot=8)]
     store = fill(Store(tmp_path), *made)
-    board = tables.leaderboard(made)
+    board = tables.cells(made)
     look = style.looks(board.model)
     for figure, level in (
         (curves.radius_figure(board, look), 2 / 3),
@@ -184,7 +184,7 @@ def test_every_figure_of_robust_accuracy_has_the_floor_as_a_dashed_line(tmp_path
 
 def test_figures_show_first_who_is_above_the_floor() -> None:
     made = [judged(f"v{i:02}", 0.7 + i / 100, 0.7) for i in range(12)]
-    shown, sentence = plots.leading(tables.leaderboard([*made, judged("low", 0.66, 0.99)]))
+    shown, sentence = plots.leading(tables.cells([*made, judged("low", 0.66, 0.99)]))
     assert "12 of 13 victims" in sentence
     assert "low" not in set(shown.model)
 
@@ -230,11 +230,11 @@ def test_the_error_of_an_auc_is_that_of_the_rank_sum_where_nothing_is_told_apart
 def test_a_victim_far_below_the_best_undefended_one_is_under_trained() -> None:
     made = [classifying("late", 0.95), classifying("mail", 0.85), classifying("gmu", 0.93)]
     assert marked(*made) == {"mail"}
-    (row,) = (row for row in tables.each(tables.leaderboard(made)) if row.model == "mail")
+    (row,) = (row for row in tables.each(tables.cells(made)) if row.model == "mail")
     assert "under-trained on lesion (AUC 0.850, late 0.950)" in row.marks
-    only = tables.leaderboard(made[1:2], shortfalls=under_trained(made))
+    only = tables.cells(made[1:2], shortfalls=under_trained(made))
     assert only.marks[0] == row.marks
-    assert "under-trained" not in tables.leaderboard(made[1:2]).marks[0]
+    assert "under-trained" not in tables.cells(made[1:2]).marks[0]
 
 
 def test_few_samples_other_data_and_defended_victims_make_nobody_under_trained() -> None:
@@ -270,7 +270,7 @@ def test_a_task_below_its_own_floor_is_named_though_the_mean_lies_above() -> Non
     made = made.model_copy(
         update={"figures": made.figures.model_copy(update={"tasks": [low, high], "robust": 0.7})}
     )
-    board = tables.leaderboard([made])
+    board = tables.cells([made])
     assert f"{floors.BELOW} on {made.names.tasks[0]}" in board.marks[0]
     assert made.names.tasks[1] not in board.marks[0]
     assert board["rank"][0] == 1

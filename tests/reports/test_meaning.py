@@ -20,6 +20,7 @@ from robustbench_med.reports import (
     curves,
     families,
     figures,
+    marks,
     page,
     paper,
     paper_tables,
@@ -45,7 +46,7 @@ def drawn(made: list[Record], folder: Path) -> set[str]:
 
 def test_the_leaderboard_and_the_records_are_byte_for_byte_what_they_were() -> None:
     made = records_of_all_kinds()
-    assert tables.csv(tables.leaderboard(made)) == (GOLDEN / "leaderboard.csv").read_text()
+    assert tables.csv(tables.cells(made)) == (GOLDEN / "cells.csv").read_text()
     assert tables.csv(records.long_form(made[-4:])) == (GOLDEN / "records.csv").read_text()
 
 
@@ -54,10 +55,10 @@ def test_columns_for_code_are_in_no_file_and_in_no_table_of_users(tmp_path) -> N
     certify(Store(tmp_path, CERTIFICATES), certificate())
     write.everything(tmp_path, html=False, pictures=False)
     files = sorted(tmp_path.glob("*.csv"))
-    assert len(files) == 8
+    assert len(files) == 9
     for file in files:
         assert not set(pd.read_csv(file).columns) & set(tables.VALUES), file
-    assert set(tables.VALUES) & set(tables.leaderboard(store.records()).columns)
+    assert set(tables.VALUES) & set(tables.cells(store.records()).columns)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_a_radius_of_one_modality_alone_has_the_cross_modal_figure_only(tmp_path
 @pytest.mark.parametrize("modality", ["mri=0", "a,b", "b=0,c"])
 def test_a_trusted_modality_is_one_of_radius_zero_whatever_the_names(modality) -> None:
     (attacked,), (trusting,) = (
-        tables.leaderboard([record(eps=eps, modality=modality)]).trusted
+        tables.cells([record(eps=eps, modality=modality)]).trusted
         for eps in ([0.2, 0.1], [0.0, 0.1])
     )
     assert (attacked, trusting) == ((), (modality,))
@@ -111,11 +112,11 @@ def test_a_trusted_modality_is_one_of_radius_zero_whatever_the_names(modality) -
 def test_a_task_may_be_called_like_a_mark(task) -> None:
     made = [record("mail", 0.5, trivial="constant"), record("late", 0.4)]
     made = [changed(one, names__tasks=[task, "lung"]) for one in made]
-    board = tables.leaderboard(made).set_index("model")
+    board = tables.cells(made).set_index("model")
     assert not board.is_naive.any()
     assert board["rank"].tolist() == [1, 2]
     assert board.is_trivial.to_dict() == {"mail": True, "late": False}
-    table, *_ = paper_tables.leaderboards(board.reset_index())
+    table, *_ = paper_tables.cells(board.reset_index())
     assert [row[0].mark for row in table.rows] == ["", paper.TRIVIAL]
 
 
@@ -129,16 +130,16 @@ def test_notes_are_shown_and_decide_nothing() -> None:
             "not repeatable: y",
         ],
     )
-    assert tables.marks([odd]) == ["synthetic data"]
+    assert marks.marks([odd]) == ["synthetic data"]
     sure = changed(record(), unverified=True, repeatable=False)
-    assert tables.marks([sure]) == ["synthetic data", "not repeatable", "unverified data"]
+    assert marks.marks([sure]) == ["synthetic data", "not repeatable", "unverified data"]
 
 
 def test_a_victim_is_defended_or_attacked_unaware_by_its_layers_not_by_its_name() -> None:
     name = "a+b (unaware attack).py:build"
     own = changed(record(name, 0.3, victim={"defense": []}), architecture=name)
     plain, unaware = record("late", 0.2), record("late+jpeg (unaware attack)", 0.9)
-    board = tables.leaderboard([own, plain, unaware]).set_index("model")
+    board = tables.cells([own, plain, unaware]).set_index("model")
     assert board.is_defended.to_dict() == {
         name: False,
         "late": False,
@@ -170,17 +171,17 @@ def test_a_victim_is_defended_or_attacked_unaware_by_its_layers_not_by_its_name(
 
 def test_a_task_called_joint_is_one_task() -> None:
     one = changed(record(eps=[0.1, 0.0], tasks=(0,)), names__tasks=["joint", "bone"])
-    (row,) = tables.leaderboard([one]).itertuples()
+    (row,) = tables.cells([one]).itertuples()
     assert not row.is_joint
-    assert ", target joint, " in plots.describe(tables.leaderboard([one]).iloc[0])
-    assert "target" not in plots.describe(tables.leaderboard([record()]).iloc[0])
+    assert ", target joint, " in plots.describe(tables.cells([one]).iloc[0])
+    assert "target" not in plots.describe(tables.cells([record()]).iloc[0])
 
 
 def test_draws_are_no_part_of_an_attacks_other_settings() -> None:
     made = [
         changed(record(eot=eot), spec__attack__params__loss="mean eot=4 of all") for eot in (1, 8)
     ]
-    board = tables.leaderboard(made)
+    board = tables.cells(made)
     assert set(board.settings) == {"loss=mean eot=4 of all steps=20"}
     assert curves.eot(board, plots.style.looks(board.model)) is not None
 
@@ -226,7 +227,7 @@ def test_no_naive_row_is_a_result_of_a_model_card() -> None:
 
 def test_the_terminal_orders_radii_by_their_size(tmp_path) -> None:
     made = [record(eps=e / 255) for e in (16, 2, 8)]
-    (table,) = terminal.leaderboard(tables.leaderboard(made)).renderables
+    (table,) = terminal.cells(tables.cells(made)).renderables
     radii = [cell.splitlines()[1] for cell in table.columns[0].cells]
     assert radii == ["2/255", "8/255", "16/255"]
 
@@ -275,12 +276,12 @@ def test_a_record_of_shape_2_gets_the_fields_it_told_in_words(model) -> None:
 
 def test_a_store_of_shape_2_is_read(tmp_path) -> None:
     store = fill(Store(tmp_path), record(), record("late"))
-    before = tables.csv(tables.leaderboard(store.records()))
+    before = tables.csv(tables.cells(store.records()))
     for path in store.paths():
         old = of_shape_2(json.loads(path.read_text()))
         old["digests"]["record"] = belief.digest(old)
         path.write_text(json.dumps(old))
-    assert tables.csv(tables.leaderboard(Store(tmp_path).records())) == before
+    assert tables.csv(tables.cells(Store(tmp_path).records())) == before
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from support.browser import needs_browser
 from support.records import changed, fill, record
 
-from robustbench_med.reports import page
+from robustbench_med.reports import page, page_record
 from robustbench_med.statistics import wilson
 from robustbench_med.store.attacks import Sign
 from robustbench_med.store.store import Store
@@ -102,17 +102,17 @@ def test_it_shows_every_row_and_sorts_by_number_from_the_keyboard(opened) -> Non
 @pytest.mark.slow
 @needs_browser
 def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) -> None:
-    opened.get_by_label("trust", exact=True).select_option("failed")
+    opened.locator("#filter-trust").select_option("failed")
     wait_for_rows(opened, 4)  # noise gets no word
     assert set(column(opened, 3)) == {"late"}
-    opened.get_by_label("attack", exact=True).select_option("pgd")
+    opened.locator("#filter-attack").select_option("pgd")
     wait_for_rows(opened, 2)
     opened.get_by_role("button", name="Reset", exact=True).click()
     wait_for_rows(opened, 24)
-    opened.get_by_label("family", exact=True).select_option("late")
+    opened.locator("#filter-family").select_option("late")
     wait_for_rows(opened, 12)
     assert set(column(opened, 3)) == {"late", FOOLED}
-    opened.get_by_label("model", exact=True).select_option(FOOLED)
+    opened.locator("#filter-model").select_option(FOOLED)
     wait_for_rows(opened, 6)
     opened.get_by_role("button", name="Reset", exact=True).click()
     wait_for_rows(opened, 24)
@@ -127,9 +127,9 @@ def test_filters_and_search_narrow_the_table_and_reset_brings_it_back(opened) ->
 @pytest.mark.slow
 @needs_browser
 def test_a_row_opens_its_record_by_keyboard_and_escape_closes_it(opened) -> None:
-    opened.get_by_label("trust", exact=True).select_option("failed")
+    opened.locator("#filter-trust").select_option("failed")
     wait_for_rows(opened, 4)
-    opened.locator("button.open").first.focus()
+    opened.locator("#board button.open").first.focus()
     opened.keyboard.press("Enter")
     dialog = opened.get_by_role("dialog")
     dialog.wait_for()
@@ -202,7 +202,7 @@ def test_the_charts_are_drawn_and_their_legend_leaves_the_axis_title_alone(opene
 
 @needs_browser
 def test_rows_of_naive_attacks_have_no_rank_and_come_after_the_others(opened) -> None:
-    opened.get_by_label("attack", exact=True).select_option("pgd")
+    opened.locator("#filter-attack").select_option("pgd")
     wait_for_rows(opened, 8)
     models, ranks = column(opened, 3), column(opened, 2)
     assert models[-2:] == [FOOLED, FOOLED]
@@ -242,10 +242,10 @@ def test_all_columns_fit_on_paper_and_an_open_record_stands_alone(opened) -> Non
         opened.locator("#board tbody td").last.evaluate("(cell) => getComputedStyle(cell).color")
         == "rgb(0, 0, 0)"
     )
-    assert not opened.get_by_label("trust", exact=True).is_visible()
+    assert not opened.locator("#filter-trust").is_visible()
     assert not opened.locator("#radius .modebar").is_visible()
     opened.emulate_media(media="screen")
-    opened.locator("button.open").first.click()
+    opened.locator("#board button.open").first.click()
     opened.get_by_role("dialog").wait_for()
     opened.emulate_media(media="print")
     opened.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -267,10 +267,10 @@ def test_all_columns_fit_on_paper_and_an_open_record_stands_alone(opened) -> Non
 def test_names_with_markup_are_text_everywhere(opened) -> None:
     assert opened.title() == "medrobust leaderboard"
     assert EVIL in column(opened, 3)
-    opened.get_by_label("model", exact=True).select_option(EVIL)
+    opened.locator("#filter-model").select_option(EVIL)
     wait_for_rows(opened, 6)
     assert set(column(opened, 3)) == {EVIL}
-    opened.locator("button.open").first.click()
+    opened.locator("#board button.open").first.click()
     opened.get_by_role("dialog").wait_for()
     assert EVIL in opened.locator("#record-title").inner_text()
     assert (
@@ -291,7 +291,7 @@ def test_axe_finds_nothing(opened, state: str) -> None:
             "getComputedStyle(document.body).backgroundColor === 'rgb(20, 24, 29)'"
         )
     if state == "record":
-        opened.locator("button.open").first.click()
+        opened.locator("#board button.open").first.click()
         opened.get_by_role("dialog").wait_for()
     found = Axe().run(opened).response["violations"]
     assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
@@ -332,7 +332,7 @@ def test_the_constant_answer_stands_below_the_rows_of_its_samples_and_in_the_cha
     tab.wait_for_selector("html[data-ready=true]")
     shown = tab.locator("#board tfoot tr:visible")
     expect(shown).to_have_count(2)
-    tab.get_by_label("data", exact=True).select_option("chests")
+    tab.locator("#filter-data").select_option("chests")
     expect(shown).to_have_count(1)
     assert "0.800" in shown.inner_text()
     tab.get_by_role("button", name="Reset", exact=True).click()
@@ -350,7 +350,7 @@ def test_the_constant_answer_stands_below_the_rows_of_its_samples_and_in_the_cha
 def test_advice_is_given_on_signs_of_failure_alone() -> None:
     sign = {"sign": "zero gradient", "figure": None, "text": "none", "advice": "take BPDA"}
     given = {
-        verdict: page._sign(Sign.model_validate({**sign, "verdict": verdict}))["advice"]
+        verdict: page_record._sign(Sign.model_validate({**sign, "verdict": verdict}))["advice"]
         for verdict in ("fine", "doubtful", "failed")
     }
     assert given == {"fine": "", "doubtful": "take BPDA", "failed": "take BPDA"}

@@ -13,6 +13,7 @@ from support.stores import board, store_of
 from robustbench_med.errors import UserError
 from robustbench_med.reports import (
     breakdowns,
+    marks,
     paper,
     paper_tables,
     records,
@@ -23,22 +24,23 @@ from robustbench_med.statistics import wilson
 
 
 def test_best_is_bold_second_underlined_and_of_several_settings_the_strongest_counts() -> None:
-    table, *_ = paper_tables.leaderboards(board())
+    table, *_ = paper_tables.cells(board())
     text = paper.markdown(table)
-    half = (wilson(0.7, 40)[1] - wilson(0.7, 40)[0]) / 2
-    assert f"| late | 0.900 ± 0.095 | - | **0.700** ± {half:.3f} |" in text.replace(
+    (clean_low, clean_high), (low, high) = wilson(0.9, 40), wilson(0.7, 40)
+    clean = f"0.900 \\[{clean_low:.3f}, {clean_high:.3f}\\]"
+    assert f"| late | {clean} | - | **0.700** \\[{low:.3f}, {high:.3f}\\] |" in text.replace(
         "**0.900**", "0.900"
     )
     assert "| tied |" in text
     assert text.count("**0.700**") == 2
     assert text.count("<u>0.600</u>") == 1
-    assert "0.400 ±" in text
+    assert "0.400 \\[" in text
     assert "0.500" not in text
     assert "† Synthetic images." in text
     tex = paper.latex(table)
     for part in (
         r"\toprule",
-        r"\textbf{0.700} $\pm$",
+        r"\textbf{0.700} [",
         r"\underline{0.600}",
         r"heads+chests\textdagger{}",
         "n = 50",
@@ -52,8 +54,8 @@ def test_costs_rank_the_smaller_first_and_doubted_figures_carry_a_mark() -> None
     )
     assert "**1.000**" in paper.markdown(table)
     assert "<u>2.000</u>" in paper.markdown(table)
-    table, *_ = paper_tables.leaderboards(
-        tables.leaderboard([record("late", 0.7, trust="failed"), record("mail", trust="fine")])
+    table, *_ = paper_tables.cells(
+        tables.cells([record("late", 0.7, trust="failed"), record("mail", trust="fine")])
     )
     assert paper.markdown(table).count("‡") == 2  # the cell and the legend
 
@@ -65,7 +67,7 @@ def test_naive_rows_stand_behind_all_others_and_have_no_rank() -> None:
         record("late+jpeg (unaware attack)", 0.9, naive=True),
         record("gmu", 0.5),
     ]
-    frame = tables.leaderboard(made)
+    frame = tables.cells(made)
     assert frame.model.tolist()[-1] == "late+jpeg (unaware attack)"
     assert frame["rank"].tolist()[:3] == [1, 1, 3]
     assert pd.isna(frame["rank"].iloc[3])
@@ -80,7 +82,7 @@ def test_papers_do_not_call_naive_failed_or_trivial_figures_the_best() -> None:
         record("late", 0.4, trust="doubtful", clean=0.92),
         record("mail", 0.3),
     ]
-    table, *_ = paper_tables.leaderboards(tables.leaderboard(made))
+    table, *_ = paper_tables.cells(tables.cells(made))
     assert [row[0].value for row in table.rows] == [
         "constant",
         "late",
@@ -112,7 +114,7 @@ def test_by_class_too_the_best_is_an_honest_one(tmp_path) -> None:
     ]
     store = store_of(tmp_path, *made)
     for table in paper_tables.per_class(
-        breakdowns.per_class(made, store.arrays), tables.leaderboard(made)
+        breakdowns.per_class(made, store.arrays), tables.cells(made)
     ):
         best = {
             row[0].value
@@ -127,9 +129,7 @@ def test_by_class_too_the_best_is_an_honest_one(tmp_path) -> None:
 
 
 def test_nothing_is_best_where_all_tie() -> None:
-    table, *_ = paper_tables.leaderboards(
-        tables.leaderboard([record("late", 0.5), record("mail", 0.5)])
-    )
+    table, *_ = paper_tables.cells(tables.cells([record("late", 0.5), record("mail", 0.5)]))
     assert table.rankings() == [[None] * 3] * 2
 
 
@@ -169,7 +169,7 @@ def test_captions_tell_of_how_many_trainings_and_evaluations_a_figure_is_the_mea
     made = [
         record(seed=seed, train_seed=train_seed) for seed in seeds for train_seed in train_seeds
     ]
-    table, *_ = paper_tables.leaderboards(tables.leaderboard(made))
+    table, *_ = paper_tables.cells(tables.cells(made))
     assert table.caption.endswith(end)
 
 
@@ -180,12 +180,12 @@ def test_tables_share_pages_and_only_wide_ones_lie_on_their_side() -> None:
         [paper.Column("victim"), paper.Column("clean")],
         [[paper.TableCell("late"), paper.TableCell(0.5)]],
     )
-    many = [paper.Column(f"pgd {i}/255") for i in range(8)]
+    many = [paper.Column(f"pgd {i}/255") for i in range(5)]
     wide = paper.Table(
         "t",
         "wide",
         [paper.Column("victim"), *many],
-        [[paper.TableCell("late"), *[paper.TableCell(0.5, 0.1)] * 8]],
+        [[paper.TableCell("late"), *[paper.TableCell(0.5, (0.4, 0.6))] * 5]],
     )
     text = paper.document([narrow, narrow, wide, wide])
     assert r"\clearpage" not in text
@@ -196,7 +196,10 @@ def test_tables_share_pages_and_only_wide_ones_lie_on_their_side() -> None:
     assert r"\resizebox" in paper.document(
         [
             paper.Table(
-                "t", "c", [paper.Column("victim"), *many * 2], [[*wide.rows[0], *wide.rows[0][1:]]]
+                "t",
+                "c",
+                [paper.Column("victim"), *many * 2],
+                [[*wide.rows[0], *wide.rows[0][1:]]],
             )
         ]
     )
@@ -244,5 +247,5 @@ def test_outcomes_that_cannot_be_read_are_one_line(tmp_path) -> None:
 def test_samples_that_are_not_finite_are_marked_by_the_most_of_a_row(tmp_path) -> None:
     several = [record(seed=seed) for seed in (0, 1)]
     several[1] = changed(several[1], figures__not_finite=7)
-    assert "not finite for 7 samples" in tables.marks(several)
-    assert not any("finite" in mark for mark in tables.marks([record()]))
+    assert "not finite for 7 samples" in marks.marks(several)
+    assert not any("finite" in mark for mark in marks.marks([record()]))

@@ -10,7 +10,7 @@ from support.records import changed, fill, outcomes, record
 
 from robustbench_med.cli import terminal
 from robustbench_med.errors import UserError
-from robustbench_med.reports import curves, style, tables, write
+from robustbench_med.reports import curves, marks, style, tables, write
 from robustbench_med.reports.records import cost, long_form
 from robustbench_med.statistics import wilson
 from robustbench_med.store.store import Record, Store
@@ -23,19 +23,17 @@ def test_the_leaderboard_is_sorted_and_ranks_within_comparable_rows() -> None:
         record("mail", 0.9, eps=1 / 255),
         record("late", 0.8, eps=1 / 255),
     ]
-    board = tables.leaderboard(records)
+    board = tables.cells(records)
     assert board.robust.tolist() == [0.9, 0.8, 0.7, 0.5]
     assert list(zip(board.model, board.eps, board["rank"], strict=True)) == [
         ("mail", "1/255", 1), ("late", "1/255", 2), ("late", "4/255", 1), ("mail", "4/255", 2),
     ]  # fmt: skip
-    assert tables.leaderboard(records[::-1]).equals(board)
+    assert tables.cells(records[::-1]).equals(board)
 
 
 def test_training_seeds_are_one_row_with_mean_spread_and_an_interval_over_distinct_images() -> None:
     robust = [0.4, 0.5, 0.6]
-    board = tables.leaderboard(
-        [record(robust=r, seed=i, train_seed=i) for i, r in enumerate(robust)]
-    )
+    board = tables.cells([record(robust=r, seed=i, train_seed=i) for i, r in enumerate(robust)])
     assert len(board) == 1
     row = board.iloc[0]
     assert (row.trainings, row.evaluation_seeds, row.robust) == (3, 1, pytest.approx(0.5))
@@ -53,7 +51,7 @@ def of_fold(k: int, robust: float, *, n: int = 50, seed: int = 0) -> Record:
 
 def test_folds_are_one_row_over_all_test_samples() -> None:
     folds = [of_fold(k, r, n=50 + k) for k, r in enumerate([0.4, 0.5, 0.6])]
-    board = tables.leaderboard([*folds[::-1], record(data="heads")])
+    board = tables.cells([*folds[::-1], record(data="heads")])
     found = sorted(zip(board.data, board.folds, board.trainings, board.n, strict=True))
     assert found == [("heads", 1, 1, 50), ("heads (3-fold)", 3, 3, 153)]
     row = board[board.folds == 3].iloc[0]
@@ -61,21 +59,21 @@ def test_folds_are_one_row_over_all_test_samples() -> None:
     assert (row.robust_low, row.robust_high) == pytest.approx(wilson(0.5, 3 * 40))
     assert list(board["rank"]) == [1, 1]  # other samples: not ranked against each other
     again = [of_fold(k, 0.5, seed=1) for k in range(3)]
-    assert tables.leaderboard([*folds, *again])[
+    assert tables.cells([*folds, *again])[
         ["trainings", "evaluation_seeds", "folds"]
     ].values.tolist() == [[3, 2, 3]]
-    assert "1 of 3 folds missing" in tables.leaderboard(folds[:2]).marks[0]
+    assert "1 of 3 folds missing" in tables.cells(folds[:2]).marks[0]
     assert sorted(set(long_form(folds).fold)) == [0, 1, 2]
 
 
 def test_marks_say_what_weakens_a_row() -> None:
-    assert tables.marks([record()]) == ["synthetic data"]
-    assert "trivial on lesion" in tables.marks([record(), record(trivial="constant")])
-    assert "naive attack on a random model" in tables.marks([record(naive=True)])
+    assert marks.marks([record()]) == ["synthetic data"]
+    assert "trivial on lesion" in marks.marks([record(), record(trivial="constant")])
+    assert "naive attack on a random model" in marks.marks([record(naive=True)])
 
 
 def test_nothing_a_clock_measured_is_in_the_leaderboard() -> None:
-    columns = set(tables.leaderboard([record()]).columns)
+    columns = set(tables.cells([record()]).columns)
     assert not columns & {"seconds", "latency_ms", "started", "peak_memory_mib"}
     assert {"seconds", "latency_ms"} <= set(cost([record()]).columns)
 
@@ -87,6 +85,7 @@ def test_files_are_rebuilt_from_the_store_byte_for_byte(tmp_path: Path) -> None:
     write.leaderboard(tmp_path)
     names = (
         "leaderboard.csv",
+        "cells.csv",
         "records.csv",
         "cost.csv",
         "victims.csv",
@@ -259,5 +258,5 @@ def test_names_with_markup_are_shown_as_they_are() -> None:
     from rich.console import Console
 
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(terminal.leaderboard(tables.leaderboard([record("[bold]x[/]")])))
+    console.print(terminal.cells(tables.cells([record("[bold]x[/]")])))
     assert "[bold]x[/]" in console.export_text()

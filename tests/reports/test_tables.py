@@ -63,7 +63,7 @@ def test_csv_round_trips_through_pandas(tmp_path) -> None:
             assert len(again) == len(frame)
             if "model" in frame:
                 assert again.model.tolist() == frame.model.tolist()
-    board = pd.read_csv(io.StringIO(tables.csv(tables.leaderboard(store.records()))))
+    board = pd.read_csv(io.StringIO(tables.csv(tables.cells(store.records()))))
     assert board.robust.tolist() == pytest.approx([0.7, 0.123457], abs=1e-12)
 
 
@@ -71,8 +71,8 @@ def test_trust_is_the_worst_of_a_family() -> None:
     fine, bad, worse = (record(trust=verdict) for verdict in ("fine", "doubtful", "failed"))
     assert tables.believed([fine]) == tables.believed([record()])
     assert tables.believed([fine, worse, bad])["trust"] == "failed"
-    assert tables.leaderboard([bad]).trust.tolist() == ["doubtful"]
-    assert tables.leaderboard([bad]).why.tolist() == ["zero gradient: half of the gradients are 0"]
+    assert tables.cells([bad]).trust.tolist() == ["doubtful"]
+    assert tables.cells([bad]).why.tolist() == ["zero gradient: half of the gradients are 0"]
 
 
 def test_robust_figures_carry_trust_by_record_and_by_class(tmp_path) -> None:
@@ -105,13 +105,13 @@ def test_the_median_smallest_perturbation_is_a_mean_over_seeds_and_empty_where_t
         changed(one, figures__minimal_norm={"median": median, "curve": [[0.0, 0.9]]})
         for one, median in zip(searched, (0.5, 0.7, None), strict=True)
     ]
-    frame = tables.leaderboard([*searched, record("gmu")]).set_index("model")
+    frame = tables.cells([*searched, record("gmu")]).set_index("model")
     assert frame.minimal_norm_median["mail"] == pytest.approx(0.6)
     assert frame.minimal_norm_median[["late", "gmu"]].isna().all()
 
 
 def test_engines_are_rows_of_their_own_and_not_ranked_against_each_other() -> None:
-    board = tables.leaderboard([record(robust=0.5), record(robust=0.4, engine="art")])
+    board = tables.cells([record(robust=0.5), record(robust=0.4, engine="art")])
     assert sorted(zip(board.engine, board["rank"], strict=True)) == [("art", 1), ("native", 1)]
 
 

@@ -136,7 +136,7 @@ def test_radius_0_is_no_attack_and_gets_no_word() -> None:
 def test_a_release_row_gets_no_word_and_no_worst_case() -> None:
     (released,) = read(row("pgd", 0.5, protocol="release"))
     assert (released.word, released.worst_case, released.because) == (None, None, "")
-    board = tables.leaderboard([row("pgd", protocol="release"), row("noise")])
+    board = tables.cells([row("pgd", protocol="release"), row("noise")])
     assert board.trust.tolist() == ["", ""]
 
 

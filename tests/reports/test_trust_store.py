@@ -23,7 +23,7 @@ def test_a_store_is_read_together_with_its_diagnoses_and_the_board_says_so(tmp_p
     store = Store[Record](tmp_path)
     weak, strong, other = row("pgd", 0.5), row("autoattack", 0.4), row("pgd", 0.7, model="late")
     fill(store, weak, strong, other)
-    board = tables.leaderboard(floors.read(store)).set_index(["model", "attack"])
+    board = tables.cells(floors.read(store)).set_index(["model", "attack"])
     assert board.trust.to_dict() == {
         ("late", "pgd"): "unchallenged",
         ("mail", "pgd"): "failed",
@@ -33,7 +33,7 @@ def test_a_store_is_read_together_with_its_diagnoses_and_the_board_says_so(tmp_p
         {("late", "pgd"): 0.7, ("mail", "pgd"): 0.4, ("mail", "autoattack"): 0.4}
     )
     Store(tmp_path, DIAGNOSES).write(diagnosed(other, sign("failed")), {"ids": np.arange(3)})
-    board = tables.leaderboard(floors.read(store)).set_index(["model", "attack"])
+    board = tables.cells(floors.read(store)).set_index(["model", "attack"])
     assert board.trust["late", "pgd"] == "failed"
     (alone,) = reading.together([weak], store)
     assert alone.trust.word == "failed"
@@ -43,7 +43,7 @@ def test_a_store_is_read_together_with_its_diagnoses_and_the_board_says_so(tmp_p
 def test_a_table_for_papers_quotes_the_worst_case_beside_its_attacks(tmp_path) -> None:
     made = [row("pgd", 0.5), row("apgd", 0.4), row("pgd", 0.6, model="late", eps=8 / 255)]
     fill(store := Store[Record](tmp_path), *made)
-    table, *_ = paper_tables.leaderboards(tables.leaderboard(floors.read(store)))
+    table, *_ = paper_tables.cells(tables.cells(floors.read(store)))
     heads = [column.heading for column in table.columns]
     assert heads == ["victim", "clean", "apgd 4/255", "pgd 4/255", "pgd 8/255", "worst case 4/255"]
     by_victim = {cells[0].value: cells[-1] for cells in table.rows}
@@ -55,7 +55,7 @@ def test_a_table_for_papers_quotes_the_worst_case_beside_its_attacks(tmp_path) -
 def test_the_row_of_several_trainings_has_the_worst_of_their_words(tmp_path) -> None:
     made = [row("pgd", 0.5, train_seed=s) for s in (0, 1)] + [row("apgd", 0.3, train_seed=1)]
     fill(store := Store[Record](tmp_path), *made)
-    (pgd,) = tables.leaderboard(floors.read(store)).query("attack == 'pgd'").itertuples()
+    (pgd,) = tables.cells(floors.read(store)).query("attack == 'pgd'").itertuples()
     assert (pgd.trust, pgd.trainings) == ("failed", 2)
     assert pgd.worst_case == pytest.approx(0.4)
 
@@ -64,9 +64,9 @@ def test_the_terminal_says_in_80_columns_what_failed_and_what_lifts_the_rest() -
     weak, strong = row("pgd", 0.5), row("autoattack", 0.4)
     arrays = {made.hash: right(made) for made in (weak, strong)}
     found = trust.judged([weak, strong], lambda made, names: arrays[made.hash])
-    board = tables.leaderboard([made.with_trust(found[made.hash]) for made in (weak, strong)])
+    board = tables.cells([made.with_trust(found[made.hash]) for made in (weak, strong)])
     console = Console(width=80, record=True)
-    console.print(terminal.leaderboard(board))
+    console.print(terminal.cells(board))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     cells = " ".join(line.split("│")[-2].strip() for line in lines if line.count("│") == 6)

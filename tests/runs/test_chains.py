@@ -14,7 +14,7 @@ from support.own_victims import written
 
 from robustbench_med.attacks import ATTACKS
 from robustbench_med.errors import LeftOutWarning, UserError
-from robustbench_med.reports.tables import leaderboard
+from robustbench_med.reports import tables
 from robustbench_med.runs import cell as cells
 from robustbench_med.runs import chains, handed_on
 from robustbench_med.runs.checks import check_attacks
@@ -88,7 +88,7 @@ def test_a_sweep_is_carried_from_the_smallest_radius(tmp_path, attacks) -> None:
         assert after.figures.robust <= before.figures.robust
         assert any(sign.sign == "not monotone" for sign in after.diagnostics)
     assert handed(tmp_path / "chain") == []
-    marks = leaderboard(carried).set_index(["attack", "eps"]).marks.str.contains("carried")
+    marks = tables.cells(carried).set_index(["attack", "eps"]).marks.str.contains("carried")
     assert {key for key, marked in marks.items() if marked} == {
         ("pgd", "16/255"),
         ("pgd", "32/255"),
@@ -216,7 +216,7 @@ def test_a_cascade_shows_the_worst_case_of_all(tmp_path, attacks) -> None:
     assert pgd.carried.n > 0 == pgd.carried.afresh
     assert pgd.cost.attack_backward < alone[3].cost.attack_backward
     assert not any(sign.sign == "not monotone" for sign in pgd.diagnostics)
-    assert sorted(leaderboard(records).attack) == ["cascade fgsm+bim+pgd", "fgsm", "noise"]
+    assert sorted(tables.cells(records).attack) == ["cascade fgsm+bim+pgd", "fgsm", "noise"]
     spec, _ = asked("run", *shlex.split(pgd.command)[2:])
     assert (spec.attack, spec.cascade) == (given["attack"], True)  # type: ignore[attr-defined]
     assert spec.attack_params == given["attack_params"]  # type: ignore[attr-defined]
@@ -325,6 +325,8 @@ def test_the_tables_of_chains_are_the_same_with_two_processes(switch: str, tmp_p
     for jobs in (1, 2):
         out = tmp_path / str(jobs)
         medrobust(*words, "--jobs", jobs, "--out", out)
-        tables.append([(out / f"{name}.csv").read_bytes() for name in ("leaderboard", "records")])
+        tables.append(
+            [(out / f"{name}.csv").read_bytes() for name in ("leaderboard", "cells", "records")]
+        )
         assert handed(out) == []
     assert tables[0] == tables[1]

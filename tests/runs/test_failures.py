@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.cli import medrobust, refused
 from support.failing import TINY, breakable, grid
-from support.stores import leaderboard_csv
+from support.stores import cells_csv
 
 from robustbench_med import evaluate
 from robustbench_med.errors import IncompleteError, LeftOutWarning, UserError
@@ -44,7 +44,7 @@ def ran(once: Path, model: str, tmp_path: Path) -> Path:
 
 
 def test_a_run_goes_on_keeps_what_failed_and_names_it_last(ran, once) -> None:
-    assert len(leaderboard_csv(ran)) == 6
+    assert len(cells_csv(ran)) == 6
     failures = Failures(ran).all()
     assert {(each.cell.attack, each.cell.eps, each.where) for each in failures} == {
         ("fgsm", "1/255", "cell"),
@@ -92,7 +92,7 @@ def test_what_failed_is_tried_again_and_goes_once_its_record_is_there(
         "1 of 1 cells that failed made again" in medrobust("rerun", "--failed", "--out", ran).stderr
     )
     assert Failures(ran).all() == []
-    assert len(leaderboard_csv(ran)) == 8
+    assert len(cells_csv(ran)) == 8
     assert medrobust(*grid(f"{model},late", ran)).stderr.count("done before") == 8
 
 

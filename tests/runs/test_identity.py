@@ -17,7 +17,7 @@ from robustbench_med.attacks import ATTACKS
 from robustbench_med.data import cache, source
 from robustbench_med.models import fusion, user_file
 from robustbench_med.progress import Display
-from robustbench_med.reports.tables import leaderboard
+from robustbench_med.reports import tables
 from robustbench_med.runs import identity
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run
@@ -77,11 +77,11 @@ def test_draws_that_medrobust_adds_are_in_the_spec_and_one_draw_is_said_to_be_on
     one = record_of(card, **RANDOM, draws=1)
     assert (one.spec.protocol.judged, one.draws) == (None, 1)
     assert any(note.startswith("one draw: ") for note in one.notes)
-    board = leaderboard([few, many, one]).set_index("draws").marks
+    board = tables.cells([few, many, one]).set_index("draws").marks
     assert ["one draw" in marks.split("; ") for marks in board[[1, 32, 40]]] == [True, False, False]
     still = record_of(card, draws=1)  # deterministic
     assert not any("draw" in note for note in still.notes)
-    assert "one draw" not in leaderboard([still]).marks[0]
+    assert "one draw" not in tables.cells([still]).marks[0]
 
 
 def edited(card: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -96,7 +96,7 @@ def test_a_lost_node_loses_no_unit_and_the_tables_are_those_of_one_process(
     thread.join()
     assert lost
     assert "failed" not in done.stderr
-    for name in ("leaderboard.csv", "records.csv"):
+    for name in ("leaderboard.csv", "cells.csv", "records.csv"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
     assert len(Store(out).records()) == 8
     assert claims(out) == []

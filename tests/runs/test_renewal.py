@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.cli import medrobust, refused
 from support.shapes import SHAPE_1
-from support.stores import leaderboard_csv
+from support.stores import cells_csv
 
 from robustbench_med import naming
 from robustbench_med.store.store import Record, Store
@@ -69,7 +69,7 @@ def test_a_run_computes_a_spoilt_cell_again_and_keeps_its_work_beside_a_spoilt_s
         f"  {stranger}: it is not a readable record (no JSON object)",
     ]
     assert [json.loads(path.read_text())["figures"] for path in paths] == before
-    assert len(leaderboard_csv(out)) == 2
+    assert len(cells_csv(out)) == 2
     stranger.unlink()
     assert medrobust("run", *TINY, "--out", out).stderr.count("done before") == 2
 
@@ -77,7 +77,7 @@ def test_a_run_computes_a_spoilt_cell_again_and_keeps_its_work_beside_a_spoilt_s
 def test_stale_records_are_made_again_by_their_own_commands(out, monkeypatch) -> None:
     old = [path.name for path in Store(out).paths()]
     medrobust("leaderboard", "--out", out)
-    board = leaderboard_csv(out)
+    board = cells_csv(out)
     monkeypatch.setattr(naming, "SCHEMA", naming.SCHEMA + 1)
     assert (
         medrobust("leaderboard", "--out", out, check=1).stderr.count("`medrobust rerun --stale")
@@ -88,7 +88,7 @@ def test_stale_records_are_made_again_by_their_own_commands(out, monkeypatch) ->
     assert "[1/2]" in done.stderr
     assert done.stdout.count("fgsm") == 1  # the tables, once
     assert not set(old) & {path.name for path in (out / "records").iterdir()}
-    assert leaderboard_csv(out).equals(board)
+    assert cells_csv(out).equals(board)
     assert medrobust("verify", "--out", out)
     assert "0 of 0 records" in medrobust("rerun", "--stale", "--out", out).stderr
 

@@ -16,7 +16,7 @@ import pytest
 from support.cli import medrobust, refused
 from support.records import certificate, certify, fill, record
 from support.store_faults import cut, edited, first, flipped, folder_instead
-from support.stores import leaderboard_csv
+from support.stores import cells_csv
 
 from robustbench_med import api, naming
 from robustbench_med.errors import IncompleteError, LeftOutWarning
@@ -149,7 +149,7 @@ def test_tables_are_made_of_the_good_ones(out) -> None:
     for command in (["leaderboard"], ["report", "--no-figures", "--no-html"], ["card"]):
         done = medrobust(*command, "--out", out, check=1)
         assert f"1 of 3 files in {out / 'records'} left out" in done.stderr
-    board = leaderboard_csv(out)
+    board = cells_csv(out)
     assert spoilt not in set(board.model)
     assert len(board) == 2
     with pytest.warns(LeftOutWarning, match="its content is not what was written"):

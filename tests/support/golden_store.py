@@ -1,4 +1,4 @@
-"""Records of all kinds that tables tell apart; golden/leaderboard.csv and golden/records.csv are
+"""Records of all kinds that tables tell apart; golden/cells.csv and golden/records.csv are
 what was once made of them.
 """
 

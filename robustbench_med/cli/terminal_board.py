@@ -1,0 +1,128 @@
+"""What the terminal shows of the leaderboard: a row a victim and threat."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from robustbench_med.cli.terminal import cells
+from robustbench_med.cli.terminal_records import TRUST_STYLE, number
+from robustbench_med.reports import floors
+from robustbench_med.reports.board import COMPARABLE, named
+from robustbench_med.reports.tables import each
+from robustbench_med.store.words import WORDS
+
+if TYPE_CHECKING:
+    from robustbench_med.reports.write import Shown
+
+TABLED = [key for key in COMPARABLE if key not in ("eps", "eps_value")]
+"""Columns whose values a table has in common."""
+
+
+def shown(found: Shown, *, attacks: bool = False) -> RenderableType:
+    """The leaderboard, with what is odd about its records below; the cells where no attack was run.
+
+    Args:
+        attacks: show the cells, a row an attack.
+    """
+    warnings = [Text(f"warning: {warning}", "yellow") for warning in found.warnings]
+    if attacks or found.board.empty:
+        return Group(cells(found.cells), *warnings)
+    return Group(board(found.board), *warnings)
+
+
+def board(frame: pd.DataFrame) -> RenderableType:
+    """One table a setting, real data first; within it by radius and rank, the constant answer
+    last.
+    """
+    return Group(*(_table(group) for _, group in named(frame).groupby(TABLED, sort=False)))
+
+
+def _table(group: pd.DataFrame) -> Table:
+    first: Any = group.iloc[0]
+    synthetic = " (synthetic)" if first.synthetic else ""
+    title = (
+        f"{first.benchmark or 'no benchmark'}: {first['data']}{synthetic}, {first['size']} px,"
+        f" {first.norm}, target {first.target}, protocol {first.protocol}, n = {first.n}"
+    )
+    table = Table(title=escape(title), title_justify="left", show_lines=True)
+    table.add_column("victim, attacks, trust", overflow="fold")
+    table.add_column("accuracy [95 %]", no_wrap=True)
+    for row in each(group):
+        texts = (_victim(row), _accuracy(row))
+        lines = (escape("\n".join(filter(None, text))) for text in texts)
+        table.add_row(*lines, style=TRUST_STYLE.get(row.trust))
+    for floor in each(floors.rows(group)):
+        balanced = f"bal.  {number(floor.worst_balanced_accuracy)}"
+        table.add_row(floor.model, f"worst {number(floor.worst)}\n{balanced}", style="dim")
+    return table
+
+
+def _accuracy(row: Any) -> list[str]:
+    spread = "" if pd.isna(row.worst_std) else f"± {row.worst_std:.3f} ({row.trainings} trainings)"
+    return [
+        f"worst {number(row.worst)} [{row.worst_low:.3f}, {row.worst_high:.3f}]",
+        spread,
+        f"bal.  {number(row.worst_balanced_accuracy)}",
+        f"clean {number(row.clean)} [{row.clean_low:.3f}, {row.clean_high:.3f}]",
+        "" if pd.isna(row.noise) else f"noise {number(row.noise)}",
+    ]
+
+
+def _victim(row: Any) -> list[str]:
+    """Who was attacked, by what, and how far that can be believed."""
+    place = "no rank" if pd.isna(row.rank) else f"rank {row.rank}"
+    reported = ""
+    if pd.notna(row.reported):
+        reported = f"reported {row.reported:.3f}, {row.difference:+.3f} here"
+    size = f"{row.parameters / 1e6:.3g} M, {row.gflops:.3g} GFLOPs"
+    marks = [mark for mark in row.marks.split("; ") if mark not in ("", "synthetic data")]
+    return [
+        row.model,
+        f"{row.norm} {row.eps}: {place}{row.unranked and f' ({row.unranked})'}",
+        row.each_attack.replace("; ", ", ")
+        + (f"; search {row.convergence}" if row.convergence else ""),
+        ": ".join(filter(None, [row.trust, row.sign])),
+        reported,
+        "; ".join(marks),
+        size,
+    ]
+
+
+def ending(board_rows: pd.DataFrame, models: Sequence[str]) -> Iterator[str]:
+    """What a run ends with: the worst sign of the rows in words, and the one command that would
+    help most.
+
+    Args:
+        models: names of the victims as `--model` takes them, where the board shortens them.
+    """
+    judged = [row for row in each(named(board_rows)) if row.trust in WORDS]
+    if not judged:
+        return
+    worst = min(judged, key=lambda row: WORDS.index(row.trust))
+    why = f": {worst.why}" if worst.why else ""
+    yield f"least to be believed: {worst.model} at {worst.eps} is {worst.trust}{why}"
+    if command := _next(worst, models):
+        yield f"next: {command}"
+
+
+def _next(row: Any, models: Sequence[str]) -> str:
+    """The command that would help a row most; empty where nothing does."""
+    architecture = next((m for m in models if m.endswith(row.family)), row.family)
+    victim = f"--model {shlex.quote(architecture)}"
+    if row.defense != "none":
+        victim += f" --defense {row.defense}"
+    if "lifted by" in row.sign:
+        return f"the same with {row.sign.split('lifted by ')[1]}"
+    if row.trust in ("failed", "doubtful") and "adaptive" not in row.each_attack:
+        return "the same with --attack adaptive"
+    if row.unranked.startswith("lacks "):
+        return f"medrobust run --benchmark {row.benchmark} {victim}"
+    return ""
