@@ -109,13 +109,7 @@ def load_model(
         with in_python(), random_states_kept():
             job = job_of(files, quiet=quiet)
             return entries.load(name, given, choose_device(device), job, more=more)
-    for option in options:
-        if option not in VICTIM:
-            raise UserError(
-                f"load_model: unknown option {option!r}; {nearest(option, (*VICTIM, *FILES))}"
-            )
-    if files and not isinstance(data, str):
-        raise UserError(f"load_model: {', '.join(files)} belongs to load_data, which made the data")
+    check_options(options, files, data)
     dataset = load_data(data, preset=preset, **files) if isinstance(data, str) else data
     described = {
         "model": name,
@@ -131,6 +125,19 @@ def load_model(
         checks.check_victims(victim)
         display = job_of({}, quiet=quiet).display
         return victims.load_module(victim, dataset, seed, choose_device(device), display)
+
+
+def check_options(
+    options: Mapping[str, Any], files: Mapping[str, Any], data: Dataset | str
+) -> None:
+    """Raises UserError for an option that `load_model` does not have, or that belongs elsewhere."""
+    for option in options:
+        if option not in VICTIM:
+            raise UserError(
+                f"load_model: unknown option {option!r}; {nearest(option, (*VICTIM, *FILES))}"
+            )
+    if files and not isinstance(data, str):
+        raise UserError(f"load_model: {', '.join(files)} belongs to load_data, which made the data")
 
 
 def train(

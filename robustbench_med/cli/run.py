@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +23,9 @@ from robustbench_med.cli.plan import show_plan
 from robustbench_med.parsing import validate
 from robustbench_med.runs.options import WHERE
 from robustbench_med.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    from robustbench_med.reports.write import Shown
 
 MOST_USED = (
     "model",
@@ -70,7 +74,6 @@ def run(
 
       medrobust run --model late --eps mri=4/255,xray=0 --target-task lung
     """
-    from robustbench_med.cli import as_json, terminal_board
     from robustbench_med.reports import write
     from robustbench_med.runs.run import finished
     from robustbench_med.runs.run import run as run_grid
@@ -93,14 +96,22 @@ def run(
         display.say(f"no victim of this grid falls to shard {typed.job.shard}")
         return records
     found = write.leaderboard(out, only=records)
+    loggers.write(tracked(records, out), log)
+    show_board(typed, found, finished(records, out), spec.model)
+    return records
+
+
+def show_board(typed: Typed, found: Shown, lines: Iterable[str], models: Sequence[str]) -> None:
+    """What a run leaves: its rows of the leaderboard, where the rest lies, the next command."""
+    from robustbench_med.cli import as_json, terminal_board
+
+    display = typed.job.display
     if typed.as_json:
         show_json(as_json.board(found))
     else:
         display.show(terminal_board.shown(found))
-    loggers.write(tracked(records, out), log)
-    for line in (*finished(records, out), *terminal_board.ending(found.board, spec.model)):
+    for line in (*lines, *terminal_board.ending(found.board, models)):
         display.say(line)
-    return records
 
 
 def handed_to(out: Path) -> str | None:
