@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from robustbench_med.formats.text import cell
 from robustbench_med.naming import shown_radius
 from robustbench_med.reports import floors, under_training
 from robustbench_med.reports.families import (
@@ -261,8 +262,11 @@ def written(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """CSV with figures to six digits: below that float32 kernels of different machines disagree."""
-    return str(written(frame).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    """CSV with figures to six digits: below that float32 kernels of different machines disagree.
+    Text is `formats.text.cell`: no formula, no row of its own.
+    """
+    shown = written(frame).rename(columns=cell).map(cell)
+    return str(shown.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def assigned(params: Mapping[str, Any]) -> str:

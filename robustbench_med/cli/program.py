@@ -5,10 +5,12 @@ the commands, so that --help answers at once.
 from __future__ import annotations
 
 import contextlib
+import io
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -29,6 +31,7 @@ from robustbench_med.cli.status import status
 from robustbench_med.cli.store import INTERRUPTED, rerun, verify
 from robustbench_med.cli.train import train
 from robustbench_med.errors import Notice, UserError, gathered
+from robustbench_med.formats.text import message as plain
 
 app = typer.Typer(
     add_completion=False,
@@ -87,11 +90,21 @@ def main() -> None:
     """The console script: exit codes as docs/exit-codes.md lists them; errors of ours keep their
     traceback, a user's own file's do not.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal has no sign for is written out
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminated)
     with gathered() as left_out:
         code, last = _ended()
     for line in (*(f"warning: {text}" for text in left_out), *last):
         print(f"medrobust: {line}", file=sys.stderr)
     sys.exit(code or int(bool(left_out)))
+
+
+def _terminated(*_: object) -> NoReturn:
+    """SIGTERM ends a command as Ctrl-C does; a second one at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 def _ended() -> tuple[int, list[str]]:
@@ -128,9 +141,9 @@ def notices() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
             if issubclass(category, Notice):
-                print(f"warning: {message}", file=sys.stderr)
+                print(f"warning: {plain(str(message), lines=True)}", file=sys.stderr)
             else:
-                usual(message, category, *place)
+                usual(plain(str(message), lines=True), category, *place)
 
         warnings.showwarning = show  # type: ignore[assignment]
         warnings.simplefilter("always", Notice)

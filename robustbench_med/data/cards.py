@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -21,6 +20,8 @@ from pydantic import (
 )
 
 from robustbench_med.errors import UserError, unknown
+from robustbench_med.formats import yaml_file
+from robustbench_med.formats.files import door, text_of
 
 CARDS = files(__package__) / "cards"
 TOTAL = "total"
@@ -301,18 +302,15 @@ def card(name: str) -> Card:
     if name in ids():
         text, origin = (CARDS / f"{name}.yaml").read_text(encoding="utf-8"), f"card {name}"
     elif name.endswith((".yaml", ".yml")):
-        try:
-            text, origin = Path(name).read_text(encoding="utf-8"), name
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read the data card {name}: {error}") from error
+        with door("the data card", name):
+            text, origin = text_of(Path(name)), name
     else:
         raise unknown("data set", name, ids())
+    content = yaml_file.loads(
+        unicodedata.normalize("NFC", text), "the data card", origin, plain=True
+    )  # text as written: no, 1, null
     try:
-        return Card.model_validate(
-            yaml.load(unicodedata.normalize("NFC", text), yaml.BaseLoader)
-        )  # text as written: no, 1, null
-    except (RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from error
+        return Card.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(

@@ -305,7 +305,7 @@ def test_an_import_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     files = Files(data_root=root)
     for path, message in (
         (cut, "not a zip archive"),
-        (tmp_path / "flipped.zip", "not a readable zip"),
+        (tmp_path / "flipped.zip", "cannot read the archive"),
         (wrong, "not the archive of busi"),
     ):
         with pytest.raises(UserError, match=message):

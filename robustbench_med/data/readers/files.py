@@ -13,6 +13,7 @@ from pathlib import Path
 from robustbench_med.data.cards import Card
 from robustbench_med.data.scans import is_dicom
 from robustbench_med.errors import UserError
+from robustbench_med.formats.files import checked
 from robustbench_med.paths import home
 
 SUFFIXES = (
@@ -200,9 +201,10 @@ def is_image(path: Path) -> bool:
     if is_other(path.name) or path.name.lower().endswith(SUFFIXES):
         return not is_other(path.name)
     try:
+        checked(path, "data_bytes")
         with path.open("rb") as file:
             return is_dicom(file.read(132))
-    except OSError:
+    except (OSError, ValueError):
         return True
 
 
