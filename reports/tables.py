@@ -262,9 +262,7 @@ def written(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """CSV with figures to six digits: below that float32 kernels of different machines disagree.
-    Text is `formats.text.cell`: no formula, no row of its own.
-    """
+    """CSV with figures to six digits, below which float32 kernels disagree, and text as `cell`s."""
     shown = written(frame).rename(columns=cell).map(cell)
     return str(shown.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 

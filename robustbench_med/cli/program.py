@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import signal
 import sys
 import warnings
@@ -121,6 +122,11 @@ def _ended() -> tuple[int, list[str]]:
         line = own.mishap(error) if own else None
         if line is not None:
             return 2, [f"error: {line}"]
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            where = plain(os.fsdecode(error.filename))
+            return 2, [f"error: cannot use {where}: {error.strerror}"]
+        if isinstance(error, MemoryError):
+            return 2, ["error: memory does not suffice; ask for less at once"]
         if not isinstance(error, SystemExit):
             raise
         code = int(error.code or 0)

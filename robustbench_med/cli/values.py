@@ -33,7 +33,9 @@ def value_of(annotation: Any, option: Option, typed: Any) -> Any:
         return option.read(typed)
     if kind == ASSIGNMENTS:
         return assignments(typed)
-    return listed(typed) if kind == LISTED else typed
+    if kind == LISTED and not (parts := listed(typed)):
+        raise UserError(f"{typed!r} is a list of nothing; name some, or leave the option out")
+    return parts if kind == LISTED else typed
 
 
 def listed(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from robustbench_med.data.listing import Files
 from robustbench_med.errors import UserError
+from robustbench_med.formats.limits import limit
 from robustbench_med.paths import home
 from robustbench_med.progress import Tick
 from robustbench_med.provenance.hashes import hashes_of
@@ -109,8 +110,11 @@ class Resuming:
             missing = int(response.headers.get("Content-Length", 0))
             check_space(self.partial.parent, missing)
             with self.partial.open("ab" if start else "wb") as file:
-                for piece in response.iter_content(PIECE):
+                # as sent, whatever encoding the server names: packed bytes may be a bomb
+                for piece in response.raw.stream(PIECE, decode_content=False):
                     file.write(piece)
+                    if file.tell() > (start + missing if missing else limit("download_bytes")):
+                        raise UserError(f"{url} sends more than it said; nothing more is taken")
                     self.tick(file.tell() // MIB, max((start + missing) // MIB, 1), "")
                 end = file.tell()
             if missing and end < start + missing:  # requests takes a closed connection for the end

@@ -17,6 +17,7 @@ LIMITS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "text_bytes": (64 << 20, "bytes of a YAML or JSON file"),
         "memory_bytes": (1 << 30, "bytes of a file in which hashes are remembered"),
         "table_bytes": (2 << 30, "bytes of a CSV file"),
+        "table_columns": (10_000, "columns of a CSV file"),
         "yaml_values": (1_000_000, "values of a YAML file, its aliases written out"),
         "depth": (100, "lists and mappings in each other, in YAML and JSON"),
         "weights_bytes": (16 << 30, "bytes of a file of weights"),
@@ -24,13 +25,14 @@ LIMITS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "packed_ratio": (1000, "times that an array may be larger than it is packed"),
         "archive_members": (250_000, "files in an archive"),
         "data_bytes": (1 << 40, "bytes of a file of a data set"),
+        "download_bytes": (64 << 30, "bytes of a download that does not say its length"),
         "image_bytes": (1 << 30, "bytes of an image's file"),
         "image_pixels": (1 << 26, "pixels of an image, and of a DICOM frame"),
         "volume_voxels": (1 << 29, "voxels of a NIfTI volume"),
         "folds": (1000, "folds of a cross-validation"),
         "cells": (1_000_000, "cells of a grid"),
         "pattern_seconds": (5, "seconds that a card's expression may search one path"),
-        "count": (1 << 40, "any number that is a count: draws, queries, steps"),
+        "count": (1_000_000_000, "any number that is a count: draws, queries, steps"),
     }
 )
 """By name: the limit, and of what it is."""
@@ -52,7 +54,7 @@ def beyond(name: str, got: object) -> str:
     """
     number = f"{got:,}" if isinstance(got, int) else str(got)
     what = LIMITS[name][1]
-    return f"{number} {what}, at most {limit(name):,} are read ({VARIABLE}={name}=... raises that)"
+    return f"{number} {what}, at most {limit(name):,} ({VARIABLE}={name}=... raises that)"
 
 
 @cache

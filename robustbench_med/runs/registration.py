@@ -99,7 +99,10 @@ def register_defense(
     """
     if kind not in _DEFENSES:
         raise UserError(f"a defence is of the kind {', '.join(_DEFENSES)}, got {kind!r}")
-    if kind == "training" and not (isinstance(build, type) and issubclass(build, PGDAT)):
+    is_objective = isinstance(build, type) and issubclass(build, PGDAT)
+    if is_objective and kind != "training":
+        raise UserError(f"defence {name!r} is an objective: register it with kind='training'")
+    if kind == "training" and not is_objective:
         raise UserError(
             f"training defence {name!r}: expected a class derived from"
             f" robustbench_med.objectives.PGDAT, got {build!r}"

@@ -209,8 +209,14 @@ def is_image(path: Path) -> bool:
 
 
 def pattern(text: str) -> str:
-    """A regular expression for a path pattern: `*` and `?` stay within one name."""
-    return re.escape(text).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
+    """A regular expression for a path pattern: `*` and `?` stay within one name. Each star but the
+    last takes as little as it can and is never tried again, so that many cost no more than one.
+    """
+    first, *others = re.escape(text).replace(r"\?", "[^/]").split(r"\*")
+    if not others:
+        return first
+    *middle, last = others
+    return first + "".join(f"(?>[^/]*?{part})" for part in middle) + "[^/]*" + last
 
 
 def natural(name: str) -> list[tuple[int, str]]:
