@@ -64,7 +64,7 @@ class Command(TyperCommand):
 
 
 def _repeats(option: Any) -> bool:
-    return not hasattr(option, "multiple") or option.multiple or option.count
+    return option.param_type_name != "option" or option.multiple or option.count
 
 
 def _values(option: Any, args: Sequence[str]) -> list[str]:

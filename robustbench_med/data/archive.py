@@ -6,7 +6,6 @@ import contextlib
 import errno
 import shutil
 import stat
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,9 @@ from robustbench_med.data.readers.files import CLUTTER
 from robustbench_med.data.source import locate, placement
 from robustbench_med.errors import UserError
 from robustbench_med.formats.archives import opened
-from robustbench_med.paths import home, writable_folder
+from robustbench_med.owners.lock import Lock
+from robustbench_med.owners.temporary import temporary
+from robustbench_med.paths import home, sweep, writable_folder
 from robustbench_med.progress import Tick
 
 RATIO = 200
@@ -50,40 +51,51 @@ def import_files(card: Card, paths: Sequence[Path], files: Files) -> Path:
         if not path.is_file():
             raise UserError(f"{path} is not a file")
     root = writable_folder(files.data_root or home() / "data")
+    with Lock(root / f".{card.id}.lock").waited(files.say, f"the import of {card.id}"):
+        sweep(root)
+        return _imported(card, paths, files, root)
+
+
+def _imported(card: Card, paths: Sequence[Path], files: Files, root: Path) -> Path:
     target = root / card.id
     if target.exists():
         raise UserError(
             f"{target} exists already; move it away to import {card.id} anew, or `medrobust data"
             f" verify {card.id}`"
         )
-    with tempfile.TemporaryDirectory(prefix=f".{card.id}-", dir=root) as temporary:
-        unpacked = Path(temporary) / card.id
-        unpacked.mkdir()
+    with temporary(root / card.id) as beside:
+        unpacked = beside / card.id
         try:
+            unpacked.mkdir(parents=True)
             for path in paths:
-                if zipfile.is_zipfile(path):
-                    with files.progress(f"unpacking {path.name} (MiB)") as tick:
-                        unpack(path, unpacked, tick)
-                elif path.suffix.lower() in ARCHIVES:
-                    raise UserError(f"{path} is no zip archive; unpack it, and pack it as one")
-                elif path.suffix.lower() == ".zip":
-                    raise UserError(f"{path} is not a zip archive (cut off?); download it again")
-                else:
-                    check_space(root, path.stat().st_size)
-                    shutil.copyfile(path, unpacked / path.name)
+                _take(path, unpacked, files)
+            place = locate(card, beside)
+            if place is None or unpacked not in (place, *place.parents):
+                tree = "; ".join(card.tree) or placement(card)
+                raise UserError(
+                    f"{', '.join(path.name for path in paths)}: not the archive of {card.id};"
+                    f" expected {tree}"
+                )
+            unpacked.rename(target)
         except OSError as error:
-            raise UserError(
-                f"cannot unpack into {root}: {error.strerror or error}; free some space"
-            ) from error
-        place = locate(card, Path(temporary))
-        if place is None or unpacked not in (place, *place.parents):
-            tree = "; ".join(card.tree) or placement(card)
-            raise UserError(
-                f"{', '.join(path.name for path in paths)}: not the archive of {card.id}; expected"
-                f" {tree}"
-            )
-        unpacked.rename(target)
+            raise _full(root, error) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
     return target
+
+
+def _take(path: Path, unpacked: Path, files: Files) -> None:
+    """Unpacks a zip archive, or copies another file."""
+    if zipfile.is_zipfile(path):
+        with files.progress(f"unpacking {path.name} (MiB)") as tick:
+            unpack(path, unpacked, tick)
+    elif path.suffix.lower() in ARCHIVES:
+        raise UserError(f"{path} is no zip archive; unpack it, and pack it as one")
+    elif path.suffix.lower() == ".zip":
+        raise UserError(f"{path} is not a zip archive (cut off?); download it again")
+    else:
+        check_space(unpacked, path.stat().st_size)
+        shutil.copyfile(path, unpacked / path.name)
 
 
 def unpack(path: Path, target: Path, tick: Tick) -> None:

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 MOST = 300
 """Characters of an input that a message holds."""
-LINE = 900
+LINE = 2000
 """Characters of a message: an input, its file, and what was expected."""
 CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -37,7 +37,7 @@ def cell(value: T) -> T | str:
     """
     if not isinstance(value, str):
         return value
-    plain = escaped(value)
+    plain = escaped(value, keep="\n")
     is_formula = len(plain) > 1 and plain[0] in "=+-@" and not NUMBER.fullmatch(plain)
     return f"'{plain}" if is_formula else plain
 

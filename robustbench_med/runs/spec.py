@@ -149,7 +149,7 @@ class VictimsSpec(TrainedSpec):
     chunk: Count = 32
     """Samples that stay together where random victims draw for a batch as a whole."""
     allow_batch_dependent: bool = False
-    """Evaluates a victim whose prediction depends on the batch, with a sign that fails its trust."""
+    """Evaluates a victim whose prediction depends on the batch; a sign fails its trust."""
 
     @field_validator("seed", mode="before")
     @classmethod

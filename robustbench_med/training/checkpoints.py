@@ -302,6 +302,7 @@ def save(
         raise UserError(
             f"{spec.name}: a weight is too large for half precision; train without --half"
         )
+    path.with_suffix(".json").unlink(missing_ok=True)  # a kill leaves weights that do not count
     write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary))
     sidecar = {
         "training": spec.model_dump(mode="json"),

@@ -30,7 +30,7 @@ from robustbench_med.formats.archives import check_ratio, opened
 from robustbench_med.formats.arrays import array_of, header
 from robustbench_med.formats.files import door
 from robustbench_med.formats.images import check_pixels
-from robustbench_med.paths import home
+from robustbench_med.paths import home, own_folder
 
 WHAT = "the npz file"
 
@@ -102,9 +102,9 @@ def find_medmnist(
     """The file on disk that suits a size best, with its resolution: in the data root or
     `~/.medmnist`.
     """
-    folders = [folder for root in roots(data_root) for folder in (root, root / card.id)] + [
-        Path.home() / ".medmnist"
-    ]
+    folders = [folder for root in roots(data_root) for folder in (root, root / card.id)]
+    if (own := own_folder()) is not None:
+        folders.append(own / ".medmnist")
     for resolution in preferred(size):
         for folder in folders:
             path = folder / file_name(reader, resolution)

@@ -28,7 +28,7 @@ SECONDS = 30
 """After which an input is taken to hang; the slowest honest one takes a tenth."""
 MEMORY = 1 << 30
 """Bytes of memory, above what the process had, that no input may take."""
-LINE = 1000
+LINE = 2200
 """Characters of a line: 300 of the input, its file and what was expected."""
 UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What must not reach a terminal."""
