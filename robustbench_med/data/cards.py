@@ -35,7 +35,7 @@ RESOLUTIONS: tuple[Resolution, ...] = (28, 64, 128, 224)
 def _regular_expression(text: str) -> str:
     try:
         brackets = re.compile(text).groups
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"not a regular expression: {error}") from error
     if not brackets:
         raise ValueError(f"{text!r} brackets nothing; put the part that names the group in (...)")
