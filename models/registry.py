@@ -10,10 +10,10 @@ from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
-import yaml
 from torch import nn
 
 from robustbench_med import naming
+from robustbench_med.formats import yaml_file
 from robustbench_med.models import given as given_networks
 from robustbench_med.models import trial, user_file
 from robustbench_med.models.drifa_net import DRIFANet
@@ -180,5 +180,5 @@ def preset(name: str) -> dict[str, Any]:
 @cache
 def _parsed(text: str) -> dict[str, Any]:
     """The content of a preset; a run asks for it about twenty times."""
-    loaded: dict[str, Any] = yaml.safe_load(text)
+    loaded: dict[str, Any] = yaml_file.loads(text, "the preset", "that is shipped")
     return loaded

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from robustbench_med.errors import UserError
+from robustbench_med.formats import yaml_file
+from robustbench_med.formats.files import door, text_of
 from robustbench_med.paths import write_text
 from robustbench_med.reports.comparison.metrics import no_robustness
 from robustbench_med.reports.floors import judged_metric
+from robustbench_med.reports.paper import escaped
 from robustbench_med.reports.tables import COMPARABLE, csv, each
 from robustbench_med.store.record import CONTROL
 
@@ -118,14 +120,12 @@ def load(path: Path | None = None) -> list[Gain | Reduction | Stands]:
     the format is a UserError.
     """
     name = str(path or "mail.yaml")
+    with door("the claims in", name):
+        source = files("robustbench_med.reports").joinpath("claims/mail.yaml")
+        text = text_of(path) if path else source.read_text(encoding="utf-8")
+    loaded = yaml_file.loads(text, "the claims in", name)
     try:
-        source = path or files("robustbench_med.reports").joinpath("claims/mail.yaml")
-        loaded = yaml.safe_load(source.read_text(encoding="utf-8"))
         found = TypeAdapter(list[Claim]).validate_python(loaded)
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(
-            f"cannot read the claims in {name}: {' '.join(str(error).split())}"
-        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -373,11 +373,17 @@ def markdown(findings: Sequence[Finding]) -> str:
     """claims.md: what was claimed, what was measured, and the verdict."""
     lines = ["# Published claims, measured", ""]
     for f in findings:
-        lines += [f"## {f.claim.id}: {f.verdict}", "", f"> {f.claim.claim} ({f.claim.source})", ""]
-        lines += [f"Would be confirmed by {f.claim.confirmed_by}.", "", f"Found: {f.reason}.", ""]
+        lines += [
+            f"## {f.claim.id}: {f.verdict}",
+            "",
+            f"> {escaped(f'{f.claim.claim} ({f.claim.source})')}",
+            "",
+        ]
+        by, reason = escaped(f.claim.confirmed_by), escaped(f.reason)
+        lines += [f"Would be confirmed by {by}.", "", f"Found: {reason}.", ""]
         lines += [
             f"- {e.measured:.1%} against {f.claim.reported:.1%} reported:"
-            f" {e.text}{'' if e.counts else ' (decides nothing)'}"
+            f" {escaped(e.text)}{'' if e.counts else ' (decides nothing)'}"
             for e in f.evidence
         ]
         lines.append("")

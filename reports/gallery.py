@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from robustbench_med.formats.text import escaped
 from robustbench_med.paths import write_atomically
-from robustbench_med.reports.style import wrapped
+from robustbench_med.reports.style import check_glyphs, font_of, wrapped
 from robustbench_med.reports.tables import by_engine
 from robustbench_med.store.store import Record, Store
 
@@ -101,11 +101,15 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
     names = record.names
     columns = 3 * len(names.modalities)
     coloured = any(image.ndim == 3 for example in found for image in map(pixels, example.clean))
-    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", FONT)
+    said = title(record) + "".join(line for example in found for line in example.lines)
+    check_glyphs(said)
+    font = ImageFont.truetype(font_of(said), FONT)
     width = GAP + columns * (SIDE + GAP)
 
     def broken(text: str) -> str:
-        return wrapped(text, lambda line: font.getlength(line) <= width - 2 * GAP)
+        return wrapped(
+            escaped(text, keep="\n"), lambda line: font.getlength(line) <= width - 2 * GAP
+        )
 
     heading = broken(title(record))
     captions = [

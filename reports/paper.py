@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
+from robustbench_med.formats.text import escaped as text_escaped
 from robustbench_med.reports.floors import CONSTANT
 
+PICTURE = re.compile(r":([a-z0-9+-]+):")
+"""What GitHub shows as one, `:lock:`."""
 Better = Literal["high", "low"] | None
 SYNTHETIC = "†"
 DOUBTED = "‡"
@@ -247,8 +251,10 @@ def _ends(interval: tuple[float, float], digits: int) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text as one line of Markdown in which nothing is markup."""
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in " ".join(text.splitlines()))
+    """Text as one line of Markdown in which nothing is markup, mathematics or a picture."""
+    plain = text_escaped(" ".join(text.splitlines()))
+    marked = "".join(f"\\{c}" if c in "\\`*_[]<>|#$~" else c for c in plain)
+    return PICTURE.sub(r"\\:\1:", marked)
 
 
 _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
@@ -268,4 +274,4 @@ _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(c, c) for c in text)
+    return "".join(_TEX.get(c, c) for c in text_escaped(text, keep="\n"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache, partial
@@ -16,9 +17,11 @@ import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, fontManager, get_font
+from matplotlib.text import Text
 
-from robustbench_med.errors import UserError
+from robustbench_med.errors import Notice, UserError
+from robustbench_med.formats.text import escaped
 from robustbench_med.paths import write_atomically
 
 # Okabe & Ito's palette: told apart by colour-blind readers and in print
@@ -41,7 +44,16 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 11,
     "svg.fonttype": "none",  # text stays text: searchable, and to be edited on a slide
     "svg.hashsalt": "medrobust",
+    "text.parse_math": False,  # a dollar in a name is one
 }
+SCRIPTS = (
+    *(f"Noto Sans {script}" for script in ("CJK SC", "CJK JP", "SC", "JP", "KR")),
+    *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Microsoft YaHei"),
+    *("Yu Gothic", "Malgun Gothic", "PingFang SC", "Hiragino Sans"),
+    *(f"Noto Sans {script}" for script in ("Arabic", "Hebrew", "Devanagari", "Thai")),
+    *("Noto Sans", "Arial Unicode MS", "Unifont"),
+)
+"""Fonts that have what matplotlib's own lacks; of those that are installed."""
 
 
 ALONE = 8.2
@@ -89,7 +101,32 @@ def outlined(colour: str) -> dict[str, Any]:
 
 def styled() -> AbstractContextManager[None]:
     """A context in which figures look like STYLE; behind it matplotlib is as it was."""
-    return matplotlib.rc_context(STYLE)
+    return matplotlib.rc_context({**STYLE, "font.family": fonts()})
+
+
+@lru_cache
+def fonts() -> list[str]:
+    """matplotlib's own font, then the installed ones of `SCRIPTS`."""
+    installed = set(fontManager.get_font_names())
+    return ["DejaVu Sans", *(name for name in SCRIPTS if name in installed)]
+
+
+@lru_cache
+def _glyphs() -> frozenset[int]:
+    """Characters that one of the fonts has."""
+    paths = [fontManager.findfont(FontProperties(family=name)) for name in fonts()]
+    return frozenset(code for path in paths for code in get_font(path).get_charmap())
+
+
+@lru_cache
+def _say_missing(characters: str) -> None:
+    """Says once that no font has these characters."""
+    warnings.warn(
+        f"figures show boxes for the characters {escaped(characters)}, which no installed font has;"
+        " install one that does, such as Noto Sans CJK, and write the report again",
+        Notice,
+        stacklevel=2,
+    )
 
 
 class Drawn(Figure):
@@ -260,11 +297,30 @@ def _pen() -> Any:
 
 def save(figure: Figure, *paths: Path) -> None:
     """Writes the figure in the format of each path's suffix."""
-    if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, not once a format
-    for path in paths:
-        write_atomically(path, partial(_write, figure, path.suffix[1:]))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # said below, once
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once, not once a format
+        for path in paths:
+            write_atomically(path, partial(_write, figure, path.suffix[1:]))
+    check_glyphs("".join(text.get_text() for text in figure.findobj(Text)))
+
+
+def check_glyphs(text: str) -> None:
+    """Says which characters of a text no font has; each set of them once."""
+    if missing := sorted(c for c in set(text) if not c.isspace() and ord(c) not in _glyphs()):
+        _say_missing("".join(missing))
+
+
+def font_of(text: str) -> str:
+    """The file of the font that has most characters of a text, matplotlib's own where others have
+    no more.
+    """
+    paths = [fontManager.findfont(FontProperties(family=name)) for name in fonts()]
+    return max(
+        paths, key=lambda path: len(set(map(ord, text)) & get_font(path).get_charmap().keys())
+    )
 
 
 def _write(figure: Figure, kind: str, path: Path) -> None:
@@ -274,6 +330,9 @@ def _write(figure: Figure, kind: str, path: Path) -> None:
         "svg": {"Date": None, "Creator": None},
     }
     figure.savefig(path, dpi=DPI, format=kind, metadata=metadata[kind])
+    if kind == "svg":  # XML holds no control characters
+        text = path.read_text(encoding="utf-8")
+        path.write_text(escaped(text, keep="\n\t"), encoding="utf-8")
 
 
 LARGEST_AREA = 420

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from robustbench_med.formats.text import cell
 from robustbench_med.naming import shown_radius
 from robustbench_med.reports import floors, under_training
 from robustbench_med.reports.families import (
@@ -270,8 +271,9 @@ def written(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """CSV with figures to six digits: below that float32 kernels of different machines disagree."""
-    return str(written(frame).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    """CSV with figures to six digits, below which float32 kernels disagree, and text as `cell`s."""
+    shown = written(frame).rename(columns=cell).map(cell)
+    return str(shown.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def params_apart(names: Sequence[str], params: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -10,14 +10,24 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
+from robustbench_med.formats.text import MOST
+from robustbench_med.formats.text import message as plain
+
 INCLUDE = "one of your own comes with --include FILE.py"
 """What an unknown name may lack."""
 
 
 class UserError(Exception):
-    """Bad input. The message says what was wrong, what was expected and what to do."""
+    """Bad input. The message says what was wrong, what was expected and what to do: in one line, in
+    which at most 300 characters of an input stand, and nothing that a terminal obeys.
+    """
 
     exit_code = 2
+    lines = False
+    """Whether the message may have several."""
+
+    def __init__(self, said: str = "") -> None:
+        super().__init__(plain(str(said), lines=self.lines))
 
 
 class IncompleteError(UserError):
@@ -26,6 +36,7 @@ class IncompleteError(UserError):
     """
 
     exit_code = 1
+    lines = True
 
 
 class LeftOutWarning(UserWarning):
@@ -38,7 +49,7 @@ def left_out(message: str) -> None:
     """Says that something was left out: a `LeftOutWarning` in Python, the last lines and exit code
     1 of a command.
     """
-    warnings.warn(message, LeftOutWarning, stacklevel=3)
+    warnings.warn(plain(message, lines=True), LeftOutWarning, stacklevel=3)
 
 
 @contextlib.contextmanager
@@ -80,5 +91,5 @@ def unknown(kind: str, name: str, known: Iterable[str], advice: str = "") -> Use
 def nearest(name: str, known: Iterable[str]) -> str:
     """What may have been meant by an unknown name: the nearest known ones, or else all."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name[:MOST], names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"

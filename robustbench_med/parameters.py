@@ -31,7 +31,7 @@ def flat(
             a value itself.
 
     Raises:
-        ValueError: an infinite number or NaN.
+        ValueError: an infinite number or NaN, or one too large for any use.
     """
     by_key: dict[str, Any] = {}
     for key, value in parameters.items():
@@ -76,6 +76,8 @@ def check_owners(parameters: Mapping[str, Any], owners: Collection[str], kind: s
 def _checked(key: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_checked(key, each) for each in value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**63:
+        raise ValueError(f"{key} must be a number below 2^63, got one of {len(str(value))} digits")
     if not isinstance(value, float):
         return value
     if not math.isfinite(value):

@@ -6,15 +6,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    ValidationError,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from robustbench_med.errors import UserError, nearest
+from robustbench_med.formats.limits import beyond, limit
+from robustbench_med.formats.text import line
 from robustbench_med.naming import NORMS, Norm
 
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
@@ -217,6 +215,23 @@ def whole_range(texts: Sequence[str]) -> Iterator[str]:
 Spec = TypeVar("Spec", bound=BaseModel)
 
 
+def within(name: str) -> AfterValidator:
+    """Refuses a number above the limit of this name."""
+
+    def check(value: int | None) -> int | None:
+        if value is not None and value > limit(name):
+            raise ValueError(beyond(name, value))
+        return value
+
+    return AfterValidator(check)
+
+
+Count = Annotated[int, Field(ge=1), within("count")]
+"""A number of things that are done, within the limit of any."""
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What random numbers start from."""
+
+
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 """How specifications are read: unknown fields and numbers that are none are refused, and nothing is
 changed afterwards.
@@ -274,5 +289,7 @@ def validate(kind: type[Spec], values: Mapping[str, Any], what: str) -> Spec:
             raise UserError(f"{what}: {name} is missing") from error
         said = first["msg"].removeprefix("Value error, ")
         raise UserError(
-            f"{what}: {name}: {said} (got {first['input']!r})" if name else f"{what}: {said}"
+            f"{what}: {name}: {said} (got {line(repr(first['input']))})"
+            if name
+            else f"{what}: {said}"
         ) from error

@@ -21,7 +21,20 @@ def home() -> Path:
     """`$MEDROBUST_HOME`, by default the platform's cache folder: checkpoints, manifests, downloaded
     data.
     """
-    return Path(os.environ.get("MEDROBUST_HOME") or platformdirs.user_cache_dir("medrobust"))
+    if said := os.environ.get("MEDROBUST_HOME"):
+        return Path(said)
+    try:
+        return Path(platformdirs.user_cache_dir("medrobust"))
+    except (RuntimeError, KeyError):  # no HOME, and a user without an entry (containers)
+        return Path(tempfile.gettempdir()) / f"medrobust-{os.getuid()}"
+
+
+def own_folder() -> Path | None:
+    """The user's own folder; None where the system knows of none."""
+    try:
+        return Path.home()
+    except (RuntimeError, KeyError):
+        return None
 
 
 def writable_folder(path: Path) -> Path:

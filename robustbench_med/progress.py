@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -21,7 +22,10 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.segment import Segment
 from rich.text import Text
+
+from robustbench_med.formats.text import CONTROL, escaped
 
 Tick = Callable[[int, int, str], None]
 """Called with (done, in all, a note) as work goes on."""
@@ -58,20 +62,20 @@ class Display:
         if line in self.warned:
             return
         self.warned.add(line)
-        self.console.print(f"[bold yellow]warning:[/] {_escaped(line)}", highlight=False)
+        self.console.print(f"[bold yellow]warning:[/] {escape(line)}", highlight=False)
 
     @contextlib.contextmanager
     def bar(self, description: str, total: float) -> Iterator[Callable[[float, str], None]]:
         """A progress bar; the yielded function advances it by n and shows a note."""
         if self.grid is not None and self.grid.progress is not None:
-            task = self.grid.progress.add_task(_escaped(description), total=total, note="")
+            task = self.grid.progress.add_task(escape(description), total=total, note="")
             yield _advancing(self.grid.progress, task)
             self.grid.progress.remove_task(task)
         elif self.quiet or not self.console.is_terminal:
             yield _Lines(description, total, self.say).advance
         else:
             with bars(self.console, quiet=False) as progress:
-                task = progress.add_task(_escaped(description), total=total, note="")
+                task = progress.add_task(escape(description), total=total, note="")
                 yield _advancing(progress, task)
 
     @contextlib.contextmanager
@@ -81,7 +85,7 @@ class Display:
             yield Overall(total, _Lines(description, total, self.say).set)
             return
         with bars(self.console, quiet=False) as progress:
-            task = progress.add_task(_escaped(description), total=total, note="", as_share=True)
+            task = progress.add_task(escape(description), total=total, note="", as_share=True)
             self.grid = _Shown(progress, task)
             try:
                 yield Overall(total, self.grid.set)
@@ -313,18 +317,30 @@ def clock(seconds: float) -> str:
 
 def _advancing(progress: Progress, task: TaskID) -> Callable[[float, str], None]:
     def advance(n: float, note: str = "") -> None:
-        progress.update(task, advance=n, note=_escaped(note))
+        progress.update(task, advance=n, note=escape(note))
 
     return advance
+
+
+class Terminal(Console):
+    """A console on which names are text: nothing in them moves its cursor, and no `:lock:` is a
+    picture.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """As rich's, with control characters written out."""
+        for segment in super().render(renderable, options):
+            if segment.control or not CONTROL.search(segment.text):
+                yield segment
+            else:
+                yield Segment(escaped(segment.text, keep="\n"), segment.style)
 
 
 def _console(*, stderr: bool) -> Console:
     """A console; into a pipe or a file it is wide, so that lines and tables are not folded to 80
     columns.
     """
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=200)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+    console = Terminal(stderr=stderr, emoji=False)
+    return console if console.is_terminal else Terminal(stderr=stderr, emoji=False, width=200)

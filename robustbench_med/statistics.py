@@ -200,6 +200,8 @@ def trivial(
     it may not lie half way from chance to 1 either; or one class takes more than 95 % of the
     predictions (exact binomial test at 2.5 %) although the labels are less one-sided than that.
     """
+    if not len(labels):
+        return "no sample is labelled"
     chance, low, high = balanced_bounds(fraction_right, labels, n_classes)
     if low <= chance and high < halfway(chance):
         balanced = balanced_accuracy(fraction_right, labels, n_classes)

@@ -21,6 +21,7 @@ FLOORS = (
         "parameters",
         "statistics",
         "dataspec",
+        "formats",
     },
     {"provenance"},
     {"store"},
@@ -36,7 +37,7 @@ FLOORS = (
 """From the ground up: a room imports from floors below its own, and from itself. On the ground floor
 one file may import another, where Python lets it.
 """
-READ_BY_REPORTS = {"store", "statistics", "naming", "paths", "errors", "reports"}
+READ_BY_REPORTS = {"store", "statistics", "naming", "paths", "errors", "formats", "reports"}
 """What reports see of the house."""
 ALGORITHM_BOXES = {("attacks/pgd.py", "ascend")}
 """Functions that follow their paper's box line by line and may be longer than 60 lines."""

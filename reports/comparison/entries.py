@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_med.errors import UserError
+from robustbench_med.formats import json_file
+from robustbench_med.formats.files import UnreadableError
 from robustbench_med.paths import write_text
 from robustbench_med.store.record import Record
 
@@ -100,14 +102,14 @@ def read(out: Path, records: Sequence[Record]) -> Compared:
     """
     file, by_hash = out / NOTED, {record.hash: record for record in records}
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
+        facts = json_file.load_object(file, "the comparison")
         return Compared(
             tuple(_entry(entry, by_hash) for entry in facts["entries"]),
             str(facts["command"]),
             float(facts["seconds"]),
             tuple(_left_out(missing) for missing in facts.get("left_out", ())),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (UnreadableError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{file} cannot be rebuilt ({error!r} is missing or wrong); delete it, or run"
             " `medrobust compare` again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from robustbench_med.reports.comparison.metrics import METRICS
 from robustbench_med.reports.comparison.pairs import Pair, points
 from robustbench_med.reports.comparison.pareto import FIGURE
 from robustbench_med.reports.comparison.table import GROUPED, display
+from robustbench_med.reports.paper import escaped
+
+FIGURES = re.compile(r"[-+0-9.,%/ *\[\]]*")
 
 LEGEND = """\
 Worst case: per sample the attack that hurts most (for random victims chosen on one half of the draws and measured on the
@@ -92,8 +96,9 @@ def _tables(table: pd.DataFrame) -> list[str]:
     for (data, size, norm, eps), group in table.groupby(GROUPED, sort=False):
         first = group.iloc[0]
         synthetic = ", synthetic" if first.synthetic else ""
+        heading = f"{data} ({size} px{synthetic}), {norm} {eps}, n = {first.n}, {_behind(first)}"
         lines += [
-            f"## {data} ({size} px{synthetic}), {norm} {eps}, n = {first.n}, {_behind(first)}",
+            f"## {escaped(heading)}",
             "",
             *_markdown_table(display(group)),
             "",
@@ -136,4 +141,9 @@ def _bullets(lines: Sequence[str]) -> list[str]:
 
 def _markdown_table(frame: pd.DataFrame) -> list[str]:
     rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).values.tolist()]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+
+
+def _cell(text: str) -> str:
+    """Figures as they are, names as text."""
+    return text if FIGURES.fullmatch(text) else escaped(text)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from robustbench_med.cli.as_json import AsJson, show_json
-from robustbench_med.cli.options import make_display
+from robustbench_med.cli.options import Command, make_display
 from robustbench_med.errors import UserError
 
 cache_app = typer.Typer(
@@ -25,7 +25,7 @@ Stores = Annotated[
 ]
 
 
-@cache_app.command("list")
+@cache_app.command("list", cls=Command)
 def cache_list(store: Stores = [], as_json: AsJson = False) -> None:
     """What is kept, in the order in which it would go: what no record of the named folders needs,
     the longest unused first.
@@ -42,7 +42,7 @@ def cache_list(store: Stores = [], as_json: AsJson = False) -> None:
         make_display(False).show(listings.cache(found))
 
 
-@cache_app.command("prune")
+@cache_app.command("prune", cls=Command)
 def cache_prune(
     max_size: Annotated[
         str | None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from robustbench_med.cli.as_json import AsJson, show_json
-from robustbench_med.cli.options import DataRoot, Quiet, files, make_display
+from robustbench_med.cli.options import Command, DataRoot, Quiet, files, make_display
 
 data_app = typer.Typer(
     no_args_is_help=True,
@@ -16,7 +16,7 @@ data_app = typer.Typer(
 )
 
 
-@data_app.command("list")
+@data_app.command("list", cls=Command)
 def data_list(data_root: DataRoot = None, as_json: AsJson = False) -> None:
     """The data sets that can be named, and which of them are on disk."""
     from robustbench_med.cli import listings
@@ -28,7 +28,7 @@ def data_list(data_root: DataRoot = None, as_json: AsJson = False) -> None:
         make_display(False).show(listings.datasets(catalogue(data_root)))
 
 
-@data_app.command("show")
+@data_app.command("show", cls=Command)
 def data_show(
     name: Annotated[str, typer.Argument(help="An id, or a path to a YAML card.")],
     data_root: DataRoot = None,
@@ -47,7 +47,7 @@ def data_show(
         make_display(False).show(listings.dataset(found))
 
 
-@data_app.command("suites")
+@data_app.command("suites", cls=Command)
 def data_suites(as_json: AsJson = False) -> None:
     """The suites that can be named with --data, and the pairings they stand for; a YAML file of
     yours can be one too.
@@ -62,7 +62,7 @@ def data_suites(as_json: AsJson = False) -> None:
         make_display(False).show(listings.suites(known))
 
 
-@data_app.command("fetch")
+@data_app.command("fetch", cls=Command)
 def data_fetch(
     names: Annotated[list[str], typer.Argument(help="Ids, or paths to YAML cards.")],
     size: Annotated[
@@ -83,7 +83,7 @@ def data_fetch(
         display.show(str(fetch(card(name), size, files(display))))
 
 
-@data_app.command("import")
+@data_app.command("import", cls=Command)
 def data_import(
     name: Annotated[
         str, typer.Argument(help="The id of the data set, or a path to its YAML card.")
@@ -106,10 +106,12 @@ def data_import(
     display.show(str(import_files(card(name), paths, files(display, data_root))))
 
 
-@data_app.command("verify")
+@data_app.command("verify", cls=Command)
 def data_verify(
     name: Annotated[str, typer.Argument(help="An id, or a path to a YAML card.")],
-    seed: Annotated[int, typer.Option(help="Seed of the split, where none is published.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the split, where none is published.", min=0, max=2**63 - 1)
+    ] = 0,
     look: Annotated[
         bool,
         typer.Option(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_med.cli.as_json import AsJson, show_json
-from robustbench_med.cli.options import make_display
+from robustbench_med.cli.options import Command, make_display
 from robustbench_med.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ engines_app = typer.Typer(
 )
 
 
-@engines_app.command("list")
+@engines_app.command("list", cls=Command)
 def engines_list(as_json: AsJson = False) -> None:
     """The engines that can be named with --engine: their versions, how to get them, what they are
     for.
@@ -41,7 +41,7 @@ def engines_list(as_json: AsJson = False) -> None:
         make_display(False).show(listings.engines(ENGINES.values()))
 
 
-@engines_app.command("install")
+@engines_app.command("install", cls=Command)
 def engines_install(
     names: Annotated[
         list[str] | None,

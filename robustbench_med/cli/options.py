@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 from robustbench_med.cli import run_files
 from robustbench_med.cli.as_json import AsJson
 from robustbench_med.cli.values import ASSIGNMENTS, LISTED, kind_of, value_of
+from robustbench_med.errors import UserError
 from robustbench_med.progress import Display
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.options import (
@@ -30,12 +31,30 @@ from robustbench_med.runs.options import (
     option_of,
 )
 
+AGAIN = "again"
+"""What the root of a command holds that medrobust gives itself: its own options stand behind those
+of a record's command, and win.
+"""
 MOST_USED = "Most used"
 """The panel on top of a command's help."""
 
 
 class Command(TyperCommand):
-    """A command that shows --help among the options of how to run."""
+    """A command that shows --help among the options of how to run, and takes an option twice only
+    where that means something.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As click's; a UserError names an option of one value that is given again."""
+        if ctx.find_root().obj != AGAIN:
+            _, _, order = self.make_parser(ctx).parse_args(list(args))
+            for option in dict.fromkeys(each for each in order if not _repeats(each)):
+                if len(values := _values(option, args)) > 1:
+                    raise UserError(
+                        f"{option.opts[0]} is given several times, as {' and as '.join(values)}; it"
+                        " takes one value"
+                    )
+        return super().parse_args(ctx, args)
 
     def get_help_option(self, ctx: Any) -> Any:
         """The option --help, in its panel."""
@@ -43,6 +62,22 @@ class Command(TyperCommand):
         if option is not None:
             option.rich_help_panel = WHERE
         return option
+
+
+def _repeats(option: Any) -> bool:
+    return option.param_type_name != "option" or option.multiple or option.count
+
+
+def _values(option: Any, args: Sequence[str]) -> list[str]:
+    """The different values that an option, or the names that a switch, was given."""
+    names, found = {*option.opts, *option.secondary_opts}, dict[str, None]()
+    for i, arg in enumerate(args):
+        name, equals, value = arg.partition("=")
+        if name in names and option.is_flag:
+            found[name] = None
+        elif name in names:
+            found[value if equals else "".join(args[i + 1 : i + 2])] = None
+    return list(found)
 
 
 def help_text(function: Callable[..., Any]) -> str:

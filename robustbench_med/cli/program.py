@@ -5,10 +5,13 @@ the commands, so that --help answers at once.
 from __future__ import annotations
 
 import contextlib
+import io
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -31,6 +34,7 @@ from robustbench_med.cli.store import INTERRUPTED, rerun, verify
 from robustbench_med.cli.submit import check_entry, submit
 from robustbench_med.cli.train import train
 from robustbench_med.errors import Notice, UserError, gathered
+from robustbench_med.formats.text import message as plain
 
 app = typer.Typer(
     add_completion=False,
@@ -92,11 +96,21 @@ def main() -> None:
     """The console script: exit codes as docs/exit-codes.md lists them; errors of ours keep their
     traceback, a user's own file's do not.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal has no sign for is written out
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminated)
     with gathered() as left_out:
         code, last = _ended()
     for line in (*(f"warning: {text}" for text in left_out), *last):
         print(f"medrobust: {line}", file=sys.stderr)
     sys.exit(code or int(bool(left_out)))
+
+
+def _terminated(*_: object) -> NoReturn:
+    """SIGTERM ends a command as Ctrl-C does; a second one at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 def _ended() -> tuple[int, list[str]]:
@@ -113,6 +127,11 @@ def _ended() -> tuple[int, list[str]]:
         line = own.mishap(error) if own else None
         if line is not None:
             return 2, [f"error: {line}"]
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            where = plain(os.fsdecode(error.filename))
+            return 2, [f"error: cannot use {where}: {error.strerror}"]
+        if isinstance(error, MemoryError):
+            return 2, ["error: memory does not suffice; ask for less at once"]
         if not isinstance(error, SystemExit):
             raise
         code = int(error.code or 0)
@@ -133,9 +152,9 @@ def notices() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
             if issubclass(category, Notice):
-                print(f"warning: {message}", file=sys.stderr)
+                print(f"warning: {plain(str(message), lines=True)}", file=sys.stderr)
             else:
-                usual(message, category, *place)
+                usual(plain(str(message), lines=True), category, *place)
 
         warnings.showwarning = show  # type: ignore[assignment]
         warnings.simplefilter("always", Notice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,21 +69,12 @@ def keys(command: str) -> dict[str, tuple[str, bool]]:
 
 def _loaded(path: Path) -> Mapping[Any, Any]:
     """The mapping of a YAML file, each key in it once."""
-    import yaml
+    from robustbench_med.formats import yaml_file
 
-    try:
-        text = path.read_text(encoding="utf-8")
-        loaded, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(
-            f"cannot read the run file {path}: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(loaded, dict) or not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path} must hold a mapping such as 'model: [mail, late]'")
-    written = [str(key.value) for key, _ in node.value]
-    for key in written:
-        if written.count(key) > 1:
-            raise UserError(f"{path} has the key {key!r} {written.count(key)} times; give it once")
+    loaded, written = yaml_file.load_mapping(path, "the run file")
+    for key, times in Counter(written).items():
+        if times > 1:
+            raise UserError(f"{path} has the key {key!r} {times} times; give it once")
     return loaded
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustbench_med.cli.options import DataRoot, Device, Out, Quiet, make_display
+from robustbench_med.cli.options import AGAIN, DataRoot, Device, Out, Quiet, make_display
 from robustbench_med.errors import UserError, left_out
 from robustbench_med.runs.options import WHERE
 
@@ -136,7 +136,9 @@ def again(context: typer.Context, more: Sequence[str]) -> Callable[[list[str]], 
 
     def run(arguments: list[str]) -> object:
         try:
-            made = medrobust.main([*arguments, *more], prog_name="medrobust", standalone_mode=False)
+            made = medrobust.main(
+                [*arguments, *more], prog_name="medrobust", standalone_mode=False, obj=AGAIN
+            )
         except USAGE as error:
             raise UserError(error.format_message()) from error
         if made == INTERRUPTED:

@@ -33,7 +33,9 @@ def value_of(annotation: Any, option: Option, typed: Any) -> Any:
         return option.read(typed)
     if kind == ASSIGNMENTS:
         return assignments(typed)
-    return listed(typed) if kind == LISTED else typed
+    if kind == LISTED and not (parts := listed(typed)):
+        raise UserError(f"{typed!r} is a list of nothing; name some, or leave the option out")
+    return parts if kind == LISTED else typed
 
 
 def listed(text: str) -> list[str]:
@@ -45,19 +47,14 @@ def assignments(options: Sequence[str]) -> dict[str, Any]:
     """`name=value` options as a dictionary; values as YAML reads them, and 1e-3 is a number too.
     `late.width=8`: of one model alone.
     """
-    import yaml
+    from robustbench_med.formats import yaml_file
 
     values: dict[str, Any] = {}
     for text in options:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise UserError(f"expected NAME=VALUE such as steps=50, got {text!r}")
-        try:
-            loaded = yaml.safe_load(value)
-        except (RecursionError, yaml.YAMLError) as error:
-            raise UserError(
-                f"cannot read the value in {text!r}: {' '.join(str(error).split())}"
-            ) from error
+        loaded = yaml_file.loads(value, "the value in", repr(text))
         if isinstance(loaded, str) and DECIMAL.fullmatch(loaded):
             loaded = finite(loaded, name.strip())
         owner, plain = split(name.strip())

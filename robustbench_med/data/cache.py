@@ -27,6 +27,9 @@ from robustbench_med.data.listing import Files, Listing
 from robustbench_med.data.preprocessing import REVISION, ImageFile, Raw, prepare
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError
+from robustbench_med.formats.arrays import load_npy
+from robustbench_med.formats.files import UnreadableError, data_of
+from robustbench_med.formats.text import line
 from robustbench_med.owners.lock import Lock
 from robustbench_med.owners.temporary import temporary
 from robustbench_med.paths import home, sweep, sync_folder
@@ -113,9 +116,8 @@ def file_digests(listing: Listing, files: Files) -> NDArray[np.uint8]:
     paths = list({raw.path: None for raws in samples for raw in raws})
     base = hashlib.sha256(os.fsencode(listing.base.resolve())).hexdigest()[:16]
     with files.progress(f"checking {listing.card.id}") as tick:
-        hashes = hashes_of(
-            paths, home() / "cache" / "hashes" / f"{listing.card.id}-{base}.json", tick=tick
-        )
+        memory = home() / "cache" / "hashes" / f"{listing.card.id}-{base}.json"
+        hashes = hashes_of(paths, memory, most="image_bytes", tick=tick)
     known = {path: bytes.fromhex(sha) for path, sha in zip(paths, hashes, strict=True)}
     joined = b"".join(
         digest_of(raws[m], known[raws[m].path])
@@ -179,7 +181,10 @@ class Decoder:
         pixels, digests = [], []
         try:
             for m, raw in enumerate(raws):
-                data = raw.path.read_bytes() if isinstance(raw, ImageFile) else raw.tobytes()
+                if isinstance(raw, ImageFile):
+                    data = data_of(raw.path, "image_bytes")
+                else:
+                    data = raw.tobytes()
                 digest = digest_of(raw, hashlib.sha256(data).digest())
                 if self.known is not None and digest != self.known[m, row].tobytes():
                     raise UserError(
@@ -195,7 +200,7 @@ class Decoder:
             raise
         except Exception as error:
             # Pillow, pydicom and nibabel have no common ancestor for a faulty file
-            return f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return line(f"{type(error).__name__}: {error}")
         return pixels, digests
 
 
@@ -283,14 +288,19 @@ def _open(path: Path, listing: Listing) -> Decoded | None:
     index = read_sealed(path / "index.json")
     if index is None:
         return None
-    written: dict[str, str] = index["sha256"]
-    if hashes_of([path / name for name in written], path / "checked.json") != list(
-        written.values()
-    ):
-        return None
-    images = tuple(
-        Mapped(path / f"images-{m}.npy", len(listing.ids))
-        for m in range(len(listing.card.modalities))
-    )
-    unreadable = {int(row): why for row, why in index["unreadable"].items()}
-    return Decoded(images, np.load(path / "digests.npy"), unreadable, index["remarks"])
+    n, modalities = len(listing.ids), listing.card.modalities
+    try:
+        written = {str(name): str(sha256) for name, sha256 in index["sha256"].items()}
+        files = [path / Path(name).name for name in written]
+        if hashes_of(files, path / "checked.json") != list(written.values()):
+            return None
+        images = tuple(Mapped(path / f"images-{m}.npy", n) for m in range(len(modalities)))
+        shapes = [(n, modality.channels) for modality in modalities]
+        if [each.shape[:2] for each in images] != shapes:
+            return None
+        digests = load_npy(path / "digests.npy", "the digests")
+        unreadable = {int(row): str(why) for row, why in index["unreadable"].items()}
+        remarks = {str(text): int(times) for text, times in index["remarks"].items()}
+    except (UnreadableError, AttributeError, KeyError, TypeError, ValueError):
+        return None  # sealed, but not by this version
+    return Decoded(images, digests, unreadable, remarks)

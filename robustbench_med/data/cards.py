@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -17,10 +16,13 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from robustbench_med.errors import UserError, unknown
+from robustbench_med.formats import yaml_file
+from robustbench_med.formats.files import door, text_of
 
 CARDS = files(__package__) / "cards"
 TOTAL = "total"
@@ -33,7 +35,7 @@ RESOLUTIONS: tuple[Resolution, ...] = (28, 64, 128, 224)
 def _regular_expression(text: str) -> str:
     try:
         brackets = re.compile(text).groups
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"not a regular expression: {error}") from error
     if not brackets:
         raise ValueError(f"{text!r} brackets nothing; put the part that names the group in (...)")
@@ -49,6 +51,20 @@ def _nothing(text: object) -> object:
     return None if isinstance(text, str) and text in ("", "~", "null", "Null", "NULL") else text
 
 
+def _once(names: tuple[str, ...], what: str) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"a {what} is named twice: {max(names, key=names.count)!r}")
+    return names
+
+
+def _inside(text: str) -> str:
+    """A folder below another one."""
+    if text.startswith("/") or ".." in text.split("/") or "\\" in text:
+        raise ValueError(f"{text!r} leads out of the data set's folder")
+    return text
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
 Regex = Annotated[str, AfterValidator(_regular_expression)]
 
 
@@ -81,8 +97,15 @@ class Modality(_Strict):
 class Task(_Strict):
     """One classification task; class names in label order."""
 
-    name: str
-    classes: tuple[str, ...] = Field(min_length=2)
+    name: str = Field(min_length=1, max_length=200)
+    classes: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        min_length=2, max_length=10_000
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        return _once(classes, "class")
 
 
 class PhantomReader(_Strict):
@@ -102,7 +125,7 @@ class MedMNISTReader(_Strict):
     """MedMNIST's npz files, named by their `flag`: breastmnist.npz, breastmnist_64.npz, ..."""
 
     kind: Literal["medmnist"]
-    flag: str
+    flag: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     files: dict[Annotated[Resolution, BeforeValidator(_number)], MedMNISTFile] = Field(
         default={}, min_length=len(RESOLUTIONS)
     )
@@ -118,11 +141,11 @@ class FolderReader(_Strict):
     """
 
     kind: Literal["folders"]
-    roots: tuple[str, ...] = ()
+    roots: tuple[Inside, ...] = ()
     """Folders of the archive that may lie between the data set's own folder and the splits or
     classes.
     """
-    splits: dict[Split, str] = {}
+    splits: dict[Split, Inside] = {}
     """Folder of each published split; empty where nothing is published."""
     folders: dict[str, str | tuple[str, ...]] = {}
     """Pattern(s) of a class's folder where it differs from the class name; "." where all classes
@@ -222,8 +245,8 @@ class Card(_Strict):
     twenty: bool = False
     modalities: tuple[Modality, ...] = Field(min_length=1)
     tasks: tuple[Task, ...] = Field(min_length=1)
-    counts: dict[Literal["train", "val", "test", "total"], int]
-    class_counts: dict[str, int] = {}
+    counts: dict[Literal["train", "val", "test", "total"], Annotated[int, Field(ge=0)]]
+    class_counts: dict[str, Annotated[int, Field(ge=0)]] = {}
     url: str
     licence: str
     access: str
@@ -263,6 +286,8 @@ class Card(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Card:
+        _once(tuple(modality.name for modality in self.modalities), "modality")
+        _once(tuple(task.name for task in self.tasks), "task")
         if TOTAL in self.counts and len(self.counts) > 1:
             raise ValueError("counts holds either total or one number a split")
         if self.class_counts and set(self.class_counts) != set(self.tasks[0].classes):
@@ -301,18 +326,15 @@ def card(name: str) -> Card:
     if name in ids():
         text, origin = (CARDS / f"{name}.yaml").read_text(encoding="utf-8"), f"card {name}"
     elif name.endswith((".yaml", ".yml")):
-        try:
-            text, origin = Path(name).read_text(encoding="utf-8"), name
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read the data card {name}: {error}") from error
+        with door("the data card", name):
+            text, origin = text_of(Path(name)), name
     else:
         raise unknown("data set", name, ids())
+    content = yaml_file.loads(
+        unicodedata.normalize("NFC", text), "the data card", origin, plain=True
+    )  # text as written: no, 1, null
     try:
-        return Card.model_validate(
-            yaml.load(unicodedata.normalize("NFC", text), yaml.BaseLoader)
-        )  # text as written: no, 1, null
-    except (RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from error
+        return Card.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(

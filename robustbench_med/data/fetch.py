@@ -7,11 +7,14 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from robustbench_med.data.listing import Files
 from robustbench_med.errors import UserError
+from robustbench_med.formats.limits import limit
+from robustbench_med.owners.lock import Lock
 from robustbench_med.paths import home
 from robustbench_med.progress import Tick
 from robustbench_med.provenance.hashes import hashes_of
@@ -40,16 +43,23 @@ def download(
     Raises:
         UserError: no connection, an error of the server, another hash, a full disk.
     """
+    lock = Lock(target.with_name(f"{target.name}.lock"))
+    with lock.waited(files.say, f"the download of {target.name}"):
+        if target.is_file():  # another process got it meanwhile
+            return target
+        return _downloaded(url, target, f"{algorithm}:{digest}", files)
+
+
+def _downloaded(url: str, target: Path, known_hash: str, files: Files) -> Path:
     import pooch
 
     partial = target.with_name(f"{target.name}.part")
     files.say(f"downloading {target.name} from {url}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         with files.progress(f"{target.name} (MiB)") as tick:
             pooch.retrieve(
                 url,
-                f"{algorithm}:{digest}",
+                known_hash,
                 fname=target.name,
                 path=target.parent,
                 downloader=Resuming(partial, tick),
@@ -67,6 +77,7 @@ def download(
             f" or put the file into {target.parent} or name its folder with --data-root"
         ) from error
     except ValueError as error:  # pooch: the hash
+        algorithm, _, digest = known_hash.partition(":")
         raise UserError(
             f"{url} is not the published file: its {algorithm} is not {digest}; nothing was kept"
         ) from error
@@ -120,12 +131,25 @@ class Resuming:
             missing = int(response.headers.get("Content-Length", 0))
             check_space(self.partial.parent, missing)
             with self.partial.open("ab" if start else "wb") as file:
-                for piece in response.iter_content(PIECE):
+                # as sent, whatever encoding the server names: packed bytes may be a bomb
+                for piece in _pieces(response):
                     file.write(piece)
+                    if file.tell() > (start + missing if missing else limit("download_bytes")):
+                        raise UserError(f"{url} sends more than it said; nothing more is taken")
                     self.tick(file.tell() // MIB, max((start + missing) // MIB, 1), "")
                 end = file.tell()
             if missing and end < start + missing:  # requests takes a closed connection for the end
                 raise requests.ConnectionError(f"cut after {end} of {start + missing} bytes")
+
+
+def _pieces(response: Any) -> Iterator[bytes]:
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield from response.raw.stream(PIECE, decode_content=False)
+    except HTTPError as error:
+        raise requests.ConnectionError(error) from error
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_med.formats.arrays import load_npy
+
 Pixels = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 
@@ -50,5 +52,10 @@ class Mapped:
         return self.count
 
     def __getitem__(self, rows: Rows, /) -> Pixels:
-        array: Pixels = np.load(self.path, mmap_mode="r")
+        array: Pixels = load_npy(self.path, "the decoded images", mapped=True)
         return array[rows]  # a copy: the map is closed on return
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the whole array."""
+        return load_npy(self.path, "the decoded images", mapped=True).shape

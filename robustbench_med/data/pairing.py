@@ -176,6 +176,16 @@ class Dataset:
         sizes = ", ".join(f"{part} {len(samples)}" for part, samples in self.splits.items())
         return f"<data set {self.label}: {inputs}; {tasks}; {sizes}>"
 
+    def check_labelled(self, split: str, samples: Samples) -> None:
+        """Refuses (UserError) samples of a split of which a task has no label."""
+        for name, labels in zip(self.tasks, samples.labels.T, strict=True):
+            if not bool((labels >= 0).any()):
+                raise UserError(
+                    f"{self.label}: none of the {len(samples)} images taken of the {split} part is"
+                    f" labelled for the task {name}; take more of them (--limit), or leave the task"
+                    " out of the card"
+                )
+
     @property
     def label(self) -> str:
         """The name, and which fold of a cross-validation it is."""

@@ -12,7 +12,6 @@ body, where a pixel is no square. Shrinking is antialiased (Pillow, bilinear).
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from robustbench_med.data.cards import Window
 from robustbench_med.data.images import Pixels
 from robustbench_med.data.scans import Picture, is_dicom, numbers, read_dicom, read_nifti, stretched
 from robustbench_med.dataspec import Preprocessing
+from robustbench_med.formats.images import image_of
 
 REVISION = 2
 """Raised with every change of what a file's pixels become: other pixels are other data, and are
@@ -93,9 +93,7 @@ def decode(raw: Raw, data: bytes) -> Image.Image | Picture:
         return read_nifti(data, 0.5 if raw.position is None else raw.position, raw.window)
     if is_dicom(data) or name.endswith((".dcm", ".dicom")):
         return read_dicom(data, raw.window)
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image
+    return image_of(data)
 
 
 def to_uint8(

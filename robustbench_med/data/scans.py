@@ -5,8 +5,8 @@ pydicom and nibabel are used directly: MONAI's readers apply neither windows nor
 
 from __future__ import annotations
 
-import gzip
 import io
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,17 @@ from numpy.typing import NDArray
 
 from robustbench_med.data.cards import Window
 from robustbench_med.errors import UserError
+from robustbench_med.formats.archives import gunzipped
+from robustbench_med.formats.images import check_pixels
+from robustbench_med.formats.limits import beyond, limit
 
 GZIP = b"\x1f\x8b"
-NIFTI_2 = (540).to_bytes(4, "little")
-"""How a header of NIfTI-2 begins; the first version's says 348."""
+HEADER = 544
+"""Bytes of the larger of NIfTI's headers, with what says whether extensions follow."""
+EXTENSIONS = 1 << 24
+"""Bytes that extensions of a header may take where it does not say so."""
+NIFTI_1, NIFTI_2 = (348).to_bytes(4, "little"), (540).to_bytes(4, "little")
+"""How the headers of its versions begin, or end, in either order of bytes."""
 
 Values = NDArray[np.float64]
 
@@ -98,8 +105,15 @@ def read_dicom(data: bytes, window: Window | None = None) -> Picture:
         from pydicom.pixels import get_decoder
     except ImportError as error:
         raise UserError("reading DICOM needs pydicom: pip install 'medrobust[clinical]'") from error
-    file = pydicom.dcmread(io.BytesIO(data))
-    frame = int(file.get("NumberOfFrames") or 1) // 2
+    return _dicom(pydicom.dcmread(io.BytesIO(data)), get_decoder, window)
+
+
+def _dicom(file: Any, get_decoder: Any, window: Window | None) -> Picture:
+    frames = int(file.get("NumberOfFrames") or 1)
+    if frames < 1:
+        raise ValueError(f"it says that it has {frames} frames")
+    check_pixels(int(file.Columns) * int(file.get("SamplesPerPixel") or 1), int(file.Rows))
+    frame = frames // 2
     stored, facts = get_decoder(file.file_meta.TransferSyntaxUID).as_array(
         file, index=frame, raw=True
     )
@@ -258,6 +272,35 @@ def _ratio(height: float, width: float) -> float:
     return height / width if np.isfinite([height, width]).all() and min(height, width) > 0 else 1.0
 
 
+def _check_voxels(shape: tuple[int, ...]) -> None:
+    """Refuses (ValueError) what is no volume, or a volume of more voxels than the limit."""
+    if len(shape) not in (3, 4) or min(shape) < 1:
+        raise ValueError(f"a volume of the shape {shape} is not handled")
+    if (voxels := math.prod(shape)) > limit("volume_voxels"):
+        raise ValueError(f"it is {' x '.join(map(str, shape))}: {beyond('volume_voxels', voxels)}")
+
+
+def _version(data: bytes) -> int:
+    """1 or 2; ValueError where it is no NIfTI."""
+    first = data[:4], data[3::-1]
+    if NIFTI_1 not in first and NIFTI_2 not in first:
+        raise ValueError("it is no NIfTI file: its header does not begin as one")
+    return 2 if NIFTI_2 in first else 1
+
+
+def _unpacked(data: bytes) -> bytes:
+    """What gzip packed, as much as the header in it says; one that lies is found out before."""
+    import nibabel
+
+    head = gunzipped(data, HEADER)
+    kind: Any = nibabel.Nifti2Header if _version(head) == 2 else nibabel.Nifti1Header
+    header = kind(head[: kind.sizeof_hdr])
+    shape = tuple(map(int, header.get_data_shape()))
+    _check_voxels(shape)
+    size = math.prod(shape) * header.get_data_dtype().itemsize
+    return gunzipped(data, size + max(int(header.get_data_offset()), HEADER) + EXTENSIONS)
+
+
 def read_nifti(data: bytes, position: float, window: Window | None = None) -> Picture:
     """An axial slice at a share of a volume's height, as in radiology: anterior up, the patient's
     left on the right.
@@ -274,9 +317,11 @@ def read_nifti(data: bytes, position: float, window: Window | None = None) -> Pi
     except ImportError as error:
         raise UserError("reading NIfTI needs nibabel: pip install 'medrobust[clinical]'") from error
     try:
-        plain = gzip.decompress(data) if data.startswith(GZIP) else data
-        kind = nibabel.Nifti2Image if NIFTI_2 in (plain[:4], plain[3::-1]) else nibabel.Nifti1Image
-        image = nibabel.as_closest_canonical(kind.from_bytes(plain))
+        plain = _unpacked(data) if data.startswith(GZIP) else data
+        kind = nibabel.Nifti2Image if _version(plain) == 2 else nibabel.Nifti1Image
+        stored = kind.from_bytes(plain)
+        _check_voxels(stored.shape)
+        image = nibabel.as_closest_canonical(stored)
         volume: Values = image.get_fdata(dtype=np.float64)
     except nibabel.filebasedimages.ImageFileError as error:
         raise OSError(str(error)) from error

@@ -5,12 +5,13 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustbench_med.data.cards import PhantomReader, card
 from robustbench_med.data.source import locate
 from robustbench_med.errors import UserError
+from robustbench_med.formats import yaml_file
+from robustbench_med.formats.files import door, text_of
 
 SUITES = files(__package__) / "suites"
 
@@ -34,16 +35,14 @@ def names() -> list[str]:
 
 def suite(name: str) -> Suite | None:
     """A shipped suite by name or a user's by path; None where the name is no suite's."""
-    try:
-        if name in names():
-            text = (SUITES / f"{name}.yaml").read_text(encoding="utf-8")
-        elif name.endswith((".yaml", ".yml")) and "+" not in name:
-            text = Path(name).read_text(encoding="utf-8")
-        else:
-            return None
-        loaded = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read {name}: {' '.join(str(error).split())}") from error
+    if name in names():
+        text = (SUITES / f"{name}.yaml").read_text(encoding="utf-8")
+    elif name.endswith((".yaml", ".yml")) and "+" not in name:
+        with door("the data card or suite", name):
+            text = text_of(Path(name))
+    else:
+        return None
+    loaded = yaml_file.loads(text, "the data card or suite", name)
     if not isinstance(loaded, dict) or "suite" not in loaded:
         return None  # a data card
     try:

@@ -19,6 +19,8 @@ from typing import Any
 
 from robustbench_med import owners
 from robustbench_med.errors import UserError
+from robustbench_med.formats import json_file
+from robustbench_med.formats.files import UnreadableError
 from robustbench_med.owners import Owner, age, me
 from robustbench_med.owners.temporary import temporary
 
@@ -51,13 +53,11 @@ class Held:
 def read(path: Path) -> Held | None:
     """Who holds a lock; None: nobody."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_file.load_object(path, "the lock")
         owner = Owner(**content["owner"])
         return Held(owner, content["token"], content["about"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        return Held(None, "", {})
+    except (UnreadableError, KeyError, TypeError):
+        return Held(None, "", {}) if path.exists() else None
 
 
 class Lock:

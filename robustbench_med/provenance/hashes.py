@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from robustbench_med.formats import json_file
+from robustbench_med.formats.files import UnreadableError, checked, door, text_of
 from robustbench_med.paths import write_text
 
 SETTLED = 2.0
@@ -34,12 +36,15 @@ def hashes_of(
     memory: Path,
     *,
     algorithm: str = "sha256",
+    most: str = "data_bytes",
     tick: Callable[[int, int, str], None] | None = None,
 ) -> list[str]:
-    """Hash of each file's bytes in hexadecimal, "" where a file cannot be read.
+    """Hash of each file's bytes in hexadecimal, "" where a file cannot be read, is a pipe or a
+    device, or is too large.
 
     Args:
         memory: the file in which the hashes of these very paths are remembered.
+        most: the limit of a file's size, by its name.
         tick: told how many of the files that had to be read are done.
     """
     known: dict[str, str] = read_sealed(memory) or {}
@@ -49,7 +54,7 @@ def hashes_of(
     settled = time.time() - SETTLED
 
     def work(i: int) -> tuple[str, str, bool]:
-        return _read(paths[i], algorithm, settled)
+        return _read(paths[i], algorithm, settled, most)
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(new), CHUNK):
@@ -77,24 +82,26 @@ def write_sealed(path: Path, value: Any) -> None:
 def read_sealed(path: Path) -> Any:
     """What `write_sealed` wrote; None where there is no such file or it is damaged."""
     try:
-        head, text, _ = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError):
+        with door("what is remembered in", path):
+            head, text, _ = text_of(path, "memory_bytes").split("\n")
+            return json_file.value_of(text) if _sha256(text) in head else None
+    except UnreadableError:
         return None
-    return json.loads(text) if _sha256(text) in head else None
 
 
-def _read(path: Path, algorithm: str, settled: float) -> tuple[str, str, bool]:
+def _read(path: Path, algorithm: str, settled: float, most: str) -> tuple[str, str, bool]:
     """Signature, hash and whether the file has not changed since a time; empty where it cannot be
     read.
     """
     try:
+        checked(path, most)
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
             sha = hashlib.file_digest(
                 file, lambda: hashlib.new(algorithm, usedforsecurity=False)
             ).hexdigest()
             return signature(stat), sha, last_change(stat) < settled
-    except OSError:
+    except (OSError, ValueError):
         return "", "", False
 
 

@@ -4,7 +4,6 @@ images; what of it is used, and what goes when room is needed.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from robustbench_med.errors import UserError
+from robustbench_med.formats import json_file
+from robustbench_med.formats.files import UnreadableError
 from robustbench_med.owners import lock
 from robustbench_med.paths import home
 from robustbench_med.store.merge import KINDS
@@ -157,10 +158,9 @@ def _weights_of(stores: Sequence[Path]) -> set[str]:
 def _plain(path: Path) -> dict[str, Any]:
     """The JSON object of a file; empty where it is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json_file.load_object(path, "it")
+    except UnreadableError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _remove(entry: CacheEntry) -> None:

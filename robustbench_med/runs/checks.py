@@ -28,6 +28,9 @@ def check_attacks(spec: RunSpec) -> None:
     """
     check_attack_names(spec)
     check_norms(spec)
+    lacks = engines.ENGINES["art"].missing
+    if "hopskipjump" in spec.attack and spec.engine == "native" and lacks:
+        raise UserError(f"hopskipjump is computed by ART: {lacks}")
     plans = check_threats(spec)
     check_attack_parameters(spec)
     check_effort(spec, unaware=any(plan.unaware for plan in plans))

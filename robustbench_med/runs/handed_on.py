@@ -4,7 +4,6 @@ folder, there until the next record is. Without it the record's attack runs once
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import torch
 from torch import Tensor
 
 from robustbench_med.errors import UserError
+from robustbench_med.formats.arrays import load_npz
+from robustbench_med.formats.files import UnreadableError
 from robustbench_med.paths import write_atomically
 from robustbench_med.store.belief import HASH_LENGTH
 
@@ -34,11 +35,11 @@ def keep(out: Path, record: str, adversarials: Mapping[int, Tensor]) -> None:
 def kept(out: Path, record: str) -> dict[int, Tensor] | None:
     """What a record hands on; None where that is not there, or is damaged."""
     try:
-        with np.load(_path(out, record), allow_pickle=False) as archive:
-            rows, adversarials = archive["rows"].tolist(), torch.from_numpy(archive["adversarials"])
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        found = load_npz(_path(out, record), "the adversarials")
+        rows, adversarials = found["rows"].tolist(), torch.from_numpy(found["adversarials"])
+        return dict(zip(rows, adversarials, strict=True))
+    except (UnreadableError, KeyError, ValueError, TypeError):
         return None
-    return dict(zip(rows, adversarials, strict=True))
 
 
 def forget(out: Path, record: str) -> None:

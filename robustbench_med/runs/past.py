@@ -12,6 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from robustbench_med.formats import json_file
+from robustbench_med.formats.files import UnreadableError
+
 NEAR = math.log(1.5)
 """Radii within this factor of each other are alike: samples leave an attack as early."""
 SMALLEST = 1e-9
@@ -47,9 +50,9 @@ class Past:
         found: defaultdict[str, list[Measured]] = defaultdict(list)
         for path in self.folder.glob("[0-9a-f]*.json"):
             try:
-                record = json.loads(path.read_text(encoding="utf-8"))
+                record = json_file.load_object(path, "the record")
                 found[_key(record)].append(_measured(record))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (UnreadableError, ValueError, KeyError, TypeError, ArithmeticError):
                 continue  # damaged or of an older shape: `verify` says so, its time is not known
         return found
 

@@ -124,7 +124,10 @@ def register_defense(
     """
     if kind not in _DEFENSES:
         raise UserError(f"a defence is of the kind {', '.join(_DEFENSES)}, got {kind!r}")
-    if kind == "training" and not _trains(build):
+    is_objective = _trains(build)
+    if is_objective and kind != "training":
+        raise UserError(f"defence {name!r} is an objective: register it with kind='training'")
+    if kind == "training" and not is_objective:
         raise UserError(
             f"training defence {name!r}: expected a data class derived from PGDAT or Standard of"
             f" robustbench_med.objectives, got {build!r}"

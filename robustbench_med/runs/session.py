@@ -4,7 +4,7 @@ data on disk, checks, folder, device, batch size, data sets, victims.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -114,7 +114,10 @@ class Session(Generic[S]):
 
     def samples(self, point: VictimPoint) -> Samples:
         """The test samples that a point is evaluated on."""
-        return self.dataset(point).splits["test"].head(self.limit)
+        dataset = self.dataset(point)
+        samples = dataset.splits["test"].head(self.limit)
+        dataset.check_labelled("test", samples)
+        return samples
 
     def victim(self, point: VictimPoint) -> LoadedVictim:
         """The victim of a point, trained first where it never was."""
@@ -189,13 +192,25 @@ def load_all(
     spec: TrainedSpec, data: list[str], job: Job
 ) -> dict[tuple[str, Fold | None], Dataset]:
     """Every data set of a run by its name and fold, warnings shown once."""
-    datasets = {}
+    datasets: dict[tuple[str, Fold | None], Dataset] = {}
     for name in dict.fromkeys(data):
         for i, fold in enumerate(spec.partitions):
             datasets[name, fold] = load_one(
                 name, spec.preset, spec.size, spec.preprocessing, job, fold=fold, warn=i == 0
             )
+            check_names(datasets)
     return datasets
+
+
+def check_names(datasets: Mapping[tuple[str, Fold | None], Dataset]) -> None:
+    """Refuses (UserError) two data sets that tables would call the same."""
+    given: dict[str, str] = {}
+    for (name, _), dataset in datasets.items():
+        if given.setdefault(dataset.name, name) != name:
+            raise UserError(
+                f"{given[dataset.name]} and {name} are both called {dataset.name}; give one of the"
+                " cards another id"
+            )
 
 
 def load_one(

@@ -27,6 +27,8 @@ from robustbench_med.naming import Counts, Norm, label
 from robustbench_med.parameters import flat, split
 from robustbench_med.parsing import (
     STRICT,
+    Count,
+    Seed,
     as_texts,
     canonical,
     check_range,
@@ -34,6 +36,7 @@ from robustbench_med.parsing import (
     norm_of,
     radii_under,
     split_radii,
+    within,
 )
 
 EOT_DEFAULT = 4
@@ -64,7 +67,7 @@ class CrossValidation(BaseModel):
 
     model_config = STRICT
 
-    folds: int | None = Field(None, ge=2)
+    folds: Annotated[int | None, within("folds")] = Field(None, ge=2)
     """How many; None = the usual split."""
     fold: list[int] = []
     """Which of them, from 0; empty = all."""
@@ -101,7 +104,7 @@ class TrainedSpec(CrossValidation):
     defense: list[str] = ["none"]
     data: list[str] = ["phantoms"]
     preset: str = "quick"
-    train_seed: list[int] = [0]
+    train_seed: list[Seed] = [0]
     size: int | None = Field(None, ge=16, le=1024)
     preprocessing: Preprocessing = Preprocessing()
     model_params: ModelParameters = {}
@@ -137,20 +140,16 @@ class VictimsSpec(TrainedSpec):
     diagnose have in common.
     """
 
-    seed: list[int] = [0]
+    seed: list[Seed] = [0]
     """Seeds of the evaluation."""
-    draws: int = Field(16, ge=1)
+    draws: Count = 16
     """Forward passes per prediction of a random victim."""
     limit: int | None = Field(None, ge=0)
     """First n test samples; 0 = all; None = what the preset says."""
-    chunk: int = Field(32, ge=1)
-    """Samples that stay together where predictions depend on the batch: random victims that draw
-    for it as a whole.
-    """
+    chunk: Count = 32
+    """Samples that stay together where random victims draw for a batch as a whole."""
     allow_batch_dependent: bool = False
-    """Evaluates a victim whose prediction for an image depends on its neighbours in the batch, with
-    a sign that fails its trust.
-    """
+    """Evaluates a victim whose prediction depends on the batch; a sign fails its trust."""
 
     @field_validator("seed", mode="before")
     @classmethod
@@ -170,7 +169,7 @@ class ThreatsSpec(VictimsSpec):
     protocol: Literal["sound", "release"] = "sound"
     source: list[str] = []
     """Undefended victims whose adversarials are tried too."""
-    batch_draws: int = Field(1, ge=1)
+    batch_draws: Count = 1
     """Draws of one EOT gradient that share a batch."""
 
     @field_validator("eps", mode="before")
@@ -249,11 +248,11 @@ class DiagnoseSpec(ThreatsSpec):
     """What `medrobust diagnose` does."""
 
     limit: int | None = Field(32, ge=1)
-    steps: int = Field(20, ge=2)
+    steps: Count = Field(20, ge=2)
     """Steps of PGD; twice as many are tried too."""
-    queries: int = Field(500, ge=2)
+    queries: Count = Field(500, ge=2)
     """Queries of the square attack."""
-    eot: int = Field(4, ge=1)
+    eot: Count = 4
     """Draws per gradient against a random victim; 1 and 32, or twice as many, are tried too."""
 
 
@@ -265,9 +264,9 @@ class CertifySpec(VictimsSpec):
     """Standard deviations of the noise, each with victims of its own where the defence trains with
     it; empty: the defence's.
     """
-    n0: int = Field(100, ge=1)
+    n0: Count = 100
     """Draws that choose the class."""
-    n: int = Field(1000, ge=1)
+    n: Count = 1000
     """Draws that bound its probability."""
     alpha: float = 0.001
     """Chance that a certificate is wrong, in (0, 1)."""

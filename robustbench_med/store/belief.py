@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from robustbench_med import naming
 from robustbench_med.errors import UserError
+from robustbench_med.formats import json_file, text
+from robustbench_med.formats.files import UnreadableError
 from robustbench_med.paths import home
 from robustbench_med.provenance.hashes import (
     SETTLED,
@@ -102,29 +104,26 @@ def read(path: Path, kind: Kind[K]) -> K:
             is of an older identity.
     """
     try:
-        if not path.is_file():
-            raise ValueError("it is no file")
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        content = json_file.load_object(path, f"the {kind.noun}")
         return _believed(content, path, kind)
+    except UnreadableError as error:
+        raise MisfitError(f"it is not a readable {kind.noun} ({error.reason})") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = text.line(".".join(map(str, first["loc"])))
         raise MisfitError(
-            f"it is no {kind.noun} of this version: {where}: {first['msg']}"
+            f"it is no {kind.noun} of this version: {where}: {text.line(first['msg'])}"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise MisfitError(f"it is not a readable {kind.noun} ({reason})") from error
+    except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise MisfitError(f"it is not a readable {kind.noun} ({text.line(error)})") from error
 
 
-def _believed(raw: Any, path: Path, kind: Kind[K]) -> K:
-    if not isinstance(raw, dict):
-        raise ValueError("no JSON object")
+def _believed(raw: Content, path: Path, kind: Kind[K]) -> K:
     schema, content = raw.get("schema", 1), lifted(raw)
     if type(schema) is not int or not 1 <= schema <= naming.SCHEMA:
         raise MisfitError(
-            f"its schema is {schema!r}; this version knows up to {naming.SCHEMA}: was it written by"
-            " a newer medrobust?"
+            f"its schema is {text.line(repr(schema), 80)}; this version knows up to"
+            f" {naming.SCHEMA}: was it written by a newer medrobust?"
         )
     spec, spec_hash = content.get("spec"), content.get("hash")
     if not isinstance(spec, dict) or not isinstance(spec_hash, str):
@@ -154,10 +153,6 @@ def _check_digests(raw: Content, schema: int) -> None:
         not isinstance(digests, dict) or digests.get("record") != digest(raw)
     ):
         raise MisfitError("its content is not what was written (another digest); it was altered")
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON number")
 
 
 def _from_1(content: Content) -> Content:
@@ -215,8 +210,8 @@ def lifted(content: Content) -> Content:
     shape = content.get("shape", 1)
     if type(shape) is not int or not 1 <= shape <= SHAPE:
         raise MisfitError(
-            f"its shape is {shape!r}; this version knows up to {SHAPE}: was it written by a newer"
-            " medrobust?"
+            f"its shape is {text.line(repr(shape), 80)}; this version knows up to {SHAPE}: was it"
+            " written by a newer medrobust?"
         )
     for older in range(shape, SHAPE):
         content = {**UPGRADES[older](content), "shape": older + 1}

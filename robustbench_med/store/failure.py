@@ -9,6 +9,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from robustbench_med.errors import UserError, left_out
+from robustbench_med.formats import json_file
+from robustbench_med.formats.files import UnreadableError
 from robustbench_med.naming import Norm
 from robustbench_med.paths import write_text
 from robustbench_med.store.belief import HASH_LENGTH
@@ -101,8 +103,7 @@ class Failures:
 
 def _read(path: Path) -> Failure:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Failure.model_validate(content)
-    except (OSError, ValueError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        return Failure.model_validate(json_file.load_object(path, "the failure"))
+    except (UnreadableError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.reason
         raise UserError(f"{path} cannot be read as a failure ({reason}); delete it") from error

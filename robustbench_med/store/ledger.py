@@ -16,6 +16,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from robustbench_med.errors import UserError
+from robustbench_med.formats import json_file
+from robustbench_med.formats.files import UnreadableError, door, text_of
 from robustbench_med.owners import Owner, me
 from robustbench_med.paths import write_text
 
@@ -155,15 +157,18 @@ def last(out: Path) -> list[Ledger]:
 
 def _read(path: Path) -> Ledger:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_file.load_object(path, "the ledger")
         units = tuple(LedgerUnit.model_validate(unit) for unit in content["units"])
         owner, started = Owner(**content["owner"]), float(content["started"])
-        lines = [json.loads(line) for file in _entries_of(path) for line in whole_lines(file)]
+        lines = [
+            json_file.object_of(line) for file in _entries_of(path) for line in whole_lines(file)
+        ]
         entries = [
             Entry.model_validate(line) for line in lines if line.pop("kind", OUTCOME) == OUTCOME
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+    except (UnreadableError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+        reason = getattr(error, "reason", error)
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else reason
         raise UserError(f"{path} cannot be read as a run's ledger ({reason}); delete it") from error
     known = {entry.number: entry for entry in entries}
     return Ledger(owner, started, units, known, content.get("handed_to"))
@@ -178,8 +183,5 @@ def whole_lines(path: Path) -> list[str]:
     """The whole lines of a file that may be written now; none where it is not there yet."""
     if not path.exists():
         return []
-    return [
-        line
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
-        if line.endswith("\n")
-    ]
+    with door("the notes", path):
+        return [line for line in text_of(path).splitlines(keepends=True) if line.endswith("\n")]

@@ -14,8 +14,6 @@ import json
 import os
 import re
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +24,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from robustbench_med.errors import IncompleteError, UserError, left_out
+from robustbench_med.formats.arrays import load_npz
+from robustbench_med.formats.files import UnreadableError
 from robustbench_med.owners.temporary import is_abandoned
 from robustbench_med.paths import write_atomically, write_text
 from robustbench_med.store.belief import (
@@ -183,18 +183,11 @@ class Store(Generic[K]):
         """Per-sample outcomes of a record: all, or those of the named ones it has."""
         path = self.path(record.hash).with_suffix(".npz")
         try:
-            with np.load(self.outcomes(record), allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files if names is None or key in names}
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            zipfile.BadZipFile,
-            zlib.error,
-            MisfitError,
-        ) as error:
+            return load_npz(self.outcomes(record), "the outcomes", names)
+        except (UnreadableError, MisfitError, OSError) as error:
             raise UserError(
-                f"{path} is not readable ({error}); compute its cell again with --force"
+                f"{path} is not readable ({getattr(error, 'reason', error)}); compute its cell"
+                " again with --force"
             ) from error
 
     def outcomes(self, record: K, *, fresh: bool = False) -> Path:

@@ -7,11 +7,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import io
 import json
-import pickle
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file
@@ -22,11 +19,13 @@ from typing import Any
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
 from torch import nn
 
 from robustbench_med.data.cards import Published
 from robustbench_med.errors import UserError
+from robustbench_med.formats import json_file, weights
+from robustbench_med.formats.files import checked, data_of, door, text_of
+from robustbench_med.formats.weights import few
 from robustbench_med.models.registry import ZOO
 from robustbench_med.naming import label, training_hash
 from robustbench_med.parsing import validate
@@ -35,8 +34,6 @@ from robustbench_med.training.spec import DRAWS, TrainSpec
 
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 """What PyTorch saves: only tensors are read of it, and nothing that could run code."""
-NESTED = ("state_dict", "model_state_dict", "model")
-"""Where training scripts keep the weights among other things."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +137,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
             f"{path} is no safetensors file; `medrobust import-keras {path} --model NAME --out"
             " weights.safetensors` makes one"
         )
-    try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read the checkpoint {path}: {error}") from error
+    with door("the checkpoint", path):
+        checked(path, "weights_bytes")
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     sidecar_path = path.with_suffix(".json")
     if path.suffix.lower() in PICKLED or not sidecar_path.exists():
         return Checkpoint(path, sha256, {})
@@ -194,16 +191,15 @@ def read_sidecar(path: Traversable) -> dict[str, Any]:
     UserError.
     """
     try:
-        sidecar: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(sidecar, dict):
-            raise ValueError("it is no JSON object")
-        validate(Sidecar, sidecar, "it lacks something")
-        if training_hash(sidecar["training"]) != sidecar["training_hash"]:
-            raise ValueError("its training_hash is not that of its training")
-    except (OSError, ValueError, UserError) as error:
+        with door("the sidecar", path):
+            text = text_of(path) if isinstance(path, Path) else path.read_text(encoding="utf-8")
+            sidecar = json_file.object_of(text)
+            if training_hash(validate(Sidecar, sidecar, "it").training) != sidecar["training_hash"]:
+                raise ValueError("its training_hash is not that of its training")
+    except UserError as error:
         raise UserError(
-            f"{path} is no sidecar of medrobust's ({error}); train again, or move it away from"
-            " weights that come from elsewhere"
+            f"{path} is no sidecar of medrobust's ({getattr(error, 'reason', error)}); train again,"
+            " or move it away from weights that come from elsewhere"
         ) from error
     return sidecar
 
@@ -247,7 +243,7 @@ def load_weights(victim: nn.Module, checkpoint: Checkpoint) -> None:
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or extra:
         what = " and ".join(
-            f"{verb} {shortened(names)}"
+            f"{verb} {few(names)}"
             for verb, names in (("lacks", missing), ("has besides", extra))
             if names
         )
@@ -262,19 +258,19 @@ def load_weights(victim: nn.Module, checkpoint: Checkpoint) -> None:
     ]
     if other:
         raise UserError(
-            f"{checkpoint.path} does not fit this model and data: {shortened(other)}; another width"
+            f"{checkpoint.path} does not fit this model and data: {few(other)}; another width"
             " or another number of classes?"
         )
     odd = [name for name, fresh in expected.items() if not plain(state[name], fresh)]
     if odd:
         raise UserError(
-            f"{checkpoint.path}: {shortened(odd)}: sparse, quantised, complex or without numbers;"
+            f"{checkpoint.path}: {few(odd)}: sparse, quantised, complex or without numbers;"
             " save plain float tensors"
         )
     broken = [name for name, fresh in expected.items() if not sound(state[name], fresh)]
     if broken:
         raise UserError(
-            f"{checkpoint.path} holds weights that are NaN or infinite: {shortened(broken)}; its"
+            f"{checkpoint.path} holds weights that are NaN or infinite: {few(broken)}; its"
             " training has diverged"
         )
     victim.load_state_dict(
@@ -300,64 +296,13 @@ def read_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     read is a UserError.
     """
     path = checkpoint.path
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read the checkpoint {path}: {error}") from error
+    with door("the checkpoint", path):
+        data = data_of(path, "weights_bytes")
     if hashlib.sha256(data).hexdigest() != checkpoint.sha256:
         raise UserError(f"{path} has changed since it was opened; start again")
     if path.suffix.lower() in PICKLED:
-        return unpickled(path, data)
-    try:
-        return safetensors.torch.load(data)
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-def unpickled(path: Path, data: bytes) -> dict[str, torch.Tensor]:
-    """The tensors of what `torch.save` wrote, a state_dict or one inside `NESTED`; anything else is
-    a UserError.
-    """
-    advice = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises anything
-        script = "TorchScript" in str(error)
-        if script or isinstance(error, pickle.UnpicklingError):
-            what = (
-                "a TorchScript archive"
-                if script
-                else "a whole pickled model, or something else that"
-            )
-            raise UserError(
-                f"{path} holds more than tensors ({what} can run code when it is read); {advice}"
-            ) from error
-        said = " ".join(str(error).split()).split(". ")[0]
-        raise UserError(
-            f"{path} cannot be read as weights of PyTorch, it may be damaged:"
-            f" {type(error).__name__}: {said}"
-        ) from error
-    nested = [
-        key for key in NESTED if isinstance(loaded, dict) and isinstance(loaded.get(key), dict)
-    ]
-    state = loaded[nested[0]] if nested else loaded
-    if not isinstance(state, dict):
-        raise UserError(f"{path} holds a {type(state).__name__}, not a state_dict; {advice}")
-    others = [
-        str(key)
-        for key, value in state.items()
-        if not (isinstance(key, str) and isinstance(value, torch.Tensor))
-    ]
-    if others:
-        raise UserError(f"{path} is no state_dict: {shortened(others)} are no tensors; {advice}")
-    return state
-
-
-def shortened(names: Sequence[str], most: int = 3) -> str:
-    """The first few of a list, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+        return weights.unpickled(data, path)
+    return weights.tensors_of(data, "the safetensors file", path)
 
 
 def save(
@@ -376,6 +321,7 @@ def save(
         raise UserError(
             f"{spec.name}: a weight is too large for half precision; train without --half"
         )
+    path.with_suffix(".json").unlink(missing_ok=True)  # a kill leaves weights that do not count
     write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary))
     sidecar = {
         "training": spec.model_dump(mode="json"),

@@ -15,8 +15,9 @@ from typing import Any, Self
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 
+from robustbench_med.formats import weights
+from robustbench_med.formats.files import UnreadableError, door
 from robustbench_med.owners.lock import Lock
 from robustbench_med.paths import sweep, write_atomically
 
@@ -102,18 +103,18 @@ def load_progress(
     if not path.exists():
         return None
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            text = file.metadata()["facts"]
-            if file.metadata()["sha256"] != progress_hash(tensors, text):
+        tensors, metadata = weights.load(path, "the interrupted training")
+        with door("the interrupted training", path):
+            text = metadata["facts"]
+            if metadata["sha256"] != progress_hash(tensors, text):
                 raise ValueError("its sha256 differs")
-        facts: dict[str, Any] = json.loads(text)
-        if facts["name"] != path.name:
-            raise ValueError(f"it is {facts['name']}")
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            facts: dict[str, Any] = json.loads(text)
+            if facts["name"] != path.name:
+                raise ValueError(f"it is {facts['name']}")
+    except UnreadableError as error:
         say(
-            f"the interrupted training {path} is damaged or another's ({error}) and not gone on"
-            " from; starting again"
+            f"the interrupted training {path} is damaged or another's ({error.reason}) and not gone"
+            " on from; starting again"
         )
         return None
     return tensors, facts

@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,15 +15,16 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_med.errors import UserError, unknown
+from robustbench_med.formats import archives, arrays, hdf5, yaml_file
+from robustbench_med.formats.files import data_of, door
+from robustbench_med.formats.weights import few
 from robustbench_med.models.keras_layout import RELEASED, Layers, Variable, layout
 from robustbench_med.paths import write_atomically
 from robustbench_med.training import presets
-from robustbench_med.training.checkpoints import shortened
 
 Array = NDArray[Any]
 LISTED = 8
@@ -57,6 +56,9 @@ class Imported:
     channels: tuple[int, ...]
     class_counts: tuple[int, ...]
     left: Counter[str]
+
+
+WHAT = "the Keras weights"
 
 
 def convert(
@@ -111,26 +113,22 @@ def convert(
 
 def read(path: Path) -> KerasFile:
     """Reads a file; a format that is not one of Keras' published ones is a UserError."""
+    if path.suffix == ".npz":
+        found = arrays.load_npz(path, WHAT)
+        with door(WHAT, path):
+            return _flat(found)
+    if path.suffix == ".keras":
+        with archives.opened(path, WHAT) as archive:
+            content = archives.member(archive, "model.weights.h5", "weights_bytes")
+    else:
+        with door(WHAT, path):
+            content = data_of(path, "weights_bytes")
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return _flat({name: arrays[name] for name in arrays.files})
-        import h5py
-
-        content = (
-            zipfile.ZipFile(path).read("model.weights.h5")
-            if path.suffix == ".keras"
-            else path.read_bytes()
-        )
-        with h5py.File(io.BytesIO(content), "r") as file:
+        with hdf5.opened(content, WHAT, path) as file:
             return _read_h5(file)
     except ImportError as error:
         raise UserError(
             "reading .keras and .h5 files needs h5py: pip install 'medrobust[keras]'"
-        ) from error
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"cannot read the Keras weights {path}: {' '.join(str(error).split())}"
         ) from error
 
 
@@ -139,11 +137,12 @@ def _read_h5(file: Any) -> KerasFile:
 
     legacy = file.get("model_weights", file)
     if "layer_names" in legacy.attrs:
-        arrays = {}
+        found = {}
         for layer in map(_text, legacy.attrs["layer_names"]):
             for i, weight in enumerate(map(_text, legacy[layer].attrs["weight_names"])):
-                arrays[f"{layer}:{i}:{weight}"] = legacy[layer][weight][()]
-        return _flat(arrays)
+                name = f"{layer}:{i}:{weight}"
+                found[name] = hdf5.array_of(legacy[layer][weight], name)
+        return _flat(found)
     if "layers" not in file:
         raise ValueError(
             "neither Keras 3's `layers` nor a legacy `layer_names` is there, but"
@@ -153,7 +152,7 @@ def _read_h5(file: Any) -> KerasFile:
 
     def visit(name: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset):
-            keras_file.arrays[name] = node[()]
+            keras_file.arrays[name] = hdf5.array_of(node, name)
 
     file.visititems(visit)
     numbered: dict[str, dict[int, dict[str, str]]] = {}
@@ -172,10 +171,10 @@ def _read_h5(file: Any) -> KerasFile:
     return keras_file
 
 
-def _flat(arrays: dict[str, Array]) -> KerasFile:
+def _flat(found: dict[str, Array]) -> KerasFile:
     """A file whose arrays are named `layer:i`, layers in the order of `model.layers`."""
-    keras_file, seen = KerasFile(arrays), dict[str, list[str]]()
-    for name in arrays:
+    keras_file, seen = KerasFile(found), dict[str, list[str]]()
+    for name in found:
         layer, colon, _ = name.partition(":")
         if not colon:
             raise ValueError(
@@ -184,7 +183,7 @@ def _flat(arrays: dict[str, Array]) -> KerasFile:
         if layer not in seen:
             seen[layer] = []
             keras_file.layers.setdefault(_numbered(layer)[0], []).append(seen[layer])
-        if arrays[name].dtype.kind in "ui":  # a dropout layer's generator
+        if found[name].dtype.kind in "ui":  # a dropout layer's generator
             keras_file.left[name] = "random states"
         seen[layer].append(name)
     return keras_file
@@ -258,12 +257,7 @@ def _pairs(
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(
-            f"cannot read the mapping {path}: {' '.join(str(error).split())}"
-        ) from error
+    loaded = yaml_file.load(path, "the mapping")
     if (
         not isinstance(loaded, dict)
         or not isinstance(loaded.get("weights"), dict)
@@ -389,4 +383,4 @@ def to_torch(array: Array, shape: tuple[int, ...]) -> Array | None:
 def _refuse(path: Path | None, faults: Sequence[str]) -> None:
     if faults:
         where = f"{path} does not fit" if path is not None else "the mapping does not fit"
-        raise UserError(f"{where}: {shortened(faults, LISTED)}")
+        raise UserError(f"{where}: {few(faults, LISTED)}")

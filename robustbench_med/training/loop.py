@@ -51,6 +51,8 @@ def obtain(
     checkpoint = checkpoints.find(spec)
     if checkpoint is not None:
         return checkpoint
+    for split in ("train", "val"):
+        dataset.check_labelled(split, dataset.splits[split])
     with interrupted.alone(checkpoints.cached_path(spec), say):
         checkpoint = checkpoints.find(spec)  # another process may have trained it meanwhile
         if checkpoint is not None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_med.errors import UserError
-from robustbench_med.training.checkpoints import shortened
+from robustbench_med.formats.weights import few
 from robustbench_med.training.spec import Recipe
 
 FROZEN_LR = 0.15
@@ -99,7 +99,7 @@ def check_finite(
         return
     partial.unlink(missing_ok=True)
     broken = [key for key, weights in victim.named_parameters() if not weights.isfinite().all()]
-    what = f", and weights are not finite: {shortened(broken)}" if broken else ""
+    what = f", and weights are not finite: {few(broken)}" if broken else ""
     raise UserError(
         f"the training of {name} has diverged: its {lost[0]}{what}; lower the learning rate"
         " (--recipe lr=...), or look in the model for a division by zero or a logarithm of zero"

@@ -13,6 +13,7 @@ from pathlib import Path
 from robustbench_med.data.cards import Card
 from robustbench_med.data.scans import is_dicom
 from robustbench_med.errors import UserError
+from robustbench_med.formats.files import checked
 from robustbench_med.paths import home
 
 SUFFIXES = (
@@ -200,15 +201,22 @@ def is_image(path: Path) -> bool:
     if is_other(path.name) or path.name.lower().endswith(SUFFIXES):
         return not is_other(path.name)
     try:
+        checked(path, "data_bytes")
         with path.open("rb") as file:
             return is_dicom(file.read(132))
-    except OSError:
+    except (OSError, ValueError):
         return True
 
 
 def pattern(text: str) -> str:
-    """A regular expression for a path pattern: `*` and `?` stay within one name."""
-    return re.escape(text).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
+    """A regular expression for a path pattern: `*` and `?` stay within one name. Each star but the
+    last takes as little as it can and is never tried again, so that many cost no more than one.
+    """
+    first, *others = re.escape(text).replace(r"\?", "[^/]").split(r"\*")
+    if not others:
+        return first
+    *middle, last = others
+    return first + "".join(f"(?>[^/]*?{part})" for part in middle) + "[^/]*" + last
 
 
 def natural(name: str) -> list[tuple[int, str]]:

@@ -23,6 +23,7 @@ from robustbench_med.data.readers.files import (
     walk,
 )
 from robustbench_med.errors import UserError
+from robustbench_med.formats.patterns import search
 
 
 def list_folders(card: Card, reader: FolderReader, data_root: Path | None) -> Listing:
@@ -155,7 +156,7 @@ def group_of(reader: FolderReader, split: int, name: str) -> str | None:
     """
     if not reader.group:
         return None
-    match = re.search(reader.group, below_split(reader, split, name), re.IGNORECASE)
+    match = search(reader.group, below_split(reader, split, name))
     if match is None:
         return None
     return "/".join(part for part in match.groups() if part is not None) or None

@@ -4,14 +4,13 @@ memory.
 
 from __future__ import annotations
 
+import math
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from robustbench_med.data import cards
@@ -27,7 +26,13 @@ from robustbench_med.data.images import Pixels
 from robustbench_med.data.listing import SPLITS, Files, Listing
 from robustbench_med.data.readers.files import roots
 from robustbench_med.errors import UserError
-from robustbench_med.paths import home
+from robustbench_med.formats.archives import check_ratio, opened
+from robustbench_med.formats.arrays import array_of, header
+from robustbench_med.formats.files import door
+from robustbench_med.formats.images import check_pixels
+from robustbench_med.paths import home, own_folder
+
+WHAT = "the npz file"
 
 
 def list_medmnist(card: Card, reader: MedMNISTReader, size: int, files: Files) -> Listing:
@@ -97,9 +102,9 @@ def find_medmnist(
     """The file on disk that suits a size best, with its resolution: in the data root or
     `~/.medmnist`.
     """
-    folders = [folder for root in roots(data_root) for folder in (root, root / card.id)] + [
-        Path.home() / ".medmnist"
-    ]
+    folders = [folder for root in roots(data_root) for folder in (root, root / card.id)]
+    if (own := own_folder()) is not None:
+        folders.append(own / ".medmnist")
     for resolution in preferred(size):
         for folder in folders:
             path = folder / file_name(reader, resolution)
@@ -126,18 +131,22 @@ def _labels(card: Card, path: Path) -> tuple[NDArray[np.int64], dict[str, int]]:
     counts = {}
     classes = len(card.tasks[0].classes)
     for split in SPLITS:
-        targets = _opened(
-            path,
-            f"{split}_labels",
-            lambda file, shape, dtype: np.frombuffer(file.read(), dtype).reshape(shape),
-        )
-        shape, dtype = _opened(path, f"{split}_images", lambda file, shape, dtype: (shape, dtype))
-        if dtype != np.uint8 or len(shape) not in (3, 4) or len(targets) != shape[0]:
+        with opened(path, WHAT) as archive:
+            lacks = [
+                name
+                for name in (f"{split}_images", f"{split}_labels")
+                if f"{name}.npy" not in archive.namelist()
+            ]
+            if lacks:
+                raise UserError(f"{path} lacks the arrays {lacks[0]}; is it a MedMNIST file?")
+            targets, (shape, dtype) = _labels_of(archive, split), _header(archive, split)
+        drawn = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
+        if dtype != np.uint8 or not drawn or targets.shape[:1] != shape[:1]:
             raise UserError(
                 f"{path}: {split}_images must be uint8 (n, h, w[, 3]) with as many {split}_labels,"
                 f" got {shape}"
             )
-        if not shape[0]:
+        if not math.prod(shape):
             raise UserError(
                 f"{path}: the published {split} part is empty, {split}_images holds no image"
             )
@@ -160,44 +169,29 @@ def _labels(card: Card, path: Path) -> tuple[NDArray[np.int64], dict[str, int]]:
 def _images(path: Path) -> Iterator[tuple[Pixels]]:
     """Every image (h, w[, 3]), split after split, with one in memory at a time."""
     for split in SPLITS:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{split}_images.npy") as file:
-            shape, _ = _header(file, path)
-            size = int(np.prod(shape[1:]))
+        with opened(path, WHAT) as archive, archive.open(f"{split}_images.npy") as file:
+            shape, _ = header(file, f"{split}_images", in_c_order=True)
             for _ in range(shape[0]):
-                try:
-                    data = file.read(size)
-                except (OSError, zipfile.BadZipFile, zlib.error) as error:
-                    raise _unreadable(path, error) from error
-                if len(data) < size:
-                    raise _unreadable(path, "it ends early")
-                yield (np.frombuffer(data, np.uint8).reshape(shape[1:]),)
+                with door(WHAT, path):
+                    data = file.read(math.prod(shape[1:]))
+                    image = np.frombuffer(data, np.uint8).reshape(shape[1:])
+                yield (image,)
 
 
-def _opened(path: Path, name: str, use: Callable[[IO[bytes], tuple[int, ...], Any], Any]) -> Any:
-    """Calls `use` with an array's open file, shape and type."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if f"{name}.npy" not in archive.namelist():
-                raise UserError(f"{path} lacks the arrays {name}; is it a MedMNIST file?")
-            with archive.open(f"{name}.npy") as file:
-                return use(file, *_header(file, path))
-    except UserError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy each raise their own
-        raise _unreadable(path, error) from error
+def _labels_of(archive: zipfile.ZipFile, split: str) -> NDArray[Any]:
+    return array_of(archive, archive.getinfo(f"{split}_labels.npy"))
 
 
-def _header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], Any]:
-    version = npy.read_magic(file)
-    shape, fortran, dtype = (
-        npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
-    )
-    if dtype.hasobject or (fortran and len(shape) > 1):
-        raise _unreadable(path, "its arrays are Python objects or in Fortran order")
+def _header(archive: zipfile.ZipFile, split: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of the images of a split; ValueError where they cannot be images, or unpack to
+    more than they can.
+    """
+    about = archive.getinfo(f"{split}_images.npy")
+    check_ratio(about)
+    with archive.open(about) as file:
+        shape, dtype = header(file, about.filename, in_c_order=True)
+    if len(shape) in (3, 4):
+        check_pixels(shape[2], shape[1])
+    if math.prod(shape) * dtype.itemsize > about.file_size:
+        raise ValueError(f"{about.filename} ends early")
     return shape, dtype
-
-
-def _unreadable(path: Path, why: object) -> UserError:
-    return UserError(
-        f"{path} is not a readable npz (truncated?): {why}; delete it and download it again"
-    )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from string import Formatter
 
 from robustbench_med.data.readers.files import composed
 from robustbench_med.errors import UserError
+from robustbench_med.formats.files import checked, reason_of
+from robustbench_med.formats.limits import beyond, limit
 
 Row = dict[str, str]
+PARTS = ("name", "stem", "suffix", "suffixes", "parent", "parents", "parts")
+"""What a template may take of a cell that is a path."""
 
 
 class PathCell(PurePosixPath):
@@ -33,12 +37,17 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
     Raises:
         UserError: not readable, not UTF-8, or a row that does not fit the header.
     """
+    reader = None
     try:
+        checked(path, "table_bytes")
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = file.readline()
             file.seek(0)
             reader = csv.reader(file, delimiter=separator(header), strict=True)
-            names = _columns(next(reader, []))
+            first = next(reader, [])
+            if len(first) > limit("table_columns"):
+                raise ValueError(f"it has {beyond('table_columns', len(first))}")
+            names = _columns(first)
             start = reader.line_num + 1
             for cells in reader:
                 line, start = start, reader.line_num + 1
@@ -51,9 +60,10 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
             f"cannot read the table {path}: it is not UTF-8 ({error.reason}); save it as CSV UTF-8"
         ) from error
     except csv.Error as error:
-        raise UserError(f"cannot read the table {path}: line {reader.line_num}: {error}") from error
-    except OSError as error:
-        raise UserError(f"cannot read the table {path}: {error.strerror or error}") from error
+        place = f"line {reader.line_num}: " if reader else ""
+        raise UserError(f"cannot read the table {path}: {place}{error}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the table {path}: {reason_of(error)}") from error
 
 
 def separator(header: str) -> str:
@@ -85,15 +95,40 @@ def _check(path: Path, line: int, values: list[str], names: list[str]) -> None:
 
 
 def filled(template: str, row: Row, where: str) -> str:
-    """A template with a row's cells in it; backslashes of a path are slashes."""
+    """A template with a row's cells in it; backslashes of a path are slashes.
+
+    What it may say of a cell is `PARTS`; a card's text is no format of Python's, which has widths
+    and reaches into objects.
+    """
     try:
-        return template.format_map(
-            {name: PathCell(value.replace("\\", "/")) for name, value in row.items()}
-        )
-    except (KeyError, AttributeError, IndexError, ValueError) as error:
+        pieces = Formatter().parse(template)
+        return "".join(text + _filled(field, form, row) for text, field, form, _ in pieces)
+    except (AttributeError, IndexError, KeyError, ValueError) as error:
+        said = f"no column {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{where}: cannot fill {template!r} ({error}); columns: {', '.join(row)}"
+            f"{where}: cannot fill {template!r} ({said}); columns: {', '.join(row)}"
         ) from error
+
+
+def _filled(field: str | None, form: str | None, row: Row) -> str:
+    if field is None:
+        return ""
+    if form:
+        raise ValueError(f"a format such as {form[:20]!r} is not taken")
+    name = next((n for n in sorted(row, key=len, reverse=True) if field.startswith(n)), field)
+    cell: object = PathCell(row[name].replace("\\", "/"))
+    rest = field[len(name) :]
+    if not re.fullmatch(r"([.][a-z]+|\[\d{1,3}\])*", rest):
+        raise ValueError(f"{rest[:40]!r} is no part of a path, such as .name or .parts[0]")
+    for part in re.findall(r"[.]([a-z]+)|\[(\d+)\]", rest):
+        if part[0] and not (part[0] in PARTS and isinstance(cell, PurePosixPath)):
+            raise ValueError(f"{part[0]!r} is no part of a path; known: {', '.join(PARTS)}")
+        if not part[0] and not isinstance(cell, Sequence):
+            raise ValueError(f"[{part[1]}] is of parts, parents or suffixes")
+        cell = getattr(cell, part[0]) if part[0] else cell[int(part[1])]  # type: ignore[index]
+    if not isinstance(cell, str | PurePosixPath):
+        raise ValueError(f"{rest} is a list; say which, as {rest}[0]")
+    return str(cell)
 
 
 def has_empty(template: str, row: Row) -> bool:
