@@ -18,7 +18,7 @@ from support.victims import TwoHeads
 from torch import Tensor
 
 from robustbench_med.evaluation import batching, cost, gradients
-from robustbench_med.runs import challenge
+from robustbench_med.runs import challenge, registration
 from robustbench_med.training import loop
 
 SEED = int(os.environ.get("MEDROBUST_TEST_SEED", "0"))
@@ -58,6 +58,19 @@ def shared_victims(
         monkeypatch.setattr(loop, "obtain", obtain_from(session / "victims"))
         monkeypatch.setattr(cost, "measure", measure_once)
     return session / "victims"
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_registered() -> Iterator[None]:
+    """What a test registers is gone behind it."""
+    tables = (*registration._TABLES.values(), registration._INCLUDED)
+    before = [dict(table) for table in tables]
+    yield
+    for table, kept in zip(tables, before, strict=True):
+        if table != kept:
+            table.clear()
+            table.update(kept)
+    registration._PACKAGED.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Parts of the user's own: registered, brought by packages, and told in one line what is wrong."""
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,17 +13,6 @@ from robustbench_med.errors import Notice
 from robustbench_med.runs import packages, registration
 
 DATA = (images(), labels())
-
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """What a test registers is gone behind it."""
-    before = {kind: dict(table) for kind, table in registration._TABLES.items()}
-    yield
-    for kind, table in registration._TABLES.items():
-        table.clear()
-        table.update(before[kind])
-    registration._PACKAGED.clear()
 
 
 def hashes(records) -> pd.DataFrame:

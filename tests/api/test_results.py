@@ -34,8 +34,8 @@ def results(tmp_path_factory) -> Results:
 
 
 def test_radii_are_numbers_beside_their_label(results) -> None:
-    table = results.table.dropna(subset="radius").set_index("eps").drop_duplicates("attack")
-    found = results.table.groupby("eps")[["radius", "radius_xray", "radius_photo"]].first()
+    table = results.cells.dropna(subset="radius").set_index("eps").drop_duplicates("attack")
+    found = results.cells.groupby("eps")[["radius", "radius_xray", "radius_photo"]].first()
     assert found.loc["16/255"].tolist() == [16 / 255] * 3
     (mixed,) = [eps for eps in found.index if eps != "16/255"]
     assert found.loc[mixed].tolist() == [8 / 255, 8 / 255, 0]

@@ -183,7 +183,7 @@ def test_a_comparison_gives_own_weights_to_the_victims_that_are_not_trained_anew
         origin["my_model.py:build"] == origin["my_model.py:build+bit-depth"] == "mine.safetensors"
     )
     assert origin["my_model.py:build+pgd-at"] != "mine.safetensors"
-    assert "| my_model.py:build | pgd-at |" in (tmp_path / "o" / "compare.md").read_text()
+    assert r"| my\_model.py:build | pgd-at |" in (tmp_path / "o" / "compare.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -225,9 +225,8 @@ def test_a_victim_with_nan_logits_is_counted_and_marked(tmp_path) -> None:
         tmp_path / "o",
         "--checkpoint",
         tmp_path / "w.safetensors",
-        "--limit",
-        48,
         attack="pgd",
+        limit=48,
     )
     (record,) = [
         json.loads(path.read_text()) for path in (tmp_path / "o" / "records").glob("*.json")

@@ -346,6 +346,9 @@ def test_a_revision_above_one_is_another_training_and_one_at_one_is_left_out(
     assert "revisions" not in spec("mail").model_dump(mode="json")
     monkeypatch.setattr(sys.modules["robustbench_med.attacks.pgd"], "REVISION", 2)
     assert "revisions" not in spec("mail").model_dump(mode="json")
-    assert spec("mail", "pgd-at").model_dump(mode="json")["revisions"] == {"pgd": 2}
+    assert spec("mail", "pgd-at").model_dump(mode="json")["revisions"] == {
+        "pgd": 2,
+        "randomness": 3,
+    }
     monkeypatch.setattr(sys.modules["robustbench_med.models.mail"], "REVISION", 3)
     assert spec("robust-mail").model_dump(mode="json")["revisions"] == {"mail": 3}

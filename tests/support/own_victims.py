@@ -71,13 +71,13 @@ def built(model: str, channels: tuple[int, ...] = (1, 1)) -> nn.Module:
     return registry.build(model, channels, (4, 3), {}, image_size=32)
 
 
-def run(model: str, out: Path, *more: object, check: int = 0, attack: str = "fgsm"):
+def run(model: str, out: Path, *more: object, check: int = 0, attack: str = "fgsm", limit: int = 5):
     arguments = [
         "--attack",
         attack,
         "--no-control",
         "--limit",
-        5,
+        limit,
         "--batch-size",
         4,
         *SMALL,
