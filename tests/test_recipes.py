@@ -10,6 +10,8 @@ import sys
 import pytest
 from support.files import ROOT
 
+from robustbench_med.attacks import SCHEME
+
 PAGE = ROOT / "docs" / "how-to" / "new-part.md"
 FILES = dict(
     re.findall(r'^```(?:python|yaml) title="(.+?)"\n(.*?)^```', PAGE.read_text(), re.M | re.S)
@@ -21,7 +23,10 @@ LINES = {
         ("    square.ENTRY,\n", "    square.ENTRY,\n    still.ENTRY,\n"),
     ],
     "models/registry.py": [
-        ("MODELS = {\n", 'MODELS = {\n    "constant": Entry(Constant, "Constant", "no paper"),\n'),
+        (
+            "MODELS: dict[str, Entry] = {\n",
+            'MODELS: dict[str, Entry] = {\n    "constant": Entry(Constant, "Constant", "no paper"),\n',
+        ),
         (
             "from robustbench_med.models.drifa_net",
             "from robustbench_med.models.constant import Constant\n"
@@ -65,7 +70,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> str:
     package = site / "robustbench_med"
     ignored = shutil.ignore_patterns("__pycache__", "*.safetensors", "attacks", "models", "reports")
     shutil.copytree(ROOT / "robustbench_med", package, ignore=ignored)
-    for room in ("attacks", "models", "reports"):
+    for room in ("attacks", "models", "reports", "results"):
         ignored = shutil.ignore_patterns("__pycache__", "*.safetensors")
         shutil.copytree(ROOT / room, package / room, ignore=ignored)
     for name, text in FILES.items():
@@ -109,6 +114,7 @@ def test_a_new_part_has_its_revisions(listed: str) -> None:
     for part, stems in {
         "attack": "losses still view",
         "model": "constant",
-        "defence": "constant losses objectives pgd view",
+        "defence": "constant losses objectives pgd randomness view",
     }.items():
-        assert f"{part} {[(stem, 1) for stem in stems.split()]}" in listed
+        revised = [(stem, SCHEME if stem == "randomness" else 1) for stem in stems.split()]
+        assert f"{part} {revised}" in listed

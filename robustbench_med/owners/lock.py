@@ -119,10 +119,15 @@ class Lock:
     def _create(self) -> bool:
         text = self._text()
         try:
-            with self.path.open("x", encoding="utf-8") as file:
-                file.write(text)
+            file = self.path.open("x", encoding="utf-8")
         except FileExistsError:
             return False
+        try:
+            with file:
+                file.write(text)
+        except OSError:  # a full disk: half a lock would be waited for until it is old
+            self.path.unlink(missing_ok=True)
+            raise
         self._ended.clear()
         threading.Thread(target=self._beat, args=(text,), daemon=True).start()
         return True

@@ -66,7 +66,7 @@ def test_a_run_computes_a_spoilt_cell_again_and_keeps_its_work_beside_a_spoilt_s
             f"medrobust: warning: 1 of 3 files in {out / 'records'} left out (`medrobust verify"
             f" --out {out}` lists all):"
         ),
-        f"  {stranger}: it is not a readable record (no JSON object)",
+        f"  {stranger}: it is not a readable record (it is no JSON object)",
     ]
     assert [json.loads(path.read_text())["figures"] for path in paths] == before
     assert len(cells_csv(out)) == 2

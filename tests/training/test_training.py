@@ -257,7 +257,7 @@ def test_a_damaged_checkpoint_is_refused(pair) -> None:
     with pytest.raises(UserError, match="sha256 differs"):
         checkpoints.open_checkpoint(checkpoint.path)
     checkpoint.path.with_suffix(".json").unlink()
-    with pytest.raises(UserError, match="not a readable safetensors"):
+    with pytest.raises(UserError, match="cannot read the safetensors file"):
         presets.load(spec_of(pair), checkpoints.open_checkpoint(checkpoint.path), CPU)
     with pytest.raises(UserError, match="cannot read the checkpoint"):
         checkpoints.open_checkpoint(checkpoint.path.with_name("absent.safetensors"))
