@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {
     "model_params": {"width": 4},
     "control": False,
 }
-RANDOM = {"defense": ["input-noise"]}
+RANDOM = {"model": ["drifa-net"], "defense": ["man"]}  # it draws for its batch
 
 
 @pytest.fixture
