@@ -257,9 +257,8 @@ def test_a_cross_modal_run_attacks_every_modality_and_task_alone_and_every_recor
     drawn_root, tmp_path
 ) -> None:
     out = tmp_path / "out"
-    said = medrobust(
-        *small_run(drawn_root, out, "--cross-modal", model="late", attack="fgsm")
-    ).stderr.replace("\n", " ")
+    done = medrobust(*small_run(drawn_root, out, "--cross-modal", model="late", attack="fgsm"))
+    said = " ".join(done.stderr.split())
     assert "cross_modal.csv, cross_modal.png, robust_accuracy.png" in said
     assert (out / "cross_modal.png").stat().st_size > 5_000
     assert (
