@@ -238,6 +238,14 @@ Checkpoint = Annotated[Path | None, _of_table("checkpoint")]
 Preset = Annotated[str, _of_table("preset")]
 Size = Annotated[int | None, _of_table("size")]
 Out = Annotated[Path, _of_table("out")]
+Named = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Victims, comma-separated, as the leaderboard names them (default all).",
+    ),
+]
 Device = Annotated[str, _of_table("device")]
 DataRoot = Annotated[Path | None, _of_table("data_root")]
 ModelParams = Annotated[

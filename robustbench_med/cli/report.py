@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from robustbench_med.cli.as_json import AsJson, show_json
-from robustbench_med.cli.options import Out, Quiet, make_display
+from robustbench_med.cli.options import Named, Out, Quiet, make_display
 from robustbench_med.cli.values import listed
 
 SHOWN = ("cost.md", "per-class.md", "cross-modal.md")
@@ -104,14 +104,7 @@ def with_packages() -> None:
 
 def card(
     out: Out = Path("reports"),
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Victims, comma-separated, as the leaderboard names them (default all).",
-        ),
-    ] = None,
+    model: Named = None,
     checkpoints: Annotated[
         list[Path],
         typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from robustbench_med.cli.as_json import AsJson, show_json
-from robustbench_med.cli.options import DataRoot, Device, Out, Quiet, make_display
+from robustbench_med.cli.options import DataRoot, Device, Named, Out, Quiet, make_display
 from robustbench_med.cli.values import listed
 
 
@@ -25,14 +25,7 @@ def submit(
             " (CONTRIBUTING.md shows one).",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Victims, comma-separated, as the leaderboard names them (default all).",
-        ),
-    ] = None,
+    model: Named = None,
     accept_unverified: Annotated[
         bool,
         typer.Option(
