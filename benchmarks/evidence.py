@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from studies import DRAWS, FAMILY, QUERIES
 
-from robustbench_med.reports import curves, style, tables
+from robustbench_med.reports import curves, looks, style, tables
 from robustbench_med.reports.comparison import paired
 from robustbench_med.reports.comparison.rows import clusters
 from robustbench_med.reports.marks import trivial_on
@@ -105,7 +105,7 @@ def draw_eot(cells: Cells) -> None:
     names = {f"pgd, 10 steps, EOT {n}" for n in DRAWS}
     attacks = tables.cells([record for (_, name), record in cells.items() if name in names])
     with style.styled():
-        figure = curves.eot(attacks, style.looks(FAMILY))
+        figure = curves.eot(attacks, looks.looks(FAMILY))
         assert figure is not None
         style.save(figure, DOCS / "figures" / "results-eot.png")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from robustbench_med.paths import write_text
-from robustbench_med.reports import style
+from robustbench_med.reports import looks, style
 from robustbench_med.reports.families import groups_of, variants, victim_name
+from robustbench_med.reports.floors import CONSTANT
 from robustbench_med.reports.paper import TRIVIAL, Column, Table, TableCell, data_name
 from robustbench_med.reports.tables import csv, each
 from robustbench_med.statistics import effective_n, wilson
 from robustbench_med.store.store import CERTIFICATES, Certificate, Store
 
+WORTHLESS = "no better than a constant"
 STEP = 0.01
 """Between the radii of a curve: the same ones for every noise, so that curves can be compared and
 averaged.
@@ -145,6 +147,8 @@ def curve(
         known = arrays["labels"][:, t] >= 0
         right = (arrays["predicted"][:, t] == arrays["labels"][:, t])[known]
         groups = groups_of(arrays, t)
+        counts = np.bincount(arrays["labels"][known, t])
+        constant = float(counts.max() / counts.sum())
         for radius in np.round(np.arange(math.ceil(largest / STEP) + 1) * STEP, 6):
             certified = (right & (arrays["radius"][known, t] > radius)).astype(float)
             share, n = float(certified.mean()), float(figures.n_distinct)
@@ -160,6 +164,8 @@ def curve(
                     "certified": share,
                     "certified_low": low,
                     "certified_high": high,
+                    "constant": constant,
+                    "trivial": bool(figures.trivial),
                 }
             )
     return rows
@@ -188,25 +194,16 @@ def figure(curves: pd.DataFrame, *, axes: Sequence[Axes] | None = None) -> Figur
     panels = sorted(
         curves.groupby([*CASE, "noised"], sort=False), key=lambda panel: panel[0][:-1]
     )  # stable: joint before alone
-    look = style.looks(curves.line)
+    look = looks.looks(curves.line)
     drawn, axes, finish = style.panels(axes, len(panels), width=5.6, height=4.8)
     for axis, ((data, _, task, n, n0, draws, alpha, noised), group) in zip(
         axes, panels, strict=True
     ):
-        for name, line in group.groupby("line", sort=True):
-            mean = line.groupby("radius").certified.mean()
-            colour, marker, dash, _ = look[str(name)]
-            every = max(1, len(mean) // 8)
-            axis.plot(
-                mean.index,
-                mean,
-                color=colour,
-                marker=marker,
-                markersize=5,
-                markevery=every,
-                linestyle=dash,
-                label=str(name),
-            )
+        lines = list(group.groupby("line", sort=True))
+        for place, (name, line) in enumerate(lines):
+            _steps(axis, line, look[str(name)], str(name), place=place, of=len(lines))
+        for level in sorted(set(group.constant)):
+            axis.axhline(level, **style.FLOOR, label=CONSTANT, zorder=1.5)
         synthetic, alone = " (synthetic)" if group.synthetic.any() else "", group.alone.iloc[0]
         axis.set(
             title=(
@@ -219,6 +216,29 @@ def figure(curves: pd.DataFrame, *, axes: Sequence[Axes] | None = None) -> Figur
         )
     finish(drawn, axes)
     return drawn
+
+
+def _steps(
+    axis: Axes, line: pd.DataFrame, look: looks.Look, name: str, *, place: int, of: int
+) -> None:
+    """A curve as steps with its intervals: bands, or bars at some radii where many share a
+    panel.
+    """
+    mean = line.groupby("radius")[["certified", "certified_low", "certified_high"]].mean()
+    x, every = mean.index.to_numpy(), max(1, len(mean) // 8)
+    label = f"{name} {TRIVIAL} {WORTHLESS}" if line.trivial.any() else name
+    how: dict[str, Any] = {"color": look.colour, "drawstyle": "steps-post"}
+    how |= {"marker": look.marker, "markersize": 5, "linestyle": look.dash, "label": label}
+    if of <= style.BANDS:
+        axis.plot(x, mean.certified, markevery=every, **how)
+        band: dict[str, Any] = {"color": look.colour, "alpha": 0.15, "linewidth": 0}
+        axis.fill_between(x, mean.certified_low, mean.certified_high, step="post", **band)
+        return
+    at = slice(place * every // of, None, every)
+    axis.plot(x, mean.certified, markevery=at, **how)
+    some = mean.iloc[at]
+    arms = [some.certified - some.certified_low, some.certified_high - some.certified]
+    axis.errorbar(x[at], some.certified, arms, fmt="none", ecolor=look.colour, elinewidth=1)
 
 
 def tables(curves: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[Table]:
@@ -243,27 +263,11 @@ def tables(curves: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[Table]:
             .mean()
             .reset_index()
         )
-        rows = []
-        for row in each(means):
-            mark = TRIVIAL if (row.victim, row.sigma, row.noised) in trivial else ""
-            cells = [
-                TableCell(row.victim, mark=mark),
-                TableCell(f"{row.sigma:g}"),
-                TableCell(row.noised),
-                TableCell(row.abstained),
-            ]
-            for radius in radii:
-                share = at.get((row.victim, row.sigma, row.noised, radius))
-                if share is None:  # beyond what the draws can certify
-                    cells.append(TableCell(0.0))
-                else:
-                    cells.append(
-                        TableCell(
-                            share["certified"],
-                            (share["certified_low"], share["certified_high"]),
-                        )
-                    )
-            rows.append([*cells, TableCell(row.average_radius)])
+        rows = _rows(means, at, trivial, radii)
+        for level in sorted(set(group.constant)):
+            blank = [TableCell("-"), TableCell("-"), TableCell(0.0)]
+            beyond = TableCell(None)  # a constant answer holds at every radius
+            rows.append([TableCell(CONSTANT), *blank, *[TableCell(level)] * len(radii), beyond])
         first: Any = group.iloc[0]
         caption = (
             f"Certified accuracy on {data_name(first)}, {size} px, task {task}, by L2 radius over"
@@ -281,6 +285,42 @@ def tables(curves: pd.DataFrame, tasks: pd.DataFrame) -> Iterator[Table]:
             "mean radius",
         ]
         yield Table("certified", caption, [Column(heading) for heading in headings], rows)
+
+
+def _rows(
+    means: pd.DataFrame,
+    at: Mapping[Any, Mapping[Any, Any]],
+    trivial: Collection[tuple[Any, ...]],
+    radii: Sequence[float],
+) -> list[list[TableCell]]:
+    """A row a victim, noise and choice of noised modalities.
+
+    Args:
+        at: certified accuracy with its interval by victim, sigma, noised modalities and radius.
+        trivial: the first three of those that are no better than a constant.
+    """
+    rows = []
+    for row in each(means):
+        mark = TRIVIAL if (row.victim, row.sigma, row.noised) in trivial else ""
+        cells = [
+            TableCell(row.victim, mark=mark),
+            TableCell(f"{row.sigma:g}"),
+            TableCell(row.noised),
+            TableCell(row.abstained),
+        ]
+        for radius in radii:
+            share = at.get((row.victim, row.sigma, row.noised, radius))
+            if share is None:  # beyond what the draws can certify
+                cells.append(TableCell(0.0))
+            else:
+                cells.append(
+                    TableCell(
+                        share["certified"],
+                        (share["certified_low"], share["certified_high"]),
+                    )
+                )
+        rows.append([*cells, TableCell(row.average_radius)])
+    return rows
 
 
 def _round_radii(largest: float) -> list[float]:

@@ -326,5 +326,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         ),
         "certified_low": "lower end of its Wilson 95 % interval on the effective number of samples",
         "certified_high": "upper end",
+        "constant": "share that always answering the most frequent class has right, at any radius",
+        "trivial": "whether the smoothed victim is no better than a constant at the task",
     },
 }

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from robustbench_med.reports import style
+from robustbench_med.reports import looks, style
 from robustbench_med.reports.families import variants
 from robustbench_med.reports.floors import Judged
 from robustbench_med.reports.plots import (
@@ -24,6 +24,7 @@ from robustbench_med.reports.plots import (
     describe,
     draw_floor,
     leading,
+    naive_text,
     sentences,
     slug,
     trusted_text,
@@ -38,7 +39,7 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
     joint = joint or list(records)  # the others have a figure of their own
     board = named(cells(joint, variants(records)))
     with style.styled():
-        style.save(radius_figure(board, style.looks(named(cells(records)).model)), path)
+        style.save(radius_figure(board, looks.looks(named(cells(records)).model)), path)
 
 
 def radius_figure(
@@ -81,8 +82,7 @@ def radius_figure(
 
 def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Looks) -> None:
     models = sorted(set(points.model))
-    for model in models:
-        colour, marker, dash, _ = look[model]
+    for place, model in enumerate(models):
         for name in dict.fromkeys((attack, CONTROL)):
             line = points[(points.model == model) & (points.attack == name)].sort_values(
                 ["radius", "value"]
@@ -99,42 +99,24 @@ def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Looks) -> None:
                 ]
             )
             if name == attack:
-                axis.plot(
-                    line.radius,
-                    line.value,
-                    color=colour,
-                    marker=marker,
-                    linestyle=dash,
-                    label=model,
-                )
-                axis.fill_between(
-                    line.radius,
-                    line.low,
-                    line.high,
-                    color=colour,
-                    alpha=_shade(len(models)),
-                    linewidth=0,
-                )
+                drawn = line.rename(columns={"radius": "x"})
+                style.line(axis, drawn, look[model], label=model, place=place, of=len(models))
             else:
                 axis.plot(
                     line.radius,
                     line.value,
-                    color=colour,
+                    color=look[model].colour,
                     linestyle=style.CONTROL_DASH,
                     linewidth=1,
                     alpha=0.7,
                 )
     first: Any = points.iloc[0]
-    axis.set_title(f"{attack} on {first.panel}")
+    flattered = naive_text(points[points.attack == attack])
+    axis.set_title(f"{attack} on {first.panel}{flattered}")
     axis.set_xlabel(
         f"{first.norm} radius" + (" (grey levels of 255)" if first.norm == "Linf" else "")
     )
     axis.set_ylim(0, 1.03)
-
-
-def _shade(victims: int) -> float:
-    """Opacity of the intervals of so many victims: many that overlap would hide the lines."""
-    return min(0.15, 0.9 / victims)
 
 
 def _points(board: pd.DataFrame, shown: Judged) -> pd.DataFrame:
@@ -177,21 +159,14 @@ def eot(group: pd.DataFrame, look: Looks) -> Figure | None:
     panels = list(group.groupby(["attack", "engine", "eps"], sort=True))
     figure, axes = style.grid(len(panels), sharey=True)
     for axis, ((attack, engine, eps), lines) in zip(axes, panels, strict=True):
-        victims = lines.model.nunique()
-        for (model, _), mine in lines.groupby(["model", "settings"], sort=True):
+        curves = list(lines.groupby(["model", "settings"], sort=True))
+        for place, ((model, _), mine) in enumerate(curves):
             mine = mine.sort_values("eot").drop_duplicates("eot")
-            colour, marker, dash, _ = look[str(model)]
-            axis.plot(
-                mine.eot, mine.robust, color=colour, marker=marker, linestyle=dash, label=model
+            drawn = mine.assign(
+                x=mine.eot, value=mine.robust, low=mine.robust_low, high=mine.robust_high
             )
-            axis.fill_between(
-                mine.eot,
-                mine.robust_low,
-                mine.robust_high,
-                color=colour,
-                alpha=_shade(victims),
-                linewidth=0,
-            )
+            name = str(model)
+            style.line(axis, drawn, look[name], label=name, place=place, of=len(curves))
         draw_floor(axis, lines)
         draws = sorted({int(n) for n in lines.eot})
         axis.set_xscale("log", base=2)
@@ -290,12 +265,12 @@ def convergence(
         yield slug(key), figure
 
 
-def _line(look: style.Look, attacks: Sequence[str], attack: str) -> dict[str, Any]:
+def _line(look: looks.Look, attacks: Sequence[str], attack: str) -> dict[str, Any]:
     """How a line is drawn where several attacks may share a panel: the victim by colour and marker,
     then the attack by dash.
     """
     dash = (
-        look.dash if len(attacks) == 1 else style.DASHES[attacks.index(attack) % len(style.DASHES)]
+        look.dash if len(attacks) == 1 else looks.DASHES[attacks.index(attack) % len(looks.DASHES)]
     )
     return {"color": look.colour, "marker": look.marker, "linestyle": dash}
 

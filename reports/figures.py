@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from robustbench_med.paths import writable_folder
-from robustbench_med.reports import certified, curves, floors, plots, style
+from robustbench_med.reports import certified, curves, floors, looks, plots, style
 from robustbench_med.reports.breakdowns import MATRIX
 from robustbench_med.reports.families import variants
 from robustbench_med.reports.tables import named
@@ -57,7 +57,7 @@ def _measured(
         frames["cross_modal"],
         variants(records),
     )
-    look = style.looks(board.model)
+    look = looks.looks(board.model)
     one_modality = board.trusted.map(bool) & ~board.is_joint
     for key, group in board[~one_modality].groupby(plots.SETTING, sort=True):
         name = plots.slug(key)

@@ -20,8 +20,10 @@ DOUBTED = "‡"
 TRIVIAL = "§"
 NAIVE = "¶"
 BELOW = "‖"
-PORTRAIT, LANDSCAPE = 95, 150
-"""Characters in a line of a table that fit A4 paper, upright and on its side."""
+PORTRAIT = 95
+"""Characters in a line of a table that fit A4 paper upright."""
+FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+BREAK = r"\allowbreak{}"
 
 
 @dataclass(frozen=True)
@@ -101,17 +103,22 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A LaTeX `table` in booktabs style.
+    r"""A LaTeX `table` in booktabs style, made smaller where it is wider than a line.
 
-    It needs \usepackage{booktabs} and an engine that reads UTF-8 names it has glyphs for.
+    It needs \usepackage{booktabs,graphicx} and an engine that reads UTF-8 names it has glyphs for.
     """
     return "\n".join(
-        [r"\begin{table}", r"\centering", _caption(table), *_tabular(table), r"\end{table}", ""]
+        [r"\begin{table}", r"\centering", _caption(table), *_fitted(table), r"\end{table}", ""]
     )
 
 
 def _caption(table: Table) -> str:
-    return rf"\caption{{{_tex(table.caption)}. {_tex(_legend(table))}}}"
+    text = f"{_tex(table.caption)}. {_tex(_legend(table))}"
+    return rf"\caption{{{re.sub(r'([+_])', lambda at: at[1] + BREAK, text)}}}"
+
+
+def _fitted(table: Table) -> list[str]:
+    return [FITTED, *_tabular(table), "}"]
 
 
 def _tabular(table: Table) -> list[str]:
@@ -154,10 +161,7 @@ def document(tables: Sequence[Table]) -> str:
 
 def _placed(table: Table) -> list[str]:
     """A table that stays where it is and fits a page's width."""
-    tabular = _tabular(table)
-    if _width(table) > LANDSCAPE:
-        tabular = [r"\resizebox{\linewidth}{!}{%", *tabular, "}"]
-    return [r"\begin{table}[H]", r"\centering", _caption(table), *tabular, r"\end{table}"]
+    return [r"\begin{table}[H]", r"\centering", _caption(table), *_fitted(table), r"\end{table}"]
 
 
 def _width(table: Table) -> int:

@@ -38,8 +38,8 @@ SHOWN = (
 
 
 def cells(board: pd.DataFrame, by: str | None = None) -> Iterator[Table]:
-    """A table a data set, size, n, norm, target and protocol, by robust accuracy, balanced accuracy
-    and AUC: a row a victim, a column an attack and radius, the constant answer last.
+    """A table a data set, size, n, norm, radius, target and protocol, by robust accuracy, balanced
+    accuracy and AUC: a row a victim, a column an attack, the constant answer last.
 
     Of several settings of one attack the strongest on that victim stands there (lowest robust
     accuracy). Victims attacked by naive attacks alone come behind the others. Where the classes of
@@ -48,8 +48,8 @@ def cells(board: pd.DataFrame, by: str | None = None) -> Iterator[Table]:
     Args:
         by: one of the three figures alone: robust, balanced_accuracy or auc.
     """
-    setting, board = ["data", "size", "n", "norm", "target", "protocol"], named(board)
-    for _, group in board.groupby(setting, sort=True):
+    setting = ["data", "size", "n", "norm", "target", "protocol", "eps_value", "eps"]
+    for _, group in named(board).groupby(setting, sort=True):
         group = group.assign(control=group.attack != CONTROL, victim=victim_names(group))
         for shown in SHOWN:
             if by in (None, shown.robust) and group[shown.robust].notna().any():
@@ -59,44 +59,38 @@ def cells(board: pd.DataFrame, by: str | None = None) -> Iterator[Table]:
 def _cells(group: pd.DataFrame, shown: _Shown) -> Table:
     """The rows of one setting by one figure."""
     first: Any = group.iloc[0]
-    conditions = group.sort_values(["eps_value", "eps", "control", "attack", "engine"])[
-        ["eps", "attack", "engine"]
-    ].drop_duplicates()
+    attacks = group.sort_values(["control", "attack", "engine"])[["attack", "engine"]]
+    attacks = attacks.drop_duplicates()
     strongest = (
-        group.sort_values("robust", kind="stable")
-        .groupby(["victim", "eps", "attack", "engine"])
-        .head(1)
+        group.sort_values("robust", kind="stable").groupby(["victim", "attack", "engine"]).head(1)
     )
     ranks = not (shown.robust == "robust" and any(map(floors.is_imbalanced, group.floor)))
     columns = [Column("victim"), Column("clean", "high" if ranks else None)]
     columns += [
-        Column(
-            f"{by_engine(c.attack, c.engine)} {c.eps}",
-            "high" if ranks and c.attack != CONTROL else None,
-        )
-        for c in each(conditions)
+        Column(by_engine(c.attack, c.engine), "high" if ranks and c.attack != CONTROL else None)
+        for c in each(attacks)
     ]
-    several = _several_attacks(strongest) if shown.robust == "robust" else []
-    columns += [Column(f"worst case {eps}", "high" if ranks else None) for eps in several]
+    several = shown.robust == "robust" and _several_attacks(strongest)
+    columns += [Column("worst case", "high" if ranks else None)] * several
     rows = []
     for victim, mine in _honest_first(strongest):
-        by_condition = {(r.eps, r.attack, r.engine): r for r in each(mine)}
+        by_attack = {(r.attack, r.engine): r for r in each(mine)}
         clean: Any = mine.iloc[0]
         trivial = bool(mine.is_trivial.any())
         cells = [TableCell(victim, mark=TRIVIAL if trivial else "")]
         cells.append(
             replace(_with_interval(clean, shown.clean), ranked=not (trivial or mine.is_naive.all()))
         )
-        for c in each(conditions):
-            row = by_condition.get((c.eps, c.attack, c.engine))
+        for c in each(attacks):
+            row = by_attack.get((c.attack, c.engine))
             cells.append(TableCell(None) if row is None else _robust(row, shown.robust))
-        cells += [_worst_case(mine[mine.eps == eps]) for eps in several]
+        cells += [_worst_case(mine)] if several else []
         rows.append(cells)
     for floor in each(floors.rows(group)):
         constant = TableCell(getattr(floor, shown.robust), ranked=False)
         rows.append([TableCell(floor.model), *[constant] * (len(columns) - 1)])
     caption = (
-        f"{shown.title} on {data_name(first)}, {first['size']} px, {first.norm}, target"
+        f"{shown.title} on {data_name(first)}, {first['size']} px, {first.norm} {first.eps}, target"
         f" {first.target}, protocol {first.protocol}, n = {first.n}"
     )
     caption += _several(strongest.trainings, "mean", "trainings")
@@ -108,10 +102,10 @@ def _cells(group: pd.DataFrame, shown: _Shown) -> Table:
     return Table("cells", caption, columns, rows)
 
 
-def _several_attacks(rows: pd.DataFrame) -> list[str]:
-    """The radii at which a victim met several attacks that were read together."""
-    attacked = rows[(rows.attack != CONTROL) & rows.worst_case.notna()].sort_values("eps_value")
-    return list(attacked[attacked.duplicated(["eps", "victim"])].eps.unique())
+def _several_attacks(rows: pd.DataFrame) -> bool:
+    """Whether a victim met several attacks that were read together."""
+    attacked = rows[(rows.attack != CONTROL) & rows.worst_case.notna()]
+    return bool(attacked.victim.duplicated().any())
 
 
 def _worst_case(rows: pd.DataFrame) -> TableCell:

@@ -8,19 +8,21 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robustbench_med.reports import floors, style
+from robustbench_med.reports import floors, looks, style
 from robustbench_med.reports.floors import Judged
+from robustbench_med.reports.paper import NAIVE
 from robustbench_med.reports.tables import by_engine, each, victim_names
 from robustbench_med.store.record import CONTROL
 
 SETTING = ["data", "size", "n", "norm", "target", "protocol"]
 MODELS = 12
 """Victims a figure shows at most."""
-Looks = Mapping[str, style.Look]
+Looks = Mapping[str, looks.Look]
 FLOOR_LABEL = "most frequent class"
 """What legends and small heat maps call the constant answer."""
 
@@ -62,15 +64,16 @@ def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return rows, "; ".join(sentences)
 
 
-def _robustness(rows: pd.DataFrame) -> pd.Series:
-    """By model, what its place among others is judged by; below all others where no row is above
-    the constant answer.
+def _robustness(rows: pd.DataFrame, name: str = "model") -> pd.Series:
+    """What the place of each model (or other name of a victim) among others is judged by, best
+    first; below all others where no row is above the constant answer.
     """
     figure = "robust"
     if "balanced_accuracy" in rows and any(map(floors.is_imbalanced, rows.floor)):
         figure = "balanced_accuracy"
-    by_model = rows.groupby("model")
-    return by_model[figure].mean() - by_model.is_below_floor.all()
+    by_model = rows.groupby(name)
+    judged = by_model[figure].mean() - by_model.is_below_floor.all()
+    return judged.sort_values(ascending=False, kind="stable")
 
 
 def draw_floor(axis: Axes, rows: pd.DataFrame, figure: Judged = "robust") -> None:
@@ -122,7 +125,7 @@ def pareto(group: pd.DataFrame, look: Looks) -> Figure | None:
             xlim=(0, 1.03),
             ylim=(0, 1.03),
             xlabel="clean accuracy",
-            title=f"strongest attack at {eps}",
+            title=f"strongest attack at {eps}{naive_text(points)}",
         )
     for axis in axes[::3]:
         axis.set_ylabel("robust accuracy")
@@ -144,23 +147,32 @@ def _error(row: Any, figure: str) -> list[list[float]]:
 
 
 def heat_map(group: pd.DataFrame) -> Figure:
-    """Robust accuracy, all victims down, attacks and radii across, written into the cells."""
+    """Robust accuracy, all victims down, the most robust first, attacks and radii across, written
+    into the cells.
+    """
     group = group.assign(victim=victim_names(group), control=group.attack != CONTROL)
     group = group.sort_values(
         ["eps_value", "eps", "control", "attack", "engine", "robust"], kind="stable"
     )
     group = group.assign(column=[f"{by_engine(r.attack, r.engine)}\n{r.eps}" for r in each(group)])
-    columns, victims = list(dict.fromkeys(group.column)), sorted(group.victim.unique())
-    values = (
-        group.drop_duplicates(["victim", "column"])
-        .pivot(index="victim", columns="column", values="robust")
-        .loc[victims, columns]
-    )
+    columns = list(dict.fromkeys(group.column))
+    attacked = group[group.attack != CONTROL]
+    victims = list(dict.fromkeys([*_robustness(attacked, "victim").index, *group.victim]))
+    once = group.drop_duplicates(["victim", "column"])
+
+    def across(figure: str) -> pd.DataFrame:
+        return once.pivot(index="victim", columns="column", values=figure).loc[victims, columns]
+
+    values, naive = across("robust"), across("is_naive")
     clean = group.drop_duplicates("victim").set_index("victim").clean.loc[victims]
     values.insert(0, "clean", clean)
     for floor in each(floors.rows(group)):
         values.loc[floor.model] = floor.robust
-    return matrix(values, f"robust accuracy\n{describe(group.iloc[0])}")
+    marks = naive.where(naive.notna(), False).astype(bool)
+    title = f"robust accuracy\n{describe(group.iloc[0])}"
+    if marks.to_numpy().any():
+        title += f"\n{NAIVE} naive: an over-estimate"
+    return matrix(values, title, marks)
 
 
 def cross_modal(group: pd.DataFrame) -> Figure:
@@ -171,6 +183,8 @@ def cross_modal(group: pd.DataFrame) -> Figure:
     for axis, ((model, _, attack, _, eps), mine) in zip(axes, keys, strict=True):
         values = mine.pivot(index="modality", columns="task", values="robust")
         values = values.loc[list(dict.fromkeys(mine.modality)), list(dict.fromkeys(mine.task))]
+        clean = mine.drop_duplicates("task").set_index("task").clean
+        values.loc["none (clean)"] = clean[values.columns]
         known = mine.dropna(subset="floor").drop_duplicates("task")
         if len(known):
             levels = {row.task: row.floor.accuracy for row in each(known)}
@@ -190,8 +204,10 @@ def cross_modal(group: pd.DataFrame) -> Figure:
     return figure
 
 
-def matrix(values: pd.DataFrame, title: str) -> Figure:
-    """A heat map with its figures written into the cells; it grows with its rows and columns."""
+def matrix(values: pd.DataFrame, title: str, marks: pd.DataFrame | None = None) -> Figure:
+    """A heat map with its figures written into the cells, those that are naive marked; it grows
+    with its rows and columns.
+    """
     names = max(style.inches(name, 11) for name in values.index)
     words = max(
         style.inches(word, 9) for name in values.columns for word in re.split(r"[\s+,=-]", name)
@@ -200,13 +216,20 @@ def matrix(values: pd.DataFrame, title: str) -> Figure:
     column = (width - names - 0.6) / len(values.columns)
     figure = style.new(width, max(0.36 * len(values), 1.4) + 0.7)
     axis = figure.subplots()
-    heat(axis, values.rename(columns=lambda name: style.wrap(name, column - 0.08, 9)))
+    if marks is not None:
+        marks = marks.reindex(index=values.index, columns=values.columns, fill_value=False)
+    heat(axis, values.rename(columns=lambda name: style.wrap(name, column - 0.08, 9)), marks)
     style.finish(figure, [axis], title)
     return figure
 
 
-def heat(axis: Axes, values: pd.DataFrame) -> None:
-    """One heat map on a scale from 0 to 1; what was not measured is grey and says so."""
+def heat(axis: Axes, values: pd.DataFrame, marks: pd.DataFrame | None = None) -> None:
+    """One heat map on a scale from 0 to 1; what was not measured is grey and says so.
+
+    Args:
+        marks: which cells are naive.
+    """
+    marked = np.zeros(values.shape, bool) if marks is None else marks.to_numpy(bool)
     axis.set_facecolor("0.85")
     axis.imshow(values.to_numpy(float), cmap=style.HEAT, vmin=0, vmax=1, aspect="auto")
     axis.set_xticks(range(len(values.columns)), values.columns, fontsize=9)
@@ -214,16 +237,9 @@ def heat(axis: Axes, values: pd.DataFrame) -> None:
     axis.grid(visible=False)
     for i, row in enumerate(values.to_numpy(float)):
         for j, value in enumerate(row):
-            text = "-" if pd.isna(value) else f"{value:.2f}"
-            axis.text(
-                j,
-                i,
-                text,
-                ha="center",
-                va="center",
-                color="black" if pd.isna(value) or value > 0.55 else "white",
-                fontsize=9,
-            )
+            text = "-" if pd.isna(value) else f"{value:.2f}{NAIVE if marked[i, j] else ''}"
+            colour = "black" if pd.isna(value) else style.ink(value)
+            axis.text(j, i, text, ha="center", va="center", color=colour, fontsize=9)
 
 
 def per_class(group: pd.DataFrame, look: Looks) -> Figure:
@@ -313,6 +329,17 @@ def describe(row: Any, trust: str = "") -> str:
 def trusted_text(row: Any) -> str:
     """What a title says of modalities that were not attacked; empty where there are none."""
     return f", {'+'.join(row.trusted)} trusted" if row.trusted else ""
+
+
+def naive_text(rows: pd.DataFrame) -> str:
+    """What a title says of victims whose attack ignores their defence or randomness; empty where
+    there are none.
+    """
+    names = sorted(set(rows.model[rows.is_naive]))
+    if not names:
+        return ""
+    of = "" if rows.is_naive.all() else f" of {', '.join(names)}"
+    return f"\nnaive{of}: an over-estimate"
 
 
 def sentences(*sentences: str) -> str:

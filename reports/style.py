@@ -7,31 +7,35 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import matplotlib
+import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager, get_font
 from matplotlib.text import Text
+from matplotlib.transforms import ScaledTranslation
 
 from robustbench_med.errors import Notice, UserError
 from robustbench_med.formats.text import escaped
 from robustbench_med.paths import write_atomically
+from robustbench_med.reports.looks import Look
 
-# Okabe & Ito's palette: told apart by colour-blind readers and in print
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
-DASHES: tuple[Any, ...] = ("-", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))
 CONTROL_DASH: Final = "--"  # kept for noise controls
 FLOOR: dict[str, Any] = {"color": "black", "linestyle": (0, (7, 4)), "linewidth": 1.3}
 """How the constant answer is drawn."""
-HATCHES = ("", "///", "...", "xxx", "|||", "\\\\\\", "ooo")
+BANDS = 3
+"""Lines with intervals that a panel shows as bands; those of more are bars side by side."""
+ASIDE = 4
+"""Points between two such bars."""
 DPI = 150
 HEAT = "cividis"  # the same order of lightness for every kind of colour vision
 STYLE: dict[Any, Any] = {
@@ -62,29 +66,31 @@ LINE = 0.19
 """Inches of a line of text."""
 
 
-class Look(NamedTuple):
-    """How one name is drawn: points and lines by colour, marker and dash, bars by colour and
-    hatch.
+def line(axis: Axes, points: pd.DataFrame, look: Look, *, label: str, place: int, of: int) -> None:
+    """Points (columns x, value, low, high) as a line with intervals: the `place`th (from 0) of `of`
+    in its panel. Of up to BANDS lines they are bands, of more bars, side by side.
     """
-
-    colour: str
-    marker: str
-    dash: Any
-    hatch: str
-
-
-def looks(names: Iterable[str]) -> dict[str, Look]:
-    """The look of each name, the same in every figure of a store; of up to 49 names no two share
-    colour and marker, or colour and hatch.
-    """
-    found = {}
-    for i, name in enumerate(sorted(set(names))):
-        again, colour = divmod(i, len(COLOURS))
-        marker = MARKERS[(i + again) % len(MARKERS)]
-        found[name] = Look(
-            COLOURS[colour], marker, DASHES[again % len(DASHES)], HATCHES[again % len(HATCHES)]
+    how: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": look.dash}
+    if of <= BANDS or points.low.isna().all():
+        axis.plot(points.x, points.value, **how, label=label)
+        axis.fill_between(
+            points.x, points.low, points.high, color=look.colour, alpha=0.15, linewidth=0
         )
-    return found
+        return
+    figure: Any = axis.get_figure()
+    inches = (place - (of - 1) / 2) * ASIDE / 72
+    aside = axis.transData + ScaledTranslation(inches, 0, figure.dpi_scale_trans)
+    arms = [(points.value - points.low).clip(0), (points.high - points.value).clip(0)]
+    axis.errorbar(
+        points.x,
+        points.value,
+        arms,
+        **how,
+        label=label,
+        elinewidth=1,
+        markersize=5,
+        transform=aside,
+    )
 
 
 def outlined(colour: str) -> dict[str, Any]:
@@ -97,6 +103,16 @@ def outlined(colour: str) -> dict[str, Any]:
         "linewidths": 1.4,
         "clip_on": False,
     }
+
+
+def ink(value: float) -> str:
+    """Black or white, whichever stands out more on HEAT's colour of a value in 0..1 (WCAG 2.1,
+    relative luminance).
+    """
+    colour = np.array(matplotlib.colormaps[HEAT](value)[:3])
+    linear = np.where(colour <= 0.03928, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    return "black" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "white"
 
 
 def styled() -> AbstractContextManager[None]:

@@ -60,5 +60,5 @@ def rows_of_the_readme() -> list[str]:
 def robust_of(outputs: list[Any]) -> list[str]:
     """The same in the first table of the notebook, radii ascending."""
     shown = next(o["data"]["text/plain"] for o in outputs if o.output_type == "execute_result")
-    rows = re.findall(r"Linf (\d+)/255 +pgd +sound +\d+ +[\d.]+ +([\d.]+)", shown)
+    rows = re.findall(r" late +phantoms +Linf +(\d+)/255 +\d+ +[\d.]+ +([\d.]+)", shown)
     return [robust for _, robust in sorted(rows, key=lambda row: int(row[0]))]

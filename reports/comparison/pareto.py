@@ -13,18 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from robustbench_med.reports import style
+from robustbench_med.reports import looks, style
 from robustbench_med.reports.comparison.metrics import Metric, metric_of
 from robustbench_med.reports.comparison.table import GROUPED
 from robustbench_med.reports.floors import CONSTANT
-from robustbench_med.reports.style import COLOURS
 from robustbench_med.statistics import tied
 
 FIGURE = "pareto.png"
 NARROWEST = 0.2
 """Least span of an axis of accuracies."""
 MARGIN = 0.03
-MARKERS = style.MARKERS + "<>ph*dH8"
+MARKERS = looks.MARKERS + "<>ph*dH8"
 FRONT = "#999999"
 FLOOR: dict[str, Any] = {"color": "#444444", "linestyle": "--", "linewidth": 1, "label": CONSTANT}
 
@@ -114,8 +113,8 @@ def _panel(axis: Any, group: pd.DataFrame, table: pd.DataFrame) -> None:
 
 def _victim(axis: Any, row: Any, metric: Metric, table: pd.DataFrame) -> None:
     """One victim's point with its interval."""
-    models, defences = list(table.model.unique()), list(table.defense.unique())
-    colour = COLOURS[models.index(row.model) % len(COLOURS)]
+    defences = list(table.defense.unique())
+    colour = looks.looks(table.model)[row.model].colour
     clean, worst = row[metric.clean], row[metric.worst]
     below, above = worst - row[metric.worst_low], row[metric.worst_high] - worst
     arms = [[max(below, 0)], [max(above, 0)]]  # rounding below 0 taken out
@@ -141,9 +140,10 @@ def _title(group: pd.DataFrame) -> str:
 
 def _handles(table: pd.DataFrame) -> Sequence[Line2D]:
     """The entries of the legend: models by colour, defences by marker, the front, the floor."""
+    look = looks.looks(table.model)
     models = [
-        Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", linestyle="", label=model)
-        for i, model in enumerate(table.model.unique())
+        Line2D([], [], color=look[model].colour, marker="o", linestyle="", label=model)
+        for model in table.model.unique()
     ]
     defences = [
         Line2D(

@@ -13,7 +13,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustbench_med.errors import UserError
-from robustbench_med.reports import certified, curves, floors, gallery, paper, paper_tables, style
+from robustbench_med.reports import (
+    certified,
+    curves,
+    floors,
+    gallery,
+    looks,
+    paper,
+    paper_tables,
+    style,
+)
 from robustbench_med.reports import tables as boards
 from robustbench_med.reports.board import leaderboard
 from robustbench_med.reports.comparison import pareto
@@ -123,7 +132,7 @@ class Results:
             raise UserError("nothing to plot: there are no records")
         board = boards.named(boards.cells(self.records))
         with style.styled():
-            return curves.radius_figure(board, style.looks(board.model), axes=listed(ax))
+            return curves.radius_figure(board, looks.looks(board.model), axes=listed(ax))
 
     def to_markdown(self, by: By = "robust") -> str:
         """The cells as papers print them: GitHub's Markdown, a table a data set and threat.
@@ -147,7 +156,9 @@ class Results:
     @property
     def _shown(self) -> pd.DataFrame:
         table = self.table
-        return table[list(SHOWN)] if len(table) else self.cells[list(CELLS_SHOWN)]
+        if not len(table):
+            return self.cells[list(CELLS_SHOWN)]
+        return table[list(SHOWN)].assign(rank=table["rank"].astype(object).fillna("-"))
 
     def __len__(self) -> int:
         return len(self.records)

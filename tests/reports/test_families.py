@@ -22,11 +22,12 @@ from robustbench_med.reports import (
     certified,
     curves,
     families,
+    floors,
+    looks,
     page,
     paper,
     paper_tables,
     records,
-    style,
     tables,
     write,
 )
@@ -126,7 +127,7 @@ def test_curves_of_two_victims_are_not_joined(first, second, variants) -> None:
     ]
     names = [f"mail ({variant})" for variant in variants]
     board = tables.named(tables.cells(made))
-    look = style.looks(board.model)
+    look = looks.looks(board.model)
     axis = curves.radius_figure(board, look).axes[0]
     assert sorted(line.get_label() for line in axis.lines) == names
     assert all(len(set(line.get_ydata()[1:])) == 1 for line in axis.lines)
@@ -149,12 +150,16 @@ def test_certificates_of_two_victims_are_two_curves_and_two_rows(
     assert sorted(found["certified_tasks"].variant.unique()) == variants
     names = [f"late+smoothing ({variant})" for variant in variants]
     for table in certified.tables(found["certified"], found["certified_tasks"]):
-        assert sorted(row[0].value for row in table.rows) == names
-        assert sorted(row[4].value for row in table.rows) == [0.2, 0.6]
+        *rows, floor = table.rows
+        assert sorted(row[0].value for row in rows) == names
+        assert sorted(row[4].value for row in rows) == [0.2, 0.6]
+        assert floor[0].value == floors.CONSTANT
+        assert floor[4].value == floor[-2].value == found["certified"].constant.iloc[0]
     labels = [
         text.get_text() for text in certified.figure(found["certified"]).legends[0].get_texts()
     ]
-    assert sorted(labels) == [f"{name}, sigma = 0.25" for name in names]
+    drawn = [f"{name}, sigma = 0.25" for name in names]
+    assert sorted(labels) == sorted([*drawn, floors.CONSTANT])
     assert all(
         name in text_of(terminal.certificates(certified.by_task(store.records()))) for name in names
     )

@@ -9,12 +9,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PathCollection
+from matplotlib.collections import PathCollection, PolyCollection
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from support.records import certificate, certify, changed, fill, record
 
-from robustbench_med.reports import certified, curves, figures, gallery, plots, style, tables, write
+from robustbench_med.models.registry import MODELS
+from robustbench_med.reports import (
+    certified,
+    curves,
+    figures,
+    gallery,
+    looks,
+    paper,
+    plots,
+    style,
+    tables,
+    write,
+)
 from robustbench_med.store.store import CERTIFICATES, Certificate, Record, Store
 
 CLASSES = [["malignant", "normal, benign"], ["normal", "pneumonia"]]
@@ -134,18 +147,60 @@ def test_what_is_left_out_of_a_figure() -> None:
     assert "mail+pni" not in set(plots.leading(tables.cells([*flattered, *others]))[0].model)
 
 
+def test_our_models_keep_their_look_in_every_store() -> None:
+    assert set(MODELS) <= set(looks.KEPT)
+    assert len(looks.KEPT) == len(set(looks.KEPT)) <= looks.LOOKS
+    many = looks.looks([*looks.KEPT, *map(str, range(20))])
+    for name in looks.KEPT:
+        assert looks.looks([name])[name] == looks.looks(["a", name, "z"])[name] == many[name]
+    assert looks.looks(["late", "late+jpeg"])["late+jpeg"].colour != many["late"].colour
+    assert len(looks.looks(map(str, range(60)))) == 60
+
+
+def test_more_lines_than_three_have_bars_side_by_side() -> None:
+    for n in (3, 4):
+        board = tables.cells([record(f"model{i}", 0.5) for i in range(n)])
+        (axis,) = curves.radius_figure(board, looks.looks(board.model)).axes
+        bands = [each for each in axis.collections if isinstance(each, PolyCollection)]
+        bars = [each for each in axis.containers if isinstance(each, ErrorbarContainer)]
+        assert (len(bands), len(bars)) == ((3, 0) if n == 3 else (0, 4))
+        if bars:
+            axis.figure.draw_without_rendering()
+            lines = [bar.lines[0] for bar in bars]
+            ends = {line.get_transform().transform(line.get_xydata())[-1, 0] for line in lines}
+            assert len(ends) == n
+
+
+def test_what_is_naive_says_so_in_every_figure() -> None:
+    made = [record("mail", 0.9, naive=True), record("late", 0.2)]
+    board = tables.named(tables.cells(made))
+    look = looks.looks(board.model)
+    for figure in (curves.radius_figure(board, look), plots.pareto(board, look)):
+        assert "naive of mail: an over-estimate" in figure.axes[0].get_title().replace("\n", " ")
+    heat = plots.heat_map(board)
+    assert "naive" in heat.get_suptitle()
+    written = [text.get_text() for text in heat.axes[0].texts]
+    assert written.count("0.90" + paper.NAIVE) == 1
+    rows = [label.get_text() for label in heat.axes[0].get_yticklabels()]
+    assert rows[:2] == ["mail", "late"]  # the most robust first
+
+
+def test_ink_stands_out() -> None:
+    assert (style.ink(0.0), style.ink(1.0)) == ("white", "black")
+
+
 def test_no_two_victims_look_alike() -> None:
-    look = style.looks(map(str, range(49))).values()
+    look = looks.looks(map(str, range(49))).values()
     assert len({(each.colour, each.marker) for each in look}) == 49
     assert len({(each.colour, each.hatch) for each in look}) == 49
-    assert style.CONTROL_DASH not in style.DASHES
+    assert style.CONTROL_DASH not in looks.DASHES
     losses = list(np.linspace(0, 3, 9))
     made = [
         changed(record(name, attack=attack), figures__attack_loss=losses)
         for name in VICTIMS[:12]
         for attack in ("pgd", "bim")
     ]
-    ((_, figure),) = curves.convergence(made, style.looks(VICTIMS))
+    ((_, figure),) = curves.convergence(made, looks.looks(VICTIMS))
     lines = figure.axes[0].lines
     assert (
         len({(line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in lines})
@@ -233,7 +288,7 @@ def test_no_text_of_a_gallery_is_cut(tmp_path: Path) -> None:
 def test_the_area_of_a_point_stands_for_flops() -> None:
     made = [record("large", 0.7, gflops=10.0), record("small", 0.6, gflops=0.1)]
     board = tables.cells(made)
-    (axis,) = plots.pareto(board, style.looks(board.model)).axes
+    (axis,) = plots.pareto(board, looks.looks(board.model)).axes
     points = [drawn for drawn in axis.collections if isinstance(drawn, PathCollection)]
     small, large = sorted(float(drawn.get_sizes()[0]) for drawn in points)
     assert large == pytest.approx(100 * small)

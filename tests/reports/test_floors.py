@@ -14,12 +14,12 @@ from robustbench_med.cli import terminal
 from robustbench_med.reports import (
     curves,
     floors,
+    looks,
     model_cards,
     page,
     paper,
     paper_tables,
     plots,
-    style,
     tables,
     write,
 )
@@ -163,7 +163,7 @@ def test_every_figure_of_robust_accuracy_has_the_floor_as_a_dashed_line(tmp_path
     made = [judged("late", 0.7, 0.6), judged("late", 0.6, 0.5, eot=8)]
     store = fill(Store(tmp_path), *made)
     board = tables.cells(made)
-    look = style.looks(board.model)
+    look = looks.looks(board.model)
     for figure, level in (
         (curves.radius_figure(board, look), 2 / 3),
         (curves.radius_figure(board, look, "balanced_accuracy"), 0.5),

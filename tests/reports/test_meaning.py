@@ -20,6 +20,7 @@ from robustbench_med.reports import (
     curves,
     families,
     figures,
+    looks,
     marks,
     page,
     paper,
@@ -183,7 +184,7 @@ def test_draws_are_no_part_of_an_attacks_other_settings() -> None:
     ]
     board = tables.cells(made)
     assert set(board.settings) == {"loss=mean eot=4 of all steps=20"}
-    assert curves.eot(board, plots.style.looks(board.model)) is not None
+    assert curves.eot(board, looks.looks(board.model)) is not None
 
 
 def test_filters_take_any_name_and_go_by_norm_and_radius() -> None:

@@ -10,7 +10,7 @@ from support.records import changed, fill, outcomes, record
 
 from robustbench_med.cli import terminal
 from robustbench_med.errors import UserError
-from robustbench_med.reports import curves, marks, style, tables, write
+from robustbench_med.reports import curves, looks, marks, style, tables, write
 from robustbench_med.reports.records import cost, long_form
 from robustbench_med.statistics import wilson
 from robustbench_med.store.store import Record, Store
@@ -198,10 +198,10 @@ def test_a_cross_modal_run_leaves_its_heat_map_beside_its_table_and_no_stale_one
     write.leaderboard(tmp_path)
     assert pictures() == ["cross_modal.csv", "cross_modal.png"]
     (axis,) = shown["cross_modal.png"].axes
-    floor = ["0.50", "0.50"]
-    assert [text.get_text() for text in axis.texts] == ["0.10", "0.80", "0.70", "0.20", *floor]
+    behind = ["0.90", "0.90", "0.50", "0.50"]
+    assert [text.get_text() for text in axis.texts] == ["0.10", "0.80", "0.70", "0.20", *behind]
     rows = [label.get_text() for label in axis.get_yticklabels()]
-    assert rows == ["mri", "xray", "most frequent class"]
+    assert rows == ["mri", "xray", "none (clean)", "most frequent class"]
     assert [label.get_text() for label in axis.get_xticklabels()] == ["lesion", "lung"]
     first = (tmp_path / "cross_modal.png").read_bytes()
 
@@ -244,7 +244,7 @@ def test_convergence_is_one_panel_an_objective_and_radius_with_the_mean_over_see
     ]
     targeted = record(attack="apgd-t", eps=1 / 255)
     targeted = changed(targeted, figures__attack_loss=[-1.0, 0.5, 0.75])
-    ((name, figure),) = curves.convergence([*made, targeted], style.looks(["mail"]))
+    ((name, figure),) = curves.convergence([*made, targeted], looks.looks(["mail"]))
     assert name == "heads+chests-64-50-Linf-joint-sound"
     titles = ["ce, 1/255", "ce, 4/255", "dlr towards the likeliest wrong class, 1/255"]
     panels = [axis for axis in figure.axes if axis.get_visible()]
