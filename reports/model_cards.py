@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from robustbench_med import __version__
-from robustbench_med.reports import floors, tables
+from robustbench_med.reports import card_parts, floors, tables
 from robustbench_med.reports.paper import escaped
 from robustbench_med.store.parts import DefenseSpec
 from robustbench_med.store.record import CONTROL, Record
@@ -110,8 +110,9 @@ def model_card(victim: VictimRecords) -> str:
     lines += ["", *_listing(_facts(victim)), ""]
     for title, section in (
         ("Intended use and limits", INTENDED_USE),
+        ("How to load it", fenced(card_parts.loading(victim.records[0]), "python")),
+        ("Evaluation", _evaluation(victim)),
         ("Training", _training(victim)),
-        ("Evaluation", [*figures_table(victim, per_task=False), "", ELSEWHERE]),
         ("Licence", [_licence_text(victim)]),
         ("Citation", _citation(victim)),
     ):
@@ -174,6 +175,7 @@ def _front_matter(victim: VictimRecords) -> str:
         "library_name": "medrobust",
         "license": "mit" if _of_the_package(victim) else "unknown",
         "pipeline_tag": "image-classification",
+        "datasets": sorted({name for r in victim.records for name in r.spec.data.name.split("+")}),
         "tags": [*tags, "synthetic-data"]
         if any(record.synthetic for record in victim.records)
         else tags,
@@ -201,6 +203,13 @@ def _citation(victim: VictimRecords) -> list[str]:
     lines = ["```bibtex", BIBTEX, "```"] if PAPER in victim.paper else []
     other = f" The architecture: {escaped(victim.paper)}." if victim.paper and not lines else ""
     return [*lines, *([""] if lines else []), f"medrobust itself: see its CITATION.cff.{other}"]
+
+
+def _evaluation(victim: VictimRecords) -> list[str]:
+    """The worst case of each threat, then every figure."""
+    worst = [f"- {line}" for line in card_parts.worst_cases(_board(victim))]
+    head = ["Robust accuracy in the worst case of all attacks:", "", *worst, ""] if worst else []
+    return [*head, *figures_table(victim, per_task=False), "", ELSEWHERE]
 
 
 def _training(victim: VictimRecords) -> list[str]:
@@ -247,6 +256,8 @@ def _training(victim: VictimRecords) -> list[str]:
         *synthetic,
         *_listing(facts),
         "",
+        *_markdown(*card_parts.training_curve(victim.sidecar["history"])),
+        "",
         "Trained by:",
         "",
         *fenced([victim.sidecar["command"]]),
@@ -275,10 +286,12 @@ def _assigned(params: Mapping[str, Any]) -> str:
 
 
 def _board(victim: VictimRecords) -> Any:
-    """The victim's rows of the cells, by data and radius, the noise control of each first."""
+    """The victim's rows of the cells, by data and radius, the strongest attack of each first, the
+    noise control last.
+    """
     board = tables.cells(victim.records, shortfalls=victim.shortfalls)
-    order = ["data", "norm", "target", "eps", "control", "attack", "protocol", "attack_params"]
-    return board.assign(control=board.attack != CONTROL).sort_values(order, kind="stable")
+    order = ["data", "norm", "target", "eps_value", "eps", "control", "robust", "attack"]
+    return board.assign(control=board.attack == CONTROL).sort_values(order, kind="stable")
 
 
 def figures_table(victim: VictimRecords, *, per_task: bool) -> list[str]:
@@ -343,8 +356,8 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (every[0], ["---"] * len(head), *every[1:])]
 
 
-def fenced(lines: Sequence[str]) -> list[str]:
+def fenced(lines: Sequence[str], language: str = "sh") -> list[str]:
     """A code block whose fence is longer than any run of backticks inside."""
     longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
-    return [f"{fence}sh", *lines, fence]
+    return [f"{fence}{language}", *lines, fence]

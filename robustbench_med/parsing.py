@@ -272,6 +272,10 @@ def pairs(texts: Sequence[str], option: str) -> dict[str, str] | None:
     return found or None
 
 
+MISSING = {"model": "name a victim, as --model late does; `medrobust models` lists them"}
+"""What to do where a field is missing."""
+
+
 def validate(kind: type[Spec], values: Mapping[str, Any], what: str) -> Spec:
     """Builds a spec; the first fault becomes one line (UserError) that names the field and lists
     the known ones.
@@ -286,7 +290,8 @@ def validate(kind: type[Spec], values: Mapping[str, Any], what: str) -> Spec:
                 f"{what}: unknown field {name!r}; {nearest(name, kind.model_fields)}"
             ) from error
         if first["type"] == "missing":
-            raise UserError(f"{what}: {name} is missing") from error
+            hint = f": {MISSING[name]}" if name in MISSING else ""
+            raise UserError(f"{what}: {name} is missing{hint}") from error
         said = first["msg"].removeprefix("Value error, ")
         raise UserError(
             f"{what}: {name}: {said} (got {line(repr(first['input']))})"

@@ -17,7 +17,7 @@ from robustbench_med.cli.terminal_records import TRUST_STYLE, number
 from robustbench_med.reports import floors
 from robustbench_med.reports.board import COMPARABLE, named
 from robustbench_med.reports.tables import each
-from robustbench_med.store.words import WORDS
+from robustbench_med.store.words import MEANINGS, WORDS
 
 if TYPE_CHECKING:
     from robustbench_med.reports.write import Shown
@@ -109,6 +109,8 @@ def ending(board_rows: pd.DataFrame, models: Sequence[str]) -> Iterator[str]:
     worst = min(judged, key=lambda row: WORDS.index(row.trust))
     why = f": {worst.why}" if worst.why else ""
     yield f"least to be believed: {worst.model} at {worst.eps} is {worst.trust}{why}"
+    said = [word for word in WORDS if any(row.trust == word for row in judged)]
+    yield "trust: " + "; ".join(f"{word}: {MEANINGS[word]}" for word in said)
     if command := _next(worst, models):
         yield f"next: {command}"
 

@@ -33,6 +33,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device(next(kind for kind, there in present.items() if there))
     kind, colon, number = name.partition(":")
     numbered = kind == "cuda" and number.isascii() and number.isdigit()
+    if kind == "gpu":
+        raise UserError(f"--device {name}: a GPU of NVIDIA's is called cuda, of Apple's mps")
     if kind not in present or (colon and not numbered):
         raise unknown("device", name, ["auto", *present, "cuda:1"])
     if not present[kind]:

@@ -16,6 +16,15 @@ quoted. `doubtful`: it may be too high; quoted with the reason alone. `unchallen
 against it, and too little stands behind it. `challenged`: gradient and black-box attacks ran until
 the answer stood, and no challenger broke more than the tolerance.
 """
+MEANINGS: dict[Word, str] = {
+    "failed": "more was broken than this attack broke, or it could not work: not to be quoted",
+    "doubtful": "it may be too high: quoted with its reason alone",
+    "unchallenged": "nothing speaks against it, and too little stands behind it",
+    "challenged": (
+        "attacks with and without gradients ran until the answer stood, and nothing broke more"
+    ),
+}
+"""The same in a line each."""
 NAMED = 3
 """Samples that a reason names; `medrobust show` names all."""
 

@@ -37,6 +37,8 @@ def test_a_run_ends_with_the_worst_sign_and_one_command_that_helps(tmp_path) -> 
     said = list(terminal_board.ending(board, ["late", "mail"]))
     assert said == [
         "least to be believed: late at 4/255 is doubtful: zero gradient: half of the gradients are 0",
+        "trust: doubtful: it may be too high: quoted with its reason alone; unchallenged: nothing"
+        " speaks against it, and too little stands behind it",
         "next: the same with --attack adaptive",
     ]
     only = list(terminal_board.ending(board[board.model == "mail"], ["mail"]))

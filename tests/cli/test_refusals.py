@@ -26,7 +26,7 @@ from support.files import write_folder_set
         (["--model", "late", "--attack-param", "steps=many"], "must be of type int"),
         (["--model", "late", "--model-param", "depth=3"], "has no parameter 'depth'"),
         (["--model", "late", "--batch-size", "0"], "--batch-size must be"),
-        (["--model", "late", "--device", "gpu"], "unknown device"),
+        (["--model", "late", "--device", "gpu"], "is called cuda"),
         (["--model", "late", "--draws", "0"], "draws"),
         (["--model", "late", "--size", "3"], "size"),
         (["--model", "late", "--norm", "L3"], "norm"),

@@ -94,7 +94,7 @@ def test_a_training_takes_its_seeds_and_defences_from_a_file(key: str, tmp_path:
         ("model: late\nquiet: 5", "quiet: "),
         ("model: late\nout: [a, b]", "out: "),
         ("- late", "must hold a mapping"),
-        ("attack: fgsm", "run: model is missing"),
+        ("attack: fgsm", "run: model is missing: name a victim, as --model late does"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(text: str, message: str, tmp_path: Path) -> None:

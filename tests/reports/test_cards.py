@@ -1,6 +1,7 @@
 """Model and robustness cards: what they say, where it comes from, and that odd names stay names."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -88,7 +89,7 @@ def test_odd_names_stay_names(tmp_path) -> None:
     head = front_matter(card)
     assert head["model-index"][0]["name"] == ODD
     assert head["license"] == "mit"
-    body = card.partition("\n---\n")[2] + robustness
+    body = re.sub(r"(?ms)^(`{3,})python$.*?^\1$", "", card.partition("\n---\n")[2]) + robustness
     assert "<script>" not in body.replace("\\<", "")
     assert "<img" not in body.replace("\\<", "")
     assert not [line for line in body.splitlines() if line.startswith(("# h", "license:"))]
@@ -174,3 +175,33 @@ def test_the_robustness_card_names_the_signs_that_were_looked_for_and_in_how_man
         " stands behind one." in card
     )
     assert "Signs looked for: none." in robustness_card(cards.VictimRecords([record("mail")], {}))
+
+
+def test_a_card_loads_the_victim_and_says_the_worst_case_first(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path))
+    (file,) = ZOO.glob("late-phantoms-quick-s0-*.json")
+    known = json.loads(file.read_text())
+    trained = {"params": known["training"]["params"], "preset": "quick", "train_seed": 0}
+    made = [
+        changed(
+            record("late", robust, attack=attack),
+            **{f"spec__victim__{key}": value for key, value in trained.items()},
+            spec__victim__weights_sha256=known["weights_sha256"],
+            spec__data__name="phantoms",
+            spec__data__size=64,
+            victim__origin="zoo",
+        )
+        for attack, robust in (("fgsm", 0.75), ("pgd", 0.25), ("noise", 0.875))
+    ]
+    card = cards.model_card(cards.VictimRecords(made, known))
+    assert front_matter(card)["datasets"] == ["phantoms"]
+    evaluation = card.split("## Evaluation")[1]
+    assert "**0.250** of 0.900 clean, 2 attacks, pgd the strongest" in evaluation
+    assert evaluation.index("| pgd |") < evaluation.index("| fgsm |") < evaluation.index("| noise")
+    steps = [str(row["step"]) for row in known["history"]]
+    curve = [line.split(" | ")[0].strip("| ") for line in card.splitlines()]
+    assert [step for step in curve if step in steps] == steps
+    (code,) = [part.split("```")[0] for part in card.split("```python\n")[1:]]
+    names: dict = {}
+    exec(code, names)
+    assert [tuple(each.shape) for each in names["logits"]] == [(1, 4), (1, 3)]
