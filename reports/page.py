@@ -87,8 +87,14 @@ def render(
     return page(details)
 
 
-def of_entries(found: Sequence[Entry], title: str = "medrobust leaderboard") -> str:
-    """The page of entries: the leaderboard alone, as entries hold neither outcomes nor images."""
+def of_entries(
+    found: Sequence[Entry], title: str = "medrobust leaderboard", *, documentation: str = ""
+) -> str:
+    """The page of entries: the leaderboard alone, as entries hold neither outcomes nor images.
+
+    Args:
+        documentation: where a link to the documentation leads; empty: there is none.
+    """
     board, libraries = page_board.rows(found), _libraries()
     del libraries["plotly"]
     context = _context([], title) | _of_board(
@@ -100,7 +106,8 @@ def of_entries(found: Sequence[Entry], title: str = "medrobust leaderboard") -> 
     )
     template = _environment().from_string(_template("page.html.j2"))
     data = _packed(json.dumps({"rows": [], "board": board}, allow_nan=False))
-    return template.render(context, floors=[], packed={**libraries, "data": data})
+    context |= {"floors": [], "documentation": documentation}
+    return template.render(context, packed={**libraries, "data": data})
 
 
 def _some(n: int, one: str, several: str) -> str:
@@ -135,6 +142,7 @@ def _context(rows: Sequence[Mapping[str, Any]], title: str) -> dict[str, Any]:
     settings = Counter(row["setting"] for row in rows)
     return {
         "title": title,
+        "documentation": "",
         "version": __version__,
         "columns": COLUMNS,
         "filters": [

@@ -27,7 +27,7 @@ from robustbench_med.cli.import_keras import import_keras
 from robustbench_med.cli.lists import attacks, defenses, models
 from robustbench_med.cli.options import Command, help_text
 from robustbench_med.cli.plan import plan
-from robustbench_med.cli.report import card, claims, leaderboard, merge, report, show
+from robustbench_med.cli.report import card, claims, leaderboard, merge, report, show, site
 from robustbench_med.cli.run import run
 from robustbench_med.cli.status import status
 from robustbench_med.cli.store import INTERRUPTED, rerun, verify
@@ -64,6 +64,7 @@ for command in (
     cost,
     leaderboard,
     report,
+    site,
     card,
     claims,
     merge,

@@ -92,6 +92,37 @@ def report(
         display.warn(text)
 
 
+def site(
+    entries: Annotated[
+        Path, typer.Option("--from", metavar="FOLDER", help="Entries (`medrobust submit`).")
+    ] = Path("results"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the site goes.")
+    ] = Path("public"),
+    docs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="mkdocs.yml",
+            help="Build the documentation of this file too; needs the extra `docs`.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a site that any static host serves: the leaderboard of a folder of entries, its CSV,
+    Markdown and LaTeX, the entries, and the documentation.
+
+    [bold]Example[/]: medrobust site --from results --docs mkdocs.yml --out public
+    """
+    from robustbench_med.reports import site as sites
+
+    written = sites.write(entries, out, docs)
+    if as_json:
+        show_json({"files": written})
+        return
+    for path in written:
+        print(path)
+
+
 def with_packages() -> None:
     """Tables of installed packages are there too, where there are any."""
     from importlib.metadata import entry_points

@@ -121,7 +121,7 @@ class Together:
         stood = self.stand()
         own = {
             record.hash: with_reasons(
-                _own(record, self.diagnosed, stood=record.hash in stood),
+                self.goes_on(_own(record, self.diagnosed, stood=record.hash in stood)),
                 list(self.challenged_elsewhere(record)),
             )
             for record in self.records
@@ -135,6 +135,12 @@ class Together:
                 mine = with_reasons(mine, list(self.beaten(record)))
             found[record.hash] = replace(mine, worst_case=self.lowest[record.hash], together=best)
         return found
+
+    def goes_on(self, trust: Trust) -> Trust:
+        """What would lift a figure where a search among these rows has been capped: going on."""
+        further = max((s.next_passes or 0 for s in map(_search, self.records) if s), default=0)
+        capped = further and trust.lift == ADAPTIVE
+        return replace(trust, lift=f"{ADAPTIVE} --max-passes {further}") if capped else trust
 
     def found_elsewhere(
         self, searches: Sequence[Record], arrays: Arrays

@@ -353,6 +353,8 @@ def test_two_gradient_attacks_and_a_black_box_that_agree_count_as_converged() ->
 
 def test_a_capped_search_agrees_with_nobody() -> None:
     assert [found.word for found in read(adaptive("capped"), row("pgd"))] == ["unchallenged"] * 2
+    *_, pgd = read(adaptive("capped"), row("pgd"))
+    assert pgd.because.endswith("lifted by --attack adaptive --max-passes 4000")
     assert [found.word for found in read(adaptive(), row("pgd"))] == ["challenged"] * 2
 
 

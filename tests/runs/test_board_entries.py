@@ -13,7 +13,7 @@ from support.stores import store_of
 
 from robustbench_med import UserError, evaluate, load_data, load_model
 from robustbench_med.errors import LeftOutWarning
-from robustbench_med.reports import write
+from robustbench_med.reports import site, write
 from robustbench_med.reports.submit import submit
 from robustbench_med.runs import entries
 from robustbench_med.runs.job import Job
@@ -63,6 +63,34 @@ def test_a_leaderboard_of_entries_is_that_of_their_store(measured, tmp_path) -> 
     )
     assert first == again
     assert path.stat().st_size < 20_000
+
+
+def test_a_site_is_a_folder_that_needs_nothing_else(measured, tmp_path) -> None:
+    (path,) = (measured / "results").glob("*.json")
+    public = tmp_path / "public"
+    written = medrobust("site", "--from", measured / "results", "--out", public).stdout.split()
+    names = ["index.html", "leaderboard.csv", "leaderboard.md", "leaderboard.tex"]
+    assert [Path(each).relative_to(public).as_posix() for each in written] == [
+        *names,
+        f"entries/{path.name}",
+    ]
+    assert (public / "entries" / path.name).read_bytes() == path.read_bytes()
+    assert "documentation/" not in (public / "index.html").read_text()
+    (public / "entries" / "old.json").write_text("{}")
+    small = tmp_path / "small"
+    (small / "docs").mkdir(parents=True)
+    (small / "docs" / "index.md").write_text("# Words\n")
+    (small / "mkdocs.yml").write_text("site_name: small\nuse_directory_urls: false\n")
+    found = site.write(measured / "results", public, small / "mkdocs.yml")
+    assert found[-1] == public / "documentation" / "index.html"
+    assert "Words" in found[-1].read_text()
+    assert 'href="documentation/index.html"' in (public / "index.html").read_text()
+    assert not (public / "entries" / "old.json").exists()
+    (small / "mkdocs.yml").write_text("site_name: [")
+    with pytest.raises(UserError, match="mkdocs cannot build it"):
+        site.write(measured / "results", public, small / "mkdocs.yml")
+    with pytest.raises(UserError, match="there is no such file"):
+        site.write(measured / "results", public, small / "none.yml")
 
 
 def test_an_entrys_victim_is_loaded_and_one_of_its_cells_computed_again(measured) -> None:
