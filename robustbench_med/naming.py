@@ -41,7 +41,7 @@ def radius_label(radii: Sequence[float], modalities: Sequence[str]) -> str:
 
 def number_label(radius: float) -> str:
     """`k/255` where the radius is a whole number k < 255 of grey levels, else up to six significant
-    digits.
+    digits; 0.2 and the like, which are both, as people write them.
     """
     return f"{round(radius * 255)}/255" if _of_levels(radius) else f"{radius:.6g}"
 
@@ -52,9 +52,10 @@ def shown_radius(radius: float) -> float:
 
 
 def _of_levels(radius: float) -> bool:
-    """Whether the radius is a whole number of grey levels from 1 to 254."""
+    """Whether the radius is a whole number of grey levels from 1 to 254, and no tenth."""
     levels = radius * 255
-    return bool(radius) and abs(levels - round(levels)) < 1e-9 and round(levels) < 255
+    whole = abs(levels - round(levels)) < 1e-9 and 0 < round(levels) < 255
+    return whole and abs(radius - round(radius, 1)) > 1e-9
 
 
 def training_hash(training: BaseModel | Mapping[str, Any]) -> str:

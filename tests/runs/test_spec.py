@@ -38,9 +38,10 @@ def test_several_radii_in_one_option_and_one_per_modality() -> None:
 
 @given(st.integers(1, 254))
 def test_labels_of_grey_levels_read_back_as_the_same_radius(k: int) -> None:
-    assert number_label(k / 255) == f"{k}/255"
+    label = f"{k / 255:g}" if k in (51, 102, 153, 204) else f"{k}/255"
+    assert number_label(k / 255) == label
     assert parse_number(number_label(k / 255)) == k / 255
-    assert radius_label((k / 255, 0.0), ["a", "b"]) == f"a={k}/255,b=0"
+    assert radius_label((k / 255, 0.0), ["a", "b"]) == f"a={label},b=0"
     assert number_label(1.0) == "1"
 
 
