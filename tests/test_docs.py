@@ -1,6 +1,7 @@
 """The documentation: its examples run, and its site builds without warnings and fetches nothing."""
 
 import re
+import runpy
 import subprocess
 import sys
 from functools import partial
@@ -9,14 +10,17 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from support import examples
 from support.browser import needs_browser
 from support.files import ROOT
+
+import robustbench_med
 
 HOW_TO = ROOT / "docs" / "how-to"
 
 
 def test_the_how_to_pages_are_all_run_here() -> None:
-    pages = {"own-attack", "own-data", "own-defence", "own-loss", "own-report"}
+    pages = set(examples.HOW_TO)
     of_recipes = {"new-part"}  # its files are added to a copy of the package in test_recipes.py
     assert {page.stem for page in HOW_TO.glob("*.md")} == pages | of_recipes
 
@@ -33,7 +37,7 @@ def test_the_how_to_pages_are_all_run_here() -> None:
     ],
 )
 def test_the_examples_of_a_how_to_page_run_as_a_file(name: str, shown: str, tmp_path: Path) -> None:
-    (tmp_path / "page.py").write_text(examples(name))
+    (tmp_path / "page.py").write_text(examples.of_page(f"how-to/{name}.md"))
     done = subprocess.run(
         [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -41,10 +45,18 @@ def test_the_examples_of_a_how_to_page_run_as_a_file(name: str, shown: str, tmp_
     assert shown in done.stdout
 
 
-def examples(name: str) -> str:
-    blocks = re.findall(r"```python\n(.*?)```", (HOW_TO / f"{name}.md").read_text(), re.S)
-    assert blocks
-    return "\n".join(blocks)
+@pytest.mark.slow
+def test_the_examples_of_docstrings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = examples.of_docstrings()
+    of_stores = ("evaluate", "leaderboard", "report", "card", "status")  # each reads what is there
+    others = [name for name in found if name not in (*of_stores, "merge")]
+    for machine in ("machine-a", "machine-b"):
+        eps = "2/255" if machine == "machine-a" else "4/255"
+        robustbench_med.evaluate("late", "fgsm", eps=eps, limit=4, out=machine, quiet=True)
+    for name in (*of_stores, "merge", *others):
+        (file := tmp_path / f"of_{name}.py").write_text(f"{examples.GIVEN}{found[name]}\n")
+        runpy.run_path(str(file))
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +79,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_reference_holds_every_command_and_every_public_name(site: Path) -> None:
-    import robustbench_med
-
     commands = (site / "reference" / "cli.html").read_text()
     listed = subprocess.run(
         [sys.executable, "-m", "robustbench_med.cli", "--help"],

@@ -72,7 +72,7 @@ def evaluate(
             used, or of which something cannot be seen that `version` does not stand for.
 
     Example:
-        >>> results = evaluate("robust-mail", ["fgsm", "pgd"], eps=["1/255", "4/255"], limit=64)
+        >>> results = evaluate("late", ["fgsm", "pgd"], eps=["1/255", "4/255"], limit=16)
         >>> results = evaluate(model, data=(images, labels), attack="adaptive", eps="4/255")
         >>> results.table
     """
@@ -125,7 +125,7 @@ def compare(
             model, a defence that suits none.
 
     Example:
-        >>> compare("late", ["pgd-at", "jpeg"], "pgd", eps="8/255").verdict
+        >>> compare("late", ["bit-depth", "jpeg"], "fgsm", eps="8/255", limit=16).verdict
     """
     log = loggers_in(options)
     where = {"out": Path(out), "device": device, "force": force, "quiet": quiet}

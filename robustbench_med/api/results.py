@@ -198,6 +198,11 @@ def listed(ax: Axes | Sequence[Axes] | None) -> list[Axes] | None:
 class Comparison:
     """Defences side by side.
 
+    Example:
+        >>> found = compare("late", ["bit-depth", "jpeg"], "fgsm", eps="8/255", limit=16)
+        >>> found.table[["defense", "clean", "worst"]]
+        >>> found.pairs[["defense_a", "defense_b", "difference", "p_holm"]]
+
     Attributes:
         table: a row a model x defence x data set x threat: clean, robust under every attack, worst
             case, naive figure, cost.
@@ -258,6 +263,10 @@ class Comparison:
 class Diagnoses:
     """Signs that attacks fail on victims.
 
+    Example:
+        >>> found = diagnose(model, data=(images, labels), eps="4/255", limit=8)
+        >>> found.table[["sign", "verdict", "text"]]
+
     Attributes:
         rows: one a victim, seed and threat: `model`, `data`, `norm`, `eps`, `verdict` (the worst of
             its signs), `signs`, each with `sign`, `verdict`, `figure`, `text` and `advice`.
@@ -298,6 +307,10 @@ class Diagnoses:
 @dataclass(frozen=True)
 class Certified:
     """Certificates of smoothed victims: radii within which no attack changes a prediction.
+
+    Example:
+        >>> proved = certify(model, data=(images, labels), sigma=0.25, n=100)
+        >>> proved.curves[["task", "radius", "certified"]]
 
     Attributes:
         records: one a victim, noise and choice of noised modalities; docs/certificate.schema.json.
