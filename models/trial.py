@@ -172,6 +172,8 @@ def pass_through(
             f" {wanted}"
         )
     for t, z in enumerate(logits):
+        if z.layout != torch.strided:
+            raise ValueError(f"its logits of task {t} are a sparse tensor: return z.to_dense()")
         if not z.is_floating_point():
             raise ValueError(
                 f"its logits of task {t} are {str(z.dtype).removeprefix('torch.')}; they must be"

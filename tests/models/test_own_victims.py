@@ -142,6 +142,10 @@ REFUSED = {
         "return tuple(z.to(torch.complex64) for z in self.logits(*m))",
         "its logits of task 0 are complex64",
     ),
+    "sparse": (
+        "return tuple(z.to_sparse() for z in self.logits(*m))",
+        "its logits of task 0 are a sparse tensor: return z.to_dense()",
+    ),
     "sys.exit(0)": ("sys.exit(0)", "its forward raised SystemExit: 0 (line"),
     "sys.exit()": ("sys.exit()", "its forward raised SystemExit (line"),
     "quit with a gradient": (
