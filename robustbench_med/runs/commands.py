@@ -114,6 +114,8 @@ def training_command(spec: TrainSpec, dataset: Dataset) -> str:
         "recipe": _differing_recipe(spec),
         "defense_params": _differing_defenses(spec),
         "checkpoint": None if spec.start is None else spec.start.resolve(),
+        "checkpoint_part": spec.start_reading.part,
+        "checkpoint_map": list(spec.start_reading.map),
         "half": spec.half,
         "force": True,
         **where(dataset),

@@ -103,6 +103,7 @@ def identity(victim: LoadedVictim, dataset: Dataset, samples: Samples) -> dict[s
             ),
             "train_seed": trained and trained["seed"],
             "weights_sha256": victim.checkpoint.sha256,
+            **({"reading": reading} if (reading := victim.checkpoint.reading.told) else {}),
             **({"defense": victim.plan.layers} if victim.plan.layers else {}),
             **({"source_sha256": victim.spec.source_sha256} if victim.spec.source_sha256 else {}),
             "revision": defenses.revisions(victim.spec.model, layers),

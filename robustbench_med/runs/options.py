@@ -182,6 +182,22 @@ OPTIONS: dict[str, Option] = {
     "checkpoint": Option(
         "Weights of the one model named: safetensors, or a state_dict as .pt or .pth.", WHAT
     ),
+    "checkpoint_part": Option(
+        "Which set of weights of a file that holds several, e.g. state_dict_ema.", WHAT
+    ),
+    "checkpoint_map": Option(
+        "Names of the file's tensors in the model, by prefixes: model.=network. (OLD= takes OLD"
+        " away, =NEW puts NEW before all, OLD=- leaves tensors out), or order. Repeatable.",
+        WHAT,
+        metavar="OLD=NEW",
+        repeatable=True,
+    ),
+    "train": Option(
+        "Train your own model where no weights are named, or take it as its code builds it, whose"
+        " weights that loads (else asked where it seems to).",
+        WHAT,
+        ("--train", "--no-train"),
+    ),
     "preprocessing": Option(
         "From file to pixels: fit=stretch (default), pad or crop; scaling=fixed (default) or"
         " minmax. Repeatable.",

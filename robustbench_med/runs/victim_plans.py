@@ -16,11 +16,13 @@ from robustbench_med.errors import UserError
 from robustbench_med.models import registry
 from robustbench_med.models.given import device_of, precision_of, takes_by_name, victim_of
 from robustbench_med.parameters import of
+from robustbench_med.runs.built import as_built
 from robustbench_med.runs.spec import VictimPoint, VictimsSpec
 from robustbench_med.training import defenses, presets
 from robustbench_med.training.checkpoints import (
     Checkpoint,
     Held,
+    known,
     model_parameters,
     open_checkpoint,
 )
@@ -51,7 +53,9 @@ class Plans:
 
     def __init__(self, spec: VictimsSpec, datasets: Datasets) -> None:
         self.spec, self.datasets = spec, datasets
-        self.checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
+        self.checkpoint = (
+            open_checkpoint(spec.checkpoint, spec.reading) if spec.checkpoint is not None else None
+        )
         self.plans: dict[tuple[str, Fold | None, str, str], VictimPlan] = {}
 
     def of(self, point: VictimPoint) -> VictimPlan:
@@ -60,7 +64,13 @@ class Plans:
         if key not in self.plans:
             self.plans[key] = self._plan(point)
         plan = self.plans[key]
-        return replace(plan, spec=plan.spec.model_copy(update={"seed": point.train_seed}))
+        spec = plan.spec.model_copy(update={"seed": point.train_seed})
+        if self.spec.train is False and plan.checkpoint is None and known(spec) is None:
+            raise UserError(
+                f"--no-train: {plan.defended.name} has no weights yet; give --checkpoint, or train"
+                " it before (`medrobust train`)"
+            )
+        return replace(plan, spec=spec)
 
     def _plan(self, point: VictimPoint) -> VictimPlan:
         spec, name = self.spec, naming.label(point.model)
@@ -68,7 +78,7 @@ class Plans:
             point.model, point.defense, spec.defense_params, presets.preset(spec.preset)
         )
         dataset = self.datasets[point.data, point.fold]
-        checkpoint = self.checkpoint or self._held(point, defended.model)
+        checkpoint: Checkpoint | None = self.checkpoint or self._held(point, defended.model)
         params = model_parameters(
             self.checkpoint,
             defended.model,
@@ -83,6 +93,8 @@ class Plans:
             seed=point.train_seed,
             layers=defended.training,
         )
+        if checkpoint is None:
+            checkpoint = as_built(train_spec, defended, train=spec.train)
         if checkpoint is None:
             presets.check_parts(dataset)
         return VictimPlan(defended, train_spec, checkpoint)
@@ -99,7 +111,7 @@ class Plans:
                 f"{model} has outputs of {victim.class_counts} classes, {dataset.name} has tasks of"
                 f" {dataset.class_counts}"
             )
-        return Held(Path(model), given.identity.weights_sha256, {}, victim)
+        return Held(Path(model), given.identity.weights_sha256, {}, module=victim)
 
 
 def victim_on(network: nn.Module, dataset: Dataset) -> Any:

@@ -216,7 +216,7 @@ class Victims:
                 nature = probes.examine(fresh, test, torch.device("cpu"), point.seed)
                 refuse_neighbours(defended.name, nature, self.spec)
             checkpoint = obtain_checkpoint(plan.spec, dataset, self.device, self.batch.display)
-        network = presets.load(plan.spec, checkpoint, self.device)
+        network, checkpoint = presets.load(plan.spec, checkpoint, self.device)
         module = defenses.wrap(network, defended.inference).to(self.device)
         announce_trivial(checkpoint, plan.spec, self.batch.display)
         victim = LoadedVictim(
@@ -284,7 +284,7 @@ def load_module(
     )
     plan = Plans(spec, {(dataset.name, dataset.fold): dataset}).of(point)
     checkpoint = plan.checkpoint or obtain_checkpoint(plan.spec, dataset, device, display)
-    network = presets.load(plan.spec, checkpoint, device)
+    network, _ = presets.load(plan.spec, checkpoint, device)
     return defenses.wrap(network, plan.defended.inference).to(device)
 
 

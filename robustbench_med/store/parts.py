@@ -63,6 +63,15 @@ class DefenseSpec(Part):
         return bool(self.params.get("attack") == "unaware")
 
 
+class ReadingSpec(Part):
+    """How a file of weights was read that holds several sets, or names other than the model's."""
+
+    part: str | None = Field(None, description="which of its sets of weights")
+    names: dict[str, str | None] | None = Field(
+        None, description="prefixes of names that were changed; null: left out"
+    )
+
+
 class VictimSpec(Part):
     """The trained network."""
 
@@ -77,6 +86,9 @@ class VictimSpec(Part):
     )
     train_seed: int | None
     weights_sha256: Hash
+    reading: ReadingSpec | None = Field(
+        None, description="how the file of weights was read; absent: as it is"
+    )
     defense: list[DefenseSpec] = Field([], description="its layers in order; absent: undefended")
     source_sha256: Hash | None = Field(
         None, description="of the file that builds a model of the user's own"
