@@ -113,7 +113,7 @@ class Misfit:
         """Changes of a prefix that make a tensor of the file that of the network, whose names end
         alike; those that leave most of the name alone come first.
         """
-        found = []
+        found: list[tuple[int, dict[str, str | None]]] = []
         for other, shape in self.file.items():
             kept = _common_end(name, other) if shape == self.network[name] else ""
             if kept and other != name:

@@ -127,7 +127,7 @@ VALUES = {
 )
 def test_what_is_written_is_read_back(command: str, name: str) -> None:
     needed = {"fold": {"folds": 5}, "l0_counts": {"norm": ["L0"]}}
-    needed |= dict.fromkeys(("checkpoint_part", "checkpoint_map"), {"checkpoint": Path("w.pt")})
+    needed |= {key: {"checkpoint": Path("w.pt")} for key in ("checkpoint_part", "checkpoint_map")}
     values = {"model": ["late"], name: VALUES[name]} | needed.get(name, {})
     words = written(command, values)
     assert any(word in flags_of(command, name) for word in words)
