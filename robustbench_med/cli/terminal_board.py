@@ -83,6 +83,8 @@ def _victim(row: Any) -> list[str]:
     if pd.notna(row.reported):
         reported = f"reported {row.reported:.3f}, {row.difference:+.3f} here"
     size = f"{row.parameters / 1e6:.3g} M, {row.gflops:.3g} GFLOPs"
+    if row.parameters == 0:
+        size = "a black box"
     marks = [mark for mark in row.marks.split("; ") if mark not in ("", "synthetic data")]
     return [
         row.model,

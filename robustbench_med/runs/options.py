@@ -64,7 +64,7 @@ OPTIONS: dict[str, Option] = {
     # victims and data
     "model": Option(
         "Models, comma-separated: a name (`medrobust models` lists them) or your own,"
-        " path/to/file.py:function.",
+        " path/to/file.py:function; a black box: net.onnx, http://host:port/path.",
         WHAT,
         ("--model", "-m"),
         default=None,  # a run file may name them
@@ -125,6 +125,9 @@ OPTIONS: dict[str, Option] = {
         "Gradient passes an attacked sample after which --effort auto stops (else 50 times those of"
         " pgd by default).",
         HOW,
+    ),
+    "max_queries": Option(
+        "Queries of a black box a sample and attack, after which nothing more is asked.", HOW
     ),
     "source": Option(
         "For --attack transfer: models that adversarials are made on, comma-separated.", HOW
@@ -192,6 +195,7 @@ OPTIONS: dict[str, Option] = {
         metavar="OLD=NEW",
         repeatable=True,
     ),
+    "contract": Option("What a black box takes and gives: a YAML file (docs: Black boxes).", WHAT),
     "train": Option(
         "Train your own model where no weights are named, or take it as its code builds it, whose"
         " weights that loads (else asked where it seems to).",

@@ -38,7 +38,7 @@ from robustbench_med.parsing import (
     split_radii,
     within,
 )
-from robustbench_med.runs.weights_spec import MayTrain, WeightsSpec
+from robustbench_med.runs.weights_spec import AskedSpec, CappedSpec, MayTrain, WeightsSpec
 
 EOT_DEFAULT = 4
 """Draws per gradient against a stochastic victim under the sound protocol."""
@@ -134,7 +134,7 @@ class TrainedSpec(CrossValidation, WeightsSpec):
         return {**values, "model_params": _by_owner(values["model_params"], owners)}
 
 
-class VictimsSpec(TrainedSpec, MayTrain):
+class VictimsSpec(TrainedSpec, MayTrain, AskedSpec):
     """Which victims a command asks for, and on which samples: what run, compare, certify and
     diagnose have in common.
     """
@@ -212,7 +212,7 @@ class ThreatsSpec(VictimsSpec):
         return list(dict.fromkeys(radii_under(self.eps, norm)))
 
 
-class RunSpec(ThreatsSpec):
+class RunSpec(ThreatsSpec, CappedSpec):
     """What `medrobust run` does."""
 
     attack: list[str] = ["pgd"]

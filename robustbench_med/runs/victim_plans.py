@@ -14,6 +14,7 @@ from robustbench_med.data import Dataset, GivenData
 from robustbench_med.dataspec import Fold
 from robustbench_med.errors import UserError
 from robustbench_med.models import registry
+from robustbench_med.models.black_box import Unasked
 from robustbench_med.models.given import device_of, precision_of, takes_by_name, victim_of
 from robustbench_med.parameters import of
 from robustbench_med.runs.built import as_built
@@ -22,6 +23,7 @@ from robustbench_med.training import defenses, presets
 from robustbench_med.training.checkpoints import (
     Checkpoint,
     Held,
+    Origin,
     known,
     model_parameters,
     open_checkpoint,
@@ -106,12 +108,13 @@ class Plans:
             return None
         dataset = self.datasets[point.data, point.fold]
         victim = victim_on(given.network, dataset)
+        made_by: Origin = "black box" if isinstance(given.network, Unasked) else "object"
         if tuple(victim.class_counts) != dataset.class_counts:
             raise UserError(
                 f"{model} has outputs of {victim.class_counts} classes, {dataset.name} has tasks of"
                 f" {dataset.class_counts}"
             )
-        return Held(Path(model), given.identity.weights_sha256, {}, module=victim)
+        return Held(Path(model), given.identity.weights_sha256, {}, module=victim, made_by=made_by)
 
 
 def victim_on(network: nn.Module, dataset: Dataset) -> Any:
@@ -120,8 +123,14 @@ def victim_on(network: nn.Module, dataset: Dataset) -> Any:
     Raises:
         UserError: it does not take the images, or returns something else than logits.
     """
-    device, precision = device_of(network), precision_of(network)
     samples = dataset.splits["test"]
+    if isinstance(network, Unasked):
+        few = samples.batch(range(min(2, len(samples))))
+        open_classes = isinstance(dataset, GivenData) and dataset.inferred
+        scored = open_classes and network.device.gives == "scores"
+        counts = None if scored else dataset.class_counts
+        return network.on(dataset.modalities, dataset.tasks, counts, few)
+    device, precision = device_of(network), precision_of(network)
     x = [m.to(device, precision) for m in samples.batch(range(min(2, len(samples))))]
     named = isinstance(dataset, GivenData) and dataset.by_name
     by_name = named or takes_by_name(network, dataset.modalities)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from robustbench_med import naming
-from robustbench_med.attacks import Threat
+from robustbench_med.attacks import Threat, gives
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.data.splits import fold_label
 from robustbench_med.dataspec import Fold
@@ -101,8 +101,10 @@ class LoadedVictim:
     def cost(self, dataset: Dataset) -> dict[str, Any]:
         """What one sample and the training cost, measured once."""
         if not self.facts:
+            asked = gives(self.module) is not None
+            measured = cost.UNKNOWN if asked else cost.measure(self.module, dataset.shapes)
             self.facts.update(
-                cost.measure(self.module, dataset.shapes),
+                measured,
                 training=effort.cost_of(self.spec, self.checkpoint),
             )
         return self.facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from robustbench_med.dataspec import Reading
 from robustbench_med.errors import UserError
@@ -50,3 +50,21 @@ class MayTrain(BaseModel):
     """Whether a model of the user's own is trained where no weights are named; None: it is, unless
     its code seems to load some.
     """
+
+
+class AskedSpec(BaseModel):
+    """What is said of black boxes."""
+
+    model_config = STRICT
+
+    contract: Path | None = None
+    """What a black box takes and gives."""
+
+
+class CappedSpec(BaseModel):
+    """How long black boxes are asked."""
+
+    model_config = STRICT
+
+    max_queries: int | None = Field(None, ge=1)
+    """Queries of a black box a sample and attack."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 
@@ -86,6 +86,9 @@ class VictimSpec(Part):
     )
     train_seed: int | None
     weights_sha256: Hash
+    access: Literal["scores", "decisions"] | None = Field(
+        None, description="what a black box answers with; absent: the victim is none"
+    )
     reading: ReadingSpec | None = Field(
         None, description="how the file of weights was read; absent: as it is"
     )

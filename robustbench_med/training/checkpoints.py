@@ -40,6 +40,8 @@ PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 
 
 AS_IT_IS = Reading()
+Origin = Literal["object", "build", "black box"]
+"""Where a victim came from that no file of weights holds."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Held(Checkpoint):
     """A victim that is there as an object, which no file holds, or as its own code builds it."""
 
     module: nn.Module = field(kw_only=True)
-    made_by: Literal["object", "build"] = "object"
+    made_by: Origin = "object"
 
     @property
     def origin(self) -> str:

@@ -117,7 +117,7 @@ class Misfit:
         for other, shape in self.file.items():
             kept = _common_end(name, other) if shape == self.network[name] else ""
             if kept and other != name:
-                change = {other.removesuffix(kept): name.removesuffix(kept)}
+                change: dict[str, str | None] = {other.removesuffix(kept): name.removesuffix(kept)}
                 found.append((-len(kept), change))
         return [change for _, change in sorted(found, key=lambda each: each[0])]
 

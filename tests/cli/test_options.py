@@ -100,6 +100,8 @@ VALUES = {
     "checkpoint_part": "ema.model",
     "checkpoint_map": ["model.=", "=net.", "a b.=-"],
     "train": False,
+    "contract": Path("device.yaml"),
+    "max_queries": 500,
     "preprocessing": Preprocessing(fit="pad", scaling="minmax"),
     "attack_params": {"steps": 3, "pgd.loss": "margin"},
     "model_params": {"late.width": 8, "warm": [0.5, None]},
