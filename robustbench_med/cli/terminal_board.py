@@ -123,7 +123,7 @@ def _next(row: Any, models: Sequence[str]) -> str:
         victim += f" --defense {row.defense}"
     if "lifted by" in row.sign:
         return f"the same with {row.sign.split('lifted by ')[1]}"
-    if row.trust in ("failed", "doubtful") and "adaptive" not in row.each_attack:
+    if row.trust in ("failed", "doubtful") and "adaptive" not in row.each_attack and row.parameters:
         return "the same with --attack adaptive"
     if row.unranked.startswith("lacks "):
         return f"medrobust run --benchmark {row.benchmark} {victim}"
