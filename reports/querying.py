@@ -59,8 +59,8 @@ def figure(rows: pd.DataFrame) -> Figure:
             axis.plot(
                 line.queries,
                 line.robust,
-                color=looks[model].colour,
-                marker=looks[model].marker,
+                color=looks[str(model)].colour,
+                marker=looks[str(model)].marker,
                 linestyle=dash,
                 drawstyle="steps-post",
                 label=f"{model}, {attack}",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from monai.networks.nets import DenseNet
-from support.cli import medrobust
+from support.cli import medrobust, refused
 from support.files import ROOT, SHARED_DATA
 from support.medmnist import medmnist_arrays
 from torch import Tensor, nn
@@ -74,6 +74,8 @@ def hugging_face(folder: Path) -> Reference:
         intermediate_size=32,
         image_size=48,
         patch_size=16,
+        id2label={0: "benign", 1: "malignant"},
+        label2id={"benign": 0, "malignant": 1},
     )
     net = ViTForImageClassification(config).eval()
     net.save_pretrained(folder / "classifier")
@@ -191,3 +193,89 @@ def test_a_wrapper_of_the_page_is_what_it_wraps_and_runs_as_it_stands(
     assert "training" not in shown.stderr
     (record,) = (json.loads(path.read_text()) for path in Path("o/records").glob("*.json"))
     assert record["victim"]["origin"] == "build"
+
+
+WRAPPED = {
+    "timm_like.py": "their_net.py:tiny",
+    "hugging_face.py": "classifier",
+    "exported_program.py": "program.pt2",
+    "torchscript.py": "net.ts",
+}
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)
+@pytest.mark.parametrize("name", list(WRAPPED))
+def test_what_wrap_writes_is_a_victim(name, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    reference = MADE[name](tmp_path)
+    with (tmp_path / "their_net.py").open("a") as file:
+        file.write("\ndef tiny():\n    return create_model('tiny', 2, 3)\n")
+    medrobust("wrap", WRAPPED[name], "--out", "wrapper.py")
+    text = (tmp_path / "wrapper.py").read_text()
+    normalised = name in ("timm_like.py", "hugging_face.py")
+    assert ("TODO no normalisation" in text) != normalised
+    if name == "timm_like.py":
+        assert str(IMAGENET["mean"]) in text
+        assert "TODO its weights" in text
+        text = text.replace(
+            "tiny()\n",
+            "tiny()\n        self.net.load_state_dict(torch.load('weights.pth', weights_only=True))\n",
+            1,
+        )
+    else:
+        text = text.replace("MEAN, STD = [0.0], [1.0]", "MEAN, STD = [0.5], [0.5]")
+    (tmp_path / "wrapper.py").write_text(text)
+    assert "2 classes" in text
+    victim = registry.build("wrapper.py:build", (1,), (2,), {}, image_size=32)
+    x = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(victim(x)[0], reference(x))
+
+
+def test_wrap_names_heads_inputs_and_what_is_missing(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two.py").write_text(
+        """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(n)) for n in (4, 3))
+        self.a(torch.zeros(1, 1, 32, 32)), self.b(torch.zeros(1, 1, 32, 32))
+    def forward(self, mri, xray):
+        return {"features": mri, "lesion": self.a(mri), "lung": self.b(xray)}
+
+class Sized(nn.Module):
+    def __init__(self, width, depth=2):
+        super().__init__()
+"""
+    )
+    text = medrobust("wrap", "two.py:Net").stdout
+    assert "# task 0: outputs['lesion'], 4 classes" in text
+    assert "# task 1: outputs['lung'], 3 classes" in text
+    assert "left out, no logits (B, classes): outputs['features']" in text
+    assert "SIZE = 32" in text
+    (tmp_path / "wrapper.py").write_text(text)
+    victim = registry.build("wrapper.py:build", (1, 1), (4, 3), {}, image_size=32)
+    assert [z.shape for z in victim(torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32))] == [
+        (2, 4),
+        (2, 3),
+    ]
+    assert "TODO Sized needs width: put their values in" in medrobust("wrap", "two.py:Sized").stdout
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("two.py:Nothing", "cannot read two.py"),
+        ("w.safetensors", "holds weights alone"),
+        ("nowhere.ts", "cannot read the network nowhere.ts"),
+        (".", "cannot read the model's configuration"),
+    ],
+)
+def test_what_cannot_be_wrapped_is_one_line(what, said, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(medrobust("wrap", what, check=2))
