@@ -11,9 +11,11 @@ from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.fgsm import Ray
 from robustbench_med.attacks.losses import LOSSES
 from robustbench_med.attacks.minimal import Minimal, scaled_size
+from robustbench_med.attacks.queries import Queries
 from robustbench_med.attacks.registry import (
     ATTACKS,
     ENGINES,
+    asks,
     attack_code,
     black_box,
     complete,
@@ -34,7 +36,7 @@ from robustbench_med.attacks.streams import (
     seeded,
 )
 from robustbench_med.attacks.threat import Threat
-from robustbench_med.attacks.view import PassCount, RefusedError, View
+from robustbench_med.attacks.view import PassCount, RefusedError, View, gives
 
 __all__ = [
     "ATTACKS",
@@ -45,11 +47,13 @@ __all__ = [
     "Draws",
     "Minimal",
     "PassCount",
+    "Queries",
     "Ray",
     "RefusedError",
     "Streams",
     "Threat",
     "View",
+    "asks",
     "attack_code",
     "black_box",
     "complete",
@@ -57,6 +61,7 @@ __all__ = [
     "describe",
     "engines",
     "entry_of",
+    "gives",
     "parameters",
     "radius_free",
     "ran",

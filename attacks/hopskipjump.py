@@ -110,6 +110,15 @@ class Walk:
         streams = self.streams.take(rows.nonzero().squeeze(1))
         return Walk(self.view, self.x0[rows], self.y[rows], self.threat, streams, self.p, self.eot)
 
+    def broken_of(self, image: Tensor, who: Tensor) -> Tensor:
+        """The same of one image a sample, (R,), asked about those of a mask; of others False."""
+        if self.view.queries is None or self.view.random or who.all():
+            return self.broken(image) & who
+        rows, hit = who.nonzero().squeeze(1), torch.zeros_like(who)
+        with self.view.only(rows):
+            hit[rows] = self.among(who).broken(image[rows])
+        return hit
+
     @torch.no_grad()
     def broken(self, image: Tensor) -> Tensor:
         """Whether every attacked task is wrong, (k R,), of k images a sample one after another."""
@@ -130,7 +139,7 @@ class Walk:
         for turn in range(tries):
             image = streams.numbered(turn).uniform(self.view.dim).to(self.x0)
             image = self.in_squares(image) if turn % 2 else image
-            hit = self.broken(image) & ~found
+            hit = self.broken_of(image, ~found)
             point[hit], found = image[hit], found | hit
             if found.all():
                 break
@@ -211,7 +220,7 @@ class Walk:
         moved, waits = point, torch.ones_like(length, dtype=torch.bool)
         for _ in range(HALVINGS):
             tried = (point + length * way).clamp(0, 1)
-            hit = self.broken(tried)[:, None] & waits
+            hit = self.broken_of(tried, waits.squeeze(1))[:, None]
             moved, waits = torch.where(hit, tried, moved), waits & ~hit
             if not waits.any():
                 break

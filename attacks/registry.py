@@ -88,6 +88,22 @@ def entry_of(name: str, engine: str = "native") -> Attack:
     return entry
 
 
+SCORES = frozenset({"square", "sparse-rs"})
+"""Attacks that ask a victim for its scores alone."""
+DECISIONS = frozenset({"hopskipjump", "noise", "transfer"})
+"""Those that ask only which class it is."""
+
+
+def asks(name: str) -> str | None:
+    """What a native attack asks of a victim: "gradients", "scores" or "decisions"; None of the
+    user's own, of which nobody knows.
+    """
+    entry = entry_of(name)
+    if _ENTRIES.get(name) is not entry:
+        return None
+    return "scores" if name in SCORES else "decisions" if name in DECISIONS else "gradients"
+
+
 def untargeted(name: str) -> bool:
     """Whether an attack of this name cannot aim at a class of the user's, whatever the engine."""
     return name in _ENTRIES and not _ENTRIES[name].targeted

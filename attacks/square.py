@@ -125,7 +125,7 @@ class RandomSearch:
         failed = torch.zeros(len(x), dtype=torch.int64)  # since the last that was kept
         while len(rows := self.open(asked, share, random=random)):
             ahead = torch.ones_like(rows)
-            if not random:
+            if not random and view.queries is None:  # each of a black box's counts
                 least, most = (max(n // len(rows), 1) for n in (SMALL, AHEAD))
                 ahead = (failed[rows] // PATIENCE).clamp(least, most)
                 ahead = ahead.minimum(self.queries - asked[rows])
@@ -133,7 +133,8 @@ class RandomSearch:
             place = torch.arange(len(row)) - (ahead.cumsum(0) - ahead).repeat_interleave(ahead)
             tried, query = row.to(x.device), asked[row] + place
             candidate = self.propose(best[tried], x[tried], numbers.of(row, query), query)
-            now, stands = score(view, candidate, y[tried], threat, self.loss, self.eot)
+            with view.only(tried):
+                now, stands = score(view, candidate, y[tried], threat, self.loss, self.eot)
             if random:
                 value[tried], share[tried] = score(
                     view, best[tried], y[tried], threat, self.loss, self.eot

@@ -241,7 +241,12 @@ class Draws:
         device, n = modalities[0].device, len(modalities[0])
         if self.ids is None:
             self.passes += 1
-            with seeded(device, *self.parts, self.passes):
+            drawn = derive_seed(*self.parts, self.passes)
+            box = getattr(victim, "black_box", None)
+            with (
+                seeded(device, *self.parts, self.passes),
+                contextlib.nullcontext() if box is None else box.numbered(drawn),
+            ):
                 return tuple(victim(*modalities))
         copies, rest = divmod(n, max(len(self.rows), 1))
         if rest:

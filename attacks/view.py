@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_med.attacks.losses import JointLoss, named, standing
+from robustbench_med.attacks.queries import Queries
 from robustbench_med.attacks.space import RefusedError, Space
 from robustbench_med.attacks.streams import Draws
 from robustbench_med.attacks.threat import Threat
@@ -22,6 +23,11 @@ from robustbench_med.attacks.threat import Threat
 REVISION = 1
 Combine = Literal["mean", "normalised"]
 """Of what an EOT gradient is the mean: see `View.gradient`."""
+
+
+def gives(victim: nn.Module) -> str | None:
+    """What a black box answers with, "scores" or "decisions"; None of a victim that is none."""
+    return getattr(getattr(victim, "black_box", None), "gives", None)
 
 
 @dataclass
@@ -61,6 +67,8 @@ class View(Space):
         """The seeds of a random victim's own numbers; None for a deterministic one, and where
         global generators are left as they are.
         """
+        self.queries: Queries | None = None
+        """Of an attack on a black box: what its passes ask; None: nobody counts."""
         self.passes = PassCount()
         self.tick: Callable[[int], None] | None = None
         """Called with the samples of each forward pass, for who shows how far an attack is."""
@@ -81,12 +89,15 @@ class View(Space):
         self.passes.forward += len(x)
         if self.tick is not None:
             self.tick(len(x))
+        if self.queries is not None:
+            return self.queries.answers(self, x, self._passed)
+        return self._passed(x)
+
+    def _passed(self, x: Tensor) -> tuple[Tensor, ...]:
         modalities = self.unpack(x)
-        return (
-            tuple(self.victim(*modalities))
-            if self.own is None
-            else self.own.run(self.victim, modalities)
-        )
+        if self.own is not None:
+            return self.own.run(self.victim, modalities)
+        return tuple(self.victim(*modalities))
 
     @property
     def random(self) -> bool:
@@ -102,11 +113,16 @@ class View(Space):
         """
         return self.own is not None and self.own.whole
 
-    def only(self, rows: Tensor) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def only(self, rows: Tensor) -> Iterator[None]:
         """Inside, passes are over these rows of the batch alone: a victim that draws for each
-        sample has to know whose numbers.
+        sample has to know whose numbers, and who counts queries whose they are.
         """
-        return contextlib.nullcontext() if self.own is None else self.own.only(rows)
+        with contextlib.ExitStack() as stack:
+            for each in (self.own, self.queries):
+                if each is not None:
+                    stack.enter_context(each.only(rows))
+            yield
 
     @property
     def has_soft(self) -> bool:
@@ -196,6 +212,10 @@ class View(Space):
             same draws. What is not finite in a draw's gradient counts as zero (under "mean" in
             every draw's), and its sample in `nonfinite_gradients`.
         """
+        if gives(self.victim) is not None:
+            raise RefusedError(
+                "it follows the gradient of the victim, and a black box has none that anybody sees"
+            )
         objective = loss if callable(loss) else named(loss, threat)
         if eot == 1 and combine == "mean":
             gradients, losses, share = self._drawn(x, y, threat, objective, 1)

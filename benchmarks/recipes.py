@@ -143,7 +143,7 @@ def run(trial: Trial, dataset: Dataset, seed: int) -> dict[str, Any]:
         "seconds": checkpoint.sidecar["seconds"],
         "history": checkpoint.sidecar["history"],
     }
-    victim = presets.load(spec, checkpoint, CPU)
+    victim = presets.load(spec, checkpoint, CPU)[0]
     for split in ("val", "test"):
         result[split] = list(judge(victim, dataset, split))
     print(trial.model, trial.name, seed, [task["auc"] for task in result["test"]], flush=True)

@@ -201,6 +201,20 @@ COLUMNS: dict[str, dict[str, str]] = {
         "lost": "`clean` - `robust`",
         **VARIANT,
     },
+    "queries": {
+        "model": SAMPLE["model"],
+        "data": SAMPLE["data"],
+        "n": "test samples evaluated",
+        "attack": ATTACK["attack"],
+        "norm": THREAT["norm"],
+        "eps": "radius for pixels in 0..1, or one a modality",
+        "target": "the attacked tasks",
+        "seed": "of the evaluation",
+        "cap": "queries of a sample after which nothing more was asked; empty: none",
+        "queries": "asked about each sample so far; about the same image none again",
+        "robust": "robust accuracy then, as the attack saw it",
+        "record": "the record's short hash",
+    },
     "compare": {
         "model": (
             f"name of the model; `{CONSTANT}`: what that reaches on the same samples, a row a data"

@@ -26,6 +26,10 @@ TITLES = {
         "One row a model x attacked modality x task, from runs that perturb one modality and aim at"
         " one task."
     ),
+    "queries": (
+        "One row a record of a black box x number of queries: how robust accuracy falls with them"
+        " (queries.png)."
+    ),
     "compare": (
         "One row a model x defence x data x threat model, from `medrobust compare`, mean over"
         " trainings, and the constant answer of each data set and threat."

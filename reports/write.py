@@ -27,6 +27,7 @@ from robustbench_med.reports import (
     page,
     paper,
     paper_tables,
+    querying,
     robustness_cards,
     tables,
     under_training,
@@ -179,6 +180,7 @@ def frames(store: Store[Record], records: Sequence[Record]) -> dict[str, pd.Data
         "victims": victims(records, names),
         "per_class": breakdowns.per_class(records, store.arrays, names),
         "cross_modal": breakdowns.cross_modal(records, names),
+        "queries": querying.table(records),
         **own.frames(records),
     }
 
@@ -195,6 +197,7 @@ def _basics(out: Path, by_name: Mapping[str, pd.DataFrame]) -> None:
         else:
             (out / f"{name}.csv").unlink(missing_ok=True)
     figures.write_cross_modal(by_name["cross_modal"], out)
+    querying.write(by_name["queries"], out)
 
 
 def paper_kinds(by_name: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:

@@ -2,9 +2,9 @@
 
 `load_model`, `load_data`, `train`, `evaluate`, `compare`, `diagnose`, `certify`, `leaderboard`,
 `report` and so on are the command line from Python, with objects in place of names; `attack` makes
-adversarial images of tensors, `make_data` a data set of arrays; `register` adds the user's own
-parts; `UserError` is what bad input raises. They are imported on first use, so that
-`import robustbench_med` costs nothing.
+adversarial images of tensors, `make_data` a data set of arrays, `black_box` a victim of a function;
+`register` adds the user's own parts; `UserError` is what bad input raises. They are imported on
+first use, so that `import robustbench_med` costs nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         train,
     )
     from robustbench_med.data.given import make_data
+    from robustbench_med.models.function_box import black_box
     from robustbench_med.runs.attack import attack
     from robustbench_med.runs.registration import (
         register,
@@ -53,6 +54,7 @@ __all__ = [
     "UserError",
     "__version__",
     "attack",
+    "black_box",
     "card",
     "certify",
     "compare",
@@ -76,7 +78,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        rooms = {"attack": "runs.attack", "make_data": "data.given"}
+        rooms = {
+            "attack": "runs.attack",
+            "black_box": "models.function_box",
+            "make_data": "data.given",
+        }
         of_user = name.startswith("register")
         module = "runs.registration" if of_user else rooms.get(name, "api")
         with warnings.catch_warnings():  # of tqdm, in notebooks, of whoever imports it on the way

@@ -1,8 +1,11 @@
-"""What a specification says of data besides their names. Light enough for `--help` to import."""
+"""What a specification says of data and weights besides their names. Light enough for `--help` to
+import.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,3 +26,29 @@ class Preprocessing(BaseModel):
 
     fit: Literal["stretch", "pad", "crop"] = "stretch"
     scaling: Literal["fixed", "minmax"] = "fixed"
+
+
+class Reading(BaseModel):
+    """How a file of weights is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    part: str | None = None
+    """Which of its sets of weights; None: the usual one."""
+    map: tuple[str, ...] = ()
+    """What is asked of the names of its tensors (`training.weight_names.found`)."""
+    names: dict[str, str | None] = {}
+    """What became of them, by prefixes; empty until it is read, and where they are the network's.
+    """
+
+    def taken(self, part: str, names: Mapping[str, str | None]) -> Reading:
+        """The same once it was read."""
+        return Reading(
+            part=part if self.part is not None else None, map=self.map, names=dict(names)
+        )
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a record says of it; empty where nothing was asked for and names fit."""
+        facts = {"part": self.part, "names": self.names}
+        return {key: value for key, value in facts.items() if value}

@@ -88,6 +88,22 @@ def is_own(name: str) -> bool:
     return name.endswith(".py") or ".py:" in name
 
 
+def is_box(name: str) -> bool:
+    """Whether a model's name is that of a black box: an HTTP endpoint, or an ONNX file."""
+    return is_address(name) or name.endswith(".onnx")
+
+
+def is_address(name: str) -> bool:
+    """Whether a model's name is an HTTP endpoint."""
+    return name.startswith(("http://", "https://"))
+
+
+CALLED: dict[str, str] = {}
+"""What their contracts call black boxes, by the address or file that names them."""
+
+
 def label(name: str) -> str:
-    """How tables and file names call a model: without the folder."""
-    return Path(name).name if is_own(name) else name
+    """How tables and file names call a model: without the folder, a black box as its contract
+    does.
+    """
+    return CALLED.get(name) or (Path(name).name if is_own(name) or is_box(name) else name)

@@ -11,7 +11,7 @@ are the harness's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -66,6 +66,11 @@ class Defended(nn.Module):
         self.takes_generators = all(
             takes or not draws for takes, draws in zip(self.handed, drawing, strict=True)
         )
+
+    @property
+    def black_box(self) -> Any:
+        """The device behind it, where the network is one that nobody can look into."""
+        return getattr(self.network, "black_box", None)
 
     def forward(
         self, *modalities: Tensor, generators: Generators | None = None

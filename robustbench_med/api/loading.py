@@ -22,7 +22,14 @@ from robustbench_med.store import loggers, tracking
 from robustbench_med.training.checkpoints import Checkpoint
 
 FILES = ("data_root", "accept_unverified")
-VICTIM = ("defense", "defense_params", "checkpoint")
+VICTIM = (
+    "defense",
+    "defense_params",
+    "checkpoint",
+    "checkpoint_part",
+    "checkpoint_map",
+    "train",
+)
 """What `load_model` takes besides: where data lie, and what the victim is."""
 
 
@@ -82,16 +89,16 @@ def load_model(
     Args:
         name: a model of `medrobust models`; or the id of an entry of the shipped leaderboard, or an
             entry's JSON file, whose data, defence, parameters and weights are taken.
-        data: what it was or will be trained on: a data set of `load_data` with the same preset, or
-            of `make_data` with parts to train and validate on, or a name.
-        params: constructor arguments.
-        recipe: training settings, e.g. `{"epochs": 30}`.
+        data: what it is trained on: a data set of `load_data` with the same preset, or of
+            `make_data` with parts to train and validate on, or a name.
+        params, recipe: constructor arguments; training settings, e.g. `{"epochs": 30}`.
         seed: seed of the training.
         device: auto, cpu, cuda or mps.
         quiet: no progress bar.
         **options: `defense`, a defence or chain such as "pgd-at+jpeg", with `defense_params`;
-            `checkpoint`, a file of weights in place of a training; where `data` is a name,
-            `data_root` and `accept_unverified` as in `load_data`.
+            `checkpoint`, weights in place of a training (`checkpoint_part`, `checkpoint_map`);
+            `train=False`, yours as it is built; where `data` is a name, `data_root` and
+            `accept_unverified` as in `load_data`.
 
     Returns:
         A module in evaluation mode without parameter gradients: M tensors (B, C_m, S, S) in [0, 1]

@@ -33,6 +33,7 @@ from robustbench_med.cli.status import status
 from robustbench_med.cli.store import INTERRUPTED, rerun, verify
 from robustbench_med.cli.submit import check_entry, submit
 from robustbench_med.cli.train import train
+from robustbench_med.cli.wrap import wrap
 from robustbench_med.errors import Notice, UserError, gathered
 from robustbench_med.formats.text import message as plain
 
@@ -78,6 +79,7 @@ for command in (
     submit,
     check_entry,
     import_keras,
+    wrap,
 ):
     app.command(cls=Command, help=help_text(command))(command)
 

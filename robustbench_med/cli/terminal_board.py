@@ -83,6 +83,8 @@ def _victim(row: Any) -> list[str]:
     if pd.notna(row.reported):
         reported = f"reported {row.reported:.3f}, {row.difference:+.3f} here"
     size = f"{row.parameters / 1e6:.3g} M, {row.gflops:.3g} GFLOPs"
+    if row.parameters == 0:
+        size = "a black box"
     marks = [mark for mark in row.marks.split("; ") if mark not in ("", "synthetic data")]
     return [
         row.model,
@@ -123,7 +125,7 @@ def _next(row: Any, models: Sequence[str]) -> str:
         victim += f" --defense {row.defense}"
     if "lifted by" in row.sign:
         return f"the same with {row.sign.split('lifted by ')[1]}"
-    if row.trust in ("failed", "doubtful") and "adaptive" not in row.each_attack:
+    if row.trust in ("failed", "doubtful") and "adaptive" not in row.each_attack and row.parameters:
         return "the same with --attack adaptive"
     if row.unranked.startswith("lacks "):
         return f"medrobust run --benchmark {row.benchmark} {victim}"

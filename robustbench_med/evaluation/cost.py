@@ -81,6 +81,17 @@ class VictimCost(TypedDict):
     device: str
 
 
+UNKNOWN: VictimCost = {
+    "parameters": 0,
+    "gflops": 0.0,
+    "gmacs": 0.0,
+    "latency_ms": 0.0,
+    "peak_memory_mib": 0.0,
+    "device": "black box",
+}
+"""Of a black box, which nobody can look into."""
+
+
 def measure(victim: nn.Module, shapes: Shapes) -> VictimCost:
     """Everything above.
 

@@ -4,6 +4,7 @@ whether it looks at its neighbours.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections.abc import Iterator, Sequence
@@ -79,7 +80,15 @@ class Nature:
 
 @torch.no_grad()
 def examine(victim: nn.Module, samples: Samples, device: torch.device, seed: int) -> Nature:
-    """Tries a victim on the first samples and on noise; the answer depends on no batch size."""
+    """Tries a victim on the first samples and on noise; the answer depends on no batch size. A
+    black box is asked afresh at every pass.
+    """
+    box = getattr(victim, "black_box", None)
+    with contextlib.nullcontext() if box is None else box.afresh():
+        return _examined(victim, samples, device, seed)
+
+
+def _examined(victim: nn.Module, samples: Samples, device: torch.device, seed: int) -> Nature:
     x = [m.to(device) for m in padded(samples)]
     with seeded(device, seed, "stochastic?"):
         noise = max(noise_of(victim, images) for images in (x, shifted(x)))

@@ -29,7 +29,7 @@ from robustbench_med.attacks import (
     entry_of,
 )
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import carrying, examples
+from robustbench_med.evaluation import carrying, examples, querying
 from robustbench_med.evaluation.batching import (
     drawing_of,
     drawn,
@@ -162,6 +162,7 @@ def attack_pass(
         losses=attacked.losses,
         goals=method.goals,
     )
+    querying.add_figures(figures, case, attacked.queries)
     arrays = outcome_arrays(case, attacked, fresh)
     cost = attack_cost(case, attacked, n_targets=len(eligible), started=start)
     quarters = np.concatenate(attacked.quarters, 1) if attacked.quarters else None
@@ -228,6 +229,7 @@ def attack_batches(
             device=setting.device,
         )
         view.losses = view.quarters = None
+        view.queries = attacked.counting = querying.counted(case, x, y)
         aimed = np.isin(rows, targets)
         with (
             metered(seen, int(aimed.sum()), most, tick) if not stage else nullcontext(),
@@ -239,6 +241,8 @@ def attack_batches(
                 before = replace(view.passes)
                 result = compute(view, x, y, case.threat, streams)
                 remember(method, rows, result, view.passes, before)
+        querying.note(attacked, rows[aimed], aimed, n)
+        view.queries = None
         # of a chunk that stays together, those that are no targets are passengers
         keep_targets(case, attacked, rows, aimed, x, result)
     attacked.searched = PassCount(
@@ -324,6 +328,7 @@ def outcome_arrays(case: AttackPass, attacked: Attacked, fresh: Judged) -> Array
     arrays |= {norm.lower(): sizes for norm, sizes in attacked.distances.items()}
     if attacked.smallest is not None:
         arrays["minimal_size"] = attacked.smallest
+    arrays |= querying.arrays_of(attacked.queries)
     for t, before in enumerate(clean.probabilities):
         arrays[f"clean_probabilities_{t}"] = before
         arrays[f"robust_probabilities_{t}"] = fresh.probabilities[t]

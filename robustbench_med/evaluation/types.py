@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbench_med.attacks import Minimal, PassCount, Ray, Threat, View
+from robustbench_med.attacks import Minimal, PassCount, Queries, Ray, Threat, View
 from robustbench_med.data import Samples
 from robustbench_med.naming import Norm
 
@@ -39,6 +39,8 @@ class Setting:
     """Samples that stay together from start to end where predictions depend on the batch;
     `batch_size` is of no effect there.
     """
+    max_queries: int | None = None
+    """Queries of a black box a sample, after which an attack hears nothing new; None: no cap."""
 
 
 Arrays = dict[str, NDArray[Any]]
@@ -251,6 +253,12 @@ class Attacked:
     """Passes spent now."""
     ran: SearchRan | None = None
     """The rounds of a search."""
+    queries: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    """Of a black box: (n,) queries of each sample, and (n, attacked tasks) queries until 1, 2, ...
+    of its tasks were broken at once, -1: never; None of other victims.
+    """
+    counting: Queries | None = None
+    """Who counted those of the last batch."""
 
 
 class TaskFigures(TypedDict):
@@ -288,12 +296,23 @@ class MinimalNorm(TypedDict):
     not_found: int
 
 
+class QueryFigures(TypedDict):
+    """Queries of a black box (`figures.query_figures`)."""
+
+    cap: int | None
+    total: int
+    median: float
+    most: int
+    curve: list[list[float]]
+
+
 class ParticularFigures(TypedDict):
     """Figures that some attacks have: minimal-norm ones, those along a gradient, targeted ones."""
 
     minimal_norm: NotRequired[MinimalNorm]
     attack_loss: NotRequired[list[float | None]]
     target_rate: NotRequired[float | None]
+    queries: NotRequired[QueryFigures]
 
 
 class Figures(ParticularFigures):

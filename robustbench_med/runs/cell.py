@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustbench_med import naming
-from robustbench_med.attacks import RefusedError, engines, radius_free, ran
+from robustbench_med.attacks import RefusedError, engines, gives, radius_free, ran
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import carrying, cell_signs, cost, signs
@@ -166,6 +166,8 @@ class Evaluation:
         if inputs.threat.targeted:
             goals = choose_goals(str(inputs.run.target), clean, inputs.samples, inputs.cell.seed)
         several_radii = method.engine == "native" and len(inputs.run.radii(inputs.cell.norm)) > 1
+        if gives(inputs.victim.module) is not None:
+            several_radii = False  # each counts its queries; what it asks again is known
         if several_radii and radius_free(method.name, inputs.threat.norm):
             smallest = inputs.victim.smallest.setdefault(sweep_key(inputs.spec), {})
         return replace(method, goals=goals, sweep=smallest, candidates=self.candidates())
@@ -297,7 +299,12 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
         "draws": clean.draws,
         "naive": single_draw(clean, method, outcome.search) or victim.plan.unaware,
         "synthetic": dataset.synthetic,
-        "notes": [*dataset.notes, *victim.nature.notes, *_of_random(clean, inputs)],
+        "notes": [
+            *dataset.notes,
+            *victim.nature.notes,
+            *_of_box(victim.module),
+            *_of_random(clean, inputs),
+        ],
         "unverified": dataset.unverified,
         "repeatable": victim.nature.repeatable,
         "architecture": naming.label(victim.plan.model),
@@ -336,6 +343,12 @@ def _attack_ran(inputs: Inputs, measured: Measurement) -> dict[str, Any]:
     )
     search = measured.outcome.search
     return known if search is None else known | {"search": asdict(search)}
+
+
+def _of_box(victim: nn.Module) -> list[str]:
+    """The note on how images reach a black box, where that changes them."""
+    box = getattr(victim, "black_box", None)
+    return [box.device.note] if box is not None and box.device.note else []
 
 
 def _of_random(clean: Clean, inputs: Inputs) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_med.attacks import ATTACKS, Streams, Threat, View, black_box, complete
+from robustbench_med.attacks import ATTACKS, Streams, Threat, View, black_box, complete, gives
 from robustbench_med.attacks.losses import standing
 from robustbench_med.attacks.pgd import ascend
 from robustbench_med.evaluation.batching import drawn, together
@@ -169,6 +169,8 @@ def challengers(trial: Trial, inputs: Inputs, rival: Rival) -> list[Challenger]:
     """
     threat, method, everybody = trial.threat, inputs.method, trial.everybody
     attacked = [m for m, radius in enumerate(threat.radii) if radius > 0]
+    if (access := gives(inputs.victim.module)) is not None:
+        return of_black_box(trial, rival, access)
     found = []
     for t in threat.tasks if threat.norm == "Linf" and len(attacked) == len(threat.radii) else ():
         rows = np.flatnonzero(trial.stands[:, t])[:BOUNDLESS]
@@ -194,6 +196,16 @@ def challengers(trial: Trial, inputs: Inputs, rival: Rival) -> list[Challenger]:
     if method.name != (scores := black_box(threat.norm)):
         found.append(Challenger(scores, "black box", 3, everybody, by_scores))
     return [each for each in found if len(each.rows)]
+
+
+def of_black_box(trial: Trial, rival: Rival, access: str) -> list[Challenger]:
+    """The challengers that ask for no gradient, those by scores where there are any."""
+    everybody = trial.everybody
+    found = [Challenger(rival.name, "black box", 3, everybody, transfer(rival))]
+    if access == "scores":
+        name = black_box(trial.threat.norm)
+        found.append(Challenger(name, "black box", 1, everybody, by_scores))
+    return found
 
 
 def other_loss(parameters: Any) -> tuple[str, str]:

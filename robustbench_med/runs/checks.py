@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustbench_med import naming
-from robustbench_med.attacks import ENGINES, attack_code, engines, under, untargeted
+from robustbench_med.attacks import ENGINES, asks, attack_code, engines, under, untargeted
 from robustbench_med.errors import INCLUDE, UserError, nearest, unknown
 from robustbench_med.evaluation.goals import GOALS
 from robustbench_med.models import registry, user_file
+from robustbench_med.models.black_box import Device, Unasked
 from robustbench_med.naming import label
 from robustbench_med.parameters import check_owners, of, split
 from robustbench_med.runs.chains import is_searched_once
@@ -28,6 +29,7 @@ def check_attacks(spec: RunSpec) -> None:
     """
     check_attack_names(spec)
     check_norms(spec)
+    check_access(spec)
     lacks = engines.ENGINES["art"].missing
     if "hopskipjump" in spec.attack and spec.engine == "native" and lacks:
         raise UserError(f"hopskipjump is computed by ART: {lacks}")
@@ -167,6 +169,48 @@ def check_attack_names(spec: RunSpec) -> None:
                 known,
                 INCLUDE,
             )
+
+
+def check_access(spec: RunSpec) -> None:
+    """Refuses attacks that ask a black box for what it does not give, and a cap on queries of what
+    is none.
+    """
+    boxes = [name for name in spec.model if box_of(name) is not None]
+    if spec.max_queries is not None and len(boxes) < len(spec.model):
+        raise UserError(
+            "--max-queries caps what black boxes are asked (net.onnx, http://..., black_box(...));"
+            f" {next(label(m) for m in spec.model if m not in boxes)} is none"
+        )
+    for name in boxes:
+        device = box_of(name)
+        assert device is not None
+        if spec.engine != "native":
+            raise UserError(f"--engine {spec.engine}: black boxes are attacked by native attacks")
+        for attack in spec.attack:
+            needed = asks(attack)
+            if needed == "gradients":
+                known = ", ".join(known_to(device.gives))
+                raise UserError(
+                    f"{attack} follows the gradient of the victim, and nobody sees that of the"
+                    f" black box {label(name)}; what asks for none: {known}"
+                )
+            if needed == "scores" and device.gives == "decisions":
+                raise UserError(
+                    f"{attack} asks for scores, and {label(name)} gives decisions alone; what asks"
+                    f" for no more: {', '.join(known_to('decisions'))}"
+                )
+
+
+def known_to(gives: str) -> list[str]:
+    """The attacks on a black box that answers so."""
+    enough = ("scores", "decisions") if gives == "scores" else ("decisions",)
+    return [name for name in ENGINES["native"] if name != CONTROL and asks(name) in enough]
+
+
+def box_of(name: str) -> Device | None:
+    """The device behind a model; None of what is no black box."""
+    given = registry.network_of(name)
+    return given.network.device if given and isinstance(given.network, Unasked) else None
 
 
 def check_norms(spec: RunSpec) -> None:

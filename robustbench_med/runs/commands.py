@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from robustbench_med.data import Dataset
-from robustbench_med.naming import MODULE, is_own, label
+from robustbench_med.naming import MODULE, is_address, is_box, is_own, label
 from robustbench_med.parameters import only, split
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.options import OPTIONS, fields_of, flags_of, option_of
@@ -60,6 +60,8 @@ def _as_yaml(value: object) -> str:
 
 def model_option(model: str) -> str:
     """What `--model` or `--source` takes, a file of the user's by its whole path."""
+    if is_box(model):
+        return model if is_address(model) else str(Path(model).resolve())
     if not is_own(model):
         return model
     file, _, function = model.rpartition(":")
@@ -114,6 +116,8 @@ def training_command(spec: TrainSpec, dataset: Dataset) -> str:
         "recipe": _differing_recipe(spec),
         "defense_params": _differing_defenses(spec),
         "checkpoint": None if spec.start is None else spec.start.resolve(),
+        "checkpoint_part": spec.start_reading.part,
+        "checkpoint_map": list(spec.start_reading.map),
         "half": spec.half,
         "force": True,
         **where(dataset),
@@ -153,6 +157,7 @@ def command_of(chain: Sequence[Cell], spec: RunSpec, n: int, dataset: Dataset) -
         **_fold_fields(cell.fold),
         "limit": n,
         "checkpoint": None if spec.checkpoint is None else spec.checkpoint.resolve(),
+        "contract": None if spec.contract is None else spec.contract.resolve(),
         "attack_params": {
             key: value
             for key, value in only(spec.attack_params, attacks).items()
@@ -175,6 +180,7 @@ def comparison_command(spec: RunSpec, job: Job) -> str:
         "source": [model_option(model) for model in spec.source],
         "data": [data_option(data) for data in spec.data],
         "checkpoint": None if spec.checkpoint is None else spec.checkpoint.resolve(),
+        "contract": None if spec.contract is None else spec.contract.resolve(),
         "data_root": None if job.data_root is None else job.data_root.resolve(),
         "accept_unverified": job.accept_unverified,
     }

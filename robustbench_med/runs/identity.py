@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from robustbench_med.attacks import SCHEME, Threat, attack_code, revision
+from robustbench_med.attacks import SCHEME, Threat, attack_code, gives, revision
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.evaluation import carrying
 from robustbench_med.evaluation.batching import judged_draws
@@ -103,6 +103,8 @@ def identity(victim: LoadedVictim, dataset: Dataset, samples: Samples) -> dict[s
             ),
             "train_seed": trained and trained["seed"],
             "weights_sha256": victim.checkpoint.sha256,
+            **({"access": access} if (access := gives(victim.module)) else {}),
+            **({"reading": reading} if (reading := victim.checkpoint.reading.told) else {}),
             **({"defense": victim.plan.layers} if victim.plan.layers else {}),
             **({"source_sha256": victim.spec.source_sha256} if victim.spec.source_sha256 else {}),
             "revision": defenses.revisions(victim.spec.model, layers),
@@ -214,6 +216,8 @@ def protocol_identity(inputs: Inputs) -> dict[str, Any]:
     judged = judged_draws(run.draws, len(inputs.samples), run.chunk, nature.drawing)
     if nature.stochastic and run.protocol == "sound" and judged > run.draws:
         protocol["judged"] = judged
+    if run.max_queries is not None:
+        protocol["max_queries"] = run.max_queries
     if run.batch_draws > 1 and nature.drawing == "batch":
         protocol["batch_draws"] = run.batch_draws  # they are one draw of a larger batch
     if inputs.challengeable and not run.challenge:

@@ -16,8 +16,10 @@ from robustbench_med.attacks import LOSSES
 from robustbench_med.data import GIVEN, Dataset, GivenData, data_of, is_data
 from robustbench_med.data.arrays import FORMS
 from robustbench_med.errors import UserError
+from robustbench_med.models.black_box import Unasked
 from robustbench_med.models.given import left_as_it_was
 from robustbench_med.models.registry import network_of
+from robustbench_med.naming import is_box
 from robustbench_med.provenance import code
 from robustbench_med.runs.registration import forget, kind_of_defense, put
 from robustbench_med.runs.victim_plans import victim_on
@@ -125,6 +127,8 @@ class _Hands:
 
     def known(self, name: str, field: str) -> str:
         """A name; a network that was registered under it is as it is now."""
+        if is_box(name):  # made of its contract anew
+            return name
         given = network_of(name) if field in ("model", "source") else None
         if given is not None:
             self.stack.enter_context(left_as_it_was(given.network))
@@ -136,7 +140,8 @@ class _Hands:
         """A network of the user's."""
         if not isinstance(thing, nn.Module):
             raise UserError(f"model: expected a name or a torch.nn.Module, got {_kind_of(thing)}")
-        called = name or type(thing).__name__
+        of_box = thing.device.name if isinstance(thing, Unasked) else None
+        called = name or of_box or type(thing).__name__
         known = network_of(called)
         if not any(thing is other for other in self.networks):
             self.stack.enter_context(left_as_it_was(thing))

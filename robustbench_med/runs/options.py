@@ -64,7 +64,7 @@ OPTIONS: dict[str, Option] = {
     # victims and data
     "model": Option(
         "Models, comma-separated: a name (`medrobust models` lists them) or your own,"
-        " path/to/file.py:function.",
+        " path/to/file.py:function; a black box: net.onnx, http://host:port/path.",
         WHAT,
         ("--model", "-m"),
         default=None,  # a run file may name them
@@ -126,6 +126,9 @@ OPTIONS: dict[str, Option] = {
         " pgd by default).",
         HOW,
     ),
+    "max_queries": Option(
+        "Queries of a black box a sample and attack, after which nothing more is asked.", HOW
+    ),
     "source": Option(
         "For --attack transfer: models that adversarials are made on, comma-separated.", HOW
     ),
@@ -181,6 +184,23 @@ OPTIONS: dict[str, Option] = {
     ),
     "checkpoint": Option(
         "Weights of the one model named: safetensors, or a state_dict as .pt or .pth.", WHAT
+    ),
+    "checkpoint_part": Option(
+        "Which set of weights of a file that holds several, e.g. state_dict_ema.", WHAT
+    ),
+    "checkpoint_map": Option(
+        "Names of the file's tensors in the model, by prefixes: model.=network. (OLD= takes OLD"
+        " away, =NEW puts NEW before all, OLD=- leaves tensors out), or order. Repeatable.",
+        WHAT,
+        metavar="OLD=NEW",
+        repeatable=True,
+    ),
+    "contract": Option("What a black box takes and gives: a YAML file (docs: Black boxes).", WHAT),
+    "train": Option(
+        "Train your own model where no weights are named, or take it as its code builds it, whose"
+        " weights that loads (else asked where it seems to).",
+        WHAT,
+        ("--train", "--no-train"),
     ),
     "preprocessing": Option(
         "From file to pixels: fit=stretch (default), pad or crop; scaling=fixed (default) or"

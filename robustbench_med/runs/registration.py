@@ -17,6 +17,7 @@ from torch import nn
 from robustbench_med.attacks import ENGINES, LOSSES
 from robustbench_med.data import GIVEN, data_of
 from robustbench_med.errors import UserError, unknown
+from robustbench_med.models.black_box import Unasked
 from robustbench_med.models.defenses import INFERENCE, NETWORK
 from robustbench_med.models.defenses.own import OfFunction
 from robustbench_med.models.given import left_as_it_was
@@ -199,6 +200,8 @@ def _entry(kind: str, name: str, thing: Any, version: str | None, *, declared: b
     if kind == "dataset":
         return thing
     if kind == "model" and isinstance(thing, nn.Module):
+        if isinstance(thing, Unasked):
+            return Given(thing.on, name, "", thing, thing.identity(), version)
         with left_as_it_was(thing):
             identity = identity_of(thing, name, version)
         return Given(lambda *_: thing, name, "", thing, identity, version)

@@ -88,7 +88,7 @@ def twin_of(inputs: Inputs, session: Session[RunSpec]) -> Callable[[], nn.Module
         checkpoint = found
     elif not victim.plan.inference:
         return None
-    return lambda: presets.load(spec, checkpoint, device)
+    return lambda: presets.load(spec, checkpoint, device)[0]
 
 
 def distilled(inputs: Inputs, images: Samples, setting: Setting) -> nn.Module:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from robustbench_med.errors import UserError
+from robustbench_med.runs.black_boxes import forget_answers
 from robustbench_med.runs.chains import ordered
 from robustbench_med.runs.checks import check_attacks
 from robustbench_med.runs.device import threads
@@ -53,6 +54,8 @@ def run_grid(session: Session[RunSpec]) -> tuple[list[Record], list[Failure]]:
     """The records of every cell of a session's grid that could be evaluated, and the failures of
     the others.
     """
+    if session.job.force:
+        forget_answers(session.spec)
     session.announce_limit()
     announce_whole_range(session.spec, session.job.display)
     grid = grid_of(session)

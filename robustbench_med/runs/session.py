@@ -22,12 +22,12 @@ from robustbench_med.owners.lock import Lock
 from robustbench_med.parsing import whole_range
 from robustbench_med.paths import sweep, writable_folder
 from robustbench_med.progress import Display
-from robustbench_med.runs import packages
+from robustbench_med.runs import black_boxes, packages
 from robustbench_med.runs.device import BatchSize, choose_device
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.past import Past
 from robustbench_med.runs.registration import include
-from robustbench_med.runs.spec import ThreatsSpec, TrainedSpec, VictimPoint, VictimsSpec
+from robustbench_med.runs.spec import RunSpec, ThreatsSpec, TrainedSpec, VictimPoint, VictimsSpec
 from robustbench_med.runs.telling import Telling
 from robustbench_med.runs.victim_plans import Datasets
 from robustbench_med.runs.victims import LoadedVictim, Victims
@@ -86,6 +86,7 @@ class Session(Generic[S]):
         job = replace(job, display=Telling(job.display))
         packages.load()
         include(spec.include, job.display.say)
+        black_boxes.take(spec, job.display)
         spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
         check(spec)
         if job.out is None:
@@ -144,7 +145,9 @@ class Session(Generic[S]):
         spec: VictimsSpec = self.spec
         setting = Setting("sound", spec.draws, seed, self.device, self.batch.size, chunk=spec.chunk)
         if isinstance(spec, ThreatsSpec):
-            return replace(setting, protocol=spec.protocol, batch_draws=spec.batch_draws)
+            setting = replace(setting, protocol=spec.protocol, batch_draws=spec.batch_draws)
+        if isinstance(spec, RunSpec):
+            setting = replace(setting, max_queries=spec.max_queries)
         return setting
 
     def fitted(self, work: Callable[[], T], heaviest: Callable[[int], object], *, whole: bool) -> T:

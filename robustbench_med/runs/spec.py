@@ -38,6 +38,7 @@ from robustbench_med.parsing import (
     split_radii,
     within,
 )
+from robustbench_med.runs.weights_spec import AskedSpec, CappedSpec, MayTrain, WeightsSpec
 
 EOT_DEFAULT = 4
 """Draws per gradient against a stochastic victim under the sound protocol."""
@@ -97,7 +98,7 @@ class CrossValidation(BaseModel):
         )
 
 
-class TrainedSpec(CrossValidation):
+class TrainedSpec(CrossValidation, WeightsSpec):
     """Which victims, as their trainings determine them. Every list is one axis of a grid."""
 
     model: list[str] = Field(min_length=1)
@@ -110,8 +111,6 @@ class TrainedSpec(CrossValidation):
     model_params: ModelParameters = {}
     defense_params: Parameters = {}
     recipe: Parameters = {}
-    checkpoint: Path | None = None
-    """Weights of the victim; in `train`, weights to start from."""
     whole_range: bool = False
     """Takes Linf radii above 1, more than a pixel's whole range."""
     include: list[Path] = []
@@ -135,7 +134,7 @@ class TrainedSpec(CrossValidation):
         return {**values, "model_params": _by_owner(values["model_params"], owners)}
 
 
-class VictimsSpec(TrainedSpec):
+class VictimsSpec(TrainedSpec, MayTrain, AskedSpec):
     """Which victims a command asks for, and on which samples: what run, compare, certify and
     diagnose have in common.
     """
@@ -213,7 +212,7 @@ class ThreatsSpec(VictimsSpec):
         return list(dict.fromkeys(radii_under(self.eps, norm)))
 
 
-class RunSpec(ThreatsSpec):
+class RunSpec(ThreatsSpec, CappedSpec):
     """What `medrobust run` does."""
 
     attack: list[str] = ["pgd"]

@@ -42,7 +42,7 @@ def train(spec: TrainingsSpec, job: Job) -> list[Checkpoint]:
     device = choose_device(job.device)
     if job.out is not None:
         writable_folder(job.out)
-    start = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
+    start = open_checkpoint(spec.checkpoint, spec.reading) if spec.checkpoint is not None else None
     if start is not None and len(spec.model) > 1:
         raise UserError("--checkpoint belongs to one model; train them one by one")
     datasets = load_all(spec, on_disk(spec.data, job), job).values()

@@ -14,13 +14,17 @@ from robustbench_med.data import Dataset, GivenData
 from robustbench_med.dataspec import Fold
 from robustbench_med.errors import UserError
 from robustbench_med.models import registry
+from robustbench_med.models.black_box import Unasked
 from robustbench_med.models.given import device_of, precision_of, takes_by_name, victim_of
 from robustbench_med.parameters import of
+from robustbench_med.runs.built import as_built
 from robustbench_med.runs.spec import VictimPoint, VictimsSpec
 from robustbench_med.training import defenses, presets
 from robustbench_med.training.checkpoints import (
     Checkpoint,
     Held,
+    Origin,
+    known,
     model_parameters,
     open_checkpoint,
 )
@@ -51,7 +55,9 @@ class Plans:
 
     def __init__(self, spec: VictimsSpec, datasets: Datasets) -> None:
         self.spec, self.datasets = spec, datasets
-        self.checkpoint = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
+        self.checkpoint = (
+            open_checkpoint(spec.checkpoint, spec.reading) if spec.checkpoint is not None else None
+        )
         self.plans: dict[tuple[str, Fold | None, str, str], VictimPlan] = {}
 
     def of(self, point: VictimPoint) -> VictimPlan:
@@ -60,7 +66,13 @@ class Plans:
         if key not in self.plans:
             self.plans[key] = self._plan(point)
         plan = self.plans[key]
-        return replace(plan, spec=plan.spec.model_copy(update={"seed": point.train_seed}))
+        spec = plan.spec.model_copy(update={"seed": point.train_seed})
+        if self.spec.train is False and plan.checkpoint is None and known(spec) is None:
+            raise UserError(
+                f"--no-train: {plan.defended.name} has no weights yet; give --checkpoint, or train"
+                " it before (`medrobust train`)"
+            )
+        return replace(plan, spec=spec)
 
     def _plan(self, point: VictimPoint) -> VictimPlan:
         spec, name = self.spec, naming.label(point.model)
@@ -68,7 +80,7 @@ class Plans:
             point.model, point.defense, spec.defense_params, presets.preset(spec.preset)
         )
         dataset = self.datasets[point.data, point.fold]
-        checkpoint = self.checkpoint or self._held(point, defended.model)
+        checkpoint: Checkpoint | None = self.checkpoint or self._held(point, defended.model)
         params = model_parameters(
             self.checkpoint,
             defended.model,
@@ -84,6 +96,8 @@ class Plans:
             layers=defended.training,
         )
         if checkpoint is None:
+            checkpoint = as_built(train_spec, defended, train=spec.train)
+        if checkpoint is None:
             presets.check_parts(dataset)
         return VictimPlan(defended, train_spec, checkpoint)
 
@@ -94,12 +108,13 @@ class Plans:
             return None
         dataset = self.datasets[point.data, point.fold]
         victim = victim_on(given.network, dataset)
+        made_by: Origin = "black box" if isinstance(given.network, Unasked) else "object"
         if tuple(victim.class_counts) != dataset.class_counts:
             raise UserError(
                 f"{model} has outputs of {victim.class_counts} classes, {dataset.name} has tasks of"
                 f" {dataset.class_counts}"
             )
-        return Held(Path(model), given.identity.weights_sha256, {}, victim)
+        return Held(Path(model), given.identity.weights_sha256, {}, module=victim, made_by=made_by)
 
 
 def victim_on(network: nn.Module, dataset: Dataset) -> Any:
@@ -108,8 +123,14 @@ def victim_on(network: nn.Module, dataset: Dataset) -> Any:
     Raises:
         UserError: it does not take the images, or returns something else than logits.
     """
-    device, precision = device_of(network), precision_of(network)
     samples = dataset.splits["test"]
+    if isinstance(network, Unasked):
+        few = samples.batch(range(min(2, len(samples))))
+        open_classes = isinstance(dataset, GivenData) and dataset.inferred
+        scored = open_classes and network.device.gives == "scores"
+        counts = None if scored else dataset.class_counts
+        return network.on(dataset.modalities, dataset.tasks, counts, few)
+    device, precision = device_of(network), precision_of(network)
     x = [m.to(device, precision) for m in samples.batch(range(min(2, len(samples))))]
     named = isinstance(dataset, GivenData) and dataset.by_name
     by_name = named or takes_by_name(network, dataset.modalities)

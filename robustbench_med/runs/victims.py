@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from robustbench_med import naming
-from robustbench_med.attacks import Threat
+from robustbench_med.attacks import Threat, gives
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.data.splits import fold_label
 from robustbench_med.dataspec import Fold
@@ -101,8 +101,10 @@ class LoadedVictim:
     def cost(self, dataset: Dataset) -> dict[str, Any]:
         """What one sample and the training cost, measured once."""
         if not self.facts:
+            asked = gives(self.module) is not None
+            measured = cost.UNKNOWN if asked else cost.measure(self.module, dataset.shapes)
             self.facts.update(
-                cost.measure(self.module, dataset.shapes),
+                measured,
                 training=effort.cost_of(self.spec, self.checkpoint),
             )
         return self.facts
@@ -216,7 +218,7 @@ class Victims:
                 nature = probes.examine(fresh, test, torch.device("cpu"), point.seed)
                 refuse_neighbours(defended.name, nature, self.spec)
             checkpoint = obtain_checkpoint(plan.spec, dataset, self.device, self.batch.display)
-        network = presets.load(plan.spec, checkpoint, self.device)
+        network, checkpoint = presets.load(plan.spec, checkpoint, self.device)
         module = defenses.wrap(network, defended.inference).to(self.device)
         announce_trivial(checkpoint, plan.spec, self.batch.display)
         victim = LoadedVictim(
@@ -284,7 +286,7 @@ def load_module(
     )
     plan = Plans(spec, {(dataset.name, dataset.fold): dataset}).of(point)
     checkpoint = plan.checkpoint or obtain_checkpoint(plan.spec, dataset, device, display)
-    network = presets.load(plan.spec, checkpoint, device)
+    network, _ = presets.load(plan.spec, checkpoint, device)
     return defenses.wrap(network, plan.defended.inference).to(device)
 
 

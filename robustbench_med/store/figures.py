@@ -72,11 +72,26 @@ class MinimalNorm(Part):
     )
 
 
+class QueryFigures(Part):
+    """Queries of a black box: a sample's, without those that asked the same again."""
+
+    cap: int | None = Field(
+        None, ge=1, description="after which nothing more was asked; null: none"
+    )
+    total: int = Field(ge=0, description="of all attacked samples")
+    median: Number = Field(description="of an attacked sample")
+    most: int = Field(ge=0, description="of one sample")
+    curve: list[list[Number]] = Field(
+        description="[queries, robust accuracy as the attack saw it after so many of each sample]"
+    )
+
+
 class Figures(Part):
     """Means over the attacked tasks, and every task."""
 
     tasks: list[TaskFigures] = Field(min_length=1)
     minimal_norm: MinimalNorm | None = None
+    queries: QueryFigures | None = Field(None, description="of attacks on black boxes")
     attack_loss: list[Number | None] | None = Field(
         None,
         description=(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 
@@ -63,6 +63,15 @@ class DefenseSpec(Part):
         return bool(self.params.get("attack") == "unaware")
 
 
+class ReadingSpec(Part):
+    """How a file of weights was read that holds several sets, or names other than the model's."""
+
+    part: str | None = Field(None, description="which of its sets of weights")
+    names: dict[str, str | None] | None = Field(
+        None, description="prefixes of names that were changed; null: left out"
+    )
+
+
 class VictimSpec(Part):
     """The trained network."""
 
@@ -77,6 +86,12 @@ class VictimSpec(Part):
     )
     train_seed: int | None
     weights_sha256: Hash
+    access: Literal["scores", "decisions"] | None = Field(
+        None, description="what a black box answers with; absent: the victim is none"
+    )
+    reading: ReadingSpec | None = Field(
+        None, description="how the file of weights was read; absent: as it is"
+    )
     defense: list[DefenseSpec] = Field([], description="its layers in order; absent: undefended")
     source_sha256: Hash | None = Field(
         None, description="of the file that builds a model of the user's own"

@@ -115,6 +115,9 @@ class ProtocolSpec(Part):
         ge=1,
         description="draws of one gradient that shared such a batch, where more than one",
     )
+    max_queries: int | None = Field(
+        None, ge=1, description="queries of a black box a sample, after which nothing was asked"
+    )
     challenge: bool | None = Field(
         None, description="false where challengers were left out that usually run"
     )

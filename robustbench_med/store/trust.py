@@ -38,6 +38,8 @@ OF_ATTACK = frozenset({"logit scale", "draws disagree"})
 """Signs of the loss and the draws that an attack was given: what they say of the attacks of
 `diagnose` is none of one that was given others.
 """
+ASKED_ALONE = "a black box: nobody followed its gradients, so that a stronger attack may be hidden"
+"""Why a black box is never challenged."""
 UNBOUNDED = 0.05
 """Share of samples that may withstand a short attack at radius 1, where any image can be made any
 other.
@@ -254,6 +256,8 @@ def _own(record: Record, diagnosed: Sequence[Sign], *, stood: bool) -> Trust:
     ]
     if reasons:
         return with_reasons(Trust("challenged"), reasons)
+    if record.spec.victim.access is not None:
+        return Trust("unchallenged", (), ASKED_ALONE, "")
     if record.figures.robust == 0:
         return Trust("challenged", missing="nothing is left that another attack could break")
     missing, lifts = _missing(record, stood=stood)

@@ -10,11 +10,11 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.resources import as_file
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -22,29 +22,38 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from robustbench_med.data.cards import Published
+from robustbench_med.dataspec import Reading
 from robustbench_med.errors import UserError
 from robustbench_med.formats import json_file, weights
 from robustbench_med.formats.files import checked, data_of, door, text_of
 from robustbench_med.formats.weights import few
 from robustbench_med.models.registry import ZOO
+from robustbench_med.models.trial import tell
 from robustbench_med.naming import label, training_hash
 from robustbench_med.parsing import validate
 from robustbench_med.paths import home, write_atomically, write_text
+from robustbench_med.training import weight_names
 from robustbench_med.training.spec import DRAWS, TrainSpec
 
 PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 """What PyTorch saves: only tensors are read of it, and nothing that could run code."""
 
 
+AS_IT_IS = Reading()
+Origin = Literal["object", "build", "black box"]
+"""Where a victim came from that no file of weights holds."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained victim on disk: `path` of the weights, their sha256, and the sidecar (empty for
-    foreign weights).
+    """A trained victim on disk: `path` of the weights, their sha256, the sidecar (empty for foreign
+    weights), and how it is read.
     """
 
     path: Path
     sha256: str
     sidecar: dict[str, Any]
+    reading: Reading = AS_IT_IS
 
     def __repr__(self) -> str:
         return f"<weights {self.sha256[:8]}: {self.path}>"
@@ -59,14 +68,15 @@ class Checkpoint:
 
 @dataclass(frozen=True, repr=False)
 class Held(Checkpoint):
-    """A victim that is there as an object, which no file holds."""
+    """A victim that is there as an object, which no file holds, or as its own code builds it."""
 
-    module: nn.Module
+    module: nn.Module = field(kw_only=True)
+    made_by: Origin = "object"
 
     @property
     def origin(self) -> str:
         """Where it came from."""
-        return "object"
+        return self.made_by
 
 
 def name_of(spec: TrainSpec) -> str:
@@ -126,8 +136,9 @@ def sidecars() -> Iterator[dict[str, Any]]:
             yield read_sidecar(path)
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """A file of weights: safetensors, or a PyTorch state_dict, whose tensors alone will be read.
+def open_checkpoint(path: Path, reading: Reading | None = None) -> Checkpoint:
+    """A file of weights: safetensors, or a PyTorch state_dict, whose tensors alone will be read, in
+    the way that `reading` says.
 
     A sidecar beside a safetensors file must belong to these very weights. What does not fit is a
     UserError.
@@ -141,16 +152,21 @@ def open_checkpoint(path: Path) -> Checkpoint:
         checked(path, "weights_bytes")
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    sidecar_path = path.with_suffix(".json")
-    if path.suffix.lower() in PICKLED or not sidecar_path.exists():
-        return Checkpoint(path, sha256, {})
+    sidecar_path, reading = path.with_suffix(".json"), reading or Reading()
+    is_pickled = path.suffix.lower() in PICKLED
+    if reading.part is not None and not is_pickled:
+        raise UserError(
+            f"--checkpoint-part is for {', '.join(PICKLED)}; {path} holds one set of weights"
+        )
+    if is_pickled or not sidecar_path.exists():
+        return Checkpoint(path, sha256, {}, reading)
     sidecar = read_sidecar(sidecar_path)
     if sidecar["weights_sha256"] != sha256:
         raise UserError(
             f"{path} is not the file its sidecar {sidecar_path.name} describes (sha256 differs);"
             " delete both and train again"
         )
-    return Checkpoint(path, sha256, sidecar)
+    return Checkpoint(path, sha256, sidecar, reading)
 
 
 class Point(BaseModel):
@@ -231,26 +247,28 @@ def model_parameters(
     return {**trained["params"], **overrides}
 
 
-def load_weights(victim: nn.Module, checkpoint: Checkpoint) -> None:
+def load_weights(victim: nn.Module, checkpoint: Checkpoint) -> Checkpoint:
     """Loads weights in place, half precision widened; a UserError where they are another
     architecture's or class count's, or not finite.
 
     Infinities that a fresh victim has at the same places (an attention mask) are none of its
     training's.
+
+    Returns:
+        The checkpoint, with how it was read.
     """
-    state = read_weights(checkpoint)
+    state, part = read_weights(checkpoint)
     expected = victim.state_dict()
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    if missing or extra:
-        what = " and ".join(
-            f"{verb} {few(names)}"
-            for verb, names in (("lacks", missing), ("has besides", extra))
-            if names
-        )
-        raise UserError(
-            f"{checkpoint.path} does not fit this model: it {what}; was it trained as another model"
-            " or with other parameters?"
-        )
+    names = weight_names.found(
+        checkpoint.path,
+        {name: tuple(tensor.shape) for name, tensor in state.items()},
+        {name: tuple(tensor.shape) for name, tensor in expected.items()},
+        checkpoint.reading.map,
+    )
+    if names:
+        tell(f"{checkpoint.path}: {weight_names.told(names, len(expected))}")
+        renamed = weight_names.renamed(state, names)
+        state = {new: state[old] for old, new in renamed.items() if new is not None}
     other = [
         f"{n} is {tuple(state[n].shape)}, needed {tuple(t.shape)}"
         for n, t in expected.items()
@@ -276,6 +294,7 @@ def load_weights(victim: nn.Module, checkpoint: Checkpoint) -> None:
     victim.load_state_dict(
         {name: state[name].to(tensor.dtype) for name, tensor in expected.items()}
     )
+    return replace(checkpoint, reading=checkpoint.reading.taken(part, names))
 
 
 def plain(weights: torch.Tensor, fresh: torch.Tensor) -> bool:
@@ -291,18 +310,24 @@ def sound(weights: torch.Tensor, fresh: torch.Tensor) -> bool:
     return bool((weights.isfinite() | (weights.isinf() & (weights == fresh.to(weights)))).all())
 
 
-def read_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint by name, the very bytes that were hashed; a file that cannot be
-    read is a UserError.
+def read_weights(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], str]:
+    """The tensors of a checkpoint by name, the very bytes that were hashed, and which part of the
+    file they are; a file that cannot be read is a UserError.
     """
     path = checkpoint.path
     with door("the checkpoint", path):
         data = data_of(path, "weights_bytes")
     if hashlib.sha256(data).hexdigest() != checkpoint.sha256:
         raise UserError(f"{path} has changed since it was opened; start again")
-    if path.suffix.lower() in PICKLED:
-        return weights.unpickled(data, path)
-    return weights.tensors_of(data, "the safetensors file", path)
+    if path.suffix.lower() not in PICKLED:
+        return weights.tensors_of(data, "the safetensors file", path), ""
+    tensors, part, others = weights.unpickled(data, path, checkpoint.reading.part)
+    if others and checkpoint.reading.part is None:
+        tell(
+            f"{path}: the weights under {part or 'its top'} are taken; it holds others too,"
+            f" --checkpoint-part takes them: {few(others, 6)}"
+        )
+    return tensors, part
 
 
 def save(

@@ -362,7 +362,9 @@ def started(spec: TrainSpec) -> nn.Module:
     """The victim as its training begins: drawn weights, or those of `spec.start`."""
     victim = build(spec)
     if spec.start is not None:
-        checkpoints.load_weights(victim, checkpoints.open_checkpoint(spec.start))
+        checkpoints.load_weights(
+            victim, checkpoints.open_checkpoint(spec.start, spec.start_reading)
+        )
     return victim
 
 

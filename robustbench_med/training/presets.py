@@ -13,6 +13,7 @@ from torch import nn
 from robustbench_med import naming
 from robustbench_med.attacks import seeded
 from robustbench_med.data import Dataset
+from robustbench_med.dataspec import Reading
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.models import registry, user_file
 from robustbench_med.parsing import validate
@@ -83,6 +84,7 @@ def make_spec(
         revisions={name: n for name, n in defenses.revisions(model, layers).items() if n > 1},
         start=start.path if start else None,
         start_sha256=start.sha256 if start else "",
+        start_reading=start.reading if start else Reading(),
     )
     defenses.objective(layers, dataset.shapes, dataset.modalities, seed)
     build(spec)  # refuses bad parameters before any work is done
@@ -203,13 +205,15 @@ def build(spec: TrainSpec) -> nn.Module:
     return victim
 
 
-def load(spec: TrainSpec, checkpoint: Checkpoint, device: torch.device) -> nn.Module:
-    """The trained victim, ready for attack: evaluation mode, no parameter gradients. What is there
-    as an object stays in the mode that it is in.
+def load(
+    spec: TrainSpec, checkpoint: Checkpoint, device: torch.device
+) -> tuple[nn.Module, Checkpoint]:
+    """The trained victim, ready for attack: evaluation mode, no parameter gradients; and its
+    weights, with how they were read. What is there as an object stays in the mode that it is in.
     """
     if isinstance(checkpoint, Held):
         victim = checkpoint.module.to(device).requires_grad_(False)
-        return victim.eval() if victim.training else victim
+        return victim.eval() if victim.training else victim, checkpoint
     victim = build(spec)
-    checkpoints.load_weights(victim, checkpoint)
-    return victim.to(device).eval().requires_grad_(False)
+    loaded = checkpoints.load_weights(victim, checkpoint)
+    return victim.to(device).eval().requires_grad_(False), loaded

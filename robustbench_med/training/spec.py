@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from robustbench_med.dataspec import Fold, Preprocessing
+from robustbench_med.dataspec import Fold, Preprocessing, Reading
 from robustbench_med.naming import label
 from robustbench_med.parsing import STRICT
 from robustbench_med.training.augmentation import Augmentation
@@ -136,6 +136,8 @@ class TrainSpec(BaseModel):
     """Weights that the training begins with: where they lie (no part of the specification) and
     their hash.
     """
+    start_reading: Reading = Reading()
+    """How they are read."""
 
     @property
     def name(self) -> str:
@@ -146,6 +148,9 @@ class TrainSpec(BaseModel):
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self) | {"model": self.name}
         plain.pop("start", None)
+        plain.pop("start_reading")
+        if asked := self.start_reading.model_dump(exclude_defaults=True):
+            plain["start_reading"] = asked
         for key in ("source_sha256", "code", "revisions", "start_sha256"):
             if not plain.get(key):
                 plain.pop(key, None)

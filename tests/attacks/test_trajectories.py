@@ -89,6 +89,7 @@ ROOT = Path(attacks.__file__).parent
 SPOKEN_FOR = {
     "apgd_l1": "apgd",
     "balls": "view",
+    "queries": "view",
     "sigma_zero": "minimal",
     "space": "view",
     "sparse_rs": "square",

@@ -98,6 +98,7 @@ WRONG: dict[str, list[object]] = {
     "verify": [],
     "rerun": ["--stale"],
     "import-keras": ["nowhere.keras", "--model", "late"],
+    "wrap": ["nowhere.ts"],
     "engines list": ["--quik"],
     "engines install": ["torchatack"],
     "data list": ["--quik"],

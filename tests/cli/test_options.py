@@ -97,6 +97,11 @@ VALUES = {
     "chunk": 8,
     "batch_draws": 2,
     "checkpoint": Path("w.safetensors"),
+    "checkpoint_part": "ema.model",
+    "checkpoint_map": ["model.=", "=net.", "a b.=-"],
+    "train": False,
+    "contract": Path("device.yaml"),
+    "max_queries": 500,
     "preprocessing": Preprocessing(fit="pad", scaling="minmax"),
     "attack_params": {"steps": 3, "pgd.loss": "margin"},
     "model_params": {"late.width": 8, "warm": [0.5, None]},
@@ -124,6 +129,7 @@ VALUES = {
 )
 def test_what_is_written_is_read_back(command: str, name: str) -> None:
     needed = {"fold": {"folds": 5}, "l0_counts": {"norm": ["L0"]}}
+    needed |= {key: {"checkpoint": Path("w.pt")} for key in ("checkpoint_part", "checkpoint_map")}
     values = {"model": ["late"], name: VALUES[name]} | needed.get(name, {})
     words = written(command, values)
     assert any(word in flags_of(command, name) for word in words)

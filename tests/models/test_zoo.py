@@ -57,7 +57,7 @@ def test_a_victim_of_the_zoo_is_found_without_training_and_is_as_good_on_test_im
     assert then[0] == now[0]
     assert then[1].force
     assert now[1].force
-    victim = presets.load(spec, found, torch.device("cpu"))
+    victim = presets.load(spec, found, torch.device("cpu"))[0]
     samples = dataset.splits["test"].head(128)
     clean = clean_pass(
         victim,

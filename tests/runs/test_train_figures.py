@@ -19,7 +19,7 @@ def test_published_figures_stand_beside_the_victims() -> None:
     dataset = load("phantoms", size=32)
     spec = spec_of(dataset, steps=4)
     checkpoint = train(spec, dataset)
-    victim = presets.load(spec, checkpoint, CPU)
+    victim = presets.load(spec, checkpoint, CPU)[0]
     dataset = replace(dataset, references=(PUBLISHED, None))
     known, unknown = validation_figures(victim, dataset, CPU, 0)
     assert known["auc"] == pytest.approx(checkpoint.sidecar["validation"][0]["auc"])

@@ -141,7 +141,7 @@ def damaged(path: Path, kind: str) -> None:
         ("code", "can run code"),
         ("a list", "holds a list, not a state_dict"),
         ("a tensor", "holds a Tensor, not a state_dict"),
-        ("other things", "weights, epoch are no tensors"),
+        ("other things", "does not fit this model: it lacks"),
         *((kind, "mine") for kind in ("cut", "half", "empty", "text", "zip", "zeros")),
     ],
 )

@@ -29,7 +29,7 @@ def test_keep_auc_keeps_the_weights_of_the_highest_area_and_says_so(pair) -> Non
     history = checkpoint.sidecar["history"]
     best = max(history, key=lambda point: (point["val_auc"], -point["val_loss"]))
     assert checkpoint.sidecar["best_step"] == best["step"]
-    victim, split = presets.load(spec, checkpoint, CPU), pair.splits["val"]
+    victim, split = presets.load(spec, checkpoint, CPU)[0], pair.splits["val"]
     figures = validation.clean_validation(victim, split, CPU, 0)
     assert figures["val_auc"] == pytest.approx(best["val_auc"], abs=1e-6)
     with torch.no_grad():

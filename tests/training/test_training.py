@@ -88,7 +88,7 @@ def test_the_best_validation_loss_is_kept(pair) -> None:
     history = checkpoint.sidecar["history"]
     best = min(history, key=lambda h: h["val_loss"])
     assert checkpoint.sidecar["best_step"] == best["step"]
-    victim = presets.load(spec_of(pair, steps=10, lr=0.05), checkpoint, CPU)
+    victim = presets.load(spec_of(pair, steps=10, lr=0.05), checkpoint, CPU)[0]
     assert validation.clean_validation(victim, pair.splits["val"], CPU, 0)[
         "val_loss"
     ] == pytest.approx(best["val_loss"], rel=1e-5)
@@ -118,7 +118,7 @@ def test_half_precision_halves_the_file_and_keeps_the_predictions(pair) -> None:
     assert half.path.stat().st_size < 0.6 * whole.path.stat().st_size
     x = pair.splits["test"].batch(range(8))
     a, b = (
-        presets.load(spec_of(pair, half=h), c, CPU)(*x)[0]
+        presets.load(spec_of(pair, half=h), c, CPU)[0](*x)[0]
         for h, c in ((False, whole), (True, half))
     )
     assert torch.allclose(a, b, atol=2e-2)
