@@ -33,7 +33,7 @@ from robustbench_med.attacks.streams import (
     derive_seed,
     seeded,
 )
-from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.threat import Columns, Threat
 from robustbench_med.attacks.view import PassCount, RefusedError, View
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "LOSSES",
     "SCHEME",
     "Attack",
+    "Columns",
     "Draws",
     "Minimal",
     "PassCount",

@@ -28,8 +28,8 @@ SIDE, GAP, LINE, FONT = 248, 14, 30, 23
 
 @dataclass(frozen=True)
 class Example:
-    """One sample: `clean` and `adversarial` are (C, H, W) in [0, 1], one a modality; `lines` one
-    sentence a task.
+    """One sample: `clean` and `adversarial` are (C, H, W) in [0, 1], one a modality (`pictured`);
+    `lines` one sentence a task.
     """
 
     rule: str
@@ -53,8 +53,8 @@ def examples(store: Store[Record], record: Record) -> list[Example]:
     )
     kept = []
     for i, row in enumerate(arrays.get("examples", ())):
-        before = [arrays[f"examples_clean_{m}"][i] for m in range(len(modalities))]
-        after = [arrays[f"examples_adversarial_{m}"][i] for m in range(len(modalities))]
+        before = [pictured(arrays[f"examples_clean_{m}"][i]) for m in range(len(modalities))]
+        after = [pictured(arrays[f"examples_adversarial_{m}"][i]) for m in range(len(modalities))]
         kept.append(
             Example(
                 rule=str(arrays["examples_rule"][i]),
@@ -65,6 +65,15 @@ def examples(store: Store[Record], record: Record) -> list[Example]:
             )
         )
     return kept
+
+
+def pictured(image: NDArray[Any]) -> NDArray[Any]:
+    """An image (C, H, W) as it is; a clinical table (D, 1, 1) as a picture (1, D, D), a row a
+    coordinate from the top.
+    """
+    if image.shape[1:] != (1, 1):
+        return image
+    return np.repeat(image.reshape(1, -1, 1), len(image), 2)
 
 
 def _sentence(record: Record, arrays: Mapping[str, NDArray[Any]], t: int, row: int) -> str:
@@ -128,7 +137,7 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
             titles = (
                 name,
                 "attacked",
-                f"difference x {factors[m]:.0f}" if factors[m] else "no difference",
+                f"difference x {_rounded(factors[m])}" if factors[m] else "no difference",
             )
             for i, (image, text) in enumerate(
                 zip((example.clean[m], example.adversarial[m], differences[m]), titles, strict=True)
@@ -189,13 +198,21 @@ def strip(example: Example) -> NDArray[np.uint8]:
         for image in map(pixels, images):
             rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
             tiles.append(np.pad(rgb, ((1, 1), (1, 1), (0, 0)), constant_values=255))
-    return np.concatenate(tiles, 1)
+    tallest = max(len(tile) for tile in tiles)
+    below = [((0, tallest - len(tile)), (0, 0), (0, 0)) for tile in tiles]
+    padded = [np.pad(t, room, constant_values=255) for t, room in zip(tiles, below, strict=True)]
+    return np.concatenate(padded, 1)
 
 
 def pixels(image: NDArray[Any]) -> NDArray[np.uint8]:
     """(C, H, W) in [0, 1] as (H, W), or (H, W, 3) for colour, in 0..255."""
     levels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
     return levels[0] if len(levels) != 3 else levels.transpose(1, 2, 0)
+
+
+def _rounded(factor: float) -> str:
+    """A factor as a picture's title says it."""
+    return f"{factor:.0f}" if factor >= 1 else f"{factor:.1g}"
 
 
 def _guess(probabilities: NDArray[Any], classes: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -23,3 +24,15 @@ class Preprocessing(BaseModel):
 
     fit: Literal["stretch", "pad", "crop"] = "stretch"
     scaling: Literal["fixed", "minmax"] = "fixed"
+
+
+def is_table(shape: tuple[int, int, int]) -> bool:
+    """Whether a modality (C, H, W) is a clinical table: (D, 1, 1)."""
+    return shape[1:] == (1, 1)
+
+
+def shapes(
+    channels: Sequence[int], size: int, tables: Collection[int] = ()
+) -> list[tuple[int, int, int]]:
+    """(C, size, size) of each modality, (D, 1, 1) of those that are tables."""
+    return [(c, 1, 1) if m in tables else (c, size, size) for m, c in enumerate(channels)]

@@ -30,13 +30,25 @@ BLACK_BOX = "black box"
 """Kind of attacks, and of rounds of a search, that ask for no gradient."""
 
 
-def radius_label(radii: Sequence[float], modalities: Sequence[str]) -> str:
+def radius_label(
+    radii: Sequence[float],
+    modalities: Sequence[str],
+    columns: Mapping[str, float] | None = None,
+) -> str:
     """How a table shows the radii: `4/255` when all modalities share one, else
-    `mri=4/255,xray=0`.
+    `mri=4/255,xray=0`; of the attacked `columns` of clinical tables their own bounds,
+    `clinic.age=5`.
     """
-    if len(set(radii)) == 1:
+    if len(set(radii)) == 1 and not columns:
         return number_label(radii[0])
-    return ",".join(f"{name}={number_label(r)}" for name, r in zip(modalities, radii, strict=True))
+    bounds = columns or {}
+    tables = {name.partition(".")[0] for name in bounds}
+    plain = [
+        f"{name}={number_label(r)}"
+        for name, r in zip(modalities, radii, strict=True)
+        if name not in tables
+    ]
+    return ",".join([*plain, *(f"{name}={bound:g}" for name, bound in bounds.items())])
 
 
 def number_label(radius: float) -> str:

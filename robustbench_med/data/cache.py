@@ -191,7 +191,7 @@ class Decoder:
                         f"{self.listing.ids[row]} changed while it was read; run the command again"
                         " when its file is complete"
                     )
-                channels = self.listing.card.modalities[m].channels
+                channels = self.listing.card.modalities[m].depth
                 pixels.append(
                     prepare(raw, data, channels, self.size, self.preprocessing, self.remarks.append)
                 )
@@ -242,7 +242,7 @@ def _build(
     with contextlib.ExitStack() as stack:
         arrays = []
         for m, modality in enumerate(modalities):
-            array = ArrayFile(folder / f"images-{m}.npy", (n, modality.channels, size, size))
+            array = ArrayFile(folder / f"images-{m}.npy", (n, modality.depth, size, size))
             stack.callback(array.file.close)
             arrays.append(array)
         tick = stack.enter_context(files.progress(f"decoding {listing.card.id} at {size} px"))
@@ -295,7 +295,7 @@ def _open(path: Path, listing: Listing) -> Decoded | None:
         if hashes_of(files, path / "checked.json") != list(written.values()):
             return None
         images = tuple(Mapped(path / f"images-{m}.npy", n) for m in range(len(modalities)))
-        shapes = [(n, modality.channels) for modality in modalities]
+        shapes = [(n, modality.depth) for modality in modalities]
         if [each.shape[:2] for each in images] != shapes:
             return None
         digests = load_npy(path / "digests.npy", "the digests")

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from robustbench_med.data.columns import Column, width_of
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.formats import yaml_file
 from robustbench_med.formats.files import door, text_of
@@ -83,15 +84,33 @@ class Window(_Strict):
 
 class Modality(_Strict):
     """One kind of image: a short name (`mri`, `xray`, `ultrasound`) and the channels a reader makes
-    of its files.
+    of its files. Or a clinical table: a name (`clinic`) and its `columns`.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    channels: Annotated[Literal[1, 3], BeforeValidator(_number)]
+    channels: Annotated[Literal[1, 3] | None, BeforeValidator(_number)] = None
     window: Annotated[Window | None, BeforeValidator(_nothing)] = None
     """Of NIfTI volumes, which have none of their own, and of grey DICOM, where it goes before the
     file's.
     """
+    columns: tuple[Column, ...] = ()
+    """Of a table, in the order of its coordinates."""
+    optional: bool = False
+    """Whether some samples lack it: what is missing is black (of a table, all zeros)."""
+
+    @model_validator(mode="after")
+    def _image_or_table(self) -> Modality:
+        if (self.channels is None) == (not self.columns):
+            raise ValueError(f"modality {self.name!r} needs either channels or columns")
+        if self.columns and self.window:
+            raise ValueError(f"modality {self.name!r} is a table: it has no window")
+        _once(tuple(column.name for column in self.columns), "column")
+        return self
+
+    @property
+    def depth(self) -> int:
+        """Channels of an image, coordinates of a table."""
+        return self.channels or width_of(self.columns)
 
 
 class Task(_Strict):
@@ -109,9 +128,9 @@ class Task(_Strict):
 
 
 class PhantomReader(_Strict):
-    """Drawn by the package."""
+    """Drawn by the package. Of `phantoms-paired` a card may have some modalities and tasks."""
 
-    kind: Literal["phantoms"]
+    kind: Literal["phantoms", "phantoms-paired"]
 
 
 class MedMNISTFile(_Strict):
@@ -318,7 +337,7 @@ def ids() -> list[str]:
     names = sorted(
         path.name.removesuffix(".yaml") for path in CARDS.iterdir() if path.name.endswith(".yaml")
     )
-    return sorted(names, key=lambda name: name != "phantoms")
+    return sorted(names, key=lambda name: not name.startswith("phantoms"))
 
 
 def card(name: str) -> Card:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_med.data import phantoms
+from robustbench_med.data import phantoms, phantoms_paired
 from robustbench_med.data.cache import decoded
 from robustbench_med.data.cards import (
     TOTAL,
@@ -26,7 +26,7 @@ from robustbench_med.data.cards import (
     Published,
     TableReader,
 )
-from robustbench_med.data.images import Images, Selected
+from robustbench_med.data.images import Images, Selected, Tabled
 from robustbench_med.data.listing import SPLITS, Files, Listing
 from robustbench_med.data.preprocessing import REVISION
 from robustbench_med.data.readers.files import roots
@@ -125,7 +125,7 @@ def read(
     absent.
     """
     if isinstance(card.reader, PhantomReader):
-        return _phantoms(card, size)
+        return _phantoms(card, size) if card.reader.kind == "phantoms" else _patients(card, size)
     listing = list_samples(card, size, files)
     entry = decoded(listing, size, preprocessing or Preprocessing(), files)
     unreadable = tuple((listing.ids[row], why) for row, why in sorted(entry.unreadable.items()))
@@ -266,6 +266,29 @@ def _phantoms(card: Card, size: int) -> Source:
     ids = tuple(f"{card.id}/{SPLITS[split]}/{i:05d}" for split, i in studies.keys)
     images = tuple(phantoms.Drawing(studies, m) for m in (0, 1))
     return Source(card, ids, images, studies.labels, ids, published, f"drawing {phantoms.VERSION}")
+
+
+def _patients(card: Card, size: int) -> Source:
+    patients = phantoms_paired.patients(size)
+    published = tuple(SPLITS[split] for split, _ in patients.keys)
+    ids = tuple(f"{card.id}/{SPLITS[split]}/{i:05d}" for split, i in patients.keys)
+    classes = {"diagnosis": phantoms_paired.DIAGNOSES, "outcome": phantoms_paired.OUTCOMES}
+    images: list[Images] = []
+    for modality in card.modalities:
+        drawn = modality.name in phantoms_paired.MODALITIES[:2] and modality.channels == 1
+        if not (drawn or (modality.name == phantoms_paired.MODALITIES[2] and modality.columns)):
+            raise UserError(f"{card.id}: paired phantoms draw no such modality {modality.name!r}")
+        number = phantoms_paired.MODALITIES.index(modality.name)
+        images.append(
+            phantoms.Drawing(patients, number)
+            if drawn
+            else Tabled(patients.table(modality.columns))
+        )
+    if any(classes.get(task.name) != task.classes for task in card.tasks):
+        raise UserError(f"{card.id}: the tasks of paired phantoms are {classes}")
+    labels = patients.labels[:, [list(classes).index(task.name) for task in card.tasks]]
+    made = f"drawing {phantoms_paired.VERSION} of patients, {phantoms.VERSION}"
+    return Source(card, ids, tuple(images), labels, ids, published, made)
 
 
 def _select(values: Sequence[str], rows: NDArray[np.int64]) -> tuple[str, ...]:

@@ -114,7 +114,11 @@ def grid_of(session: Session[RunSpec]) -> list[Cell]:
     if not session.spec.cross_modal:
         return ordered(grid, session)
     names = {
-        name: (dataset.modalities, dataset.tasks) for (name, _), dataset in session.datasets.items()
+        name: (
+            [m for k, m in enumerate(dataset.modalities) if k not in dataset.tables],
+            dataset.tasks,
+        )
+        for (name, _), dataset in session.datasets.items()
     }
     return ordered(cross_modal(grid, names), session)
 

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from robustbench_med.dataspec import Fold, Preprocessing
+from robustbench_med.dataspec import Fold, Preprocessing, shapes
 from robustbench_med.naming import label
 from robustbench_med.parsing import STRICT
 from robustbench_med.training.augmentation import Augmentation
@@ -137,6 +137,15 @@ class TrainSpec(BaseModel):
     their hash.
     """
 
+    tables: tuple[int, ...] = ()
+    optional: tuple[int, ...] = ()
+    """Modalities that are clinical tables, and those that samples may miss."""
+
+    @property
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """(C, H, W) of each modality."""
+        return shapes(self.channels, self.size, self.tables)
+
     @property
     def name(self) -> str:
         """How tables and file names call the model."""
@@ -146,7 +155,7 @@ class TrainSpec(BaseModel):
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self) | {"model": self.name}
         plain.pop("start", None)
-        for key in ("source_sha256", "code", "revisions", "start_sha256"):
+        for key in ("source_sha256", "code", "revisions", "start_sha256", "tables", "optional"):
             if not plain.get(key):
                 plain.pop(key, None)
         if self.preprocessing == Preprocessing():
