@@ -25,7 +25,7 @@ def chain_of(cell: Cell, session: Session[RunSpec]) -> list[Cell]:
     if cell.attack == CONTROL or not (spec.carry or spec.cascade):
         return [cell]
     if spec.cascade:
-        attacks = [name for name in dict.fromkeys(spec.attack) if name != CONTROL]
+        attacks = [name for name in dict.fromkeys(spec.bounded) if name != CONTROL]
         return [cell.model_copy(update={"attack": name}) for name in attacks]
     if is_searched_once(cell.attack, spec):
         return [cell]

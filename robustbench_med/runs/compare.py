@@ -22,7 +22,7 @@ from robustbench_med.runs.failing import announce
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run_grid
 from robustbench_med.runs.session import Session
-from robustbench_med.runs.spec import RunSpec
+from robustbench_med.runs.spec import MISSING, RunSpec
 from robustbench_med.store.failure import Failure
 from robustbench_med.store.record import CONTROL, Record
 from robustbench_med.training import defenses, presets
@@ -77,6 +77,11 @@ def check_protocol(spec: RunSpec) -> None:
     if len(spec.partitions) > 1:
         raise UserError(
             "a comparison pairs victims on the same test samples: name one fold, e.g. --fold 0"
+        )
+    if MISSING in spec.attack:
+        raise UserError(
+            f"a comparison is of attacks within a ball; `medrobust run --attack {MISSING}` says"
+            " what victims make of missing modalities"
         )
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")

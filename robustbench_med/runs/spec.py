@@ -39,6 +39,10 @@ from robustbench_med.parsing import (
     within,
 )
 
+MISSING = "missing"
+"""The attack that no ball bounds: each modality replaced by nothing, by the mean, by another
+patient's.
+"""
 EOT_DEFAULT = 4
 """Draws per gradient against a stochastic victim under the sound protocol."""
 
@@ -238,6 +242,11 @@ class RunSpec(ThreatsSpec):
     cascade: bool = False
     """Each attack gets what those before it left."""
 
+    @property
+    def bounded(self) -> list[str]:
+        """The attacks within a ball: all but the replacement of modalities."""
+        return [attack for attack in self.attack if attack != MISSING]
+
     @field_validator("attack", mode="before")
     @classmethod
     def _attacks_listed(cls, value: object) -> object:
@@ -364,7 +373,7 @@ def cells(run: RunSpec) -> list[Cell]:
     """The grid of a run in a stable order: victims outermost, then norms and radii, the noise
     control of every radius first.
     """
-    attacks = list(dict.fromkeys((["noise"] if run.control else []) + run.attack))
+    attacks = list(dict.fromkeys((["noise"] if run.control else []) + run.bounded))
     threats = itertools.product(_norms_and_radii(run), attacks)
     return [
         Cell(**dict(victim), norm=norm, eps=eps, attack=attack, target_task=run.target_task)

@@ -45,6 +45,7 @@ FOLDERS = {
 
 CONTENTS = {
     "phantoms": "30cb6a0fd83f282c",
+    "phantoms-paired": "7ea933a100dfaf8a",
     "bloodmnist": "0aed86b837d0eaf7",
     "br35h": "45911e838eea8c9c",
     "breastmnist": "0f7277f8dc7ed60b",
