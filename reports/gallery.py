@@ -59,21 +59,20 @@ def examples(store: Store[Record], record: Record) -> list[Example]:
             Example(
                 rule=str(arrays["examples_rule"][i]),
                 sample=str(arrays["ids"][row]),
-                clean=[image.astype(np.float32) / 255 for image in before],
-                adversarial=[image.astype(np.float32) for image in after],
+                clean=[image / np.float32(255) for image in before],
+                adversarial=after,
                 lines=[_sentence(record, arrays, t, row) for t in range(len(tasks))],
             )
         )
     return kept
 
 
-def pictured(image: NDArray[Any]) -> NDArray[Any]:
+def pictured(image: NDArray[Any]) -> NDArray[np.float32]:
     """An image (C, H, W) as it is; a clinical table (D, 1, 1) as a picture (1, D, D), a row a
     coordinate from the top.
     """
-    if image.shape[1:] != (1, 1):
-        return image
-    return np.repeat(image.reshape(1, -1, 1), len(image), 2)
+    plain: NDArray[np.float32] = image.astype(np.float32)
+    return plain if plain.shape[1:] != (1, 1) else np.repeat(plain.reshape(1, -1, 1), len(plain), 2)
 
 
 def _sentence(record: Record, arrays: Mapping[str, NDArray[Any]], t: int, row: int) -> str:

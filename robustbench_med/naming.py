@@ -26,6 +26,10 @@ TRAINING_SCHEMA = 1
 """The same of a training, whose hash names its checkpoint."""
 CONTROL = "noise"
 """The attack that is none: what random noise of the same radius does."""
+MISSING = "missing"
+"""The attack that no ball bounds: each modality replaced by nothing, by the mean, by another
+patient's.
+"""
 BLACK_BOX = "black box"
 """Kind of attacks, and of rounds of a search, that ask for no gradient."""
 

@@ -12,10 +12,10 @@ import numpy as np
 from robustbench_med.attacks import SCHEME
 from robustbench_med.evaluation import absence, cost
 from robustbench_med.evaluation.protocol import clean_pass
-from robustbench_med.naming import canonical_hash
+from robustbench_med.naming import MISSING, canonical_hash
 from robustbench_med.runs.identity import identity
 from robustbench_med.runs.session import Session
-from robustbench_med.runs.spec import MISSING, RunSpec, VictimPoint, victim_points
+from robustbench_med.runs.spec import RunSpec, VictimPoint, victim_points
 from robustbench_med.runs.victims import LoadedVictim
 from robustbench_med.store.absence import ABSENCES, Absence
 from robustbench_med.store.store import Store

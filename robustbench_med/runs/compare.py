@@ -14,7 +14,7 @@ from robustbench_med.attacks import entry_of as attack_entry
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
 from robustbench_med.errors import IncompleteError, UserError
-from robustbench_med.naming import label
+from robustbench_med.naming import MISSING, label
 from robustbench_med.parameters import of, only, owned, split
 from robustbench_med.reports.comparison.entries import Entry, LeftOut
 from robustbench_med.runs.checks import check_attacks, check_defense_owners
@@ -22,7 +22,7 @@ from robustbench_med.runs.failing import announce
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run_grid
 from robustbench_med.runs.session import Session
-from robustbench_med.runs.spec import MISSING, RunSpec
+from robustbench_med.runs.spec import RunSpec
 from robustbench_med.store.failure import Failure
 from robustbench_med.store.record import CONTROL, Record
 from robustbench_med.training import defenses, presets

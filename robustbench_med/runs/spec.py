@@ -23,7 +23,7 @@ from pydantic import (
 
 from robustbench_med.dataspec import Fold, Preprocessing
 from robustbench_med.errors import UserError
-from robustbench_med.naming import Counts, Norm, label
+from robustbench_med.naming import MISSING, Counts, Norm, label
 from robustbench_med.parameters import flat, split
 from robustbench_med.parsing import (
     STRICT,
@@ -39,16 +39,10 @@ from robustbench_med.parsing import (
     within,
 )
 
-MISSING = "missing"
-"""The attack that no ball bounds: each modality replaced by nothing, by the mean, by another
-patient's.
-"""
 EOT_DEFAULT = 4
 """Draws per gradient against a stochastic victim under the sound protocol."""
-
 EOT_AUTOATTACK = 20
 """The same for AutoAttack's version for random victims (arXiv 2003.01690, section 6.2)."""
-
 
 Parameters = Annotated[dict[str, Any], AfterValidator(flat)]
 """`{"steps": 5}` for all that have them, `{"pgd.steps": 5}` or `{"pgd": {"steps": 5}}` for one."""
@@ -228,9 +222,7 @@ class RunSpec(ThreatsSpec):
     effort: Literal["quick", "auto", "max"] | None = None
     """How long attacks are followed by stronger ones; None: what is usual for the attack."""
     max_passes: int | None = Field(None, ge=1)
-    """Gradient passes an attacked sample after which effort auto stops; None: 50 times those of pgd
-    by default.
-    """
+    """Gradient passes an attacked sample after which effort auto stops; None: 50 times pgd's."""
     target: str | None = None
     """Makes attacks targeted: "random", "least-likely" or the number of a class."""
     cross_modal: bool = False
