@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from robustbench_med.formats.text import escaped
+from robustbench_med.naming import nature
 from robustbench_med.paths import write_atomically
 from robustbench_med.reports.style import check_glyphs, font_of, wrapped
 from robustbench_med.reports.tables import by_engine
@@ -159,10 +160,11 @@ def title(record: Record) -> str:
     hash.
     """
     spec, attack = record.spec, by_engine(record.attack_label, record.spec.engine)
-    aim, synthetic = " + ".join(record.targets), " (synthetic)" if record.synthetic else ""
+    aim = " + ".join(record.targets)
+    kind = nature(spec.data.name, synthetic=record.synthetic)
     return (
         f"{spec.victim.model}, {attack} {spec.threat.norm_label} {record.eps}, target {aim}\n"
-        f"{spec.data.label}{synthetic}, {spec.data.size} px, protocol {spec.protocol.name}, n ="
+        f"{spec.data.label}{kind}, {spec.data.size} px, protocol {spec.protocol.name}, n ="
         f" {spec.data.n}, record {record.short}"
     )
 

@@ -73,6 +73,23 @@ def _of_levels(radius: float) -> bool:
     return bool(radius) and abs(levels - round(levels)) < 1e-9 and round(levels) < 255
 
 
+BY_INDEX = "paired by index"
+"""The mark of data whose modalities are of different patients: sets joined by "+"."""
+
+
+def by_index(data: str) -> bool:
+    """Whether the modalities of a sample are of different patients, by the data's name."""
+    return "+" in data
+
+
+def nature(data: str, *, synthetic: bool) -> str:
+    """What follows a data set's name in titles: whether it is drawn, whether its modalities are of
+    different patients.
+    """
+    said = [*(["synthetic"] if synthetic else []), *([BY_INDEX] if by_index(data) else [])]
+    return f" ({', '.join(said)})" if said else ""
+
+
 def training_hash(training: BaseModel | Mapping[str, Any]) -> str:
     """The hash of a training's specification."""
     return canonical_hash(training, TRAINING_SCHEMA)

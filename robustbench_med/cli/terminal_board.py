@@ -14,6 +14,7 @@ from rich.text import Text
 
 from robustbench_med.cli.terminal import cells
 from robustbench_med.cli.terminal_records import TRUST_STYLE, number
+from robustbench_med.naming import BY_INDEX, nature
 from robustbench_med.reports import absence, floors, paper
 from robustbench_med.reports.board import COMPARABLE, named
 from robustbench_med.reports.tables import each
@@ -68,9 +69,9 @@ def _missing(one: paper.Table) -> Table:
 
 def _table(group: pd.DataFrame) -> Table:
     first: Any = group.iloc[0]
-    synthetic = " (synthetic)" if first.synthetic else ""
+    kind = nature(first["data"], synthetic=first.synthetic)
     title = (
-        f"{first.benchmark or 'no benchmark'}: {first['data']}{synthetic}, {first['size']} px,"
+        f"{first.benchmark or 'no benchmark'}: {first['data']}{kind}, {first['size']} px,"
         f" {first.norm}, target {first.target}, protocol {first.protocol}, n = {first.n}"
     )
     table = Table(title=escape(title), title_justify="left", show_lines=True)
@@ -104,7 +105,7 @@ def _victim(row: Any) -> list[str]:
     if pd.notna(row.reported):
         reported = f"reported {row.reported:.3f}, {row.difference:+.3f} here"
     size = f"{row.parameters / 1e6:.3g} M, {row.gflops:.3g} GFLOPs"
-    marks = [mark for mark in row.marks.split("; ") if mark not in ("", "synthetic data")]
+    marks = [mark for mark in row.marks.split("; ") if mark not in ("", "synthetic data", BY_INDEX)]
     return [
         row.model,
         f"{row.norm} {row.eps}: {place}{row.unranked and f' ({row.unranked})'}",

@@ -31,7 +31,8 @@ def test_brats_has_four_sequences_of_one_slice_the_outline_and_the_grade(tmp_pat
     flair, t1 = source.images[0][rows], source.images[1][rows]
     assert not np.array_equal(flair, t1)
     grade = {
-        sample.split("/")[1]: int(label[1]) for sample, label in zip(source.ids, source.labels)
+        sample.split("/")[1]: int(label[1])
+        for sample, label in zip(source.ids, source.labels, strict=True)
     }
     assert grade["BraTS20_Training_001"] == 1
     assert grade["BraTS20_Training_004"] == 0

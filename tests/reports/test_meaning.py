@@ -130,7 +130,7 @@ def test_notes_are_shown_and_decide_nothing() -> None:
             "not repeatable: y",
         ],
     )
-    assert marks.marks([odd]) == ["synthetic data"]
+    assert marks.marks([odd]) == ["synthetic data", "paired by index"]
     sure = changed(record(), unverified=True, repeatable=False)
     assert marks.marks([sure]) == ["synthetic data", "not repeatable", "unverified data"]
 
