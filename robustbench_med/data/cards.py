@@ -160,6 +160,21 @@ class Table(_Strict):
     rows: RowsOf | None = None
 
 
+class Parts(_Strict):
+    """A column whose values, such as sites or years, say what a row is for."""
+
+    column: str
+    train: tuple[str, ...] = Field(min_length=1)
+    val: tuple[str, ...] = ()
+    test: tuple[str, ...] = Field(min_length=1)
+
+    def of(self, cell: str) -> str | None:
+        """The part of a row; None: it belongs to none."""
+        return next(
+            (part for part in ("train", "val", "test") if cell in getattr(self, part)), None
+        )
+
+
 class TableReader(_Strict):
     """Rows of CSV files that name images, labels and groups; several modalities a row make a paired
     set.
@@ -186,6 +201,8 @@ class TableReader(_Strict):
     """For each clinical table the headers of its columns, where they are not the columns' names."""
     unknown: tuple[str, ...] = ()
     """What cells say of which nothing is known: they are as empty ones."""
+    parts: Parts | None = None
+    """The column that says which part a row belongs to; rows of none are left out."""
     only: dict[str, str] = {}
     """Rows that are taken: those whose cell of each of these columns is this."""
     values: dict[str, str] = {}
@@ -242,23 +259,23 @@ class Card(_Strict):
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    title: str
+    title: str = ""
     description: str = ""
     twenty: bool = False
     modalities: tuple[Modality, ...] = Field(min_length=1)
     tasks: tuple[Task, ...] = Field(min_length=1)
-    counts: dict[Literal["train", "val", "test", "total"], Annotated[int, Field(ge=0)]]
+    counts: dict[Literal["train", "val", "test", "total"], Annotated[int, Field(ge=0)]] = {}
     class_counts: dict[str, Annotated[int, Field(ge=0)]] = {}
-    url: str
-    licence: str
-    access: str
-    citation: str
+    url: str = ""
+    licence: str = ""
+    access: str = ""
+    citation: str = ""
     obtain: tuple[str, ...] = ()
     tree: tuple[str, ...] = ()
     reader: Reader
     split: str = ""
     published: tuple[Published, ...] = ()
-    provenance: str
+    provenance: str = ""
     known_defects: tuple[str, ...] = ()
     synthetic: bool = False
 
@@ -364,7 +381,11 @@ def card(name: str) -> Card:
     try:
         return Card.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        found = error.errors()
+        absent = [".".join(map(str, e["loc"])) for e in found if e["type"] == "missing"]
+        if len(absent) > 1:
+            raise UserError(f"{origin}: fields are missing: {', '.join(absent)}") from error
+        first = found[0]
         raise UserError(
             f"{origin}: {'.'.join(map(str, first['loc'])) or 'card'}: {first['msg']}"
         ) from error

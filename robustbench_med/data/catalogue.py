@@ -39,7 +39,7 @@ def facts(each: Card, data_root: Path | None) -> dict[str, str]:
     """All about one data set, ready to print."""
     described = {
         "id": each.id,
-        "title": each.title + (" (synthetic)" if each.synthetic else ""),
+        "title": (each.title or each.id) + (" (synthetic)" if each.synthetic else ""),
         "description": each.description.strip(),
         "modalities": ", ".join(f"{m.name} ({kind(m)})" for m in each.modalities),
         "pairing": pairing(each),

@@ -96,6 +96,12 @@ class Collected:
         """The samples of one row: one, or one for each slice; `where`: its table and line."""
         if any(row.get(column, "") != cell for column, cell in self.reader.only.items()):
             return
+        if parts := self.reader.parts:
+            if parts.column not in row:
+                raise UserError(f"{where}: no column {parts.column!r}; columns: {', '.join(row)}")
+            if (part := parts.of(composed(row[parts.column]))) is None:
+                return
+            split = part
         pictures = self.card.pictures
         templates = [self.reader.images[modality.name] for modality in pictures]
         files = [_file_of(self.search, options, row, where) for options in templates]
