@@ -208,7 +208,7 @@ def figure(curves: pd.DataFrame, *, axes: Sequence[Axes] | None = None) -> Figur
                 linestyle=dash,
                 label=str(name),
             )
-        kind = nature(data, synthetic=bool(group.synthetic.any()))
+        kind = nature(str(data), synthetic=bool(group.synthetic.any()))
         alone = group.alone.iloc[0]
         axis.set(
             title=(

@@ -97,7 +97,7 @@ def _tables(table: pd.DataFrame) -> list[str]:
     for (data, size, norm, eps), group in table.groupby(GROUPED, sort=False):
         first = group.iloc[0]
         synthetic = ", synthetic" if first.synthetic else ""
-        synthetic += f", {BY_INDEX}" if by_index(data) else ""
+        synthetic += f", {BY_INDEX}" if by_index(str(data)) else ""
         heading = f"{data} ({size} px{synthetic}), {norm} {eps}, n = {first.n}, {_behind(first)}"
         lines += [
             f"## {escaped(heading)}",

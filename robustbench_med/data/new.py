@@ -282,8 +282,8 @@ def parts_of(split: str, table: Sequence[Row], given: Given, path: Path) -> dict
             parts.setdefault(part, []).append(value)
     if not parts:
         for value in values:
-            if part := part_of(value):
-                parts.setdefault(part, []).append(value)
+            if word := part_of(value):
+                parts.setdefault(word, []).append(value)
     elif "test" not in parts or "train" not in parts:
         taken = {value for chosen in parts.values() for value in chosen}
         rest = [value for value in values if value not in taken]
