@@ -35,7 +35,7 @@ from robustbench_med.attacks.streams import (
     derive_seed,
     seeded,
 )
-from robustbench_med.attacks.threat import Threat
+from robustbench_med.attacks.threat import Columns, Threat
 from robustbench_med.attacks.view import PassCount, RefusedError, View, gives
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "LOSSES",
     "SCHEME",
     "Attack",
+    "Columns",
     "Draws",
     "Minimal",
     "PassCount",

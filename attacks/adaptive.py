@@ -47,6 +47,8 @@ MEMBERS = {
 BLACK_BOXES = (square.ENTRY.name, sparse_rs.ENTRY.name)
 IN_L0 = {"apgd": "pgd", "square": "sparse-rs", "fab": "sigma-zero"}
 """What takes the place of an attack that L0 does not know."""
+FLIPPING = {"apgd": "pgd"}
+"""What takes the place of an attack that flips no categorical columns."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Facing:
         soft: whether the victim offers soft gradients.
         tasks: how many are attacked.
         norm: of the threat.
+        flips: whether categorical columns of a table may flip.
     """
 
     stochastic: bool
@@ -66,6 +69,7 @@ class Facing:
     soft: bool
     tasks: int = 1
     norm: Norm = "Linf"
+    flips: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,14 +108,21 @@ def required(facing: Facing) -> set[str]:
 
 def rounds(facing: Facing) -> Iterator[Round]:
     """The rounds against such a victim, cheapest first, without end: each level doubles the one
-    before. Under L0 with PGD in the place of APGD, Sparse-RS in Square's and sigma-zero in FAB's.
+    before. Under L0 with PGD in the place of APGD, Sparse-RS in Square's and sigma-zero in FAB's;
+    where categorical columns may flip, with PGD in the place of APGD, and without FAB.
     """
     against = _against_random if facing.stochastic else _against_deterministic
     for each in against(facing):
-        known = facing.norm in MEMBERS[each.attack].norms
-        attack = each.attack if known else IN_L0.get(each.attack)
-        if attack is not None and facing.norm in MEMBERS[attack].norms:
+        known = able(MEMBERS[each.attack], facing)
+        others = FLIPPING if facing.flips else IN_L0
+        attack = each.attack if known else others.get(each.attack)
+        if attack is not None and able(MEMBERS[attack], facing):
             yield each if known else in_place_of(each, attack)
+
+
+def able(entry: Attack, facing: Facing) -> bool:
+    """Whether an attack can be a round of a search."""
+    return facing.norm in entry.norms and (entry.flips or not facing.flips)
 
 
 def in_place_of(each: Round, attack: str) -> Round:
@@ -171,7 +182,8 @@ def _against_deterministic(facing: Facing) -> Iterator[Round]:
 def facing(view: View, threat: Threat) -> Facing:
     """What a view says of its victim."""
     classes = max(view.class_counts[t] for t in threat.tasks)
-    return Facing(view.draws > 1, classes, view.has_soft, len(threat.tasks), threat.norm)
+    tasks = len(threat.tasks)
+    return Facing(view.draws > 1, classes, view.has_soft, tasks, threat.norm, threat.flips)
 
 
 def complete(each: Round, against: Facing) -> dict[str, Any]:
@@ -208,4 +220,4 @@ def adaptive(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams)
     return contest.result()
 
 
-ENTRY = Attack(name="adaptive", function=adaptive, targeted=False, escalates="auto")
+ENTRY = Attack(name="adaptive", function=adaptive, targeted=False, escalates="auto", flips=True)

@@ -75,6 +75,7 @@ class Attack:
         only_loss: the loss of an attack that lets nobody choose one.
         ensemble: what an attack made of others runs: `(class_counts, norm, *, stochastic,
             parameters) -> version, members`.
+        flips: whether it can give categorical columns of a clinical table other values.
 
     Example:
         ENTRY = Attack(name="pgd", function=pgd)
@@ -94,6 +95,7 @@ class Attack:
     escalates: Literal["quick", "auto"] | None = None
     only_loss: str | None = None
     ensemble: Callable[..., tuple[str, Sequence[Member]]] | None = None
+    flips: bool = False
 
     @property
     def before_radius(self) -> Callable[..., Minimal | Ray] | None:

@@ -87,10 +87,8 @@ def scaled_size(view: View, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
     """
     largest = max(threat.radii)
     parts = [
-        distance * (largest / r)
-        for distance, r in zip(
-            view.distances(x, x0, threat.norm, threat.counts).unbind(1), threat.radii, strict=True
-        )
+        distance.to(x) * (largest / r)
+        for distance, r in zip(view.sizes(x, x0, threat), threat.radii, strict=True)
         if r > 0
     ]
     return torch.stack(parts).amax(0) if parts else x.new_zeros(len(x))
@@ -108,6 +106,8 @@ def steepness(view: View, gradient: Tensor, threat: Threat) -> Tensor:
     """(B,): how fast a function of this gradient (B, D) can change per unit of `scaled_size`: the
     sum over modalities of its dual norm, in the proportion of their radii. L0 has none.
     """
+    if threat.columns:  # radii of their own in one modality, under Linf
+        return (proportions(view, threat, gradient) * gradient).abs().sum(1)
     largest = max(threat.radii)
     parts = [
         (r / largest) * gradient[:, s.start : s.stop].norm(DUAL[threat.norm], dim=1)
@@ -120,6 +120,9 @@ def onto(view: View, x: Tensor, x0: Tensor, threat: Threat, size: Tensor) -> Ten
     """The nearest point to x in the ball of a size of its own (B,) around each x0, then in [0, 1]
     (L1 and L0: in both); see `scaled_size`. But for L0 up to rounding.
     """
+    if threat.columns:  # radii of their own in one modality, under Linf
+        radius = proportions(view, threat, x) * size[:, None]
+        return (x0 + torch.minimum(torch.maximum(x - x0, -radius), radius)).clamp(0, 1)
     parts, largest = [], max(threat.radii)
     for s, r in zip(view.segments, threat.radii, strict=True):
         clean, point = x0[:, s.start : s.stop], x[:, s.start : s.stop]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks import tables
 from robustbench_med.attacks.balls import Segment, in_segments
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Counts, Norm, Threat
@@ -48,12 +49,15 @@ class Space:
 
     def radius(self, threat: Threat, like: Tensor) -> Tensor:
         """The radius of every coordinate, (D,); not to be changed in place."""
-        key = (threat.radii, like.device, like.dtype)
+        key = (threat.radii, threat.columns, like.device, like.dtype)
         if key not in self._radii:
             parts = zip(self.segments, threat.radii, strict=True)
-            self._radii = {
-                key: torch.cat([like.new_full((s.stop - s.start,), r) for s, r in parts])
-            }
+            radius = torch.cat([like.new_full((s.stop - s.start,), r) for s, r in parts])
+            for m, columns in threat.tables():
+                radius[self.segments[m].start : self.segments[m].stop] = like.new_tensor(
+                    columns.radii
+                )
+            self._radii = {key: radius}
         return self._radii[key]
 
     def step(self, x: Tensor, direction: Tensor, length: Tensor | float, threat: Threat) -> Tensor:
@@ -61,7 +65,8 @@ class Space:
         (B, 1): of the step as a share of each modality's radius (L0: `balls.L0.step`).
         """
         if threat.norm in ("Linf", "L2"):
-            return self.steepest(direction, threat).mul_(length).add_(x)
+            moved = self.steepest(direction, threat).mul_(length).add_(x)
+            return tables.towards(moved, direction, threat, self.segments)
         length = length * x.new_ones(len(x), 1)
         balls = in_segments(threat, self.segments)
         return torch.cat([b.step(x[:, i], direction[:, i], length) for i, b in balls], 1)
@@ -91,9 +96,25 @@ class Space:
 
     def project(self, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
         """The nearest point to x inside the ball around x0, per modality, then inside [0, 1]."""
+        return self.present(self._projected(x, x0, threat), x0, threat)
+
+    def present(self, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
+        """x (B, D), but what is missing (all zeros) in x0 as it is there."""
+        return self.missing_as_in(x0, x, [m for m in threat.optional if threat.radii[m]])
+
+    def missing_as_in(self, x0: Tensor, x: Tensor, modalities: Sequence[int]) -> Tensor:
+        """x (B, D), but those of these modalities that are missing (all zeros) in x0 missing."""
+        for m in modalities:
+            part = slice(self.segments[m].start, self.segments[m].stop)
+            there = x0[:, part].any(1, keepdim=True)
+            x = torch.cat((x[:, : part.start], x[:, part] * there, x[:, part.stop :]), 1)
+        return x
+
+    def _projected(self, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
         if threat.norm == "Linf":
             box = self.radius(threat, x)
-            return (x - x0).clamp_(-box, box).add_(x0).clamp_(0, 1)
+            moved = (x - x0).clamp_(-box, box).add_(x0).clamp_(0, 1)
+            return tables.flipped(moved, x, x0, threat, self.segments)
         if threat.norm != "L2":
             balls = in_segments(threat, self.segments)
             return torch.cat([ball.project(x[:, i], x0[:, i]) for i, ball in balls], 1)
@@ -117,7 +138,9 @@ class Space:
         """
         if threat.norm == "Linf":
             unit = (2 * streams.uniform(self.dim) - 1).to(x0)
-            return self.project(x0 + self.radius(threat, x0) * unit, x0, threat)
+            point = x0 + self.radius(threat, x0) * unit
+            point = tables.towards(point, unit, threat, self.segments)
+            return self.project(point, x0, threat)
         if threat.norm != "L2":
             balls = in_segments(threat, self.segments)
             points = torch.cat([ball.random(x0[:, i], streams) for i, ball in balls], 1)
@@ -144,7 +167,12 @@ class Space:
             return [ball.size(x[:, i], x0[:, i]) for i, ball in balls]
         order = torch.inf if threat.norm == "Linf" else 2
         delta = x - x0
-        return [delta[:, s.start : s.stop].norm(order, dim=1) for s in self.segments]
+        found = [delta[:, s.start : s.stop].norm(order, dim=1) for s in self.segments]
+        for m, columns in threat.tables():
+            segment = self.segments[m]
+            moved = delta[:, segment.start : segment.stop].abs()
+            found[m] = tables.size(moved, columns)
+        return found
 
     def check(self, x: Tensor, x0: Tensor, threat: Threat) -> None:
         """Raises AssertionError when any x leaves its ball or [0, 1], or a trusted modality is not
@@ -162,3 +190,8 @@ class Space:
                 raise AssertionError(
                     f"an attack moved modality {m} by {worst:.8g}, further than its radius {r:.8g}"
                 )
+        for m, columns in threat.tables():
+            part = slice(self.segments[m].start, self.segments[m].stop)
+            tables.check(x[:, part], x0[:, part], columns)
+        if not torch.equal(self.present(x, x0, threat), x):
+            raise AssertionError("an attack drew a modality that a sample misses")

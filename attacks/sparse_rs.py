@@ -76,7 +76,7 @@ def sparse_rs(
             moved[rows, part] = exchanged(
                 now[rows, part], clean[rows, part], ball, share, numbers[rows]
             )
-        return moved
+        return view.present(moved, clean, threat)
 
     first = x.clone()
     for part, ball in balls:
@@ -84,7 +84,7 @@ def sparse_rs(
         first[:, part] = exchanged(x[:, part], x[:, part], ball, 1.0, numbers)
     shares = max(needed(ball, alpha / SCHEDULE[0][1]) for _, ball in balls)
     search = RandomSearch(propose, shares, queries, loss, eot)
-    return search.from_(first, view, x, y, threat, streams)
+    return search.from_(view.present(first, x, threat), view, x, y, threat, streams)
 
 
 def exchanges(ball: L0, share: float, places: int) -> int:

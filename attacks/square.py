@@ -12,6 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from robustbench_med.attacks import tables
 from robustbench_med.attacks.balls import Segment
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import named, standing
@@ -77,6 +78,7 @@ def square(
     if not turns:
         return x.clone()
 
+    of_table = {view.segments[m]: columns for m, columns in threat.tables()}
     knots = torch.tensor(SCHEDULE) * queries
 
     def propose(now: Tensor, clean: Tensor, numbers: Tensor, asked: Tensor) -> Tensor:
@@ -86,10 +88,17 @@ def square(
             segment, radius = turns[kind % len(turns)]
             part = slice(segment.start, segment.stop)
             patch, share = PATCHES[threat.norm], p * 0.5 ** (kind // len(turns))
+            if (columns := of_table.get(segment)) is not None:
+                moved[rows, part] = tables.propose(
+                    now[rows, part], clean[rows, part], columns, numbers[rows]
+                )
+                continue
             moved[rows, part] = patch(
                 now[rows, part], clean[rows, part], segment, radius, share, numbers[rows]
             )
-        return moved if threat.norm == "Linf" else view.project(moved, clean, threat)
+        if threat.norm == "Linf":
+            return view.present(moved, clean, threat)
+        return view.project(moved, clean, threat)
 
     first = stripes(view, x, threat, streams)
     most = max(segment.shape[0] for segment, _ in turns)
@@ -237,7 +246,7 @@ def stripes(view: View, x: Tensor, threat: Threat, streams: Streams) -> Tensor:
             sign = (
                 (2 * streams.integers(0, [2] * (c * w)) - 1).view(-1, c, 1, w).expand(-1, c, h, w)
             )
-            delta = r * sign.flatten(1)
+            delta = view.radius(threat, x)[s.start : s.stop] * sign.flatten(1).to(x)
         else:
             side = max(min(h, w) // 5, 1)
             tall, wide = math.ceil(h / side), math.ceil(w / side)
@@ -365,4 +374,4 @@ def bump(height: int, width: int) -> Tensor:
     return eta / eta.norm().clamp_min(1e-10)
 
 
-ENTRY = Attack(name="square", function=square, norms=("Linf", "L2", "L1"))
+ENTRY = Attack(name="square", function=square, norms=("Linf", "L2", "L1"), flips=True)

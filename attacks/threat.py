@@ -10,6 +10,29 @@ __all__ = ["Counts", "Norm", "Threat"]
 
 
 @dataclass(frozen=True)
+class Columns:
+    """What may change of a clinical table, under Linf.
+
+    Args:
+        said: the bounds as a user gave them: ("clinic.age", radius in its own unit),
+            ("clinic.flips", k).
+        radii: radius of each coordinate for values in [0, 1]; 0 of those of categorical columns.
+        groups: of each categorical column its first coordinate, and the one behind its last.
+        flips: how many categorical columns may take another value.
+    """
+
+    said: tuple[tuple[str, float], ...]
+    radii: tuple[float, ...]
+    groups: tuple[tuple[int, int], ...] = ()
+    flips: int = 0
+
+    @property
+    def radius(self) -> float:
+        """The largest change of a coordinate: 1 where one may flip."""
+        return 1.0 if self.flips else max(self.radii)
+
+
+@dataclass(frozen=True)
 class Threat:
     """What the attacker may do.
 
@@ -24,6 +47,9 @@ class Threat:
             to avoid.
         counts: what L0 counts: "pixels", places of an image with all their channels together, or
             "coordinates", each channel of each place by itself.
+        columns: of each modality, what may change of it where it is a clinical table; empty where
+            none is attacked. Its radius is then `Columns.radius`.
+        optional: modalities that samples may miss: what is missing (all zeros) stays missing.
 
     Raises:
         ValueError: an L0 radius that is no whole number.
@@ -34,10 +60,43 @@ class Threat:
     tasks: tuple[int, ...]
     targeted: bool = False
     counts: Counts = "pixels"
+    columns: tuple[Columns | None, ...] = ()
+    optional: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.norm == "L0" and any(radius != round(radius) for radius in self.radii):
             raise ValueError(f"an L0 radius is a whole number of {self.counts}, got {self.radii}")
+
+    @property
+    def flips(self) -> bool:
+        """Whether categorical columns may take another value."""
+        return any(columns is not None and columns.flips for columns in self.columns)
+
+    @property
+    def said(self) -> dict[str, float]:
+        """The bounds of the columns of all attacked tables, as a user gave them."""
+        return {name: bound for _, columns in self.tables() for name, bound in columns.said}
+
+    def tables(self) -> list[tuple[int, Columns]]:
+        """The attacked tables by number of their modality."""
+        return [(m, columns) for m, columns in enumerate(self.columns) if columns is not None]
+
+    def over(self, radii: tuple[float, ...]) -> Threat:
+        """The same with other radii of the modalities: those of 0 are trusted, those of a table's
+        columns keep their proportions, and all its flips.
+        """
+        columns = tuple(
+            None
+            if each is None or not radius
+            else replace(
+                each,
+                radii=tuple(min(r * radius / each.radius, 1.0) for r in each.radii)
+                if not each.flips
+                else each.radii,
+            )
+            for each, radius in zip(self.columns, radii, strict=False)
+        )
+        return replace(self, radii=radii, columns=columns if any(columns) else ())
 
     def scaled(self, factor: float) -> Threat:
         """The same with radii so many times as large; of L0 to the nearest whole number, at least
@@ -46,4 +105,4 @@ class Threat:
         radii = tuple(factor * radius for radius in self.radii)
         if self.norm == "L0":
             radii = tuple(max(round(r), 1) if r > 0 else 0.0 for r in radii)
-        return replace(self, radii=radii)
+        return self.over(radii) if self.columns else replace(self, radii=radii)

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from robustbench_med.models import encoders
 from robustbench_med.models.mail import Gate
+from robustbench_med.models.tables import Planes, TableEncoder
 
 REVISION = 1
+PLANES = 8
+"""Channels that a table takes in early fusion."""
 
 
 def standardise(x: Tensor) -> Tensor:
@@ -33,12 +36,16 @@ class LateFusion(nn.Module):
         encoder: resnet18, resnet50, densenet121, efficientnet-b0 or vit.
         width: size of the encoder, 64 for the usual one (ResNet: channels of the first stage).
         image_size: pixels of a side, chooses the stem.
+        tables: modalities that are clinical tables (B, D, 1, 1): an MLP encodes them.
+        optional: modalities that samples may miss: a learned vector takes the place of their
+            features.
 
     `forward(*modalities)` takes M tensors (B, C_m, H, W), float32 in [0, 1], and returns one (B,
-    classes) of logits per task.
+    classes) of logits per task. `present` (B, M): which of the optional modalities are there.
     """
 
     stochastic = False
+    takes_present = True
 
     def __init__(
         self,
@@ -48,18 +55,34 @@ class LateFusion(nn.Module):
         encoder: str = "resnet18",
         width: int = 64,
         image_size: int = 64,
+        tables: Sequence[int] = (),
+        optional: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.n_modalities = len(channels)
         self.class_counts = tuple(class_counts)
+        self.tables = tuple(tables)
         self.encoders = nn.ModuleList(self.make_encoders(channels, encoder, width, image_size))
         stages: list[int] = self.encoders[0].channels  # type: ignore[assignment]
         self.heads = nn.ModuleList(nn.Linear(self.make_fusion(stages), n) for n in class_counts)
+        self.absent = nn.ParameterDict(
+            {str(m): torch.zeros(stages[-1]) for m in optional if self.takes_present}
+        )
 
     def make_encoders(
         self, channels: Sequence[int], encoder: str, width: int, image_size: int
     ) -> list[nn.Module]:
-        return [encoders.build(encoder, c, width=width, image_size=image_size) for c in channels]
+        made: dict[int, nn.Module] = {
+            m: encoders.build(encoder, c, width=width, image_size=image_size)
+            for m, c in enumerate(channels)
+            if m not in self.tables
+        }
+        stages = [width, 2 * width, 4 * width, 8 * width]
+        if made:
+            stages = next(iter(made.values())).channels  # type: ignore[assignment]
+        return [
+            TableEncoder(c, stages) if m in self.tables else made[m] for m, c in enumerate(channels)
+        ]
 
     def make_fusion(self, stages: Sequence[int]) -> int:
         """Makes what `fuse` needs for encoders with these channels a stage; returns the size of the
@@ -67,14 +90,21 @@ class LateFusion(nn.Module):
         """
         return stages[-1] * self.n_modalities
 
-    def fuse(self, xs: Sequence[Tensor]) -> Tensor:
-        """Standardised images, M x (B, C_m, H, W) -> fused features (B, D)."""
-        return torch.cat([encoder(x) for encoder, x in zip(self.encoders, xs, strict=True)], 1)
+    def features(self, xs: Sequence[Tensor], present: Tensor | None) -> list[Tensor]:
+        """Standardised images, M x (B, C_m, H, W) -> M x (B, d)."""
+        found = [encoder(x) for encoder, x in zip(self.encoders, xs, strict=True)]
+        for m, absent in self.absent.items() if present is not None else ():
+            found[int(m)] = torch.where(present[:, int(m), None], found[int(m)], absent)  # type: ignore[index]
+        return found
 
-    def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
+    def fuse(self, xs: Sequence[Tensor], present: Tensor | None) -> Tensor:
+        """Standardised images, M x (B, C_m, H, W) -> fused features (B, D)."""
+        return torch.cat(self.features(xs, present), 1)
+
+    def forward(self, *modalities: Tensor, present: Tensor | None = None) -> tuple[Tensor, ...]:
         if len(modalities) != self.n_modalities:
             raise ValueError(f"expected {self.n_modalities} modalities, got {len(modalities)}")
-        h = self.fuse([standardise(x) for x in modalities])
+        h = self.fuse([standardise(x) for x in modalities], present)
         return tuple(head(h) for head in self.heads)
 
 
@@ -86,16 +116,19 @@ class Unimodal(LateFusion):
     Arguments as in `LateFusion`.
     """
 
+    takes_present = False
+
     def make_encoders(
         self, channels: Sequence[int], encoder: str, width: int, image_size: int
     ) -> list[nn.Module]:
         self.inputs = [min(t, self.n_modalities - 1) for t in range(len(self.class_counts))]
+        self.tables = tuple(i for i, m in enumerate(self.inputs) if m in self.tables)
         return super().make_encoders([channels[m] for m in self.inputs], encoder, width, image_size)
 
     def make_fusion(self, stages: Sequence[int]) -> int:
         return stages[-1]
 
-    def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *modalities: Tensor, present: Tensor | None = None) -> tuple[Tensor, ...]:
         if len(modalities) != self.n_modalities:
             raise ValueError(f"expected {self.n_modalities} modalities, got {len(modalities)}")
         return tuple(
@@ -108,19 +141,33 @@ class EarlyFusion(LateFusion):
     """Modalities concatenated on channels, one encoder for all (Baltrusaitis et al., arXiv
     1705.09406, section 6.1).
 
-    Arguments as in `LateFusion`; the modalities share height and width.
+    Arguments as in `LateFusion`; the images share height and width, tables become planes of
+    constants beside them.
     """
+
+    takes_present = False
 
     def make_encoders(
         self, channels: Sequence[int], encoder: str, width: int, image_size: int
     ) -> list[nn.Module]:
-        return super().make_encoders([sum(channels)], encoder, width, image_size)
+        self.side = image_size
+        self.planes = nn.ModuleDict({str(m): Planes(channels[m], PLANES) for m in self.tables})
+        depth = sum(PLANES if m in self.tables else c for m, c in enumerate(channels))
+        self.tables = ()
+        return super().make_encoders([depth], encoder, width, image_size)
 
     def make_fusion(self, stages: Sequence[int]) -> int:
         return stages[-1]
 
-    def fuse(self, xs: Sequence[Tensor]) -> Tensor:
-        return self.encoders[0](torch.cat(list(xs), 1))
+    def fuse(self, xs: Sequence[Tensor], present: Tensor | None) -> Tensor:
+        maps = list(xs)
+        sides = next(
+            (x.shape[2:] for m, x in enumerate(xs) if str(m) not in self.planes),
+            (self.side, self.side),
+        )
+        for m, planes in self.planes.items():
+            maps[int(m)] = planes(maps[int(m)], *sides)
+        return self.encoders[0](torch.cat(maps, 1))
 
 
 class GMU(LateFusion):
@@ -151,8 +198,8 @@ class GMU(LateFusion):
             return torch.cat((z, 1 - z), 1)
         return torch.cat((logits, torch.zeros_like(features[0])[:, None]), 1).softmax(1)
 
-    def fuse(self, xs: Sequence[Tensor]) -> Tensor:
-        features = [encoder(x) for encoder, x in zip(self.encoders, xs, strict=True)]
+    def fuse(self, xs: Sequence[Tensor], present: Tensor | None) -> Tensor:
+        features = self.features(xs, present)
         h = torch.stack(
             [torch.tanh(project(f)) for project, f in zip(self.project, features, strict=True)], 1
         )
@@ -189,11 +236,13 @@ class MMTMFusion(LateFusion):
     Arguments as in `LateFusion`.
     """
 
+    takes_present = False
+
     def make_fusion(self, stages: Sequence[int]) -> int:
         self.mmtm = nn.ModuleList(MMTM(c, self.n_modalities) for c in stages[1:])
         return super().make_fusion(stages)
 
-    def fuse(self, xs: Sequence[Tensor]) -> Tensor:
+    def fuse(self, xs: Sequence[Tensor], present: Tensor | None) -> Tensor:
         xs = list(xs)
         for k in range(4):
             xs = [encoder.stage(k, x) for encoder, x in zip(self.encoders, xs, strict=True)]  # type: ignore[operator]
@@ -223,12 +272,20 @@ class LMF(LateFusion):
         width: int = 64,
         image_size: int = 64,
         rank: int = 4,
+        tables: Sequence[int] = (),
+        optional: Sequence[int] = (),
     ) -> None:
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}")
         self.rank = rank
         super().__init__(
-            channels, class_counts, encoder=encoder, width=width, image_size=image_size
+            channels,
+            class_counts,
+            encoder=encoder,
+            width=width,
+            image_size=image_size,
+            tables=tables,
+            optional=optional,
         )
 
     def make_fusion(self, stages: Sequence[int]) -> int:
@@ -249,8 +306,8 @@ class LMF(LateFusion):
             product = product.to(x) * torch.einsum("bd,rdo->bro", extended, factor)
         return product.sum(1) + self.bias
 
-    def fuse(self, xs: Sequence[Tensor]) -> Tensor:
-        return self.combine([encoder(x) for encoder, x in zip(self.encoders, xs, strict=True)])
+    def fuse(self, xs: Sequence[Tensor], present: Tensor | None) -> Tensor:
+        return self.combine(self.features(xs, present))
 
 
 class CrossAttention(LateFusion):
@@ -261,6 +318,8 @@ class CrossAttention(LateFusion):
     alone): a residual multi-head attention behind a LayerNorm, then the mean over positions.
     Arguments as in `LateFusion`.
     """
+
+    takes_present = False
 
     def make_fusion(self, stages: Sequence[int]) -> int:
         d = stages[-1]
@@ -281,7 +340,7 @@ class CrossAttention(LateFusion):
             out.append(t + attention(normed[m], asked, asked, need_weights=False)[0])
         return out
 
-    def fuse(self, xs: Sequence[Tensor]) -> Tensor:
+    def fuse(self, xs: Sequence[Tensor], present: Tensor | None) -> Tensor:
         maps = [
             encoders.feature_map(encoder, x) for encoder, x in zip(self.encoders, xs, strict=True)
         ]

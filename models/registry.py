@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from robustbench_med import naming
+from robustbench_med.dataspec import shapes
 from robustbench_med.formats import yaml_file
 from robustbench_med.models import given as given_networks
 from robustbench_med.models import trial, user_file
@@ -28,6 +29,7 @@ from robustbench_med.models.fusion import (
 )
 from robustbench_med.models.mail import MAIL
 from robustbench_med.models.robust_mail import RobustMAIL
+from robustbench_med.models.tables import fill_missing
 from robustbench_med.provenance import code
 from robustbench_med.provenance.networks import Identity
 from robustbench_med.provenance.shipped import revised
@@ -138,14 +140,19 @@ def build(
     given: Mapping[str, Any],
     *,
     image_size: int,
+    tables: Sequence[int] = (),
+    optional: Sequence[int] = (),
 ) -> nn.Module:
     """A fresh victim in evaluation mode.
 
     Args:
-        channels: channels of each modality.
+        channels: channels of each modality, coordinates of a table.
         class_counts: classes of each task.
         given: constructor parameters; an unknown one is refused (ValueError).
         image_size: pixels of a side, passed to the models that adapt to it.
+        tables: modalities that are clinical tables; a model without a parameter `tables` is refused
+            (ValueError).
+        optional: modalities that samples may miss: `StandIns` take their place.
     """
     known = parameters(name)
     theirs = user_file.load(name) if naming.is_own(name) else None
@@ -155,12 +162,28 @@ def build(
     arguments = dict(given)
     if "image_size" in known:
         arguments.setdefault("image_size", image_size)
-    if theirs:
-        return user_file.build(theirs, channels, class_counts, arguments, image_size=image_size)
-    entry = MODELS[name]
+    if tables and "tables" not in known:
+        raise ValueError(
+            "it takes images alone, and this data has a clinical table; early, late, gmu, mmtm,"
+            " lmf, cross-attention and unimodal encode one, and so may a builder of yours with a"
+            " keyword `tables`"
+        )
+    for key, numbers in (("tables", tables), ("optional", optional)):
+        if numbers and key in known:
+            arguments[key] = tuple(numbers)
+    entry = MODELS.get(name)
     if isinstance(entry, Given):
         return entry.network
-    return entry.build(channels, class_counts, **arguments).eval()
+    victim = (
+        user_file.build(
+            theirs, channels, class_counts, arguments, image_size=image_size, tables=tables
+        )
+        if theirs
+        else MODELS[name].build(channels, class_counts, **arguments).eval()
+    )
+    if optional:
+        fill_missing(victim, shapes(channels, image_size, tables), optional)
+    return victim
 
 
 def presets() -> list[str]:

@@ -97,9 +97,8 @@ def fit(
     victim: nn.Module,
     name: str,
     path: Path,
-    channels: Sequence[int],
+    shapes: Sequence[tuple[int, int, int]],
     class_counts: Sequence[int],
-    image_size: int,
 ) -> None:
     """Tries a victim (evaluation mode) and attaches `Inputs` and `Outputs`; ValueError in one line
     where it breaks the contract.
@@ -115,9 +114,7 @@ def fit(
             del hooks[key]
     victim.register_forward_pre_hook(Inputs())
     generator = torch.Generator().manual_seed(0)
-    images = [
-        torch.rand(max(BATCHES), c, image_size, image_size, generator=generator) for c in channels
-    ]
+    images = [torch.rand(max(BATCHES), *shape, generator=generator) for shape in shapes]
     with torch.random.fork_rng(devices=[]):
         for n in BATCHES:
             batch = [m[:n] for m in images]

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from robustbench_med.dataspec import shapes
 from robustbench_med.models import trial
 from robustbench_med.naming import label
 from robustbench_med.provenance import source_files
@@ -122,6 +123,7 @@ def build(
     parameters: dict[str, Any],
     *,
     image_size: int,
+    tables: Sequence[int] = (),
 ) -> nn.Module:
     """A fresh victim in evaluation mode that keeps the contract of `robustbench_med.models`;
     ValueError where it does not.
@@ -147,7 +149,8 @@ def build(
     if not any(True for _ in victim.parameters()):
         raise ValueError("it has no parameters")
     victim.eval()
-    trial.fit(victim, own.label, own.path, channels, class_counts, image_size)
+    sides = shapes(channels, image_size, tables)
+    trial.fit(victim, own.label, own.path, sides, class_counts)
     return victim
 
 

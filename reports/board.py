@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from robustbench_med.naming import shown_radius
+from robustbench_med.naming import BY_INDEX, by_index, shown_radius
 from robustbench_med.reports import floors, under_training
 from robustbench_med.reports.entries import entries
 from robustbench_med.reports.families import victim_name
@@ -89,6 +89,7 @@ def _row(entry: Entry, threat: ThreatResult) -> dict[str, Any]:
     benchmark = benchmark_of(data, threat)
     below = floors.BELOW in threat.marks
     marks = [*(["synthetic data"] if data.synthetic else []), *threat.marks]
+    marks[int(data.synthetic) : int(data.synthetic)] = [BY_INDEX] if by_index(data.name) else []
     clean_low, clean_high = threat.clean_interval
     return {
         "model": victim.model,

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
+from robustbench_med.naming import nature
 from robustbench_med.paths import write_text
 from robustbench_med.reports import looks, style
 from robustbench_med.reports.families import groups_of, variants, victim_name
@@ -204,10 +205,11 @@ def figure(curves: pd.DataFrame, *, axes: Sequence[Axes] | None = None) -> Figur
             _steps(axis, line, look[str(name)], str(name), place=place, of=len(lines))
         for level in sorted(set(group.constant)):
             axis.axhline(level, **style.FLOOR, label=CONSTANT, zorder=1.5)
-        synthetic, alone = " (synthetic)" if group.synthetic.any() else "", group.alone.iloc[0]
+        kind = nature(str(data), synthetic=bool(group.synthetic.any()))
+        alone = group.alone.iloc[0]
         axis.set(
             title=(
-                f"{data}{synthetic}, noise on {noised}\n{task}, {n} samples\nn0 = {n0}, n ="
+                f"{data}{kind}, noise on {noised}\n{task}, {n} samples\nn0 = {n0}, n ="
                 f" {draws}, alpha = {alpha:g}"
             ),
             xlabel=f"L2 radius, pixels in 0..1, {f'of {alone}' if alone else 'joint'}",

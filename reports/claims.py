@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from robustbench_med.errors import UserError
 from robustbench_med.formats import yaml_file
 from robustbench_med.formats.files import door, text_of
+from robustbench_med.naming import nature
 from robustbench_med.paths import write_text
 from robustbench_med.reports.comparison.metrics import no_robustness
 from robustbench_med.reports.floors import judged_metric
@@ -322,7 +323,7 @@ def _needs(claim: _Claim) -> str:
 
 def _where(row: Any) -> str:
     return (
-        f"{row.data}{' (synthetic)' if row.synthetic else ''}, {row['size']} px, protocol"
+        f"{row.data}{nature(row.data, synthetic=row.synthetic)}, {row['size']} px, protocol"
         f" {row.protocol}, n = {row.n}"
     )
 

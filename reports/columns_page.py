@@ -30,6 +30,10 @@ TITLES = {
         "One row a record of a black box x number of queries: how robust accuracy falls with them"
         " (queries.png)."
     ),
+    "missing": (
+        "One row a victim x modality x what is in its place x task, from `--attack missing`:"
+        " accuracy with all modalities, without each, with each replaced."
+    ),
     "compare": (
         "One row a model x defence x data x threat model, from `medrobust compare`, mean over"
         " trainings, and the constant answer of each data set and threat."

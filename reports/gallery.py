@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from robustbench_med.formats.text import escaped
+from robustbench_med.naming import nature
 from robustbench_med.paths import write_atomically
 from robustbench_med.reports.style import check_glyphs, font_of, wrapped
 from robustbench_med.reports.tables import by_engine
@@ -28,8 +29,8 @@ SIDE, GAP, LINE, FONT = 248, 14, 30, 23
 
 @dataclass(frozen=True)
 class Example:
-    """One sample: `clean` and `adversarial` are (C, H, W) in [0, 1], one a modality; `lines` one
-    sentence a task.
+    """One sample: `clean` and `adversarial` are (C, H, W) in [0, 1], one a modality (`pictured`);
+    `lines` one sentence a task.
     """
 
     rule: str
@@ -53,18 +54,26 @@ def examples(store: Store[Record], record: Record) -> list[Example]:
     )
     kept = []
     for i, row in enumerate(arrays.get("examples", ())):
-        before = [arrays[f"examples_clean_{m}"][i] for m in range(len(modalities))]
-        after = [arrays[f"examples_adversarial_{m}"][i] for m in range(len(modalities))]
+        before = [pictured(arrays[f"examples_clean_{m}"][i]) for m in range(len(modalities))]
+        after = [pictured(arrays[f"examples_adversarial_{m}"][i]) for m in range(len(modalities))]
         kept.append(
             Example(
                 rule=str(arrays["examples_rule"][i]),
                 sample=str(arrays["ids"][row]),
-                clean=[image.astype(np.float32) / 255 for image in before],
-                adversarial=[image.astype(np.float32) for image in after],
+                clean=[image / np.float32(255) for image in before],
+                adversarial=after,
                 lines=[_sentence(record, arrays, t, row) for t in range(len(tasks))],
             )
         )
     return kept
+
+
+def pictured(image: NDArray[Any]) -> NDArray[np.float32]:
+    """An image (C, H, W) as it is; a clinical table (D, 1, 1) as a picture (1, D, D), a row a
+    coordinate from the top.
+    """
+    plain: NDArray[np.float32] = image.astype(np.float32)
+    return plain if plain.shape[1:] != (1, 1) else np.repeat(plain.reshape(1, -1, 1), len(plain), 2)
 
 
 def _sentence(record: Record, arrays: Mapping[str, NDArray[Any]], t: int, row: int) -> str:
@@ -128,7 +137,7 @@ def draw(record: Record, found: list[Example]) -> Image.Image:
             titles = (
                 name,
                 "attacked",
-                f"difference x {factors[m]:.0f}" if factors[m] else "no difference",
+                f"difference x {_rounded(factors[m])}" if factors[m] else "no difference",
             )
             for i, (image, text) in enumerate(
                 zip((example.clean[m], example.adversarial[m], differences[m]), titles, strict=True)
@@ -151,10 +160,11 @@ def title(record: Record) -> str:
     hash.
     """
     spec, attack = record.spec, by_engine(record.attack_label, record.spec.engine)
-    aim, synthetic = " + ".join(record.targets), " (synthetic)" if record.synthetic else ""
+    aim = " + ".join(record.targets)
+    kind = nature(spec.data.name, synthetic=record.synthetic)
     return (
         f"{spec.victim.model}, {attack} {spec.threat.norm_label} {record.eps}, target {aim}\n"
-        f"{spec.data.label}{synthetic}, {spec.data.size} px, protocol {spec.protocol.name}, n ="
+        f"{spec.data.label}{kind}, {spec.data.size} px, protocol {spec.protocol.name}, n ="
         f" {spec.data.n}, record {record.short}"
     )
 
@@ -189,13 +199,21 @@ def strip(example: Example) -> NDArray[np.uint8]:
         for image in map(pixels, images):
             rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
             tiles.append(np.pad(rgb, ((1, 1), (1, 1), (0, 0)), constant_values=255))
-    return np.concatenate(tiles, 1)
+    tallest = max(len(tile) for tile in tiles)
+    below = [((0, tallest - len(tile)), (0, 0), (0, 0)) for tile in tiles]
+    padded = [np.pad(t, room, constant_values=255) for t, room in zip(tiles, below, strict=True)]
+    return np.concatenate(padded, 1)
 
 
 def pixels(image: NDArray[Any]) -> NDArray[np.uint8]:
     """(C, H, W) in [0, 1] as (H, W), or (H, W, 3) for colour, in 0..255."""
     levels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
     return levels[0] if len(levels) != 3 else levels.transpose(1, 2, 0)
+
+
+def _rounded(factor: float) -> str:
+    """A factor as a picture's title says it."""
+    return f"{factor:.0f}" if factor >= 1 else f"{factor:.1g}"
 
 
 def _guess(probabilities: NDArray[Any], classes: list[str]) -> str:

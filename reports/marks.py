@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from robustbench_med.naming import BY_INDEX, by_index
 from robustbench_med.reports import floors
 from robustbench_med.reports.families import exact, over_trainings
 from robustbench_med.store.record import Record
@@ -21,6 +22,7 @@ def marks(family: Sequence[Record]) -> list[str]:
     """What a reader must know before believing a row."""
     return [
         *(["synthetic data"] if family[0].synthetic else []),
+        *([BY_INDEX] if by_index(family[0].spec.data.name) else []),
         *doubts(family),
         *_below_floor(family),
     ]

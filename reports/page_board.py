@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from robustbench_med.naming import nature
 from robustbench_med.reports import board
 from robustbench_med.reports.comparison.metrics import METRICS
 from robustbench_med.reports.comparison.table import number
@@ -58,11 +59,10 @@ def _key(*parts: object) -> tuple[object, ...]:
 def _row(row: Any, entry: Entry, threat: ThreatResult) -> dict[str, Any]:
     metric = METRICS[row.judged_on]
     protocol = "" if row.protocol == "sound" else f", protocol {row.protocol}"
-    synthetic = " (synthetic)" if row.synthetic else ""
     shown = {
         "rank": None if pd.isna(row.rank) else int(row.rank),
         "victim": row.model,
-        "data": f"{row.data}{synthetic}",
+        "data": f"{row.data}{nature(row.data, synthetic=row.synthetic)}",
         "threat": f"{row.norm} {row.eps}, {row.target}{protocol}",
         "defence": row.defense,
         "trust": row.trust or "-",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from robustbench_med.naming import nature
 from robustbench_med.reports import floors
 from robustbench_med.store.attacks import Sign
 from robustbench_med.store.figures import TaskFigures
@@ -47,19 +48,19 @@ def details(record: Record) -> dict[str, Any]:
 def _facts(record: Record) -> dict[str, str]:
     """What was measured on what, by whom and at what cost."""
     data, seed = record.spec.data, record.spec.victim.train_seed
-    synthetic = " (synthetic)" if record.synthetic else ""
+    kind = nature(data.name, synthetic=record.synthetic)
     fold = f", fold {data.fold.number} of {data.fold.of}" if data.fold else ""
-    nature = "random" if record.stochastic else "deterministic"
+    victim = "random" if record.stochastic else "deterministic"
     training = "unknown (foreign weights)" if seed is None else str(seed)
     versions = record.environment.versions.items()
     return {
-        "data": f"{data.name}{synthetic}{fold}, n = {data.n}, {data.size} px",
+        "data": f"{data.name}{kind}{fold}, n = {data.n}, {data.size} px",
         "threat": (
             f"{record.spec.threat.norm_label} {record.eps}, target {' + '.join(record.targets)}"
         ),
         "victim": (
             f"{record.spec.victim.model}, {record.victim.parameters:,} parameters,"
-            f" {record.victim.gflops:.3g} GFLOPs, {nature}, {record.draws} draw(s) a prediction"
+            f" {record.victim.gflops:.3g} GFLOPs, {victim}, {record.draws} draw(s) a prediction"
         ),
         "seeds": f"evaluation {record.spec.seed}, training {training}",
         "passes": (

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from robustbench_med.formats.text import escaped as text_escaped
+from robustbench_med.naming import BY_INDEX, by_index
 from robustbench_med.reports.floors import CONSTANT
 
 PICTURE = re.compile(r":([a-z0-9+-]+):")
@@ -18,6 +19,7 @@ Better = Literal["high", "low"] | None
 SYNTHETIC = "†"
 DOUBTED = "‡"
 TRIVIAL = "§"
+UNPAIRED = "#"
 NAIVE = "¶"
 BELOW = "‖"
 PORTRAIT = 95
@@ -177,8 +179,8 @@ def _width(table: Table) -> int:
 
 
 def data_name(row: Any) -> str:
-    """The data's name, marked where its images are synthetic."""
-    return f"{row.data}{SYNTHETIC if row.synthetic else ''}"
+    """The data's name, marked where its images are synthetic or of different patients."""
+    return f"{row.data}{SYNTHETIC if row.synthetic else ''}{UNPAIRED if by_index(row.data) else ''}"
 
 
 def judgement(
@@ -204,6 +206,8 @@ def _legend(table: Table) -> str:
         )
     if SYNTHETIC in table.caption:
         sentences.append(f"{SYNTHETIC} Synthetic images.")
+    if UNPAIRED in table.caption:
+        sentences.append(f"{UNPAIRED} {BY_INDEX.capitalize()}: modalities of different patients.")
     if any(DOUBTED in cell.mark for cell in cells):
         sentences.append(
             f"{DOUBTED} Doubtful, or failed: more can be broken (column trust); not ranked where it"

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robustbench_med.naming import nature
 from robustbench_med.reports import floors, looks, style
 from robustbench_med.reports.floors import Judged
 from robustbench_med.reports.paper import NAIVE
@@ -318,10 +319,10 @@ def worst_attack(group: pd.DataFrame) -> pd.DataFrame:
 
 def describe(row: Any, trust: str = "") -> str:
     """Data, threat model, protocol and n of a figure."""
-    synthetic = " (synthetic)" if row.synthetic else ""
+    kind = nature(row.data, synthetic=row.synthetic)
     aim = f", target {row.target}" if "target" in row and not row.is_joint else ""
     return (
-        f"{row.data}{synthetic}, {row['size']} px, {row.norm}{trust}{aim}, protocol {row.protocol},"
+        f"{row.data}{kind}, {row['size']} px, {row.norm}{trust}{aim}, protocol {row.protocol},"
         f" n = {row.n}"
     )
 

@@ -5,7 +5,7 @@ else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 from robustbench_med.errors import UserError, left_out, unknown
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.reports import (
+    absence,
     board,
     board_tables,
     breakdowns,
@@ -38,6 +39,7 @@ from robustbench_med.reports.gallery import examples, save_all, save_png
 from robustbench_med.reports.records import cost, long_form, victims
 from robustbench_med.reports.tables import csv
 from robustbench_med.store import entry_files
+from robustbench_med.store.absence import ABSENCES
 from robustbench_med.store.store import CERTIFICATES, Record, Store, nothing_left
 
 FIGURE = "robust_accuracy.png"
@@ -53,11 +55,13 @@ class Shown:
         board: the leaderboard (`board.frame`), empty where no attack was run.
         cells: a row an attack (`tables.cells`).
         warnings: what is odd about the records.
+        missing: what victims of theirs make of missing modalities (`absence.frame`).
     """
 
     board: pd.DataFrame
     cells: pd.DataFrame
     warnings: list[str]
+    missing: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def leaderboard(out: Path, *, only: Sequence[Record] | None = None) -> Shown:
@@ -73,7 +77,7 @@ def leaderboard(out: Path, *, only: Sequence[Record] | None = None) -> Shown:
     curves.robust_against_radius(records, out / FIGURE)
     odd = families.warnings(records)
     if only is None:
-        return Shown(by_name["leaderboard"], by_name["cells"], odd)
+        return Shown(by_name["leaderboard"], by_name["cells"], odd, by_name["missing"])
     asked = {record.hash for record in only}
     shown = [record for record in records if record.hash in asked]
     shortfalls = under_training.under_trained(records)
@@ -86,7 +90,8 @@ def leaderboard(out: Path, *, only: Sequence[Record] | None = None) -> Shown:
         for record in threat
     ]  # a worst case is over all attacks that the store knows
     ranked = board.leaderboard(whole, store, among=records, shortfalls=shortfalls)
-    return Shown(ranked, tables.cells(shown, names, shortfalls), odd)
+    missing = absence.of_victims(by_name["missing"], shown)
+    return Shown(ranked, tables.cells(shown, names, shortfalls), odd, missing)
 
 
 def from_entries(folder: Path, out: Path) -> Shown:
@@ -181,6 +186,7 @@ def frames(store: Store[Record], records: Sequence[Record]) -> dict[str, pd.Data
         "per_class": breakdowns.per_class(records, store.arrays, names),
         "cross_modal": breakdowns.cross_modal(records, names),
         "queries": querying.table(records),
+        "missing": absence.frame(Store(store.folder.parent, ABSENCES).records()),
         **own.frames(records),
     }
 
@@ -209,6 +215,7 @@ def paper_kinds(by_name: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
         "cells": paper_tables.cells,
         "victims": paper_tables.victims,
         "cross_modal": paper_tables.cross_modal,
+        "missing": absence.tables,
         "per_class": lambda classes: paper_tables.per_class(classes, by_name["cells"]),
         "certified": lambda proved: certified.tables(proved, by_name["certified_tasks"]),
     }

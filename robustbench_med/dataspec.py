@@ -4,7 +4,7 @@ import.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -52,3 +52,15 @@ class Reading(BaseModel):
         """What a record says of it; empty where nothing was asked for and names fit."""
         facts = {"part": self.part, "names": self.names}
         return {key: value for key, value in facts.items() if value}
+
+
+def is_table(shape: tuple[int, int, int]) -> bool:
+    """Whether a modality (C, H, W) is a clinical table: (D, 1, 1)."""
+    return shape[1:] == (1, 1)
+
+
+def shapes(
+    channels: Sequence[int], size: int, tables: Collection[int] = ()
+) -> list[tuple[int, int, int]]:
+    """(C, size, size) of each modality, (D, 1, 1) of those that are tables."""
+    return [(c, 1, 1) if m in tables else (c, size, size) for m, c in enumerate(channels)]

@@ -26,17 +26,33 @@ TRAINING_SCHEMA = 1
 """The same of a training, whose hash names its checkpoint."""
 CONTROL = "noise"
 """The attack that is none: what random noise of the same radius does."""
+MISSING = "missing"
+"""The attack that no ball bounds: each modality replaced by nothing, by the mean, by another
+patient's.
+"""
 BLACK_BOX = "black box"
 """Kind of attacks, and of rounds of a search, that ask for no gradient."""
 
 
-def radius_label(radii: Sequence[float], modalities: Sequence[str]) -> str:
+def radius_label(
+    radii: Sequence[float],
+    modalities: Sequence[str],
+    columns: Mapping[str, float] | None = None,
+) -> str:
     """How a table shows the radii: `4/255` when all modalities share one, else
-    `mri=4/255,xray=0`.
+    `mri=4/255,xray=0`; of the attacked `columns` of clinical tables their own bounds,
+    `clinic.age=5`.
     """
-    if len(set(radii)) == 1:
+    if len(set(radii)) == 1 and not columns:
         return number_label(radii[0])
-    return ",".join(f"{name}={number_label(r)}" for name, r in zip(modalities, radii, strict=True))
+    bounds = columns or {}
+    tables = {name.partition(".")[0] for name in bounds}
+    plain = [
+        f"{name}={number_label(r)}"
+        for name, r in zip(modalities, radii, strict=True)
+        if name not in tables
+    ]
+    return ",".join([*plain, *(f"{name}={bound:g}" for name, bound in bounds.items())])
 
 
 def number_label(radius: float) -> str:
@@ -56,6 +72,23 @@ def _of_levels(radius: float) -> bool:
     levels = radius * 255
     whole = abs(levels - round(levels)) < 1e-9 and 0 < round(levels) < 255
     return whole and abs(radius - round(radius, 1)) > 1e-9
+
+
+BY_INDEX = "paired by index"
+"""The mark of data whose modalities are of different patients: sets joined by "+"."""
+
+
+def by_index(data: str) -> bool:
+    """Whether the modalities of a sample are of different patients, by the data's name."""
+    return "+" in data
+
+
+def nature(data: str, *, synthetic: bool) -> str:
+    """What follows a data set's name in titles: whether it is drawn, whether its modalities are of
+    different patients.
+    """
+    said = [*(["synthetic"] if synthetic else []), *([BY_INDEX] if by_index(data) else [])]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def training_hash(training: BaseModel | Mapping[str, Any]) -> str:

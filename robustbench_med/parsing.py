@@ -84,19 +84,43 @@ def named(text: str) -> dict[str, float]:
     return radii
 
 
-def parse_radii(text: str, modalities: Sequence[str]) -> tuple[float, ...]:
+def parse_radii(
+    text: str, modalities: Sequence[str], trusted: Sequence[str] = ()
+) -> tuple[float, ...]:
     """Radius of each modality from `4/255`, `0.03` or `mri=4/255,xray=0` (modalities left out are
     trusted: radius 0).
+
+    Args:
+        trusted: modalities that are clinical tables: one radius for all leaves them as they are.
+            Bounds of their columns (`clinic.age=5`) are `columns_of`'s.
     """
     radii = named(text)
     if "" in radii:
-        return (radii[""],) * len(modalities)
+        return tuple(0.0 if name in trusted else radii[""] for name in modalities)
     for name in radii:
-        if name not in modalities:
+        modality = name.partition(".")[0]
+        if modality not in modalities:
             raise UserError(
                 f"eps {text!r} names the modality {name!r}; this data has: {', '.join(modalities)}"
             )
+        if modality != name and modality not in trusted:
+            raise UserError(f"eps {text!r}: {modality} is no clinical table, it has no columns")
+        if modality == name and name in trusted and radii[name]:
+            raise UserError(
+                f"eps {text!r}: {name} is a clinical table; bound its columns, each in its own"
+                f" unit, such as {name}.age=5, or the number of categorical ones that may change,"
+                f" {name}.flips=1"
+            )
     return tuple(radii.get(name, 0.0) for name in modalities)
+
+
+def columns_of(text: str, table: str) -> dict[str, float]:
+    """The bounds that `clinic.age=5,clinic.flips=1` sets on the columns of a table, by column."""
+    return {
+        column: value
+        for name, value in named(text).items()
+        if name.partition(".")[0] == table and (column := name.partition(".")[2])
+    }
 
 
 def norm_of(text: str) -> tuple[Norm | None, str]:
@@ -188,8 +212,8 @@ def as_text(value: object) -> str:
 
 def check_range(text: str, what: str) -> None:
     """Refuses (UserError) Linf radii above 1, the range of a pixel: 8 was meant to be 8/255."""
-    for value in named(text).values():
-        if value > 1:
+    for name, value in named(text).items():
+        if value > 1 and "." not in name:
             meant = (
                 f"; did you mean {_written(value)}/255?"
                 if 1.5 <= value <= 255
@@ -204,7 +228,11 @@ def check_range(text: str, what: str) -> None:
 def whole_range(texts: Sequence[str]) -> Iterator[str]:
     """A sentence for each of these Linf radii whose ball holds every image."""
     for text in texts:
-        names = [name or "every modality" for name, value in named(text).items() if value >= 1]
+        names = [
+            name or "every modality"
+            for name, value in named(text).items()
+            if value >= 1 and "." not in name
+        ]
         if names:
             yield (
                 f"eps {text} (Linf): the ball holds every image of {', '.join(names)}; nothing but"

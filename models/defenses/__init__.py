@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from robustbench_med.models.contract import Generators, Victim, takes_generators
 from robustbench_med.models.defenses import randomised, transforms
 from robustbench_med.models.defenses.entry import Defense, InMail
+from robustbench_med.models.tables import optional_of, present
 
 ROBUST_MAIL = Defense(
     name="robust-mail",
@@ -47,8 +49,8 @@ INFERENCE: dict[str, Callable[..., nn.Module]] = {
 
 
 class Defended(nn.Module):
-    """A victim behind input transforms, with a victim's contract; every modality passes all
-    transforms, in order.
+    """A victim behind input transforms, with a victim's contract; every image passes all
+    transforms, in order. Clinical tables, (D, 1, 1), and what a sample misses stay as they are.
     """
 
     def __init__(self, network: nn.Module, transforms: Sequence[nn.Module]) -> None:
@@ -58,6 +60,7 @@ class Defended(nn.Module):
         victim = cast(Victim, network)
         self.n_modalities, self.class_counts = victim.n_modalities, victim.class_counts
         self.shares_noise = bool(getattr(network, "shares_noise", False))
+        self.optional = optional_of(network)
         self.stochastic = bool(victim.stochastic) or any(t.stochastic for t in transforms)
         if hasattr(network, "soft"):
             self.soft = network.soft
@@ -79,8 +82,14 @@ class Defended(nn.Module):
             {"generators": generators} if takes and generators else {} for takes in self.handed
         ]
         xs = list(modalities)
+        tables = [x.shape[2:] == (1, 1) for x in xs]
         for transform, numbers in zip(self.transforms, given, strict=False):
-            xs = [transform(x, **numbers) for x in xs]
+            xs = [
+                x if table else transform(x, **numbers) for x, table in zip(xs, tables, strict=True)
+            ]
+        for m in self.optional:
+            there = present([modalities[m]])[:, :, None, None]
+            xs[m] = torch.where(there, xs[m], modalities[m])
         logits: tuple[Tensor, ...] = self.network(*xs, **given[-1])
         return logits
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from robustbench_med.naming import BY_INDEX, by_index
 from robustbench_med.reports.comparison.entries import LeftOut
 from robustbench_med.reports.comparison.metrics import METRICS
 from robustbench_med.reports.comparison.pairs import Pair, points
@@ -96,6 +97,7 @@ def _tables(table: pd.DataFrame) -> list[str]:
     for (data, size, norm, eps), group in table.groupby(GROUPED, sort=False):
         first = group.iloc[0]
         synthetic = ", synthetic" if first.synthetic else ""
+        synthetic += f", {BY_INDEX}" if by_index(str(data)) else ""
         heading = f"{data} ({size} px{synthetic}), {norm} {eps}, n = {first.n}, {_behind(first)}"
         lines += [
             f"## {escaped(heading)}",

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from robustbench_med.naming import nature
 from robustbench_med.reports import looks, style
 from robustbench_med.reports.comparison.metrics import Metric, metric_of
 from robustbench_med.reports.comparison.table import GROUPED
@@ -131,9 +132,9 @@ def _victim(axis: Any, row: Any, metric: Metric, table: pd.DataFrame) -> None:
 
 def _title(group: pd.DataFrame) -> str:
     first = group.iloc[0]
-    synthetic = " (synthetic)" if group.synthetic.any() else ""
+    kind = nature(first["data"], synthetic=bool(group.synthetic.any()))
     return (
-        f"{first['data']}{synthetic}, {first['size']} px\n{first.norm}, {first.eps}, protocol"
+        f"{first['data']}{kind}, {first['size']} px\n{first.norm}, {first.eps}, protocol"
         f" {first.protocol}, n = {first.n}"
     )
 

@@ -47,6 +47,63 @@ def data_show(
         make_display(False).show(listings.dataset(found))
 
 
+@data_app.command("new", cls=Command)
+def data_new(
+    folder: Annotated[Path, typer.Argument(help="The folder that holds the images.")],
+    table: Annotated[
+        Path | None, typer.Option(help="A CSV file in it that names images, labels, patients.")
+    ] = None,
+    patient: Annotated[str | None, typer.Option(help="Column of the patient.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the class.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Column of the part or site a row belongs to.")
+    ] = None,
+    train_on: Annotated[
+        str, typer.Option(help="Values of --split to train on, comma-separated.")
+    ] = "",
+    test_on: Annotated[str, typer.Option(help="Values of --split to test on.")] = "",
+    modality: Annotated[str, typer.Option(help="What the images are called.")] = "image",
+    card: Annotated[
+        Path | None, typer.Option(help="Where the card goes. [default: FOLDER.yaml, beside it]")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the card of a folder as it is: class folders, or a table beside the images. Looks,
+    guesses, comments what it saw, and shows what `data verify` says of it.
+
+    [bold]Examples[/]
+
+      medrobust data new scans
+
+      medrobust data new scans --table labels.csv --patient ID --label diagnosis
+
+      medrobust data new scans --table labels.csv --split site --train-on A,B --test-on C
+    """
+    from robustbench_med.cli import listings
+    from robustbench_med.data import card as read_card
+    from robustbench_med.data.new import Given, draft
+    from robustbench_med.data.verify import verify
+    from robustbench_med.errors import UserError
+    from robustbench_med.paths import write_text
+
+    def listed(text: str) -> tuple[str, ...]:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+
+    display, path = make_display(quiet), card or Path(f"{folder.resolve()}.yaml")
+    if path.exists():
+        raise UserError(f"{path} is there already; remove it, or give --card another name")
+    given = Given(table, patient, label, split, listed(train_on), listed(test_on), modality)
+    text = draft(folder, given).text()
+    write_text(path, text)
+    try:
+        report = verify(read_card(str(path)), files(display, folder), look=False)
+    except UserError as error:
+        raise UserError(f"{path} is written, but cannot be read yet: {error}") from error
+    display.show(text)
+    display.show(listings.verification(report))
+    display.say(f"next: medrobust run --model unimodal --data {path} --data-root {folder}")
+
+
 @data_app.command("suites", cls=Command)
 def data_suites(as_json: AsJson = False) -> None:
     """The suites that can be named with --data, and the pairings they stand for; a YAML file of

@@ -11,7 +11,7 @@ from robustbench_med.cli.as_json import AsJson, show_json
 from robustbench_med.cli.options import Named, Out, Quiet, make_display
 from robustbench_med.cli.values import listed
 
-SHOWN = ("cost.md", "per-class.md", "cross-modal.md")
+SHOWN = ("cost.md", "per-class.md", "cross-modal.md", "missing.md")
 """Tables of `report` that the terminal shows; the leaderboard has a command of its own."""
 
 

@@ -110,6 +110,8 @@ def show_board(typed: Typed, found: Shown, lines: Iterable[str], models: Sequenc
         show_json(as_json.board(found))
     else:
         display.show(terminal_board.shown(found))
+    if not typed.as_json and len(found.missing):
+        display.show(terminal_board.missing(found.missing))
     for line in (*lines, *terminal_board.ending(found.board, models)):
         display.say(line)
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_med.cli.terminal_records import TRUST_STYLE, number
+from robustbench_med.naming import nature
 from robustbench_med.reports import floors
 from robustbench_med.reports.claims import Finding
 from robustbench_med.reports.comparison.metrics import METRICS
@@ -43,9 +44,9 @@ def cells(frame: pd.DataFrame) -> RenderableType:
 
 def _cells(group: pd.DataFrame) -> Table:
     first = group.iloc[0]
-    synthetic = " (synthetic)" if group.synthetic.any() else ""
+    kind = nature(first["data"], synthetic=bool(group.synthetic.any()))
     title = (
-        f"{first['data']}{synthetic}, {first['size']} px, {first.norm}, target {first.target},"
+        f"{first['data']}{kind}, {first['size']} px, {first.norm}, target {first.target},"
         f" protocol {first.protocol}, n = {first.n}"
     )
     table = Table(title=title, title_justify="left", show_lines=True)

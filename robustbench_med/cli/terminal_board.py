@@ -14,7 +14,8 @@ from rich.text import Text
 
 from robustbench_med.cli.terminal import cells
 from robustbench_med.cli.terminal_records import TRUST_STYLE, number
-from robustbench_med.reports import floors
+from robustbench_med.naming import BY_INDEX, nature
+from robustbench_med.reports import absence, floors, paper
 from robustbench_med.reports.board import COMPARABLE, named
 from robustbench_med.reports.tables import each
 from robustbench_med.store.words import MEANINGS, WORDS
@@ -45,11 +46,32 @@ def board(frame: pd.DataFrame) -> RenderableType:
     return Group(*(_table(group) for _, group in named(frame).groupby(TABLED, sort=False)))
 
 
+def missing(long: pd.DataFrame) -> RenderableType:
+    """What victims make of missing modalities, a table each (`absence.frame`)."""
+    return Group(*map(_missing, absence.tables(long)))
+
+
+def _missing(one: paper.Table) -> Table:
+    table = Table(title=escape(one.caption), title_justify="left")
+    for column in one.columns[:2]:
+        table.add_column(escape(column.heading), overflow="fold")
+    for column in one.columns[2::2]:
+        table.add_column(escape(column.heading), justify="right")
+    for row in one.rows:
+        figures = []
+        for rate, change in zip(row[2::2], row[3::2], strict=True):
+            low, high = rate.interval or (0.0, 1.0)
+            by = "" if change.value is None else f" {change.value:+.3f}"
+            figures.append(f"{rate.value:.3f} [{low:.3f}, {high:.3f}]{by}")
+        table.add_row(*(escape(str(cell.value)) for cell in row[:2]), *map(escape, figures))
+    return table
+
+
 def _table(group: pd.DataFrame) -> Table:
     first: Any = group.iloc[0]
-    synthetic = " (synthetic)" if first.synthetic else ""
+    kind = nature(first["data"], synthetic=first.synthetic)
     title = (
-        f"{first.benchmark or 'no benchmark'}: {first['data']}{synthetic}, {first['size']} px,"
+        f"{first.benchmark or 'no benchmark'}: {first['data']}{kind}, {first['size']} px,"
         f" {first.norm}, target {first.target}, protocol {first.protocol}, n = {first.n}"
     )
     table = Table(title=escape(title), title_justify="left", show_lines=True)
@@ -85,7 +107,7 @@ def _victim(row: Any) -> list[str]:
     size = f"{row.parameters / 1e6:.3g} M, {row.gflops:.3g} GFLOPs"
     if row.parameters == 0:
         size = "a black box"
-    marks = [mark for mark in row.marks.split("; ") if mark not in ("", "synthetic data")]
+    marks = [mark for mark in row.marks.split("; ") if mark not in ("", "synthetic data", BY_INDEX)]
     return [
         row.model,
         f"{row.norm} {row.eps}: {place}{row.unranked and f' ({row.unranked})'}",

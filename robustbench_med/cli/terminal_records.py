@@ -13,6 +13,7 @@ from rich.text import Text
 
 from robustbench_med.cli.listings import assigned
 from robustbench_med.cli.searches import called, rounds
+from robustbench_med.naming import nature
 from robustbench_med.reports import floors
 from robustbench_med.reports.marks import marks
 from robustbench_med.store.attacks import AttackRan, Challenge, Sign
@@ -50,8 +51,9 @@ def _facts(measured: Record, doubts: Sequence[str]) -> dict[str, str]:
             f" {spec.victim.checkpoint} from the {measured.victim.origin}"
         ),
         "data": (
-            f"{data.name}{' (synthetic)' if measured.synthetic else ''}, split {data.split}{fold},"
-            f" n = {data.n}, {data.size} px, manifest {data.manifest[:SHORT]}"
+            f"{data.name}{nature(data.name, synthetic=measured.synthetic)},"
+            f" split {data.split}{fold}, n = {data.n}, {data.size} px,"
+            f" manifest {data.manifest[:SHORT]}"
         ),
         "threat": (
             f"{spec.threat.norm_label}, eps {measured.eps}, target {' + '.join(measured.targets)}"

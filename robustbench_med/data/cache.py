@@ -112,19 +112,21 @@ def file_digests(listing: Listing, files: Files) -> NDArray[np.uint8]:
     """(M, n, 32), the digest of every listed file as it is on disk now; zeros where it cannot be
     read.
     """
-    samples = [[raw for raw in raws if isinstance(raw, ImageFile)] for raws in listing.images()]
-    paths = list({raw.path: None for raws in samples for raw in raws})
+    samples = list(listing.images())
+    paths = list({raw.path: None for raws in samples for raw in raws if isinstance(raw, ImageFile)})
     base = hashlib.sha256(os.fsencode(listing.base.resolve())).hexdigest()[:16]
     with files.progress(f"checking {listing.card.id}") as tick:
         memory = home() / "cache" / "hashes" / f"{listing.card.id}-{base}.json"
         hashes = hashes_of(paths, memory, most="image_bytes", tick=tick)
     known = {path: bytes.fromhex(sha) for path, sha in zip(paths, hashes, strict=True)}
     joined = b"".join(
-        digest_of(raws[m], known[raws[m].path])
-        for m in range(len(listing.card.modalities))
+        digest_of(raw, known[raw.path])
+        if isinstance(raw := raws[m], ImageFile)
+        else hashlib.sha256(raw.tobytes()).digest()
+        for m in range(len(listing.card.pictures))
         for raws in samples
     )
-    return np.frombuffer(joined, np.uint8).reshape(len(listing.card.modalities), len(samples), 32)
+    return np.frombuffer(joined, np.uint8).reshape(len(listing.card.pictures), len(samples), 32)
 
 
 def digest_of(raw: Raw, sha: bytes) -> bytes:
@@ -153,7 +155,7 @@ def key_of(
         ),
         "modalities": [
             modality.model_dump(exclude={"name"}, exclude_defaults=True)
-            for modality in listing.card.modalities
+            for modality in listing.card.pictures
         ],
         "size": size,
         **preprocessing.model_dump(),
@@ -191,7 +193,7 @@ class Decoder:
                         f"{self.listing.ids[row]} changed while it was read; run the command again"
                         " when its file is complete"
                     )
-                channels = self.listing.card.modalities[m].channels
+                channels = self.listing.card.pictures[m].depth
                 pixels.append(
                     prepare(raw, data, channels, self.size, self.preprocessing, self.remarks.append)
                 )
@@ -235,14 +237,14 @@ def _build(
     files: Files,
 ) -> None:
     """Fills the folder of an entry; `known`: digests of the files."""
-    n, modalities = len(listing.ids), listing.card.modalities
+    n, modalities = len(listing.ids), listing.card.pictures
     digests = np.zeros((len(modalities), n, 32), np.uint8) if known is None else known.copy()
     unreadable: dict[int, str] = {}
     decoder = Decoder(listing, known, size, preprocessing, [])
     with contextlib.ExitStack() as stack:
         arrays = []
         for m, modality in enumerate(modalities):
-            array = ArrayFile(folder / f"images-{m}.npy", (n, modality.channels, size, size))
+            array = ArrayFile(folder / f"images-{m}.npy", (n, modality.depth, size, size))
             stack.callback(array.file.close)
             arrays.append(array)
         tick = stack.enter_context(files.progress(f"decoding {listing.card.id} at {size} px"))
@@ -288,14 +290,14 @@ def _open(path: Path, listing: Listing) -> Decoded | None:
     index = read_sealed(path / "index.json")
     if index is None:
         return None
-    n, modalities = len(listing.ids), listing.card.modalities
+    n, modalities = len(listing.ids), listing.card.pictures
     try:
         written = {str(name): str(sha256) for name, sha256 in index["sha256"].items()}
         files = [path / Path(name).name for name in written]
         if hashes_of(files, path / "checked.json") != list(written.values()):
             return None
         images = tuple(Mapped(path / f"images-{m}.npy", n) for m in range(len(modalities)))
-        shapes = [(n, modality.channels) for modality in modalities]
+        shapes = [(n, modality.depth) for modality in modalities]
         if [each.shape[:2] for each in images] != shapes:
             return None
         digests = load_npy(path / "digests.npy", "the digests")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -20,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from robustbench_med.data.columns import Column, width_of
+from robustbench_med.data.fields import Inside, Regex, nothing, number, once
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.formats import yaml_file
 from robustbench_med.formats.files import door, text_of
@@ -30,42 +30,6 @@ Split = Literal["train", "val", "test"]
 Resolution = Literal[28, 64, 128, 224]
 RESOLUTIONS: tuple[Resolution, ...] = (28, 64, 128, 224)
 """Pixels of a side in MedMNIST's published files."""
-
-
-def _regular_expression(text: str) -> str:
-    try:
-        brackets = re.compile(text).groups
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"not a regular expression: {error}") from error
-    if not brackets:
-        raise ValueError(f"{text!r} brackets nothing; put the part that names the group in (...)")
-    return text
-
-
-def _number(text: object) -> object:
-    return int(text) if isinstance(text, str) and text.isdecimal() else text
-
-
-def _nothing(text: object) -> object:
-    """None for the ways YAML has to write it."""
-    return None if isinstance(text, str) and text in ("", "~", "null", "Null", "NULL") else text
-
-
-def _once(names: tuple[str, ...], what: str) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise ValueError(f"a {what} is named twice: {max(names, key=names.count)!r}")
-    return names
-
-
-def _inside(text: str) -> str:
-    """A folder below another one."""
-    if text.startswith("/") or ".." in text.split("/") or "\\" in text:
-        raise ValueError(f"{text!r} leads out of the data set's folder")
-    return text
-
-
-Inside = Annotated[str, AfterValidator(_inside)]
-Regex = Annotated[str, AfterValidator(_regular_expression)]
 
 
 class _Strict(BaseModel):
@@ -83,15 +47,33 @@ class Window(_Strict):
 
 class Modality(_Strict):
     """One kind of image: a short name (`mri`, `xray`, `ultrasound`) and the channels a reader makes
-    of its files.
+    of its files. Or a clinical table: a name (`clinic`) and its `columns`.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    channels: Annotated[Literal[1, 3], BeforeValidator(_number)]
-    window: Annotated[Window | None, BeforeValidator(_nothing)] = None
+    channels: Annotated[Literal[1, 3] | None, BeforeValidator(number)] = None
+    window: Annotated[Window | None, BeforeValidator(nothing)] = None
     """Of NIfTI volumes, which have none of their own, and of grey DICOM, where it goes before the
     file's.
     """
+    columns: tuple[Column, ...] = ()
+    """Of a table, in the order of its coordinates."""
+    optional: bool = False
+    """Whether some samples lack it: what is missing is black (of a table, all zeros)."""
+
+    @model_validator(mode="after")
+    def _image_or_table(self) -> Modality:
+        if (self.channels is None) == (not self.columns):
+            raise ValueError(f"modality {self.name!r} needs either channels or columns")
+        if self.columns and self.window:
+            raise ValueError(f"modality {self.name!r} is a table: it has no window")
+        once(tuple(column.name for column in self.columns), "column")
+        return self
+
+    @property
+    def depth(self) -> int:
+        """Channels of an image, coordinates of a table."""
+        return self.channels or width_of(self.columns)
 
 
 class Task(_Strict):
@@ -105,13 +87,13 @@ class Task(_Strict):
     @field_validator("classes")
     @classmethod
     def _differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        return _once(classes, "class")
+        return once(classes, "class")
 
 
 class PhantomReader(_Strict):
-    """Drawn by the package."""
+    """Drawn by the package. Of `phantoms-paired` a card may have some modalities and tasks."""
 
-    kind: Literal["phantoms"]
+    kind: Literal["phantoms", "phantoms-paired"]
 
 
 class MedMNISTFile(_Strict):
@@ -126,7 +108,7 @@ class MedMNISTReader(_Strict):
 
     kind: Literal["medmnist"]
     flag: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    files: dict[Annotated[Resolution, BeforeValidator(_number)], MedMNISTFile] = Field(
+    files: dict[Annotated[Resolution, BeforeValidator(number)], MedMNISTFile] = Field(
         default={}, min_length=len(RESOLUTIONS)
     )
     """The published file of each resolution; may be left out where a shipped card bears the flag as
@@ -155,19 +137,42 @@ class FolderReader(_Strict):
     """Pattern of a class's file names where the name tells the class."""
     exclude: tuple[str, ...] = ()
     """Patterns of file names that are no samples."""
-    group: Annotated[Regex | None, BeforeValidator(_nothing)] = None
+    group: Annotated[Regex | None, BeforeValidator(nothing)] = None
     """Searched in the path below the split folder; its bracketed parts name the group. No match:
     the image is its own group.
     """
 
 
+class RowsOf(_Strict):
+    """A CSV file (name pattern) whose column holds numbers of rows, the first being 0."""
+
+    file: str
+    column: str
+
+
 class Table(_Strict):
     """A CSV file (name pattern) and the published split its rows belong to, "" where there is
-    none.
+    none; with `rows` some of its rows.
     """
 
     file: str
     split: Literal["train", "val", "test", ""] = ""
+    rows: RowsOf | None = None
+
+
+class Parts(_Strict):
+    """A column whose values, such as sites or years, say what a row is for."""
+
+    column: str
+    train: tuple[str, ...] = Field(min_length=1)
+    val: tuple[str, ...] = ()
+    test: tuple[str, ...] = Field(min_length=1)
+
+    def of(self, cell: str) -> str | None:
+        """The part of a row; None: it belongs to none."""
+        return next(
+            (part for part in ("train", "val", "test") if cell in getattr(self, part)), None
+        )
 
 
 class TableReader(_Strict):
@@ -184,13 +189,27 @@ class TableReader(_Strict):
     """For each modality the templates of its file, tried in order; each the end of a path, `*` and
     `?` allowed.
     """
-    labels: dict[str, str] = Field(min_length=1)
-    """Column of each task; an empty cell is an unlabelled sample."""
+    labels: dict[str, str | tuple[str, ...]] = {}
+    """Column of each task; an empty cell is an unlabelled sample. Or a column a class, in their
+    order, of which one holds 1.
+    """
+    outlines: dict[str, tuple[str, ...]] = {}
+    """For tasks of slices, templates of a volume that outlines what is looked for: the second class
+    where the slice has any of it.
+    """
+    cells: dict[str, dict[str, str]] = {}
+    """For each clinical table the headers of its columns, where they are not the columns' names."""
+    unknown: tuple[str, ...] = ()
+    """What cells say of which nothing is known: they are as empty ones."""
+    parts: Parts | None = None
+    """The column that says which part a row belongs to; rows of none are left out."""
+    only: dict[str, str] = {}
+    """Rows that are taken: those whose cell of each of these columns is this."""
     values: dict[str, str] = {}
     """Class of a cell's value where the two differ."""
     id: str
     """Template of a sample's id within the set; must be unique."""
-    group: Annotated[str | None, BeforeValidator(_nothing)] = None
+    group: Annotated[str | None, BeforeValidator(nothing)] = None
     """Template of the group; a row with an empty cell in it is its own group."""
     slices: tuple[float, ...] = ()
     """For volumes: positions of the axial slices to take, as shares of the height; each slice is a
@@ -240,25 +259,30 @@ class Card(_Strict):
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    title: str
+    title: str = ""
     description: str = ""
     twenty: bool = False
     modalities: tuple[Modality, ...] = Field(min_length=1)
     tasks: tuple[Task, ...] = Field(min_length=1)
-    counts: dict[Literal["train", "val", "test", "total"], Annotated[int, Field(ge=0)]]
+    counts: dict[Literal["train", "val", "test", "total"], Annotated[int, Field(ge=0)]] = {}
     class_counts: dict[str, Annotated[int, Field(ge=0)]] = {}
-    url: str
-    licence: str
-    access: str
-    citation: str
+    url: str = ""
+    licence: str = ""
+    access: str = ""
+    citation: str = ""
     obtain: tuple[str, ...] = ()
     tree: tuple[str, ...] = ()
     reader: Reader
     split: str = ""
     published: tuple[Published, ...] = ()
-    provenance: str
+    provenance: str = ""
     known_defects: tuple[str, ...] = ()
     synthetic: bool = False
+
+    @property
+    def pictures(self) -> tuple[Modality, ...]:
+        """The modalities that are images."""
+        return tuple(modality for modality in self.modalities if not modality.columns)
 
     @property
     def images(self) -> int:
@@ -286,8 +310,8 @@ class Card(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Card:
-        _once(tuple(modality.name for modality in self.modalities), "modality")
-        _once(tuple(task.name for task in self.tasks), "task")
+        once(tuple(modality.name for modality in self.modalities), "modality")
+        once(tuple(task.name for task in self.tasks), "task")
         if TOTAL in self.counts and len(self.counts) > 1:
             raise ValueError("counts holds either total or one number a split")
         if self.class_counts and set(self.class_counts) != set(self.tasks[0].classes):
@@ -306,11 +330,32 @@ class Card(_Strict):
             if len(self.modalities) != 1 or len(self.tasks) != 1:
                 raise ValueError("a folder reader has one modality and one task")
         if isinstance(self.reader, TableReader):
-            if set(self.reader.images) != {m.name for m in self.modalities}:
-                raise ValueError("the reader's images must name the modalities")
-            if set(self.reader.labels) != {t.name for t in self.tasks}:
-                raise ValueError("the reader's labels must name the tasks")
+            _check_table(self, self.reader)
+        elif not isinstance(self.reader, PhantomReader) and any(
+            modality.columns or modality.optional for modality in self.modalities
+        ):
+            raise ValueError("clinical tables and missing modalities need a table reader")
         return self
+
+
+def _check_table(card: Card, reader: TableReader) -> None:
+    if set(reader.images) != {m.name for m in card.pictures}:
+        raise ValueError("the reader's images must name the modalities that are images")
+    named = [*reader.labels, *reader.outlines]
+    if sorted(named) != sorted(t.name for t in card.tasks):
+        raise ValueError("the reader's labels (and outlines) must name the tasks, each once")
+    if reader.outlines and not reader.slices:
+        raise ValueError("outlines are of slices: name some, such as slices: [0.5]")
+    columns = {m.name: {column.name for column in m.columns} for m in card.modalities}
+    for name, headers in reader.cells.items():
+        if not set(headers) <= columns.get(name, set()):
+            raise ValueError(f"the reader's cells name columns that {name!r} has not")
+    for task in card.tasks:
+        given = reader.labels.get(task.name)
+        if (isinstance(given, tuple) and len(given) != len(task.classes)) or (
+            task.name in reader.outlines and len(task.classes) != 2
+        ):
+            raise ValueError(f"task {task.name!r}: a column a class, and two classes of outlines")
 
 
 def ids() -> list[str]:
@@ -318,7 +363,7 @@ def ids() -> list[str]:
     names = sorted(
         path.name.removesuffix(".yaml") for path in CARDS.iterdir() if path.name.endswith(".yaml")
     )
-    return sorted(names, key=lambda name: name != "phantoms")
+    return sorted(names, key=lambda name: not name.startswith("phantoms"))
 
 
 def card(name: str) -> Card:
@@ -336,7 +381,11 @@ def card(name: str) -> Card:
     try:
         return Card.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        found = error.errors()
+        absent = [".".join(map(str, e["loc"])) for e in found if e["type"] == "missing"]
+        if len(absent) > 1:
+            raise UserError(f"{origin}: fields are missing: {', '.join(absent)}") from error
+        first = found[0]
         raise UserError(
             f"{origin}: {'.'.join(map(str, first['loc'])) or 'card'}: {first['msg']}"
         ) from error

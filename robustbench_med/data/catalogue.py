@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from robustbench_med.data.cards import Card, PhantomReader, card, ids
+from robustbench_med.data.cards import Card, Modality, PhantomReader, card, ids
 from robustbench_med.data.source import locate, placement
 
 
@@ -39,11 +39,15 @@ def facts(each: Card, data_root: Path | None) -> dict[str, str]:
     """All about one data set, ready to print."""
     described = {
         "id": each.id,
-        "title": each.title + (" (synthetic)" if each.synthetic else ""),
+        "title": (each.title or each.id) + (" (synthetic)" if each.synthetic else ""),
         "description": each.description.strip(),
-        "modalities": ", ".join(
-            f"{m.name} ({'grey' if m.channels == 1 else 'RGB'})" for m in each.modalities
-        ),
+        "modalities": ", ".join(f"{m.name} ({kind(m)})" for m in each.modalities),
+        "pairing": pairing(each),
+        **{
+            f"table {m.name}": "\n".join(column.described for column in m.columns)
+            for m in each.modalities
+            if m.columns
+        },
         **{
             f"task {task.name}": ", ".join(
                 f"{i} {name}"
@@ -67,6 +71,19 @@ def facts(each: Card, data_root: Path | None) -> dict[str, str]:
         "known defects": "\n".join(each.known_defects) or "none known",
     }
     return {name: text for name, text in described.items() if text}
+
+
+def kind(modality: Modality) -> str:
+    """What a modality is, and whether some samples lack it."""
+    what = {None: "table", 1: "grey", 3: "RGB"}[modality.channels]
+    return f"{what}, some samples lack it" if modality.optional else what
+
+
+def pairing(each: Card) -> str:
+    """Whether a sample's modalities are of one patient; nothing where there is one."""
+    if len(each.modalities) == 1:
+        return "one modality; beside another set (a+b) it is paired by index: of different patients"
+    return "paired: the modalities of a sample are of one patient"
 
 
 def published_results(each: Card) -> str:

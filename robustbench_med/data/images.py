@@ -14,15 +14,31 @@ from numpy.typing import NDArray
 from robustbench_med.formats.arrays import load_npy
 
 Pixels = NDArray[np.uint8]
+Numbers = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 
 class Images(Protocol):
-    """n images of one modality; indexing with (b,) rows yields uint8 (b, C, S, S)."""
+    """n images of one modality; indexing with (b,) rows yields uint8 (b, C, S, S). Of a table
+    float32 (b, D, 1, 1) in [0, 1].
+    """
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, rows: Rows, /) -> Pixels: ...
+    def __getitem__(self, rows: Rows, /) -> Pixels | Numbers: ...
+
+
+@dataclass(frozen=True)
+class Tabled:
+    """The rows (n, D) of a clinical table, in [0, 1]."""
+
+    values: Numbers
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Rows, /) -> Numbers:
+        return self.values[rows][:, :, None, None]
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,7 @@ class Selected:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, rows: Rows, /) -> Pixels:
+    def __getitem__(self, rows: Rows, /) -> Pixels | Numbers:
         return self.images[self.rows[rows]]
 
 

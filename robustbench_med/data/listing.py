@@ -42,6 +42,9 @@ class Files:
     progress: Callable[[str], AbstractContextManager[Tick]] = silent
 
 
+Cells = tuple[dict[str, str] | None, ...]
+
+
 @dataclass(frozen=True)
 class Listing:
     """n samples of M modalities and T tasks.
@@ -58,6 +61,8 @@ class Listing:
             are hashed one by one.
         notes: what a reader of the results must know (unverified file, rows without a file).
         unverified: a file is not the published one.
+        cells: of each sample the cells of each clinical table by column, None where it misses the
+            table; empty where the set has none.
     """
 
     card: Card
@@ -70,3 +75,4 @@ class Listing:
     content: str | None = None
     notes: tuple[str, ...] = ()
     unverified: bool = False
+    cells: tuple[Cells, ...] = ()

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_med.data.cards import Card, Published, card
+from robustbench_med.data.columns import Column
 from robustbench_med.data.images import Images, Selected
 from robustbench_med.data.listing import SPLITS, Files
 from robustbench_med.data.source import Source, read
@@ -24,7 +26,7 @@ from robustbench_med.data.splits import (
     make_manifest,
     shipped_notes,
 )
-from robustbench_med.dataspec import Fold, Preprocessing
+from robustbench_med.dataspec import Fold, Preprocessing, shapes
 from robustbench_med.errors import UserError
 
 
@@ -121,7 +123,12 @@ class Samples:
     def gather(self, index: NDArray[np.int64]) -> list[Tensor]:
         """As `batch`, for explicit component rows (b, number of components)."""
         arrays = [images[index[:, k]] for k, c in enumerate(self.components) for images in c.images]
-        tensors = [torch.from_numpy(array).float() / 255 for array in arrays]
+        tensors = [
+            torch.from_numpy(array).float() / 255
+            if array.dtype == np.uint8
+            else torch.from_numpy(array)
+            for array in arrays
+        ]
         return [
             t.expand(-1, c, -1, -1).contiguous() if t.shape[1] < c else t
             for t, c in zip(tensors, self.channels, strict=True)
@@ -163,6 +170,10 @@ class Dataset:
     """What `--data` was: card ids or paths, joined by "+"."""
     data_root: Path | None = None
     """Where its files were looked for first."""
+    columns: tuple[tuple[Column, ...], ...] = ()
+    """Of each modality the columns of its table, none of an image; empty where all are images."""
+    optional: tuple[int, ...] = ()
+    """Modalities that some samples lack."""
 
     def __repr__(self) -> str:
         inputs = ", ".join(
@@ -196,9 +207,14 @@ class Dataset:
         return tuple(map(len, self.classes))
 
     @property
+    def tables(self) -> tuple[int, ...]:
+        """Modalities that are clinical tables."""
+        return tuple(m for m, columns in enumerate(self.columns) if columns)
+
+    @property
     def shapes(self) -> list[tuple[int, int, int]]:
-        """(C, S, S) of each modality."""
-        return [(c, self.size, self.size) for c in self.channels]
+        """(C, S, S) of each modality, (D, 1, 1) of a table."""
+        return shapes(self.channels, self.size, self.tables)
 
 
 def load(
@@ -221,13 +237,12 @@ def load(
         size: pixels of a side.
         channels: of every modality as the model asks (grey is repeated); None: as in the files.
         split_seed: seed of splits and pairing.
-        fold: (k, n): the k-th (from 0) of n folds of a grouped cross-validation, instead of the
-            usual split.
+        fold: (k, n): fold k, from 0, of the n of a grouped cross-validation, not the usual split.
         preprocessing: how files become squares of 8 bits.
         files: where files are looked for and what is tolerated in them.
 
     Returns:
-        The train, val and test samples, and everything about them that a record says.
+        The train, val and test samples, and what a record says of them.
 
     Raises:
         UserError: an unknown set, one that is not on disk, files that do not fit its card.
@@ -241,12 +256,12 @@ def load(
     manifests = [_manifest(source, split_seed, fold) for source in sources]
     for manifest in manifests:
         manifest.store()
-    model_channels = _channels(name, cards, channels)
+    seen = _channels(name, cards, channels)
     return Dataset(
         name="+".join(c.id for c in cards),
-        splits=_splits(sources, manifests, split_seed, model_channels),
+        splits=_splits(sources, manifests, split_seed, seen),
         modalities=_unique([(modality.name, c.id) for c in cards for modality in c.modalities]),
-        channels=model_channels,
+        channels=seen,
         tasks=_unique([(task.name, c.id) for c in cards for task in c.tasks]),
         classes=tuple(task.classes for c in cards for task in c.tasks),
         size=size,
@@ -260,6 +275,7 @@ def load(
         fold=fold,
         given=name,
         data_root=files.data_root,
+        **_kinds(cards),
     )
 
 
@@ -275,13 +291,25 @@ def _channels(name: str, cards: Sequence[Card], channels: int | None) -> tuple[i
     """Channels of each modality as the model sees it; RGB where grey is asked for is a
     UserError.
     """
-    native = [modality.channels for c in cards for modality in c.modalities]
-    seen = tuple(max(each, channels or 0) for each in native)
-    if channels is not None and any(each != channels for each in seen):
+    modalities = [modality for c in cards for modality in c.modalities]
+    seen = tuple(m.depth if m.columns else max(m.depth, channels or 0) for m in modalities)
+    if channels is not None and any(
+        each != channels and not m.columns for each, m in zip(seen, modalities, strict=True)
+    ):
         raise UserError(
             f"{name}: the preset asks for {channels} channel(s), but the images are RGB"
         )
     return seen
+
+
+def _kinds(cards: Sequence[Card]) -> dict[str, Any]:
+    """`columns` and `optional` of a `Dataset`."""
+    modalities = [modality for c in cards for modality in c.modalities]
+    columns = tuple(modality.columns for modality in modalities)
+    return {
+        "columns": columns if any(columns) else (),
+        "optional": tuple(m for m, modality in enumerate(modalities) if modality.optional),
+    }
 
 
 def _manifest(source: Source, seed: int, fold: Fold | None) -> Manifest:

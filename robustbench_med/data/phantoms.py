@@ -158,6 +158,8 @@ class Studies:
         self.size, self.seed = size, seed
         self.labels = np.concatenate([labels(split, seed=seed) for split in COUNTS])
         self.keys = [(s, i) for s, n in enumerate(COUNTS.values()) for i in range(n)]
+        self.findings = self.labels
+        """(n, 2), what each image shows."""
         self.pixels = np.zeros((2, len(self.keys), 1, size, size), np.uint8)
         self._drawn = np.zeros(len(self.keys), bool)
 
@@ -167,7 +169,7 @@ class Studies:
             rng = np.random.default_rng([self.seed, *self.keys[row]])
             for m, render in enumerate((mri, xray)):
                 self.pixels[m, row, 0] = np.round(
-                    render(int(self.labels[row, m]), rng, self.size) * 255
+                    render(int(self.findings[row, m]), rng, self.size) * 255
                 )
             self._drawn[row] = True
 

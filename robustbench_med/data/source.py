@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_med.data import phantoms
+from robustbench_med.data import phantoms, phantoms_paired
 from robustbench_med.data.cache import decoded
 from robustbench_med.data.cards import (
     TOTAL,
@@ -26,8 +26,9 @@ from robustbench_med.data.cards import (
     Published,
     TableReader,
 )
-from robustbench_med.data.images import Images, Selected
-from robustbench_med.data.listing import SPLITS, Files, Listing
+from robustbench_med.data.columns import encode
+from robustbench_med.data.images import Images, Selected, Tabled
+from robustbench_med.data.listing import SPLITS, Cells, Files, Listing
 from robustbench_med.data.preprocessing import REVISION
 from robustbench_med.data.readers.files import roots
 from robustbench_med.data.readers.folders import (
@@ -61,7 +62,7 @@ class Source:
         unreadable: reason by id.
         notes: what a reader of the results must know (unverified file, unreadable images, counts
             that differ).
-        unverified: as in `Listing`.
+        unverified, cells: as in `Listing`.
     """
 
     card: Card
@@ -75,6 +76,7 @@ class Source:
     unreadable: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     unverified: bool = False
+    cells: tuple[Cells, ...] = ()
 
     @property
     def references(self) -> tuple[Published | None, ...]:
@@ -114,7 +116,8 @@ class Source:
                 self.labels[row].tolist(),
                 self.digests[row] if self.digests else None,
             ]
-            content.update(json.dumps(sample).encode())
+            cells = [self.cells[row]] if self.cells else []
+            content.update(json.dumps(sample + cells).encode())
         return content.hexdigest()
 
 
@@ -125,7 +128,7 @@ def read(
     absent.
     """
     if isinstance(card.reader, PhantomReader):
-        return _phantoms(card, size)
+        return _phantoms(card, size) if card.reader.kind == "phantoms" else _patients(card, size)
     listing = list_samples(card, size, files)
     entry = decoded(listing, size, preprocessing or Preprocessing(), files)
     unreadable = tuple((listing.ids[row], why) for row, why in sorted(entry.unreadable.items()))
@@ -160,7 +163,7 @@ def read(
     return Source(
         card,
         _select(listing.ids, kept),
-        entry.images if everything else tuple(Selected(images, kept) for images in entry.images),
+        _modalities(listing, entry.images, None if everything else kept),
         listing.labels[kept],
         _select(listing.groups, kept),
         published,
@@ -169,7 +172,24 @@ def read(
         unreadable,
         tuple(notes),
         listing.unverified,
+        tuple(listing.cells[row] for row in kept) if listing.cells else (),
     )
+
+
+def _modalities(
+    listing: Listing, pictures: Sequence[Images], kept: NDArray[np.int64] | None
+) -> tuple[Images, ...]:
+    """Images and clinical tables in the order of the card; `kept`: those rows alone."""
+    found: list[Images] = []
+    images, table = iter(pictures), 0
+    for modality in listing.card.modalities:
+        if modality.columns:
+            rows = [cells[table] for cells in listing.cells]
+            found.append(Tabled(encode(modality.columns, rows)))
+            table += 1
+        else:
+            found.append(next(images))
+    return tuple(found if kept is None else (Selected(each, kept) for each in found))
 
 
 def label_rule(card: Card) -> Any:
@@ -178,7 +198,8 @@ def label_rule(card: Card) -> Any:
     """
     reader = card.reader
     if isinstance(reader, TableReader):
-        return [reader.labels, reader.values]
+        more = reader.model_dump(include={"outlines", "unknown"}, exclude_defaults=True)
+        return [reader.labels, reader.values, *([more] if more else [])]
     if isinstance(reader, FolderReader):
         return [
             [class_folders(reader, name), reader.names.get(name, "*")]
@@ -266,6 +287,29 @@ def _phantoms(card: Card, size: int) -> Source:
     ids = tuple(f"{card.id}/{SPLITS[split]}/{i:05d}" for split, i in studies.keys)
     images = tuple(phantoms.Drawing(studies, m) for m in (0, 1))
     return Source(card, ids, images, studies.labels, ids, published, f"drawing {phantoms.VERSION}")
+
+
+def _patients(card: Card, size: int) -> Source:
+    patients = phantoms_paired.patients(size)
+    published = tuple(SPLITS[split] for split, _ in patients.keys)
+    ids = tuple(f"{card.id}/{SPLITS[split]}/{i:05d}" for split, i in patients.keys)
+    classes = {"diagnosis": phantoms_paired.DIAGNOSES, "outcome": phantoms_paired.OUTCOMES}
+    images: list[Images] = []
+    for modality in card.modalities:
+        drawn = modality.name in phantoms_paired.MODALITIES[:2] and modality.channels == 1
+        if not (drawn or (modality.name == phantoms_paired.MODALITIES[2] and modality.columns)):
+            raise UserError(f"{card.id}: paired phantoms draw no such modality {modality.name!r}")
+        number = phantoms_paired.MODALITIES.index(modality.name)
+        images.append(
+            phantoms.Drawing(patients, number)
+            if drawn
+            else Tabled(patients.table(modality.columns))
+        )
+    if any(classes.get(task.name) != task.classes for task in card.tasks):
+        raise UserError(f"{card.id}: the tasks of paired phantoms are {classes}")
+    labels = patients.labels[:, [list(classes).index(task.name) for task in card.tasks]]
+    made = f"drawing {phantoms_paired.VERSION} of patients, {phantoms.VERSION}"
+    return Source(card, ids, tuple(images), labels, ids, published, made)
 
 
 def _select(values: Sequence[str], rows: NDArray[np.int64]) -> tuple[str, ...]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robustbench_med.data import duplicates
 from robustbench_med.data.cards import TOTAL, Card
+from robustbench_med.data.images import Images, Selected
 from robustbench_med.data.listing import SPLITS, Files
 from robustbench_med.data.source import Source, read
 from robustbench_med.data.splits import Manifest, make_manifest, shipped_notes
@@ -43,10 +45,12 @@ def verify(card: Card, files: Files, *, seed: int = 0, look: bool = True) -> Rep
                 return_inverse=True,
             )
             pairs = [
-                duplicates.look_alikes(images, kind, _counted(tick, len(images)))
-                for images in source.images
+                _look_alikes(images, kind, tick)
+                for images, modality in zip(source.images, card.modalities, strict=True)
+                if not modality.columns
             ]
-        twins["look_alikes"] = _twins(source, part, np.unique(np.concatenate(pairs), axis=0))
+        found = np.concatenate([np.empty((0, 2), np.int64), *pairs])
+        twins["look_alikes"] = _twins(source, part, np.unique(found, axis=0))
     groups = _groups(source, part)
     return {
         "id": card.id,
@@ -66,6 +70,21 @@ def verify(card: Card, files: Files, *, seed: int = 0, look: bool = True) -> Rep
 def _parts(source: Source, manifest: Manifest) -> list[str]:
     of = {sample: split for split in SPLITS for sample in getattr(manifest, split)}
     return [of[sample] for sample in source.ids]
+
+
+def _look_alikes(
+    images: Images, kind: NDArray[np.int64], tick: Callable[[int, int, str], None]
+) -> duplicates.Pairs:
+    """Pairs of images of one modality that look alike; what samples miss looks like nothing."""
+    there = [images[rows].any((1, 2, 3)) for rows in _chunks(len(images))]
+    rows = np.flatnonzero(np.concatenate(there))
+    found = duplicates.look_alikes(Selected(images, rows), kind[rows], _counted(tick, len(rows)))
+    return rows[found]
+
+
+def _chunks(n: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, n, duplicates.CHUNK):
+        yield np.arange(start, min(start + duplicates.CHUNK, n))
 
 
 def _counted(tick: Any, total: int) -> Any:

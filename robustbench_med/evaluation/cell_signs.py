@@ -163,7 +163,7 @@ def on_the_path(
     seen = []
     if len(probing.rows) == 0:
         return []
-    if method.name not in WITHOUT_GRADIENTS:
+    if method.name not in WITHOUT_GRADIENTS and probing.modalities:
         places = gradients.look(probing)
         seen += [signs.zero_gradient(places), signs.gradient_lies(places)]
         seen.append(signs.draws_disagree(gradients.disagreement(probing), eot))

@@ -147,7 +147,7 @@ class Trials:
 
     def distances(self, moved: Tensor) -> Tensor:
         """(n, M): sizes of the perturbations of adversarials (n, D)."""
-        return self.view.distances(moved, self.x, self.threat.norm, self.threat.counts)
+        return torch.stack(self.view.sizes(moved, self.x, self.threat), 1).to(moved)
 
     def batches(self, *, whole: bool = False) -> Iterator[NDArray[np.int64]]:
         """Rows, a batch at a time; `whole`: in chunks though this victim does not ask for them."""
@@ -281,7 +281,10 @@ class Diagnosis:
             curve.append((factor, robust))
         unbounded = self.unbounded() if threat.norm == "Linf" else None
         return signs.monotone(
-            curve, unbounded, self.tolerance, everything_moves=min(threat.radii) > 0
+            curve,
+            unbounded,
+            self.tolerance,
+            everything_moves=min(threat.radii) > 0 and not threat.columns,
         )
 
     def unbounded(self) -> float:
@@ -291,7 +294,7 @@ class Diagnosis:
         stops the attack.
         """
         threat = self.trials.threat
-        everything = replace(threat, radii=tuple(float(radius > 0) for radius in threat.radii))
+        everything = threat.over(tuple(float(radius > 0) for radius in threat.radii))
         alone = [replace(everything, tasks=(t,)) for t in threat.tasks]
         robust = [self.trials.robust(self.pgd(one, loss="margin"), one) for one in alone]
         return sum(robust) / len(alone)

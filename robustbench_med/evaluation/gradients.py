@@ -79,12 +79,21 @@ class Probing:
 
     @property
     def modalities(self) -> tuple[int, ...]:
-        """Those that may move."""
-        return tuple(m for m, radius in enumerate(self.threat.radii) if radius > 0)
+        """Those that may move, but tables: their columns are no directions of small steps."""
+        tables = [m for m, _ in self.threat.tables()]
+        return tuple(m for m, r in enumerate(self.threat.radii) if r > 0 and m not in tables)
 
     def view(self) -> View:
         """The victim, a draw a pass."""
         return View(self.victim, shapes_of(self.samples))
+
+    def there(self, view: View, x: Tensor) -> Tensor:
+        """(M', B): which of these modalities the samples x (B, D) have."""
+        there = [
+            part.flatten(1).any(1) | (m not in self.threat.optional)
+            for m, part in enumerate(view.unpack(x))
+        ]
+        return torch.stack([there[m] for m in self.modalities])
 
     def batches(self) -> Iterator[NDArray[np.int64]]:
         """The samples in the batches they are computed in."""
@@ -152,9 +161,9 @@ def of_batch(
         )
     probed = torch.from_numpy(np.isin(part, probing.rows))
     of_modalities = (torch.stack(each, 1).double() for each in zip(*noted, strict=True))
+    counted = margins.labelled[:, None] & probing.there(margins.view, clean)
     return tuple(
-        torch.where(margins.labelled[:, None], each, torch.nan).cpu()[:, :, probed].numpy()
-        for each in of_modalities
+        torch.where(counted, each, torch.nan).cpu()[:, :, probed].numpy() for each in of_modalities
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_med.attacks import View
+from robustbench_med.attacks import Threat, View
 from robustbench_med.evaluation.batching import drawn
 from robustbench_med.evaluation.gradients import Probing
 from robustbench_med.evaluation.probes import KERNELS
@@ -54,7 +54,7 @@ def examine(probing: Probing, judged: Sequence[NDArray[np.float32]] | None = Non
         torch.no_grad(),
     ):
         together = answers(view, images, tasks)
-        jump = largest_jump(view, images, together, tasks)
+        jump = largest_jump(view, images, together, probing.threat)
         alone = [answers(view, image[None], tasks) for image in images]
         parts = [answers(view, part, tasks) for part in images.split(len(x))]
         passes = {
@@ -106,8 +106,8 @@ def otherwise(logits: Sequence[Tensor], votes: Sequence[NDArray[np.int64]]) -> N
     return np.any(found, axis=0)
 
 
-def largest_jump(view: View, x: Tensor, base: Sequence[Tensor], tasks: Sequence[int]) -> float:
-    """See `Stability.jump`."""
+def largest_jump(view: View, x: Tensor, base: Sequence[Tensor], threat: Threat) -> float:
+    """See `Stability.jump`; what a sample misses stays missing."""
     inwards = torch.where(x > 0.5, -1.0, 1.0)
     pixel = torch.zeros_like(x)
     generator = torch.Generator().manual_seed(0)
@@ -115,7 +115,8 @@ def largest_jump(view: View, x: Tensor, base: Sequence[Tensor], tasks: Sequence[
     pixel.scatter_(1, columns, 1.0)
     largest = 0.0
     for moved in (x + TINY * inwards, x + LEVEL * inwards * pixel):
-        for one, other in zip(base, answers(view, moved, tasks), strict=True):
+        moved = view.missing_as_in(x, moved, threat.optional)
+        for one, other in zip(base, answers(view, moved, threat.tasks), strict=True):
             span = (one.amax(1) - one.amin(1)).median().clamp_min(1e-30)
             change = ((one - other).abs().amax(1) / span).median()
             largest = max(largest, float(change.nan_to_num(0, 0, 0)))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustbench_med import parsing
 from robustbench_med.attacks import RefusedError, Threat, View, seeded
+from robustbench_med.data.columns import Column
 from robustbench_med.data.given import TensorSamples
 from robustbench_med.errors import Notice, UserError, nearest, unknown
 from robustbench_med.evaluation import carrying, probes
@@ -66,6 +67,8 @@ class _Data:
     modalities: tuple[str, ...]
     tasks: tuple[str, ...]
     shapes: Sequence[tuple[int, int, int]]
+    columns: tuple[tuple[Column, ...], ...] = ()
+    optional: tuple[int, ...] = ()
 
 
 def attack(

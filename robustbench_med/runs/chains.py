@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from operator import le
 
 from robustbench_med.attacks import entry_of
-from robustbench_med.parsing import parse_radii
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
-from robustbench_med.runs.threats import engine_of
+from robustbench_med.runs.threats import engine_of, extent_of
 from robustbench_med.store.record import CONTROL
 
 
@@ -26,7 +25,7 @@ def chain_of(cell: Cell, session: Session[RunSpec]) -> list[Cell]:
     if cell.attack == CONTROL or not (spec.carry or spec.cascade):
         return [cell]
     if spec.cascade:
-        attacks = [name for name in dict.fromkeys(spec.attack) if name != CONTROL]
+        attacks = [name for name in dict.fromkeys(spec.bounded) if name != CONTROL]
         return [cell.model_copy(update={"attack": name}) for name in attacks]
     if is_searched_once(cell.attack, spec):
         return [cell]
@@ -91,7 +90,7 @@ def _radii_beside(cell: Cell, session: Session[RunSpec]) -> list[str]:
 
 
 def _radii(eps: str, cell: Cell, session: Session[RunSpec]) -> tuple[float, ...]:
-    return parse_radii(eps, session.dataset(cell).modalities)
+    return extent_of(eps, session.dataset(cell))
 
 
 def _size(eps: str, cell: Cell, session: Session[RunSpec]) -> tuple[float, tuple[float, ...]]:

@@ -172,7 +172,8 @@ def challengers(trial: Trial, inputs: Inputs, rival: Rival) -> list[Challenger]:
     if (access := gives(inputs.victim.module)) is not None:
         return of_black_box(trial, rival, access)
     found = []
-    for t in threat.tasks if threat.norm == "Linf" and len(attacked) == len(threat.radii) else ():
+    everywhere = len(attacked) == len(threat.radii) and not threat.columns
+    for t in threat.tasks if threat.norm == "Linf" and everywhere else ():
         rows = np.flatnonzero(trial.stands[:, t])[:BOUNDLESS]
         everything = replace(threat, radii=(1.0,) * len(threat.radii), tasks=(t,))
         name = f"task {inputs.dataset.tasks[t]} alone at radius 1"
@@ -185,7 +186,7 @@ def challengers(trial: Trial, inputs: Inputs, rival: Rival) -> list[Challenger]:
     for m in attacked if len(attacked) > 1 else ():
         name = f"modality {inputs.dataset.modalities[m]} alone"
         radii = tuple(radius * (m == k) for k, radius in enumerate(threat.radii))
-        attack = gradients(name, everybody, within=replace(threat, radii=radii), start="anywhere")
+        attack = gradients(name, everybody, within=threat.over(radii), start="anywhere")
         found.append(Challenger(name, "gradient", 2, everybody, attack))
     name, loss = other_loss(method.parameters)
     found.append(Challenger(name, "gradient", 3, everybody, gradients(name, everybody, loss=loss)))

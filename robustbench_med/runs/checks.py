@@ -31,7 +31,7 @@ def check_attacks(spec: RunSpec) -> None:
     check_norms(spec)
     check_access(spec)
     lacks = engines.ENGINES["art"].missing
-    if "hopskipjump" in spec.attack and spec.engine == "native" and lacks:
+    if "hopskipjump" in spec.bounded and spec.engine == "native" and lacks:
         raise UserError(f"hopskipjump is computed by ART: {lacks}")
     plans = check_threats(spec)
     check_attack_parameters(spec)
@@ -161,7 +161,7 @@ def check_attack_names(spec: RunSpec) -> None:
     known, library = ENGINES[spec.engine], engines.ENGINES.get(spec.engine)
     if library is not None and library.missing is not None:
         raise UserError(f"--engine {spec.engine}: {library.missing}")
-    for attack in spec.attack:
+    for attack in spec.bounded:
         if attack not in known and attack != CONTROL:
             raise unknown(
                 "attack" if spec.engine == "native" else f"attack of the engine {spec.engine}",
@@ -217,7 +217,7 @@ def check_norms(spec: RunSpec) -> None:
     """Refuses attacks under a norm that they do not know."""
     for norm in spec.norm:
         known = under(norm, spec.engine)
-        for attack in spec.attack:
+        for attack in spec.bounded:
             if attack not in known and attack != CONTROL:
                 raise UserError(
                     f"{attack} does not exist under the norm {norm} (engine {spec.engine}); what"
@@ -229,10 +229,10 @@ def check_attack_parameters(spec: RunSpec) -> None:
     """Refuses parameters that no attack of the run has, or not the one they are for, and values an
     attack cannot take.
     """
-    check_owners(spec.attack_params, spec.attack, "attack")
+    check_owners(spec.attack_params, spec.bounded, "attack")
     for key in spec.attack_params:
         owner, name = split(key)
-        asked = [owner] if owner else spec.attack
+        asked = [owner] if owner else spec.bounded
         has = {
             attack: parameters_of(attack, spec, stochastic=False, given=False) for attack in asked
         }
@@ -242,7 +242,7 @@ def check_attack_parameters(spec: RunSpec) -> None:
                 f"no attack of this run ({', '.join(asked)}) has a parameter {name!r};"
                 f" {nearest(name, known)}"
             )
-    for attack in spec.attack:
+    for attack in spec.bounded:
         attack_code(attack, parameters_of(attack, spec, stochastic=False), engine_of(attack, spec))
 
 
@@ -252,12 +252,12 @@ def check_effort(spec: RunSpec, *, unaware: bool) -> None:
     Args:
         unaware: whether an attack of the run is kept from knowing of a victim's transform.
     """
-    efforts = [effort_of(name, spec, stochastic=False, unaware=unaware) for name in spec.attack]
+    efforts = [effort_of(name, spec, stochastic=False, unaware=unaware) for name in spec.bounded]
     if any(efforts):
         return
     if spec.effort in ("auto", "max"):
         raise UserError(
-            f"--effort {spec.effort}: the budget of {', '.join(spec.attack)} is fixed; those of"
+            f"--effort {spec.effort}: the budget of {', '.join(spec.bounded)} is fixed; those of"
             " adaptive, pgd and apgd (of the engine native) are not"
         )
     if spec.max_passes is not None:
@@ -266,12 +266,12 @@ def check_effort(spec: RunSpec, *, unaware: bool) -> None:
 
 def check_transfer(spec: RunSpec) -> None:
     """Refuses a transfer attack without sources, and sources without one."""
-    if "transfer" in spec.attack and not spec.source:
+    if "transfer" in spec.bounded and not spec.source:
         raise UserError(
             "transfer makes its adversarials on other victims; name them with --source late or"
             " --source late,mail"
         )
-    if spec.source and "transfer" not in spec.attack:
+    if spec.source and "transfer" not in spec.bounded:
         raise UserError("--source is for --attack transfer")
 
 
@@ -283,7 +283,7 @@ def check_target(spec: RunSpec) -> None:
         raise UserError(
             f"--target takes random, least-likely or the number of a class, got {spec.target!r}"
         )
-    for attack in spec.attack:
+    for attack in spec.bounded:
         if untargeted(attack):
             raise UserError(f"{attack} cannot aim at a class; take it out of this --target run")
 
@@ -299,7 +299,7 @@ def check_chains(spec: RunSpec) -> None:
         raise UserError(f"{asked} is for the protocol sound; release attacks every sample")
     if spec.target is not None:
         raise UserError(f"{asked}: a wrong class is not yet the one aimed at; leave out --target")
-    attacks = [name for name in dict.fromkeys(spec.attack) if name != CONTROL]
+    attacks = [name for name in dict.fromkeys(spec.bounded) if name != CONTROL]
     for attack in attacks[1:] if spec.cascade else ():
         if is_searched_once(attack, spec):
             raise UserError(

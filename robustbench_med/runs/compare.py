@@ -14,7 +14,7 @@ from robustbench_med.attacks import entry_of as attack_entry
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
 from robustbench_med.errors import IncompleteError, UserError
-from robustbench_med.naming import label
+from robustbench_med.naming import MISSING, label
 from robustbench_med.parameters import of, only, owned, split
 from robustbench_med.reports.comparison.entries import Entry, LeftOut
 from robustbench_med.runs.checks import check_attacks, check_defense_owners
@@ -77,6 +77,11 @@ def check_protocol(spec: RunSpec) -> None:
     if len(spec.partitions) > 1:
         raise UserError(
             "a comparison pairs victims on the same test samples: name one fold, e.g. --fold 0"
+        )
+    if MISSING in spec.attack:
+        raise UserError(
+            f"a comparison is of attacks within a ball; `medrobust run --attack {MISSING}` says"
+            " what victims make of missing modalities"
         )
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")

@@ -81,7 +81,7 @@ def diagnose_case(case: Case, threat: Threat, session: Session[DiagnoseSpec]) ->
         "seed": case.seed,
         "data": dataset.label,
         "norm": case.norm,
-        "eps": radius_label(threat.radii, dataset.modalities),
+        "eps": radius_label(threat.radii, dataset.modalities, threat.said),
         "target": case.target_task,
         "n": len(samples),
         "siblings": [sibling.spec.name for sibling in siblings],
@@ -98,9 +98,8 @@ def signs_of(
 ) -> list[Sign]:
     """Every sign of one case."""
     dataset, samples, victim = session.dataset(case), session.samples(case), session.victim(case)
-    label = (
-        f"{victim.plan.name} {radius_label(threat.radii, dataset.modalities)} on {dataset.label}"
-    )
+    radii = radius_label(threat.radii, dataset.modalities, threat.said)
+    label = f"{victim.plan.name} {radii} on {dataset.label}"
 
     def work() -> list[Sign]:
         setting = session.setting(case.seed)

@@ -31,8 +31,9 @@ from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.threats import effort_of, engine_of, parameters_of, threat_of
 from robustbench_med.store.record import CONTROL
-from robustbench_med.training import defenses, loop
+from robustbench_med.training import loop
 from robustbench_med.training.defenses import Plan
+from robustbench_med.training.objective import objective
 from robustbench_med.training.spec import TrainSpec
 from robustbench_med.training.validation import ROBUST_VALIDATION
 
@@ -210,7 +211,7 @@ def expected(
 
 def training_seconds(spec: TrainSpec, dataset: Dataset, paced: Pace) -> float:
     """Seconds of a training at a pace, its validations among them; it may end earlier."""
-    asked = defenses.objective(spec.defense, dataset.shapes, dataset.modalities, spec.seed).passes
+    asked = objective(spec.defense, dataset.shapes, dataset.modalities, spec.seed).passes
     steps, every = loop.lengths(spec, dataset)
     trained, validated = steps * spec.recipe.batch_size, len(dataset.splits["val"])
     checks = math.ceil(steps / every)

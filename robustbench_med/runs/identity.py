@@ -171,6 +171,8 @@ def threat_identity(threat: Threat, target: str | None = None) -> dict[str, Any]
     }
     if threat.counts != "pixels":
         bounds["counts"] = threat.counts
+    if threat.columns:
+        bounds["columns"] = threat.said
     return bounds | ({"target": target} if threat.targeted else {})
 
 

@@ -77,5 +77,5 @@ def inputs_with(
 
 def label_of(inputs: Inputs) -> str:
     """What a cell is called on the display."""
-    radii = radius_label(inputs.threat.radii, inputs.dataset.modalities)
+    radii = radius_label(inputs.threat.radii, inputs.dataset.modalities, inputs.threat.said)
     return f"{inputs.victim.plan.name} {inputs.cell.attack} {radii} on {inputs.dataset.label}"

@@ -81,7 +81,8 @@ OPTIONS: dict[str, Option] = {
         explicit=True,
     ),
     "attack": Option(
-        "Attacks, comma-separated, e.g. fgsm,pgd,apgd; `medrobust attacks` lists them.",
+        "Attacks, comma-separated, e.g. fgsm,pgd,apgd; `medrobust attacks` lists them. `missing`"
+        " replaces each modality by nothing, the mean, another patient's, whatever the radius.",
         HOW,
         ("--attack", "-a"),
         explicit=True,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from robustbench_med.errors import UserError
+from robustbench_med.runs.absence import absences
 from robustbench_med.runs.black_boxes import forget_answers
 from robustbench_med.runs.chains import ordered
 from robustbench_med.runs.checks import check_attacks
@@ -46,6 +47,8 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     jobs_of(job), shard_of(job.shard)
     session = Session.open(spec, job, check_attacks)
     records, failures = run_grid(session)
+    if not job.detach:
+        absences(session)
     announce(failures, len(records) + len(failures), session.out)
     return records
 
@@ -79,7 +82,7 @@ def check_portable(spec: RunSpec) -> None:
     """Refuses (UserError) what other processes would not find."""
     defenses = [part.strip() for defense in spec.defense for part in defense.split("+")]
     values = [value for value in spec.attack_params.values() if isinstance(value, str)]
-    missing = only_here({*spec.attack, *spec.model, *spec.source, *defenses, *values})
+    missing = only_here({*spec.bounded, *spec.model, *spec.source, *defenses, *values})
     if missing:
         raise UserError(
             f"{', '.join(missing)}: registered in this process alone; put it into a file and"
@@ -117,7 +120,11 @@ def grid_of(session: Session[RunSpec]) -> list[Cell]:
     if not session.spec.cross_modal:
         return ordered(grid, session)
     names = {
-        name: (dataset.modalities, dataset.tasks) for (name, _), dataset in session.datasets.items()
+        name: (
+            [m for k, m in enumerate(dataset.modalities) if k not in dataset.tables],
+            dataset.tasks,
+        )
+        for (name, _), dataset in session.datasets.items()
     }
     return ordered(cross_modal(grid, names), session)
 

@@ -23,7 +23,7 @@ from pydantic import (
 
 from robustbench_med.dataspec import Fold, Preprocessing
 from robustbench_med.errors import UserError
-from robustbench_med.naming import Counts, Norm, label
+from robustbench_med.naming import MISSING, Counts, Norm, label
 from robustbench_med.parameters import flat, split
 from robustbench_med.parsing import (
     STRICT,
@@ -42,10 +42,8 @@ from robustbench_med.runs.weights_spec import AskedSpec, CappedSpec, MayTrain, W
 
 EOT_DEFAULT = 4
 """Draws per gradient against a stochastic victim under the sound protocol."""
-
 EOT_AUTOATTACK = 20
 """The same for AutoAttack's version for random victims (arXiv 2003.01690, section 6.2)."""
-
 
 Parameters = Annotated[dict[str, Any], AfterValidator(flat)]
 """`{"steps": 5}` for all that have them, `{"pgd.steps": 5}` or `{"pgd": {"steps": 5}}` for one."""
@@ -223,9 +221,7 @@ class RunSpec(ThreatsSpec, CappedSpec):
     effort: Literal["quick", "auto", "max"] | None = None
     """How long attacks are followed by stronger ones; None: what is usual for the attack."""
     max_passes: int | None = Field(None, ge=1)
-    """Gradient passes an attacked sample after which effort auto stops; None: 50 times those of pgd
-    by default.
-    """
+    """Gradient passes an attacked sample after which effort auto stops; None: 50 times pgd's."""
     target: str | None = None
     """Makes attacks targeted: "random", "least-likely" or the number of a class."""
     cross_modal: bool = False
@@ -236,6 +232,11 @@ class RunSpec(ThreatsSpec, CappedSpec):
     """Samples that a smaller radius broke are not attacked again at a larger one."""
     cascade: bool = False
     """Each attack gets what those before it left."""
+
+    @property
+    def bounded(self) -> list[str]:
+        """The attacks within a ball: all but the replacement of modalities."""
+        return [attack for attack in self.attack if attack != MISSING]
 
     @field_validator("attack", mode="before")
     @classmethod
@@ -363,7 +364,7 @@ def cells(run: RunSpec) -> list[Cell]:
     """The grid of a run in a stable order: victims outermost, then norms and radii, the noise
     control of every radius first.
     """
-    attacks = list(dict.fromkeys((["noise"] if run.control else []) + run.attack))
+    attacks = list(dict.fromkeys((["noise"] if run.control else []) + run.bounded))
     threats = itertools.product(_norms_and_radii(run), attacks)
     return [
         Cell(**dict(victim), norm=norm, eps=eps, attack=attack, target_task=run.target_task)

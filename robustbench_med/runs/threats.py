@@ -4,16 +4,17 @@ with which parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from robustbench_med.attacks import Threat, complete, entry_of
+from robustbench_med.attacks import Columns, Threat, complete, entry_of, under
 from robustbench_med.attacks import parameters as attack_parameters
+from robustbench_med.data.columns import FLIPS, Column, places, width_of
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation.types import Effort
 from robustbench_med.naming import number_label
 from robustbench_med.parameters import of
-from robustbench_med.parsing import parse_radii
+from robustbench_med.parsing import columns_of, parse_radii
 from robustbench_med.runs.spec import EOT_AUTOATTACK, EOT_DEFAULT, Case, Cell, RunSpec, ThreatsSpec
 from robustbench_med.store.record import CONTROL
 
@@ -31,6 +32,12 @@ class Described(Protocol):
 
     @property
     def shapes(self) -> Sequence[tuple[int, int, int]]: ...
+
+    @property
+    def columns(self) -> tuple[tuple[Column, ...], ...]: ...
+
+    @property
+    def optional(self) -> tuple[int, ...]: ...
 
 
 def threat_of(
@@ -56,12 +63,130 @@ def threat_of(
         raise unknown(
             "target task", point.target_task, ["joint", *names, *map(str, range(len(names)))]
         )
-    radii = parse_radii(point.eps, dataset.modalities)
     counts = spec.l0_counts if point.norm == "L0" else "pixels"
-    threat = Threat(point.norm, radii, tasks, targeted=targeted, counts=counts)
+    threat = Threat(
+        point.norm,
+        radii_of(point.eps, dataset),
+        tasks,
+        targeted=targeted,
+        counts=counts,
+        columns=tables_of(point.eps, dataset),
+        optional=dataset.optional,
+    )
+    if threat.columns:
+        check_columns(threat, point, spec)
+    if any(threat.radii[m] for m in dataset.optional):
+        check_missing(threat, dataset, point, spec)
     if not spec.whole_range:
         check_size(threat, dataset)
     return threat
+
+
+def radii_of(eps: str, dataset: Described) -> tuple[float, ...]:
+    """The radius of each modality; of a table whose columns are attacked `Columns.radius`."""
+    tables = [m for m, columns in zip(dataset.modalities, dataset.columns, strict=False) if columns]
+    radii = parse_radii(eps, dataset.modalities, trusted=tables)
+    bounds = tables_of(eps, dataset)
+    return tuple(
+        bounds[m].radius if bounds and bounds[m] else r  # type: ignore[union-attr]
+        for m, r in enumerate(radii)
+    )
+
+
+def extent_of(eps: str, dataset: Described) -> tuple[float, ...]:
+    """The radii of a threat one by one, those of columns and flips too: where none of one threat is
+    larger than of another, its ball lies within.
+    """
+    extent = list(radii_of(eps, dataset))
+    for name, columns in zip(dataset.modalities, dataset.columns, strict=False):
+        bounds = columns_of(eps, name)
+        extent += [bounds.get(column, 0.0) for column in (*(c.name for c in columns), FLIPS)]
+    return tuple(extent)
+
+
+def tables_of(eps: str, dataset: Described) -> tuple[Columns | None, ...]:
+    """What may change of each table; empty where none is attacked.
+
+    Raises:
+        UserError: a column that a table does not have, a categorical one with a radius, a number of
+            flips that is none.
+    """
+    found = [
+        table_of(name, columns, bounds) if (bounds := columns_of(eps, name)) else None
+        for name, columns in zip(dataset.modalities, dataset.columns, strict=False)
+    ]
+    return tuple(found) if any(found) else ()
+
+
+def table_of(name: str, columns: Sequence[Column], bounds: Mapping[str, float]) -> Columns | None:
+    """What may change of one table, from the bounds of its columns in their own units; None where
+    all are 0.
+    """
+    numeric = {column.name: column for column in columns if column.range is not None}
+    where = places(columns)
+    groups = tuple(where[column.name] for column in columns if column.range is None)
+    radii = [0.0] * width_of(columns)
+    flips = bounds.get(FLIPS, 0.0)
+    for column, bound in bounds.items():
+        if column in numeric:
+            low, high = numeric[column].range or (0.0, 1.0)
+            radii[where[column][0]] = bound / (high - low)
+        elif column in where:
+            raise UserError(
+                f"eps: {name}.{column} is categorical, it has no radius; {name}.{FLIPS}=1 lets one"
+                " such column take another value"
+            )
+        elif column != FLIPS:
+            raise unknown("column", f"{name}.{column}", [*where, FLIPS])
+    if flips != round(flips) or flips > len(groups):
+        raise UserError(
+            f"eps: {name}.{FLIPS} is the number of categorical columns that may change, 0 to"
+            f" {len(groups)}, got {flips:g}"
+        )
+    if not flips and not any(radii):
+        return None
+    said = tuple((f"{name}.{column}", bound) for column, bound in sorted(bounds.items()) if bound)
+    return Columns(said, tuple(radii), groups, int(flips))
+
+
+def check_columns(threat: Threat, point: Cell | Case, spec: ThreatsSpec) -> None:
+    """Refuses (UserError) what no attack can do to the columns of a table."""
+    if threat.norm != "Linf":
+        raise UserError(
+            f"eps {point.eps}: columns of a table are bounded under Linf, not {threat.norm}"
+        )
+    if not isinstance(point, Cell) or not isinstance(spec, RunSpec):
+        return
+    engine = engine_of(point.attack, spec)
+    if engine != "native":
+        raise UserError(
+            f"the engine {engine} knows one radius a modality, and a table's columns have their"
+            " own; take --engine native"
+        )
+    able = [name for name in under("Linf") if entry_of(name).flips]
+    if threat.flips and point.attack not in able:
+        raise UserError(
+            f"{point.attack} moves numbers along a gradient and cannot give categorical columns"
+            f" another value; what can: {', '.join(able)}"
+        )
+
+
+def check_missing(
+    threat: Threat, dataset: Described, point: Cell | Case, spec: ThreatsSpec
+) -> None:
+    """Refuses (UserError) attacks that would draw what a sample misses."""
+    if not isinstance(point, Cell) or not isinstance(spec, RunSpec):
+        return
+    engine = engine_of(point.attack, spec)
+    if engine != "native" or entry_of(point.attack).minimal is not None:
+        who = point.attack if engine == "native" else f"the engine {engine}"
+        attacked = [dataset.modalities[m] for m in dataset.optional if threat.radii[m]]
+        names = ", ".join(attacked)
+        raise UserError(
+            f"{who} cannot leave alone what a sample misses, and some samples here lack {names};"
+            " take pgd, apgd, square, autoattack or adaptive, or trust these modalities"
+            f" (--eps {attacked[0]}=0,...)"
+        )
 
 
 def check_size(threat: Threat, dataset: Described) -> None:

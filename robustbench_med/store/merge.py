@@ -11,11 +11,12 @@ from typing import Any
 
 from robustbench_med.errors import UserError
 from robustbench_med.paths import writable_folder
+from robustbench_med.store.absence import ABSENCES, Absence
 from robustbench_med.store.diagnosis import DIAGNOSES, Diagnosis
 from robustbench_med.store.failure import Failures
 from robustbench_med.store.store import CERTIFICATES, RECORDS, Certificate, Record, Store
 
-KINDS = (RECORDS, CERTIFICATES, DIAGNOSES)
+KINDS = (RECORDS, CERTIFICATES, DIAGNOSES, ABSENCES)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def _sound(store: Store[Any]) -> list[Any]:
 
 
 def _difference(
-    ours: Record | Certificate | Diagnosis, theirs: Record | Certificate | Diagnosis
+    ours: Record | Certificate | Diagnosis | Absence,
+    theirs: Record | Certificate | Diagnosis | Absence,
 ) -> tuple[str, float, float] | None:
     """The share of samples that differs most, if any differs by half a sample or more; diagnoses
     hold none.
@@ -117,8 +119,12 @@ def _difference(
     return None if samples < 0.5 else (what, mine, other)
 
 
-def _shares(kept: Record | Certificate) -> Iterator[tuple[str, int, float]]:
+def _shares(kept: Record | Certificate | Absence) -> Iterator[tuple[str, int, float]]:
     """What two of one specification are told apart by: name, samples and share, task by task."""
+    if isinstance(kept, Absence):
+        for row in kept.rows:
+            yield f"accuracy at {row.task}, {row.modality} {row.by}", row.n, row.accuracy
+        return
     if isinstance(kept, Certificate):
         for task in kept.figures:
             yield f"certified_accuracy at {task.task}", task.n, task.certified_accuracy

@@ -90,6 +90,11 @@ class ThreatSpec(Part):
     target: str | None = Field(
         None, description="the rule that chooses the classes aimed at; absent: any wrong one"
     )
+    columns: dict[str, Size] | None = Field(
+        None,
+        description="bounds of the columns of clinical tables in their own units, and how many"
+        " categorical ones may flip; absent: tables are trusted",
+    )
 
     @property
     def norm_label(self) -> str:
@@ -256,7 +261,8 @@ class Record(Kept):
     @property
     def eps(self) -> str:
         """The radii as tables show them."""
-        return radius_label(self.spec.threat.radii, self.names.modalities)
+        threat = self.spec.threat
+        return radius_label(threat.radii, self.names.modalities, threat.columns)
 
     @property
     def trusted(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from robustbench_med.models.defenses import SHIPPED as OF_NETWORKS_AND_INPUTS
 from robustbench_med.models.defenses.own import looked_at
 from robustbench_med.naming import label
 from robustbench_med.parameters import of, split
-from robustbench_med.parsing import as_text, canonical, check_range, parse_radii
+from robustbench_med.parsing import as_text, canonical, check_range
 from robustbench_med.provenance import code
 from robustbench_med.provenance.objects import summary
 from robustbench_med.training.objectives import (
@@ -37,8 +37,6 @@ from robustbench_med.training.objectives import (
     PGDAT,
     SCHEMES,
     GaussianAugmentation,
-    Objective,
-    Standard,
 )
 from robustbench_med.training.objectives import SHIPPED as OF_TRAINING
 from robustbench_med.training.spec import DRAWS, Layer
@@ -313,48 +311,6 @@ def revisions(model: str, layers: Sequence[Layer]) -> dict[str, int]:
         if entry.objective is not None and entry.role == "scheme":
             numbers[DRAWS] = SCHEME
     return numbers
-
-
-def objective(
-    layers: Sequence[Layer],
-    shapes: Sequence[tuple[int, int, int]],
-    modalities: Sequence[str],
-    seed: int,
-) -> Objective:
-    """What the training of these layers minimises; bad parameters are a UserError."""
-    objective: Objective = Standard()
-    for layer in layers:
-        _check(layer)
-        entry, params = entry_of(layer.name), dict(layer.params)
-        if entry.objective is None:
-            continue
-        if entry.role == "around":
-            assert isinstance(objective, PGDAT)
-            objective = entry.objective(objective, **params)
-        elif entry.role in ("augmentation", "loss"):
-            objective = entry.objective(**params)
-        else:
-            radii = parse_radii(str(params.pop("eps")), modalities)
-            if not any(radii):
-                raise UserError(f"{layer.name}: eps is 0 in every modality: nothing is attacked")
-            objective = entry.objective(shapes=shapes, radii=radii, seed=seed, **params)
-    return objective
-
-
-def _check(layer: Layer) -> None:
-    params = layer.params
-    if params.get("norm", "Linf") not in ("Linf", "L2"):
-        raise UserError(f"{layer.name}: norm must be Linf or L2, got {params['norm']!r}")
-    if params.get("attacked", "all") not in ("all", "random"):
-        raise UserError(
-            f"{layer.name}: attacked must be all or random (a choice of modalities a batch), got"
-            f" {params['attacked']!r}"
-        )
-    for key in ("steps", "replays", "step_size", "gamma", "sigma"):
-        if params.get(key, 1) <= 0:
-            raise UserError(f"{layer.name}: {key} must be positive, got {params[key]!r}")
-    if params.get("beta", 0) < 0:
-        raise UserError(f"{layer.name}: beta must not be negative, got {params['beta']!r}")
 
 
 def wrap(network: nn.Module, layers: Sequence[Layer]) -> nn.Module:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from robustbench_med.training import defenses
 from robustbench_med.training.checkpoints import Checkpoint
+from robustbench_med.training.objective import objective
 from robustbench_med.training.spec import Layer, TrainSpec
 
 
@@ -26,10 +26,9 @@ def cost_of(spec: TrainSpec, checkpoint: Checkpoint) -> TrainingCost | None:
     """What a training took; None for foreign weights."""
     if not checkpoint.sidecar:
         return None
-    shapes = [(channels, spec.size, spec.size) for channels in spec.channels]
-    names = [str(m) for m in range(len(shapes))]
+    names = [str(m) for m in range(len(spec.channels))]
     layers = [_uniform(layer) for layer in spec.defense]
-    passes = defenses.objective(layers, shapes, names, spec.seed).passes
+    passes = objective(layers, spec.shapes, names, spec.seed).passes
     return {
         "steps": checkpoint.sidecar["history"][-1]["step"],
         "batch_size": spec.recipe.batch_size,

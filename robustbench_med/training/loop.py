@@ -18,12 +18,13 @@ from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation.cost import device_name
 from robustbench_med.progress import Tick
-from robustbench_med.training import batch_norm, checkpoints, defenses, interrupted, optimisation
+from robustbench_med.training import batch_norm, checkpoints, interrupted, optimisation
 from robustbench_med.training.augmentation import augment
 from robustbench_med.training.averaging import Average
 from robustbench_med.training.batches import BalancedBatches
 from robustbench_med.training.checkpoints import Checkpoint
 from robustbench_med.training.interrupted import Standing
+from robustbench_med.training.objective import objective
 from robustbench_med.training.objectives import Objective, Standard
 from robustbench_med.training.objectives.regularised import Regularised
 from robustbench_med.training.presets import build
@@ -242,7 +243,10 @@ class Training:
         """Augmented modalities (B, C, H, W) and labels (B, T) of a batch, on the device."""
         x, y, _ = self.batches(number)
         kind, seed = self.recipe.augmentation, self.spec.seed
-        return [augment(m, kind, seed, number).to(self.device) for m in x], y.to(self.device)
+        moved = [
+            m if i in self.spec.tables else augment(m, kind, seed, number) for i, m in enumerate(x)
+        ]
+        return [m.to(self.device) for m in moved], y.to(self.device)
 
     def validate(self) -> None:
         """Adds a point to the history, and keeps the weights if they are the best so far."""
@@ -346,10 +350,12 @@ def objective_of(spec: TrainSpec, dataset: Dataset) -> Objective:
         UserError: soft labels beside a defence with an objective of its own.
     """
     recipe = spec.recipe
-    objective = defenses.objective(spec.defense, dataset.shapes, dataset.modalities, spec.seed)
+    minimised = objective(
+        spec.defense, dataset.shapes, dataset.modalities, spec.seed, dataset.optional
+    )
     if not recipe.label_smoothing and not recipe.mixup:
-        return objective
-    if type(objective) is not Standard:
+        return minimised
+    if type(minimised) is not Standard:
         names = "+".join(layer.name for layer in spec.defense)
         raise UserError(
             f"label_smoothing and mixup belong to a plain training, and {names} minimises something"

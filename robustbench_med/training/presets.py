@@ -19,6 +19,7 @@ from robustbench_med.models import registry, user_file
 from robustbench_med.parsing import validate
 from robustbench_med.training import checkpoints, defenses
 from robustbench_med.training.checkpoints import Checkpoint, Held
+from robustbench_med.training.objective import objective
 from robustbench_med.training.spec import Layer, Recipe, TrainSpec
 
 LENGTH = frozenset({"steps", "epochs"})
@@ -85,8 +86,10 @@ def make_spec(
         start=start.path if start else None,
         start_sha256=start.sha256 if start else "",
         start_reading=start.reading if start else Reading(),
+        tables=dataset.tables,
+        optional=dataset.optional,
     )
-    defenses.objective(layers, dataset.shapes, dataset.modalities, seed)
+    objective(layers, dataset.shapes, dataset.modalities, seed, dataset.optional)
     build(spec)  # refuses bad parameters before any work is done
     return spec
 
@@ -94,7 +97,9 @@ def make_spec(
 def check_square(model: str, dataset: Dataset) -> None:
     """Refuses (UserError) images that models which are built here do not take."""
     if registry.network_of(model) is None and any(
-        shape[1:] != (dataset.size, dataset.size) for shape in dataset.shapes
+        shape[1:] != (dataset.size, dataset.size)
+        for m, shape in enumerate(dataset.shapes)
+        if m not in dataset.tables
     ):
         shapes = ", ".join(f"{height} x {width}" for _, height, width in dataset.shapes)
         raise UserError(
@@ -174,6 +179,7 @@ def untrained(
     class_counts: tuple[int, ...],
     size: int,
     params: dict[str, Any],
+    **kinds: tuple[int, ...],
 ) -> nn.Module:
     """A fresh victim under a preset; bad parameters are a UserError.
 
@@ -182,10 +188,11 @@ def untrained(
         class_counts: of each task.
         size: pixels of a side of the images.
         params: constructor parameters, over those of the preset.
+        kinds: `tables` and `optional` of `registry.build`.
     """
     try:
         merged = {**_own(model, preset_name).get("params", {}), **params}
-        return registry.build(model, channels, class_counts, merged, image_size=size)
+        return registry.build(model, channels, class_counts, merged, image_size=size, **kinds)
     except (ValueError, TypeError) as error:
         raise UserError(f"model {model!r}: {error}") from error
 
@@ -194,12 +201,17 @@ def build(spec: TrainSpec) -> nn.Module:
     """The untrained victim of a spec, weights drawn from its seed."""
     with seeded(torch.device("cpu"), spec.seed, "init"):
         victim = untrained(
-            spec.model, spec.preset, spec.channels, spec.class_counts, spec.size, spec.params
+            spec.model,
+            spec.preset,
+            spec.channels,
+            spec.class_counts,
+            spec.size,
+            spec.params,
+            tables=spec.tables,
+            optional=spec.optional,
         )
         try:
-            defenses.harden(
-                victim, spec.defense, [(c, spec.size, spec.size) for c in spec.channels]
-            )
+            defenses.harden(victim, spec.defense, spec.shapes)
         except ValueError as error:
             raise UserError(f"model {spec.model!r}: {error}") from error
     return victim

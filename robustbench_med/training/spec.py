@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from robustbench_med.dataspec import Fold, Preprocessing, Reading
+from robustbench_med.dataspec import Fold, Preprocessing, Reading, shapes
 from robustbench_med.naming import label
 from robustbench_med.parsing import STRICT
 from robustbench_med.training.augmentation import Augmentation
@@ -139,6 +139,15 @@ class TrainSpec(BaseModel):
     start_reading: Reading = Reading()
     """How they are read."""
 
+    tables: tuple[int, ...] = ()
+    optional: tuple[int, ...] = ()
+    """Modalities that are clinical tables, and those that samples may miss."""
+
+    @property
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """(C, H, W) of each modality."""
+        return shapes(self.channels, self.size, self.tables)
+
     @property
     def name(self) -> str:
         """How tables and file names call the model."""
@@ -151,7 +160,14 @@ class TrainSpec(BaseModel):
         plain.pop("start_reading")
         if asked := self.start_reading.model_dump(exclude_defaults=True):
             plain["start_reading"] = asked
-        for key in ("source_sha256", "code", "revisions", "start_sha256"):
+        for key in (
+            "source_sha256",
+            "code",
+            "revisions",
+            "start_sha256",
+            "tables",
+            "optional",
+        ):
             if not plain.get(key):
                 plain.pop(key, None)
         if self.preprocessing == Preprocessing():

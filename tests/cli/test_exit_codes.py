@@ -104,6 +104,7 @@ WRONG: dict[str, list[object]] = {
     "data list": ["--quik"],
     "data suites": ["--quik"],
     "data show": ["breast"],
+    "data new": ["nowhere"],
     "data fetch": ["breast"],
     "data import": ["breast", "nowhere.zip"],
     "data verify": ["breast"],

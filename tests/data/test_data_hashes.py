@@ -45,6 +45,13 @@ FOLDERS = {
 
 CONTENTS = {
     "phantoms": "30cb6a0fd83f282c",
+    "phantoms-paired": "7ea933a100dfaf8a",
+    "brats2020": "cf5a6d6ac75f3be9",
+    "brats2021": "b1dae54f03209e3e",
+    "chexpert": "538e8d755cc407b0",
+    "derm7pt": "c9793c2dfe5cdccf",
+    "gamma": "503c49e161783f73",
+    "ham10000-clinic": "a360e5f5c958aaf6",
     "bloodmnist": "0aed86b837d0eaf7",
     "br35h": "45911e838eea8c9c",
     "breastmnist": "0f7277f8dc7ed60b",

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from support.files import ROOT
 from support.miniatures import TREES, medmnist
+from support.paired_miniatures import PAIRED_TREES
 
 from robustbench_med.data import Files, card, ids, load, suites
 from robustbench_med.data.archive import import_files
@@ -33,7 +34,7 @@ def folder(path: Path) -> Path:
 
 
 def test_the_registry_holds_the_twenty_and_the_extras_and_each_has_a_miniature() -> None:
-    assert {*TREES, *MEDMNIST, "phantoms"} == set(ids())
+    assert {*TREES, *PAIRED_TREES, *MEDMNIST, "phantoms", "phantoms-paired"} == set(ids())
     twenty = [name for name in ids() if card(name).twenty]
     assert len(twenty) == 20
     extras = {
@@ -44,6 +45,8 @@ def test_the_registry_holds_the_twenty_and_the_extras_and_each_has_a_miniature()
         "organcmnist",
         "organsmnist",
         "phantoms",
+        "phantoms-paired",
+        *PAIRED_TREES,
     }
     assert set(ids()) - set(twenty) == extras
 
@@ -52,7 +55,7 @@ def test_the_registry_holds_the_twenty_and_the_extras_and_each_has_a_miniature()
 def test_a_card_is_complete(name: str) -> None:
     each, fields = card(name), yaml.safe_load((CARDS / f"{name}.yaml").read_text())
     assert each.id == name
-    if name == "phantoms":
+    if name.startswith("phantoms"):
         return
     wanted = {
         "title",
@@ -146,11 +149,11 @@ def test_the_script_that_compares_the_cards_with_medmnists_package_tells_a_diffe
         assert compared(info)[1].count("MedMNIST has no set") == 2
 
 
-@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("name", [*TREES, *PAIRED_TREES])
 def test_a_published_archive_is_imported_and_read_as_it_is_meant(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = TREES[name](folder(tmp_path / "archive"))
+    expected = {**TREES, **PAIRED_TREES}[name](folder(tmp_path / "archive"))
     archive = shutil.make_archive(str(tmp_path / "archive"), "zip", tmp_path / "archive")
     (tmp_path / "root").mkdir()
     files = Files(data_root=tmp_path / "root")

@@ -193,8 +193,8 @@ def test_two_machines_weights_of_one_seed_are_rows_of_their_own_with_a_warning_a
     ]
     ours = made[1].spec.victim.checkpoint
     assert sorted(board.marks) == [
-        "synthetic data",
-        *sorted(f"synthetic data; other weights: {w}" for w in (ours, B[:12])),
+        "synthetic data; paired by index",
+        *sorted(f"synthetic data; paired by index; other weights: {w}" for w in (ours, B[:12])),
     ]
     (warning,) = families.warnings(merged)
     assert "mail on heads+chests: training seed 1 has 2 different weights" in warning

@@ -259,9 +259,8 @@ def test_a_gallery_says_what_was_attacked_how_and_quotes_names_that_are_lists(
         names__classes=CLASSES,
     )
     assert (
-        gallery.title(made)
-        == f"mail, pgd from late (torchattacks) Linf 4/255, target lung\n{DATA} (synthetic), 64 px,"
-        f" protocol sound, n = 50, record {made.short}"
+        gallery.title(made) == f"mail, pgd from late (torchattacks) Linf 4/255, target lung\n"
+        f"{DATA} (synthetic, paired by index), 64 px, protocol sound, n = 50, record {made.short}"
     )
     found = gallery.examples(fill(Store(tmp_path), made, images=True), made)
     assert any('true "normal, benign"; before ' in example.lines[0] for example in found)

@@ -67,7 +67,7 @@ def test_folds_are_one_row_over_all_test_samples() -> None:
 
 
 def test_marks_say_what_weakens_a_row() -> None:
-    assert marks.marks([record()]) == ["synthetic data"]
+    assert marks.marks([record()]) == ["synthetic data", "paired by index"]
     assert "trivial on lesion" in marks.marks([record(), record(trivial="constant")])
     assert "naive attack on a random model" in marks.marks([record(naive=True)])
 

@@ -36,6 +36,13 @@ def write_dicom(path: Path, pixels: np.ndarray, **elements: object) -> Path:
     return path
 
 
+def write_nifti(path: Path, values: np.ndarray) -> Path:
+    """A NIfTI volume; its third axis goes from the feet to the head."""
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([-1.0, -1.0, 1.0, 1.0])), path)
+    return path
+
+
 def shown(
     path: Path, size: int = 2, chosen: Preprocessing = PLAIN, channels: int = 1
 ) -> np.ndarray:

@@ -18,6 +18,7 @@ from robustbench_med.models.defenses.transforms import BitDepth, Jpeg, Median, T
 from robustbench_med.runs.spec import RunSpec
 from robustbench_med.runs.threats import parameters_of
 from robustbench_med.training import defenses
+from robustbench_med.training.objective import objective
 
 SHAPES = [(1, 32, 32), (1, 32, 32)]
 
@@ -264,4 +265,4 @@ def test_bad_parameters_are_refused_before_any_work() -> None:
         ("smoothing", {"sigma": 0}, "sigma must be positive"),
     ):
         with pytest.raises(UserError, match=message):
-            defenses.objective(plan("late", text, **given).training, SHAPES, ("a", "b"), 0)
+            objective(plan("late", text, **given).training, SHAPES, ("a", "b"), 0)

@@ -10,23 +10,33 @@ from pathlib import Path
 
 import numpy as np
 
-from robustbench_med.data.cards import Card, TableReader
-from robustbench_med.data.listing import Listing
-from robustbench_med.data.preprocessing import ImageFile
+from robustbench_med.data.cards import Card, Table, TableReader, Window
+from robustbench_med.data.listing import Cells, Listing
+from robustbench_med.data.preprocessing import ImageFile, Raw
 from robustbench_med.data.readers.files import Found, candidates, composed, missing, pattern, walk
 from robustbench_med.data.readers.rows import Row, filled, has_empty, rows
 from robustbench_med.data.readers.search import Search
+from robustbench_med.data.scans import read_nifti
 from robustbench_med.errors import UserError
+from robustbench_med.formats.files import data_of, reason_of
+
+BLACK: Raw = np.zeros((1, 1), np.uint8)
+"""What stands for an image that is missing."""
+ABOVE_ZERO = Window(center=0.5, width=1)
+"""Shows what is outlined, 1 and above, as white, the rest as black."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A row that has its files: labels of T tasks, the group, the published split, M images."""
+    """A row that has its files: labels of T tasks, the group, the published split, M images (a
+    black one for what is missing), cells of its clinical tables.
+    """
 
     labels: list[int]
     group: str
     split: str
-    images: tuple[ImageFile, ...]
+    images: tuple[Raw, ...]
+    cells: Cells
 
 
 def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listing:
@@ -44,8 +54,10 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
     for table in reader.tables:
         source = table_file(files, table.file)
         assert source is not None
-        for line, row in rows(base / source.name):
-            collected.add(row, f"{source.name} line {line}", table.split)
+        wanted = rows_of(files, table, base)
+        for number, (line, row) in enumerate(rows(base / source.name)):
+            if wanted is None or number in wanted:
+                collected.add(row, f"{source.name} line {line}", table.split)
     samples = collected.samples
     _check_parts(card, reader, base, samples, collected.why_absent)
     ids = tuple(sorted(samples))
@@ -58,6 +70,11 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
         tuple(samples[sample].split for sample in ids),
         lambda: (samples[sample].images for sample in ids),
         notes=tuple(collected.notes()),
+        cells=(
+            tuple(samples[sample].cells for sample in ids)
+            if len(card.pictures) < len(card.modalities)
+            else ()
+        ),
     )
 
 
@@ -77,20 +94,45 @@ class Collected:
 
     def add(self, row: Row, where: str, split: str) -> None:
         """The samples of one row: one, or one for each slice; `where`: its table and line."""
-        templates = [self.reader.images[modality.name] for modality in self.card.modalities]
+        if any(row.get(column, "") != cell for column, cell in self.reader.only.items()):
+            return
+        if parts := self.reader.parts:
+            if parts.column not in row:
+                raise UserError(f"{where}: no column {parts.column!r}; columns: {', '.join(row)}")
+            if (part := parts.of(composed(row[parts.column]))) is None:
+                return
+            split = part
+        pictures = self.card.pictures
+        templates = [self.reader.images[modality.name] for modality in pictures]
         files = [_file_of(self.search, options, row, where) for options in templates]
         key = filled(self.reader.id, row, where)
-        present = [file for file in files if isinstance(file, Found)]
-        if len(present) < len(files):
-            looked_for = next(file for file in files if isinstance(file, str))
-            self.absent[key] = f"{where} looks for {looked_for}"
+        needed = [f for f, modality in zip(files, pictures, strict=True) if not modality.optional]
+        outlines = {
+            task: _file_of(self.search, options, row, where)
+            for task, options in self.reader.outlines.items()
+        }
+        looked_for = [f for f in (*needed, *outlines.values()) if isinstance(f, str)]
+        if looked_for or not any(isinstance(file, Found) for file in files):
+            missing_file = [*looked_for, *(f for f in files if isinstance(f, str))][0]
+            self.absent[key] = f"{where} looks for {missing_file}"
             return
         group = group_of(self.reader, row, where)
         if self.reader.group and not group:
             self.alone.append(key)
-        tasks = range(len(self.card.tasks))
-        labels = [label_of(self.card, self.reader, t, row, where) for t in tasks]
-        for position in self.reader.slices or (None,):
+        positions = self.reader.slices or (None,)
+        marked = {
+            task: marked_slices(self.base / file.name, self.reader.slices)
+            for task, file in outlines.items()
+            if isinstance(file, Found)
+        }
+        cells = cells_of(self.card, self.reader, row, where)
+        for number, position in enumerate(positions):
+            labels = [
+                int(marked[task.name][number])
+                if task.name in marked
+                else label_of(self.card, self.reader, t, row, where)
+                for t, task in enumerate(self.card.tasks)
+            ]
             sample = f"{self.card.id}/{key}" + ("" if position is None else f"/z{position:.3f}")
             if sample in self.samples:
                 raise UserError(
@@ -99,9 +141,11 @@ class Collected:
                 )
             images = tuple(
                 ImageFile(self.base / file.name, position, modality.window)
-                for file, modality in zip(present, self.card.modalities, strict=True)
+                if isinstance(file, Found)
+                else BLACK
+                for file, modality in zip(files, pictures, strict=True)
             )
-            self.samples[sample] = Sample(labels, group or key, split, images)
+            self.samples[sample] = Sample(labels, group or key, split, images, cells)
 
     @property
     def looked_for(self) -> str:
@@ -176,16 +220,85 @@ def group_of(reader: TableReader, row: Row, where: str) -> str:
 def label_of(card: Card, reader: TableReader, t: int, row: Row, where: str) -> int:
     """Class number of a row in task t; -1 for an empty cell."""
     task, column = card.tasks[t], reader.labels[card.tasks[t].name]
-    if column not in row:
-        raise UserError(f"{where}: no column {column!r}; columns: {', '.join(row)}")
+    for name in column if isinstance(column, tuple) else (column,):
+        if name not in row:
+            raise UserError(f"{where}: no column {name!r}; columns: {', '.join(row)}")
+    if isinstance(column, tuple):
+        return one_of(column, row, where)
     cell = composed(row[column])
-    value = reader.values.get(cell, cell)
+    value = "" if cell in reader.unknown else reader.values.get(cell, cell)
     if value and value not in task.classes:
         raise UserError(
             f"{where}: {column} is {row[column]!r}, expected one of"
             f" {', '.join([*task.classes, *reader.values])}"
         )
     return task.classes.index(value) if value else -1
+
+
+def one_of(columns: tuple[str, ...], row: Row, where: str) -> int:
+    """Which of a task's columns holds 1; -1 where all cells are empty."""
+    cells = [row[name] for name in columns]
+    ones = [number for number, cell in enumerate(cells) if cell in ("1", "1.0")]
+    if len(ones) != 1 and any(cells):
+        raise UserError(f"{where}: one of {', '.join(columns)} must be 1, got {', '.join(cells)}")
+    return ones[0] if ones else -1
+
+
+def cells_of(card: Card, reader: TableReader, row: Row, where: str) -> Cells:
+    """The cells of each clinical table by column; None where all of one that may be missing are
+    empty.
+    """
+    found: list[dict[str, str] | None] = []
+    for modality in card.modalities:
+        if not modality.columns:
+            continue
+        headers = reader.cells.get(modality.name, {})
+        cells = {}
+        for column in modality.columns:
+            header = headers.get(column.name, column.name)
+            if header not in row:
+                raise UserError(f"{where}: no column {header!r}; columns: {', '.join(row)}")
+            cell = composed(row[header])
+            cells[column.name] = "" if cell in reader.unknown else cell
+        found.append(cells if any(cells.values()) or not modality.optional else None)
+    return tuple(found)
+
+
+def marked_slices(path: Path, positions: tuple[float, ...]) -> list[bool]:
+    """Whether an outline, a volume of which what is outlined is above 0, has any of it in each
+    slice.
+    """
+    try:
+        data = data_of(path, "image_bytes")
+        planes = [read_nifti(data, position, ABOVE_ZERO).values for position in positions]
+    except UserError:
+        raise
+    except Exception as error:  # nibabel has no common ancestor for a faulty file
+        raise UserError(f"cannot read the outline {path}: {reason_of(error)}") from error
+    return [bool(plane.any()) for plane in planes]
+
+
+def rows_of(files: list[Found], table: Table, base: Path) -> set[int] | None:
+    """The numbers of the rows that a table's part is; None: all.
+
+    Raises:
+        UserError: the file of numbers is missing or holds something else.
+    """
+    if table.rows is None:
+        return None
+    source = table_file(files, table.rows.file)
+    if source is None:
+        raise UserError(f"{base} holds no {table.rows.file}, the rows of the {table.split} part")
+    numbers = set()
+    for line, row in rows(base / source.name):
+        cell = row.get(table.rows.column, "")
+        if not (cell.isascii() and cell.isdecimal()):
+            raise UserError(
+                f"{source.name} line {line}: {table.rows.column} must be the number of a row, got"
+                f" {cell!r}; columns: {', '.join(row)}"
+            )
+        numbers.add(int(cell))
+    return numbers
 
 
 def table_file(files: list[Found], name: str) -> Found | None:
@@ -199,6 +312,10 @@ def find_tables(card: Card, reader: TableReader, data_root: Path | None) -> Path
     for folder in candidates(card, (), data_root):
         names = [Found(path.name) for path in folder.iterdir() if path.is_file()]
         files = walk(folder) if folder.name == card.id else names
-        if all(table_file(files, table.file) for table in reader.tables):
+        if all(
+            table_file(files, name)
+            for table in reader.tables
+            for name in (table.file, *([table.rows.file] if table.rows else []))
+        ):
             return folder
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ class PGDAT(Standard):
     step_size: float = 0.25
     attacked: str = "all"
     seed: int = 0
+    optional: tuple[int, ...] = field(default=(), init=False)
+    """Modalities that samples may miss."""
 
     @property
     def passes(self) -> Passes:  # type: ignore[override]
@@ -51,7 +53,7 @@ class PGDAT(Standard):
         if self.attacked == "random" and len(radii) > 1:
             choice = np.random.default_rng([self.seed, step, 2]).integers(1, 2 ** len(radii))
             radii = tuple(r if choice >> m & 1 else 0.0 for m, r in enumerate(radii))
-        return Threat(self.norm, radii, tuple(range(tasks)))
+        return Threat(self.norm, radii, tuple(range(tasks)), optional=self.optional)
 
     def streams(self, n: int, step: int, device: torch.device) -> Streams:
         keys = [derive_seed(self.seed, "training", step, i) for i in range(n)]
@@ -81,7 +83,7 @@ class PGDAT(Standard):
         failed at.
         """
         view = View(victim, self.shapes)
-        threat = Threat(self.norm, self.radii, tuple(range(y.shape[1])))
+        threat = Threat(self.norm, self.radii, tuple(range(y.shape[1])), optional=self.optional)
         keep = "last" if getattr(victim, "stochastic", False) else "best"
         flat, streams = view.pack(x), self.streams(len(y), step, y.device)
         return view.unpack(
