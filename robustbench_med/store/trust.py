@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from robustbench_med.naming import BLACK_BOX, CONTROL, canonical_hash
+from robustbench_med.naming import BLACK_BOX, CONTROL
 from robustbench_med.statistics import tolerance_of
 from robustbench_med.store.attacks import stands
 from robustbench_med.store.paired import Left, Taken, lowest, taken
+from robustbench_med.store.rows import search_made, victim_and_threat
 from robustbench_med.store.words import NONE, WORDS, Reason, Trust, Word, with_reasons
 
 if TYPE_CHECKING:
@@ -66,14 +67,14 @@ def judged(
     findings: dict[str, list[Sign]] = defaultdict(list)
     for record in records:
         if record.spec.protocol.name == "sound":
-            rows[_victim_and_threat(record.spec)].append(record)
+            rows[victim_and_threat(record.spec)].append(record)
             if record.figures.minimal_norm is not None and not record.stochastic:
-                searches[_victim_and_threat(record.spec, any_size=True)].append(record)
+                searches[victim_and_threat(record.spec, any_size=True)].append(record)
     for diagnosis in diagnoses:
-        findings[_victim_and_threat(diagnosis.spec)] += diagnosis.signs
+        findings[victim_and_threat(diagnosis.spec)] += diagnosis.signs
     found = {record.hash: NONE for record in records}
     for key, group in rows.items():
-        elsewhere = searches[_victim_and_threat(group[0].spec, any_size=True)]
+        elsewhere = searches[victim_and_threat(group[0].spec, any_size=True)]
         found |= Together(group, arrays, findings[key], others(elsewhere, group)).judged()
     return found
 
@@ -82,8 +83,8 @@ def others(searches: Sequence[Record], group: Sequence[Record]) -> list[Record]:
     """Those of the searches for the smallest perturbation that were made at another radius alone:
     all radii of a sweep share one.
     """
-    made = {_search_made(record) for record in group if record.figures.minimal_norm is not None}
-    apart = {_search_made(record): record for record in searches}
+    made = {search_made(record) for record in group if record.figures.minimal_norm is not None}
+    apart = {search_made(record): record for record in searches}
     return [record for key, record in apart.items() if key not in made]
 
 
@@ -369,36 +370,4 @@ def _search_stood(record: Record) -> bool:
         return False
     return search.outcome == "converged" or (
         search.outcome == "spent" and stands(search.rounds, search.tolerance)
-    )
-
-
-def _search_made(record: Record) -> str:
-    """What a search for the smallest perturbation is told by, whatever its radius."""
-    spec = record.spec
-    told = {"attack": spec.attack.plain(), "seed": spec.seed, "data": spec.data.plain()}
-    return canonical_hash(told)
-
-
-def _victim_and_threat(spec: Any, *, any_size: bool = False) -> str:
-    """What rows share that are read together, however many samples each has: the victim, whether or
-    not the attack knew of its defence, the data and the threat; of `any_size`, the proportions of
-    its radii alone.
-    """
-    victim, data = spec.victim.plain(), spec.data.plain()
-    layers = [dict(layer, params=dict(layer["params"])) for layer in victim.get("defense", ())]
-    for layer in layers:
-        layer["params"].pop("attack", None)
-    threat = spec.threat.plain()
-    if any_size:
-        largest = max(threat["radii"]) or 1.0
-        threat = threat | {"radii": [round(r / largest, 9) for r in threat["radii"]]}
-    told = ("weights_sha256", "params", "source_sha256", "revision", "code")
-    return canonical_hash(
-        {
-            "model": victim["model"].removesuffix(" (unaware attack)"),
-            "victim": {key: victim.get(key) for key in told},
-            "defense": layers,
-            "data": {key: data[key] for key in data.keys() - {"n", "samples"}},
-            "threat": threat,
-        }
     )

@@ -393,9 +393,5 @@ def freeze_step(spec: TrainSpec, total: int) -> int:
 
 def below(folder: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose name begins with a folder, without it."""
-    prefix = f"{folder}/"
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
+    start = f"{folder}/"
+    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
