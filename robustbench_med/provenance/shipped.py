@@ -18,6 +18,7 @@ _MOVED = {
     "robustbench_med.attacks.sigma_zero": "robustbench_med.attacks.minimal",
     "robustbench_med.attacks.space": "robustbench_med.attacks.view",
     "robustbench_med.attacks.sparse_rs": "robustbench_med.attacks.square",
+    "robustbench_med.attacks.tables": "robustbench_med.attacks.view",
     "robustbench_med.attacks.threat": "robustbench_med.attacks.view",
     "robustbench_med.training.objectives": "robustbench_med.objectives",
 }

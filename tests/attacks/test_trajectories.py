@@ -93,6 +93,7 @@ SPOKEN_FOR = {
     "sigma_zero": "minimal",
     "space": "view",
     "sparse_rs": "square",
+    "tables": "view",
 }
 """Files without a `REVISION` of their own, and the file whose it is."""
 FILES = sorted(
