@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from robustbench_med.reports import column_corruptions
 from robustbench_med.reports.column_board import BOARD, WORST
 from robustbench_med.reports.column_parts import (
     ATTACK,
@@ -201,6 +202,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "lost": "`clean` - `robust`",
         **VARIANT,
     },
+    "corruptions": column_corruptions.KINDS,
+    "corruption_errors": column_corruptions.ERRORS,
     "compare": {
         "model": (
             f"name of the model; `{CONSTANT}`: what that reaches on the same samples, a row a data"

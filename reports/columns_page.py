@@ -26,6 +26,11 @@ TITLES = {
         "One row a model x attacked modality x task, from runs that perturb one modality and aim at"
         " one task."
     ),
+    "corruptions": (
+        "One row a victim x kind of corruption x severity, from `medrobust run --attack"
+        " corruptions`, mean over trainings and seeds."
+    ),
+    "corruption_errors": "One row a victim: its errors under all corruptions, the fewest first.",
     "compare": (
         "One row a model x defence x data x threat model, from `medrobust compare`, mean over"
         " trainings, and the constant answer of each data set and threat."

@@ -5,7 +5,7 @@ else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from robustbench_med.reports import (
     board_tables,
     breakdowns,
     certified,
+    corruptions,
     curves,
     families,
     figures,
@@ -52,31 +53,46 @@ class Shown:
         board: the leaderboard (`board.frame`), empty where no attack was run.
         cells: a row an attack (`tables.cells`).
         warnings: what is odd about the records.
+        corruptions: a row a victim (`corruptions.errors`), empty where no corruption was run.
     """
 
     board: pd.DataFrame
     cells: pd.DataFrame
     warnings: list[str]
+    corruptions: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def leaderboard(out: Path, *, only: Sequence[Record] | None = None) -> Shown:
+def leaderboard(
+    out: Path, *, only: Sequence[Record] | None = None, baseline: str = corruptions.BASELINE
+) -> Shown:
     """Writes the CSV tables and the figures beside them from all records below `out`.
 
     Args:
         only: show the victims of these records alone, and of cells these alone; the files always
             hold all of the store.
+        baseline: the undefended victim that corruption errors are relative to.
     """
-    store, records = Store(out), read(out)
-    by_name = frames(store, records)
+    store = Store(out)
+    every = floors.read_all(store)
+    if not every:
+        raise nothing_left(NONE.format(out=out), store)
+    records = [record for record in every if not record.corruption]
+    by_name = frames(store, every) | corruptions.frames(every, baseline)
     _basics(out, by_name)
-    curves.robust_against_radius(records, out / FIGURE)
-    odd = families.warnings(records)
+    _corrupted(out, store, every, by_name)
+    if records:
+        curves.robust_against_radius(records, out / FIGURE)
+    odd = families.warnings(every)
+    degraded = by_name["corruption_errors"]
     if only is None:
-        return Shown(by_name["leaderboard"], by_name["cells"], odd)
+        return Shown(by_name["leaderboard"], by_name["cells"], odd, degraded)
     asked = {record.hash for record in only}
     shown = [record for record in records if record.hash in asked]
+    if degraded.size:
+        shown_too = {record.spec.victim.checkpoint for record in only if record.corruption}
+        degraded = degraded[degraded.checkpoint.isin(shown_too)]
     shortfalls = under_training.under_trained(records)
-    names = families.variants(records)
+    names = families.variants(every)
     whole = [
         record
         for _, group in families.victims(records)
@@ -85,7 +101,7 @@ def leaderboard(out: Path, *, only: Sequence[Record] | None = None) -> Shown:
         for record in threat
     ]  # a worst case is over all attacks that the store knows
     ranked = board.leaderboard(whole, store, among=records, shortfalls=shortfalls)
-    return Shown(ranked, tables.cells(shown, names, shortfalls), odd)
+    return Shown(ranked, tables.cells(shown, names, shortfalls), odd, degraded)
 
 
 def from_entries(folder: Path, out: Path) -> Shown:
@@ -111,7 +127,13 @@ def warnings(out: Path) -> list[str]:
     ]
 
 
-def everything(out: Path, *, html: bool = True, pictures: bool = True) -> list[Path]:
+def everything(
+    out: Path,
+    *,
+    html: bool = True,
+    pictures: bool = True,
+    baseline: str = corruptions.BASELINE,
+) -> list[Path]:
     """Everything that can be made of the store: CSV, Markdown and LaTeX tables, figures, galleries,
     the page; returns new paths.
 
@@ -121,20 +143,23 @@ def everything(out: Path, *, html: bool = True, pictures: bool = True) -> list[P
         html: write leaderboard.html.
         pictures: write figures/ and gallery/ (for every victim and data set the record under the
             attack that harmed it most).
+        baseline: the undefended victim that corruption errors are relative to.
     """
     store, proofs = Store(out), Store(out, CERTIFICATES)
     certificates = certified.frames(proofs)
-    records = floors.read(store)
+    every = floors.read_all(store)
+    records = [record for record in every if not record.corruption]
     proved = len(certificates["certified"]) > 0
-    if not records and not proved:
+    if not every and not proved:
         raise nothing_left(NONE.format(out=out), store, proofs)
-    by_name = frames(store, records) | certificates
+    by_name = frames(store, every) | corruptions.frames(every, baseline) | certificates
     _basics(out, by_name)
     if records:
         curves.robust_against_radius(records, out / FIGURE)
     if proved:
         certified.draw(certificates["certified"], out / certified.FIGURE)
     written = papers(by_name, out / "paper")
+    written += _corrupted(out, store, every, by_name)
     try:
         written += rebuild(out, records)
     except UserError as error:
@@ -143,7 +168,8 @@ def everything(out: Path, *, html: bool = True, pictures: bool = True) -> list[P
         written += figures.write(records, by_name, out / "figures")
         written += save_all(store, strongest(records), out / "gallery")
     if html and records:
-        write_text(out / PAGE, page.render(store, records))
+        degraded = by_name["corruption_errors"]
+        write_text(out / PAGE, page.render(store, records, degraded=degraded))
         written.append(out / PAGE)
     return written
 
@@ -168,9 +194,10 @@ def strongest(records: Sequence[Record]) -> list[Record]:
     return [first[key] for key in sorted(first)]
 
 
-def frames(store: Store[Record], records: Sequence[Record]) -> dict[str, pd.DataFrame]:
-    """The tables by name, as columns.py describes them."""
-    names = families.variants(records)
+def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    """The tables of attacks by name, as columns.py describes them; corruptions are not in them."""
+    names = families.variants(every)
+    records = [record for record in every if not record.corruption]
     return {
         "leaderboard": board.leaderboard(records, store),
         "cells": tables.cells(records, names),
@@ -195,6 +222,18 @@ def _basics(out: Path, by_name: Mapping[str, pd.DataFrame]) -> None:
         else:
             (out / f"{name}.csv").unlink(missing_ok=True)
     figures.write_cross_modal(by_name["cross_modal"], out)
+
+
+def _corrupted(
+    out: Path, store: Store[Record], every: Sequence[Record], by_name: Mapping[str, pd.DataFrame]
+) -> list[Path]:
+    """Heat maps and galleries of corruptions, where there are any."""
+    records = [record for record in every if record.corruption]
+    if not records:
+        return []
+    return corruptions.write_pictures(
+        store, records, by_name["corruptions"], writable_folder(out / "corruptions")
+    )
 
 
 def paper_kinds(by_name: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:

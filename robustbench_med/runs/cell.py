@@ -100,7 +100,7 @@ def evaluate_cell(
 def refuse(inputs: Inputs, label: str) -> None:
     """Refuses (UserError) what an engine cannot do, and draws that would not be fresh."""
     victim, method = inputs.victim, inputs.method
-    if method.engine != "native":
+    if method.engine in engines.ENGINES:
         reason = engines.ENGINES[method.engine].refusal(
             method.name, inputs.threat, stochastic=victim.nature.stochastic
         )
@@ -205,9 +205,11 @@ class Evaluation:
         return found
 
     def noise(self) -> float | None:
-        """Robust accuracy under noise of the same radius; None where the attack itself is noise."""
+        """Robust accuracy under noise of the same radius; None where the attack itself is noise, or
+        a corruption.
+        """
         inputs = self.inputs
-        if inputs.method.name == CONTROL:
+        if inputs.method.name == CONTROL or inputs.method.engine == naming.CORRUPTION:
             return None
         return self.fitted(
             lambda: inputs.victim.under_noise(

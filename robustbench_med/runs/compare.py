@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from robustbench_med import errors
+from robustbench_med.attacks import CORRUPTIONS
 from robustbench_med.attacks import entry_of as attack_entry
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
@@ -77,6 +78,11 @@ def check_protocol(spec: RunSpec) -> None:
     if len(spec.partitions) > 1:
         raise UserError(
             "a comparison pairs victims on the same test samples: name one fold, e.g. --fold 0"
+        )
+    if corruptions := [attack for attack in spec.attack if attack in CORRUPTIONS]:
+        raise UserError(
+            f"{', '.join(corruptions)}: a comparison is of attacks; `medrobust run --attack"
+            " corruptions` has all victims in one table"
         )
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")

@@ -237,6 +237,11 @@ OPTIONS: dict[str, Option] = {
         " worst case sooner).",
         HOW,
     ),
+    "baseline": Option(
+        "The undefended model that errors under corruptions are relative to, trained on the same"
+        " data; none: they stand by themselves.",
+        HOW,
+    ),
     # the job
     "include": Option(
         "A Python file of yours that registers attacks, losses or defences; it is run. Repeatable.",

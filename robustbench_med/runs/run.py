@@ -8,6 +8,7 @@ from pathlib import Path
 from robustbench_med.errors import UserError
 from robustbench_med.runs.chains import ordered
 from robustbench_med.runs.checks import check_attacks
+from robustbench_med.runs.corrupting import baseline_of, corrupted
 from robustbench_med.runs.device import threads
 from robustbench_med.runs.estimates import weight_of
 from robustbench_med.runs.executors import executor_of, here, jobs_of
@@ -45,6 +46,9 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     jobs_of(job), shard_of(job.shard)
     session = Session.open(spec, job, check_attacks)
     records, failures = run_grid(session)
+    if (beside := baseline_of(session)) is not None:
+        more, failed = run_grid(beside)
+        records, failures = records + more, failures + failed
     announce(failures, len(records) + len(failures), session.out)
     return records
 
@@ -110,13 +114,14 @@ def grid_of(session: Session[RunSpec]) -> list[Cell]:
     """The cells of a session, every attacked modality and task by itself where it asks for that,
     in the order of their chains.
     """
-    grid = cells(session.spec)
-    if not session.spec.cross_modal:
-        return ordered(grid, session)
     names = {
         name: (dataset.modalities, dataset.tasks) for (name, _), dataset in session.datasets.items()
     }
-    return ordered(cross_modal(grid, names), session)
+    grid = cells(session.spec)
+    if session.spec.cross_modal:
+        grid = cross_modal(grid, names)
+    modalities = {name: of_data for name, (of_data, _) in names.items()}
+    return ordered(corrupted(grid, session.spec, modalities), session)
 
 
 def finished(records: list[Record], out: Path) -> Iterator[str]:
