@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robustbench_med.reports import column_corruptions
+from robustbench_med.reports import column_clinical, column_corruptions
 from robustbench_med.reports.column_board import BOARD, WORST
 from robustbench_med.reports.column_parts import (
     ATTACK,
@@ -202,6 +202,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "lost": "`clean` - `robust`",
         **VARIANT,
     },
+    "clinical": column_clinical.CLINICAL,
+    "calibration": column_clinical.CALIBRATION,
     "corruptions": column_corruptions.KINDS,
     "corruption_errors": column_corruptions.ERRORS,
     "compare": {

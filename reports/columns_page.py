@@ -26,6 +26,14 @@ TITLES = {
         "One row a model x attacked modality x task, from runs that perturb one modality and aim at"
         " one task."
     ),
+    "clinical": (
+        "One row a record (and `clean` once a victim) x task x class x threshold, from `medrobust"
+        " report`: what decisions are worth."
+    ),
+    "calibration": (
+        "One row a record (and `clean` once a victim) x task, from `medrobust report`: how far"
+        " confidence can be believed."
+    ),
     "corruptions": (
         "One row a victim x kind of corruption x severity, from `medrobust run --attack"
         " corruptions`, mean over trainings and seeds."

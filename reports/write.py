@@ -18,6 +18,7 @@ from robustbench_med.reports import (
     board_tables,
     breakdowns,
     certified,
+    clinical,
     corruptions,
     curves,
     families,
@@ -153,6 +154,7 @@ def everything(
     if not every and not proved:
         raise nothing_left(NONE.format(out=out), store, proofs)
     by_name = frames(store, every) | corruptions.frames(every, baseline) | certificates
+    by_name |= clinical.frames(store, every)
     _basics(out, by_name)
     if records:
         curves.robust_against_radius(records, out / FIGURE)
@@ -166,6 +168,7 @@ def everything(
         left_out(str(error))
     if pictures:
         written += figures.write(records, by_name, out / "figures")
+        written += figures.save(clinical.reliability(store, every), out / "figures", "reliability")
         written += save_all(store, strongest(records), out / "gallery")
     if html and records:
         degraded = by_name["corruption_errors"]

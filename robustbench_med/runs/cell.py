@@ -30,6 +30,7 @@ from robustbench_med.runs.inputs import inputs_of, label_of
 from robustbench_med.runs.rivals import rival_of
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
+from robustbench_med.runs.validating import validate
 from robustbench_med.store.record import CONTROL, Record
 from robustbench_med.store.store import Store
 from robustbench_med.version import versions
@@ -84,6 +85,7 @@ def evaluate_cell(
         kept_images.keep_anew(inputs, session, evaluation.outcome_anew)
         return kept
     refuse(inputs, label)
+    validate(inputs, session)
     measured = evaluation.measure()
     if inputs.victim.is_deterministic and chains.has_next(cell, session):
         evaluation.hand_on(measured.clean, measured.outcome)
