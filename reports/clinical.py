@@ -41,7 +41,7 @@ def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFr
     calibration: list[dict[str, Any]] = []
     seen = set[str]()
     for record in sorted(every, key=_place):
-        arrays = store.arrays(record, _needed(record))
+        arrays = store.arrays(record, needed(record))
         if "robust_probabilities_0" not in arrays:
             continue
         validated = validations.of(record)
@@ -57,7 +57,7 @@ def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFr
     return {"clinical": _sorted(clinical), "calibration": _sorted(calibration)}
 
 
-def _needed(record: Record) -> list[str]:
+def needed(record: Record) -> list[str]:
     tasks = range(len(record.names.tasks))
     stems = ("clean_probabilities", "robust_probabilities", "group", "image")
     return ["labels", *(f"{stem}_{t}" for stem in stems for t in tasks)]
@@ -231,7 +231,7 @@ def reliability(store: Store[Record], every: Sequence[Record]) -> Iterator[tuple
         groups.setdefault(tuple(str(where[name]) for name in VICTIM), []).append(record)
     for key, members in groups.items():
         shown = _shown(members)
-        found = [(label, r, when, store.arrays(r, _needed(r))) for label, r, when in shown]
+        found = [(label, r, when, store.arrays(r, needed(r))) for label, r, when in shown]
         if all("robust_probabilities_0" in arrays for *_, arrays in found):
             yield plots.slug(key), _diagram(found, names[members[0].hash])
 
@@ -278,8 +278,8 @@ def _diagram(found: Sequence[tuple[str, Record, str, Mapping[str, Any]]], varian
     spec, synthetic = first.spec, " (synthetic)" if first.synthetic else ""
     title = (
         f"reliability: {victim_name(spec.victim.model, variant)}\n{spec.data.label}{synthetic},"
-        f" {spec.data.size} px, protocol {spec.protocol.name}, n = {spec.data.n}, {decisions.BINS} bins"
-        " of equal mass"
+        f" {spec.data.size} px, protocol {spec.protocol.name}, n = {spec.data.n},"
+        f" {decisions.BINS} bins of equal mass"
     )
     style.finish(figure, axes, title)
     return figure

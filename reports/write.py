@@ -43,6 +43,8 @@ from robustbench_med.store.store import CERTIFICATES, Record, Store, nothing_lef
 
 FIGURE = "robust_accuracy.png"
 PAGE = "leaderboard.html"
+EMPTY = pd.DataFrame()
+"""A table of nothing."""
 NONE = "{out} holds no records; `medrobust run --out {out}` makes some"
 
 

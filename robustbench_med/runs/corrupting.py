@@ -18,6 +18,11 @@ WHOLE = "1"
 """The radius of a corrupted modality, of Linf: images alone bound it."""
 
 
+def is_corruption(attack: str) -> bool:
+    """Whether `--attack` means a corruption by this name."""
+    return attack in CORRUPTIONS
+
+
 def corrupted(
     grid: Sequence[Cell], spec: RunSpec, modalities: Mapping[str, Sequence[str]]
 ) -> list[Cell]:

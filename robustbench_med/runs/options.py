@@ -338,6 +338,7 @@ IN_COMMAND: dict[tuple[str, str], Option] = {
 COMMANDS: dict[str, type[TrainedSpec]] = {
     "run": RunSpec,
     "plan": RunSpec,
+    "gate": RunSpec,
     "train": TrainingsSpec,
     "compare": RunSpec,
     "certify": CertifySpec,
