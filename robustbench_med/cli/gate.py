@@ -16,65 +16,74 @@ BOUNDS = "Bounds"
 MOST_USED = ("model", "defense", "data", "attack", "eps", "norm", "limit", "checkpoint", "out")
 
 
+Least = Annotated[
+    list[str],
+    typer.Option(
+        "--min",
+        metavar="NAME=NUMBER",
+        help="A figure is at least so much: clean, robust, robust_balanced, corruption;"
+        " sensitivity, specificity, ppv, npv, auroc, auprc of a class (@CLASS); robust_ before"
+        " them: under attack; 95 behind them: at the threshold that finds 95 %. Repeatable.",
+        rich_help_panel=BOUNDS,
+    ),
+]
+Most = Annotated[
+    list[str],
+    typer.Option(
+        "--max",
+        metavar="NAME=NUMBER",
+        help="A figure is at most so much: ece, brier, confidence_wrong of a task (@TASK),"
+        " robust_ before them: under attack; mce, relative_mce. Repeatable.",
+        rich_help_panel=BOUNDS,
+    ),
+]
+On = Annotated[
+    str,
+    typer.Option(
+        help="interval: bounds are asked of the worse end of the 95 % interval; point: of the"
+        " figure.",
+        rich_help_panel=BOUNDS,
+    ),
+]
+Trusted = Annotated[
+    str,
+    typer.Option(
+        help="The least word of trust that a robust figure needs: failed, doubtful,"
+        " unchallenged or challenged.",
+        rich_help_panel=BOUNDS,
+    ),
+]
+MinSamples = Annotated[
+    int, typer.Option(help="Test samples that a victim needs.", rich_help_panel=BOUNDS)
+]
+JUnit = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.xml",
+        help="Where JUnit XML goes (default OUT/gate.xml).",
+        rich_help_panel=BOUNDS,
+    ),
+]
+Sarif = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.sarif",
+        help="Where SARIF goes (default OUT/gate.sarif).",
+        rich_help_panel=BOUNDS,
+    ),
+]
+
+
 @takes("gate", most_used=MOST_USED)
 def gate(
     typed: Typed,
-    min_: Annotated[
-        list[str],
-        typer.Option(
-            "--min",
-            metavar="NAME=NUMBER",
-            help="A figure is at least so much: clean, robust, robust_balanced, corruption;"
-            " sensitivity, specificity, ppv, npv, auroc, auprc of a class (@CLASS); robust_ before"
-            " them: under attack; 95 behind them: at the threshold that finds 95 %. Repeatable.",
-            rich_help_panel=BOUNDS,
-        ),
-    ] = [],
-    max_: Annotated[
-        list[str],
-        typer.Option(
-            "--max",
-            metavar="NAME=NUMBER",
-            help="A figure is at most so much: ece, brier, confidence_wrong of a task (@TASK),"
-            " robust_ before them: under attack; mce, relative_mce. Repeatable.",
-            rich_help_panel=BOUNDS,
-        ),
-    ] = [],
-    on: Annotated[
-        str,
-        typer.Option(
-            help="interval: bounds are asked of the worse end of the 95 % interval; point: of the"
-            " figure.",
-            rich_help_panel=BOUNDS,
-        ),
-    ] = "interval",
-    trust: Annotated[
-        str,
-        typer.Option(
-            help="The least word of trust that a robust figure needs: failed, doubtful,"
-            " unchallenged or challenged.",
-            rich_help_panel=BOUNDS,
-        ),
-    ] = "unchallenged",
-    min_samples: Annotated[
-        int, typer.Option(help="Test samples that a victim needs.", rich_help_panel=BOUNDS)
-    ] = 16,
-    junit: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.xml",
-            help="Where JUnit XML goes (default OUT/gate.xml).",
-            rich_help_panel=BOUNDS,
-        ),
-    ] = None,
-    sarif: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.sarif",
-            help="Where SARIF goes (default OUT/gate.sarif).",
-            rich_help_panel=BOUNDS,
-        ),
-    ] = None,
+    min_: Least = [],
+    max_: Most = [],
+    on: On = "interval",
+    trust: Trusted = "unchallenged",
+    min_samples: MinSamples = 16,
+    junit: JUnit = None,
+    sarif: Sarif = None,
 ) -> None:
     """Ask bounds of a model's figures, for a pipeline: runs what is missing, shows one table, and
     ends with 0 (all hold), 1 (one fails), 2 (the input is wrong) or 3 (no answer).
