@@ -7,6 +7,7 @@ missing label.
 """
 
 from robustbench_med.attacks import engines
+from robustbench_med.attacks.corruptions import CORRUPTIONS, KINDS, SEVERITIES
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.fgsm import Ray
 from robustbench_med.attacks.losses import LOSSES
@@ -40,9 +41,12 @@ from robustbench_med.attacks.view import PassCount, RefusedError, View, gives
 
 __all__ = [
     "ATTACKS",
+    "CORRUPTIONS",
     "ENGINES",
+    "KINDS",
     "LOSSES",
     "SCHEME",
+    "SEVERITIES",
     "Attack",
     "Columns",
     "Draws",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LINF_L2: tuple[Norm, ...] = ("Linf", "L2")
 """Norms of attacks whose papers know no others."""
-Allowed = Mapping[str, Any] | tuple[str, ...]
+Allowed = Mapping[str, Any] | tuple[str, ...] | tuple[int, ...]
 """Values that a parameter may have."""
 Member = tuple[str, dict[str, Any]]
 """An attack of an ensemble: its name and parameters."""
@@ -148,9 +148,8 @@ class Attack:
             completed["step_size"] = defaults["steps"] * defaults["step_size"] / completed["steps"]
         for key, allowed in self.choices.items():
             if key in completed and completed[key] not in allowed:
-                raise ValueError(
-                    f"{called}: {key} must be one of {', '.join(allowed)}, got {completed[key]!r}"
-                )
+                known = ", ".join(map(str, allowed))
+                raise ValueError(f"{called}: {key} must be one of {known}, got {completed[key]!r}")
         return completed
 
 

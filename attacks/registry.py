@@ -18,6 +18,7 @@ from robustbench_med.attacks import (
     apgd,
     autoattack,
     bim,
+    corruptions,
     cw,
     ddn,
     ead,
@@ -39,6 +40,7 @@ from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import LOSSES, effective
 from robustbench_med.attacks.threat import Norm
 from robustbench_med.attacks.view import View
+from robustbench_med.naming import CORRUPTION
 from robustbench_med.provenance import code
 from robustbench_med.provenance.objects import summary
 
@@ -77,6 +79,8 @@ _ENTRIES = {entry.name: entry for entry in SHIPPED}
 
 def entry_of(name: str, engine: str = "native") -> Attack:
     """What is true of an attack; of the user's own the defaults."""
+    if engine == CORRUPTION:
+        return corruptions.entry_of(name)
     function = ENGINES[engine][name]
     if engine != "native":
         choices = engines.ENGINES[engine].choices.get(name, {})
@@ -149,7 +153,7 @@ def complete(
     Raises:
         ValueError: an unknown name, a wrong type, or a value that the engine lacks.
     """
-    of_engine = "" if engine == "native" else f" of the engine {engine}"
+    of_engine = "" if engine in ("native", CORRUPTION) else f" of the engine {engine}"
     return entry_of(name, engine).complete(overrides, f"attack {name!r}{of_engine}", random=random)
 
 
@@ -160,9 +164,8 @@ def revision(name: str, engine: str = "native") -> dict[str, int]:
     Of an attack of the user's those of medrobust's files that it imports. Raise a `REVISION`
     whenever results may change.
     """
-    return code.revisions(ENGINES[engine][name], f"attack {name!r}") | code.revisions(
-        View, "the view"
-    )
+    function = corruptions.corrupt if engine == CORRUPTION else ENGINES[engine][name]
+    return code.revisions(function, f"attack {name!r}") | code.revisions(View, "the view")
 
 
 def attack_code(name: str, params: Mapping[str, Any], engine: str = "native") -> str | None:
@@ -172,6 +175,8 @@ def attack_code(name: str, params: Mapping[str, Any], engine: str = "native") ->
     Raises:
         UserError: code that cannot be told, see `robustbench_med.provenance.code`.
     """
+    if engine == CORRUPTION:
+        return None
     loss = LOSSES.get(params.get("loss", "")) if engine == "native" else None
     own = code.code_of(ENGINES[engine][name], f"attack {name!r}")
     of_loss = None if loss is None else code.code_of(loss, f"loss {params['loss']!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from robustbench_med.reports import column_clinical, column_corruptions
 from robustbench_med.reports.column_board import BOARD, WORST
 from robustbench_med.reports.column_parts import (
     ATTACK,
@@ -235,6 +236,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "robust": "robust accuracy then, as the attack saw it",
         "record": "the record's short hash",
     },
+    "clinical": column_clinical.CLINICAL,
+    "calibration": column_clinical.CALIBRATION,
+    "corruptions": column_corruptions.KINDS,
+    "corruption_errors": column_corruptions.ERRORS,
     "compare": {
         "model": (
             f"name of the model; `{CONSTANT}`: what that reaches on the same samples, a row a data"

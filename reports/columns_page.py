@@ -34,6 +34,19 @@ TITLES = {
         "One row a victim x modality x what is in its place x task, from `--attack missing`:"
         " accuracy with all modalities, without each, with each replaced."
     ),
+    "clinical": (
+        "One row a record (and `clean` once a victim) x task x class x threshold, from `medrobust"
+        " report`: what decisions are worth."
+    ),
+    "calibration": (
+        "One row a record (and `clean` once a victim) x task, from `medrobust report`: how far"
+        " confidence can be believed."
+    ),
+    "corruptions": (
+        "One row a victim x kind of corruption x severity, from `medrobust run --attack"
+        " corruptions`, mean over trainings and seeds."
+    ),
+    "corruption_errors": "One row a victim: its errors under all corruptions, the fewest first.",
     "compare": (
         "One row a model x defence x data x threat model, from `medrobust compare`, mean over"
         " trainings, and the constant answer of each data set and threat."

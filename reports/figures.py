@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -26,11 +26,16 @@ def write(
         frames: the tables by name, as `write.frames` makes them of these records and
             `certified.frames` of certificates.
     """
+    return save(draw(records, frames), folder)
+
+
+def save(drawn: Iterable[tuple[str, Figure]], folder: Path, question: str = "") -> list[Path]:
+    """Writes [QUESTION-]NAME.png and .svg of each figure; returns the PNGs' paths."""
     writable_folder(folder)
     written = []
     with style.styled():
-        for name, figure in draw(records, frames):
-            path = folder / f"{name}.png"
+        for name, figure in drawn:
+            path = folder / f"{question}{'-' * bool(question)}{name}.png"
             style.save(figure, path, path.with_suffix(".svg"))
             written.append(path)
     return written

@@ -124,7 +124,14 @@ def counted(
 
 
 def read(store: Store[Record]) -> list[Record]:
-    """All records of a store that fit, with the samples of each class and their trust."""
+    """All records of attacks in a store that fit, with the samples of each class and their trust;
+    corruptions stand apart (`read_all`).
+    """
+    return [record for record in read_all(store) if not record.corruption]
+
+
+def read_all(store: Store[Record]) -> list[Record]:
+    """The same with those of corruptions."""
     return counted(reading.read(store), store.arrays)
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from robustbench_med import __version__
-from robustbench_med.reports import floors, gallery, page_board
+from robustbench_med.reports import corruptions, floors, gallery, page_board
 from robustbench_med.reports.entries import entries
 from robustbench_med.reports.page_record import details as details_of
 from robustbench_med.reports.page_record import share
@@ -54,13 +54,18 @@ FILTERS = ("data", "attack", "threat", "family", "model", "protocol", "trust")
 
 
 def render(
-    store: Store[Record], records: Sequence[Record], title: str = "medrobust leaderboard"
+    store: Store[Record],
+    records: Sequence[Record],
+    title: str = "medrobust leaderboard",
+    *,
+    degraded: pd.DataFrame | None = None,
 ) -> str:
     """The page's HTML.
 
     Args:
         store: where examples are read from.
-        records: what to show: all of the store's, as a rule.
+        records: of attacks, what to show: all of the store's, as a rule.
+        degraded: a row a victim under corruptions (`corruptions.errors`).
     """
     by_hash = {record.hash: record for record in records}
     cells, members = ranked(records)
@@ -75,6 +80,7 @@ def render(
         f"{_some(len(board), 'victim and threat', 'victims and threats')} from {len(records)}"
         f" records, {synthetic} of them on synthetic data."
     )
+    context["corruptions"] = [] if degraded is None else corruptions.told(degraded)
     context["floors"] = [_floor(floor) for floor in each(floors.rows(cells))]
     template = _environment().from_string(_template("page.html.j2"))
 
@@ -106,7 +112,7 @@ def of_entries(
     )
     template = _environment().from_string(_template("page.html.j2"))
     data = _packed(json.dumps({"rows": [], "board": board}, allow_nan=False))
-    context |= {"floors": [], "documentation": documentation}
+    context |= {"floors": [], "corruptions": [], "documentation": documentation}
     return template.render(context, packed={**libraries, "data": data})
 
 

@@ -19,6 +19,8 @@ from robustbench_med.reports import (
     board_tables,
     breakdowns,
     certified,
+    clinical,
+    corruptions,
     curves,
     families,
     figures,
@@ -44,6 +46,8 @@ from robustbench_med.store.store import CERTIFICATES, Record, Store, nothing_lef
 
 FIGURE = "robust_accuracy.png"
 PAGE = "leaderboard.html"
+EMPTY = pd.DataFrame()
+"""A table of nothing."""
 NONE = "{out} holds no records; `medrobust run --out {out}` makes some"
 
 
@@ -56,32 +60,47 @@ class Shown:
         cells: a row an attack (`tables.cells`).
         warnings: what is odd about the records.
         missing: what victims of theirs make of missing modalities (`absence.frame`).
+        corruptions: a row a victim (`corruptions.errors`), empty where no corruption was run.
     """
 
     board: pd.DataFrame
     cells: pd.DataFrame
     warnings: list[str]
     missing: pd.DataFrame = field(default_factory=pd.DataFrame)
+    corruptions: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def leaderboard(out: Path, *, only: Sequence[Record] | None = None) -> Shown:
+def leaderboard(
+    out: Path, *, only: Sequence[Record] | None = None, baseline: str = corruptions.BASELINE
+) -> Shown:
     """Writes the CSV tables and the figures beside them from all records below `out`.
 
     Args:
         only: show the victims of these records alone, and of cells these alone; the files always
             hold all of the store.
+        baseline: the undefended victim that corruption errors are relative to.
     """
-    store, records = Store(out), read(out)
-    by_name = frames(store, records)
+    store = Store(out)
+    every = floors.read_all(store)
+    if not every:
+        raise nothing_left(NONE.format(out=out), store)
+    records = [record for record in every if not record.corruption]
+    by_name = frames(store, every) | corruptions.frames(every, baseline)
     _basics(out, by_name)
-    curves.robust_against_radius(records, out / FIGURE)
-    odd = families.warnings(records)
+    _corrupted(out, store, every, by_name)
+    if records:
+        curves.robust_against_radius(records, out / FIGURE)
+    odd = families.warnings(every)
+    degraded = by_name["corruption_errors"]
     if only is None:
-        return Shown(by_name["leaderboard"], by_name["cells"], odd, by_name["missing"])
+        return Shown(by_name["leaderboard"], by_name["cells"], odd, by_name["missing"], degraded)
     asked = {record.hash for record in only}
     shown = [record for record in records if record.hash in asked]
+    if degraded.size:
+        shown_too = {record.spec.victim.checkpoint for record in only if record.corruption}
+        degraded = degraded[degraded.checkpoint.isin(shown_too)]
     shortfalls = under_training.under_trained(records)
-    names = families.variants(records)
+    names = families.variants(every)
     whole = [
         record
         for _, group in families.victims(records)
@@ -91,7 +110,7 @@ def leaderboard(out: Path, *, only: Sequence[Record] | None = None) -> Shown:
     ]  # a worst case is over all attacks that the store knows
     ranked = board.leaderboard(whole, store, among=records, shortfalls=shortfalls)
     missing = absence.of_victims(by_name["missing"], shown)
-    return Shown(ranked, tables.cells(shown, names, shortfalls), odd, missing)
+    return Shown(ranked, tables.cells(shown, names, shortfalls), odd, missing, degraded)
 
 
 def from_entries(folder: Path, out: Path) -> Shown:
@@ -117,7 +136,13 @@ def warnings(out: Path) -> list[str]:
     ]
 
 
-def everything(out: Path, *, html: bool = True, pictures: bool = True) -> list[Path]:
+def everything(
+    out: Path,
+    *,
+    html: bool = True,
+    pictures: bool = True,
+    baseline: str = corruptions.BASELINE,
+) -> list[Path]:
     """Everything that can be made of the store: CSV, Markdown and LaTeX tables, figures, galleries,
     the page; returns new paths.
 
@@ -127,29 +152,35 @@ def everything(out: Path, *, html: bool = True, pictures: bool = True) -> list[P
         html: write leaderboard.html.
         pictures: write figures/ and gallery/ (for every victim and data set the record under the
             attack that harmed it most).
+        baseline: the undefended victim that corruption errors are relative to.
     """
     store, proofs = Store(out), Store(out, CERTIFICATES)
     certificates = certified.frames(proofs)
-    records = floors.read(store)
+    every = floors.read_all(store)
+    records = [record for record in every if not record.corruption]
     proved = len(certificates["certified"]) > 0
-    if not records and not proved:
+    if not every and not proved:
         raise nothing_left(NONE.format(out=out), store, proofs)
-    by_name = frames(store, records) | certificates
+    by_name = frames(store, every) | corruptions.frames(every, baseline) | certificates
+    by_name |= clinical.frames(store, every)
     _basics(out, by_name)
     if records:
         curves.robust_against_radius(records, out / FIGURE)
     if proved:
         certified.draw(certificates["certified"], out / certified.FIGURE)
     written = papers(by_name, out / "paper")
+    written += _corrupted(out, store, every, by_name)
     try:
         written += rebuild(out, records)
     except UserError as error:
         left_out(str(error))
     if pictures:
         written += figures.write(records, by_name, out / "figures")
+        written += figures.save(clinical.reliability(store, every), out / "figures", "reliability")
         written += save_all(store, strongest(records), out / "gallery")
     if html and records:
-        write_text(out / PAGE, page.render(store, records))
+        degraded = by_name["corruption_errors"]
+        write_text(out / PAGE, page.render(store, records, degraded=degraded))
         written.append(out / PAGE)
     return written
 
@@ -174,9 +205,10 @@ def strongest(records: Sequence[Record]) -> list[Record]:
     return [first[key] for key in sorted(first)]
 
 
-def frames(store: Store[Record], records: Sequence[Record]) -> dict[str, pd.DataFrame]:
-    """The tables by name, as columns.py describes them."""
-    names = families.variants(records)
+def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    """The tables of attacks by name, as columns.py describes them; corruptions are not in them."""
+    names = families.variants(every)
+    records = [record for record in every if not record.corruption]
     return {
         "leaderboard": board.leaderboard(records, store),
         "cells": tables.cells(records, names),
@@ -204,6 +236,18 @@ def _basics(out: Path, by_name: Mapping[str, pd.DataFrame]) -> None:
             (out / f"{name}.csv").unlink(missing_ok=True)
     figures.write_cross_modal(by_name["cross_modal"], out)
     querying.write(by_name["queries"], out)
+
+
+def _corrupted(
+    out: Path, store: Store[Record], every: Sequence[Record], by_name: Mapping[str, pd.DataFrame]
+) -> list[Path]:
+    """Heat maps and galleries of corruptions, where there are any."""
+    records = [record for record in every if record.corruption]
+    if not records:
+        return []
+    return corruptions.write_pictures(
+        store, records, by_name["corruptions"], writable_folder(out / "corruptions")
+    )
 
 
 def paper_kinds(by_name: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:

@@ -24,6 +24,10 @@ is taken over (docs/records.md).
 """
 TRAINING_SCHEMA = 1
 """The same of a training, whose hash names its checkpoint."""
+CORRUPTION = "corruption"
+"""Who computes corruptions, in the place of an engine: no adversary chooses them."""
+NO_BASELINE = "none"
+"""What `--baseline` takes where errors under corruptions are to stand by themselves."""
 CONTROL = "noise"
 """The attack that is none: what random noise of the same radius does."""
 MISSING = "missing"

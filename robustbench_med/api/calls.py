@@ -15,10 +15,12 @@ from robustbench_med.api.results import Certified, Comparison, Diagnoses, Result
 from robustbench_med.reports import floors, tables
 from robustbench_med.reports.comparison import pairs
 from robustbench_med.reports.comparison.write import judge
+from robustbench_med.reports.gate import Verdict
 from robustbench_med.runs import benchmarks, run
 from robustbench_med.runs import certify as certifying
 from robustbench_med.runs import compare as comparing
 from robustbench_med.runs import diagnose as diagnosing
+from robustbench_med.runs import gate as gating
 from robustbench_med.runs.tracked import tracked
 from robustbench_med.runs.wording import in_python
 from robustbench_med.store import loggers, reading, tracking
@@ -145,6 +147,51 @@ def compare(
         left_out=tuple(left_out),
         judged=judged.table,
     )
+
+
+def gate(
+    model: Models,
+    attack: Attacks = "adaptive",
+    *,
+    min: Mapping[str, float] | None = None,  # noqa: A002
+    max: Mapping[str, float] | None = None,  # noqa: A002
+    on: str = "interval",
+    trust: str = "unchallenged",
+    min_samples: int = 16,
+    out: Path | str = "reports",
+    **options: Any,
+) -> Verdict:
+    """Asks bounds of models' figures: runs what is missing, and answers yes, no or not known.
+
+    Args:
+        model: as in `evaluate`.
+        attack: as in `evaluate`.
+        min: figures with what they must reach, such as {"robust": 0.6,
+            "sensitivity@malignant": 0.9}.
+        max: figures with what they must not exceed, such as {"ece": 0.1} (docs/gate.md).
+        on: "interval": asked of the worse end of the 95 % interval; "point": of the figure.
+        trust: the least word that a robust figure needs.
+        min_samples: test samples that a victim needs.
+        out: folder of the records; gate.xml (JUnit) and gate.sarif are written there.
+        **options: as for `evaluate`, `device`, `force` and `quiet` among them.
+
+    Returns:
+        The verdict, true where all bounds hold: `code` (0 all hold, 1 one fails, 3 no answer),
+        `rows`, `table`.
+
+    Raises:
+        UserError: as `evaluate`; no bound, or one on a figure that there is not.
+
+    Example:
+        >>> assert gate(model, data=(images, labels), eps="2/255", min={"robust": 0.6})
+    """
+    with in_python():
+        bounds = gating.bounds_of(min or {}, max or {})
+        terms = gating.terms_of(on, trust, min_samples)
+    where = {"device": options.pop("device", "auto"), "force": options.pop("force", False)}
+    where |= {"out": Path(out), "quiet": options.pop("quiet", False)}
+    with asked("gate", {"model": model, "attack": attack, **options}, **where) as (spec, job):
+        return gating.gate(spec, job, bounds, terms)
 
 
 def diagnose(

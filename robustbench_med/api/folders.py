@@ -35,7 +35,7 @@ def leaderboard(out: Path | str = "reports") -> Results:
         >>> leaderboard("reports").table
     """
     store = Store(Path(out))
-    records = floors.read(store)
+    records = floors.read_all(store)
     if not records:
         raise nothing_left(
             f"{out} holds no records; evaluate(..., out={str(out)!r}) makes some", store
@@ -43,7 +43,9 @@ def leaderboard(out: Path | str = "reports") -> Results:
     return Results(tuple(records), Path(out))
 
 
-def report(out: Path | str = "reports", *, html: bool = True, figures: bool = True) -> list[Path]:
+def report(
+    out: Path | str = "reports", *, html: bool = True, figures: bool = True, baseline: str = "late"
+) -> list[Path]:
     """Writes everything that can be made of the records and certificates in a folder: tables (CSV,
     Markdown, LaTeX), figures, examples, the page `leaderboard.html`.
 
@@ -51,6 +53,7 @@ def report(out: Path | str = "reports", *, html: bool = True, figures: bool = Tr
         out: the folder.
         html: whether to write the page.
         figures: whether to draw figures and galleries.
+        baseline: the undefended victim that errors under corruptions are relative to.
 
     Returns:
         The files.
@@ -63,7 +66,7 @@ def report(out: Path | str = "reports", *, html: bool = True, figures: bool = Tr
     """
     packages.load()
     with in_python():
-        return list(write.everything(Path(out), html=html, pictures=figures))
+        return list(write.everything(Path(out), html=html, pictures=figures, baseline=baseline))
 
 
 def card(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from robustbench_med.errors import UserError
 from robustbench_med.reports import (
     certified,
+    corruptions,
     curves,
     floors,
     gallery,
@@ -29,6 +30,7 @@ from robustbench_med.reports.comparison import pareto
 from robustbench_med.reports.comparison import table as comparisons
 from robustbench_med.reports.comparison.entries import LeftOut
 from robustbench_med.reports.comparison.page import missing
+from robustbench_med.reports.corruptions import BASELINE
 from robustbench_med.store import adversarials
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import CERTIFICATES, Certificate, Store
@@ -79,9 +81,9 @@ class Results:
     @property
     def table(self) -> pd.DataFrame:
         """The leaderboard of these records, a row a victim and threat; docs/columns.md tells what
-        the columns mean. Empty where nothing but noise was run.
+        the columns mean. Empty where nothing but noise or corruptions was run.
         """
-        board = leaderboard(self.records, Store(self.folder))
+        board = leaderboard(self._attacked, Store(self.folder))
         return boards.written(floors.with_floors(board))
 
     @property
@@ -90,13 +92,34 @@ class Results:
         `radius`, the largest of the modalities', and `radius_M` of each modality M where there are
         several.
         """
-        if not self.records:
+        if not self._attacked:
             return pd.DataFrame()
-        board, members = boards.ranked(self.records)
+        board, members = boards.ranked(self._attacked)
         radii = pd.DataFrame([_radii(family[0]) for family in members], index=board.index)
         at = list(board.columns).index("eps") + 1
         board = pd.concat([board.iloc[:, :at], radii, board.iloc[:, at:]], axis=1)
         return boards.written(floors.with_floors(board))
+
+    @property
+    def corruptions(self) -> pd.DataFrame:
+        """A row a victim, kind of corruption and severity: the columns of corruptions.csv; empty
+        where none was run. `corruption_errors(baseline)` sums them up.
+        """
+        return boards.written(corruptions.by_kind(self._corrupted))
+
+    def corruption_errors(self, baseline: str = BASELINE) -> pd.DataFrame:
+        """A row a victim: mean corruption errors, relative to an undefended victim of the same data
+        among these records; the columns of corruption_errors.csv.
+        """
+        return boards.written(corruptions.errors(corruptions.by_kind(self._corrupted), baseline))
+
+    @property
+    def _attacked(self) -> list[Record]:
+        return [record for record in self.records if not record.corruption]
+
+    @property
+    def _corrupted(self) -> list[Record]:
+        return [record for record in self.records if record.corruption]
 
     @property
     def adversarials(self) -> list[dict[str, NDArray[np.float32]]]:
@@ -128,9 +151,9 @@ class Results:
         Raises:
             UserError: there is nothing to draw, or another number of axes.
         """
-        if not self.records:
-            raise UserError("nothing to plot: there are no records")
-        board = boards.named(boards.cells(self.records))
+        if not self._attacked:
+            raise UserError("nothing to plot: there are no records of attacks")
+        board = boards.named(boards.cells(self._attacked))
         with style.styled():
             return curves.radius_figure(board, looks.looks(board.model), axes=listed(ax))
 
@@ -151,11 +174,13 @@ class Results:
         return "\n".join(paper.latex(table) for table in self._printed(by))
 
     def _printed(self, by: By) -> Iterator[paper.Table]:
-        return paper_tables.cells(boards.cells(self.records), by=by)
+        return paper_tables.cells(boards.cells(self._attacked), by=by)
 
     @property
     def _shown(self) -> pd.DataFrame:
         table = self.table
+        if not self._attacked:
+            return self.corruption_errors()
         if not len(table):
             return self.cells[list(CELLS_SHOWN)]
         return table[list(SHOWN)].assign(rank=table["rank"].astype(object).fillna("-"))

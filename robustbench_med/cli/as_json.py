@@ -38,6 +38,7 @@ def board(shown: Shown) -> dict[str, Any]:
     return {
         "rows": rows(floors.with_floors(shown.board)),
         "cells": rows(floors.with_floors(shown.cells)),
+        "corruptions": rows(shown.corruptions),
         "warnings": shown.warnings,
     }
 

@@ -80,6 +80,21 @@ def attacks(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
+def corruptions(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What `--attack` takes besides: artefacts that no adversary chooses."""
+    table = Table(
+        title="corruptions",
+        title_justify="left",
+        caption="--attack corruptions: all that suit the data. Each at five severities, or at one:"
+        " --attack-param severity=3.",
+    )
+    for name in ("corruption", "what it does"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(row["name"], escape(row["summary"]))
+    return table
+
+
 def defenses(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """What `--defense` takes."""
     table = Table(

@@ -246,6 +246,7 @@ Named = Annotated[
         help="Victims, comma-separated, as the leaderboard names them (default all).",
     ),
 ]
+Baseline = Annotated[str, _of_table("baseline")]
 Device = Annotated[str, _of_table("device")]
 DataRoot = Annotated[Path | None, _of_table("data_root")]
 ModelParams = Annotated[

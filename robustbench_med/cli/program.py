@@ -23,6 +23,7 @@ from robustbench_med.cli.cost import cost
 from robustbench_med.cli.data import data_app
 from robustbench_med.cli.diagnose import diagnose
 from robustbench_med.cli.engines import engines_app
+from robustbench_med.cli.gate import gate
 from robustbench_med.cli.import_keras import import_keras
 from robustbench_med.cli.lists import attacks, defenses, models
 from robustbench_med.cli.options import Command, help_text
@@ -62,6 +63,7 @@ for command in (
     diagnose,
     compare,
     certify,
+    gate,
     cost,
     leaderboard,
     report,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from robustbench_med.cli.as_json import AsJson, show_json
-from robustbench_med.cli.options import Named, Out, Quiet, make_display
+from robustbench_med.cli.options import Baseline, Named, Out, Quiet, make_display
 from robustbench_med.cli.values import listed
 
 SHOWN = ("cost.md", "per-class.md", "cross-modal.md", "missing.md")
@@ -28,6 +28,7 @@ def leaderboard(
     cells: Annotated[
         bool, typer.Option("--cells", help="Show a row an attack, as in cells.csv.")
     ] = False,
+    baseline: Baseline = "late",
     as_json: AsJson = False,
 ) -> None:
     """Write leaderboard.csv, cells.csv, records.csv, cost.csv and the figures again from the
@@ -46,7 +47,11 @@ def leaderboard(
     from robustbench_med.cli import terminal_board
     from robustbench_med.reports import write
 
-    found = write.leaderboard(out) if entries is None else write.from_entries(entries, out)
+    found = (
+        write.leaderboard(out, baseline=baseline)
+        if entries is None
+        else write.from_entries(entries, out)
+    )
     if as_json:
         show_json(results.board(found))
     else:
@@ -65,6 +70,7 @@ def report(
     figures: Annotated[
         bool, typer.Option("--figures/--no-figures", help="Write figures/ and gallery/.")
     ] = True,
+    baseline: Baseline = "late",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -80,7 +86,7 @@ def report(
 
     display = make_display(quiet)
     with_packages()
-    paths = write.everything(out, html=html, pictures=figures)
+    paths = write.everything(out, html=html, pictures=figures, baseline=baseline)
     if as_json:
         show_json({"files": paths, "warnings": write.warnings(out)})
         return
@@ -249,7 +255,7 @@ def show(
 
     store = Store(out)
     measured = store.find(record)
-    records = floors.read(store)
+    records = floors.read_all(store)
     (shown,) = (each for each in records if each.hash == measured.hash)
     doubts = under_training.of_family([shown], under_training.under_trained(records))
     if gallery is not None:

@@ -95,7 +95,7 @@ def run(
     if not records:
         display.say(f"no victim of this grid falls to shard {typed.job.shard}")
         return records
-    found = write.leaderboard(out, only=records)
+    found = write.leaderboard(out, only=records, baseline=spec.baseline)
     loggers.write(tracked(records, out), log)
     show_board(typed, found, finished(records, out), spec.model)
     return records

@@ -18,6 +18,13 @@ LOGGERS = {"mlflow": str | None, "tensorboard": Path | None, "wandb": str | None
 BESIDE: dict[str, dict[str, Any]] = {
     "run": {"benchmark": str | None, **LOGGERS, "dry_run": bool},
     "plan": {"benchmark": str | None},
+    "gate": {
+        **dict.fromkeys(("min_", "max_"), dict[str, float] | list[str]),
+        "on": str,
+        "trust": str,
+        "min_samples": int,
+        **dict.fromkeys(("junit", "sarif"), Path | None),
+    },
     **dict.fromkeys(("train", "compare", "certify"), LOGGERS),
 }
 """Options of a command that are no field of its specification, and their types."""
@@ -63,7 +70,7 @@ def keys(command: str) -> dict[str, tuple[str, bool]]:
             found[flag.removeprefix("--").replace("-", "_")] = field, flag in off
         found.setdefault(field, (field, False))
     for name in (*BESIDE.get(command, {}), *SHARED):
-        found[name.removeprefix("as_")] = name, False
+        found[name.removeprefix("as_").removesuffix("_")] = name, False
     return found
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from robustbench_med.cli.terminal import cells
 from robustbench_med.cli.terminal_records import TRUST_STYLE, number
 from robustbench_med.naming import BY_INDEX, nature
-from robustbench_med.reports import absence, floors, paper
+from robustbench_med.reports import absence, corruptions, floors, paper
 from robustbench_med.reports.board import COMPARABLE, named
 from robustbench_med.reports.tables import each
 from robustbench_med.store.words import MEANINGS, WORDS
@@ -34,9 +34,30 @@ def shown(found: Shown, *, attacks: bool = False) -> RenderableType:
         attacks: show the cells, a row an attack.
     """
     warnings = [Text(f"warning: {warning}", "yellow") for warning in found.warnings]
+    degraded = [corruptions_table(found.corruptions)] if len(found.corruptions) else []
+    if found.cells.empty and degraded:
+        return Group(*degraded, *warnings)
     if attacks or found.board.empty:
-        return Group(cells(found.cells), *warnings)
-    return Group(board(found.board), *warnings)
+        return Group(cells(found.cells), *degraded, *warnings)
+    return Group(board(found.board), *degraded, *warnings)
+
+
+def corruptions_table(degraded: pd.DataFrame) -> Table:
+    """A row a victim under corruptions."""
+    table = Table(title="corruptions: mean error over kinds and severities", title_justify="left")
+    table.add_column("victim, data", overflow="fold")
+    table.add_column("errors", no_wrap=True)
+    for row in corruptions.told(degraded):
+        against = f"against {row['baseline']}" if row["baseline"] != "-" else "no baseline"
+        victim = [row["victim"], row["data"], f"worst: {row['worst kind']}", against]
+        figures = [
+            f"mean  {row['mean error']}",
+            f"clean {row['clean error']}",
+            f"mCE   {row['mCE']}",
+            f"rel.  {row['relative mCE']}",
+        ]
+        table.add_row(escape("\n".join(victim)), "\n".join(figures), end_section=True)
+    return table
 
 
 def board(frame: pd.DataFrame) -> RenderableType:

@@ -15,13 +15,15 @@ from robustbench_med.evaluation.search import (
     planned,
 )
 from robustbench_med.evaluation.types import AttackPass, Effort, Method
-from robustbench_med.naming import BLACK_BOX
+from robustbench_med.naming import BLACK_BOX, CORRUPTION
 
 
 def of_method(method: Method, against: Against) -> Budget | None:
     """Passes a sample of an attack, or of the search that it begins; None where they are not known:
     of the user's attacks, and those of other libraries.
     """
+    if method.engine == CORRUPTION:
+        return Budget()
     if method.engine != "native":
         return None
     if method.effort is None:

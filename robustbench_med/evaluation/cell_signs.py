@@ -20,7 +20,7 @@ from robustbench_med.evaluation.protocol import single_draw
 from robustbench_med.evaluation.signs import Sign
 from robustbench_med.evaluation.types import Carried, Clean, Method, Outcome, Setting
 from robustbench_med.models.trial import hands_out_probabilities
-from robustbench_med.naming import CONTROL
+from robustbench_med.naming import CONTROL, CORRUPTION
 from robustbench_med.store import trust
 
 WITHOUT_GRADIENTS = trust.BLACK_BOXES | {CONTROL}
@@ -46,6 +46,8 @@ def of_cell(
         noise: robust accuracy under the noise control of the same radius, where there is one.
     """
     seen = [of_learning(samples, clean, threat)]
+    if method.engine == CORRUPTION:
+        return seen
     attacks, by_gradient = method.name != CONTROL, method.name not in WITHOUT_GRADIENTS
     if by_gradient:
         seen.append(of_scale(victim, clean, threat, method, outcome))

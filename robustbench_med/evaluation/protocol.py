@@ -57,7 +57,7 @@ from robustbench_med.evaluation.types import (
     SearchRan,
     Setting,
 )
-from robustbench_med.naming import BLACK_BOX, NORMS
+from robustbench_med.naming import BLACK_BOX, CORRUPTION, NORMS
 from robustbench_med.progress import Advance
 
 
@@ -171,9 +171,9 @@ def attack_pass(
 
 def choose_targets(case: AttackPass) -> NDArray[np.int64]:
     """Numbers of the samples to attack, ascending: all, or, under `sound`, those that are ever
-    right at an attacked task.
+    right at an attacked task. Corruptions come to all: nobody chooses them.
     """
-    if case.setting.protocol != "sound":
+    if case.setting.protocol != "sound" or case.method.engine == CORRUPTION:
         return np.arange(len(case.samples))
     return np.flatnonzero(case.clean.right[:, list(case.threat.tasks)].max(1) > 0)
 
@@ -286,7 +286,8 @@ def keep_targets(
 def judge(case: AttackPass, adversarials: Mapping[int, Tensor], tick: Advance) -> Judged:
     """Predictions for all samples on fresh draws, attacked where there are adversarials.
 
-    Under `sound`, a sample that was never right is wrong, whatever a lucky draw says now.
+    Under `sound`, a sample that was never right is wrong, whatever a lucky draw says now; not so
+    under a corruption, which may help it.
     """
     samples, setting, drawing = case.samples, case.setting, case.clean.drawing
     n, ids = len(samples), samples.ids
@@ -305,7 +306,7 @@ def judge(case: AttackPass, adversarials: Mapping[int, Tensor], tick: Advance) -
     fresh = join(parts)
     draws_right = fresh.draws_right
     right, vote_right = fresh.right, fresh.vote == samples.labels.numpy()
-    if setting.protocol == "sound":
+    if setting.protocol == "sound" and case.method.engine != CORRUPTION:
         for t in case.threat.tasks:
             never = case.clean.right[:, t] == 0
             right[never, t] = 0
@@ -365,6 +366,8 @@ def is_whole(drawing: Drawing, method: Method) -> bool:
 
     That is a source, another library, or an attack of the user's, which may ask global generators.
     """
+    if method.engine == CORRUPTION:
+        return drawing == "batch"
     foreign = method.engine != "native" or attack_code(method.name, method.parameters) is not None
     return (
         drawing == "batch" or foreign or any(source.drawing == "batch" for source in method.sources)
@@ -387,7 +390,7 @@ def single_draw(clean: Clean, method: Method, ran: SearchRan | None) -> bool:
     Args:
         ran: the rounds of the search that the attack began; each has draws of its own.
     """
-    if not clean.stochastic or method.name == "noise":
+    if not clean.stochastic or method.name == "noise" or method.engine == CORRUPTION:
         return False
     if ran is not None:
         along = [each for each in ran.rounds if each.kind != BLACK_BOX]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_med import parsing
-from robustbench_med.attacks import RefusedError, Threat, View, seeded
+from robustbench_med.attacks import CORRUPTIONS, RefusedError, Threat, View, seeded
 from robustbench_med.data.columns import Column
 from robustbench_med.data.given import TensorSamples
 from robustbench_med.errors import Notice, UserError, nearest, unknown
@@ -38,7 +38,13 @@ from robustbench_med.runs.tensors import (
     modalities_of,
     samples_of,
 )
-from robustbench_med.runs.threats import effort_of, parameters_of, threat_of
+from robustbench_med.runs.threats import (
+    effort_of,
+    engine_of,
+    is_targeted,
+    parameters_of_cell,
+    threat_of,
+)
 from robustbench_med.runs.victims import refuse_neighbours
 from robustbench_med.runs.wording import in_python
 
@@ -154,6 +160,9 @@ def _asked(attack: str, eps: object, norm: str, options: Mapping[str, Any]) -> t
     checks.check_effort(spec, unaware=False)
     checks.check_target(spec)
     grid = cells(spec)
+    if attack in CORRUPTIONS:
+        given = spec.attack_params.get("severity", 3)
+        grid = [cell.model_copy(update={"severity": given}) for cell in grid]
     if len(grid) != 1:
         raise UserError(f"attack: one attack, radius and seed a call, got {len(grid)} combinations")
     return spec, grid[0]
@@ -162,7 +171,10 @@ def _asked(attack: str, eps: object, norm: str, options: Mapping[str, Any]) -> t
 def _threat(spec: RunSpec, cell: Cell, images: Modalities, samples: TensorSamples) -> Threat:
     tasks = tuple(f"task {t}" for t in range(samples.labels.shape[1]))
     data = _Data(images.names, tasks, images.shapes)
-    return threat_of(cell, data, spec, targeted=spec.target is not None)
+    threat = threat_of(cell, data, spec, targeted=is_targeted(cell, spec))
+    if cell.severity is None:
+        return threat
+    return replace(threat, norm="Linf", radii=tuple(float(r > 0) for r in threat.radii))
 
 
 @in_python()
@@ -193,9 +205,9 @@ def _adversarials(
 ) -> Mapping[int, Tensor]:
     """Flat adversarials (D,) on the CPU, by sample; one that is missing was not attacked."""
     spec, cell = asked
-    params = parameters_of(cell.attack, spec, stochastic=nature.stochastic)
+    params = parameters_of_cell(cell, spec, stochastic=nature.stochastic)
     effort = effort_of(cell.attack, spec, stochastic=nature.stochastic, unaware=False)
-    method = Method(cell.attack, params, effort=effort)
+    method = Method(cell.attack, params, engine_of(cell.attack, spec), effort=effort)
     batch = BatchSize("auto", Display(quiet=True))
 
     def computed() -> Mapping[int, Tensor]:

@@ -30,6 +30,7 @@ from robustbench_med.runs.inputs import inputs_of, label_of
 from robustbench_med.runs.rivals import rival_of
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
+from robustbench_med.runs.validating import validate
 from robustbench_med.store.record import CONTROL, Record
 from robustbench_med.store.store import Store
 from robustbench_med.version import versions
@@ -84,6 +85,7 @@ def evaluate_cell(
         kept_images.keep_anew(inputs, session, evaluation.outcome_anew)
         return kept
     refuse(inputs, label)
+    validate(inputs, session)
     measured = evaluation.measure()
     if inputs.victim.is_deterministic and chains.has_next(cell, session):
         evaluation.hand_on(measured.clean, measured.outcome)
@@ -100,7 +102,7 @@ def evaluate_cell(
 def refuse(inputs: Inputs, label: str) -> None:
     """Refuses (UserError) what an engine cannot do, and draws that would not be fresh."""
     victim, method = inputs.victim, inputs.method
-    if method.engine != "native":
+    if method.engine in engines.ENGINES:
         reason = engines.ENGINES[method.engine].refusal(
             method.name, inputs.threat, stochastic=victim.nature.stochastic
         )
@@ -207,9 +209,11 @@ class Evaluation:
         return found
 
     def noise(self) -> float | None:
-        """Robust accuracy under noise of the same radius; None where the attack itself is noise."""
+        """Robust accuracy under noise of the same radius; None where the attack itself is noise, or
+        a corruption.
+        """
         inputs = self.inputs
-        if inputs.method.name == CONTROL:
+        if inputs.method.name == CONTROL or inputs.method.engine == naming.CORRUPTION:
             return None
         return self.fitted(
             lambda: inputs.victim.under_noise(

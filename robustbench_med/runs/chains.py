@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from operator import le
 
-from robustbench_med.attacks import entry_of
+from robustbench_med.attacks import CORRUPTIONS, entry_of
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.threats import engine_of, extent_of
@@ -22,10 +22,11 @@ def chain_of(cell: Cell, session: Session[RunSpec]) -> list[Cell]:
     alone.
     """
     spec = session.spec
-    if cell.attack == CONTROL or not (spec.carry or spec.cascade):
+    left_out = (CONTROL, *CORRUPTIONS)
+    if cell.attack in left_out or not (spec.carry or spec.cascade):
         return [cell]
     if spec.cascade:
-        attacks = [name for name in dict.fromkeys(spec.bounded) if name != CONTROL]
+        attacks = [name for name in dict.fromkeys(spec.bounded) if name not in left_out]
         return [cell.model_copy(update={"attack": name}) for name in attacks]
     if is_searched_once(cell.attack, spec):
         return [cell]

@@ -8,12 +8,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustbench_med import naming
-from robustbench_med.attacks import ENGINES, asks, attack_code, engines, under, untargeted
+from robustbench_med.attacks import (
+    CORRUPTIONS,
+    ENGINES,
+    KINDS,
+    asks,
+    attack_code,
+    engines,
+    under,
+    untargeted,
+)
+from robustbench_med.attacks.corruptions import EVERY
 from robustbench_med.errors import INCLUDE, UserError, nearest, unknown
 from robustbench_med.evaluation.goals import GOALS
 from robustbench_med.models import registry, user_file
 from robustbench_med.models.black_box import Device, Unasked
-from robustbench_med.naming import label
+from robustbench_med.naming import NO_BASELINE, label
 from robustbench_med.parameters import check_owners, of, split
 from robustbench_med.runs.chains import is_searched_once
 from robustbench_med.runs.spec import RunSpec, ThreatsSpec, VictimsSpec
@@ -34,6 +44,7 @@ def check_attacks(spec: RunSpec) -> None:
     if "hopskipjump" in spec.bounded and spec.engine == "native" and lacks:
         raise UserError(f"hopskipjump is computed by ART: {lacks}")
     plans = check_threats(spec)
+    check_corruptions(spec)
     check_attack_parameters(spec)
     check_effort(spec, unaware=any(plan.unaware for plan in plans))
     check_transfer(spec)
@@ -84,7 +95,8 @@ def check_labels(spec: VictimsSpec) -> None:
 def check_victim_owners(spec: VictimsSpec) -> None:
     """Refuses a parameter of a model or defence that the specification does not name."""
     sources = spec.source if isinstance(spec, ThreatsSpec) else []
-    names = [label(model) for model in (*spec.model, *sources)]
+    beside = [spec.baseline] if isinstance(spec, RunSpec) and _corrupts(spec) else []
+    names = [label(model) for model in (*spec.model, *sources, *beside)]
     check_owners(spec.model_params, names, "model")
     check_owners(spec.recipe, names, "model")
     check_defense_owners(spec.defense_params, spec.defense)
@@ -162,11 +174,11 @@ def check_attack_names(spec: RunSpec) -> None:
     if library is not None and library.missing is not None:
         raise UserError(f"--engine {spec.engine}: {library.missing}")
     for attack in spec.bounded:
-        if attack not in known and attack != CONTROL:
+        if attack not in known and attack not in (CONTROL, *CORRUPTIONS):
             raise unknown(
                 "attack" if spec.engine == "native" else f"attack of the engine {spec.engine}",
                 attack,
-                known,
+                [*known, *CORRUPTIONS],
                 INCLUDE,
             )
 
@@ -218,7 +230,7 @@ def check_norms(spec: RunSpec) -> None:
     for norm in spec.norm:
         known = under(norm, spec.engine)
         for attack in spec.bounded:
-            if attack not in known and attack != CONTROL:
+            if attack not in known and attack not in (CONTROL, *CORRUPTIONS):
                 raise UserError(
                     f"{attack} does not exist under the norm {norm} (engine {spec.engine}); what"
                     f" does: {', '.join(known) or 'nothing'}"
@@ -229,7 +241,8 @@ def check_attack_parameters(spec: RunSpec) -> None:
     """Refuses parameters that no attack of the run has, or not the one they are for, and values an
     attack cannot take.
     """
-    check_owners(spec.attack_params, spec.bounded, "attack")
+    kinds = KINDS if EVERY in spec.attack else ()
+    check_owners(spec.attack_params, [*spec.bounded, *kinds], "attack")
     for key in spec.attack_params:
         owner, name = split(key)
         asked = [owner] if owner else spec.bounded
@@ -244,6 +257,19 @@ def check_attack_parameters(spec: RunSpec) -> None:
             )
     for attack in spec.bounded:
         attack_code(attack, parameters_of(attack, spec, stochastic=False), engine_of(attack, spec))
+
+
+def check_corruptions(spec: RunSpec) -> None:
+    """Refuses an unknown baseline, and one without corruptions."""
+    if not _corrupts(spec):
+        if spec.baseline != RunSpec.model_fields["baseline"].default:
+            raise UserError(f"--baseline is for corruptions; add --attack {EVERY}")
+    elif spec.baseline != NO_BASELINE:
+        presets.check_model(spec.baseline)
+
+
+def _corrupts(spec: RunSpec) -> bool:
+    return any(attack in CORRUPTIONS for attack in spec.attack)
 
 
 def check_effort(spec: RunSpec, *, unaware: bool) -> None:
@@ -299,7 +325,7 @@ def check_chains(spec: RunSpec) -> None:
         raise UserError(f"{asked} is for the protocol sound; release attacks every sample")
     if spec.target is not None:
         raise UserError(f"{asked}: a wrong class is not yet the one aimed at; leave out --target")
-    attacks = [name for name in dict.fromkeys(spec.bounded) if name != CONTROL]
+    attacks = [name for name in dict.fromkeys(spec.bounded) if name not in (CONTROL, *CORRUPTIONS)]
     for attack in attacks[1:] if spec.cascade else ():
         if is_searched_once(attack, spec):
             raise UserError(

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from robustbench_med.data import Dataset
-from robustbench_med.naming import MODULE, is_address, is_box, is_own, label
+from robustbench_med.naming import MODULE, NO_BASELINE, is_address, is_box, is_own, label
 from robustbench_med.parameters import only, split
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.options import OPTIONS, fields_of, flags_of, option_of
@@ -162,7 +162,10 @@ def command_of(chain: Sequence[Cell], spec: RunSpec, n: int, dataset: Dataset) -
             key: value
             for key, value in only(spec.attack_params, attacks).items()
             if any(split(key)[1] in params for params in attack_params)
-        },
+        }
+        if cell.severity is None
+        else {"severity": cell.severity},
+        "baseline": spec.baseline if cell.severity is None else NO_BASELINE,
         "model_params": only(spec.model_params, victims),
         "recipe": only(spec.recipe, victims),
         "defense_params": only(spec.defense_params, defense),

@@ -29,7 +29,7 @@ from robustbench_med.runs.identity import Inputs
 from robustbench_med.runs.past import Past
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
-from robustbench_med.runs.threats import effort_of, engine_of, parameters_of, threat_of
+from robustbench_med.runs.threats import effort_of, engine_of, parameters_of_cell, threat_of
 from robustbench_med.store.record import CONTROL
 from robustbench_med.training import loop
 from robustbench_med.training.defenses import Plan
@@ -124,7 +124,7 @@ def weight_of(cell: Cell, session: Session[RunSpec]) -> int:
     unaware = plan.defended.unaware
     method = Method(
         cell.attack,
-        parameters_of(cell.attack, spec, stochastic=False, unaware=unaware),
+        parameters_of_cell(cell, spec, stochastic=False, unaware=unaware),
         engine_of(cell.attack, spec),
         effort=effort_of(cell.attack, spec, stochastic=False, unaware=unaware),
     )
@@ -133,7 +133,7 @@ def weight_of(cell: Cell, session: Session[RunSpec]) -> int:
     against = Against(classes=classes, tasks=tasks, sources=len(spec.source), norm=norm)
     each = budget.of_method(method, against) or Budget(gradients=UNKNOWN)
     asked = len(session.samples(cell)) * (1 + each.forward + each.backward)
-    challenged = spec.challenge and cell.attack != CONTROL
+    challenged = spec.challenge and cell.attack != CONTROL and cell.severity is None
     return asked + (max(asked // SHARE, LEAST) if challenged else 0)
 
 

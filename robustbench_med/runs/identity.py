@@ -17,7 +17,7 @@ from robustbench_med.evaluation.batching import judged_draws
 from robustbench_med.evaluation.protocol import is_whole
 from robustbench_med.evaluation.search import search
 from robustbench_med.evaluation.types import Method
-from robustbench_med.naming import canonical_hash, training_hash
+from robustbench_med.naming import CORRUPTION, canonical_hash, training_hash
 from robustbench_med.provenance import code
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.victims import LoadedVictim
@@ -53,7 +53,8 @@ class Inputs:
         challenged.
         """
         bounded = self.run.protocol == "sound" and not self.threat.targeted
-        return bounded and self.method.name != CONTROL and max(self.threat.radii) > 0
+        attacked = self.method.name != CONTROL and self.method.engine != CORRUPTION
+        return bounded and attacked and max(self.threat.radii) > 0
 
     @property
     def chain(self) -> list[Inputs]:

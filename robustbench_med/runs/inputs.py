@@ -10,7 +10,13 @@ from robustbench_med.runs import chains
 from robustbench_med.runs.identity import Inputs
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
-from robustbench_med.runs.threats import effort_of, engine_of, is_targeted, parameters_of, threat_of
+from robustbench_med.runs.threats import (
+    effort_of,
+    engine_of,
+    is_targeted,
+    parameters_of_cell,
+    threat_of,
+)
 from robustbench_med.runs.victims import LoadedVictim
 
 
@@ -48,8 +54,8 @@ def inputs_with(
 ) -> Inputs:
     """The same of a cell whose record starts from that of another, or from none."""
     spec, dataset = session.spec, session.dataset(cell)
-    params = parameters_of(
-        cell.attack, spec, stochastic=victim.nature.stochastic, unaware=victim.plan.unaware
+    params = parameters_of_cell(
+        cell, spec, stochastic=victim.nature.stochastic, unaware=victim.plan.unaware
     )
     return Inputs(
         cell,
@@ -77,5 +83,11 @@ def inputs_with(
 
 def label_of(inputs: Inputs) -> str:
     """What a cell is called on the display."""
-    radii = radius_label(inputs.threat.radii, inputs.dataset.modalities, inputs.threat.said)
-    return f"{inputs.victim.plan.name} {inputs.cell.attack} {radii} on {inputs.dataset.label}"
+    cell, names = inputs.cell, inputs.dataset.modalities
+    how = radius_label(inputs.threat.radii, names, inputs.threat.said)
+    if cell.severity is not None:
+        touched = [n for n, radius in zip(names, inputs.threat.radii, strict=True) if radius > 0]
+        how = str(cell.severity) + (
+            "" if len(touched) == len(names) else f" of {'+'.join(touched)}"
+        )
+    return f"{inputs.victim.plan.name} {cell.attack} {how} on {inputs.dataset.label}"

@@ -15,6 +15,9 @@ EXCEPT: dict[tuple[str, str], str] = {
         "a comparison puts defences under one threat; the matrix of modalities and tasks is a"
         " table of `run`"
     ),
+    ("gate", "shard"): "a gate answers for all of its victims",
+    ("gate", "detach"): "a gate waits for its answer",
+    ("compare", "baseline"): "corruptions are of `run`; a comparison is of defences under attack",
     ("certify", "draws"): "a certificate rests on draws of its own, --n0 and --n, one pass each",
     ("diagnose", "protocol"): "signs are looked for under the sound protocol alone",
     ("diagnose", "force"): "diagnoses are not kept: each one is computed",

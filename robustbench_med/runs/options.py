@@ -258,6 +258,11 @@ OPTIONS: dict[str, Option] = {
         " worst case sooner).",
         HOW,
     ),
+    "baseline": Option(
+        "The undefended model that errors under corruptions are relative to, trained on the same"
+        " data; none: they stand by themselves.",
+        HOW,
+    ),
     # the job
     "include": Option(
         "A Python file of yours that registers attacks, losses or defences; it is run. Repeatable.",
@@ -354,6 +359,7 @@ IN_COMMAND: dict[tuple[str, str], Option] = {
 COMMANDS: dict[str, type[TrainedSpec]] = {
     "run": RunSpec,
     "plan": RunSpec,
+    "gate": RunSpec,
     "train": TrainingsSpec,
     "compare": RunSpec,
     "certify": CertifySpec,

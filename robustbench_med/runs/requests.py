@@ -13,7 +13,13 @@ from robustbench_med.runs.chains import before
 from robustbench_med.runs.identity import threat_identity
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec, VictimPoint
-from robustbench_med.runs.threats import effort_of, engine_of, is_targeted, parameters_of, threat_of
+from robustbench_med.runs.threats import (
+    effort_of,
+    engine_of,
+    is_targeted,
+    parameters_of_cell,
+    threat_of,
+)
 from robustbench_med.runs.victim_plans import Plans, VictimPlan
 
 
@@ -31,7 +37,7 @@ def request_of(cell: Cell, session: Session[RunSpec]) -> dict[str, Any]:
         "threat": threat_identity(threat, spec.target),
         "attack": {
             "name": cell.attack,
-            "params": parameters_of(cell.attack, spec, stochastic=False, unaware=unaware),
+            "params": parameters_of_cell(cell, spec, stochastic=False, unaware=unaware),
             "engine": engine_of(cell.attack, spec),
             "effort": effort and effort.name,
             "sources": [_victim(session.victims.source_plans, point) for point in sources],

@@ -10,6 +10,7 @@ from robustbench_med.runs.absence import absences
 from robustbench_med.runs.black_boxes import forget_answers
 from robustbench_med.runs.chains import ordered
 from robustbench_med.runs.checks import check_attacks
+from robustbench_med.runs.corrupting import baseline_of, corrupted
 from robustbench_med.runs.device import threads
 from robustbench_med.runs.estimates import weight_of
 from robustbench_med.runs.executors import executor_of, here, jobs_of
@@ -49,6 +50,9 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     records, failures = run_grid(session)
     if not job.detach:
         absences(session)
+    if (beside := baseline_of(session)) is not None:
+        more, failed = run_grid(beside)
+        records, failures = records + more, failures + failed
     announce(failures, len(records) + len(failures), session.out)
     return records
 
@@ -116,9 +120,6 @@ def grid_of(session: Session[RunSpec]) -> list[Cell]:
     """The cells of a session, every attacked modality and task by itself where it asks for that,
     in the order of their chains.
     """
-    grid = cells(session.spec)
-    if not session.spec.cross_modal:
-        return ordered(grid, session)
     names = {
         name: (
             [m for k, m in enumerate(dataset.modalities) if k not in dataset.tables],
@@ -126,7 +127,11 @@ def grid_of(session: Session[RunSpec]) -> list[Cell]:
         )
         for (name, _), dataset in session.datasets.items()
     }
-    return ordered(cross_modal(grid, names), session)
+    grid = cells(session.spec)
+    if session.spec.cross_modal:
+        grid = cross_modal(grid, names)
+    modalities = {name: of_data for name, (of_data, _) in names.items()}
+    return ordered(corrupted(grid, session.spec, modalities), session)
 
 
 def finished(records: list[Record], out: Path) -> Iterator[str]:

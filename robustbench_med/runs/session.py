@@ -12,6 +12,7 @@ from typing import Generic, Self, TypeVar
 
 import torch
 
+from robustbench_med.attacks import CORRUPTIONS
 from robustbench_med.data import GIVEN, Dataset, Files, Samples, load
 from robustbench_med.data.splits import fold_label
 from robustbench_med.data.suites import expand
@@ -175,7 +176,9 @@ class Session(Generic[S]):
 
 
 def announce_whole_range(spec: ThreatsSpec, display: Display) -> None:
-    """Says which Linf radii are as large as the whole range of a pixel."""
+    """Says which Linf radii are as large as the whole range of a pixel; corruptions have none."""
+    if isinstance(spec, RunSpec) and set(spec.attack) <= CORRUPTIONS.keys():
+        return
     for line in whole_range(spec.radii("Linf")) if "Linf" in spec.norm else ():
         display.warn(line)
 

@@ -40,11 +40,6 @@ from robustbench_med.parsing import (
 )
 from robustbench_med.runs.weights_spec import AskedSpec, CappedSpec, MayTrain, WeightsSpec
 
-EOT_DEFAULT = 4
-"""Draws per gradient against a stochastic victim under the sound protocol."""
-EOT_AUTOATTACK = 20
-"""The same for AutoAttack's version for random victims (arXiv 2003.01690, section 6.2)."""
-
 Parameters = Annotated[dict[str, Any], AfterValidator(flat)]
 """`{"steps": 5}` for all that have them, `{"pgd.steps": 5}` or `{"pgd": {"steps": 5}}` for one."""
 
@@ -232,6 +227,8 @@ class RunSpec(ThreatsSpec, CappedSpec):
     """Samples that a smaller radius broke are not attacked again at a larger one."""
     cascade: bool = False
     """Each attack gets what those before it left."""
+    baseline: str = "late"
+    """The undefended victim that corruption errors are relative to; "none": no victim."""
 
     @property
     def bounded(self) -> list[str]:
@@ -334,6 +331,8 @@ class Cell(VictimPoint):
     eps: str
     norm: Norm
     target_task: str = "joint"
+    severity: int | None = None
+    """Of a corruption; None of attacks."""
 
 
 class Case(VictimPoint):

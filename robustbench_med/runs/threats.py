@@ -7,16 +7,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from robustbench_med.attacks import Columns, Threat, complete, entry_of, under
+from robustbench_med.attacks import CORRUPTIONS, Columns, Threat, complete, entry_of, under
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data.columns import FLIPS, Column, places, width_of
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation.types import Effort
-from robustbench_med.naming import number_label
+from robustbench_med.naming import CORRUPTION, number_label
 from robustbench_med.parameters import of
 from robustbench_med.parsing import columns_of, parse_radii
-from robustbench_med.runs.spec import EOT_AUTOATTACK, EOT_DEFAULT, Case, Cell, RunSpec, ThreatsSpec
+from robustbench_med.runs.spec import Case, Cell, RunSpec, ThreatsSpec
 from robustbench_med.store.record import CONTROL
+
+EOT_DEFAULT = 4
+"""Draws per gradient against a stochastic victim under the sound protocol."""
+
+EOT_AUTOATTACK = 20
+"""The same for AutoAttack's version for random victims (arXiv 2003.01690, section 6.2)."""
 
 
 class Described(Protocol):
@@ -208,12 +214,16 @@ def check_size(threat: Threat, dataset: Described) -> None:
 
 
 def is_targeted(cell: Cell, spec: RunSpec) -> bool:
-    """Whether the attack of a cell aims at a class: the noise control never does."""
-    return spec.target is not None and cell.attack != CONTROL
+    """Whether the attack of a cell aims at a class: the noise control and corruptions never do."""
+    return spec.target is not None and cell.attack not in (CONTROL, *CORRUPTIONS)
 
 
 def engine_of(attack: str, spec: RunSpec) -> str:
-    """Who computes an attack: the noise control is always native."""
+    """Who computes an attack: the noise control is always native, and so are corruptions, which
+    stand apart from engines.
+    """
+    if attack in CORRUPTIONS:
+        return CORRUPTION
     return "native" if attack == CONTROL else spec.engine
 
 
@@ -273,6 +283,14 @@ def parameters_of(
         )
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def parameters_of_cell(
+    cell: Cell, spec: RunSpec, *, stochastic: bool, unaware: bool = False
+) -> dict[str, Any]:
+    """The same of a cell, a corruption's severity among them."""
+    given = parameters_of(cell.attack, spec, stochastic=stochastic, unaware=unaware)
+    return given if cell.severity is None else given | {"severity": cell.severity}
 
 
 def protocol_parameters(

@@ -51,6 +51,8 @@ class LoadedVictim:
     """Robust accuracy under noise, by evaluation seed and threat."""
     surrogates: dict[int, nn.Module] = field(default_factory=dict)
     """Small networks that imitate it, by evaluation seed (`rivals`)."""
+    validated: set[str] = field(default_factory=set)
+    """Hashes of its validations that are kept."""
     smallest: dict[str, dict[int, Any]] = field(default_factory=dict)
     """Smallest perturbations of attacks that serve several radii, by everything else that they
     depend on.

@@ -15,8 +15,9 @@ from robustbench_med.store.absence import ABSENCES, Absence
 from robustbench_med.store.diagnosis import DIAGNOSES, Diagnosis
 from robustbench_med.store.failure import Failures
 from robustbench_med.store.store import CERTIFICATES, RECORDS, Certificate, Record, Store
+from robustbench_med.store.validation import VALIDATIONS, Validation
 
-KINDS = (RECORDS, CERTIFICATES, DIAGNOSES, ABSENCES)
+KINDS = (RECORDS, CERTIFICATES, DIAGNOSES, ABSENCES, VALIDATIONS)
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,13 @@ def _sound(store: Store[Any]) -> list[Any]:
 
 
 def _difference(
-    ours: Record | Certificate | Diagnosis | Absence,
-    theirs: Record | Certificate | Diagnosis | Absence,
+    ours: Record | Certificate | Diagnosis | Absence | Validation,
+    theirs: Record | Certificate | Diagnosis | Absence | Validation,
 ) -> tuple[str, float, float] | None:
     """The share of samples that differs most, if any differs by half a sample or more; diagnoses
-    hold none.
+    and validations hold none.
     """
-    if isinstance(ours, Diagnosis) or isinstance(theirs, Diagnosis):
+    if not isinstance(ours, Record | Certificate) or not isinstance(theirs, Record | Certificate):
         return None
     pairs = [
         (abs(mine - other) * n, what, mine, other)

@@ -17,7 +17,7 @@ from typing import Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, PrivateAttr, model_validator
 
-from robustbench_med.naming import CONTROL, Norm, radius_label
+from robustbench_med.naming import CONTROL, CORRUPTION, Norm, radius_label
 from robustbench_med.store.attacks import (
     AttackRan,
     AttackSpec,
@@ -312,6 +312,11 @@ class Record(Kept):
     def control(self) -> bool:
         """Whether no attack but random noise stood in for one."""
         return self.spec.attack.name == CONTROL
+
+    @property
+    def corruption(self) -> bool:
+        """Whether no adversary chose the perturbation: a worse scanner, camera or archive did."""
+        return self.spec.engine == CORRUPTION
 
     @property
     def unaware(self) -> bool:

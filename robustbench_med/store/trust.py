@@ -66,7 +66,7 @@ def judged(
     searches: dict[str, list[Record]] = defaultdict(list)
     findings: dict[str, list[Sign]] = defaultdict(list)
     for record in records:
-        if record.spec.protocol.name == "sound":
+        if record.spec.protocol.name == "sound" and not record.corruption:
             rows[victim_and_threat(record.spec)].append(record)
             if record.figures.minimal_norm is not None and not record.stochastic:
                 searches[victim_and_threat(record.spec, any_size=True)].append(record)
@@ -342,6 +342,8 @@ def _gets_a_word(record: Record) -> bool:
     """Whether an attack was run, by a protocol that makes the most of it."""
     spec = record.spec
     attacked = spec.attack.name != CONTROL and max(spec.threat.radii) > 0
+    if record.corruption:
+        return False
     return attacked and spec.protocol.name == "sound"
 
 

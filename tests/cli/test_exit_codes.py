@@ -80,6 +80,7 @@ WRONG: dict[str, list[object]] = {
     "cache prune": ["--max-size", "20 parsecs"],
     "diagnose": ["--model", "lat"],
     "compare": ["--model", "lat"],
+    "gate": ["--model", "late"],
     "certify": ["--model", "lat"],
     "cost": ["--model", "lat"],
     "leaderboard": [],

@@ -113,6 +113,7 @@ VALUES = {
     "challenge": False,
     "carry": True,
     "cascade": True,
+    "baseline": "mail",
     "include": [Path("a.py"), Path("b c.py")],
     "half": True,
 }

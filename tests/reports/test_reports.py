@@ -154,6 +154,7 @@ def test_every_figure_is_drawn_at_the_ends_of_the_scale_and_says_what_it_shows(
         "cross-modal",
         "minimal-norm",
         "convergence",
+        "reliability",
     }
     pictures = [path for path in written if path.parent.name == "figures"]
     assert {next(q for q in questions if path.name.startswith(q)) for path in pictures} == questions

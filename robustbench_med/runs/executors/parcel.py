@@ -6,13 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from robustbench_med.paths import write_atomically
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import RunSpec
 from robustbench_med.runs.units import Unit
 from robustbench_med.store.failure import Failures
+from robustbench_med.store.record import RECORDS, Kind
 from robustbench_med.store.store import Store
+from robustbench_med.store.validation import VALIDATIONS
 from robustbench_med.training.checkpoints import cached_path
 
 Files = dict[str, bytes]
@@ -69,9 +72,10 @@ def records_of(unit: Unit, session: Session[RunSpec]) -> list[Path]:
 
 def delivered(folder: Path, session: Session[RunSpec]) -> None:
     """Adds what was made in another folder to that of the run."""
-    theirs, ours = Store(folder), Store(session.out)
-    for record in theirs.records():
-        if session.job.force or ours.kept(record.hash, session.job.display.warn) is None:
-            ours.add(record, theirs.outcomes(record).read_bytes())
+    kinds: tuple[Kind[Any], ...] = (RECORDS, VALIDATIONS)
+    for theirs, ours in ((Store(folder, kind), Store(session.out, kind)) for kind in kinds):
+        for kept in theirs.records():
+            if session.job.force or ours.kept(kept.hash, session.job.display.warn) is None:
+                ours.add(kept, theirs.outcomes(kept).read_bytes())
     for failure in Failures(folder).all():
         Failures(session.out).write(failure)

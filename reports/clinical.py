@@ -1,0 +1,285 @@
+"""What a regulator asks for: sensitivity, specificity, PPV and NPV at thresholds chosen on
+validation images, areas under curves, decisions that flip, calibration; clean and under attack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from robustbench_med.reports import decisions, plots, style
+from robustbench_med.reports.decisions import Decisions, Floats, Reliability
+from robustbench_med.reports.families import groups_of, variants, victim_name
+from robustbench_med.store.record import Record
+from robustbench_med.store.store import Store
+from robustbench_med.store.validation import Validations
+
+SENSITIVITY = 0.95
+"""What thresholds of a fixed sensitivity reach on validation images."""
+CLEAN = "clean"
+NO_VALIDATION = "no validation pass beside it (older record, or no validation part): no thresholds"
+MISFIT = "validation images lack the class: no thresholds"
+VICTIM = ["model", "variant", "data", "size", "n", "train_seed", "seed", "checkpoint", "protocol"]
+"""Columns in which the rows of one victim on one set of samples agree."""
+NAMES = ("sensitivity", "specificity", "ppv", "npv")
+
+
+def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    """clinical.csv and calibration.csv, of all records of a store, corruptions among them.
+
+    Every record has rows of its own, and every victim and seed one `clean` set: thresholds belong
+    to a training. Records whose outcomes hold no probabilities are left out.
+    """
+    names, validations = variants(every), Validations(store.folder.parent)
+    clinical: list[dict[str, Any]] = []
+    calibration: list[dict[str, Any]] = []
+    seen = set[str]()
+    for record in sorted(every, key=_place):
+        arrays = store.arrays(record, needed(record))
+        if "robust_probabilities_0" not in arrays:
+            continue
+        validated = validations.of(record)
+        key = _key(record, names[record.hash])
+        clean = str([key[name] for name in VICTIM])
+        for when in ("robust",) if clean in seen else ("clean", "robust"):
+            where = key | (_attacked(record) if when == "robust" else _unattacked(record))
+            for t in range(len(record.names.tasks)):
+                if when == "clean" or t in record.spec.threat.tasks:
+                    clinical += _decisions(record, arrays, validated, where, when, t)
+                    calibration.append(_calibration(record, arrays, where, when, t))
+        seen.add(clean)
+    return {"clinical": _sorted(clinical), "calibration": _sorted(calibration)}
+
+
+def needed(record: Record) -> list[str]:
+    tasks = range(len(record.names.tasks))
+    stems = ("clean_probabilities", "robust_probabilities", "group", "image")
+    return ["labels", *(f"{stem}_{t}" for stem in stems for t in tasks)]
+
+
+def _place(record: Record) -> tuple[Any, ...]:
+    spec = record.spec
+    size = spec.attack.params["severity"] if record.corruption else max(spec.threat.radii)
+    return spec.data.label, spec.victim.model, spec.attack.name, size, record.hash
+
+
+def _key(record: Record, variant: str) -> dict[str, Any]:
+    spec = record.spec
+    return {
+        "model": spec.victim.model,
+        "variant": variant,
+        "data": spec.data.label,
+        "fold": spec.data.fold.number if spec.data.fold else None,
+        "synthetic": record.synthetic,
+        "size": spec.data.size,
+        "n": spec.data.n,
+        "protocol": spec.protocol.name,
+        "train_seed": spec.victim.train_seed,
+        "seed": spec.seed,
+        "checkpoint": spec.victim.checkpoint,
+    }
+
+
+def _unattacked(record: Record) -> dict[str, Any]:
+    return {"condition": CLEAN, "norm": "", "eps": "", "severity": None, "record": record.short}
+
+
+def _attacked(record: Record) -> dict[str, Any]:
+    spec = record.spec
+    if record.corruption:
+        shown = {"norm": "", "eps": "", "severity": spec.attack.params["severity"]}
+    else:
+        shown = {"norm": spec.threat.norm_label, "eps": record.eps, "severity": None}
+    return {"condition": record.attack_label, **shown, "record": record.short}
+
+
+def _decisions(
+    record: Record,
+    arrays: Mapping[str, NDArray[Any]],
+    validated: Mapping[str, Any] | None,
+    where: Mapping[str, Any],
+    when: str,
+    t: int,
+) -> Iterator[dict[str, Any]]:
+    """A row a class of task t that occurs, against the others, and threshold."""
+    known = arrays["labels"][:, t] >= 0
+    labels = arrays["labels"][known, t]
+    before, after = (arrays[f"{w}_probabilities_{t}"][known] for w in ("clean", when))
+    groups = groups_of(arrays, t)
+    groups = np.arange(len(labels)) if groups is None else groups[known]
+    for c, name in enumerate(record.names.classes[t]):
+        positive = labels == c
+        if not positive.any():
+            continue
+        row = {
+            **where,
+            "task": record.names.tasks[t],
+            "class": name,
+            "positives": int(positive.sum()),
+            "negatives": int((~positive).sum()),
+            "auroc": decisions.auroc(after[:, c], positive),
+            "auprc": decisions.auprc(after[:, c], positive),
+        }
+        thresholds = _thresholds(validated, t, c)
+        if not thresholds:
+            note = NO_VALIDATION if validated is None else MISFIT
+            yield row | _at(None, None, positive, groups) | {"note": note}
+        for rule, (threshold, n) in thresholds.items():
+            first = decisions.calls(before[:, c], threshold, positive)
+            now = decisions.calls(after[:, c], threshold, positive)
+            at = {"rule": rule, "threshold": threshold, "n_validation": n}
+            yield row | at | _at(first, now, positive, groups) | {"note": ""}
+
+
+def _thresholds(
+    validated: Mapping[str, Any] | None, t: int, c: int
+) -> dict[str, tuple[float, int]]:
+    """The thresholds of class c of task t by their rule, with the validation images behind them."""
+    if validated is None:
+        return {}
+    labels = validated["labels"][:, t]
+    scores, positive = validated[f"probabilities_{t}"][labels >= 0, c], labels[labels >= 0] == c
+    found = {
+        "youden": decisions.youden(scores, positive),
+        f"sensitivity {SENSITIVITY}": decisions.at_sensitivity(scores, positive, SENSITIVITY),
+    }
+    if positive.all() or not positive.any():
+        return {}
+    return {rule: (t, len(positive)) for rule, t in found.items() if t is not None}
+
+
+def _at(
+    before: NDArray[np.bool_] | None,
+    after: NDArray[np.bool_] | None,
+    positive: NDArray[np.bool_],
+    groups: NDArray[Any],
+) -> dict[str, Any]:
+    """What a threshold gives, and decisions that were right and flipped, by direction; empty
+    without one.
+    """
+    empty = {"rule": "", "threshold": None, "n_validation": None} if after is None else {}
+    rates: dict[str, float | None] = {}
+    made = None if after is None else Decisions.of(after, positive, groups)
+    for name in NAMES:
+        rate = None if made is None else getattr(made, name)
+        rates[name] = rate and rate.value
+        rates[f"{name}_low"] = rate and rate.low
+        rates[f"{name}_high"] = rate and rate.high
+    flips: dict[str, int | None] = {"missed": None, "false_alarms": None}
+    if before is not None and after is not None:
+        flips["missed"] = int((before & ~after & positive).sum())
+        flips["false_alarms"] = int((~before & after & ~positive).sum())
+    return {**empty, **rates, **flips}
+
+
+def _calibration(
+    record: Record,
+    arrays: Mapping[str, NDArray[Any]],
+    where: Mapping[str, Any],
+    when: str,
+    t: int,
+) -> dict[str, Any]:
+    """How far confidence at task t can be believed."""
+    known = arrays["labels"][:, t] >= 0
+    labels, given = arrays["labels"][known, t], arrays[f"{when}_probabilities_{t}"][known]
+    finite = np.isfinite(given).all(1)
+    right = given[finite].argmax(1) == labels[finite]
+    confidence = given[finite].astype(np.float64).max(1, initial=0.0)
+    return {
+        **where,
+        "task": record.names.tasks[t],
+        "samples": len(labels),
+        "accuracy": float(right.sum() / len(labels)) if len(labels) else math.nan,
+        "ece": Reliability.of(given, labels).ece,
+        "brier": decisions.brier(given, labels),
+        "confidence_right": _mean(confidence[right]),
+        "confidence_wrong": _mean(confidence[~right]),
+        "wrong": int((~right).sum() + (~finite).sum()),
+        "not_finite": int((~finite).sum()),
+    }
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _sorted(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Victim by victim, clean rows first."""
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return frame
+    attacked = frame.condition != CLEAN
+    order = ["data", "model", "variant", "checkpoint", "seed", "protocol", "attacked"]
+    sorted_ = frame.assign(attacked=attacked).sort_values(order, kind="stable", ignore_index=True)
+    return sorted_.drop(columns="attacked")
+
+
+def reliability(store: Store[Record], every: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
+    """A reliability diagram a victim and set of samples, by a name for its file: share right
+    against confidence, a panel a task; clean, under noise, and under the corruption and the attack
+    that leave least.
+    """
+    names, groups = variants(every), dict[tuple[str, ...], list[Record]]()
+    for record in sorted(every, key=_place):
+        where = _key(record, names[record.hash])
+        groups.setdefault(tuple(str(where[name]) for name in VICTIM), []).append(record)
+    for key, members in groups.items():
+        shown = _shown(members)
+        found = [(label, r, when, store.arrays(r, needed(r))) for label, r, when in shown]
+        if all("robust_probabilities_0" in arrays for *_, arrays in found):
+            yield plots.slug(key), _diagram(found, names[members[0].hash])
+
+
+def _shown(members: Sequence[Record]) -> list[tuple[str, Record, str]]:
+    """Clean, noise of the largest radius, the corruption and the attack that leave least."""
+    lines = [(CLEAN, members[0], "clean")]
+    noise = [each for each in members if each.control]
+    if noise:
+        largest = max(noise, key=lambda each: max(each.spec.threat.radii))
+        lines.append((f"noise {largest.eps}", largest, "robust"))
+    for corrupted in (True, False):
+        mine = [e for e in members if e.corruption == corrupted and not e.control]
+        if mine:
+            worst = min(mine, key=lambda each: each.figures.robust)
+            size = f"severity {worst.spec.attack.params['severity']}" if corrupted else worst.eps
+            lines.append((f"{worst.attack_label} {size}", worst, "robust"))
+    return lines
+
+
+def _diagram(found: Sequence[tuple[str, Record, str, Mapping[str, Any]]], variant: str) -> Figure:
+    first = found[0][1]
+    figure, axes = style.grid(len(first.names.tasks), sharey=True)
+    for t, axis in enumerate(axes):
+        axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
+        said = ["ECE"]
+        for i, (label, record, when, arrays) in enumerate(found):
+            if when != "clean" and t not in record.spec.threat.tasks:
+                continue
+            known = arrays["labels"][:, t] >= 0
+            given = arrays[f"{when}_probabilities_{t}"][known]
+            bins = Reliability.of(given, arrays["labels"][known, t])
+            said.append(f"{label}: {bins.ece:.3f}")
+            look = {"marker": "osD^"[i % 4], "linestyle": ("-", "--", "-.", ":")[i % 4]}
+            axis.plot(bins.confidence, bins.right, label=label, color=f"C{i}", **look)
+        axis.set(
+            xlim=(0, 1.02),
+            ylim=(-0.02, 1.02),
+            xlabel="confidence of the predicted class",
+            title=f"task {first.names.tasks[t]}",
+        )
+        axis.text(0.02, 1.0, "\n".join(said), va="top", fontsize=9)
+    axes[0].set_ylabel("share right")
+    spec, synthetic = first.spec, " (synthetic)" if first.synthetic else ""
+    title = (
+        f"reliability: {victim_name(spec.victim.model, variant)}\n{spec.data.label}{synthetic},"
+        f" {spec.data.size} px, protocol {spec.protocol.name}, n = {spec.data.n},"
+        f" {decisions.BINS} bins of equal mass"
+    )
+    style.finish(figure, axes, title)
+    return figure
