@@ -26,7 +26,7 @@ from robustbench_med.models.black_box import Device, Unasked
 from robustbench_med.naming import NO_BASELINE, label
 from robustbench_med.parameters import check_owners, of, split
 from robustbench_med.runs.chains import is_searched_once
-from robustbench_med.runs.spec import RunSpec, ThreatsSpec, VictimsSpec
+from robustbench_med.runs.spec import DiagnoseSpec, RunSpec, ThreatsSpec, VictimsSpec
 from robustbench_med.runs.threats import effort_of, engine_of, parameters_of
 from robustbench_med.store.record import CONTROL
 from robustbench_med.training import defenses, presets
@@ -61,6 +61,12 @@ def check_threats(spec: ThreatsSpec) -> list[Plan]:
     """Refuses unknown sources, and what `check_victims` refuses."""
     for model in spec.source:
         presets.check_model(model)
+    boxes = [name for name in spec.model if box_of(name) is not None]
+    if isinstance(spec, DiagnoseSpec) and boxes:
+        raise UserError(
+            "diagnose looks at gradients, and nobody sees those of the black box"
+            f" {label(boxes[0])}; the signs that need none are looked for after every cell of a run"
+        )
     return check_victims(spec)
 
 

@@ -10,15 +10,17 @@ from typing import Literal
 
 from torch import nn
 
+from robustbench_med import naming
 from robustbench_med.attacks import radius_free
 from robustbench_med.attacks.budget import Budget
+from robustbench_med.errors import UserError
 from robustbench_med.evaluation.batching import drawing_of
 from robustbench_med.evaluation.pace import Pace
 from robustbench_med.evaluation.probes import Nature
 from robustbench_med.paths import home
 from robustbench_med.progress import clock
 from robustbench_med.runs.chains import before
-from robustbench_med.runs.checks import check_attacks
+from robustbench_med.runs.checks import box_of, check_attacks
 from robustbench_med.runs.estimates import (
     Basis,
     Estimate,
@@ -212,13 +214,24 @@ def plan(spec: RunSpec, job: Job) -> RunPlan:
         UserError: as `run`, before its first training.
     """
     jobs = jobs_of(job)
-    session = Session.open(spec, job, check_attacks, writes=False)
+    session = Session.open(spec, job, check_plannable, writes=False)
     grid = grid_of(session)
     for cell in grid:
         threat_of(cell, session.dataset(cell), spec)
     session.victims.plan(grid)
     units = of_shard(units_of(grid, session), job.shard)
     return Planner(session).plan([cell for unit in units for cell in unit.cells], jobs)
+
+
+def check_plannable(spec: RunSpec) -> None:
+    """Refuses (UserError) black boxes, and what `check_attacks` does."""
+    boxes = [name for name in spec.model if box_of(name) is not None]
+    if boxes:
+        raise UserError(
+            "a plan times a few passes of each victim, and nobody asks the black box"
+            f" {naming.label(boxes[0])} but attacks; --max-queries bounds what these ask"
+        )
+    check_attacks(spec)
 
 
 class Planner:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustbench_med.attacks import View, derive_seed
+from robustbench_med.attacks import View, derive_seed, gives
 from robustbench_med.data import Samples
 from robustbench_med.evaluation.batching import batches, drawing_of, drawn, shapes_of
 from robustbench_med.evaluation.types import Drawing, Setting
@@ -78,6 +78,8 @@ def twin_of(inputs: Inputs, session: Session[RunSpec]) -> Callable[[], nn.Module
     victim, cell, device = inputs.victim, inputs.cell, session.device
     spec, checkpoint = victim.spec, victim.checkpoint
     in_mail = victim.plan.model in WITHIN_MAIL
+    if gives(victim.module) is not None:  # the device behind it has no gradient either
+        return None
     if victim.plan.training or in_mail:
         undefended = {"model": defenses.MAIL} if in_mail else {}
         point = cell.model_copy(update={"defense": "none", **undefended})

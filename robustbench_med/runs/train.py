@@ -8,11 +8,11 @@ import torch
 
 from robustbench_med.data import Dataset
 from robustbench_med.errors import UserError
-from robustbench_med.naming import label
+from robustbench_med.naming import is_box, label
 from robustbench_med.parameters import check_owners, of
 from robustbench_med.paths import writable_folder
 from robustbench_med.runs import packages
-from robustbench_med.runs.checks import check_defense_owners
+from robustbench_med.runs.checks import box_of, check_defense_owners
 from robustbench_med.runs.device import choose_device
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.registration import include
@@ -64,6 +64,11 @@ def check_trainings(spec: TrainingsSpec) -> list[tuple[str, Plan]]:
     Returns:
         Every model with every defence: its name and what is trained.
     """
+    for model in spec.model:
+        if is_box(model) or box_of(model) is not None:
+            raise UserError(
+                f"{label(model)} is a black box, which has no weights to train; evaluate it (run)"
+            )
     for params in (spec.model_params, spec.recipe):
         check_owners(params, [label(model) for model in spec.model], "model")
     check_defense_owners(spec.defense_params, spec.defense)

@@ -216,8 +216,8 @@ def text_of(draft: Draft, what: str) -> str:
     """The file."""
     if draft.mean is None or draft.std is None:
         draft.notes.append(
-            "TODO no normalisation was found: images come in [0, 1]; put MEAN and STD of its"
-            " training in"
+            "TODO no normalisation was found: images come in [0, 1]; put in MEAN and STD of its"
+            " training"
         )
     channels = draft.channels or 1
     mean, std = draft.mean or [0.0] * channels, draft.std or [1.0] * channels

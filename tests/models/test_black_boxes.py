@@ -20,6 +20,7 @@ from support.asked import (
     scores,
     served,
 )
+from support.cli import medrobust, refused
 from support.endpoint import serving
 
 from robustbench_med import black_box, evaluate, load_data
@@ -345,3 +346,19 @@ def test_headers_reach_the_server_and_no_record(network, home, monkeypatch) -> N
         assert server.bodies[0]["model"] == "v2"
         (record,) = results.records
         assert "s3cret" not in record.model_dump_json()
+
+
+def test_commands_that_need_to_look_inside_refuse_a_black_box(tmp_path) -> None:
+    path = tmp_path / "net.onnx"
+    torch.onnx.export(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)),
+        (torch.rand(2, 1, 2, 2),),
+        path,
+        dynamo=False,
+    )
+    box = ["--model", path, "--size", 32, "--limit", 4, "--out", tmp_path / "o"]
+    assert "diagnose looks at gradients" in refused(medrobust("diagnose", *box, check=2))
+    assert "a plan times a few passes" in refused(
+        medrobust("plan", "--attack", "square", *box, check=2)
+    )
+    assert "has no weights to train" in refused(medrobust("train", "--model", path, check=2))
