@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from robustbench_med.naming import radius_label
-from robustbench_med.reports import style
+from robustbench_med.reports import looks, style
 from robustbench_med.store.record import Record
 
 FIGURE = "queries.png"
@@ -49,18 +49,18 @@ def figure(rows: pd.DataFrame) -> Figure:
     """Robust accuracy against queries, a panel a data set and threat, a line a victim, attack and
     seed; the queries grow by powers of ten from one on.
     """
-    looks = style.looks(rows.model)
+    look = looks.looks(rows.model)
     panels = list(rows.groupby(["data", "n", "norm", "eps", "target"], sort=True))
     drawn, axes = style.grid(len(panels))
     for axis, (key, panel) in zip(axes, panels, strict=True):
         attacks = sorted(set(panel.attack))
         for (model, attack, _, _), line in panel.groupby(["model", "attack", "seed", "record"]):
-            dash = style.DASHES[attacks.index(attack) % len(style.DASHES)]
+            dash = looks.DASHES[attacks.index(attack) % len(looks.DASHES)]
             axis.plot(
                 line.queries,
                 line.robust,
-                color=looks[str(model)].colour,
-                marker=looks[str(model)].marker,
+                color=look[str(model)].colour,
+                marker=look[str(model)].marker,
                 linestyle=dash,
                 drawstyle="steps-post",
                 label=f"{model}, {attack}",

@@ -40,9 +40,6 @@ def check_attacks(spec: RunSpec) -> None:
     check_attack_names(spec)
     check_norms(spec)
     check_access(spec)
-    lacks = engines.ENGINES["art"].missing
-    if "hopskipjump" in spec.bounded and spec.engine == "native" and lacks:
-        raise UserError(f"hopskipjump is computed by ART: {lacks}")
     plans = check_threats(spec)
     check_corruptions(spec)
     check_attack_parameters(spec)

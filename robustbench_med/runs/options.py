@@ -385,13 +385,9 @@ def fields_of(command: str) -> dict[str, FieldOfCommand]:
         default = None if required else info.get_default()
         everything[name] = FieldOfCommand(info.annotation, default, required)
     types = get_type_hints(Job)
-    for field in fields(Job):
-        everything[field.name] = FieldOfCommand(types[field.name], field.default)
-    return {
-        name: field
-        for name, field in everything.items()
-        if (command, name) not in EXCEPT and ("", name) not in EXCEPT
-    }
+    everything |= {f.name: FieldOfCommand(types[f.name], f.default) for f in fields(Job)}
+    left_out = {name for where, name in EXCEPT if where in ("", command)}
+    return {name: field for name, field in everything.items() if name not in left_out}
 
 
 def option_of(command: str, field: str) -> Option:

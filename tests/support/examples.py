@@ -12,7 +12,9 @@ from support.files import ROOT
 
 HOW_TO = ("own-attack", "own-data", "own-defence", "own-loss", "own-report")
 PAGES = ("python.md", *(f"how-to/{name}.md" for name in HOW_TO))
-GIVEN = """import torch
+GIVEN = """from typing import Any
+
+import torch
 from torch import nn
 
 from robustbench_med import *
@@ -21,6 +23,13 @@ torch.manual_seed(0)
 model: nn.Module = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).eval()
 images, labels = torch.rand(8, 1, 8, 8), torch.arange(8) % 2
 x, y, patients = images, labels, list("aabbccdd")
+
+
+def predict(image: Any) -> Any:
+    with torch.no_grad():
+        return model(torch.as_tensor(image)).argmax(1).numpy()
+
+
 """
 """What the examples of docstrings take for granted."""
 
