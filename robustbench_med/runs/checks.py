@@ -201,8 +201,8 @@ def check_access(spec: RunSpec) -> None:
         assert device is not None
         if spec.engine != "native":
             raise UserError(f"--engine {spec.engine}: black boxes are attacked by native attacks")
-        for attack in spec.attack:
-            needed = asks(attack)
+        for attack in spec.bounded:
+            needed = None if attack in CORRUPTIONS else asks(attack)
             if needed == "gradients":
                 known = ", ".join(known_to(device.gives))
                 raise UserError(
