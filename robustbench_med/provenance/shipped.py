@@ -14,6 +14,7 @@ from robustbench_med.provenance.source_files import OURS
 _MOVED = {
     "robustbench_med.attacks.apgd_l1": "robustbench_med.attacks.apgd",
     "robustbench_med.attacks.balls": "robustbench_med.attacks.view",
+    "robustbench_med.attacks.queries": "robustbench_med.attacks.view",
     "robustbench_med.attacks.registry": "robustbench_med.attacks",
     "robustbench_med.attacks.sigma_zero": "robustbench_med.attacks.minimal",
     "robustbench_med.attacks.space": "robustbench_med.attacks.view",

@@ -11,7 +11,8 @@ import torch
 from support import trajectories
 
 from robustbench_med import attacks
-from robustbench_med.attacks import ATTACKS, ENGINES
+from robustbench_med.attacks import ATTACKS, CORRUPTIONS, ENGINES
+from robustbench_med.naming import CORRUPTION
 from robustbench_med.provenance.shipped import revised
 
 REMAKE = (
@@ -114,15 +115,16 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
         else "robustbench_med.attacks"
     )
     module = sys.modules[f"{package}.{stem}"]
+    tables = {**ENGINES, CORRUPTION: CORRUPTIONS}
     before = {
         (engine, name): attacks.revision(name, engine)
-        for engine, table in ENGINES.items()
+        for engine, table in tables.items()
         for name in table
     }
     monkeypatch.setattr(module, "REVISION", module.REVISION + 1)
     after = {
         (engine, name): attacks.revision(name, engine)
-        for engine, table in ENGINES.items()
+        for engine, table in tables.items()
         for name in table
     }
     raised = {key for key in before if before[key] != after[key]}

@@ -89,6 +89,7 @@ WRONG: dict[str, list[object]] = {
     "benchmark list": ["--quik"],
     "benchmark show": ["phantoms"],
     "report": [],
+    "site": [],
     "card": [],
     "claims": [],
     "merge": ["nowhere"],
