@@ -196,7 +196,7 @@ def figure(curves: pd.DataFrame, *, axes: Sequence[Axes] | None = None) -> Figur
         curves.groupby([*CASE, "noised"], sort=False), key=lambda panel: panel[0][:-1]
     )  # stable: joint before alone
     look = looks.looks(curves.line)
-    drawn, axes, finish = style.panels(axes, len(panels), width=5.6, height=4.8)
+    drawn, axes, finish = style.panels(axes, len(panels), width=5.6, height=4.6)
     for axis, ((data, _, task, n, n0, draws, alpha, noised), group) in zip(
         axes, panels, strict=True
     ):
