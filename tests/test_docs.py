@@ -98,7 +98,7 @@ def test_the_reference_holds_every_command_and_every_public_name(site: Path) -> 
     )
     api = (site / "reference" / "api.html").read_text()
     for name in {*robustbench_med.__all__} - {"__version__"}:
-        assert re.search(rf'id="robustbench_med\.[a-z.]+\.{name}"', api), name
+        assert re.search(rf'id="(?:robustbench_med|models)\.[a-z._]+\.{name}"', api), name
 
 
 class Quiet(SimpleHTTPRequestHandler):
