@@ -249,7 +249,16 @@ def test_a_run_holds_the_mapping_in_its_record_and_command(tmp_path) -> None:
     model = written(tmp_path)
     safetensors.torch.save_file({"core.gain": torch.ones(1)}, tmp_path / "bad.safetensors")
     line = refused(
-        medrobust(*RUN, "--model", model, "--checkpoint", tmp_path / "bad.safetensors", check=2)
+        medrobust(
+            *RUN,
+            "--model",
+            model,
+            "--checkpoint",
+            tmp_path / "bad.safetensors",
+            "--out",
+            tmp_path / "o",
+            check=2,
+        )
     )
     assert "lacks encoders.0.0.bias" in line
     state = built(model).state_dict()
