@@ -183,7 +183,7 @@ def gate(
         UserError: as `evaluate`; no bound, or one on a figure that there is not.
 
     Example:
-        >>> assert gate(model, data=(images, labels), eps="2/255", min={"robust": 0.6})
+        >>> print(gate(model, data=(images, labels), eps="2/255", min={"robust": 0.6}))
     """
     with in_python():
         bounds = gating.bounds_of(min or {}, max or {})
