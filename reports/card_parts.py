@@ -19,9 +19,10 @@ POINTS = 8
 def loading(record: Record) -> list[str]:
     """Python that loads the victim of a record and runs it on one sample."""
     victim, data = record.spec.victim, record.spec.data
-    arguments: dict[str, Any] = {"data": data.name}
-    if victim.preset:
-        arguments["preset"] = victim.preset
+    preset = f", preset={victim.preset!r}" if victim.preset else ""
+    unverified = ", accept_unverified=True" if record.unverified else ""
+    lie = "" if record.synthetic else "  # data_root=FOLDER: where its files lie"
+    arguments: dict[str, Any] = {"preset": victim.preset}
     if victim.params:
         arguments["params"] = dict(victim.params)
     if victim.defense:
@@ -40,10 +41,12 @@ def loading(record: Record) -> list[str]:
     return [
         "import torch",
         "",
-        "from robustbench_med import load_model",
+        "from robustbench_med import load_data, load_model",
         "",
+        f"data = load_data({data.name!r}{preset}, size={data.size}{unverified}){lie}",
         "model = load_model(",
         f"    {naming.label(record.architecture)!r},",
+        "    data=data,",
         *told,
         ")",
         f"channels = {data.channels!r}  # of {', '.join(record.names.modalities)}",

@@ -23,7 +23,6 @@ from robustbench_med.reports.tables import csv, each
 from robustbench_med.statistics import effective_n, wilson
 from robustbench_med.store.store import CERTIFICATES, Certificate, Store
 
-WORTHLESS = "no better than a constant"
 STEP = 0.01
 """Between the radii of a curve: the same ones for every noise, so that curves can be compared and
 averaged.
@@ -207,10 +206,12 @@ def figure(curves: pd.DataFrame, *, axes: Sequence[Axes] | None = None) -> Figur
             axis.axhline(level, **style.FLOOR, label=CONSTANT, zorder=1.5)
         kind = nature(str(data), synthetic=bool(group.synthetic.any()))
         alone = group.alone.iloc[0]
+        trivial = [str(name) for name, line in lines if line.trivial.any()]
+        worthless = f"\n{TRIVIAL} no better than a constant: {'; '.join(trivial)}"
         axis.set(
             title=(
                 f"{data}{kind}, noise on {noised}\n{task}, {n} samples\nn0 = {n0}, n ="
-                f" {draws}, alpha = {alpha:g}"
+                f" {draws}, alpha = {alpha:g}{worthless if trivial else ''}"
             ),
             xlabel=f"L2 radius, pixels in 0..1, {f'of {alone}' if alone else 'joint'}",
             ylabel="certified accuracy",
@@ -228,9 +229,8 @@ def _steps(
     """
     mean = line.groupby("radius")[["certified", "certified_low", "certified_high"]].mean()
     x, every = mean.index.to_numpy(), max(1, len(mean) // 8)
-    label = f"{name} {TRIVIAL} {WORTHLESS}" if line.trivial.any() else name
     how: dict[str, Any] = {"color": look.colour, "drawstyle": "steps-post"}
-    how |= {"marker": look.marker, "markersize": 5, "linestyle": look.dash, "label": label}
+    how |= {"marker": look.marker, "markersize": 5, "linestyle": look.dash, "label": name}
     if of <= style.BANDS:
         axis.plot(x, mean.certified, markevery=every, **how)
         band: dict[str, Any] = {"color": look.colour, "alpha": 0.15, "linewidth": 0}

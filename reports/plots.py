@@ -66,15 +66,14 @@ def leading(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def _robustness(rows: pd.DataFrame, name: str = "model") -> pd.Series:
-    """What the place of each model (or other name of a victim) among others is judged by, best
-    first; below all others where no row is above the constant answer.
+    """What the place of each model (or other name of a victim) among others is judged by; below
+    all others where no row is above the constant answer.
     """
     figure = "robust"
     if "balanced_accuracy" in rows and any(map(floors.is_imbalanced, rows.floor)):
         figure = "balanced_accuracy"
     by_model = rows.groupby(name)
-    judged = by_model[figure].mean() - by_model.is_below_floor.all()
-    return judged.sort_values(ascending=False, kind="stable")
+    return by_model[figure].mean() - by_model.is_below_floor.all()
 
 
 def draw_floor(axis: Axes, rows: pd.DataFrame, figure: Judged = "robust") -> None:
@@ -158,7 +157,8 @@ def heat_map(group: pd.DataFrame) -> Figure:
     group = group.assign(column=[f"{by_engine(r.attack, r.engine)}\n{r.eps}" for r in each(group)])
     columns = list(dict.fromkeys(group.column))
     attacked = group[group.attack != CONTROL]
-    victims = list(dict.fromkeys([*_robustness(attacked, "victim").index, *group.victim]))
+    judged = _robustness(attacked, "victim").sort_values(ascending=False, kind="stable")
+    victims = list(dict.fromkeys([*judged.index, *group.victim]))
     once = group.drop_duplicates(["victim", "column"])
 
     def across(figure: str) -> pd.DataFrame:

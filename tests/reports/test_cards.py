@@ -198,6 +198,10 @@ def test_a_card_loads_the_victim_and_says_the_worst_case_first(tmp_path, monkeyp
     evaluation = card.split("## Evaluation")[1]
     assert "**0.250** of 0.900 clean, 2 attacks, pgd the strongest" in evaluation
     assert evaluation.index("| pgd |") < evaluation.index("| fgsm |") < evaluation.index("| noise")
+    assert "load_data('phantoms', preset='quick', size=64)\n" in card
+    real = changed(made[1], synthetic=False, unverified=True)
+    told = cards.model_card(cards.VictimRecords([real], known))
+    assert "size=64, accept_unverified=True)  # data_root=FOLDER: where its files lie" in told
     steps = [str(row["step"]) for row in known["history"]]
     curve = [line.split(" | ")[0].strip("| ") for line in card.splitlines()]
     assert [step for step in curve if step in steps] == steps

@@ -20,6 +20,7 @@ from robustbench_med.reports import (
     certified,
     curves,
     figures,
+    floors,
     gallery,
     looks,
     paper,
@@ -291,3 +292,18 @@ def test_the_area_of_a_point_stands_for_flops() -> None:
     points = [drawn for drawn in axis.collections if isinstance(drawn, PathCollection)]
     small, large = sorted(float(drawn.get_sizes()[0]) for drawn in points)
     assert large == pytest.approx(100 * small)
+
+
+def test_a_certified_line_has_one_entry_and_a_mark_where_it_means_nothing(tmp_path: Path) -> None:
+    made = (certificate(sigma=0.25), certificate(sigma=0.5))
+    found = certified.frames(certify(Store[Certificate](tmp_path, CERTIFICATES), *made))
+    curves_of = found["certified"]
+    trivial = (curves_of.sigma == 0.5) & (curves_of.task == "lung")
+    figure = certified.figure(curves_of.assign(trivial=trivial))
+    lines = [f"late+smoothing, sigma = {sigma}" for sigma in (0.25, 0.5)]
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(entries) == sorted([*lines, floors.CONSTANT])
+    titles = [" ".join(axis.get_title().split()) for axis in figure.axes]
+    marked = [f"\u00a7 no better than a constant: {lines[1]}" in title for title in titles]
+    assert marked == ["lung" in title for title in titles]
+    assert sorted(marked) == [False, True]
