@@ -168,8 +168,9 @@ class BlackBox(nn.Module):
     def _keys(self, sent: Sequence[Images]) -> list[bytes]:
         seen: dict[bytes, int] = {}
         keys = []
+        asked = f"draw {self.draw} {self.names} {self.tasks} {self.class_counts}".encode()
         for row in range(len(sent[0])):
-            sha256 = hashlib.sha256(f"draw {self.draw}".encode())
+            sha256 = hashlib.sha256(asked)
             for m in sent:
                 sha256.update(f"{m.dtype} {m.shape[1:]}".encode() + m[row].tobytes())
             key = sha256.digest()
@@ -206,8 +207,9 @@ class BlackBox(nn.Module):
 
     def _scores(self, rows: Any, n: int, t: int) -> NDArray[np.float32]:
         try:
-            z = np.asarray(rows, np.float32)
-        except (TypeError, ValueError) as error:
+            with np.errstate(over="ignore"):
+                z = np.asarray(rows, np.float32)
+        except (TypeError, ValueError, OverflowError) as error:
             raise FaultyAnswerError(f"scores of {self.tasks[t]} that are no numbers") from error
         if z.ndim == 1 or z.shape[1:] == (1,):
             z = z.reshape(-1, 1)
@@ -216,7 +218,7 @@ class BlackBox(nn.Module):
                     f"one number for {self.tasks[t]} that is no probability in [0, 1]"
                 )
             z = np.concatenate([1 - z, z], 1)
-        classes = self.class_counts[t] if self.class_counts else z.shape[-1]
+        classes = self.class_counts[t] if self.class_counts else max([2, *z.shape[-1:]])
         if z.shape != (n, classes):
             raise FaultyAnswerError(
                 f"scores of {self.tasks[t]} of the shape {z.shape}, needed {(n, classes)}"
@@ -226,7 +228,10 @@ class BlackBox(nn.Module):
         return z
 
     def _one_hot(self, rows: Any, n: int, t: int) -> NDArray[np.float32]:
-        decided = np.asarray(rows).reshape(-1).tolist()
+        try:
+            decided = np.asarray(rows).reshape(-1).tolist()
+        except ValueError as error:
+            raise FaultyAnswerError(f"decisions for {self.tasks[t]} of several shapes") from error
         if len(decided) != n:
             raise FaultyAnswerError(f"{len(decided)} decisions for {self.tasks[t]}, needed {n}")
         z = np.zeros((n, self.class_counts[t]), np.float32)
