@@ -27,6 +27,8 @@ Images = NDArray[Any]
 LOGITS: trial.Kind = "logits"
 WAIT = 0.5
 """Seconds before a faulty answer is asked for again; twice as many before each later try."""
+SAME = 1e-3
+"""By how much two answers of a deterministic device may differ, and of their size."""
 
 
 class FaultyAnswerError(Exception):
@@ -105,8 +107,12 @@ class BlackBox(nn.Module):
         self.sent = 0
         """Images that were sent, those of faulty answers among them."""
         self.class_counts = tuple(class_counts or ())
+        self.few = device.encoded([m[: device.batch_size].numpy() for m in few])
+        self.kept_before = self.answers.any()
+        self.witness: NDArray[np.float32] | None = None
+        """What it answered about the few in an earlier process, until it is asked again."""
         if class_counts is None:
-            first = self._tried(device.encoded([m.numpy() for m in few]))
+            first = self._tried(self.few)
             self.class_counts = tuple(z.shape[1] for z in first)
         self.kinds = tuple(LOGITS for _ in self.class_counts)
         if device.gives == "scores":
@@ -138,6 +144,8 @@ class BlackBox(nn.Module):
         found = self.answers.known(list(dict.fromkeys(keys)))
         rows = {key: row for row, key in reversed(list(enumerate(keys))) if key not in found}
         open_rows = sorted(rows.values())
+        if open_rows and self.witness is not None:
+            self._check_witness(self.witness)
         for start in range(0, len(open_rows), self.device.batch_size):
             part = open_rows[start : start + self.device.batch_size]
             answer = np.concatenate(self._tried([m[part] for m in sent]), 1)
@@ -146,6 +154,24 @@ class BlackBox(nn.Module):
             found |= new
         together = torch.from_numpy(np.stack([found[key] for key in keys]))
         return list(together.split(list(self.class_counts), 1))
+
+    def settle(self) -> None:
+        """It is deterministic: from now on, before it is asked anything else, it must still answer
+        as it did in the process whose answers are kept.
+        """
+        keys = self._keys(self.few)
+        found = self.answers.known(keys) if self.kept_before else {}
+        if found.keys() >= set(keys):
+            self.witness = np.stack([found[key] for key in keys])
+
+    def _check_witness(self, kept: NDArray[np.float32]) -> None:
+        """Refuses (UserError) a device that has changed, so that no figure mixes two."""
+        self.witness = None
+        if not np.allclose(np.concatenate(self._tried(self.few), 1), kept, SAME, SAME):
+            raise UserError(
+                f"{self.device.name} answers otherwise than what is kept of it, so the device has"
+                " changed: raise `version` in its contract, or ask for everything anew with --force"
+            )
 
     @contextlib.contextmanager
     def numbered(self, draw: int) -> Iterator[None]:

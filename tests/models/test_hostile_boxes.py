@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.asked import attacked, contract, network, served
+from support.asked import attacked, contract, figure, network, served
 from support.endpoint import serving
 
 from robustbench_med import black_box
@@ -98,3 +98,22 @@ def test_a_bad_address_is_refused_before_anything_is_kept(address, said, tmp_pat
 def test_a_contract_that_cannot_be_kept_is_one_line(content, said, tmp_path) -> None:
     with pytest.raises(UserError, match=said):
         attacked("http://127.0.0.1:9/x", tmp_path, "square", contract=contract(tmp_path, **content))
+
+
+@pytest.mark.slow
+def test_a_device_that_has_changed_is_noticed_before_two_are_mixed(home) -> None:
+    sign = 1.0
+
+    def predict(images: dict[str, np.ndarray]) -> dict[str, list]:
+        found = served(network())(images)
+        return {name: (sign * np.array(z)).tolist() for name, z in found.items()}
+
+    with serving(predict) as server:
+        path = contract(home)
+        whole = attacked(server.url, home, "square", contract=path)
+        sign = -1.0
+        again = attacked(server.url, home / "again", "square", contract=path)
+        assert figure(again) == figure(whole), "nothing was asked"
+        with pytest.raises(UserError, match="device answers otherwise than what is kept of it"):
+            attacked(server.url, home, "square", contract=path, eps="20/255")
+        attacked(server.url, home, "square", contract=path, eps="20/255", force=True)

@@ -61,3 +61,10 @@ def test_onnx_files_of_odd_shapes_answer_or_say_why_not(tmp_path) -> None:
         asked_of(onnx_file(tmp_path / "net.onnx", [2, 1, 4, 4], scalar=True))
     with pytest.raises(UserError, match="net gives label, scores, the tasks are task; say which"):
         asked_of(onnx_file(tmp_path / "net.onnx", labelled=True))
+
+
+def test_a_file_of_batches_of_one_says_how_many_classes_it_has(tmp_path) -> None:
+    path = onnx_file(tmp_path / "net.onnx", [1, 1, 4, 4])
+    device = OnnxFile(path, contracts.Contract(name="net", version="1"), path.read_bytes())
+    box = BlackBox(device, ["image"], ["task"], None, [torch.rand(3, 1, 4, 4)])
+    assert box.class_counts == (2,)
