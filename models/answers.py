@@ -54,6 +54,11 @@ class Answers:
                 " WITHOUT ROWID"
             )
 
+    def any(self) -> bool:
+        """Whether there are some."""
+        with self._told():
+            return self.file.execute("SELECT 1 FROM answers LIMIT 1").fetchone() is not None
+
     def known(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
         """Those that there are, by their keys."""
         found: dict[bytes, Vector] = {}

@@ -27,6 +27,8 @@ Images = NDArray[Any]
 LOGITS: trial.Kind = "logits"
 WAIT = 0.5
 """Seconds before a faulty answer is asked for again; twice as many before each later try."""
+SAME = 1e-3
+"""By how much two answers of a deterministic device may differ, and of their size."""
 
 
 class FaultyAnswerError(Exception):
@@ -105,8 +107,12 @@ class BlackBox(nn.Module):
         self.sent = 0
         """Images that were sent, those of faulty answers among them."""
         self.class_counts = tuple(class_counts or ())
+        self.few = device.encoded([m[: device.batch_size].numpy() for m in few])
+        self.kept_before = self.answers.any()
+        self.witness: NDArray[np.float32] | None = None
+        """What it answered about the few in an earlier process, until it is asked again."""
         if class_counts is None:
-            first = self._tried(device.encoded([m.numpy() for m in few]))
+            first = self._tried(self.few)
             self.class_counts = tuple(z.shape[1] for z in first)
         self.kinds = tuple(LOGITS for _ in self.class_counts)
         if device.gives == "scores":
@@ -138,6 +144,8 @@ class BlackBox(nn.Module):
         found = self.answers.known(list(dict.fromkeys(keys)))
         rows = {key: row for row, key in reversed(list(enumerate(keys))) if key not in found}
         open_rows = sorted(rows.values())
+        if open_rows and self.witness is not None:
+            self._check_witness(self.witness)
         for start in range(0, len(open_rows), self.device.batch_size):
             part = open_rows[start : start + self.device.batch_size]
             answer = np.concatenate(self._tried([m[part] for m in sent]), 1)
@@ -146,6 +154,24 @@ class BlackBox(nn.Module):
             found |= new
         together = torch.from_numpy(np.stack([found[key] for key in keys]))
         return list(together.split(list(self.class_counts), 1))
+
+    def settle(self) -> None:
+        """It is deterministic: from now on, before it is asked anything else, it must still answer
+        as it did in the process whose answers are kept.
+        """
+        keys = self._keys(self.few)
+        found = self.answers.known(keys) if self.kept_before else {}
+        if found.keys() >= set(keys):
+            self.witness = np.stack([found[key] for key in keys])
+
+    def _check_witness(self, kept: NDArray[np.float32]) -> None:
+        """Refuses (UserError) a device that has changed, so that no figure mixes two."""
+        self.witness = None
+        if not np.allclose(np.concatenate(self._tried(self.few), 1), kept, SAME, SAME):
+            raise UserError(
+                f"{self.device.name} answers otherwise than what is kept of it, so the device has"
+                " changed: raise `version` in its contract, or ask for everything anew with --force"
+            )
 
     @contextlib.contextmanager
     def numbered(self, draw: int) -> Iterator[None]:
@@ -168,8 +194,9 @@ class BlackBox(nn.Module):
     def _keys(self, sent: Sequence[Images]) -> list[bytes]:
         seen: dict[bytes, int] = {}
         keys = []
+        asked = f"draw {self.draw} {self.names} {self.tasks} {self.class_counts}".encode()
         for row in range(len(sent[0])):
-            sha256 = hashlib.sha256(f"draw {self.draw}".encode())
+            sha256 = hashlib.sha256(asked)
             for m in sent:
                 sha256.update(f"{m.dtype} {m.shape[1:]}".encode() + m[row].tobytes())
             key = sha256.digest()
@@ -206,8 +233,9 @@ class BlackBox(nn.Module):
 
     def _scores(self, rows: Any, n: int, t: int) -> NDArray[np.float32]:
         try:
-            z = np.asarray(rows, np.float32)
-        except (TypeError, ValueError) as error:
+            with np.errstate(over="ignore"):
+                z = np.asarray(rows, np.float32)
+        except (TypeError, ValueError, OverflowError) as error:
             raise FaultyAnswerError(f"scores of {self.tasks[t]} that are no numbers") from error
         if z.ndim == 1 or z.shape[1:] == (1,):
             z = z.reshape(-1, 1)
@@ -216,7 +244,7 @@ class BlackBox(nn.Module):
                     f"one number for {self.tasks[t]} that is no probability in [0, 1]"
                 )
             z = np.concatenate([1 - z, z], 1)
-        classes = self.class_counts[t] if self.class_counts else z.shape[-1]
+        classes = self.class_counts[t] if self.class_counts else max([2, *z.shape[-1:]])
         if z.shape != (n, classes):
             raise FaultyAnswerError(
                 f"scores of {self.tasks[t]} of the shape {z.shape}, needed {(n, classes)}"
@@ -226,7 +254,10 @@ class BlackBox(nn.Module):
         return z
 
     def _one_hot(self, rows: Any, n: int, t: int) -> NDArray[np.float32]:
-        decided = np.asarray(rows).reshape(-1).tolist()
+        try:
+            decided = np.asarray(rows).reshape(-1).tolist()
+        except ValueError as error:
+            raise FaultyAnswerError(f"decisions for {self.tasks[t]} of several shapes") from error
         if len(decided) != n:
             raise FaultyAnswerError(f"{len(decided)} decisions for {self.tasks[t]}, needed {n}")
         z = np.zeros((n, self.class_counts[t]), np.float32)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator, model_validator
 
+from robustbench_med.errors import UserError
 from robustbench_med.formats import yaml_file
 from robustbench_med.models.black_box import FaultyAnswerError, Gives, Images
 from robustbench_med.models.trial import Kind
@@ -39,9 +42,11 @@ class Contract(BaseModel):
     """How images are sent: raw float32 in [0, 1], or 8 bits, which is another victim."""
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     """Where the channels are."""
-    mean: list[float] | None = None
-    std: list[float] | None = None
-    """With float32: what is taken from each channel, and what it is divided by."""
+    mean: list[float] | None = Field(None, min_length=1)
+    std: list[Annotated[float, Field(gt=0)]] | None = Field(None, min_length=1)
+    """With float32: what is taken from each channel, and what it is divided by; a grey image gets
+    as many channels as they have.
+    """
     also: dict[str, Any] = {}
     """Further fields of every request."""
     headers: dict[str, str] = {}
@@ -54,10 +59,25 @@ class Contract(BaseModel):
     """Images of one request at most."""
     rate: float | None = Field(default=None, gt=0)
     """Requests a second at most."""
-    timeout: float = Field(default=30.0, gt=0)
+    timeout: float = Field(default=30.0, gt=0, le=86400)
     """Seconds for an answer."""
     retries: int = Field(default=3, ge=0)
     """How often a faulty answer is asked for again."""
+
+    @field_validator("also")
+    @classmethod
+    def _as_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"fields of a request must be JSON: {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _normalised_as_float(self) -> Self:
+        if self.encoding != "float32" and (self.mean or self.std):
+            raise UserError(f"mean and std are for float32, the encoding is {self.encoding}")
+        return self
 
     @property
     def note(self) -> str:
@@ -76,11 +96,10 @@ class Contract(BaseModel):
     def encoded(self, images: Images) -> Images:
         """Images (B, C, H, W) float32 in [0, 1] as they are sent."""
         if self.encoding == "float32":
-            shape = (1, -1, 1, 1)
             if self.mean is not None:
-                images = images - np.array(self.mean, np.float32).reshape(shape)
+                images = images - by_channel("mean", self.mean, images)
             if self.std is not None:
-                images = images / np.array(self.std, np.float32).reshape(shape)
+                images = images / by_channel("std", self.std, images)
             images = images.astype(np.float32)
         else:
             images = np.rint(images.clip(0, 1) * 255).astype(np.uint8)
@@ -93,10 +112,20 @@ class Contract(BaseModel):
         named = self.classes.get(task, [])
         if decision in named:
             return named.index(decision)
-        if not named and isinstance(decision, int | float) and decision == int(decision):
+        if not named and isinstance(decision, int | float) and decision % 1 == 0:
             return int(decision)
         known = ", ".join(named) or "a class's number (or name them: classes)"
         raise FaultyAnswerError(f"the decision {decision!r} for {task}, needed {known}")
+
+
+def by_channel(field: str, numbers: Sequence[float], images: Images) -> Images:
+    """Numbers (1, C, 1, 1), of each channel; UserError where they are of other images."""
+    channels = images.shape[1]
+    if len(numbers) != channels and 1 not in (len(numbers), channels):
+        raise UserError(
+            f"the contract's {field} has {len(numbers)} numbers, the images {channels} channels"
+        )
+    return np.array(numbers, np.float32).reshape(1, -1, 1, 1)
 
 
 def load(path: Path) -> Contract:

@@ -10,9 +10,11 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from PIL import Image
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from robustbench_med.errors import UserError
 from robustbench_med.formats import json_file
@@ -32,12 +34,14 @@ class Endpoint:
         contract: what it takes and gives.
 
     Raises:
-        UserError: a header that names an environment variable which is not set.
+        UserError: an address that is none, or that holds a password; a header that cannot be sent,
+            or names an environment variable which is not set.
     """
 
     kept = True
 
     def __init__(self, url: str, contract: Contract) -> None:
+        checked(url)
         self.url, self.contract = url, contract
         self.name, self.gives, self.outputs = contract.name, contract.gives, contract.outputs
         self.batch_size, self.retries = contract.batch_size, contract.retries
@@ -94,14 +98,15 @@ class Endpoint:
                 if response.status_code != 200:
                     raise FaultyAnswerError(f"{self.url} answered {response.status_code}")
                 data = bytearray()
-                for part in response.iter_content(1 << 16):
+                while part := response.raw.read1(1 << 16, decode_content=True):  # what is there
                     data += part
                     if len(data) > limit("text_bytes"):
                         raise FaultyAnswerError(f"{self.url} answered without end")
                     if time.monotonic() > deadline:
                         raise FaultyAnswerError(f"{self.url} did not end its answer in time")
-        except requests.RequestException as error:
-            reason = "no answer in time" if isinstance(error, requests.Timeout) else error
+        except (requests.RequestException, HTTPError) as error:
+            late = isinstance(error, requests.Timeout | ReadTimeoutError)
+            reason = "no answer in time" if late else error
             raise FaultyAnswerError(f"{self.url}: {reason}") from error
         try:
             return json_file.value_of(data.decode())
@@ -114,15 +119,22 @@ def png(image: Images) -> bytes:
     planes = image.transpose(1, 2, 0) if image.ndim == 3 and image.shape[0] in (1, 3) else image
     planes = planes[..., 0] if planes.ndim == 3 and planes.shape[-1] == 1 else planes
     file = io.BytesIO()
-    Image.fromarray(planes).save(file, "PNG")
+    try:
+        Image.fromarray(planes).save(file, "PNG")
+    except (TypeError, OSError) as error:
+        raise UserError(f"an image {image.shape} is no PNG; encoding: uint8 sends it") from error
     return file.getvalue()
 
 
 def put(body: dict[str, Any], field: str, value: Any) -> None:
-    """Sets a field, whose folders are parted by dots."""
+    """Sets a field, whose folders are parted by dots; UserError where something is in its place."""
     *folders, last = field.split(".")
     for folder in folders:
         body = body.setdefault(folder, {})
+        if not isinstance(body, dict):
+            break
+    if not isinstance(body, dict) or last in body:
+        raise UserError(f"the contract puts several things into the field {field} of a request")
     body[last] = value
 
 
@@ -138,9 +150,30 @@ def found(answer: Any, field: str) -> Any:
     return answer
 
 
+def checked(url: str) -> None:
+    """Refuses (UserError) what is no address, and one that records would give a password away
+    with.
+    """
+    try:
+        parts = urlsplit(url)
+        named, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise UserError(f"{url} is no address: {error}") from error
+    if "@" in parts.netloc:
+        raise UserError(
+            "the address holds a name or password, which records would show; put it into the"
+            " contract's headers (Authorization: 'Basic ${TOKEN}')"
+        )
+    if not named:
+        raise UserError(f"{url} is no address: it names no host")
+
+
 def filled(value: str) -> str:
     """A header's text, `${NAME}` replaced by what the environment has."""
     for name in PLACE.findall(value):
         if name not in os.environ:
             raise UserError(f"the contract's headers name ${{{name}}}, which is not set")
-    return PLACE.sub(lambda place: os.environ[place[1]], value)
+    text = PLACE.sub(lambda place: os.environ[place[1]], value)
+    if not (text.isascii() and text.isprintable()):
+        raise UserError("the contract's headers hold what no header takes: printable ASCII alone")
+    return text

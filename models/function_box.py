@@ -65,7 +65,7 @@ class OfFunction:
             raise FaultyAnswerError(
                 f"the decision {decision!r} for {task}, needed a class's number"
             )
-        if decision != int(decision):
+        if decision % 1 != 0:  # so are NaN and infinity
             raise FaultyAnswerError(f"the decision {decision!r} for {task}, needed a whole number")
         return int(decision)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from robustbench_med.errors import UserError
 from robustbench_med.models.black_box import FaultyAnswerError, Images
 from robustbench_med.models.contracts import Contract
 from robustbench_med.naming import canonical_hash
+
+FOLDER_OF_DATA = "session.model_external_initializers_file_folder_path"
+"""ONNX Runtime's key for where weights beside a file are; else it looks in the working folder."""
 
 
 class OnnxFile:
@@ -39,6 +43,7 @@ class OnnxFile:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        options.add_session_config_entry(FOLDER_OF_DATA, os.devnull)
         try:
             self.session = onnxruntime.InferenceSession(
                 data, options, providers=["CPUExecutionProvider"]
@@ -48,11 +53,17 @@ class OnnxFile:
         self.contract, self.sha256 = contract, hashlib.sha256(data).hexdigest()
         self.name, self.gives, self.outputs = contract.name, contract.gives, contract.outputs
         self.batch_size, self.note = contract.batch_size, contract.note
-        inputs = self.session.get_inputs()
-        if any(isinstance(each.shape[0], int) for each in inputs if each.shape):
-            self.batch_size = min(
-                each.shape[0] for each in inputs if isinstance(each.shape[0], int)
-            )
+        fixed = [
+            each.shape[0]
+            for each in self.session.get_inputs()
+            if each.shape and isinstance(each.shape[0], int)
+        ]
+        self.fixed = min(fixed, default=None)
+        """Images of a batch, where the file says so."""
+        if self.fixed is not None:
+            self.batch_size = self.fixed
+        if self.batch_size < 1:
+            raise UserError(f"the ONNX file {path} takes batches of no image")
 
     def encoded(self, modalities: Sequence[Images]) -> list[Images]:
         """As the contract says."""
@@ -64,7 +75,7 @@ class OnnxFile:
         outputs = [each.name for each in self.session.get_outputs()]
         wanted = [self.contract.images.get(name, name) for name in names]
         if not set(wanted) <= set(inputs):
-            if self.contract.images or len(inputs) != len(names):
+            if self.contract.images or not len(inputs) == len(names) == 1:
                 raise UserError(
                     f"{self.name} takes {', '.join(inputs)}, the data have {', '.join(names)};"
                     " say which is which in the contract (images: {modality: input})"
@@ -72,25 +83,23 @@ class OnnxFile:
             wanted = inputs
         given = [self.contract.answers.get(task, task) for task in tasks]
         if not set(given) <= set(outputs):
-            if self.contract.answers or len(outputs) < len(tasks):
+            if self.contract.answers or not len(outputs) == len(tasks) == 1:
                 raise UserError(
                     f"{self.name} gives {', '.join(outputs)}, the tasks are {', '.join(tasks)};"
                     " say which is which in the contract (answers: {task: output})"
                 )
-            given = outputs[: len(tasks)]
+            given = outputs
         n = len(sent[0])
         whole = (
-            [np.resize(m, (self.batch_size, *m.shape[1:])) for m in sent] if self._fixed else sent
+            [np.resize(m, (self.fixed, *m.shape[1:])) for m in sent]
+            if self.fixed is not None
+            else sent
         )
         try:
             answer = self.session.run(given, dict(zip(wanted, whole, strict=True)))
         except Exception as error:
             raise FaultyAnswerError(f"ONNX Runtime: {error}") from error
-        return [z[:n] for z in answer]
-
-    @property
-    def _fixed(self) -> bool:
-        return any(isinstance(each.shape[0], int) for each in self.session.get_inputs())
+        return [z[:n] if np.ndim(z) else z for z in answer]
 
     def class_of(self, decision: Any, task: str) -> int:
         """A class by its name or number."""

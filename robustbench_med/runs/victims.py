@@ -231,6 +231,9 @@ class Victims:
             defended,
         )
         refuse_neighbours(defended.name, victim.nature, self.spec)
+        box = getattr(module, "black_box", None)
+        if box is not None and not victim.nature.stochastic:
+            box.settle()
         self._announce_nature(victim)
         return victim
 

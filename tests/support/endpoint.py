@@ -22,7 +22,8 @@ class Server:
     Attributes:
         url: where it is.
         images: how many images it has answered about.
-        faults: (number of the request) -> "500", "nan", "size", "text", "stall" or nothing.
+        faults: (number of the request) -> "500", "nan", "size", "text", "stall", "drip" or
+            nothing.
     """
 
     def __init__(self, predict: Predict, faults: Callable[[int], str | None]) -> None:
@@ -51,7 +52,11 @@ class Server:
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(text)))
                     self.end_headers()
-                    self.wfile.write(text)
+                    for part in [text] if fault != "drip" else (bytes([c]) for c in text):
+                        self.wfile.write(part)
+                        if fault == "drip":
+                            self.wfile.flush()
+                            time.sleep(0.02)
 
             def log_message(self, *args: object) -> None:
                 pass
