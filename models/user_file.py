@@ -69,6 +69,8 @@ def load(name: str) -> Own:
         files = source_files.imported(path.resolve())
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (RuntimeError, ValueError) as error:  # a link to itself; no file
+        raise ValueError(f"cannot read {path}: {error}") from error
     sha256 = source_files.fingerprint(files)
     module_name = (
         f"{PREFIX}{hashlib.sha256(f'{path.resolve()} {sha256}'.encode()).hexdigest()[:16]}"

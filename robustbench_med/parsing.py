@@ -269,7 +269,7 @@ changed afterwards.
 def whole_numbers(text: str, option: str) -> list[int]:
     """Positive whole numbers, comma-separated."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+    if not all(re.fullmatch(r"\d{1,18}", part, re.ASCII) and int(part) > 0 for part in parts):
         raise UserError(f"{option} takes positive whole numbers, comma-separated, got {text!r}")
     return list(map(int, parts))
 

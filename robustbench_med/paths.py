@@ -37,6 +37,11 @@ def own_folder() -> Path | None:
         return None
 
 
+def nearest_there(path: Path) -> Path:
+    """The path, or the nearest above it that exists."""
+    return next(each for each in (path, *path.absolute().parents) if os.path.exists(each))
+
+
 def writable_folder(path: Path) -> Path:
     """Makes the folder; refuses (UserError) one that cannot be written."""
     try:

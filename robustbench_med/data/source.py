@@ -209,7 +209,16 @@ def label_rule(card: Card) -> Any:
 
 
 def list_samples(card: Card, size: int, files: Files) -> Listing:
-    """The listing of a set that lies in files."""
+    """The listing of a set that lies in files; errors name the set."""
+    try:
+        return _listed(card, size, files)
+    except UserError as error:
+        if card.id in str(error):
+            raise
+        raise UserError(f"{card.id}: {error}") from error
+
+
+def _listed(card: Card, size: int, files: Files) -> Listing:
     reader = card.reader
     if isinstance(reader, MedMNISTReader):
         return list_medmnist(card, reader, size, files)

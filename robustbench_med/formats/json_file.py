@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 from robustbench_med.formats.files import door, text_of
 
 
-def load_object(path: Path, what: str) -> dict[str, Any]:
-    """The object that a JSON file holds; UnreadableError."""
+def load_object(path: Path, what: str, most: str = "text_bytes") -> dict[str, Any]:
+    """The object that a JSON file holds, of at most the limit of that name; UnreadableError."""
     with door(what, path):
-        return object_of(text_of(path))
+        return object_of(text_of(path, most))
 
 
 def object_of(text: str) -> dict[str, Any]:

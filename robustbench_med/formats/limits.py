@@ -15,6 +15,7 @@ VARIABLE = "MEDROBUST_LIMITS"
 LIMITS: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
         "text_bytes": (64 << 20, "bytes of a YAML or JSON file"),
+        "entry_bytes": (2_000_000, "bytes of an entry of a leaderboard"),
         "memory_bytes": (1 << 30, "bytes of a file in which hashes are remembered"),
         "table_bytes": (2 << 30, "bytes of a CSV file"),
         "table_columns": (10_000, "columns of a CSV file"),
@@ -30,6 +31,7 @@ LIMITS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "image_pixels": (1 << 26, "pixels of an image, and of a DICOM frame"),
         "volume_voxels": (1 << 29, "voxels of a NIfTI volume"),
         "folds": (1000, "folds of a cross-validation"),
+        "threads": (1024, "threads of a process"),
         "cells": (1_000_000, "cells of a grid"),
         "pattern_seconds": (5, "seconds that a card's expression may search one path"),
         "count": (1_000_000_000, "any number that is a count: draws, queries, steps"),

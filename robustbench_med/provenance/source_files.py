@@ -26,6 +26,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
+from robustbench_med.formats.files import data_of
+
 OURS = "robustbench_med"
 _PACKAGE = [
     Path(__file__).resolve().parents[2] / name for name in (OURS, "attacks", "models", "reports")
@@ -123,7 +125,7 @@ def imported(path: Path, package: str | None = None) -> dict[str, Source]:
             first looked for in its folder.
     """
     folder = path.parent if package is None else None
-    found = {"": Source(path, path.read_bytes())}
+    found = {"": Source(path, data_of(path, "text_bytes"))}
     waiting = [("", package or "")]
     while waiting:
         each, inside = waiting.pop()

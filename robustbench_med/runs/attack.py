@@ -75,6 +75,7 @@ class _Data:
     shapes: Sequence[tuple[int, int, int]]
     columns: tuple[tuple[Column, ...], ...] = ()
     optional: tuple[int, ...] = ()
+    class_counts: tuple[int, ...] = ()
 
 
 def attack(

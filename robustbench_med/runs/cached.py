@@ -84,7 +84,8 @@ def size_of(text: str) -> int:
     Raises:
         UserError: it is none.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?", text.strip(), re.IGNORECASE)
+    size = r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMGT]?)(?:iB|B)?"
+    match = re.fullmatch(size, text.strip(), re.IGNORECASE)
     if match is None:
         raise UserError(f"--max-size takes a size such as 20G or 500M, got {text!r}")
     return int(float(match[1]) * UNITS[match[2].upper()])

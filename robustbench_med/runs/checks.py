@@ -121,11 +121,12 @@ def check_victim(model: str, defense: str, spec: VictimsSpec) -> Plan:
 
 def check_defense_owners(params: Mapping[str, Any], names: Sequence[str]) -> None:
     """Refuses a parameter of a defence that is none of these or of their chains."""
-    check_owners(
-        params,
-        [part.strip() for name in names for part in name.split("+") if part.strip() != "none"],
-        "defence",
-    )
+    known = [part.strip() for name in names for part in name.split("+") if part.strip() != "none"]
+    if params and not known:
+        raise UserError(
+            f"no defence is named that could take {next(iter(params))!r}; --defense NAME names one"
+        )
+    check_owners(params, known, "defence")
 
 
 def check_model_parameters(network: str, name: str, spec: VictimsSpec) -> None:

@@ -15,6 +15,8 @@ from robustbench_med.runs.device import choose_device
 from robustbench_med.training import presets
 from robustbench_med.training.checkpoints import load_weights, model_parameters, open_checkpoint
 
+MOST_CLASSES = 100_000
+
 
 @dataclass(frozen=True)
 class CostsSpec:
@@ -74,6 +76,13 @@ def costs(spec: CostsSpec, device: str) -> list[ModelCost]:
     Raises:
         UserError: an unknown model, preset or parameter, a checkpoint for several models.
     """
+    if spec.size is not None and not 16 <= spec.size <= 1024:
+        raise UserError(f"--size takes 16 to 1024 pixels, got {spec.size}")
+    if not all(2 <= number <= MOST_CLASSES for number in spec.classes):
+        raise UserError(
+            f"--classes takes tasks of 2 to {MOST_CLASSES:,} classes, got"
+            f" {','.join(map(str, spec.classes))}"
+        )
     check_owners(spec.model_params, [label(model) for model in spec.model], "model")
     weights = open_checkpoint(spec.checkpoint) if spec.checkpoint is not None else None
     if weights is not None and len(spec.model) > 1:

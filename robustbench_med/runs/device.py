@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
@@ -78,8 +79,10 @@ class BatchSize:
 
     def __init__(self, text: str, display: Display) -> None:
         self.auto = text == "auto"
-        if not self.auto and not (text.isdigit() and int(text) > 0):
-            raise UserError(f"--batch-size must be 'auto' or a positive whole number, got {text!r}")
+        if not self.auto and not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
+            raise UserError(
+                f"--batch-size must be 'auto' or a whole number from 1 to 999,999,999, got {text!r}"
+            )
         self.size = FIRST_BATCH_SIZE if self.auto else int(text)
         self.display = display
 

@@ -363,7 +363,9 @@ class Planner:
         if self.kept:
             files = (path for path in self.folder.iterdir() if path.suffix in (".json", ".npz"))
             return sum(path.stat().st_size for path in files) // len(self.kept)
-        return RECORD_BYTES + SAMPLE_BYTES * max(len(self.session.samples(cell)) for cell in grid)
+        return RECORD_BYTES + SAMPLE_BYTES * max(
+            (len(self.session.samples(cell)) for cell in grid), default=0
+        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 
 from robustbench_med.attacks import CORRUPTIONS
 from robustbench_med.data import GIVEN, Dataset, Files, Samples, load
+from robustbench_med.data.readers.files import roots
 from robustbench_med.data.splits import fold_label
 from robustbench_med.data.suites import expand
 from robustbench_med.dataspec import Fold, Preprocessing
@@ -21,7 +22,7 @@ from robustbench_med.errors import UserError
 from robustbench_med.evaluation.types import Setting
 from robustbench_med.owners.lock import Lock
 from robustbench_med.parsing import whole_range
-from robustbench_med.paths import sweep, writable_folder
+from robustbench_med.paths import nearest_there, sweep, writable_folder
 from robustbench_med.progress import Display
 from robustbench_med.runs import black_boxes, packages
 from robustbench_med.runs.device import BatchSize, choose_device
@@ -92,6 +93,8 @@ class Session(Generic[S]):
         check(spec)
         if job.out is None:
             raise ValueError("a session needs an output folder")
+        if not writes and not nearest_there(job.out).is_dir():
+            raise UserError(f"--out {job.out} is no folder, and cannot become one")
         if writes:
             out = writable_folder(job.out)
             for folder in (out, *(path for path in out.iterdir() if path.is_dir())):
@@ -236,6 +239,7 @@ def load_one(
                 f"{name} is there as an object and has no folds; give each fold's parts"
             )
         return given
+    roots(job.data_root)  # refuses one that is no folder, for sets that are drawn too
     sizes = presets.preset(preset)
     dataset = load(
         name,

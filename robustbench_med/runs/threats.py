@@ -11,6 +11,7 @@ from robustbench_med.attacks import CORRUPTIONS, Columns, Threat, complete, entr
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data.columns import FLIPS, Column, places, width_of
 from robustbench_med.errors import UserError, unknown
+from robustbench_med.evaluation.goals import check_goal
 from robustbench_med.evaluation.types import Effort
 from robustbench_med.naming import CORRUPTION, number_label
 from robustbench_med.parameters import of
@@ -35,6 +36,9 @@ class Described(Protocol):
 
     @property
     def tasks(self) -> tuple[str, ...]: ...
+
+    @property
+    def class_counts(self) -> tuple[int, ...]: ...  # empty: not known yet
 
     @property
     def shapes(self) -> Sequence[tuple[int, int, int]]: ...
@@ -69,6 +73,8 @@ def threat_of(
         raise unknown(
             "target task", point.target_task, ["joint", *names, *map(str, range(len(names)))]
         )
+    if isinstance(spec, RunSpec) and dataset.class_counts:
+        check_goal(spec.target, [dataset.class_counts[t] for t in tasks])
     counts = spec.l0_counts if point.norm == "L0" else "pixels"
     threat = Threat(
         point.norm,

@@ -9,11 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from robustbench_med.errors import UserError, left_out
+from robustbench_med.formats import json_file
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.store.entry import FORMAT, Entry
-
-LARGEST = 2_000_000
-"""Bytes that an entry may have."""
 
 
 def path_of(entry: Entry, folder: Path) -> Path:
@@ -36,10 +34,8 @@ def read_one(path: Path) -> Entry:
     Raises:
         UserError: it cannot be read, breaks the schema, or has another name than its id.
     """
+    content = json_file.load_object(path, "the entry", "entry_bytes")
     try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"{path} is larger than {LARGEST:,} bytes: no entry of a leaderboard")
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
         entry = Entry.of(content)
     except ValidationError as error:
         first = error.errors()[0]
@@ -48,8 +44,6 @@ def read_one(path: Path) -> Entry:
             f"{path}: {where or 'an entry is expected'}: {first['msg']}; docs/entry.schema.json"
             " shows the format"
         ) from error
-    except (OSError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if entry.format > FORMAT:
         raise UserError(
             f"{path} has the format {entry.format}; this medrobust reads {FORMAT}: update it"
@@ -79,7 +73,3 @@ def read(folder: Path) -> list[Entry]:
             f"{folder} holds no entries; `medrobust submit --out STORE --to {folder}` writes some"
         )
     return found
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")

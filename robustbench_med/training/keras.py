@@ -86,7 +86,7 @@ def convert(
         raise UserError(f"--out must end in .safetensors, got {out}")
     file = read(path)
     loaded = _mapping(mapping) if mapping is not None else None
-    stems, heads = _kernels(file, loaded, path)
+    stems, heads = _kernels(file, loaded, path if mapping is None else mapping)
     arguments = {"width": stems[0].shape[-1], **(params or {})}
     channels, classes = tuple(s.shape[2] for s in stems), tuple(h.shape[1] for h in heads)
     victim = presets.untrained(model, "release", channels, classes, 128, arguments)
@@ -267,8 +267,10 @@ def _mapping(path: Path) -> dict[str, Any]:
             f"{path} must hold `weights:` (our name: their name) and may hold `unused:` (a list);"
             " see docs/keras.md"
         )
-    if others := [name for name in loaded["weights"] if not isinstance(name, str)]:
-        raise UserError(f"{path}: {others[0]!r} under `weights:` is no name; names are text")
+    for ours, theirs in loaded["weights"].items():
+        for name in (ours, *(theirs if isinstance(theirs, list) else [theirs])):
+            if not isinstance(name, str):
+                raise UserError(f"{path}: {name!r} under `weights:` is no name; names are text")
     return loaded
 
 
@@ -276,7 +278,7 @@ def _by_mapping(
     file: KerasFile, mapping: Mapping[str, Any]
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
     names = {
-        ours: theirs if isinstance(theirs, list) else [str(theirs)]
+        ours: theirs if isinstance(theirs, list) else [theirs]
         for ours, theirs in mapping["weights"].items()
     }
     used = [name for theirs in names.values() for name in theirs]
@@ -300,7 +302,7 @@ def _kernels(
     file: KerasFile, mapping: Mapping[str, Any] | None, path: Path
 ) -> tuple[list[Array], list[Array]]:
     """The kernels of the stems (7, 7, C, width) and of the heads (features, classes), which tell
-    the network's facts.
+    the network's facts; `path`: what is to blame where there are none.
     """
     if mapping is not None:
         stem_names = _mapped(mapping["weights"], r"stem\.\d\.0\.weight")
@@ -312,9 +314,10 @@ def _kernels(
     heads = [file.arrays[name] for name in head_names if name in file.arrays]
     shaped = all(a.ndim == 4 for a in stems) and all(a.ndim == 2 for a in heads)
     if not stems or not heads or not shaped:
+        what = "its weights" if mapping is None else "the weights that it names"
         raise UserError(
-            f"{path} does not look like the authors' networks: no two stem convolutions and no"
-            " heads are where they should be"
+            f"{path}: {what} do not look like the authors' networks: no two stem convolutions and"
+            " no heads are where they should be"
         )
     return stems, heads
 

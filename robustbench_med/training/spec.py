@@ -17,7 +17,7 @@ from pydantic import (
 
 from robustbench_med.dataspec import Fold, Preprocessing, Reading, shapes
 from robustbench_med.naming import label
-from robustbench_med.parsing import STRICT
+from robustbench_med.parsing import STRICT, Count
 from robustbench_med.training.augmentation import Augmentation
 
 ADDED = ("settle_bn", "keep", "ema", "label_smoothing", "mixup")
@@ -31,8 +31,8 @@ class Recipe(BaseModel):
 
     model_config = STRICT
 
-    steps: int | None = Field(None, ge=1)
-    epochs: int | None = Field(None, ge=1)
+    steps: Count | None = None
+    epochs: Count | None = None
     batch_size: int = Field(32, ge=2)
     optimizer: Literal["adam", "adamw"] = "adamw"
     lr: float = Field(2e-3, gt=0)

@@ -102,7 +102,7 @@ def filled(template: str, row: Row, where: str) -> str:
     """
     try:
         pieces = Formatter().parse(template)
-        return "".join(text + _filled(field, form, row) for text, field, form, _ in pieces)
+        return "".join(text + _filled(field, form, kind, row) for text, field, form, kind in pieces)
     except (AttributeError, IndexError, KeyError, ValueError) as error:
         said = f"no column {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
@@ -110,11 +110,12 @@ def filled(template: str, row: Row, where: str) -> str:
         ) from error
 
 
-def _filled(field: str | None, form: str | None, row: Row) -> str:
+def _filled(field: str | None, form: str | None, conversion: str | None, row: Row) -> str:
     if field is None:
         return ""
-    if form:
-        raise ValueError(f"a format such as {form[:20]!r} is not taken")
+    if form or conversion:
+        said = f":{form[:20]}" if form else f"!{conversion}"
+        raise ValueError(f"a format such as {said!r} is not taken")
     name = next((n for n in sorted(row, key=len, reverse=True) if field.startswith(n)), field)
     cell: object = PathCell(row[name].replace("\\", "/"))
     rest = field[len(name) :]
@@ -132,9 +133,9 @@ def _filled(field: str | None, form: str | None, row: Row) -> str:
 
 
 def has_empty(template: str, row: Row) -> bool:
-    """Whether a cell that a template names is empty."""
-    return any(
-        not row.get(re.split(r"[.\[]", field)[0], field)
-        for _, field, _, _ in Formatter().parse(template)
-        if field
-    )
+    """Whether a cell that a template names is empty; not of one that `filled` refuses."""
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(template) if field]
+    except ValueError:
+        return False
+    return any(not row.get(re.split(r"[.\[]", field)[0], field) for field in fields)

@@ -60,7 +60,7 @@ def _schema() -> Iterator[tuple[str, dict[str, Any]]]:
     for name in ("title", "url", "licence", "access", "citation", "provenance"):
         for what in ("a list", "a mapping", "nested"):
             yield f"{name}: {what}", sets.card(**{name: ODD[what]})
-    for name in sets.CARD:
+    for name in ("id", "modalities", "tasks", "reader"):
         yield f"without {name}", {k: v for k, v in sets.CARD.items() if k != name}
     for what, value in {"no class": [], "one class": ["a"], "a class twice": ["a", "a"], "a class of nothing": ["a", ""], "a class that is a list": [["a"], "b"],
                         "100,001 classes": [f"c{i}" for i in range(100_001)], "a class of 10,000 letters": ["x" * 10_000, "b"]}.items():  # fmt: skip
@@ -104,6 +104,8 @@ def _readings() -> Iterator[Case]:
             "image": {"images": {"xray": [template]}},
             "id": {"id": template},
         }.items():
+            if field == "id" and template.startswith("{file}}"):
+                continue  # two braces are one: a long name, and no fault
             described = sets.table_card(**reader)
             yield Case(
                 f"template {i} of {field}: {template[:20]!r}", sets.VERIFY, lambda f, d=described: sets.write_table(f, d),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.hostile.case import Case
+from support.hostile.case import DONE, REFUSED, Case
 
 COST = ("cost", "--model", "own.py:build", "--size", "32")
 HEAD = """import torch
@@ -19,6 +19,8 @@ class V(nn.Module):
     def flat(self, xs):
         return nn.functional.adaptive_avg_pool2d(xs[0], 2).flatten(1)
 """
+COUNTED = ("answers no numbers",)
+"""Samples whose logits are not finite count as wrong, and are told of; it costs what it costs."""
 FORWARDS: dict[str, str] = {
     "None": "None", "a tensor": "self.heads[0](self.flat(xs))", "a list of None": "[None, None]", "text": "'logits'", "too many": "tuple(h(self.flat(xs)) for h in self.heads) * 2",
     "too few": "(self.heads[0](self.flat(xs)),)", "one number": "tuple(h(self.flat(xs)).sum() for h in self.heads)", "three dimensions": "tuple(h(self.flat(xs))[..., None] for h in self.heads)",
@@ -92,6 +94,7 @@ def cases() -> list[Case]:
                 name,
                 COST,
                 lambda folder, d=data: (folder / "own.py").write_bytes(d),
+                code=DONE if name in COUNTED else REFUSED,
                 says=("own.py",),
             )
         )

@@ -144,7 +144,12 @@ def _interpreter(
         )  # fmt: skip
         code, _ = _waited(process.pid, 2 * SECONDS)
         process.returncode = code
-    return code, 0, output.read_bytes().decode("utf-8", "replace")
+    return code, 0, output.read_bytes().decode(_encoding(environment), "replace")
+
+
+def _encoding(environment: dict[str, str]) -> str:
+    """What an interpreter writes with."""
+    return "utf-16" if environment.get("PYTHONIOENCODING") == "utf-16" else "utf-8"
 
 
 def _waited(pid: int, seconds: float = SECONDS) -> tuple[int, int]:
