@@ -105,6 +105,14 @@ def sweep(folder: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def sweep_home() -> None:
+    """`sweep` of the small files that medrobust keeps below its home; data sets and weights are
+    swept by those that write them.
+    """
+    for folder in (home() / "manifests", home() / "paces", *(home() / "cache").glob("*/")):
+        sweep(folder)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically."""
     write_atomically(path, lambda written: written.write_text(text, encoding="utf-8"))

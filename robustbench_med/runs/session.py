@@ -22,7 +22,7 @@ from robustbench_med.errors import UserError
 from robustbench_med.evaluation.types import Setting
 from robustbench_med.owners.lock import Lock
 from robustbench_med.parsing import whole_range
-from robustbench_med.paths import nearest_there, sweep, writable_folder
+from robustbench_med.paths import nearest_there, sweep, sweep_home, writable_folder
 from robustbench_med.progress import Display
 from robustbench_med.runs import black_boxes, packages
 from robustbench_med.runs.device import BatchSize, choose_device
@@ -239,6 +239,7 @@ def load_one(
                 f"{name} is there as an object and has no folds; give each fold's parts"
             )
         return given
+    sweep_home()
     roots(job.data_root)  # refuses one that is no folder, for sets that are drawn too
     sizes = presets.preset(preset)
     dataset = load(

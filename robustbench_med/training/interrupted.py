@@ -16,6 +16,7 @@ from typing import Any, Self
 import safetensors.torch
 import torch
 
+from robustbench_med.errors import UserError
 from robustbench_med.formats import weights
 from robustbench_med.formats.files import UnreadableError, door
 from robustbench_med.owners.lock import Lock
@@ -78,6 +79,19 @@ def alone(checkpoint: Path, say: Callable[[str], None]) -> Iterator[None]:
     with lock.waited(say, f"the training of {checkpoint.stem}"):
         sweep(checkpoint.parent)
         yield
+
+
+def tidy(checkpoint: Path) -> None:
+    """Takes away what a training left that was killed after it had written its weights: its state,
+    no younger than they, and its lock.
+    """
+    partial, lock = path_of(checkpoint), Lock(checkpoint.with_suffix(".lock"))
+    with contextlib.suppress(OSError, UserError):  # somebody trains it anew; a read-only cache
+        stale = partial.exists() and partial.stat().st_mtime <= checkpoint.stat().st_mtime
+        if (stale or lock.path.exists()) and lock.take():
+            if stale:
+                partial.unlink(missing_ok=True)
+            lock.release()
 
 
 def save_progress(path: Path, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:

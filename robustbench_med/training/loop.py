@@ -51,6 +51,7 @@ def obtain(
     """
     checkpoint = checkpoints.find(spec)
     if checkpoint is not None:
+        interrupted.tidy(checkpoints.cached_path(spec))
         return checkpoint
     for split in ("train", "val"):
         dataset.check_labelled(split, dataset.splits[split])

@@ -83,7 +83,7 @@ def _child(
         try:
             os.setsid()
             _settle(case, folder, variables, output)
-            code = _command(case.command)
+            code = command_of(case.command)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -115,7 +115,7 @@ def _settle(case: Case, folder: Path, variables: dict[str, str | None], output: 
         resource.setrlimit(getattr(resource, name), (value, value))
 
 
-def _command(arguments: tuple[str, ...]) -> int:
+def command_of(arguments: tuple[str, ...]) -> int:
     from robustbench_med.cli import program
 
     sys.argv = ["medrobust", *arguments]
