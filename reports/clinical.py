@@ -250,8 +250,8 @@ def _sorted(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def reliability(store: Store[Record], every: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
-    """A reliability diagram a victim and set of samples, of its first evaluation seed, by a name for
-    its file: share right against confidence, a panel a task; clean, under noise, and under the
+    """A reliability diagram a victim and set of samples, of its first evaluation seed, by a name
+    for its file: share right against confidence, a panel a task; clean, under noise, and under the
     corruption and the attack that leave least.
     """
     names, groups = variants(every), dict[tuple[str, ...], list[Record]]()

@@ -16,7 +16,7 @@ from robustbench_med.reports import floors, write
 from robustbench_med.runs import packages
 from robustbench_med.runs import plan as planning
 from robustbench_med.runs import status as looking
-from robustbench_med.runs.plan import RunPlan
+from robustbench_med.runs.planned import RunPlan
 from robustbench_med.runs.status import Status
 from robustbench_med.runs.wording import in_python
 from robustbench_med.store import merge as joining

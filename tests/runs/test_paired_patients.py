@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from support.evaluations import SMALL_PAIRED
 
 from robustbench_med import evaluate
 from robustbench_med.data import load
@@ -12,16 +13,7 @@ from robustbench_med.data.cards import CARDS
 from robustbench_med.errors import UserError
 from robustbench_med.store.store import Store
 
-SMALL = {
-    "data": "phantoms-paired",
-    "model": "late",
-    "model_params": {"width": 4},
-    "recipe": {"steps": 10},
-    "size": 16,
-    "limit": 12,
-    "control": False,
-    "challenge": False,
-}
+SMALL = {**SMALL_PAIRED, "control": False, "challenge": False}
 
 
 def measured(out: Path, **given: object) -> list:
