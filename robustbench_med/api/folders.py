@@ -13,6 +13,7 @@ from robustbench_med.api.calls import Attacks, Models
 from robustbench_med.api.results import Results
 from robustbench_med.models.registry import MODELS
 from robustbench_med.reports import floors, write
+from robustbench_med.reports.robustness.write import cards
 from robustbench_med.runs import packages
 from robustbench_med.runs import plan as planning
 from robustbench_med.runs import status as looking
@@ -74,6 +75,9 @@ def card(
     *,
     model: str | Sequence[str] = (),
     checkpoints: Path | str | Sequence[Path | str] = (),
+    robustness: bool = False,
+    about: Path | str | None = None,
+    baseline: str = "late",
 ) -> list[Path]:
     """Writes a model card (as the Hugging Face hub reads it) and a robustness card for every victim
     in a folder.
@@ -82,6 +86,9 @@ def card(
         out: the folder.
         model: victims, as the leaderboard names them; empty: all.
         checkpoints: folders where weights of yours and their sidecars lie.
+        robustness: also write the card of one page, as HTML and PDF, for a validation file.
+        about: YAML file of what no record knows, for that page: intended_use and the like.
+        baseline: the undefended victim that its corruption errors are relative to.
 
     Returns:
         The files.
@@ -96,10 +103,12 @@ def card(
     names = [model] if isinstance(model, str) else list(model)
     folders = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
     with in_python():
+        said = None if about is None else Path(about)
+        pages = cards(Path(out), said=said, models=names, baseline=baseline) if robustness else []
         written = write.cards(
             Path(out), find_sidecar, papers, models=names, checkpoints=[Path(f) for f in folders]
         )
-        return list(written)
+        return [*written, *pages]
 
 
 def merge(sources: Path | str | Sequence[Path | str], out: Path | str = "reports") -> Merged:
