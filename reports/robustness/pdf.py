@@ -29,6 +29,8 @@ LEADING, GAP = 1.28, 0.08
 """Height of a line over its size; inches between columns."""
 ROOM = 0.975
 """Share of a line that text may fill: letters of a PDF are a little wider than pixels say."""
+BOLD = 1.13
+"""Width of bold text over that of other text, about."""
 PICTURE = 1.15
 """Inches of a picture's height at most."""
 MARK = "medrobust-card:"
@@ -67,6 +69,7 @@ class Page:
     def paragraph(self, x: float, y: float, width: float, text: str, **how: Any) -> float:
         """Wrapped text; where the next line begins."""
         size, shown = self.size * how.get("factor", 1), escaped(text)
+        size *= BOLD if how.get("bold") else 1
         for line in style.wrapped(shown, lambda t: inches(t, size) <= width * ROOM).split("\n"):
             self.text(x, y, line, **how)
             y += self.line * how.get("factor", 1)
@@ -105,9 +108,13 @@ class Page:
 
     def columns(self, width: float, rows: Sequence[Sequence[str]]) -> list[float]:
         """Inches of every column with its gap."""
-        factor = 1.12  # of bold text, and what wrapping rounds away
         wanted = [
-            max(inches(escaped(row[i]), self.size) for row in rows) * factor + GAP
+            max(
+                inches(escaped(row[i]), self.size) * (BOLD if number == 0 else 1)
+                for number, row in enumerate(rows)
+            )
+            / ROOM
+            + GAP * 1.2
             for i in range(len(rows[0]))
         ]
         room, left, given = width, list(range(len(wanted))), list(wanted)

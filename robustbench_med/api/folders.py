@@ -111,12 +111,19 @@ def card(
         return [*written, *pages]
 
 
-def merge(sources: Path | str | Sequence[Path | str], out: Path | str = "reports") -> Merged:
+def merge(
+    sources: Path | str | Sequence[Path | str],
+    out: Path | str = "reports",
+    *,
+    anonymous: bool = False,
+) -> Merged:
     """Joins the records and certificates of several folders in one; none is ever changed.
 
     Args:
         sources: the folders that are copied from.
         out: the one that is copied into.
+        anonymous: copies to be shared: samples named by HMAC with a key that stays in your
+            configuration, no images, no paths.
 
     Returns:
         How many were copied or the same, and `conflicts`: what both have with other figures.
@@ -129,7 +136,7 @@ def merge(sources: Path | str | Sequence[Path | str], out: Path | str = "reports
     """
     folders = [sources] if isinstance(sources, str | Path) else sources
     with in_python():
-        return joining.merge([Path(folder) for folder in folders], Path(out))
+        return joining.merge([Path(folder) for folder in folders], Path(out), anonymous=anonymous)
 
 
 def plan(

@@ -234,6 +234,14 @@ def merge(
         list[Path], typer.Argument(help="Folders whose records and certificates are copied.")
     ],
     out: Out = Path("reports"),
+    anonymous: Annotated[
+        bool,
+        typer.Option(
+            "--anonymous",
+            help="Copies to be shared: samples named by HMAC with a key that stays in your"
+            " configuration, no images, no paths.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Join the records and certificates of several machines in one folder and report conflicts;
@@ -242,17 +250,22 @@ def merge(
     None is ever changed: where two folders hold the same one with different figures, that of --out
     stays. A source that holds a file that cannot be believed is refused before anything is copied
     (exit code 2; `medrobust verify --out SOURCE` lists what is wrong).
+
+    [bold]Example[/]: medrobust merge reports --anonymous --out shared
     """
     import dataclasses
 
     from robustbench_med.cli import terminal
+    from robustbench_med.store.anonymous import key_path
     from robustbench_med.store.merge import merge as join
 
-    result = join(sources, out)
+    result = join(sources, out, anonymous=anonymous)
     if as_json:
         show_json(dataclasses.asdict(result))
     else:
         make_display(False).show(terminal.merged(result, str(out)))
+        if anonymous:
+            print(f"names are made with the key {key_path()}, which is not to be shared")
     if result.conflicts:
         raise typer.Exit(1)
 
