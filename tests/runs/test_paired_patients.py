@@ -61,6 +61,19 @@ def test_what_cannot_be_done_to_a_table_ends_before_anything_is_trained(tmp_path
             measured(tmp_path, **given)
 
 
+def test_corruptions_leave_missing_what_a_sample_misses(tmp_path: Path) -> None:
+    params = {"severity": 5}
+    how = {"attack_params": params, "baseline": "none", "limit": 48}
+    (record,) = measured(tmp_path, attack="brightness", **how)
+    assert record.spec.threat.radii == [1.0, 1.0, 0.0]
+    moved = Store(tmp_path).arrays(record)["linf"]
+    x = load("phantoms-paired", size=16).splits["test"].head(48).batch(range(48))
+    for m in (0, 1):
+        there = x[m].flatten(1).any(1).numpy()
+        assert 24 < there.sum() < 48
+        assert ((moved[:, m] > 0) == there).all()
+
+
 @pytest.mark.slow
 @pytest.mark.fresh
 def test_late_fusion_beats_every_modality_alone_by_five_points(tmp_path: Path) -> None:
