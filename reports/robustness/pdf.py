@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -188,10 +189,12 @@ def written(facts: Mapping[str, Any], pictures: Sequence[Picture]) -> bytes:
     keywords = MARK + base64.b64encode(zlib.compress(packed, 9)).decode("ascii")
     metadata = {"Title": title(facts), "Keywords": keywords, "Creator": "medrobust"}
     file = io.BytesIO()
-    with style.styled(), matplotlib.rc_context({"pdf.fonttype": 42}):
-        draw(facts, pictures).savefig(
-            file, format="pdf", metadata={**metadata, "CreationDate": None, "Producer": None}
-        )
+    undated = {**metadata, "CreationDate": None, "Producer": None}
+    with style.styled(), matplotlib.rc_context({"pdf.fonttype": 42}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # said below, once
+        figure = draw(facts, pictures)
+        figure.savefig(file, format="pdf", metadata=undated)
+    style.check_glyphs("".join(text.get_text() for text in figure.texts))
     body = file.getvalue()
     return body + TRAILER + hashlib.sha256(body).hexdigest().encode() + b"\n"
 

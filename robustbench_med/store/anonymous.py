@@ -107,15 +107,15 @@ class Anonymous:
     @property
     def fingerprint(self) -> str:
         """What tells keys apart, and nothing of them."""
-        return self._mac("key of")
+        return self._mac("key")[:DIGITS]
 
     def name(self, sample: str) -> str:
         """What a sample is called in all copies under this key."""
-        return f"p-{self._mac(f'sample {sample}')}"
+        return f"p-{self._mac(f'sample {sample}')[:DIGITS]}"
 
     def _mac(self, text: str) -> str:
         content = text.encode("utf-8", "surrogateescape")
-        return hmac.new(self.secret, content, hashlib.sha256).hexdigest()[:DIGITS]
+        return hmac.new(self.secret, content, hashlib.sha256).hexdigest()
 
     def copy(self, store: Store[K], record: K) -> tuple[K, dict[str, NDArray[Any]]]:
         """A copy of what a store keeps, with its arrays; one that is a copy already stays as it
@@ -140,7 +140,11 @@ class Anonymous:
         content: dict[str, Any] = _walked(plain, _pathless)
         clean = self._cleaner(ids)
         content |= {part: _walked(content[part], clean) for part in OF_SAMPLES & content.keys()}
-        content["spec"]["data"]["anonymous"] = self.fingerprint
+        data = content["spec"]["data"]
+        data["samples"] = self._mac(
+            f"samples {data['samples']}"
+        )  # of few names, it could be guessed
+        data["anonymous"] = self.fingerprint
         if "carried" in content["spec"]:
             before = store.find(plain["spec"]["carried"]["record"])
             content["spec"]["carried"]["record"] = self.hash_of(store, before)

@@ -108,6 +108,20 @@ def test_the_pdf_is_one_page_and_the_same_bytes_again(folder, monkeypatch) -> No
         cards(folder, models=["mail"])
 
 
+def test_odd_names_stay_names_and_fit_on_the_page(tmp_path, recwarn) -> None:
+    made = changed(
+        record("late", 0.25, data="x" * 120),
+        names__classes=[["a " * 60 + "$x_1$", "b)"], [ODD, "日本"]],
+        command="medrobust run " + "--option=/x/" * 60,
+    )
+    fill(Store(tmp_path), made, record(ODD, 0.5))
+    for file in cards(tmp_path):
+        assert verify(file, tmp_path) == []
+        if file.suffix == ".html":
+            assert "<script>x" not in file.read_text()
+    assert not [each for each in recwarn if "Glyph" in str(each.message)]
+
+
 def test_what_is_said_of_a_card_is_checked(folder, tmp_path) -> None:
     said = tmp_path / "about.yaml"
     for content, words in (

@@ -113,6 +113,8 @@ def test_copies_have_hashes_of_their_own_name_their_source_and_keep_every_figure
         copy = by_source[each.hash]
         assert copy.hash == canonical_hash(copy.spec.plain()) != each.hash
         assert copy.figures == each.figures
+        assert copy.spec.data.samples != each.spec.data.samples
+        assert copy.spec.data.manifest == each.spec.data.manifest
         before, after = plain.arrays(each), store.arrays(copy)
         assert (before["robust_probabilities_0"] == after["robust_probabilities_0"]).all()
         assert after["group_0"].tolist() == list(range(50))  # which are the same, not whose
