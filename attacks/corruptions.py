@@ -204,7 +204,7 @@ def corrupt(
     severity: int = 3,
 ) -> Tensor:
     """Images with one kind of corruption in every modality whose radius is not 0; looks at neither
-    the victim nor the labels.
+    the victim nor the labels. What a sample misses stays missing.
 
     Args:
         name: of the kind.
@@ -215,7 +215,7 @@ def corrupt(
         kind.function(part, kind.strengths[severity - 1], streams).clamp(0, 1) if radius else part
         for part, radius in zip(view.unpack(x), threat.radii, strict=True)
     ]
-    return view.pack(parts)
+    return view.present(view.pack(parts), x, threat)
 
 
 def every_kind(

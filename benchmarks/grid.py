@@ -33,7 +33,8 @@ from scheduler import Costs, simulated
 
 from robustbench_med.runs.checks import check_attacks
 from robustbench_med.runs.job import Job
-from robustbench_med.runs.plan import RunPlan, plan
+from robustbench_med.runs.plan import plan
+from robustbench_med.runs.planned import RunPlan
 from robustbench_med.runs.run import grid_of, ledger_unit
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import RunSpec

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from robustbench_med.naming import nature
 from robustbench_med.reports import decisions, plots, style
 from robustbench_med.reports.decisions import Decisions, Floats, Reliability
 from robustbench_med.reports.families import groups_of, variants, victim_name
+from robustbench_med.reports.looks import COLOURS, MARKERS
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
 from robustbench_med.store.validation import Validations
@@ -27,7 +30,11 @@ NO_VALIDATION = "no validation pass beside it (older record, or no validation pa
 MISFIT = "validation images lack the class: no thresholds"
 VICTIM = ["model", "variant", "data", "size", "n", "train_seed", "seed", "checkpoint", "protocol"]
 """Columns in which the rows of one victim on one set of samples agree."""
+DRAWN = [name for name in VICTIM if name != "seed"]
+"""The same of one figure."""
 NAMES = ("sensitivity", "specificity", "ppv", "npv")
+Rules = dict[str, tuple[float, int]]
+"""Thresholds of a class by their rule, with the validation images behind them."""
 
 
 def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFrame]:
@@ -36,7 +43,7 @@ def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFr
     Every record has rows of its own, and every victim and seed one `clean` set: thresholds belong
     to a training. Records whose outcomes hold no probabilities are left out.
     """
-    names, validations = variants(every), Validations(store.folder.parent)
+    names, thresholds = variants(every), Thresholds(store.folder.parent)
     clinical: list[dict[str, Any]] = []
     calibration: list[dict[str, Any]] = []
     seen = set[str]()
@@ -44,17 +51,54 @@ def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFr
         arrays = store.arrays(record, needed(record))
         if "robust_probabilities_0" not in arrays:
             continue
-        validated = validations.of(record)
+        at = thresholds.of(record)
         key = _key(record, names[record.hash])
         clean = str([key[name] for name in VICTIM])
         for when in ("robust",) if clean in seen else ("clean", "robust"):
             where = key | (_attacked(record) if when == "robust" else _unattacked(record))
             for t in range(len(record.names.tasks)):
                 if when == "clean" or t in record.spec.threat.tasks:
-                    clinical += _decisions(record, arrays, validated, where, when, t)
+                    clinical += _decisions(record, arrays, at, where, when, t)
                     calibration.append(_calibration(record, arrays, where, when, t))
         seen.add(clean)
     return {"clinical": _sorted(clinical), "calibration": _sorted(calibration)}
+
+
+class Thresholds:
+    """The thresholds of every class of a record's victim, chosen once a validation."""
+
+    def __init__(self, out: Path) -> None:
+        self.validations = Validations(out)
+        self.known: dict[str, dict[tuple[int, int], Rules]] = {}
+
+    def of(self, record: Record) -> dict[tuple[int, int], Rules] | None:
+        """By task and class; None where there is no validation of the victim."""
+        found = self.validations.find(record)
+        if found is None:
+            return None
+        if found.hash not in self.known:
+            arrays = self.validations.store.arrays(found)
+            self.known[found.hash] = {
+                (t, c): _thresholds(arrays, t, c)
+                for t, classes in enumerate(record.names.classes)
+                for c in range(len(classes))
+            }
+        return self.known[found.hash]
+
+
+def _thresholds(validated: Mapping[str, NDArray[Any]], t: int, c: int) -> Rules:
+    """The thresholds of class c of task t; none where validation images lack it, or all are of
+    it.
+    """
+    labels = validated["labels"][:, t]
+    scores, positive = validated[f"probabilities_{t}"][labels >= 0, c], labels[labels >= 0] == c
+    if positive.all() or not positive.any():
+        return {}
+    found = {
+        "youden": decisions.youden(scores, positive),
+        f"sensitivity {SENSITIVITY}": decisions.at_sensitivity(scores, positive, SENSITIVITY),
+    }
+    return {rule: (t, len(positive)) for rule, t in found.items() if t is not None}
 
 
 def needed(record: Record) -> list[str]:
@@ -102,7 +146,7 @@ def _attacked(record: Record) -> dict[str, Any]:
 def _decisions(
     record: Record,
     arrays: Mapping[str, NDArray[Any]],
-    validated: Mapping[str, Any] | None,
+    at: Mapping[tuple[int, int], Rules] | None,
     where: Mapping[str, Any],
     when: str,
     t: int,
@@ -126,32 +170,15 @@ def _decisions(
             "auroc": decisions.auroc(after[:, c], positive),
             "auprc": decisions.auprc(after[:, c], positive),
         }
-        thresholds = _thresholds(validated, t, c)
-        if not thresholds:
-            note = NO_VALIDATION if validated is None else MISFIT
+        rules = {} if at is None else at[t, c]
+        if not rules:
+            note = NO_VALIDATION if at is None else MISFIT
             yield row | _at(None, None, positive, groups) | {"note": note}
-        for rule, (threshold, n) in thresholds.items():
+        for rule, (threshold, n) in rules.items():
             first = decisions.calls(before[:, c], threshold, positive)
             now = decisions.calls(after[:, c], threshold, positive)
-            at = {"rule": rule, "threshold": threshold, "n_validation": n}
-            yield row | at | _at(first, now, positive, groups) | {"note": ""}
-
-
-def _thresholds(
-    validated: Mapping[str, Any] | None, t: int, c: int
-) -> dict[str, tuple[float, int]]:
-    """The thresholds of class c of task t by their rule, with the validation images behind them."""
-    if validated is None:
-        return {}
-    labels = validated["labels"][:, t]
-    scores, positive = validated[f"probabilities_{t}"][labels >= 0, c], labels[labels >= 0] == c
-    found = {
-        "youden": decisions.youden(scores, positive),
-        f"sensitivity {SENSITIVITY}": decisions.at_sensitivity(scores, positive, SENSITIVITY),
-    }
-    if positive.all() or not positive.any():
-        return {}
-    return {rule: (t, len(positive)) for rule, t in found.items() if t is not None}
+            chosen = {"rule": rule, "threshold": threshold, "n_validation": n}
+            yield row | chosen | _at(first, now, positive, groups) | {"note": ""}
 
 
 def _at(
@@ -191,12 +218,14 @@ def _calibration(
     finite = np.isfinite(given).all(1)
     right = given[finite].argmax(1) == labels[finite]
     confidence = given[finite].astype(np.float64).max(1, initial=0.0)
+    bins = Reliability.of(given, labels)
     return {
         **where,
         "task": record.names.tasks[t],
         "samples": len(labels),
         "accuracy": float(right.sum() / len(labels)) if len(labels) else math.nan,
-        "ece": Reliability.of(given, labels).ece,
+        "ece": bins.ece,
+        "bins": len(bins.samples),
         "brier": decisions.brier(given, labels),
         "confidence_right": _mean(confidence[right]),
         "confidence_wrong": _mean(confidence[~right]),
@@ -221,23 +250,25 @@ def _sorted(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def reliability(store: Store[Record], every: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
-    """A reliability diagram a victim and set of samples, by a name for its file: share right
-    against confidence, a panel a task; clean, under noise, and under the corruption and the attack
-    that leave least.
+    """A reliability diagram a victim and set of samples, of its first evaluation seed, by a name
+    for its file: share right against confidence, a panel a task; clean, under noise, and under the
+    corruption and the attack that leave least.
     """
     names, groups = variants(every), dict[tuple[str, ...], list[Record]]()
-    for record in sorted(every, key=_place):
+    for record in sorted(every, key=lambda each: (each.spec.seed, _place(each))):
         where = _key(record, names[record.hash])
-        groups.setdefault(tuple(str(where[name]) for name in VICTIM), []).append(record)
-    for key, members in groups.items():
-        shown = _shown(members)
+        groups.setdefault(tuple(str(where[name]) for name in DRAWN), []).append(record)
+    for key, members in sorted(groups.items()):
+        shown = _shown([each for each in members if each.spec.seed == members[0].spec.seed])
         found = [(label, r, when, store.arrays(r, needed(r))) for label, r, when in shown]
         if all("robust_probabilities_0" in arrays for *_, arrays in found):
             yield plots.slug(key), _diagram(found, names[members[0].hash])
 
 
 def _shown(members: Sequence[Record]) -> list[tuple[str, Record, str]]:
-    """Clean, noise of the largest radius, the corruption and the attack that leave least."""
+    """Clean, noise of the largest radius, and of corruptions and of attacks the one that leaves
+    least, among those on most tasks; attacks on most modalities.
+    """
     lines = [(CLEAN, members[0], "clean")]
     noise = [each for each in members if each.control]
     if noise:
@@ -246,10 +277,19 @@ def _shown(members: Sequence[Record]) -> list[tuple[str, Record, str]]:
     for corrupted in (True, False):
         mine = [e for e in members if e.corruption == corrupted and not e.control]
         if mine:
-            worst = min(mine, key=lambda each: each.figures.robust)
+            worst = min(mine, key=_reach_and_harm)
             size = f"severity {worst.spec.attack.params['severity']}" if corrupted else worst.eps
             lines.append((f"{worst.attack_label} {size}", worst, "robust"))
     return lines
+
+
+def _reach_and_harm(record: Record) -> tuple[int, int, float]:
+    """Smallest of what is on most tasks, then most modalities (kinds of corruptions suit some),
+    then leaves least.
+    """
+    threat = record.spec.threat
+    attacked = 0 if record.corruption else sum(radius > 0 for radius in threat.radii)
+    return -len(threat.tasks), -attacked, record.figures.robust
 
 
 def _diagram(found: Sequence[tuple[str, Record, str, Mapping[str, Any]]], variant: str) -> Figure:
@@ -257,7 +297,7 @@ def _diagram(found: Sequence[tuple[str, Record, str, Mapping[str, Any]]], varian
     figure, axes = style.grid(len(first.names.tasks), sharey=True)
     for t, axis in enumerate(axes):
         axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
-        said = ["ECE"]
+        said, counts = ["ECE"], set[int]()
         for i, (label, record, when, arrays) in enumerate(found):
             if when != "clean" and t not in record.spec.threat.tasks:
                 continue
@@ -265,21 +305,22 @@ def _diagram(found: Sequence[tuple[str, Record, str, Mapping[str, Any]]], varian
             given = arrays[f"{when}_probabilities_{t}"][known]
             bins = Reliability.of(given, arrays["labels"][known, t])
             said.append(f"{label}: {bins.ece:.3f}")
-            look = {"marker": "osD^"[i % 4], "linestyle": ("-", "--", "-.", ":")[i % 4]}
-            axis.plot(bins.confidence, bins.right, label=label, color=f"C{i}", **look)
+            counts.add(len(bins.samples))
+            look = {"marker": MARKERS[i], "linestyle": ("-", "--", "-.", ":")[i]}
+            axis.plot(bins.confidence, bins.right, label=label, color=COLOURS[i], **look)
+        shown = " or ".join(map(str, sorted(counts)))
         axis.set(
             xlim=(0, 1.02),
             ylim=(-0.02, 1.02),
             xlabel="confidence of the predicted class",
-            title=f"task {first.names.tasks[t]}",
+            title=f"task {first.names.tasks[t]}, bins of equal mass: {shown}",
         )
         axis.text(0.02, 1.0, "\n".join(said), va="top", fontsize=9)
     axes[0].set_ylabel("share right")
-    spec, synthetic = first.spec, " (synthetic)" if first.synthetic else ""
+    spec, kind = first.spec, nature(first.spec.data.name, synthetic=first.synthetic)
     title = (
-        f"reliability: {victim_name(spec.victim.model, variant)}\n{spec.data.label}{synthetic},"
-        f" {spec.data.size} px, protocol {spec.protocol.name}, n = {spec.data.n},"
-        f" {decisions.BINS} bins of equal mass"
+        f"reliability: {victim_name(spec.victim.model, variant)}\n{spec.data.label}{kind},"
+        f" {spec.data.size} px, protocol {spec.protocol.name}, n = {spec.data.n}"
     )
     style.finish(figure, axes, title)
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robustbench_med.reports.column_parts import CHECKPOINT, SAMPLE, VARIANT
-from robustbench_med.reports.decisions import BINS
+from robustbench_med.reports.decisions import BINS, SAMPLES_A_BIN
 
 _WHERE: dict[str, str] = {
     "model": SAMPLE["model"],
@@ -58,7 +58,8 @@ CALIBRATION: dict[str, str] = {
     **_WHERE,
     "samples": "labelled samples of the task",
     "accuracy": "share whose likeliest class is right",
-    "ece": f"expected calibration error of the predicted class, {BINS} bins of equal mass",
+    "ece": "expected calibration error of the predicted class, bins of equal mass",
+    "bins": f"of `ece`: {BINS}, or fewer, so that each holds {SAMPLES_A_BIN} samples or more",
     "brier": (
         "Brier score: of two classes the mean squared error of a probability, of more the mean of"
         " the squared errors' sum over classes; empty where a prediction is not finite"

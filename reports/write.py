@@ -360,7 +360,9 @@ def cards(
         facts, spec = records[0].victim, records[0].spec.victim
         if models and spec.model not in models:
             continue
-        sidecar = find_sidecar(facts.checkpoint, spec.weights_sha256, checkpoints)
+        shared = any(record.source for record in records)  # what lies beside weights holds paths
+        where = (facts.checkpoint, spec.weights_sha256, checkpoints)
+        sidecar = {} if shared and facts.origin != "zoo" else find_sidecar(*where)
         model = sidecar["training"]["model"] if sidecar else spec.model
         victim = model_cards.VictimRecords(records, sidecar, papers.get(model, ""), shortfalls)
         for file, text in (

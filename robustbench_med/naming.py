@@ -116,6 +116,8 @@ Keep = Literal["examples", "all", "png"]
 """Which attacked images are kept: the examples beside each record, all of them as npz, or all of
 them as PNG, rounded to 8 bits.
 """
+ANONYMOUS = "anonymous copy"
+"""How the command of an anonymous copy begins: it cannot be made again without its source."""
 MODULE = "robustbench_med."
 """How the command of a record begins that is a call in Python, of objects that no file holds."""
 

@@ -29,6 +29,14 @@ def home() -> Path:
         return Path(tempfile.gettempdir()) / f"medrobust-{os.getuid()}"
 
 
+def config_folder() -> Path:
+    """The user's configuration, which is never shared and never swept: keys."""
+    try:
+        return Path(platformdirs.user_config_dir("medrobust"))
+    except (RuntimeError, KeyError):
+        return home() / "config"
+
+
 def own_folder() -> Path | None:
     """The user's own folder; None where the system knows of none."""
     try:

@@ -23,8 +23,8 @@ def run(name: str, folder: Path) -> list[dict[str, Any]]:
     return [output for cell in notebook.cells for output in cell.get("outputs", ())]
 
 
-def test_there_are_four_and_the_site_has_them() -> None:
-    assert len(NAMES) == 4
+def test_there_are_five_and_the_site_has_them() -> None:
+    assert len(NAMES) == 5
     navigation = (ROOT / "mkdocs.yml").read_text()
     assert all(f"tutorials/{name}.md" in navigation for name in NAMES)
 

@@ -13,10 +13,11 @@ from robustbench_med.api.calls import Attacks, Models
 from robustbench_med.api.results import Results
 from robustbench_med.models.registry import MODELS
 from robustbench_med.reports import floors, write
+from robustbench_med.reports.robustness.write import cards
 from robustbench_med.runs import packages
 from robustbench_med.runs import plan as planning
 from robustbench_med.runs import status as looking
-from robustbench_med.runs.plan import RunPlan
+from robustbench_med.runs.planned import RunPlan
 from robustbench_med.runs.status import Status
 from robustbench_med.runs.wording import in_python
 from robustbench_med.store import merge as joining
@@ -74,6 +75,9 @@ def card(
     *,
     model: str | Sequence[str] = (),
     checkpoints: Path | str | Sequence[Path | str] = (),
+    robustness: bool = False,
+    about: Path | str | None = None,
+    baseline: str = "late",
 ) -> list[Path]:
     """Writes a model card (as the Hugging Face hub reads it) and a robustness card for every victim
     in a folder.
@@ -82,6 +86,9 @@ def card(
         out: the folder.
         model: victims, as the leaderboard names them; empty: all.
         checkpoints: folders where weights of yours and their sidecars lie.
+        robustness: also write the card of one page, as HTML and PDF, for a validation file.
+        about: YAML file of what no record knows, for that page: intended_use and the like.
+        baseline: the undefended victim that its corruption errors are relative to.
 
     Returns:
         The files.
@@ -96,18 +103,27 @@ def card(
     names = [model] if isinstance(model, str) else list(model)
     folders = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
     with in_python():
+        said = None if about is None else Path(about)
+        pages = cards(Path(out), said=said, models=names, baseline=baseline) if robustness else []
         written = write.cards(
             Path(out), find_sidecar, papers, models=names, checkpoints=[Path(f) for f in folders]
         )
-        return list(written)
+        return [*written, *pages]
 
 
-def merge(sources: Path | str | Sequence[Path | str], out: Path | str = "reports") -> Merged:
+def merge(
+    sources: Path | str | Sequence[Path | str],
+    out: Path | str = "reports",
+    *,
+    anonymous: bool = False,
+) -> Merged:
     """Joins the records and certificates of several folders in one; none is ever changed.
 
     Args:
         sources: the folders that are copied from.
         out: the one that is copied into.
+        anonymous: copies to be shared: samples named by HMAC with a key that stays in your
+            configuration, no images, no paths.
 
     Returns:
         How many were copied or the same, and `conflicts`: what both have with other figures.
@@ -120,7 +136,7 @@ def merge(sources: Path | str | Sequence[Path | str], out: Path | str = "reports
     """
     folders = [sources] if isinstance(sources, str | Path) else sources
     with in_python():
-        return joining.merge([Path(folder) for folder in folders], Path(out))
+        return joining.merge([Path(folder) for folder in folders], Path(out), anonymous=anonymous)
 
 
 def plan(

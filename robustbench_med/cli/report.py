@@ -149,22 +149,51 @@ def card(
             help="Where weights of your own and their JSON sidecars lie. Repeatable.",
         ),
     ] = [],
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Also write the robustness card of one page, as HTML and PDF, for a validation"
+            " file.",
+        ),
+    ] = False,
+    about: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.yaml",
+            help="What no record knows, for --robustness: intended_use, users, patients, not_for,"
+            " device, version, manufacturer, contact, notes.",
+        ),
+    ] = None,
+    baseline: Baseline = "late",
     as_json: AsJson = False,
 ) -> None:
     """Write a model card (Markdown, as the Hugging Face hub reads it) and a robustness card for
     every victim in a folder.
 
     They go to cards/NAME-WEIGHTS/README.md and ROBUSTNESS.md, made of the records and the
-    checkpoint's sidecar alone.
+    checkpoint's sidecar alone; with --robustness the page of a validation file beside them,
+    robustness-card.html and .pdf, which `medrobust verify --card` holds against the store.
+
+    [bold]Example[/]: medrobust card --robustness --about device.yaml --out reports
     """
+    from robustbench_med.errors import UserError
     from robustbench_med.models.registry import MODELS
     from robustbench_med.reports import write
+    from robustbench_med.reports.robustness import write as robustness_cards
     from robustbench_med.training.checkpoints import find_sidecar
 
+    if about is not None and not robustness:
+        raise UserError("--about is for the robustness card; add --robustness")
     papers = {name: entry.paper for name, entry in MODELS.items()}
-    paths = write.cards(
-        out, find_sidecar, papers, models=listed(model or ""), checkpoints=checkpoints
+    names = listed(model or "")
+    with_packages()
+    pages = (
+        robustness_cards.cards(out, said=about, models=names, baseline=baseline)
+        if robustness
+        else []
     )
+    paths = write.cards(out, find_sidecar, papers, models=names, checkpoints=checkpoints) + pages
     if as_json:
         show_json(list(paths))
         return
@@ -205,6 +234,14 @@ def merge(
         list[Path], typer.Argument(help="Folders whose records and certificates are copied.")
     ],
     out: Out = Path("reports"),
+    anonymous: Annotated[
+        bool,
+        typer.Option(
+            "--anonymous",
+            help="Copies to be shared: samples named by HMAC with a key that stays in your"
+            " configuration, no images, no paths.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Join the records and certificates of several machines in one folder and report conflicts;
@@ -213,17 +250,22 @@ def merge(
     None is ever changed: where two folders hold the same one with different figures, that of --out
     stays. A source that holds a file that cannot be believed is refused before anything is copied
     (exit code 2; `medrobust verify --out SOURCE` lists what is wrong).
+
+    [bold]Example[/]: medrobust merge reports --anonymous --out shared
     """
     import dataclasses
 
     from robustbench_med.cli import terminal
+    from robustbench_med.store.anonymous import key_path
     from robustbench_med.store.merge import merge as join
 
-    result = join(sources, out)
+    result = join(sources, out, anonymous=anonymous)
     if as_json:
         show_json(dataclasses.asdict(result))
     else:
         make_display(False).show(terminal.merged(result, str(out)))
+        if anonymous:
+            print(f"names are made with the key {key_path()}, which is not to be shared")
     if result.conflicts:
         raise typer.Exit(1)
 

@@ -29,7 +29,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """How far the last run in a folder is: trainings and cells done, running, failed and waiting,
-    who works on what, and the time left.
+    who works on what, and the time left; and how far other runs before it came.
 
     It reads the folder alone: from another terminal or another machine, during a run and after it.
     """

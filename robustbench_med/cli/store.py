@@ -25,6 +25,14 @@ USAGE: Any = typer.BadParameter.__base__
 
 def verify(
     out: Out = Path("reports"),
+    card: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A robustness card (robustness-card.html or .pdf): hold it against the folder"
+            " instead.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -35,9 +43,14 @@ def verify(
     """List everything in a folder that cannot be believed: altered, damaged, of an older identity,
     left over. Exit code 1 if any is.
 
-    Reads every file whole, whatever was remembered of it. Nothing is changed.
+    Reads every file whole, whatever was remembered of it. Nothing is changed. With --card the
+    question is whether a robustness card says what the folder gives, from the same files.
     """
     import json
+
+    if card is not None:
+        _verify_card(card, out, as_json=as_json)
+        return
 
     from robustbench_med.store.merge import KINDS
     from robustbench_med.store.store import Store
@@ -67,6 +80,23 @@ def verify(
             print(misfit)
         print(f"{good} records and certificates fit, {len(misfits)} files do not")
     if misfits:
+        raise typer.Exit(1)
+
+
+def _verify_card(card: Path, out: Path, *, as_json: bool) -> None:
+    """Shows what speaks against a robustness card; exit code 1 where something does."""
+    from robustbench_med.cli.as_json import show_json
+    from robustbench_med.reports.robustness import write
+
+    against = write.verify(card, out)
+    if as_json:
+        show_json([{"path": card, "reason": reason} for reason in against])
+    else:
+        for reason in against:
+            print(f"{card}: {reason}")
+        fits = "says what the store gives" if not against else "does not fit the store"
+        print(f"{card} {fits} ({out})")
+    if against:
         raise typer.Exit(1)
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_med.cli.listings import size
-from robustbench_med.runs.plan import PlannedCell, PlannedVictim, RunPlan
+from robustbench_med.runs.planned import PlannedCell, PlannedVictim, RunPlan
 
 BOUND = (
     "passes and FLOPs are upper bounds: samples leave an attack once they fall; a time that rests"
@@ -59,6 +59,9 @@ def _grid(plan: RunPlan) -> Table:
     rows: defaultdict[tuple[str, str, str], list[PlannedVictim]] = defaultdict(list)
     for victim in plan.victims:
         rows[victim.point.data, victim.point.model, victim.point.defense].append(victim)
+    for victim in plan.baseline:
+        model = f"{victim.point.model} (baseline)"
+        rows[victim.point.data, model, victim.point.defense].append(victim)
     for names, victims in rows.items():
         cells = [cell for victim in victims for cell in victim.cells]
         states = Counter(cell.state for cell in cells)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -13,6 +15,8 @@ from robustbench_med.runs.status import Status, Worker
 
 SHOWN = 10
 """Failures that are shown."""
+EARLIER = 3
+"""Runs before the last one that are shown."""
 
 
 def shown(status: Status, now: float) -> RenderableType:
@@ -43,6 +47,15 @@ def sentences(status: Status) -> list[str]:
     if status.per_minute is not None:
         left = "" if status.left is None else f", about {duration(status.left)} left"
         lines.append(f"rate: {status.per_minute:.3g} cells a minute{left}")
+    for each in status.earlier[:EARLIER]:
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.started))
+        rest = each.cells - each.done - each.failed
+        lines.append(
+            f"before it, the run of {each.owner} from {began}: {each.done} of {each.cells} cells"
+            f" done, {each.failed} failed, {rest} not begun"
+        )
+    if len(status.earlier) > EARLIER:
+        lines.append(f"and {len(status.earlier) - EARLIER} runs before these")
     return lines
 
 

@@ -138,6 +138,15 @@ class Samples:
         """The first n samples (all when None)."""
         return replace(self, index=self.index[:n])
 
+    def drawn(self, n: int | None) -> Samples:
+        """n samples at random, always the same ones, in their order (all when None): whoever gave
+        arrays may have sorted them.
+        """
+        if n is None or n >= len(self):
+            return self
+        rows = np.random.default_rng(0).choice(len(self), n, replace=False)
+        return replace(self, index=self.index[np.sort(rows)])
+
 
 @dataclass(frozen=True)
 class Dataset:

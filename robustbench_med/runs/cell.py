@@ -83,6 +83,7 @@ def evaluate_cell(
     if not session.job.force and (kept := store.kept(inputs.hash, display.warn)) is not None:
         display.say(f"[{position}] {label}: done before, record {inputs.hash[:12]}")
         kept_images.keep_anew(inputs, session, evaluation.outcome_anew)
+        validate(inputs, session)
         return kept
     refuse(inputs, label)
     validate(inputs, session)
@@ -253,9 +254,8 @@ class Evaluation:
         started, setting = time.perf_counter(), self.session.setting(inputs.cell.seed)
         rival = rival_of(inputs, self.session, setting)
         with self.bar(label_of(inputs), 1) as advance:
-            challenges, fresh = self.fitted(
-                lambda: challenge.challenge(inputs, clean, outcome, setting, rival, advance)
-            )
+            work = functools.partial(challenge.challenge, inputs, clean, outcome, setting, rival)
+            challenges, fresh = self.fitted(lambda: work(advance))
         outcome.cost["challenge_passes"] = fresh + sum(each.passes for each in challenges)
         outcome.cost["challenge_seconds"] = time.perf_counter() - started
         return challenges

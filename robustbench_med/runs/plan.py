@@ -5,25 +5,21 @@ memory and disk. Nothing is trained and nothing attacked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from robustbench_med import naming
 from robustbench_med.attacks import radius_free
-from robustbench_med.attacks.budget import Budget
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation.batching import drawing_of
 from robustbench_med.evaluation.pace import Pace
 from robustbench_med.evaluation.probes import Nature
 from robustbench_med.paths import home
-from robustbench_med.progress import clock
 from robustbench_med.runs.chains import before
 from robustbench_med.runs.checks import box_of, check_attacks
+from robustbench_med.runs.corrupting import baseline_of
 from robustbench_med.runs.estimates import (
-    Basis,
-    Estimate,
     estimate,
     timed_pace,
     trained_seconds,
@@ -34,6 +30,7 @@ from robustbench_med.runs.executors import jobs_of
 from robustbench_med.runs.identity import Inputs, sweep_key
 from robustbench_med.runs.inputs import chained
 from robustbench_med.runs.job import Job
+from robustbench_med.runs.planned import PlannedCell, PlannedTraining, PlannedVictim, RunPlan
 from robustbench_med.runs.requests import request_hash
 from robustbench_med.runs.run import grid_of
 from robustbench_med.runs.session import Session
@@ -46,8 +43,6 @@ from robustbench_med.store.belief import HASH_LENGTH
 from robustbench_med.training import checkpoints, defenses, presets
 from robustbench_med.training.checkpoints import Checkpoint
 
-State = Literal["done", "to do", "failed"]
-"""Failed before: it is tried again, unless the job says otherwise."""
 NATURES = (
     Nature(False, "none"),
     Nature(True, "sample"),
@@ -59,148 +54,6 @@ RECORD_BYTES, SAMPLE_BYTES = 16_000, 120
 """Of a record and its outcomes, about, where the folder holds none to measure: besides samples,
 and each sample.
 """
-
-
-@dataclass(frozen=True)
-class PlannedCell:
-    """One cell of the grid.
-
-    Attributes:
-        cell: what is to be evaluated.
-        label: its victim, as tables call it.
-        state: whether its record is there, or the failure of an earlier try.
-        passes: forward and backward passes it takes at most; None where that is not known.
-        flops: of them.
-        estimate: how long it takes; None of a done one, and where nothing tells.
-    """
-
-    cell: Cell
-    label: str
-    state: State
-    passes: Budget | None
-    flops: int | None
-    estimate: Estimate | None
-
-
-@dataclass(frozen=True)
-class PlannedTraining:
-    """One training that is needed; `seconds` None where nothing tells."""
-
-    name: str
-    seconds: float | None
-    basis: Literal["training", "passes"]
-    bytes: int
-
-
-@dataclass
-class PlannedVictim:
-    """One victim with its cells: what one worker takes on at a time.
-
-    Attributes:
-        point: its place in the grid.
-        name: what tables call it.
-        training: the one it needs first, unless a victim before it needs the same.
-        memory: bytes of one gradient of a batch.
-    """
-
-    point: VictimPoint
-    name: str
-    training: PlannedTraining | None
-    memory: int
-    cells: list[PlannedCell] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """Of its training and cells, as far as they are known."""
-        trained = self.training.seconds if self.training else None
-        return (trained or 0.0) + sum(c.estimate.seconds for c in self.cells if c.estimate)
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """A run before it begins.
-
-    Attributes:
-        victims: with their cells, in the order of the grid.
-        jobs: workers that share the victims.
-        batch: samples a batch.
-        device: on which times hold.
-        record_bytes: of a record and its outcomes, about.
-        left: states of cells that the run leaves as they are.
-    """
-
-    victims: tuple[PlannedVictim, ...]
-    jobs: int
-    batch: int
-    device: str
-    record_bytes: int
-    left: tuple[State, ...] = ("done",)
-
-    def __repr__(self) -> str:
-        unknown = f", {self.unknown} of unknown time" if self.unknown else ""
-        return (
-            f"<plan: {len(self.to_do)} of {len(self.cells)} cells to do, {len(self.trainings)}"
-            f" trainings, about {clock(self.elapsed)} with {self.jobs} workers on {self.device}"
-            f"{unknown}>"
-        )
-
-    @property
-    def cells(self) -> list[PlannedCell]:
-        """All of the grid."""
-        return [cell for victim in self.victims for cell in victim.cells]
-
-    @property
-    def to_do(self) -> list[PlannedCell]:
-        """Cells that the run would try."""
-        return [cell for cell in self.cells if cell.state not in self.left]
-
-    @property
-    def trainings(self) -> list[PlannedTraining]:
-        """Trainings that are needed."""
-        return [victim.training for victim in self.victims if victim.training]
-
-    @property
-    def unknown(self) -> int:
-        """Cells and trainings whose time is not known."""
-        cells = sum(cell.estimate is None for cell in self.to_do)
-        return cells + sum(training.seconds is None for training in self.trainings)
-
-    def by_basis(self, basis: Basis) -> int:
-        """Cells to do whose time rests on this."""
-        return sum(c.estimate is not None and c.estimate.basis == basis for c in self.to_do)
-
-    @property
-    def seconds(self) -> float:
-        """One worker's time."""
-        return sum(victim.seconds for victim in self.victims)
-
-    @property
-    def elapsed(self) -> float:
-        """The time until all workers are done: each takes the longest victim that is left."""
-        workers = [0.0] * self.jobs
-        for seconds in sorted((victim.seconds for victim in self.victims), reverse=True):
-            workers[workers.index(min(workers))] += seconds
-        return max(workers)
-
-    @property
-    def passes(self) -> Budget:
-        """Passes of the cells to do at most, as far as they are known."""
-        return sum((cell.passes for cell in self.to_do if cell.passes), Budget())
-
-    @property
-    def flops(self) -> int:
-        """FLOPs of these passes."""
-        return sum(cell.flops for cell in self.to_do if cell.flops)
-
-    @property
-    def memory(self) -> int:
-        """Bytes of the largest victim's gradient of a batch."""
-        return max((victim.memory for victim in self.victims), default=0)
-
-    @property
-    def disk(self) -> int:
-        """Bytes of new weights and records."""
-        return self.record_bytes * len(self.to_do) + sum(t.bytes for t in self.trainings)
 
 
 def plan(spec: RunSpec, job: Job) -> RunPlan:
@@ -215,12 +68,21 @@ def plan(spec: RunSpec, job: Job) -> RunPlan:
     """
     jobs = jobs_of(job)
     session = Session.open(spec, job, check_plannable, writes=False)
+    planned = Planner(session).plan(_grid(session), jobs)
+    if (beside := baseline_of(session)) is None:
+        return planned
+    more = Planner(beside).plan(_grid(beside), jobs)
+    return replace(planned, baseline=more.victims, jobs=max(planned.jobs, more.jobs))
+
+
+def _grid(session: Session[RunSpec]) -> list[Cell]:
+    """The cells that a session's shard would run, their victims planned."""
     grid = grid_of(session)
     for cell in grid:
-        threat_of(cell, session.dataset(cell), spec)
+        threat_of(cell, session.dataset(cell), session.spec)
     session.victims.plan(grid)
-    units = of_shard(units_of(grid, session), job.shard)
-    return Planner(session).plan([cell for unit in units for cell in unit.cells], jobs)
+    units = of_shard(units_of(grid, session), session.job.shard)
+    return [cell for unit in units for cell in unit.cells]
 
 
 def check_plannable(spec: RunSpec) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustbench_med.errors import LeftOutWarning, UserError
-from robustbench_med.naming import MODULE
+from robustbench_med.naming import ANONYMOUS, MODULE
 from robustbench_med.progress import Display
 from robustbench_med.store.belief import HASH_LENGTH, MisfitError, Stale, read
 from robustbench_med.store.diagnosis import DIAGNOSES
@@ -169,6 +169,8 @@ def _words(command: str) -> list[str]:
             f"it was made in Python, of objects that no file holds ({', '.join(objects)}); make the"
             f" call again with them: {command}"
         )
+    if command.startswith(ANONYMOUS):
+        raise UserError(f"it is an {command}")
     try:
         words = shlex.split(command)
     except ValueError as error:

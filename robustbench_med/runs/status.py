@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from robustbench_med.progress import clock
 from robustbench_med.store.belief import HASH_LENGTH
 from robustbench_med.store.claim import Claim, claims
 from robustbench_med.store.failure import Failures
-from robustbench_med.store.ledger import Entry, Ledger, last
+from robustbench_med.store.ledger import Entry, Ledger, every, last
 from robustbench_med.store.store import RECORDS
 
 TRAINING = "training "
@@ -53,6 +53,23 @@ class FailedCell:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """A run that began before the last one, and has ended.
+
+    Attributes:
+        owner: the process that began it.
+        started: seconds since 1970.
+        cells: of it; `done` have a record, `failed` have none, the others were not begun.
+    """
+
+    owner: str
+    started: float
+    cells: int
+    done: int
+    failed: int
+
+
+@dataclass(frozen=True)
 class Status:
     """How far a run is.
 
@@ -68,6 +85,7 @@ class Status:
         failures: the cells that failed.
         per_minute: cells a minute, those done before not counted; None before the first.
         left: seconds to go at this rate of passes; None before the first cell.
+        earlier: other runs in the folder, the newest first; not those that a later one took up.
     """
 
     owner: str
@@ -87,6 +105,7 @@ class Status:
     failures: tuple[FailedCell, ...]
     per_minute: float | None
     left: float | None
+    earlier: tuple[Earlier, ...] = ()
 
     def __repr__(self) -> str:
         how = "running" if self.running else "ended"
@@ -98,7 +117,7 @@ class Status:
 
 
 def status(out: Path) -> Status:
-    """How far the last run in a folder is.
+    """How far the last run in a folder is, and how far others before it came.
 
     Raises:
         UserError: no run began there.
@@ -106,7 +125,27 @@ def status(out: Path) -> Status:
     ledgers = last(out)
     if not ledgers:
         raise UserError(f"no run began in {out}; `medrobust run --out {out}` begins one")
-    return _Reading(out, ledgers).status()
+    return replace(_Reading(out, ledgers).status(), earlier=_earlier(out, ledgers))
+
+
+def _earlier(out: Path, last_ones: Sequence[Ledger]) -> tuple[Earlier, ...]:
+    """Runs before the last ones whose cells no later run has."""
+    taken_up = {_cells(ledger) for ledger in last_ones}
+    found = []
+    for ledger in reversed(every(out)):
+        cells = _cells(ledger)
+        if any(cells <= later for later in taken_up):
+            continue
+        taken_up.add(cells)
+        done = sum(entry.record is not None for entry in ledger.entries.values())
+        failed = len(ledger.entries) - done
+        found.append(Earlier(str(ledger.owner), ledger.started, len(cells), done, failed))
+    return tuple(found)
+
+
+def _cells(ledger: Ledger) -> frozenset[tuple[str, int]]:
+    """The cells of a run: which unit they are of, and their numbers."""
+    return frozenset((unit.key, number) for unit in ledger.units for number in unit.cells)
 
 
 class _Reading:

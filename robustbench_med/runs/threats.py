@@ -190,6 +190,8 @@ def check_missing(
     if not isinstance(point, Cell) or not isinstance(spec, RunSpec):
         return
     engine = engine_of(point.attack, spec)
+    if engine == CORRUPTION:
+        return
     if engine != "native" or entry_of(point.attack).minimal is not None:
         who = point.attack if engine == "native" else f"the engine {engine}"
         attacked = [dataset.modalities[m] for m in dataset.optional if threat.radii[m]]

@@ -20,10 +20,11 @@ from robustbench_med.version import versions
 
 def validate(inputs: Inputs, session: Session[RunSpec]) -> None:
     """Keeps the validation of a cell's victim, where it is not there and the data have a validation
-    part: its first samples, as many as are tested at most (`--limit`).
+    part: as many of its samples as are tested at most (`--limit`), drawn at random, the same ones
+    every time.
     """
     dataset, victim, seed = inputs.dataset, inputs.victim, inputs.cell.seed
-    samples = dataset.splits["val"].head(session.limit) if "val" in dataset.splits else None
+    samples = dataset.splits["val"].drawn(session.limit) if "val" in dataset.splits else None
     if samples is None or not len(samples):
         return
     data = identity(victim, dataset, samples)["data"] | {"split": "val"}

@@ -144,11 +144,16 @@ class Writer:
                     entries.unlink(missing_ok=True)
 
 
+def every(out: Path) -> list[Ledger]:
+    """The ledgers that a folder keeps, the newest last."""
+    return [_read(path) for path in sorted((out / FOLDER).glob("*.json"))]
+
+
 def last(out: Path) -> list[Ledger]:
     """The ledger of the last run in a folder, and those of other runs whose processes live; of a
     comparison every part of it. The newest comes last; none where no run began here.
     """
-    ledgers = [_read(path) for path in sorted((out / FOLDER).glob("*.json"))]
+    ledgers = every(out)
     if not ledgers:
         return []
     newest = ledgers[-1].owner

@@ -4,7 +4,7 @@ measured differently.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 from robustbench_med.errors import UserError
 from robustbench_med.paths import writable_folder
 from robustbench_med.store.absence import ABSENCES, Absence
+from robustbench_med.store.anonymous import Anonymous, key
 from robustbench_med.store.diagnosis import DIAGNOSES, Diagnosis
 from robustbench_med.store.failure import Failures
-from robustbench_med.store.store import CERTIFICATES, RECORDS, Certificate, Record, Store
+from robustbench_med.store.store import CERTIFICATES, RECORDS, Certificate, Record, Store, packed
 from robustbench_med.store.validation import VALIDATIONS, Validation
 
 KINDS = (RECORDS, CERTIFICATES, DIAGNOSES, ABSENCES, VALIDATIONS)
@@ -42,27 +43,29 @@ class Merged:
     conflicts: tuple[Conflict, ...]
 
 
-def merge(sources: Sequence[Path], out: Path) -> Merged:
+def merge(sources: Sequence[Path], out: Path, *, anonymous: bool = False) -> Merged:
     """Copies the records and certificates (and outcomes) that `out` lacks; never changes one it
     has.
 
     Two of one specification conflict when a share differs by half a sample or more; less is the
     rounding of other hardware.
 
-    Failures are taken along. A file of `out` that does not fit is replaced where a source has one
-    that does, else named in a `LeftOutWarning`.
+    Failures are taken along, but not into anonymous copies: they hold paths. Copies have hashes of
+    their own and name their source. A file of `out` that does not fit is replaced where a source
+    has one that does, else named in a `LeftOutWarning`.
 
     Raises:
-        UserError: a source without any, or one that holds a file that does not fit; before anything
-            is copied.
+        UserError: a source without any, or one that holds a file that does not fit; a folder for
+            anonymous copies that holds others; before anything is copied.
     """
     stores = [(folder, Store(folder, kind)) for folder in sources for kind in KINDS]
     held = [(folder, store, _sound(store)) for folder, store in stores]
     for folder in sources:
         if not any(records for source, _, records in held if source == folder):
             raise UserError(f"{folder} holds no records or certificates")
-    writable_folder(out)
     targets = {kind: Store(out, kind) for kind in KINDS}
+    copy = _copying(out, targets.values()) if anonymous else _whole
+    writable_folder(out)
     ours = {
         kind: {record.hash: record for record in target.look()[0]}
         for kind, target in targets.items()
@@ -70,10 +73,11 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
     copied, same, conflicts = 0, 0, []
     for folder, store, records in held:
         target, known = targets[store.kind], ours[store.kind]
-        for record in records:
+        for each in records:
+            record, outcomes = copy(store, each)
             mine = known.get(record.hash)
             if mine is None:
-                known[record.hash] = target.add(record, store.outcomes(record).read_bytes())
+                known[record.hash] = target.add(record, outcomes())
                 copied += 1
                 continue
             difference = _difference(mine, record)
@@ -83,10 +87,41 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
                 conflicts.append(Conflict(record.hash, folder, *difference))
     for target in targets.values():
         target.records()
-    for folder in sources:
+    for folder in () if anonymous else sources:
         for failure in Failures(folder).all():
             Failures(out).write(failure)
     return Merged(copied, same, tuple(conflicts))
+
+
+def _whole(store: Store[Any], record: Any) -> tuple[Any, Callable[[], bytes]]:
+    """A record as it is."""
+    return record, lambda: store.outcomes(record).read_bytes()
+
+
+def _copying(
+    out: Path, targets: Iterable[Store[Any]]
+) -> Callable[[Store[Any], Any], tuple[Any, Callable[[], bytes]]]:
+    """What makes anonymous copies for a folder that holds nothing else."""
+    if any(kept.source is None for store in targets for kept in store.look()[0]) or (
+        Failures(out).folder.is_dir()
+    ):
+        raise UserError(
+            f"{out} holds records that are not anonymous; name a folder of its own for the copies"
+        )
+    if left := [path.name for path in out.iterdir()] if out.is_dir() else []:
+        ours = {kind.folder for kind in KINDS}
+        others = sorted(name for name in left if name not in ours and not name.startswith("."))
+        if others and not any(store.paths() for store in targets):
+            raise UserError(
+                f"{out} holds other files ({others[0]}); name a folder of its own for the copies"
+            )
+    copies = Anonymous(key())
+
+    def copy(store: Store[Any], record: Any) -> tuple[Any, Callable[[], bytes]]:
+        made, arrays = copies.copy(store, record)
+        return made, lambda: packed(arrays)
+
+    return copy
 
 
 def _sound(store: Store[Any]) -> list[Any]:

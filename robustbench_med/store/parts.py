@@ -136,6 +136,11 @@ class DataSpec(Part):
         None, description="(C, H, W) of each modality; absent where all are `size` x `size`"
     )
     fold: FoldSpec | None = None
+    anonymous: str | None = Field(
+        None,
+        description="fingerprint of the key that samples of an anonymous copy are named by; absent:"
+        " they have their own names",
+    )
 
     @property
     def label(self) -> str:
@@ -172,6 +177,9 @@ class Kept(Part):
     hash: Hash
     schema_: int = Field(1, alias="schema", ge=1, description="version of what the hash means")
     shape: int = Field(1, ge=1, description="version of the layout")
+    source: Hash | None = Field(
+        None, description="hash of what this is an anonymous copy of; absent: it is none"
+    )
     digests: Digests | None = Field(
         None, description="absent in what was written before there were any (shape 1)"
     )

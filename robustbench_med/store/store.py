@@ -91,9 +91,7 @@ class Store(Generic[K]):
         Raises:
             UserError: the folder cannot be written.
         """
-        file = io.BytesIO()
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        return self.add(record, file.getvalue())
+        return self.add(record, packed(arrays))
 
     def add(self, record: K, outcomes: bytes) -> K:
         """As `write`, of outcomes that are an npz already."""
@@ -276,6 +274,13 @@ class Store(Generic[K]):
             return self.outcomes(read(path, self.kind)) == pending
         except MisfitError:
             return False
+
+
+def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays as an npz."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
 
 
 def nothing_left(message: str, *stores: Store[Any]) -> UserError:

@@ -81,9 +81,8 @@ class Validations:
         for each in sorted(self.store.records(), key=lambda each: (each.spec.data.n, each.hash)):
             self.known[key_of(each.spec.plain())] = each  # of several that of most samples
 
-    def of(self, record: Record) -> dict[str, Any] | None:
-        """Labels and probabilities of the validation images of a record's victim, `n` and `hash`;
-        None where they were never looked at.
+    def find(self, record: Record) -> Validation | None:
+        """The validation of a record's victim; None where its validation images were never looked
+        at.
         """
-        found = self.known.get(key_of(record.spec.plain()))
-        return None if found is None else self.store.arrays(found) | {"hash": found.hash}
+        return self.known.get(key_of(record.spec.plain()))

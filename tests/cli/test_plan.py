@@ -56,6 +56,20 @@ def test_a_plan_does_nothing_and_knows_what_is_done(tiny, tmp_path: Path) -> Non
     assert all(cost["estimated_seconds"] > 0 for cost in spent)
 
 
+def test_the_baseline_of_corruptions_is_in_the_plan(tiny) -> None:
+    corrupted = ["--attack", "jpeg", "--attack-param", "jpeg.severity=3"]
+    own = [each for each in tiny if not str(each).startswith("pgd.steps")]
+    at = own.index("--attack")
+    own[at : at + 3] = corrupted
+    found = planned("plan", *own)
+    assert [cell["model"] for cell in found["cells"]] == ["early", "late"]
+    assert (found["cells_to_do"], len(found["trainings"]), found["jobs"]) == (2, 2, 1)
+    parted = planned("plan", *own, "--jobs", 2)
+    assert parted["seconds_with_jobs"] == parted["seconds"]  # the baseline waits for the grid
+    assert "late (baseline)" in medrobust("plan", *own).stdout
+    assert len(planned("plan", *own, "--baseline", "none")["cells"]) == 1
+
+
 def test_passes_are_an_upper_bound_of_what_a_run_takes(tiny, tmp_path: Path) -> None:
     bounds = {
         cell["attack"]: cell["forward_passes"] + cell["backward_passes"]

@@ -8,6 +8,7 @@ import pytest
 from support.cli import medrobust, refused
 
 from robustbench_med.cli.terminal_status import sentences
+from robustbench_med.owners import Owner
 from robustbench_med.runs.status import status
 from robustbench_med.store.claim import claim
 from robustbench_med.store.ledger import LedgerUnit, Writer
@@ -54,6 +55,27 @@ def test_done_running_failed_and_waiting(tmp_path: Path) -> None:
     assert any(
         "2 of 8 done (1 before), 1 failed, 1 running, 4 waiting" in s for s in sentences(found)
     )
+
+
+def test_other_runs_before_the_last_are_shown_and_not_those_that_were_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def began(pid: int, *units: LedgerUnit) -> Writer:
+        owner = Owner("host", "elsewhere", pid, 1)
+        monkeypatch.setattr("robustbench_med.store.ledger.me", lambda: owner)
+        return Writer(tmp_path, units)
+
+    first = began(1, unit("a", range(1, 4)))
+    first.note(1, record="1" * 64), first.note(2, failure="f" * 64)
+    began(2, unit("b", range(1, 3)))
+    began(3, unit("b", range(1, 3)), unit("c", range(3, 5)))
+    found = status(tmp_path)
+    assert (found.cells, found.owner) == (4, "process 3 on host")
+    (earlier,) = found.earlier
+    assert (earlier.owner, earlier.cells, earlier.done, earlier.failed) == (
+        "process 1 on host", 3, 1, 1,
+    )  # fmt: skip
+    assert "1 of 3 cells done, 1 failed, 1 not begun" in sentences(found)[-1]
 
 
 def test_a_line_that_is_being_written_does_not_count_yet(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 from support.cli import medrobust
-from support.evaluations import CPU, samples_of, setting
+from support.evaluations import CPU, SMALL_PAIRED, samples_of, setting
 from support.victims import TwoHeads
 
 from robustbench_med import compare, evaluate
@@ -80,17 +80,7 @@ def test_the_figures_are_those_of_scikit_learn_on_the_same_probabilities() -> No
 def test_a_run_writes_one_table_keeps_it_and_measures_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = {
-        "data": "phantoms-paired",
-        "model": "late",
-        "model_params": {"width": 4},
-        "recipe": {"steps": 10},
-        "size": 16,
-        "limit": 12,
-        "attack": "missing",
-        "out": tmp_path,
-        "quiet": True,
-    }
+    given = {**SMALL_PAIRED, "attack": "missing", "out": tmp_path, "quiet": True}
     done = evaluate(**given)
     assert [record.spec.attack.name for record in done.records] == ["noise"]
     (kept,) = Store(tmp_path, ABSENCES).records()

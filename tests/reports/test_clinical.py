@@ -9,6 +9,7 @@ from support.records import changed, fill, outcomes, record
 from robustbench_med.naming import canonical_hash
 from robustbench_med.reports import clinical, columns, decisions, write
 from robustbench_med.reports.decisions import Decisions, Reliability
+from robustbench_med.reports.looks import COLOURS
 from robustbench_med.store.merge import merge
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
@@ -42,8 +43,10 @@ def test_thresholds_and_what_they_give_are_those_of_scikit_learn() -> None:
         npv = metrics.precision_score(positive, called, pos_label=False)
         assert made.npv.value == pytest.approx(npv)
         assert made.ppv.low <= made.ppv.value <= made.ppv.high
-    assert decisions.auroc(scores, positive) == metrics.roc_auc_score(positive, scores)
-    assert decisions.auprc(scores, positive) == metrics.average_precision_score(positive, scores)
+    area = metrics.roc_auc_score(positive, scores)
+    assert decisions.auroc(scores, positive) == pytest.approx(area, abs=1e-12)
+    area = metrics.average_precision_score(positive, scores)
+    assert decisions.auprc(scores, positive) == pytest.approx(area, abs=1e-12)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -66,6 +69,8 @@ def test_bins_hold_as_many_samples_and_their_gaps_are_counted_by_hand() -> None:
     assert np.abs(bins.confidence - mean).max() < 0.01
     assert np.abs(bins.right - true).max() < 0.08
     assert bins.ece == pytest.approx(np.abs(bins.confidence - bins.right).mean())
+    assert [decisions.bins_of(n) for n in (0, 9, 32, 149, 150, 9000)] == [1, 1, 3, 14, 15, 15]
+    assert Reliability.of(given[:32], labels[:32]).samples.tolist() == [11, 11, 10]
     sure = np.tile(np.float32([1, 0]), (40, 1))
     half = np.arange(40) % 2
     assert Reliability.of(sure, half).ece == pytest.approx(0.5, abs=0.05)
@@ -132,6 +137,20 @@ def test_tables_hold_thresholds_of_validation_images_alone(tmp_path) -> None:
     assert told.wrong == wrong.sum()
     confidence = arrays["robust_probabilities_0"].max(1)[wrong].mean()
     assert told.confidence_wrong == pytest.approx(confidence, abs=1e-6)
+
+
+def test_a_diagram_shows_the_attack_on_most_tasks_and_modalities_in_every_panel(tmp_path) -> None:
+    joint = record(robust=0.4, data="heads+chests")
+    crossed = [record(robust=0.0, eps=[4 / 255, 0.0], tasks=(t,)) for t in (0, 1)]
+    store = fill(Store(tmp_path), joint, *crossed, record(robust=0.1, eps=[4 / 255, 0.0]),
+                 record(robust=0.2, seed=1), images=True)  # fmt: skip
+    ((_, figure),) = clinical.reliability(store, store.records())  # one of the first seed
+    for axis in figure.axes:
+        labels = axis.get_legend_handles_labels()[1]
+        assert labels == ["clean", "pgd 4/255"]
+        assert axis.lines[2].get_color() == COLOURS[1]
+        assert axis.get_title().endswith("bins of equal mass: 5")
+    assert "(synthetic, paired by index)" in figure.get_suptitle()
 
 
 def test_a_report_has_them_and_merging_takes_validations_along(tmp_path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from support.evaluations import SMALL_PAIRED
 
 from robustbench_med import evaluate
 from robustbench_med.data import load
@@ -12,16 +13,7 @@ from robustbench_med.data.cards import CARDS
 from robustbench_med.errors import UserError
 from robustbench_med.store.store import Store
 
-SMALL = {
-    "data": "phantoms-paired",
-    "model": "late",
-    "model_params": {"width": 4},
-    "recipe": {"steps": 10},
-    "size": 16,
-    "limit": 12,
-    "control": False,
-    "challenge": False,
-}
+SMALL = {**SMALL_PAIRED, "control": False, "challenge": False}
 
 
 def measured(out: Path, **given: object) -> list:
@@ -67,6 +59,19 @@ def test_what_cannot_be_done_to_a_table_ends_before_anything_is_trained(tmp_path
     ):
         with pytest.raises(UserError, match=said):
             measured(tmp_path, **given)
+
+
+def test_corruptions_leave_missing_what_a_sample_misses(tmp_path: Path) -> None:
+    params = {"severity": 5}
+    how = {"attack_params": params, "baseline": "none", "limit": 48}
+    (record,) = measured(tmp_path, attack="brightness", **how)
+    assert record.spec.threat.radii == [1.0, 1.0, 0.0]
+    moved = Store(tmp_path).arrays(record)["linf"]
+    x = load("phantoms-paired", size=16).splits["test"].head(48).batch(range(48))
+    for m in (0, 1):
+        there = x[m].flatten(1).any(1).numpy()
+        assert 24 < there.sum() < 48
+        assert ((moved[:, m] > 0) == there).all()
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Samples and evaluations of small victims."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -12,6 +14,15 @@ from robustbench_med.evaluation.types import Method, Setting, TransferSource
 from support.victims import TwoHeads
 
 CPU = torch.device("cpu")
+SMALL_PAIRED: dict[str, Any] = {
+    "data": "phantoms-paired",
+    "model": "late",
+    "model_params": {"width": 4},
+    "recipe": {"steps": 10},
+    "size": 16,
+    "limit": 12,
+}
+"""A small run on paired patients."""
 
 
 def samples_of(*images: np.ndarray, labels: np.ndarray) -> Samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,11 @@ def volume(path: Path, seed: int, marked: range | None = None) -> None:
         values[4:6, 4:6, list(marked)] = 4
     path.parent.mkdir(parents=True, exist_ok=True)
     write_nifti(path, values)
+
+
+def listed(path: Path, lines: Iterable[str]) -> None:
+    """Writes lines of a table."""
+    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def brats2020(root: Path) -> Expected:
@@ -43,7 +49,7 @@ def brats2020(root: Path) -> Expected:
         for position in positions:
             label = int(round(position * 20) in marked)
             found[f"{patient}/z{position:.3f}"] = label, patient, ""
-    (base / "name_mapping.csv").write_text("\n".join(lines) + "\n")
+    listed(base / "name_mapping.csv", lines)
     (base / "survival_info.csv").write_text("Brats20ID,Age,Survival_days,Extent_of_Resection\n")
     return found
 
@@ -58,7 +64,7 @@ def brats2021(root: Path) -> Expected:
         lines.append(f"{patient},{i % 2}")
         for position in card("brats2021").reader.slices:  # type: ignore[union-attr]
             found[f"{patient}/z{position:.3f}"] = i % 2, patient, ""
-    (root / "train_labels.csv").write_text("\n".join(lines) + "\n")
+    listed(root / "train_labels.csv", lines)
     return found
 
 
@@ -78,10 +84,10 @@ def derm7pt(root: Path) -> Expected:
         found[str(i + 1)] = i % 5, None, split
     meta = root / "release_v0/meta"
     meta.mkdir()
-    (meta / "meta.csv").write_text("\n".join(lines) + "\n")
+    listed(meta / "meta.csv", lines)
     for part, rows in parts.items():
         name = "valid" if part == "val" else part
-        (meta / f"{name}_indexes.csv").write_text("\n".join(["indexes", *map(str, rows)]) + "\n")
+        listed(meta / f"{name}_indexes.csv", ["indexes", *map(str, rows)])
     return found
 
 
@@ -103,7 +109,7 @@ def chexpert(root: Path) -> Expected:
                 lines.append(f"{path},{('Male', 'Female')[i % 2]},{20 + i},{kind},{side},,{said}")
             label = {"0.0": 0, "1.0": 1}.get(said, -1)
             found[f"{study}/view1_frontal"] = label, patient, {"valid": "test"}.get(part, part)
-        (root / base / f"{part}.csv").write_text("\n".join(lines) + "\n")
+        listed(root / base / f"{part}.csv", lines)
     return found
 
 
@@ -117,7 +123,7 @@ def gamma(root: Path) -> Expected:
             put(root, f"{folder}/{name}/{scan}_image.jpg", "L")
         lines.append(f"{name}," + ",".join("1" if k == i % 3 else "0" for k in range(3)))
         found[name] = i % 3, None, ""
-    (root / "glaucoma_grading_training_GT.csv").write_text("\n".join(lines) + "\n")
+    listed(root / "glaucoma_grading_training_GT.csv", lines)
     return found
 
 
