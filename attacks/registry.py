@@ -18,6 +18,7 @@ from robustbench_med.attacks import (
     apgd,
     autoattack,
     bim,
+    boundary,
     corruptions,
     cw,
     ddn,
@@ -65,6 +66,7 @@ SHIPPED = (
     adaptive.ENTRY,
     transfer.ENTRY,
     hopskipjump.ENTRY,
+    boundary.ENTRY,
 )
 ATTACKS: dict[str, Callable[..., Tensor]] = {entry.name: entry.function for entry in SHIPPED}
 """The functions of all attacks there are now: `ATTACKS["mine"] = function` makes one of yours one
@@ -94,7 +96,7 @@ def entry_of(name: str, engine: str = "native") -> Attack:
 
 SCORES = frozenset({"square", "sparse-rs"})
 """Attacks that ask a victim for its scores alone."""
-DECISIONS = frozenset({"hopskipjump", "noise", "transfer"})
+DECISIONS = frozenset({"hopskipjump", "boundary", "noise", "transfer"})
 """Those that ask only which class it is."""
 
 

@@ -79,9 +79,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "robust_vote": "as `robust`, by majority vote of the draws",
         "minimal_norm_median": (
             "median size of the smallest perturbations that `cw`, `ddn`, `fmn`, `ead`,"
-            " `sigma-zero`, `fab` or `hopskipjump` found (pixels in 0..1, under L0 places; the"
-            " largest of the modalities' sizes); empty for other attacks and where half of the"
-            " samples were not broken at all"
+            " `sigma-zero`, `fab`, `hopskipjump` or `boundary` found (pixels in 0..1, under L0"
+            " places; the largest of the modalities' sizes); empty for other attacks and where half"
+            " of the samples were not broken at all"
         ),
         "draws": "forward passes per prediction",
         "eot": "draws per gradient of the attack; empty for attacks without gradients",

@@ -146,6 +146,7 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
         "fgsm": {"fgsm"},
         "square": {"square", "sparse-rs", "autoattack", "adaptive"},
         "cw": {"cw", "ead"},
+        "hopskipjump": {"hopskipjump", "boundary"},
         "minimal": {
             "malt",
             "cw",
@@ -155,6 +156,7 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
             "sigma-zero",
             "fab",
             "hopskipjump",
+            "boundary",
             "autoattack",
             "adaptive",
         },
