@@ -165,5 +165,6 @@ ENTRY = Attack(
     function=boundary,
     minimal=boundary_minimal,
     norms=("L2",),
+    radius_free=("L2",),
     positive=(*POSITIVE, "sphere_step", "inward_step"),
 )

@@ -34,7 +34,11 @@ FACTS = {  # of those that differ from the defaults
     "autoattack": {"norms": THREE, "targeted": False, "ensemble": "ensemble"},
     "adaptive": {"targeted": False, "escalates": "auto"},
     "hopskipjump": {"norms": TWO, "minimal": "hopskipjump_minimal"},
-    "boundary": {"norms": ("L2",), "minimal": "boundary_minimal"},
+    "boundary": {
+        "norms": ("L2",),
+        "minimal": "boundary_minimal",
+        "radius_free": ("L2",),
+    },
 }
 
 
