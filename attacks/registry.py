@@ -96,8 +96,8 @@ def entry_of(name: str, engine: str = "native") -> Attack:
 
 SCORES = frozenset({"square", "sparse-rs"})
 """Attacks that ask a victim for its scores alone."""
-DECISIONS = frozenset({"hopskipjump", "boundary", "noise", "transfer"})
-"""Those that ask only which class it is."""
+DECISIONS = frozenset({"adaptive", "hopskipjump", "boundary", "noise", "transfer"})
+"""Those that ask only which class it is, or can make do with that."""
 
 
 def asks(name: str) -> str | None:

@@ -42,8 +42,8 @@ class Contract(BaseModel):
     """How images are sent: raw float32 in [0, 1], or 8 bits, which is another victim."""
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     """Where the channels are."""
-    mean: list[float] | None = Field(None, min_length=1)
-    std: list[Annotated[float, Field(gt=0)]] | None = Field(None, min_length=1)
+    mean: list[float] | None = Field(default=None, min_length=1)
+    std: list[Annotated[float, Field(gt=0)]] | None = Field(default=None, min_length=1)
     """With float32: what is taken from each channel, and what it is divided by; a grey image gets
     as many channels as they have.
     """
