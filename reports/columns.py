@@ -232,6 +232,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "target": "the attacked tasks",
         "seed": "of the evaluation",
         "cap": "queries of a sample after which nothing more was asked; empty: none",
+        "surrogate": "training images asked about besides, once, for a surrogate; empty: none",
         "queries": "asked about each sample so far; about the same image none again",
         "robust": "robust accuracy then, as the attack saw it",
         "record": "the record's short hash",

@@ -184,10 +184,11 @@ def searches(family: Sequence[Record]) -> list[SearchRan]:
 def told(ran: SearchRan) -> str:
     """How a search went, in words."""
     last = ran.rounds[-1] if ran.rounds else None
-    cost = "" if last is None else f" after {last.passes:.0f} passes"
-    black = "" if last is None or not last.queries else f" and {last.queries:.0f} queries"
+    spent = [] if last is None else [(last.passes, "passes"), (last.queries, "queries")]
+    asked = [f"{n:.0f} {what}" for n, what in spent if n or (what == "passes" and not last.queries)]
+    cost = f" after {' and '.join(asked)}" if asked else ""
     following = "" if ran.next_passes is None else f"; try --max-passes {ran.next_passes}"
-    return f"{ran.effort}: {ran.outcome}{cost}{black}{following}"
+    return f"{ran.effort}: {ran.outcome}{cost}{following}"
 
 
 def _figures(family: Sequence[Record]) -> dict[str, Any]:
