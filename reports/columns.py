@@ -91,8 +91,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "loss": "what the attack ascends; empty for attacks that have no choice",
         "effort": (
             "of an attack that others follow: `converged` (two rounds along gradients took less"
-            " than a point), `capped` (by its budget; the next to try) or `spent` (--effort max),"
-            " with gradient passes and black-box queries an attacked sample"
+            " than a point), `capped` (by its budget; the next to try) or `spent` (--effort max, or"
+            " all queries of a black box), with gradient passes and black-box queries an attacked"
+            " sample"
         ),
         **TRUST,
         "why": "what the word in `trust` rests on, and what would lift an unchallenged figure",

@@ -9,6 +9,7 @@ import pandas as pd
 
 from robustbench_med.naming import nature
 from robustbench_med.reports import floors
+from robustbench_med.reports.marks import flops
 from robustbench_med.store.attacks import Sign
 from robustbench_med.store.figures import TaskFigures
 from robustbench_med.store.record import Record
@@ -60,7 +61,7 @@ def _facts(record: Record) -> dict[str, str]:
         ),
         "victim": (
             f"{record.spec.victim.model}, {record.victim.parameters:,} parameters,"
-            f" {record.victim.gflops:.3g} GFLOPs, {victim}, {record.draws} draw(s) a prediction"
+            f" {flops(record.victim.gflops)}, {victim}, {record.draws} draw(s) a prediction"
         ),
         "seeds": f"evaluation {record.spec.seed}, training {training}",
         "passes": (

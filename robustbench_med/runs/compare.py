@@ -330,7 +330,7 @@ def released(spec: RunSpec) -> RunSpec:
 
 
 def with_one_attack(spec: RunSpec) -> RunSpec:
-    """The run with pgd alone (of a black box, which asks for no gradient, the surrogate's transfer),
+    """The run with pgd alone (of a black box, which has no gradient, the surrogate's transfer),
     or else the first of its attacks; once, as no search is naive.
     """
     attacks = [attack for attack in spec.attack if attack != CONTROL]
