@@ -183,9 +183,9 @@ def searches(family: Sequence[Record]) -> list[SearchRan]:
 
 def told(ran: SearchRan) -> str:
     """How a search went, in words."""
-    last = ran.rounds[-1] if ran.rounds else None
-    spent = [] if last is None else [(last.passes, "passes"), (last.queries, "queries")]
-    asked = [f"{n:.0f} {what}" for n, what in spent if n or (what == "passes" and not last.queries)]
+    passes, queries = (ran.rounds[-1].passes, ran.rounds[-1].queries) if ran.rounds else (0, 0)
+    asked = [f"{passes:.0f} passes"] if ran.rounds and (passes or not queries) else []
+    asked += [f"{queries:.0f} queries"] if queries else []
     cost = f" after {' and '.join(asked)}" if asked else ""
     following = "" if ran.next_passes is None else f"; try --max-passes {ran.next_passes}"
     return f"{ran.effort}: {ran.outcome}{cost}{following}"

@@ -15,6 +15,9 @@ from robustbench_med.attacks import Threat, complete
 from robustbench_med.attacks.asking import KINDS, QUERIES, Asked, members
 from robustbench_med.attacks.budget import Against, most
 from robustbench_med.errors import UserError
+from robustbench_med.evaluation.assembling import assemble
+from robustbench_med.evaluation.search import search
+from robustbench_med.provenance import code
 from robustbench_med.store.record import Record
 
 ANY = Asked("scores", Threat("L2", (1.0,), (0,)), draws=1, eot=1, queries=QUERIES)
@@ -115,6 +118,13 @@ def test_adaptive_on_decisions_leaves_out_what_asks_for_scores(tmp_path) -> None
 def test_a_black_box_is_given_queries_not_passes(given, tmp_path) -> None:
     with pytest.raises(UserError, match="of a black box adaptive asks"):
         attacked(Counted(), tmp_path, "adaptive", **given)
+
+
+def test_the_record_is_of_every_file_that_made_it_and_others_of_none_of_them() -> None:
+    made_of = code.revisions(assemble, "the search").keys()
+    assert made_of >= {"asking", "assembling", "boundary", "hopskipjump", "square", "transfer"}
+    assert not made_of & {"cw", "ddn"}
+    assert not code.revisions(search, "the search").keys() & {"asking", "assembling", "boundary"}
 
 
 # --- who is a member ------------------------------------------------------------------------------
