@@ -205,6 +205,11 @@ def _hopskipjump(
     return Budget(decisions * eot + 2 * against.draws)
 
 
+def _boundary(against: Against, *, steps: int, initial: int, eot: int, **others: Any) -> Budget:
+    """Two decisions a step, behind the search for the boundary."""
+    return Budget((initial + LINE + 2 * steps) * eot + 2 * against.draws)
+
+
 LINE = 50
 """Decisions of a search along a line, 27 for a million pixels, and of the step before it."""
 BUDGETS: dict[str, Callable[..., Budget]] = {
@@ -228,5 +233,6 @@ BUDGETS: dict[str, Callable[..., Budget]] = {
     "adaptive": _adaptive,
     "transfer": _transfer,
     "hopskipjump": _hopskipjump,
+    "boundary": _boundary,
 }
 """By attack: `(against, *, parameters) -> passes a sample`."""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -73,6 +74,31 @@ def hopskipjump_minimal(
             f"initial queries ({initial}) must not exceed the evaluations of one estimate"
             f" ({evaluations})"
         )
+
+    def along(walk: Walk, point: Tensor) -> Tensor:
+        return walk.along_the_boundary(point, steps, initial, evaluations)
+
+    return walked(view, x, y, threat, streams, along, tries=initial, eot=eot)
+
+
+def walked(
+    view: View,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    streams: Streams,
+    along: Callable[[Walk, Tensor], Tensor],
+    *,
+    tries: int,
+    eot: int,
+) -> Minimal:
+    """The ends of walks by decisions.
+
+    Args:
+        along: (walk, its first broken points) -> the samples (R, D) where it ends, broken.
+        tries: random images that are tried for a first broken point.
+        eot: draws per decision.
+    """
     smallest = Smallest(view, x, y, threat)
     rows = smallest.open()
     if max(threat.radii) == 0 or len(rows) == 0:
@@ -80,12 +106,12 @@ def hopskipjump_minimal(
     p = proportions(view, threat, x)
     walk = Walk(view, x[rows], y[rows], threat, streams.take(rows), p, eot)
     with view.only(rows):
-        point, found = walk.first(initial)
+        point, found = walk.first(tries)
     if not view.whole:
         rows, point, walk = rows[found], point[found], walk.among(found)
     if len(rows):
         with view.only(rows):
-            end = walk.along_the_boundary(point, steps, initial, evaluations)
+            end = along(walk, point)
             smallest.offer(rows, end, view.standing(end, y[rows], threat))
             smallest.last(rows, end)
     return smallest.found(noted=False)
@@ -112,6 +138,8 @@ class Walk:
 
     def broken_of(self, image: Tensor, who: Tensor) -> Tensor:
         """The same of one image a sample, (R,), asked about those of a mask; of others False."""
+        if not who.any():
+            return who
         if self.view.queries is None or self.view.random or who.all():
             return self.broken(image) & who
         rows, hit = who.nonzero().squeeze(1), torch.zeros_like(who)

@@ -18,6 +18,7 @@ from robustbench_med.attacks import (
     apgd,
     autoattack,
     bim,
+    boundary,
     corruptions,
     cw,
     ddn,
@@ -65,6 +66,7 @@ SHIPPED = (
     adaptive.ENTRY,
     transfer.ENTRY,
     hopskipjump.ENTRY,
+    boundary.ENTRY,
 )
 ATTACKS: dict[str, Callable[..., Tensor]] = {entry.name: entry.function for entry in SHIPPED}
 """The functions of all attacks there are now: `ATTACKS["mine"] = function` makes one of yours one
@@ -94,8 +96,8 @@ def entry_of(name: str, engine: str = "native") -> Attack:
 
 SCORES = frozenset({"square", "sparse-rs"})
 """Attacks that ask a victim for its scores alone."""
-DECISIONS = frozenset({"hopskipjump", "noise", "transfer"})
-"""Those that ask only which class it is."""
+DECISIONS = frozenset({"adaptive", "hopskipjump", "boundary", "noise", "transfer"})
+"""Those that ask only which class it is, or can make do with that."""
 
 
 def asks(name: str) -> str | None:

@@ -27,9 +27,14 @@ def path_of(identity: str) -> Path:
     return home() / "answers" / f"{identity[:16]}.sqlite"
 
 
+def files_of(path: Path) -> list[Path]:
+    """What SQLite keeps of it: the file, and those of a writing that was cut off."""
+    return sorted(path.parent.glob(f"{path.name}*"))
+
+
 def forget(identity: str) -> None:
     """Drops what a black box has answered."""
-    for path in path_of(identity).parent.glob(f"{identity[:16]}.sqlite*"):
+    for path in files_of(path_of(identity)):
         path.unlink()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -288,7 +288,12 @@ class BlackBox(nn.Module):
 
 def hash_of(device: Device) -> str:
     """What the answers of a device are kept under."""
-    return canonical_hash(device.identity(), REVISION)
+    return kept_under(device.identity())
+
+
+def kept_under(identity: Mapping[str, str]) -> str:
+    """The same by `weights_sha256` and `source_sha256`, as records have them."""
+    return canonical_hash(dict(identity), REVISION)
 
 
 class Unasked(nn.Module):

@@ -79,9 +79,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "robust_vote": "as `robust`, by majority vote of the draws",
         "minimal_norm_median": (
             "median size of the smallest perturbations that `cw`, `ddn`, `fmn`, `ead`,"
-            " `sigma-zero`, `fab` or `hopskipjump` found (pixels in 0..1, under L0 places; the"
-            " largest of the modalities' sizes); empty for other attacks and where half of the"
-            " samples were not broken at all"
+            " `sigma-zero`, `fab`, `hopskipjump` or `boundary` found (pixels in 0..1, under L0"
+            " places; the largest of the modalities' sizes); empty for other attacks and where half"
+            " of the samples were not broken at all"
         ),
         "draws": "forward passes per prediction",
         "eot": "draws per gradient of the attack; empty for attacks without gradients",
@@ -91,8 +91,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "loss": "what the attack ascends; empty for attacks that have no choice",
         "effort": (
             "of an attack that others follow: `converged` (two rounds along gradients took less"
-            " than a point), `capped` (by its budget; the next to try) or `spent` (--effort max),"
-            " with gradient passes and black-box queries an attacked sample"
+            " than a point), `capped` (by its budget; the next to try) or `spent` (--effort max, or"
+            " all queries of a black box), with gradient passes and black-box queries an attacked"
+            " sample"
         ),
         **TRUST,
         "why": "what the word in `trust` rests on, and what would lift an unchallenged figure",
@@ -232,6 +233,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "target": "the attacked tasks",
         "seed": "of the evaluation",
         "cap": "queries of a sample after which nothing more was asked; empty: none",
+        "surrogate": "training images asked about besides, once, for a surrogate; empty: none",
         "queries": "asked about each sample so far; about the same image none again",
         "robust": "robust accuracy then, as the attack saw it",
         "record": "the record's short hash",

@@ -57,7 +57,7 @@ from robustbench_med.store.entry import (
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
 
-MINIMAL = frozenset({"cw", "ddn", "fmn", "ead", "sigma-zero", "fab", "fab-t", "boundary"})
+MINIMAL = frozenset({"cw", "ddn", "fmn", "ead", "sigma-zero", "fab", "fab-t"})
 """Attacks that seek the smallest perturbation along gradients."""
 OUTCOMES: tuple[Convergence, ...] = ("converged", "spent", "capped")
 """Of searches, that which says most of a verdict first."""

@@ -71,3 +71,8 @@ def trivial_on(family: Sequence[Record]) -> list[str]:
 def quotable(row: Any) -> bool:
     """Whether anything can be said of a row: its victim is not trivial, its attacks worked."""
     return bool(row.trust != "failed" and not row.is_trivial)
+
+
+def flops(gflops: float) -> str:
+    """FLOPs in words; 0 are those of a black box."""
+    return f"{gflops:.3g} GFLOPs" if gflops else "FLOPs not known"

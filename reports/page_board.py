@@ -11,6 +11,7 @@ from robustbench_med.naming import nature
 from robustbench_med.reports import board
 from robustbench_med.reports.comparison.metrics import METRICS
 from robustbench_med.reports.comparison.table import number
+from robustbench_med.reports.marks import flops
 from robustbench_med.reports.tables import each
 from robustbench_med.store.entry import AttackResult, Entry, ThreatResult
 
@@ -139,7 +140,7 @@ def _facts(row: Any, entry: Entry) -> dict[str, str]:
         ),
         "extra data": row.extra_data,
         "handed in by": entry.about.who or "",
-        "size": f"{row.parameters:,} parameters, {row.gflops:.3g} GFLOPs, preset {row.preset}",
+        "size": f"{row.parameters:,} parameters, {flops(row.gflops)}, preset {row.preset}",
         "weights": "; ".join(weights),
         "entry": row.entry,
     }

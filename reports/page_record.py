@@ -9,6 +9,7 @@ import pandas as pd
 
 from robustbench_med.naming import nature
 from robustbench_med.reports import floors
+from robustbench_med.reports.marks import flops
 from robustbench_med.store.attacks import Sign
 from robustbench_med.store.figures import TaskFigures
 from robustbench_med.store.record import Record
@@ -60,7 +61,7 @@ def _facts(record: Record) -> dict[str, str]:
         ),
         "victim": (
             f"{record.spec.victim.model}, {record.victim.parameters:,} parameters,"
-            f" {record.victim.gflops:.3g} GFLOPs, {victim}, {record.draws} draw(s) a prediction"
+            f" {flops(record.victim.gflops)}, {victim}, {record.draws} draw(s) a prediction"
         ),
         "seeds": f"evaluation {record.spec.seed}, training {training}",
         "passes": (
@@ -69,7 +70,20 @@ def _facts(record: Record) -> dict[str, str]:
         ),
         "seconds": f"{record.cost.seconds:.1f} on {record.environment.device}",
         "versions": ", ".join(f"{name} {version}" for name, version in versions),
+        **_of_box(record),
         "notes": "; ".join(record.notes) or "none",
+    }
+
+
+def _of_box(record: Record) -> dict[str, str]:
+    """What an adaptive attack on a black box was made of, and cannot know; else nothing."""
+    search = record.attack_ran.search if record.attack_ran else None
+    if search is None or not search.cannot_know:
+        return {}
+    return {
+        "members": "; ".join(f"{one.attack}: {one.why}" for one in search.rounds),
+        "left out": "; ".join(f"{name}: {why}" for name, why in search.left_out.items()) or "none",
+        "cannot know": "; ".join(search.cannot_know),
     }
 
 

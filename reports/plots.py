@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from robustbench_med.naming import nature
 from robustbench_med.reports import floors, looks, style
 from robustbench_med.reports.floors import Judged
+from robustbench_med.reports.marks import flops
 from robustbench_med.reports.paper import NAIVE
 from robustbench_med.reports.tables import by_engine, each, victim_names
 from robustbench_med.store.record import CONTROL
@@ -98,7 +99,7 @@ def pareto(group: pd.DataFrame, look: Looks) -> Figure | None:
     )
     radii = list(dict.fromkeys(group.sort_values(["eps_value", "eps"]).eps))
     figure, axes = style.grid(len(radii), sharey=True)
-    largest = group.gflops.max() or 1
+    largest = group.gflops.max()
     for axis, eps in zip(axes, radii, strict=True):
         points = group[group.eps == eps]
         for row in each(
@@ -117,7 +118,7 @@ def pareto(group: pd.DataFrame, look: Looks) -> Figure | None:
                 color=colour,
                 marker=marker,
                 linestyle="",
-                label=f"{row.model} ({row.gflops:.3g} GFLOPs)",
+                label=f"{row.model} ({flops(row.gflops)})",
             )
         axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
         draw_floor(axis, points)

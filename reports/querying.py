@@ -14,7 +14,7 @@ from robustbench_med.store.record import Record
 
 FIGURE = "queries.png"
 LINE = ("model", "data", "n", "attack", "norm", "eps", "target", "seed")
-COLUMNS = [*LINE, "cap", "queries", "robust", "record"]
+COLUMNS = [*LINE, "cap", "surrogate", "queries", "robust", "record"]
 
 
 def table(records: Sequence[Record]) -> pd.DataFrame:
@@ -22,12 +22,19 @@ def table(records: Sequence[Record]) -> pd.DataFrame:
     after so many queries of each sample.
     """
     rows = [
-        [*_described(record), queries.cap, int(asked), robust, record.short]
+        [
+            *_described(record),
+            queries.cap,
+            queries.surrogate,
+            int(asked),
+            robust,
+            record.short,
+        ]
         for record in records
         if (queries := record.figures.queries) is not None
         for asked, robust in queries.curve
     ]
-    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"cap": "Int64"})
+    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"cap": "Int64", "surrogate": "Int64"})
     return frame.sort_values([*LINE, "record", "queries"], ignore_index=True)
 
 

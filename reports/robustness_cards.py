@@ -30,8 +30,8 @@ def robustness_card(victim: VictimRecords) -> str:
     settings = {
         "attacker": (
             "perturbs all modalities at once, except those with radius 0; knows weights and"
-            " defences unless a row is marked otherwise (square, sparse-rs and hopskipjump: only"
-            " what the victim answers; transfer: only other victims)"
+            " defences unless a row is marked otherwise (square, sparse-rs, hopskipjump and"
+            " boundary: only what the victim answers; transfer: only other victims)"
         ),
         "radii": (
             "`Linf`: most that a pixel in 0..1 may change; one ball per modality in `L2`, `L1` (sum"

@@ -352,13 +352,15 @@ def _write(figure: Figure, kind: str, path: Path) -> None:
 
 
 LARGEST_AREA = 420
+UNKNOWN_AREA = 60
 """Of a point, in square points."""
 
 
 def area(gflops: float, largest: float) -> float:
-    """The area of a point that stands for FLOPs: a hundredth of them has a hundredth of it.
+    """The area of a point that stands for FLOPs: a hundredth of them has a hundredth of it, those
+    of a black box, which nobody knows (0), `UNKNOWN_AREA`.
 
     Args:
         largest: GFLOPs of the largest point.
     """
-    return LARGEST_AREA * gflops / largest
+    return LARGEST_AREA * gflops / largest if gflops else UNKNOWN_AREA

@@ -183,11 +183,12 @@ def searches(family: Sequence[Record]) -> list[SearchRan]:
 
 def told(ran: SearchRan) -> str:
     """How a search went, in words."""
-    last = ran.rounds[-1] if ran.rounds else None
-    cost = "" if last is None else f" after {last.passes:.0f} passes"
-    black = "" if last is None or not last.queries else f" and {last.queries:.0f} queries"
+    passes, queries = (ran.rounds[-1].passes, ran.rounds[-1].queries) if ran.rounds else (0, 0)
+    asked = [f"{passes:.0f} passes"] if ran.rounds and (passes or not queries) else []
+    asked += [f"{queries:.0f} queries"] if queries else []
+    cost = f" after {' and '.join(asked)}" if asked else ""
     following = "" if ran.next_passes is None else f"; try --max-passes {ran.next_passes}"
-    return f"{ran.effort}: {ran.outcome}{cost}{black}{following}"
+    return f"{ran.effort}: {ran.outcome}{cost}{following}"
 
 
 def _figures(family: Sequence[Record]) -> dict[str, Any]:

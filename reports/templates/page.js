@@ -155,8 +155,8 @@ function draw(rows) {
     const mine = shown.filter((row) => row.model === model && row.attack !== NOISE);
     return {
       name: model, mode: "markers", x: mine.map((row) => row.clean), y: mine.map((row) => row.robust),
-      text: mine.map((row) => `${row.attack} ${row.threat}, ${row.gflops.toPrecision(3)} GFLOPs, trust: ${row.trust}`.replace(/[<&]/g, (c) => (c === "<" ? "&lt;" : "&amp;"))),
-      marker: { color: colourOf(model), symbol: mine.map(symbolOf), size: mine.map((row) => 26 * Math.sqrt(row.gflops / largest)), opacity: 0.75 },
+      text: mine.map((row) => `${row.attack} ${row.threat}, ${row.gflops ? `${row.gflops.toPrecision(3)} GFLOPs` : "FLOPs not known"}, trust: ${row.trust}`.replace(/[<&]/g, (c) => (c === "<" ? "&lt;" : "&amp;"))),
+      marker: { color: colourOf(model), symbol: mine.map(symbolOf), size: mine.map((row) => row.gflops ? 26 * Math.sqrt(row.gflops / largest) : 10), opacity: 0.75 },
     };
   });
   points.push(...constant(1));

@@ -13,7 +13,8 @@ from robustbench_med.errors import UserError
 
 cache_app = typer.Typer(
     no_args_is_help=True,
-    help="Trained weights and decoded images that are kept: how large they are, and what may go.",
+    help="Trained weights, decoded images and answers of black boxes that are kept: how large they"
+    " are, and what may go.",
 )
 Stores = Annotated[
     list[Path],
@@ -54,8 +55,9 @@ def cache_prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take weights and decoded images away: first what no record of the named folders needs, the
-    longest unused first. All of it is made again when it is needed; downloads are not touched.
+    """Take weights, decoded images and answers of black boxes away: first what no record of the
+    named folders needs, the longest unused first. All of it is made again when it is needed (a
+    black box is asked again); downloads are not touched.
 
     [bold]Example[/]: medrobust cache prune --max-size 20G --store reports
     """

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from robustbench_med.cli.listings import assigned
 from robustbench_med.reports.tables import told
 from robustbench_med.store.attacks import SearchRan
 
 
-def rounds(ran: SearchRan) -> Table:
-    """The rounds of a search, and how it ended; 80 columns hold it."""
+def rounds(ran: SearchRan) -> RenderableType:
+    """The rounds of a search, and how it ended; of a black box's who was left out too, and what it
+    cannot know. 80 columns hold it.
+    """
+    left_out = [f"left out: {name}, {why}" for name, why in ran.left_out.items()]
+    unknown = [f"cannot know: {line}" for line in ran.cannot_know]
+    return Group(_table(ran), *map(Text, (*left_out, *unknown)))
+
+
+def _table(ran: SearchRan) -> Table:
     table = Table(
         title=f"rounds, {told(ran)}",
         title_justify="left",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from robustbench_med import statistics
-from robustbench_med.attacks import ATTACKS, Threat, entry_of
+from robustbench_med.attacks import ATTACKS, Threat, entry_of, gives
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import convergence, gradients, signs, stability
 from robustbench_med.evaluation.gradients import Probing
@@ -48,7 +48,7 @@ def of_cell(
     seen = [of_learning(samples, clean, threat)]
     if method.engine == CORRUPTION:
         return seen
-    attacks, by_gradient = method.name != CONTROL, method.name not in WITHOUT_GRADIENTS
+    attacks, by_gradient = method.name != CONTROL, follows_gradients(method, victim)
     if by_gradient:
         seen.append(of_scale(victim, clean, threat, method, outcome))
     radii = np.array(threat.radii)
@@ -74,6 +74,11 @@ def of_cell(
     if by_gradient and single_draw(clean, method, outcome.search):
         seen.append(signs.attacked_by_one_draw())
     return seen
+
+
+def follows_gradients(method: Method, victim: nn.Module) -> bool:
+    """Whether an attack may follow the victim's gradient: nobody sees that of a black box."""
+    return method.name not in WITHOUT_GRADIENTS and gives(victim) is None
 
 
 def of_carrying(carried: Carried, n: int) -> Sign:
@@ -165,7 +170,7 @@ def on_the_path(
     seen = []
     if len(probing.rows) == 0:
         return []
-    if method.name not in WITHOUT_GRADIENTS and probing.modalities:
+    if follows_gradients(method, probing.victim) and probing.modalities:
         places = gradients.look(probing)
         seen += [signs.zero_gradient(places), signs.gradient_lies(places)]
         seen.append(signs.draws_disagree(gradients.disagreement(probing), eot))

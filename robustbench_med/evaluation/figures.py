@@ -13,13 +13,15 @@ from torch import Tensor
 from robustbench_med import statistics
 from robustbench_med.attacks import Threat
 from robustbench_med.data import Samples
-from robustbench_med.evaluation.types import (
-    Clean,
+from robustbench_med.evaluation.figure_types import (
     Figures,
-    Judged,
     MinimalNorm,
     ParticularFigures,
     TaskFigures,
+)
+from robustbench_med.evaluation.types import (
+    Clean,
+    Judged,
 )
 
 

@@ -20,16 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbench_med.attacks import (
-    PassCount,
-    Streams,
-    Threat,
-    View,
-    attack_code,
-    entry_of,
-)
+from robustbench_med.attacks import PassCount, Streams, Threat, View, attack_code, entry_of, gives
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import carrying, examples, querying
+from robustbench_med.evaluation.assembling import assemble
 from robustbench_med.evaluation.batching import (
     drawing_of,
     drawn,
@@ -185,8 +179,10 @@ def attack_targets(
     case, targets, effort = begun.open_case, begun.targets, begun.case.method.effort
     if effort is None:
         return attack_batches(case, targets, tick)
-    with metered([case.view], len(targets), forward_passes(case), tick):
-        return search(case, targets, one_round, effort, note)
+    boxed = gives(case.view.victim) is not None
+    most = effort.max_queries if boxed else forward_passes(case)
+    with metered([case.view], len(targets), most, tick):
+        return (assemble if boxed else search)(case, targets, one_round, effort, note)
 
 
 def one_round(case: AttackPass, targets: NDArray[np.int64], stage: tuple[object, ...]) -> Attacked:
@@ -394,7 +390,7 @@ def single_draw(clean: Clean, method: Method, ran: SearchRan | None) -> bool:
         return False
     if ran is not None:
         along = [each for each in ran.rounds if each.kind != BLACK_BOX]
-        return all(each.parameters.get("eot", 1) == 1 for each in along)
+        return all(each.parameters.get("eot", 1) == 1 for each in along or ran.rounds)
     if method.name == "adaptive":  # its rounds are those against what it sees
         return clean.draws == 1
     return method.parameters.get("eot", 1) == 1

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_med.attacks import Queries, gives
+from robustbench_med.evaluation.figure_types import Figures
 from robustbench_med.evaluation.types import (
     Attacked,
     AttackPass,
-    Figures,
 )
 
 POINTS = (1, 2, 5)
@@ -85,6 +85,8 @@ def add_figures(figures: Figures, case: AttackPass, counts: Counts | None) -> No
         "most": most,
         "curve": curve,
     }
+    if answers := sum(source.answers for source in case.method.sources):
+        figures["queries"]["surrogate"] = answers
 
 
 def arrays_of(counts: Counts | None) -> Mapping[str, NDArray[np.int64]]:

@@ -195,14 +195,8 @@ class Search:
         """One round: attack, choose, and measure what it took."""
         number, spent = len(self.ran) + 1, self.passes
         self.note(f"round {number}: {each.kind}, {spent:.0f} passes, {self.left:.3f} left")
-        method = Method(each.attack, complete_round(each, self.facing))
-        case = replace(self.case, method=method, view=self.view)
         stage = ("round", number)
-        if each.kind == BLACK_BOX:
-            self.queries += self.asked(each)
-        else:
-            self.passes += self.asked(each)
-        found = self.attack(case, self.open, stage)
+        found = self.attacked(each, stage)
         self.best.searched.forward += found.searched.forward
         self.best.searched.backward += found.searched.backward
         if number == 1:
@@ -229,6 +223,16 @@ class Search:
                 self.left,
             )
         )
+
+    def attacked(self, each: Round, stage: tuple[object, ...]) -> Attacked:
+        """The attack of a round on what stands, its passes counted."""
+        method = Method(each.attack, complete_round(each, self.facing))
+        case = replace(self.case, method=method, view=self.view)
+        if each.kind == BLACK_BOX:
+            self.queries += self.asked(each)
+        else:
+            self.passes += self.asked(each)
+        return self.attack(case, self.open, stage)
 
     def choose(self, found: Attacked, stage: tuple[object, ...]) -> NDArray[np.int64]:
         """Keeps the better candidate of each sample under the same draws (of a victim that always

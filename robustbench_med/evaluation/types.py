@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import Minimal, PassCount, Queries, Ray, Threat, View
 from robustbench_med.data import Samples
+from robustbench_med.evaluation.figure_types import Figures
 from robustbench_med.naming import Norm
 
 ProtocolName = Literal["sound", "release"]
@@ -55,6 +56,8 @@ class TransferSource:
     victim: nn.Module
     stochastic: bool
     drawing: Drawing
+    answers: int = 0
+    """Images that the attacked victim was asked about to make it."""
 
     def view(self, shapes: Sequence[tuple[int, int, int]], setting: Setting) -> View:
         """As the attack sees it; `shapes`: (C, H, W) of each modality."""
@@ -120,6 +123,8 @@ class SearchRan:
         next_passes: the budget to try next, where it was capped.
         tolerance: what the last two rounds took less than, where it converged.
         rounds: in their order.
+        left_out: attacks that are none of the rounds, and why, of a black box.
+        cannot_know: what such an attack cannot find out, of a black box, in words.
     """
 
     effort: Literal["auto", "max"]
@@ -127,6 +132,14 @@ class SearchRan:
     next_passes: int | None
     tolerance: float
     rounds: tuple[RoundRan, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    cannot_know: tuple[str, ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """As a record holds it: what is of black boxes is absent of others."""
+        of_boxes = ("left_out", "cannot_know")
+        told = asdict(self).items()
+        return {name: value for name, value in told if value or name not in of_boxes}
 
 
 @dataclass(frozen=True)
@@ -259,78 +272,6 @@ class Attacked:
     """
     counting: Queries | None = None
     """Who counted those of the last batch."""
-
-
-class TaskFigures(TypedDict):
-    """Figures of one task over its labelled samples, as `store.record.TaskFigures` checks them."""
-
-    n: int
-    n_distinct: int
-    n_groups: int
-    n_effective_clean: float
-    n_effective_robust: float
-    class_samples: list[int]
-    clean: float
-    clean_interval: list[float]
-    clean_vote: float
-    clean_balanced_accuracy: float
-    clean_auc: float | None
-    trivial: str | None
-    robust: float
-    robust_interval: list[float]
-    robust_vote: float
-    asr: float | None
-    balanced_accuracy: float
-    auc: float | None
-    most_predicted_share: float
-    not_finite: int
-
-
-class MinimalNorm(TypedDict):
-    """Sizes of the smallest perturbations of a minimal-norm attack (`figures.minimal_norm`)."""
-
-    norm: str
-    median: float | None
-    quartiles: list[float | None]
-    curve: list[list[float]]
-    not_found: int
-
-
-class QueryFigures(TypedDict):
-    """Queries of a black box (`figures.query_figures`)."""
-
-    cap: int | None
-    total: int
-    median: float
-    most: int
-    curve: list[list[float]]
-
-
-class ParticularFigures(TypedDict):
-    """Figures that some attacks have: minimal-norm ones, those along a gradient, targeted ones."""
-
-    minimal_norm: NotRequired[MinimalNorm]
-    attack_loss: NotRequired[list[float | None]]
-    target_rate: NotRequired[float | None]
-    queries: NotRequired[QueryFigures]
-
-
-class Figures(ParticularFigures):
-    """Figures of a cell: means over the attacked tasks, and every task, as `store.record.Figures`
-    checks them.
-    """
-
-    tasks: list[TaskFigures]
-    not_finite: int
-    clean: float
-    clean_vote: float
-    robust: float
-    robust_vote: float
-    asr: float | None
-    balanced_accuracy: float
-    auc: float | None
-    clean_interval: list[float]
-    robust_interval: list[float]
 
 
 class AttackCost(TypedDict):

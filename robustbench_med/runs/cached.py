@@ -1,24 +1,29 @@
 """What medrobust keeps below its home and can make again: weights, trainings under way, decoded
-images; what of it is used, and what goes when room is needed.
+images, and what black boxes have answered; what of it is used, and what goes when room is needed.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from robustbench_med.errors import UserError
 from robustbench_med.formats import json_file
 from robustbench_med.formats.files import UnreadableError
+from robustbench_med.models import answers
+from robustbench_med.models.black_box import kept_under
 from robustbench_med.owners import lock
 from robustbench_med.paths import home
 from robustbench_med.store.merge import KINDS
 
-Sort = Literal["weights", "training under way", "decoded images"]
+Sort = Literal["weights", "training under way", "decoded images", "answers"]
+ASKED = 600.0
+"""Seconds since its last answer in which somebody may still be asking a black box."""
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -31,7 +36,8 @@ class CacheEntry:
         kind: what it is.
         bytes: of all its files.
         used: when it was last read or written, in seconds since 1970.
-        needed: whether a record, certificate or diagnosis of a named folder is of these weights.
+        needed: whether a record, certificate or diagnosis of a named folder is of these weights,
+            or of the black box that answered.
         busy: whether somebody works on it now.
         files: its files and folders.
     """
@@ -50,7 +56,7 @@ def entries(stores: Sequence[Path]) -> list[CacheEntry]:
     the longest unused first.
     """
     needed = _weights_of(stores)
-    found = [*_weights(needed), *_under_way(), *_images()]
+    found = [*_weights(needed), *_under_way(), *_images(), *_answers(needed)]
     return sorted(found, key=lambda entry: (entry.needed, entry.used, entry.name))
 
 
@@ -112,6 +118,12 @@ def _images() -> Iterator[CacheEntry]:
             yield _entry(path, "decoded images", (path,))
 
 
+def _answers(needed: set[str]) -> Iterator[CacheEntry]:
+    for path in _folder("answers", "*.sqlite"):
+        entry = _entry(path, "answers", tuple(answers.files_of(path)), needed=path.stem in needed)
+        yield replace(entry, busy=time.time() - path.stat().st_mtime < ASKED)
+
+
 def _folder(name: str, pattern: str) -> list[Path]:
     paths = sorted((home() / name).glob(pattern))
     return [path for path in paths if not path.name.startswith(".")]
@@ -142,7 +154,9 @@ def _is_busy(path: Path) -> bool:
 
 
 def _weights_of(stores: Sequence[Path]) -> set[str]:
-    """sha256 of all weights that records, certificates and diagnoses of these folders are of."""
+    """sha256 of all weights that records, certificates and diagnoses of these folders are of; of
+    black boxes what their answers are called.
+    """
     found: set[str] = set()
     for out in stores:
         folders = [out / kind.folder for kind in KINDS]
@@ -150,7 +164,12 @@ def _weights_of(stores: Sequence[Path]) -> set[str]:
             raise UserError(f"{out} holds no records or certificates")
         for path in (path for folder in folders for path in folder.glob("[0-9a-f]*.json")):
             spec = _plain(path).get("spec") or {}
-            found.add(spec.get("victim", {}).get("weights_sha256"))
+            victim = spec.get("victim", {})
+            found.add(victim.get("weights_sha256"))
+            if victim.get("access") is not None:
+                names = ("weights_sha256", "source_sha256")
+                identity = {name: victim.get(name) or "" for name in names}
+                found.add(answers.path_of(kept_under(identity)).stem)
             sources = [*spec.get("attack", {}).get("sources", []), *spec.get("sources", [])]
             found.update(source.get("weights_sha256") for source in sources)
     return found - {None}

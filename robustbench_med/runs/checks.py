@@ -12,6 +12,7 @@ from robustbench_med.attacks import (
     CORRUPTIONS,
     ENGINES,
     KINDS,
+    asking,
     asks,
     attack_code,
     engines,
@@ -202,6 +203,11 @@ def check_access(spec: RunSpec) -> None:
         assert device is not None
         if spec.engine != "native":
             raise UserError(f"--engine {spec.engine}: black boxes are attacked by native attacks")
+        if "adaptive" in spec.bounded and (spec.effort in ("quick", "max") or spec.max_passes):
+            raise UserError(
+                "--effort and --max-passes are for victims with gradients; of a black box adaptive"
+                f" asks --max-queries of each sample, {asking.QUERIES} by default"
+            )
         for attack in spec.bounded:
             needed = None if attack in CORRUPTIONS else asks(attack)
             if needed == "gradients":
@@ -295,11 +301,14 @@ def check_effort(spec: RunSpec, *, unaware: bool) -> None:
 
 
 def check_transfer(spec: RunSpec) -> None:
-    """Refuses a transfer attack without sources, and sources without one."""
-    if "transfer" in spec.bounded and not spec.source:
+    """Refuses a transfer attack without sources, which none but black boxes get by themselves, and
+    sources without one.
+    """
+    others = [name for name in spec.model if box_of(name) is None]
+    if "transfer" in spec.bounded and not spec.source and others:
         raise UserError(
             "transfer makes its adversarials on other victims; name them with --source late or"
-            " --source late,mail"
+            " --source late,mail (a black box needs none: its answers train one)"
         )
     if spec.source and "transfer" not in spec.bounded:
         raise UserError("--source is for --attack transfer")

@@ -18,7 +18,7 @@ from robustbench_med.errors import IncompleteError, UserError
 from robustbench_med.naming import MISSING, label
 from robustbench_med.parameters import of, only, owned, split
 from robustbench_med.reports.comparison.entries import Entry, LeftOut
-from robustbench_med.runs.checks import check_attacks, check_defense_owners
+from robustbench_med.runs.checks import box_of, check_attacks, check_defense_owners
 from robustbench_med.runs.failing import announce
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.run import run_grid
@@ -330,10 +330,13 @@ def released(spec: RunSpec) -> RunSpec:
 
 
 def with_one_attack(spec: RunSpec) -> RunSpec:
-    """The run with pgd alone, or else the first of its attacks; once, as no search is naive."""
+    """The run with pgd alone (of a black box, which has no gradient, the surrogate's transfer),
+    or else the first of its attacks; once, as no search is naive.
+    """
     attacks = [attack for attack in spec.attack if attack != CONTROL]
     searched = attack_entry(attacks[0]).escalates == "auto"
-    attack = "pgd" if "pgd" in attacks or searched else attacks[0]
+    once = "pgd" if box_of(spec.model[0]) is None else "transfer"
+    attack = once if once in attacks or searched else attacks[0]
     known = attack_parameters(attack)
     params = {
         key: value

@@ -13,6 +13,7 @@ from typing import Any
 from robustbench_med.attacks import SCHEME, Threat, attack_code, gives, revision
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.evaluation import carrying
+from robustbench_med.evaluation.assembling import assemble
 from robustbench_med.evaluation.batching import judged_draws
 from robustbench_med.evaluation.protocol import is_whole
 from robustbench_med.evaluation.search import search
@@ -21,6 +22,7 @@ from robustbench_med.naming import CORRUPTION, canonical_hash, training_hash
 from robustbench_med.provenance import code
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.victims import LoadedVictim
+from robustbench_med.store.attacks import SurrogateSpec
 from robustbench_med.store.record import CONTROL
 from robustbench_med.training import defenses
 
@@ -39,6 +41,8 @@ class Inputs:
     """Without what the clean pass decides: the classes aimed at."""
     sources: Sequence[LoadedVictim]
     """Victims that `transfer` makes its adversarials on."""
+    surrogate: SurrogateSpec | None = None
+    """What it makes them on that the victim's answers train; None: nothing."""
     before: Inputs | None = None
     """Of the record whose adversarials are candidates here; None: of none."""
 
@@ -154,7 +158,7 @@ def resolve(inputs: Inputs) -> dict[str, Any]:
     return {
         **identity(inputs.victim, inputs.dataset, inputs.samples),
         "threat": threat_identity(inputs.threat, inputs.run.target),
-        "attack": attack_identity(inputs.method, inputs.sources, inputs.after),
+        "attack": attack_identity(inputs),
         **({"engine": engine} if engine != "native" else {}),
         **carried_identity(inputs.before),
         "protocol": protocol_identity(inputs),
@@ -184,12 +188,11 @@ def carried_identity(before: Inputs | None) -> dict[str, Any]:
     return {"carried": {"record": before.hash, "revision": carrying.REVISION}}
 
 
-def attack_identity(
-    method: Method, sources: Sequence[LoadedVictim], after: Sequence[str] = ()
-) -> dict[str, Any]:
+def attack_identity(inputs: Inputs) -> dict[str, Any]:
     """The attack with all its parameters, the user's own code in it, the victims it starts from,
     and the attacks whose leavings it gets.
     """
+    method = inputs.method
     name, params, engine = method.name, dict(method.parameters), method.engine
     attack: dict[str, Any] = {
         "name": name,
@@ -199,12 +202,15 @@ def attack_identity(
     if (own := attack_code(name, params, engine)) is not None:
         attack["code"] = own
     if method.effort is not None:
+        made_by = search if inputs.surrogate is None else assemble
         attack["effort"] = asdict(method.effort)
-        attack["revision"] = code.revisions(search, "the search") | attack["revision"]
-    if sources:
-        attack["sources"] = [source_identity(source) for source in sources]
-    if after:
-        attack["after"] = list(after)
+        attack["revision"] = code.revisions(made_by, "the search") | attack["revision"]
+    if inputs.sources:
+        attack["sources"] = [source_identity(source) for source in inputs.sources]
+    if inputs.surrogate is not None:
+        attack["surrogate"] = inputs.surrogate.plain()
+    if inputs.after:
+        attack["after"] = inputs.after
     return attack
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from robustbench_med.attacks import gives
 from robustbench_med.evaluation.types import Method
 from robustbench_med.naming import radius_label
-from robustbench_med.runs import chains
+from robustbench_med.runs import chains, rivals
 from robustbench_med.runs.identity import Inputs
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
@@ -74,9 +75,11 @@ def inputs_with(
                 spec,
                 stochastic=victim.nature.stochastic,
                 unaware=victim.plan.unaware,
+                boxed=gives(victim.module) is not None,
             ),
         ),
         sources,
+        rivals.asked_for(victim, cell, dataset, spec),
         before,
     )
 

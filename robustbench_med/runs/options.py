@@ -131,7 +131,7 @@ OPTIONS: dict[str, Option] = {
         "Queries of a black box a sample and attack, after which nothing more is asked.", HOW
     ),
     "source": Option(
-        "For --attack transfer: models that adversarials are made on, comma-separated.", HOW
+        "For --attack transfer: models that adversarials are made on (a black box needs none).", HOW
     ),
     "protocol": Option(
         "sound (fresh draws, EOT against random models) or release (the authors' notebook).",

@@ -12,19 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_med.attacks import View, derive_seed, gives
-from robustbench_med.data import Samples
+from robustbench_med.data import Dataset, Samples
 from robustbench_med.evaluation.batching import batches, drawing_of, drawn, shapes_of
-from robustbench_med.evaluation.types import Drawing, Setting
+from robustbench_med.evaluation.types import Drawing, Setting, TransferSource
+from robustbench_med.provenance import code
 from robustbench_med.runs.identity import Inputs
 from robustbench_med.runs.session import Session
-from robustbench_med.runs.spec import RunSpec
+from robustbench_med.runs.spec import Cell, RunSpec
+from robustbench_med.runs.victims import LoadedVictim
+from robustbench_med.store.attacks import SurrogateSpec
 from robustbench_med.training import defenses, presets
 from robustbench_med.training.surrogate import imitate
 
+FROM_ANSWERS = ("transfer", "adaptive")
+"""Attacks on a black box that make adversarials on a surrogate."""
 WITHIN_MAIL = {entry.in_mail.model for entry in defenses.SHIPPED if entry.in_mail is not None}
 """Networks that are MAIL with a defence in it."""
 ANSWERS = 500
-"""Training images that the victim is asked about for a surrogate."""
+"""Training images that the victim is asked about for a surrogate, at most."""
 
 
 @dataclass
@@ -59,16 +64,46 @@ def rival_of(inputs: Inputs, session: Session[RunSpec], setting: Setting) -> Riv
     twin = twin_of(inputs, session)
     if twin is not None:
         return Rival("transfer from the undefended twin", 0, False, twin)
-    splits, victim = inputs.dataset.splits, inputs.victim
-    train = splits.get("train", splits["test"])  # arrays may come without a training part
+    n = min(ANSWERS, len(asked_about(inputs.dataset)[1]))
+    return Rival("transfer from a surrogate", n, True, lambda: surrogate_of(inputs, setting, n))
 
-    def surrogate() -> nn.Module:
-        if setting.seed not in victim.surrogates:
-            network = distilled(inputs, train, setting)
-            victim.surrogates[setting.seed] = network
-        return victim.surrogates[setting.seed]
 
-    return Rival("transfer from a surrogate", min(ANSWERS, len(train)), True, surrogate)
+def asked_about(dataset: Dataset) -> tuple[str, Samples]:
+    """The part of the data whose images a victim is asked about for a surrogate: arrays may come
+    without a training part.
+    """
+    name = "train" if "train" in dataset.splits else "test"
+    return name, dataset.splits[name]
+
+
+def asked_for(
+    victim: LoadedVictim, cell: Cell, dataset: Dataset, run: RunSpec
+) -> SurrogateSpec | None:
+    """The surrogate that the attack of a cell makes its adversarials on: a black box's, where no
+    other source is named; None where it makes none. At most `max_queries` answers train it.
+    """
+    named = cell.attack == "transfer" and bool(run.source)
+    if gives(victim.module) is None or cell.attack not in FROM_ANSWERS or named:
+        return None
+    part, images = asked_about(dataset)
+    n = min(ANSWERS, len(images), run.max_queries or ANSWERS)
+    return SurrogateSpec(images=n, split=part, revision=code.revisions(imitate, "the surrogate"))
+
+
+def surrogate_of(inputs: Inputs, setting: Setting, n: int) -> nn.Module:
+    """The surrogate trained on the victim's answers about n images, made once a seed."""
+    made = inputs.victim.surrogates
+    if (setting.seed, n) not in made:
+        _, images = asked_about(inputs.dataset)
+        made[setting.seed, n] = distilled(inputs, images, n, setting)
+    return made[setting.seed, n]
+
+
+def surrogate_source(inputs: Inputs, setting: Setting) -> TransferSource:
+    """The surrogate of `Inputs.surrogate`, as what adversarials are made on."""
+    assert inputs.surrogate is not None
+    n = inputs.surrogate.images
+    return TransferSource(surrogate_of(inputs, setting, n), False, "none", answers=n)
 
 
 def twin_of(inputs: Inputs, session: Session[RunSpec]) -> Callable[[], nn.Module] | None:
@@ -93,12 +128,12 @@ def twin_of(inputs: Inputs, session: Session[RunSpec]) -> Callable[[], nn.Module
     return lambda: presets.load(spec, checkpoint, device)[0]
 
 
-def distilled(inputs: Inputs, images: Samples, setting: Setting) -> nn.Module:
-    """A surrogate trained on the victim's answers about some training images."""
+def distilled(inputs: Inputs, images: Samples, n: int, setting: Setting) -> nn.Module:
+    """A surrogate trained on the victim's answers about n of these images, drawn by the seed."""
     nature = inputs.victim.nature
     view = View(inputs.victim.module, shapes_of(images))
     rng = np.random.default_rng(derive_seed(setting.seed, "surrogate images"))
-    rows = np.sort(rng.permutation(len(images))[:ANSWERS])
+    rows = np.sort(rng.permutation(len(images))[:n])
     size = setting.chunk if nature.drawing == "batch" else setting.batch_size
     answers: list[tuple[Tensor, ...]] = []
     for part in batches(rows, size):

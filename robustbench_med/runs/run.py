@@ -134,6 +134,18 @@ def grid_of(session: Session[RunSpec]) -> list[Cell]:
     return ordered(corrupted(grid, session.spec, modalities), session)
 
 
+def unknown_of(records: list[Record]) -> Iterator[str]:
+    """What adaptive attacks on black boxes could not find out, by victim."""
+    told: dict[str, dict[str, None]] = {}
+    for record in records:
+        search = record.attack_ran and record.attack_ran.search
+        if search and search.cannot_know:
+            told.setdefault(record.spec.victim.model, {}).update(dict.fromkeys(search.cannot_know))
+    for model, lines in told.items():
+        yield f"what adaptive cannot know of the black box {model}:"
+        yield from (f"  - {line}" for line in lines)
+
+
 def finished(records: list[Record], out: Path) -> Iterator[str]:
     """Sentences a run ends with: what the numbers mean, what weakens them, where the files are."""
     protocol = records[0].spec.protocol.name
@@ -161,6 +173,7 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
             f"warning: {', '.join(naive)} is random and was attacked without EOT: this robust"
             " accuracy is an over-estimate; use --protocol sound"
         )
+    yield from unknown_of(records)
     trivial = sorted({record.spec.victim.model for record in records if record.trivial})
     if trivial:
         yield (

@@ -7,7 +7,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from robustbench_med.attacks import CORRUPTIONS, Columns, Threat, complete, entry_of, under
+from robustbench_med.attacks import (
+    CORRUPTIONS,
+    Columns,
+    Threat,
+    asking,
+    complete,
+    entry_of,
+    under,
+)
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data.columns import FLIPS, Column, places, width_of
 from robustbench_med.errors import UserError, unknown
@@ -239,9 +247,14 @@ PASSES_OVER_PGD = 50
 """Budget of a search: so many times the passes of `pgd` by default on that victim."""
 
 
-def effort_of(attack: str, spec: RunSpec, *, stochastic: bool, unaware: bool) -> Effort | None:
+def effort_of(
+    attack: str, spec: RunSpec, *, stochastic: bool, unaware: bool, boxed: bool = False
+) -> Effort | None:
     """When the search that an attack begins stops; None where the attack runs once, as those of a
     fixed budget do whatever the effort.
+
+    Args:
+        boxed: whether the victim is a black box: its queries are what there is to spend.
 
     Raises:
         UserError: a search that cannot be made.
@@ -259,6 +272,8 @@ def effort_of(attack: str, spec: RunSpec, *, stochastic: bool, unaware: bool) ->
         if applies:
             said = "" if spec.effort else f" ({attack} makes it by default; --effort quick is one)"
             raise UserError(f"--effort {wanted}{said}: {why}")
+    if boxed:
+        return Effort("auto", 0, spec.max_queries or asking.QUERIES)
     passes = attack_parameters("pgd")["steps"] * (EOT_DEFAULT if stochastic else 1)
     return Effort(wanted, spec.max_passes or PASSES_OVER_PGD * passes)
 

@@ -49,8 +49,8 @@ class LoadedVictim:
     """Clean pass by evaluation seed."""
     noise: dict[tuple[int, Threat], float] = field(default_factory=dict)
     """Robust accuracy under noise, by evaluation seed and threat."""
-    surrogates: dict[int, nn.Module] = field(default_factory=dict)
-    """Small networks that imitate it, by evaluation seed (`rivals`)."""
+    surrogates: dict[tuple[int, int], nn.Module] = field(default_factory=dict)
+    """Small networks that imitate it, by evaluation seed and number of answers (`rivals`)."""
     validated: set[str] = field(default_factory=set)
     """Hashes of its validations that are kept."""
     smallest: dict[str, dict[int, Any]] = field(default_factory=dict)

@@ -25,6 +25,14 @@ class SourceSpec(Part):
     source_sha256: Hash | None = None
 
 
+class SurrogateSpec(Part):
+    """A small network that a black box's own answers trained, to make adversarials on."""
+
+    images: int = Field(ge=1, description="that the victim was asked about")
+    split: str = Field(description="of the data, whose images these are, drawn by the seed")
+    revision: dict[str, int]
+
+
 class EffortSpec(Part):
     """When a search that an attack begins stops."""
 
@@ -44,6 +52,9 @@ class AttackSpec(Part):
         None, description="of the search that it begins; absent: the attack once"
     )
     sources: list[SourceSpec] = Field([], description="victims that a transfer attack starts from")
+    surrogate: SurrogateSpec | None = Field(
+        None, description="trained on a black box's answers; absent: none"
+    )
     after: list[str] = Field(
         [], description="the attacks of a cascade whose leavings it got; absent: it got all samples"
     )
@@ -126,6 +137,12 @@ class SearchRan(Part):
     )
     tolerance: Number = Field(description="what the last two rounds took less than, if converged")
     rounds: list[RoundRan]
+    left_out: dict[str, str] = Field(
+        {}, description="of a black box: attacks that are none of the rounds, and why"
+    )
+    cannot_know: list[str] = Field(
+        [], description="of a black box: what such an attack cannot find out, in words"
+    )
 
 
 class AttackRan(Part):

@@ -84,6 +84,12 @@ class QueryFigures(Part):
     curve: list[list[Number]] = Field(
         description="[queries, robust accuracy as the attack saw it after so many of each sample]"
     )
+    surrogate: int | None = Field(
+        None,
+        ge=1,
+        description="images of other samples that it was asked about besides, once, to train a"
+        " surrogate; absent: none",
+    )
 
 
 class Figures(Part):

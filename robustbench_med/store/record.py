@@ -305,6 +305,7 @@ class Record(Kept):
             (f"cascade {'+'.join(attack.after)}+" if attack.after else "")
             + attack.name
             + (f" from {sources}" if sources else "")
+            + (" from a surrogate" if attack.surrogate and attack.name == "transfer" else "")
             + (f" to {target}" if target else "")
         )
 

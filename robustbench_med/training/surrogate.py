@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import derive_seed
 
+REVISION = 1
+"""Of how a surrogate is made, here and in `runs.rivals`."""
 SIDE, GRID = 64, 7
 """Pixels of a side that it looks at, at most (larger images are averaged); cells of a side of its
 last feature maps.

@@ -278,6 +278,10 @@ DEFAULTS = {
         "arXiv 1904.02144",
         {"steps": 20, "evaluations": 1000, "initial": 100, "eot": 1},
     ),
+    "boundary": (
+        "arXiv 1712.04248",
+        {"steps": 2500, "initial": 100, "sphere_step": 0.1, "inward_step": 0.1, "eot": 1},
+    ),
 }
 """Of every attack its paper on arXiv and its defaults: another default is another attack under the
 same command line.

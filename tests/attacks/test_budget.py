@@ -81,7 +81,7 @@ def test_no_attack_takes_more_and_on_a_firm_victim_hardly_less(
         budget = most(name, given, against)
         assert view.passes.backward <= n * budget.backward
         assert view.passes.forward <= n * budget.forward
-        if name != "hopskipjump":  # none of its tries breaks the firm victim
+        if name not in ("hopskipjump", "boundary"):  # none of their tries breaks the firm victim
             assert view.passes.backward >= least * n * budget.backward
             assert view.passes.forward >= least * n * budget.forward
 

@@ -34,6 +34,11 @@ FACTS = {  # of those that differ from the defaults
     "autoattack": {"norms": THREE, "targeted": False, "ensemble": "ensemble"},
     "adaptive": {"targeted": False, "escalates": "auto"},
     "hopskipjump": {"norms": TWO, "minimal": "hopskipjump_minimal"},
+    "boundary": {
+        "norms": ("L2",),
+        "minimal": "boundary_minimal",
+        "radius_free": ("L2",),
+    },
 }
 
 
@@ -66,7 +71,7 @@ def test_the_entries_say_what_the_tables_said() -> None:
     free = {(name, norm) for name in ATTACKS for norm in NORMS if radius_free(name, norm)}
     searches = {(name, norm) for name in ("fgsm", "fab", "hopskipjump") for norm in TWO}
     searches |= {("fmn", norm) for norm in NORMS} | {("fab", "L1")}
-    one = {("cw", "L2"), ("ddn", "L2"), ("ead", "L1"), ("sigma-zero", "L0")}
+    one = {("boundary", "L2"), ("cw", "L2"), ("ddn", "L2"), ("ead", "L1"), ("sigma-zero", "L0")}
     assert free == searches | one
     names = {name for table in ENGINES.values() for name in table}
     assert {name for name in names if cannot_aim(name)} == {

@@ -64,6 +64,7 @@ SEARCHES = {
     "cw": {"steps": 200, "search": 9},
     "fab": {"steps": 20},
     "hopskipjump": {"steps": 20, "evaluations": 200},
+    "boundary": {"steps": 600},
 }
 """What searches are given, where it is not their defaults."""
 SURPLUS = {
@@ -74,6 +75,7 @@ SURPLUS = {
     "sigma-zero": 0.0,
     "fab": 0.01,
     "hopskipjump": 1.0,
+    "boundary": 0.07,  # a walk may end at the boundary of the other class
 }
 """By how much what they find is larger than the distance to the boundary: what search leaves, few
 queries.
@@ -305,6 +307,7 @@ def test_targeted_attacks_reach_the_class_they_are_given(name) -> None:
         "ddn": {"steps": 40},
         "ead": {"steps": 40, "search": 6},
         "sigma-zero": {"steps": 60},
+        "boundary": {"initial": 100},
     }.get(name, {})
     reached = view.logits(attack(name, view, x, target, threat, IDS[:8], **longer))[0].argmax(1)
     assert (reached == target[:, 0]).float().mean() >= (

@@ -4,9 +4,12 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.cli import medrobust, refused
 
+from robustbench_med.models.answers import Answers, path_of
+from robustbench_med.models.black_box import kept_under
 from robustbench_med.owners.lock import Lock
 from robustbench_med.runs.cached import size_of
 
@@ -75,6 +78,28 @@ def test_what_somebody_works_on_stays(home: Path) -> None:
     assert "late.partial" not in gone
     assert partial.exists()
     assert names("prune", "--max-size", "0") == ["late.partial"]
+
+
+def test_answers_of_black_boxes_are_listed_and_go_as_weights_do(home: Path, tmp_path: Path) -> None:
+    mine, other = (
+        {"weights_sha256": name * 8, "source_sha256": ""} for name in ("needed", "unneeded")
+    )
+    for age, identity in enumerate((mine, other)):
+        path = path_of(kept_under(identity))
+        Answers(path).keep({b"key": np.ones(2, np.float32)})
+        os.utime(path, (100.0 + age, 100.0 + age))
+    box = {"weights_sha256": mine["weights_sha256"], "access": "scores"}
+    record = json.dumps({"spec": {"victim": box, "attack": {}}})
+    (tmp_path / "out" / "records" / "1123456789abcdef.json").write_text(record)
+    stems = [path_of(kept_under(identity)).stem for identity in (mine, other)]
+    assert names("list")[:2] == stems
+    assert names("prune", "--store", tmp_path / "out", "--max-size", "100K") == []
+    gone = names("prune", "--store", tmp_path / "out")
+    assert stems[1] in gone
+    assert stems[0] not in gone
+    assert [path.stem for path in (home / "answers").iterdir()] == stems[:1]
+    Answers(path_of(kept_under(other))).keep({b"key": np.ones(2, np.float32)})
+    assert stems[1] not in names("prune", "--max-size", "0"), "somebody may be asking"
 
 
 @pytest.mark.parametrize(

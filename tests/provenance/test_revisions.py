@@ -18,6 +18,7 @@ OF_ATTACKS = {
         "apgd-t": "apgd losses pgd view",
         "autoattack": "apgd autoattack fab losses minimal pgd square view",
         "bim": "bim losses pgd view",
+        "boundary": "boundary hopskipjump losses minimal view",
         "cw": "cw losses minimal view",
         "ddn": "ddn losses minimal view",
         "ead": "cw ead losses minimal view",

@@ -4,17 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.comparisons import PASSED, row_of
+from matplotlib.collections import PathCollection
+from support.comparisons import PASSED, USUAL, row_of
 from support.records import changed, outcomes, record
 
 from robustbench_med.reports.comparison import pairs as paired
 from robustbench_med.reports.comparison.entries import Entry
 from robustbench_med.reports.comparison.page import markdown
-from robustbench_med.reports.comparison.pareto import pareto
+from robustbench_med.reports.comparison.pareto import figure, pareto
 from robustbench_med.reports.comparison.rows import Naive, Row, rows_of
 from robustbench_med.reports.comparison.table import display, frame, latex, with_constant
 from robustbench_med.reports.comparison.verdict import verdict
 from robustbench_med.reports.floors import BELOW, CONSTANT, Floor
+from robustbench_med.reports.style import LARGEST_AREA, UNKNOWN_AREA
 from robustbench_med.reports.tables import csv
 from robustbench_med.statistics import balanced_accuracy, effective_n, wilson
 from robustbench_med.store.record import Record
@@ -268,3 +270,14 @@ def test_a_sample_counts_under_several_norms_only_if_it_stands_under_every_one(t
     table = frame([*alone, together])
     assert display(table)["pgd"].tolist()[-2] == "-"  # no figure of one attack
     assert len(rows_of(Entry("mail", "none", tuple(made[1:])), store)) == 2  # one norm alone
+
+
+def test_black_boxes_whose_flops_nobody_knows_have_a_point_all_the_same(tmp_path) -> None:
+    unknown = replace(USUAL, gflops=0.0, training_gflops=None)
+    asked = [row_of(name, np.ones(8), costs=unknown) for name in ("none", "jpeg")]
+    pareto(frame(asked), tmp_path / "pareto.png")
+    beside = [row_of("none", np.ones(8)), replace(asked[1], model="device")]
+    (points,) = figure(frame(beside)).axes[:1]
+    drawn = [found for found in points.collections if isinstance(found, PathCollection)]
+    areas = [found.get_sizes()[0] for found in drawn]
+    assert sorted(areas) == [UNKNOWN_AREA, LARGEST_AREA]

@@ -9,7 +9,7 @@ from support.records import certificate, changed, record
 
 from robustbench_med.data.cards import Published
 from robustbench_med.naming import canonical_hash
-from robustbench_med.runs import cell
+from robustbench_med.runs import recording
 from robustbench_med.store.record import Certificate, Kept, Record
 
 
@@ -70,9 +70,9 @@ def test_the_one_is_not_the_other(kind: type[Kept], made: Kept) -> None:
 def test_published_figures_stand_by_task_as_the_card_has_them() -> None:
     figure = {"model": "ResNet-18", "size": 28, "accuracy": 0.8, "auc": 0.9, "source": "Table 3"}
     published = SimpleNamespace(references=(Published(**figure, task="lesion"), None))
-    made = changed(record(), **cell._references(published))
+    made = changed(record(), **recording._references(published))
     assert made.plain()["references"] == [figure, None]
     assert made.hash == record().hash
-    assert cell._references(SimpleNamespace(references=(None, None))) == {}
+    assert recording._references(SimpleNamespace(references=(None, None))) == {}
     with pytest.raises(ValidationError, match="references"):
         changed(record(), references=[figure])

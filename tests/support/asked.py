@@ -14,7 +14,13 @@ from robustbench_med.api import Results
 
 SIZE, N = 32, 12
 TASKS = {"mri": 4, "xray": 3}
-ASKED = {"square": {"queries": 40}, "hopskipjump": {"steps": 1, "evaluations": 20, "initial": 20}}
+ASKED = {
+    "square": {"queries": 40},
+    "hopskipjump": {"steps": 1, "evaluations": 20, "initial": 20},
+    "boundary": {"steps": 30, "initial": 20},
+}
+UNDER = {"boundary": {"norm": "L2", "eps": "5"}, "hopskipjump": {"eps": "0.35"}}
+"""Another threat than the common one, where an attack needs it."""
 COMMON = {
     "data": "phantoms",
     "size": SIZE,
@@ -103,7 +109,11 @@ def attacked(model: object, out: Path, attack: str, **more: object) -> Results:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return evaluate(
-            model, attack=attack, attack_params=ASKED[attack], out=out, **(COMMON | more)
+            model,
+            attack=attack,
+            attack_params=ASKED[attack],
+            out=out,
+            **(COMMON | UNDER.get(attack, {}) | more),
         )
 
 
