@@ -95,7 +95,9 @@ def _attacked(record: Record) -> dict[str, Any]:
     if record.corruption:
         shown = {"norm": "", "eps": "", "severity": spec.attack.params["severity"]}
     else:
-        shown = {"norm": spec.threat.norm_label, "eps": record.eps, "severity": None}
+        patched = record.own_threat and "size" in spec.attack.params
+        norm, eps = ("", "") if patched else (spec.threat.norm_label, record.eps)
+        shown = {"norm": norm, "eps": eps, "severity": None}
     return {"condition": record.attack_label, **shown, "record": record.short}
 
 
@@ -245,6 +247,7 @@ def _shown(members: Sequence[Record]) -> list[tuple[str, Record, str]]:
         lines.append((f"noise {largest.eps}", largest, "robust"))
     for corrupted in (True, False):
         mine = [e for e in members if e.corruption == corrupted and not e.control]
+        mine = [each for each in mine if not each.own_threat]
         if mine:
             worst = min(mine, key=lambda each: each.figures.robust)
             size = f"severity {worst.spec.attack.params['severity']}" if corrupted else worst.eps

@@ -321,6 +321,8 @@ class Figures:
         if not bound.is_robust:
             return _rows(rows[rows.condition == clinical.CLEAN])
         attacked = rows[rows.severity.isna() & ~rows.condition.isin((clinical.CLEAN, CONTROL))]
+        own = [record.short for record in self.records if record.own_threat]
+        attacked = attacked[~attacked.record.isin(own)]
         first = attacked.sort_values("value", ascending=bound.least, kind="stable")
         keys = [*clinical.VICTIM, "norm", "eps", "task", "class"]
         return _rows(first.drop_duplicates(keys).sort_index())

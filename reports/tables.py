@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from robustbench_med.formats.text import cell
-from robustbench_med.naming import shown_radius
+from robustbench_med.naming import OWN_THREAT, shown_radius
 from robustbench_med.reports import floors, under_training
 from robustbench_med.reports.families import (
     OTHER_WEIGHTS,
@@ -369,4 +369,4 @@ def each(frame: pd.DataFrame) -> Iterator[Any]:
 
 def by_engine(attack: str, engine: str) -> str:
     """An attack's name, with the engine that computed it where that is another library."""
-    return attack if engine == "native" else f"{attack} ({engine})"
+    return attack if engine in ("native", OWN_THREAT) else f"{attack} ({engine})"

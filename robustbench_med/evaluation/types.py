@@ -259,6 +259,10 @@ class Attacked:
     """
     counting: Queries | None = None
     """Who counted those of the last batch."""
+    parts: NDArray[np.int64] | None = None
+    """(n,) 0 or 1, of a universal perturbation: that of part 0 was made on the samples of part 1;
+    None of other attacks.
+    """
 
 
 class TaskFigures(TypedDict):

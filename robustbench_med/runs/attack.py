@@ -29,7 +29,7 @@ from robustbench_med.evaluation.types import AttackPass, Clean, Method, Setting
 from robustbench_med.models.given import left_as_it_was, victim_of
 from robustbench_med.naming import NORMS
 from robustbench_med.progress import Display
-from robustbench_med.runs import checks, packages
+from robustbench_med.runs import checks, corrupting, packages
 from robustbench_med.runs.device import BatchSize
 from robustbench_med.runs.spec import Cell, RunSpec, cells
 from robustbench_med.runs.tensors import (
@@ -172,7 +172,7 @@ def _threat(spec: RunSpec, cell: Cell, images: Modalities, samples: TensorSample
     tasks = tuple(f"task {t}" for t in range(samples.labels.shape[1]))
     data = _Data(images.names, tasks, images.shapes)
     threat = threat_of(cell, data, spec, targeted=is_targeted(cell, spec))
-    if cell.severity is None:
+    if cell.attack not in corrupting.UNBOUNDED:
         return threat
     return replace(threat, norm="Linf", radii=tuple(float(r > 0) for r in threat.radii))
 

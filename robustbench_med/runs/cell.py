@@ -21,7 +21,7 @@ from robustbench_med.evaluation.goals import choose_goals
 from robustbench_med.evaluation.protocol import attack_pass, single_draw
 from robustbench_med.evaluation.signs import Sign
 from robustbench_med.evaluation.types import Candidates, Challenge, Clean, Method, Outcome
-from robustbench_med.runs import chains, challenge, handed_on, kept_images
+from robustbench_med.runs import chains, challenge, corrupting, handed_on, kept_images
 from robustbench_med.runs.commands import command_of
 from robustbench_med.runs.device import one_gradient, peak_memory_mib
 from robustbench_med.runs.estimates import Estimate, expected
@@ -209,11 +209,9 @@ class Evaluation:
         return found
 
     def noise(self) -> float | None:
-        """Robust accuracy under noise of the same radius; None where the attack itself is noise, or
-        a corruption.
-        """
+        """Robust accuracy under noise of this radius; None of noise, and where none bounds it."""
         inputs = self.inputs
-        if inputs.method.name == CONTROL or inputs.method.engine == naming.CORRUPTION:
+        if inputs.method.name == CONTROL or inputs.method.name in corrupting.UNBOUNDED:
             return None
         return self.fitted(
             lambda: inputs.victim.under_noise(
@@ -345,6 +343,8 @@ def _attack_ran(inputs: Inputs, measured: Measurement) -> dict[str, Any]:
         if method.engine == "native"
         else {}
     )
+    if (parts := measured.outcome.arrays.get("part")) is not None:
+        known = known | {"parts": [int((parts == part).sum()) for part in (0, 1)]}
     search = measured.outcome.search
     return known if search is None else known | {"search": asdict(search)}
 

@@ -12,17 +12,20 @@ from typing import Any
 
 from robustbench_med.attacks import SCHEME, Threat, attack_code, gives, revision
 from robustbench_med.data import Dataset, Samples
-from robustbench_med.evaluation import carrying
+from robustbench_med.evaluation import carrying, parted
 from robustbench_med.evaluation.batching import judged_draws
 from robustbench_med.evaluation.protocol import is_whole
 from robustbench_med.evaluation.search import search
 from robustbench_med.evaluation.types import Method
-from robustbench_med.naming import CORRUPTION, canonical_hash, training_hash
+from robustbench_med.naming import CORRUPTION, OWN_THREAT, canonical_hash, training_hash
 from robustbench_med.provenance import code
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.victims import LoadedVictim
 from robustbench_med.store.record import CONTROL
 from robustbench_med.training import defenses
+
+BESIDE = (CORRUPTION, OWN_THREAT)
+"""Who computes what nothing challenges: corruptions, and attacks of a threat of their own."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Inputs:
         challenged.
         """
         bounded = self.run.protocol == "sound" and not self.threat.targeted
-        attacked = self.method.name != CONTROL and self.method.engine != CORRUPTION
+        attacked = self.method.name != CONTROL and self.method.engine not in BESIDE
         return bounded and attacked and max(self.threat.radii) > 0
 
     @property
@@ -201,6 +204,9 @@ def attack_identity(
     if method.effort is not None:
         attack["effort"] = asdict(method.effort)
         attack["revision"] = code.revisions(search, "the search") | attack["revision"]
+    if parted.is_universal(method):
+        halves = code.revisions(parted.attack_parts, "universal perturbations")
+        attack["revision"] = halves | attack["revision"]
     if sources:
         attack["sources"] = [source_identity(source) for source in sources]
     if after:

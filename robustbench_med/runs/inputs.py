@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from robustbench_med.evaluation.types import Method
 from robustbench_med.naming import radius_label
-from robustbench_med.runs import chains
+from robustbench_med.runs import chains, corrupting
 from robustbench_med.runs.identity import Inputs
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
@@ -90,4 +90,8 @@ def label_of(inputs: Inputs) -> str:
         how = str(cell.severity) + (
             "" if len(touched) == len(names) else f" of {'+'.join(touched)}"
         )
+    if cell.attack == corrupting.PATCH:
+        params = inputs.method.parameters
+        touched = [n for n, radius in zip(names, inputs.threat.radii, strict=True) if radius > 0]
+        how = f"{params['size']:.3g} {params['place']} of {'+'.join(touched)}"
     return f"{inputs.victim.plan.name} {cell.attack} {how} on {inputs.dataset.label}"
