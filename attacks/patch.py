@@ -218,7 +218,7 @@ class Run:
     @torch.no_grad()
     def loss(self, x: Tensor, y: Tensor, content: Tensor, corners: Tensor) -> Tensor:
         """The loss (B,), mean over the view's draws."""
-        drawn = self.view.predictions(self.spots.paste(x, content, corners))
+        drawn = self.view.predictions(self.spots.paste(x, content, corners), y)
         return torch.stack([self.objective(logits, y) for logits in drawn]).mean(0)
 
 

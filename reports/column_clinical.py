@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robustbench_med.reports.column_parts import CHECKPOINT, SAMPLE, VARIANT
+from robustbench_med.reports.column_parts import CHECKPOINT, SAMPLE, THREAT, TRUST, VARIANT
 from robustbench_med.reports.decisions import BINS
 
 _WHERE: dict[str, str] = {
@@ -67,4 +67,27 @@ CALIBRATION: dict[str, str] = {
     "confidence_wrong": "the same where it is wrong",
     "wrong": "samples that are wrong",
     "not_finite": "samples whose logits are NaN or infinite; they count as wrong",
+}
+_ANSWERS = {
+    "coverage": "share of predictions that the victim answers{}, mean over draws",
+    "answered": "accuracy on what it answers{}; empty where it answers nothing",
+    "wrong": "share of predictions that are wrong and answered{}: 1 - `{}`",
+}
+ABSTENTION: dict[str, str] = {
+    "model": SAMPLE["model"],
+    **VARIANT,
+    **{key: SAMPLE[key] for key in ("data", "synthetic", "size")},
+    "n": "labelled test samples of the task",
+    "attack": "the attack, a corruption, or `noise`",
+    **THREAT,
+    "task": "the task",
+    **{
+        column: text
+        for when, where in (("clean", " on clean images"), ("robust", " under the attack"))
+        for name, said in _ANSWERS.items()
+        for column, text in _with_ends(f"{when}_{name}", said.format(where, when)).items()
+    },
+    **TRUST,
+    "record": "first digits of the record's hash",
+    **CHECKPOINT,
 }

@@ -47,6 +47,10 @@ TITLES = {
         " corruptions`, mean over trainings and seeds."
     ),
     "corruption_errors": "One row a victim: its errors under all corruptions, the fewest first.",
+    "abstention": (
+        "One row a record x attacked task, of victims with a [reject option](abstaining.md): what"
+        " they answer."
+    ),
     "own_threats": (
         "One row a victim x threat of its own, a patch or a universal perturbation, mean over"
         " trainings and seeds."

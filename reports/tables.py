@@ -25,7 +25,7 @@ from robustbench_med.reports.families import (
     variants,
     victim_name,
 )
-from robustbench_med.reports.marks import marks, trivial_on
+from robustbench_med.reports.marks import ABSTAINS, marks, trivial_on
 from robustbench_med.statistics import tied, wilson
 from robustbench_med.store.attacks import SearchRan
 from robustbench_med.store.record import Record
@@ -121,7 +121,8 @@ def ranked(
 
 def _ranks(frame: pd.DataFrame) -> pd.Series:
     """The place of every row that may have one, by the figure that its floor says."""
-    honest = frame[~(frame.is_naive | frame.is_below_floor)]
+    silent = frame.marks.str.contains(f"(?:^|; ){ABSTAINS}")
+    honest = frame[~(frame.is_naive | frame.is_below_floor | silent)]
     imbalanced = honest.floor.map(floors.is_imbalanced).astype(bool)
     imbalanced = imbalanced.groupby([honest[key] for key in COMPARABLE]).transform("any")
     return (

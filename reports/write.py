@@ -15,6 +15,7 @@ from robustbench_med.errors import UserError, left_out, unknown
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.reports import (
     absence,
+    abstention,
     board,
     board_tables,
     breakdowns,
@@ -227,6 +228,7 @@ def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFr
         "per_class": breakdowns.per_class(records, store.arrays, names),
         "cross_modal": breakdowns.cross_modal(records, names),
         "queries": querying.table(records),
+        "abstention": abstention.frame(every),
         "own_threats": own_threats.frame(every),
         "missing": absence.frame(Store(store.folder.parent, ABSENCES).records()),
         **own.frames(records),

@@ -105,6 +105,7 @@ def clean_pass(
         draws,
         (view.passes.forward, 0),
         time.perf_counter() - start,
+        rejected=all_samples.rejected,
     )
 
 
@@ -277,13 +278,18 @@ def judge(case: AttackPass, adversarials: Mapping[int, Tensor], tick: Advance) -
     fresh = join(parts)
     draws_right = fresh.draws_right
     right, vote_right = fresh.right, fresh.vote == samples.labels.numpy()
+    if fresh.rejected is not None:
+        vote_right |= fresh.rejected > 0.5
     if setting.protocol == "sound" and case.method.engine != CORRUPTION:
         for t in case.threat.tasks:
             never = case.clean.right[:, t] == 0
             right[never, t] = 0
             vote_right[never, t] = False
             draws_right[:, never, t] = False
-    return Judged(right, fresh.vote, fresh.probabilities, draws_right, vote_right)
+            if fresh.rejected is not None:
+                fresh.rejected[never, t] = 0
+    silent = fresh.rejected
+    return Judged(right, fresh.vote, fresh.probabilities, draws_right, vote_right, rejected=silent)
 
 
 def outcome_arrays(case: AttackPass, attacked: Attacked, fresh: Judged) -> Arrays:
@@ -298,6 +304,8 @@ def outcome_arrays(case: AttackPass, attacked: Attacked, fresh: Judged) -> Array
         "robust_vote": fresh.vote,
     }
     arrays |= {norm.lower(): sizes for norm, sizes in attacked.distances.items()}
+    if clean.rejected is not None and fresh.rejected is not None:
+        arrays |= {"clean_rejected": clean.rejected, "robust_rejected": fresh.rejected}
     if attacked.parts is not None:
         arrays["part"] = attacked.parts
     if attacked.smallest is not None:

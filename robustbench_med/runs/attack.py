@@ -26,6 +26,7 @@ from robustbench_med.evaluation.protocol import (
     is_whole,
 )
 from robustbench_med.evaluation.types import AttackPass, Clean, Method, Setting
+from robustbench_med.models import abstaining
 from robustbench_med.models.given import left_as_it_was, victim_of
 from robustbench_med.naming import NORMS
 from robustbench_med.progress import Display
@@ -131,7 +132,7 @@ def attack(
         left_as_it_was(model),
         seeded(images.device, cell.seed, "attack"),
     ):
-        victim = victim_of(model, images.tensors, images.names, by_name=images.by_name)
+        victim = _victim(model, images)
         samples = samples_of(images, y, victim.class_counts, ids)  # type: ignore[arg-type]
         threat = _threat(spec, cell, images, samples)
         nature = _nature(victim, samples, images.device, spec, stochastic)
@@ -166,6 +167,11 @@ def _asked(attack: str, eps: object, norm: str, options: Mapping[str, Any]) -> t
     if len(grid) != 1:
         raise UserError(f"attack: one attack, radius and seed a call, got {len(grid)} combinations")
     return spec, grid[0]
+
+
+def _victim(model: nn.Module, images: Modalities) -> nn.Module:
+    found = victim_of(model, images.tensors, images.names, by_name=images.by_name)
+    return abstaining.aware(found)
 
 
 def _threat(spec: RunSpec, cell: Cell, images: Modalities, samples: TensorSamples) -> Threat:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from torch import nn
+
 from robustbench_med.attacks import SCHEME, Threat, attack_code, gives, revision
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.evaluation import carrying, parted
@@ -17,6 +19,7 @@ from robustbench_med.evaluation.batching import judged_draws
 from robustbench_med.evaluation.protocol import is_whole
 from robustbench_med.evaluation.search import search
 from robustbench_med.evaluation.types import Method
+from robustbench_med.models import abstaining
 from robustbench_med.naming import CORRUPTION, OWN_THREAT, canonical_hash, training_hash
 from robustbench_med.provenance import code
 from robustbench_med.runs.spec import Cell, RunSpec
@@ -108,6 +111,7 @@ def identity(victim: LoadedVictim, dataset: Dataset, samples: Samples) -> dict[s
             "train_seed": trained and trained["seed"],
             "weights_sha256": victim.checkpoint.sha256,
             **({"access": access} if (access := gives(victim.module)) else {}),
+            **({"abstains": abstaining.REVISION} if may_abstain(victim.module) else {}),
             **({"reading": reading} if (reading := victim.checkpoint.reading.told) else {}),
             **({"defense": victim.plan.layers} if victim.plan.layers else {}),
             **({"source_sha256": victim.spec.source_sha256} if victim.spec.source_sha256 else {}),
@@ -141,6 +145,11 @@ def identity(victim: LoadedVictim, dataset: Dataset, samples: Samples) -> dict[s
             ),
         },
     }
+
+
+def may_abstain(module: nn.Module) -> bool:
+    """Whether a victim has a reject option."""
+    return isinstance(module, abstaining.Abstaining)
 
 
 def _shapes(dataset: Dataset) -> dict[str, Any]:

@@ -104,7 +104,10 @@ def distilled(inputs: Inputs, images: Samples, setting: Setting) -> nn.Module:
     for part in batches(rows, size):
         x = view.pack(images.batch(part)).to(setting.device)
         with drawn(view, nature.drawing, setting, images.ids, part, "surrogate"):
-            answers += view.predictions(x)
+            answers += [
+                tuple(z[:, :n] for z, n in zip(drawn_now, view.class_counts, strict=True))
+                for drawn_now in view.predictions(x)
+            ]
     return imitate(
         images.batch(rows),
         [torch.cat(task) for task in zip(*answers, strict=True)],

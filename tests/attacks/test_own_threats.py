@@ -23,9 +23,9 @@ from robustbench_med.attacks.patch import Spots, patch
 from robustbench_med.attacks.pgd import pgd
 from robustbench_med.attacks.universal import universal
 from robustbench_med.data import Component, Samples
+from robustbench_med.evaluation.parted import parts_of
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
 from robustbench_med.evaluation.types import Method
-from robustbench_med.evaluation.parted import parts_of
 from robustbench_med.naming import OWN_THREAT
 
 WHOLE = Threat("Linf", (1.0, 1.0), (0, 1))
