@@ -40,21 +40,21 @@ def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFr
     clinical: list[dict[str, Any]] = []
     calibration: list[dict[str, Any]] = []
     seen = set[str]()
-    for record in sorted(every, key=_place):
+    for record in sorted(every, key=place):
         arrays = store.arrays(record, needed(record))
         if "robust_probabilities_0" not in arrays:
             continue
         validated = validations.of(record)
-        key = _key(record, names[record.hash])
+        key = key_of(record, names[record.hash])
         clean = str([key[name] for name in VICTIM])
         for when in ("robust",) if clean in seen else ("clean", "robust"):
-            where = key | (_attacked(record) if when == "robust" else _unattacked(record))
+            where = key | (attacked(record) if when == "robust" else unattacked(record))
             for t in range(len(record.names.tasks)):
                 if when == "clean" or t in record.spec.threat.tasks:
                     clinical += _decisions(record, arrays, validated, where, when, t)
                     calibration.append(_calibration(record, arrays, where, when, t))
         seen.add(clean)
-    return {"clinical": _sorted(clinical), "calibration": _sorted(calibration)}
+    return {"clinical": in_order(clinical), "calibration": in_order(calibration)}
 
 
 def needed(record: Record) -> list[str]:
@@ -63,13 +63,13 @@ def needed(record: Record) -> list[str]:
     return ["labels", *(f"{stem}_{t}" for stem in stems for t in tasks)]
 
 
-def _place(record: Record) -> tuple[Any, ...]:
+def place(record: Record) -> tuple[Any, ...]:
     spec = record.spec
     size = spec.attack.params["severity"] if record.corruption else max(spec.threat.radii)
     return spec.data.label, spec.victim.model, spec.attack.name, size, record.hash
 
 
-def _key(record: Record, variant: str) -> dict[str, Any]:
+def key_of(record: Record, variant: str) -> dict[str, Any]:
     spec = record.spec
     return {
         "model": spec.victim.model,
@@ -86,11 +86,11 @@ def _key(record: Record, variant: str) -> dict[str, Any]:
     }
 
 
-def _unattacked(record: Record) -> dict[str, Any]:
+def unattacked(record: Record) -> dict[str, Any]:
     return {"condition": CLEAN, "norm": "", "eps": "", "severity": None, "record": record.short}
 
 
-def _attacked(record: Record) -> dict[str, Any]:
+def attacked(record: Record) -> dict[str, Any]:
     spec = record.spec
     if record.corruption:
         shown = {"norm": "", "eps": "", "severity": spec.attack.params["severity"]}
@@ -128,20 +128,18 @@ def _decisions(
             "auroc": decisions.auroc(after[:, c], positive),
             "auprc": decisions.auprc(after[:, c], positive),
         }
-        thresholds = _thresholds(validated, t, c)
-        if not thresholds:
+        found = thresholds(validated, t, c)
+        if not found:
             note = NO_VALIDATION if validated is None else MISFIT
             yield row | _at(None, None, positive, groups) | {"note": note}
-        for rule, (threshold, n) in thresholds.items():
+        for rule, (threshold, n) in found.items():
             first = decisions.calls(before[:, c], threshold, positive)
             now = decisions.calls(after[:, c], threshold, positive)
             at = {"rule": rule, "threshold": threshold, "n_validation": n}
             yield row | at | _at(first, now, positive, groups) | {"note": ""}
 
 
-def _thresholds(
-    validated: Mapping[str, Any] | None, t: int, c: int
-) -> dict[str, tuple[float, int]]:
+def thresholds(validated: Mapping[str, Any] | None, t: int, c: int) -> dict[str, tuple[float, int]]:
     """The thresholds of class c of task t by their rule, with the validation images behind them."""
     if validated is None:
         return {}
@@ -211,7 +209,7 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-def _sorted(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def in_order(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Victim by victim, clean rows first."""
     frame = pd.DataFrame(rows)
     if frame.empty:
@@ -228,8 +226,8 @@ def reliability(store: Store[Record], every: Sequence[Record]) -> Iterator[tuple
     that leave least.
     """
     names, groups = variants(every), dict[tuple[str, ...], list[Record]]()
-    for record in sorted(every, key=_place):
-        where = _key(record, names[record.hash])
+    for record in sorted(every, key=place):
+        where = key_of(record, names[record.hash])
         groups.setdefault(tuple(str(where[name]) for name in VICTIM), []).append(record)
     for key, members in groups.items():
         shown = _shown(members)

@@ -91,3 +91,18 @@ ABSTENTION: dict[str, str] = {
     "record": "first digits of the record's hash",
     **CHECKPOINT,
 }
+SUBGROUPS: dict[str, str] = {
+    **_WHERE,
+    "subgroup": "the column, as `clinic.sex`; `all`: all samples",
+    "value": "its value or band, `unknown` where the table or cell is missing",
+    "class": "of the labels; `all`: all classes of the task",
+    "samples": "labelled samples of this class and subgroup",
+    "patients": "patients behind them (images where the card names none)",
+    **_with_ends(
+        "accuracy", "share of them that is right; of an attack its robust accuracy, as in cells.csv"
+    ),
+    "rule": "how the threshold was chosen, on all validation images; empty: there were none",
+    "threshold": "of the class's probability",
+    **_with_ends("sensitivity", "share of the class in the subgroup that reaches the threshold"),
+    **_with_ends("specificity", "share of other classes in the subgroup that does not"),
+}

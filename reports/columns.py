@@ -240,6 +240,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "calibration": column_clinical.CALIBRATION,
     "corruptions": column_corruptions.KINDS,
     "corruption_errors": column_corruptions.ERRORS,
+    "subgroups": column_clinical.SUBGROUPS,
     "abstention": column_clinical.ABSTENTION,
     "own_threats": column_corruptions.OWN_THREATS,
     "compare": {

@@ -34,6 +34,7 @@ from robustbench_med.reports import (
     paper_tables,
     querying,
     robustness_cards,
+    subgroups,
     tables,
     under_training,
 )
@@ -169,7 +170,7 @@ def everything(
     if not every and not proved:
         raise nothing_left(NONE.format(out=out), store, proofs)
     by_name = frames(store, every) | corruptions.frames(every, baseline) | certificates
-    by_name |= clinical.frames(store, every)
+    by_name |= clinical.frames(store, every) | {"subgroups": subgroups.frame(store, every)}
     _basics(out, by_name)
     if records:
         curves.robust_against_radius(records, out / FIGURE)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from robustbench_med import naming
 from robustbench_med.attacks import RefusedError, engines, gives, radius_free, ran
 from robustbench_med.data import Dataset
+from robustbench_med.data.subgroups import arrays_of
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import carrying, cell_signs, cost, signs
 from robustbench_med.evaluation.goals import choose_goals
@@ -90,7 +91,8 @@ def evaluate_cell(
     if inputs.victim.is_deterministic and chains.has_next(cell, session):
         evaluation.hand_on(measured.clean, measured.outcome)
     kept_images.keep(inputs, session, measured.outcome)
-    record = store.write(record_of(inputs, session, measured), measured.outcome.arrays)
+    parted = arrays_of(inputs.dataset.subgroups, inputs.dataset.columns, inputs.samples)
+    record = store.write(record_of(inputs, session, measured), measured.outcome.arrays | parted)
     if inputs.before is not None:
         handed_on.forget(session.out, inputs.before.hash)
     session.past.add(record.plain())
@@ -288,6 +290,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
             "modalities": list(dataset.modalities),
             "tasks": list(dataset.tasks),
             "classes": [list(c) for c in dataset.classes],
+            **({"subgroups": [g.name for g in dataset.subgroups]} if dataset.subgroups else {}),
         },
         **_references(dataset),
         "figures": outcome.figures,
@@ -373,17 +376,14 @@ def _of_random(clean: Clean, inputs: Inputs) -> list[str]:
     return notes
 
 
-def _expected(estimate: Estimate | None) -> dict[str, object]:
+def _expected(known: Estimate | None) -> dict[str, object]:
     """What the cell was to take, beside what it took; empty where that was not known."""
-    if estimate is None:
-        return {}
-    return {"estimated_seconds": estimate.seconds, "estimate_basis": estimate.basis}
+    return {"estimated_seconds": known.seconds, "estimate_basis": known.basis} if known else {}
 
 
 def _challenges(challenges: list[Challenge]) -> dict[str, object]:
     """The part `challenges` of a record; empty where none ran."""
-    rows = [asdict(each) for each in challenges]
-    usual = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    usual = [{k: v for k, v in asdict(each).items() if v is not None} for each in challenges]
     return {"challenges": usual} if usual else {}
 
 

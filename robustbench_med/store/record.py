@@ -64,6 +64,7 @@ class Names(InputsAndTasks):
     """What modalities, tasks and the classes of each task are called."""
 
     classes: list[list[str]]
+    subgroups: list[str] = Field([], description="columns whose cells lie beside the outcomes")
 
 
 class PublishedFigure(Part):
