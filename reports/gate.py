@@ -14,7 +14,7 @@ from robustbench_med.errors import UserError, nearest, unknown
 from robustbench_med.reports import clinical, decisions
 from robustbench_med.reports.decisions import Reliability
 from robustbench_med.reports.families import groups_of, victim_name
-from robustbench_med.reports.gate_found import Found, of_abstention
+from robustbench_med.reports.gate_found import Found, of_abstention, of_subgroup
 from robustbench_med.reports.tables import each, named
 from robustbench_med.store.record import CONTROL, Record
 from robustbench_med.store.store import Store
@@ -246,6 +246,9 @@ class Figures:
             yield from self._of_board(bound.figure)
         elif bound.figure in OF_CORRUPTIONS:
             yield from self._of_corruptions(bound.figure)
+        elif "[" in bound.of:
+            how = {"robust": bound.is_robust, "least": bound.least}
+            yield from of_subgroup(self.store, self.records, name, bound.of, **how)
         elif name in OF_ABSTENTION:
             yield from of_abstention(self.records, name, bound.of, robust=bound.is_robust)
         elif name in OF_CLASSES:

@@ -5,7 +5,7 @@ scikit-learn.
 import pandas as pd
 import pytest
 from sklearn.metrics import recall_score
-from support.cli import medrobust
+from support.cli import medrobust, refused
 
 from robustbench_med.data.cards import Card, card
 from robustbench_med.data.columns import Column, encode
@@ -82,6 +82,18 @@ def test_figures_by_sex_and_age_are_those_of_scikit_learn(tmp_path) -> None:
         assert float(row.sensitivity) == pytest.approx(expected, abs=1e-5)
         checked += 1
     assert checked > 20
+    gate = ("gate", "--model", "late", "--data", "phantoms-paired", *small, *attacked)
+    bound = "robust-sensitivity@lung[clinic.sex=female]"
+    medrobust(
+        *gate, "--max", f"{bound}=1", "--on", "point", "--trust", "failed", "--min-samples", 2
+    )
+    row = mine_alone[(mine_alone["class"] == "lung") & (mine_alone.value == "female")].iloc[0]
+    assert "lung[clinic.sex=female]" in (out / "gate.xml").read_text()
+    below = float(row.sensitivity) - 0.01
+    medrobust(*gate, "--max", f"{bound}={below}", "--on", "point", check=1)
+    for asked, said in (("lung[clinic.sex=f]", "no value 'f'"), ("lung[age=f]", "no column 'age'")):
+        told = medrobust(*gate, "--min", f"sensitivity@{asked}=0.1", check=2)
+        assert said in refused(told)
     by_value = found[(found.condition == "fgsm") & (found.task == "outcome")]
     every = by_value[by_value["class"] == "all"].groupby("subgroup").samples.sum()
     assert len(set(every)) == 1  # each column parts all samples
