@@ -14,13 +14,16 @@ from robustbench_med.attacks.losses import LOSSES
 from robustbench_med.attacks.minimal import Minimal, scaled_size
 from robustbench_med.attacks.queries import Queries
 from robustbench_med.attacks.registry import (
+    APART,
     ATTACKS,
     ENGINES,
+    OWN_THREATS,
     asks,
     attack_code,
     black_box,
     complete,
     describe,
+    described_apart,
     entry_of,
     parameters,
     radius_free,
@@ -40,11 +43,13 @@ from robustbench_med.attacks.threat import Columns, Threat
 from robustbench_med.attacks.view import PassCount, RefusedError, View, gives
 
 __all__ = [
+    "APART",
     "ATTACKS",
     "CORRUPTIONS",
     "ENGINES",
     "KINDS",
     "LOSSES",
+    "OWN_THREATS",
     "SCHEME",
     "SEVERITIES",
     "Attack",
@@ -64,6 +69,7 @@ __all__ = [
     "complete",
     "derive_seed",
     "describe",
+    "described_apart",
     "engines",
     "entry_of",
     "gives",

@@ -11,7 +11,8 @@ from typing import Any
 
 from robustbench_med.attacks import adaptive as searching
 from robustbench_med.attacks import autoattack as ensemble
-from robustbench_med.attacks.registry import complete, entry_of
+from robustbench_med.attacks.patch import MOVES, RANDOM_PLACE
+from robustbench_med.attacks.registry import OWN_THREATS, complete, entry_of
 from robustbench_med.attacks.threat import Norm
 
 
@@ -89,6 +90,8 @@ def most(name: str, parameters: Mapping[str, Any], against: Against) -> Budget |
     Returns:
         Passes a sample; None of an attack that is not listed here, as those of the user's.
     """
+    if name in OWN_THREATS:
+        return OWN_BUDGETS[name](against, **parameters)
     asks = BUDGETS.get(name)
     if asks is None or entry_of(name).name != name:
         return None
@@ -210,6 +213,19 @@ def _boundary(against: Against, *, steps: int, initial: int, eot: int, **others:
     return Budget((initial + LINE + 2 * steps) * eot + 2 * against.draws)
 
 
+def _patch(against: Against, *, place: str, steps: int, eot: int, **others: Any) -> Budget:
+    """Of a place that is chosen: the looks that choose it, and one at the end."""
+    if place == RANDOM_PLACE:
+        return Budget(gradients=steps * others["places"] * eot)
+    looks = others["candidates"] + 2 * (MOVES + 1) + 1
+    return Budget(looks * against.draws, steps * eot)
+
+
+def _universal(against: Against, *, steps: int, eot: int, **others: Any) -> Budget:
+    """Each sample helps to make one perturbation."""
+    return Budget(0 if against.random else 1, steps * eot)
+
+
 LINE = 50
 """Decisions of a search along a line, 27 for a million pixels, and of the step before it."""
 BUDGETS: dict[str, Callable[..., Budget]] = {
@@ -236,3 +252,5 @@ BUDGETS: dict[str, Callable[..., Budget]] = {
     "boundary": _boundary,
 }
 """By attack: `(against, *, parameters) -> passes a sample`."""
+OWN_BUDGETS: dict[str, Callable[..., Budget]] = {"patch": _patch, "universal": _universal}
+"""The same of attacks of a threat of their own."""

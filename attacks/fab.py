@@ -157,7 +157,8 @@ def stands(
 ) -> list[tuple[Tensor, Tensor]]:
     """For each fresh draw the share still standing of all attacked tasks, and of the goal's."""
     return [
-        (standing(logits, y, threat), standing(logits, y, goal)) for logits in view.predictions(x)
+        (standing(logits, y, threat), standing(logits, y, goal))
+        for logits in view.predictions(x, y)
     ]
 
 

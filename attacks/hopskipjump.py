@@ -152,7 +152,7 @@ class Walk:
         """Whether every attacked task is wrong, (k R,), of k images a sample one after another."""
         copies = len(image) // len(self.x0)
         x, y = self.place(image), self.y.repeat(copies, 1)
-        drawn = [standing(self.view.logits(x), y, self.threat) for _ in range(self.eot)]
+        drawn = [standing(self.view.logits(x, y), y, self.threat) for _ in range(self.eot)]
         return torch.stack(drawn).mean(0) * len(self.threat.tasks) < 0.5
 
     def place(self, image: Tensor) -> Tensor:

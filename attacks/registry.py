@@ -31,17 +31,19 @@ from robustbench_med.attacks import (
     malt,
     mim,
     noise,
+    patch,
     pgd,
     sigma_zero,
     sparse_rs,
     square,
     transfer,
+    universal,
 )
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.losses import LOSSES, effective
 from robustbench_med.attacks.threat import Norm
 from robustbench_med.attacks.view import View
-from robustbench_med.naming import CORRUPTION
+from robustbench_med.naming import CORRUPTION, OWN_THREAT
 from robustbench_med.provenance import code
 from robustbench_med.provenance.objects import summary
 
@@ -77,12 +79,18 @@ ENGINES: dict[str, dict[str, Callable[..., Tensor]]] = {
     **{name: library.attacks for name, library in engines.ENGINES.items()},
 }
 _ENTRIES = {entry.name: entry for entry in SHIPPED}
+OWN_THREATS = {entry.name: entry for entry in (patch.ENTRY, universal.ENTRY)}
+"""Attacks that engines stand beside: what bounds them is no ball around each sample."""
+APART = (*corruptions.CORRUPTIONS, *OWN_THREATS)
+"""What `--attack` takes beside the attacks of an engine, in sections of their own on the board."""
 
 
 def entry_of(name: str, engine: str = "native") -> Attack:
     """What is true of an attack; of the user's own the defaults."""
     if engine == CORRUPTION:
         return corruptions.entry_of(name)
+    if engine == OWN_THREAT:
+        return OWN_THREATS[name]
     function = ENGINES[engine][name]
     if engine != "native":
         choices = engines.ENGINES[engine].choices.get(name, {})
@@ -102,8 +110,10 @@ DECISIONS = frozenset({"adaptive", "hopskipjump", "boundary", "noise", "transfer
 
 def asks(name: str) -> str | None:
     """What a native attack asks of a victim: "gradients", "scores" or "decisions"; None of the
-    user's own, of which nobody knows.
+    user's own, of which nobody knows, and of corruptions, which ask nothing.
     """
+    if name in APART:
+        return "gradients" if name in OWN_THREATS else None
     entry = entry_of(name)
     if _ENTRIES.get(name) is not entry:
         return None
@@ -155,7 +165,7 @@ def complete(
     Raises:
         ValueError: an unknown name, a wrong type, or a value that the engine lacks.
     """
-    of_engine = "" if engine in ("native", CORRUPTION) else f" of the engine {engine}"
+    of_engine = "" if engine in ("native", CORRUPTION, OWN_THREAT) else f" of the engine {engine}"
     return entry_of(name, engine).complete(overrides, f"attack {name!r}{of_engine}", random=random)
 
 
@@ -166,8 +176,9 @@ def revision(name: str, engine: str = "native") -> dict[str, int]:
     Of an attack of the user's those of medrobust's files that it imports. Raise a `REVISION`
     whenever results may change.
     """
-    function = corruptions.corrupt if engine == CORRUPTION else ENGINES[engine][name]
-    return code.revisions(function, f"attack {name!r}") | code.revisions(View, "the view")
+    return code.revisions(_function(name, engine), f"attack {name!r}") | code.revisions(
+        View, "the view"
+    )
 
 
 def attack_code(name: str, params: Mapping[str, Any], engine: str = "native") -> str | None:
@@ -179,10 +190,18 @@ def attack_code(name: str, params: Mapping[str, Any], engine: str = "native") ->
     """
     if engine == CORRUPTION:
         return None
-    loss = LOSSES.get(params.get("loss", "")) if engine == "native" else None
-    own = code.code_of(ENGINES[engine][name], f"attack {name!r}")
+    ours = engine in ("native", OWN_THREAT)
+    loss = LOSSES.get(params.get("loss", "")) if ours else None
+    own = code.code_of(_function(name, engine), f"attack {name!r}")
     of_loss = None if loss is None else code.code_of(loss, f"loss {params['loss']!r}")
     return own if of_loss is None else hashlib.sha256(f"{own} {of_loss}".encode()).hexdigest()
+
+
+def _function(name: str, engine: str) -> Callable[..., Tensor]:
+    """Whose code makes an attack's results."""
+    if engine == CORRUPTION:
+        return corruptions.corrupt
+    return OWN_THREATS[name].function if engine == OWN_THREAT else ENGINES[engine][name]
 
 
 def describe() -> list[dict[str, Any]]:
@@ -195,6 +214,18 @@ def describe() -> list[dict[str, Any]]:
         row = {"name": name, "summary": summary(documented), "parameters": parameters(name)}
         rows.append(row)
     return rows
+
+
+def described_apart() -> list[dict[str, Any]]:
+    """The same of attacks of a threat of their own."""
+    return [
+        {
+            "name": name,
+            "summary": summary(inspect.getmodule(entry.function)),
+            "parameters": entry.parameters(),
+        }
+        for name, entry in OWN_THREATS.items()
+    ]
 
 
 def ran(

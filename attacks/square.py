@@ -225,9 +225,9 @@ def score(
     """Loss (B,) and share still standing (B,), means over `eot` draws."""
     objective = named(loss, threat)
     if eot == 1:
-        logits = view.logits(x)
+        logits = view.logits(x, y)
         return objective(logits, y), standing(logits, y, threat)
-    drawn = [view.logits(x) for _ in range(eot)]
+    drawn = [view.logits(x, y) for _ in range(eot)]
     return torch.stack([objective(z, y) for z in drawn]).mean(0), torch.stack(
         [standing(z, y, threat) for z in drawn]
     ).mean(0)

@@ -84,14 +84,25 @@ class View(Space):
         """Classes of each task."""
         return tuple(self.victim.class_counts)  # type: ignore[arg-type]
 
-    def logits(self, x: Tensor) -> tuple[Tensor, ...]:
-        """One forward pass: a (B, classes) tensor per task."""
+    @property
+    def abstains(self) -> bool:
+        """Whether the victim may reject: each task's logits then end with a score of that."""
+        return bool(getattr(self.victim, "abstains", False))
+
+    def logits(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
+        """One forward pass: a (B, classes) tensor per task.
+
+        Of a victim that may abstain one column more, the largest where it rejects. With labels y
+        (B, T or more) that column is none, and the label stands for both answers that an attacker
+        does not want: another class is largest exactly where the victim is wrong and answers.
+        """
         self.passes.forward += len(x)
         if self.tick is not None:
             self.tick(len(x))
         if self.queries is not None:
             return self.queries.answers(self, x, self._passed)
-        return self._passed(x)
+        logits = self._passed(x)
+        return logits if y is None or not self.abstains else unwanted(logits, y)
 
     def _passed(self, x: Tensor) -> tuple[Tensor, ...]:
         modalities = self.unpack(x)
@@ -146,16 +157,18 @@ class View(Space):
             yield
 
     @torch.no_grad()
-    def predictions(self, x: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    def predictions(self, x: Tensor, y: Tensor | None = None) -> Iterator[tuple[Tensor, ...]]:
         """The logits of `draws` fresh forward passes, one after another."""
         for _ in range(self.draws):
-            yield self.logits(x)
+            yield self.logits(x, y)
 
     def standing(self, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """Share of fresh draws and attacked, labelled tasks on which the attacker fails, (B,). y
         (B, T), -1 = not labelled.
         """
-        return torch.stack([standing(logits, y, threat) for logits in self.predictions(x)]).mean(0)
+        return torch.stack([standing(logits, y, threat) for logits in self.predictions(x, y)]).mean(
+            0
+        )
 
     def mean_logits(self, x: Tensor) -> tuple[Tensor, ...]:
         """Logits averaged over fresh draws: how an attacker ranks the classes."""
@@ -165,7 +178,7 @@ class View(Space):
         """The likeliest wrong classes at x, one (B, T) a rank; a task with fewer classes than ranks
         starts again from its first.
         """
-        logits = self.mean_logits(x)
+        logits = [z[:, :n] for z, n in zip(self.mean_logits(x), self.class_counts, strict=True)]
         ranks = min(most, max(logits[t].shape[1] for t in threat.tasks) - 1)
         ordered = [
             z.scatter(1, y[:, t : t + 1].clamp_min(0), -torch.inf).argsort(1, descending=True)
@@ -266,7 +279,7 @@ class View(Space):
         leaf, labels = (x.detach(), y) if n == 1 else (x.detach().repeat(n, 1), y.repeat(n, 1))
         leaf.requires_grad_()
         with torch.enable_grad():
-            logits = self.logits(leaf)
+            logits = self.logits(leaf, labels)
             losses = objective(logits, labels)
             # a victim that cuts its graph has no gradient at all; that counts as zero, and
             # `diagnose` says so
@@ -291,6 +304,17 @@ class View(Space):
         """
         if self.losses is None:
             self.losses = losses
+
+
+def unwanted(logits: Sequence[Tensor], y: Tensor) -> tuple[Tensor, ...]:
+    """Logits (B, classes + 1) as (B, classes): the label's is the larger of its own and of that of
+    being rejected.
+    """
+    found = []
+    for t, z in enumerate(logits):
+        label, classes = y[:, t : t + 1].clamp_min(0), z[:, :-1]
+        found.append(classes.scatter(1, label, torch.maximum(classes.gather(1, label), z[:, -1:])))
+    return tuple(found)
 
 
 @dataclass(frozen=True)

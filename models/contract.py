@@ -40,6 +40,8 @@ class Victim(Protocol):
             training that is done.
         soft: `soft()`, a context in which clips, gates and roundings pass a gradient while the
             forward values stay.
+        reject: `reject(*modalities)`, one score a task, (B, T): a prediction is rejected where it
+            is above 0 (`abstaining`).
 
     Attributes:
         n_modalities: how many modalities `forward` takes.

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ class Network(nn.Module):
         self.shares_noise = bool(getattr(network, "shares_noise", False))
         if callable(getattr(network, "soft", None)):
             self.soft = network.soft
+        if callable(getattr(network, "reject", None)):
+            self.reject = self._rejected
         self.register_forward_pre_hook(trial.Inputs())
         few = [m[:2].detach().float() for m in x]
         self.class_counts = self._tried(few)
@@ -60,12 +62,17 @@ class Network(nn.Module):
 
     def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
         """Logits of each task."""
+        return tuple(z.float() for z in tasks_of(self._asked(self.network, modalities)))
+
+    def _asked(self, function: Callable[..., Any], modalities: Sequence[Tensor]) -> Any:
         given = [m.to(dtype) for m, dtype in zip(modalities, self.dtypes, strict=True)]
         if self.names:
-            outputs = self.network(**dict(zip(self.names, given, strict=True)))
-        else:
-            outputs = self.network(*given)
-        return tuple(z.float() for z in tasks_of(outputs))
+            return function(**dict(zip(self.names, given, strict=True)))
+        return function(*given)
+
+    def _rejected(self, *modalities: Tensor) -> Any:
+        """What the network's `reject` returns."""
+        return self._asked(cast(Any, self.network).reject, modalities)
 
     @torch.no_grad()
     def _tried(self, few: Sequence[Tensor]) -> tuple[int, ...]:

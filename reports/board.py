@@ -14,6 +14,7 @@ from robustbench_med.naming import BY_INDEX, by_index, shown_radius
 from robustbench_med.reports import floors, under_training
 from robustbench_med.reports.entries import entries
 from robustbench_med.reports.families import victim_name
+from robustbench_med.reports.marks import ABSTAINS
 from robustbench_med.reports.tables import Shortfalls
 from robustbench_med.statistics import tied
 from robustbench_med.store.benchmark import UNVERIFIED, benchmark_of
@@ -161,6 +162,7 @@ def _unranked(entry: Entry, threat: ThreatResult, *, below: bool) -> str:
         lacks = [one for one in missing if one != UNVERIFIED]
         reasons += [UNVERIFIED] if UNVERIFIED in missing else []
         reasons += [f"lacks {', '.join(lacks)}"] if lacks else []
+    reasons += [ABSTAINS] if any(mark.startswith(ABSTAINS) for mark in threat.marks) else []
     reasons += ["naive attacks alone"] if threat.naive else []
     reasons += ["its trust failed"] if threat.trust == "failed" else []
     return "; ".join([*reasons, *([floors.BELOW] if below else [])])

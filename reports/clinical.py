@@ -47,21 +47,21 @@ def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFr
     clinical: list[dict[str, Any]] = []
     calibration: list[dict[str, Any]] = []
     seen = set[str]()
-    for record in sorted(every, key=_place):
+    for record in sorted(every, key=place):
         arrays = store.arrays(record, needed(record))
         if "robust_probabilities_0" not in arrays:
             continue
         at = thresholds.of(record)
-        key = _key(record, names[record.hash])
+        key = key_of(record, names[record.hash])
         clean = str([key[name] for name in VICTIM])
         for when in ("robust",) if clean in seen else ("clean", "robust"):
-            where = key | (_attacked(record) if when == "robust" else _unattacked(record))
+            where = key | (attacked(record) if when == "robust" else unattacked(record))
             for t in range(len(record.names.tasks)):
                 if when == "clean" or t in record.spec.threat.tasks:
                     clinical += _decisions(record, arrays, at, where, when, t)
                     calibration.append(_calibration(record, arrays, where, when, t))
         seen.add(clean)
-    return {"clinical": _sorted(clinical), "calibration": _sorted(calibration)}
+    return {"clinical": in_order(clinical), "calibration": in_order(calibration)}
 
 
 class Thresholds:
@@ -107,13 +107,13 @@ def needed(record: Record) -> list[str]:
     return ["labels", *(f"{stem}_{t}" for stem in stems for t in tasks)]
 
 
-def _place(record: Record) -> tuple[Any, ...]:
+def place(record: Record) -> tuple[Any, ...]:
     spec = record.spec
     size = spec.attack.params["severity"] if record.corruption else max(spec.threat.radii)
     return spec.data.label, spec.victim.model, spec.attack.name, size, record.hash
 
 
-def _key(record: Record, variant: str) -> dict[str, Any]:
+def key_of(record: Record, variant: str) -> dict[str, Any]:
     spec = record.spec
     return {
         "model": spec.victim.model,
@@ -130,16 +130,18 @@ def _key(record: Record, variant: str) -> dict[str, Any]:
     }
 
 
-def _unattacked(record: Record) -> dict[str, Any]:
+def unattacked(record: Record) -> dict[str, Any]:
     return {"condition": CLEAN, "norm": "", "eps": "", "severity": None, "record": record.short}
 
 
-def _attacked(record: Record) -> dict[str, Any]:
+def attacked(record: Record) -> dict[str, Any]:
     spec = record.spec
     if record.corruption:
         shown = {"norm": "", "eps": "", "severity": spec.attack.params["severity"]}
     else:
-        shown = {"norm": spec.threat.norm_label, "eps": record.eps, "severity": None}
+        patched = record.own_threat and "size" in spec.attack.params
+        norm, eps = ("", "") if patched else (spec.threat.norm_label, record.eps)
+        shown = {"norm": norm, "eps": eps, "severity": None}
     return {"condition": record.attack_label, **shown, "record": record.short}
 
 
@@ -238,7 +240,7 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-def _sorted(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def in_order(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Victim by victim, clean rows first."""
     frame = pd.DataFrame(rows)
     if frame.empty:
@@ -255,8 +257,8 @@ def reliability(store: Store[Record], every: Sequence[Record]) -> Iterator[tuple
     corruption and the attack that leave least.
     """
     names, groups = variants(every), dict[tuple[str, ...], list[Record]]()
-    for record in sorted(every, key=lambda each: (each.spec.seed, _place(each))):
-        where = _key(record, names[record.hash])
+    for record in sorted(every, key=lambda each: (each.spec.seed, place(each))):
+        where = key_of(record, names[record.hash])
         groups.setdefault(tuple(str(where[name]) for name in DRAWN), []).append(record)
     for key, members in sorted(groups.items()):
         shown = _shown([each for each in members if each.spec.seed == members[0].spec.seed])
@@ -276,6 +278,7 @@ def _shown(members: Sequence[Record]) -> list[tuple[str, Record, str]]:
         lines.append((f"noise {largest.eps}", largest, "robust"))
     for corrupted in (True, False):
         mine = [e for e in members if e.corruption == corrupted and not e.control]
+        mine = [each for each in mine if not each.own_threat]
         if mine:
             worst = min(mine, key=_reach_and_harm)
             size = f"severity {worst.spec.attack.params['severity']}" if corrupted else worst.eps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robustbench_med.reports.column_parts import CHECKPOINT, SAMPLE, VARIANT
+from robustbench_med.reports.column_parts import CHECKPOINT, SAMPLE, THREAT, TRUST, VARIANT
 from robustbench_med.reports.decisions import BINS, SAMPLES_A_BIN
 
 _WHERE: dict[str, str] = {
@@ -68,4 +68,42 @@ CALIBRATION: dict[str, str] = {
     "confidence_wrong": "the same where it is wrong",
     "wrong": "samples that are wrong",
     "not_finite": "samples whose logits are NaN or infinite; they count as wrong",
+}
+_ANSWERS = {
+    "coverage": "share of predictions that the victim answers{}, mean over draws",
+    "answered": "accuracy on what it answers{}; empty where it answers nothing",
+    "wrong": "share of predictions that are wrong and answered{}: 1 - `{}`",
+}
+ABSTENTION: dict[str, str] = {
+    "model": SAMPLE["model"],
+    **VARIANT,
+    **{key: SAMPLE[key] for key in ("data", "synthetic", "size")},
+    "n": "labelled test samples of the task",
+    "attack": "the attack, a corruption, or `noise`",
+    **THREAT,
+    "task": "the task",
+    **{
+        column: text
+        for when, where in (("clean", " on clean images"), ("robust", " under the attack"))
+        for name, said in _ANSWERS.items()
+        for column, text in _with_ends(f"{when}_{name}", said.format(where, when)).items()
+    },
+    **TRUST,
+    "record": "first digits of the record's hash",
+    **CHECKPOINT,
+}
+SUBGROUPS: dict[str, str] = {
+    **_WHERE,
+    "subgroup": "the column, as `clinic.sex`; `all`: all samples",
+    "value": "its value or band, `unknown` where the table or cell is missing",
+    "class": "of the labels; `all`: all classes of the task",
+    "samples": "labelled samples of this class and subgroup",
+    "patients": "patients behind them (images where the card names none)",
+    **_with_ends(
+        "accuracy", "share of them that is right; of an attack its robust accuracy, as in cells.csv"
+    ),
+    "rule": "how the threshold was chosen, on all validation images; empty: there were none",
+    "threshold": "of the class's probability",
+    **_with_ends("sensitivity", "share of the class in the subgroup that reaches the threshold"),
+    **_with_ends("specificity", "share of other classes in the subgroup that does not"),
 }

@@ -1,8 +1,8 @@
-"""Columns of the tables of corruptions."""
+"""Columns of the tables of corruptions, and of attacks of a threat of their own."""
 
 from __future__ import annotations
 
-from robustbench_med.reports.column_parts import CHECKPOINT, SAMPLE, TARGET, VARIANT
+from robustbench_med.reports.column_parts import CHECKPOINT, ROBUST, SAMPLE, TARGET, TRUST, VARIANT
 
 _VICTIM: dict[str, str] = {
     "model": SAMPLE["model"],
@@ -49,4 +49,21 @@ ERRORS: dict[str, str] = {
     "worst_error": "its share wrong, mean over severities",
     **CHECKPOINT,
     "marks": "as in cells.csv",
+}
+OWN_THREATS: dict[str, str] = {
+    **_VICTIM,
+    "threat": "`patch`, with its share of the area and how its place was chosen, or `universal`",
+    "modalities": "those that were attacked",
+    "norm": "of a universal perturbation; empty for a patch, which [0, 1] alone bounds",
+    "eps": "its radius; empty for a patch",
+    "clean": "share right before the attack, mean over tasks and trainings",
+    **ROBUST,
+    "balanced_accuracy": "after the attack: mean over the classes of the share right",
+    "clean_balanced_accuracy": "the same before it",
+    "auc": "area under the ROC curve after the attack; empty where a task has none",
+    "trainings": "trainings behind the row",
+    **TRUST,
+    "why": "what the word rests on; no other row speaks for this threat or against it",
+    "marks": "as in cells.csv",
+    **CHECKPOINT,
 }

@@ -242,6 +242,9 @@ COLUMNS: dict[str, dict[str, str]] = {
     "calibration": column_clinical.CALIBRATION,
     "corruptions": column_corruptions.KINDS,
     "corruption_errors": column_corruptions.ERRORS,
+    "subgroups": column_clinical.SUBGROUPS,
+    "abstention": column_clinical.ABSTENTION,
+    "own_threats": column_corruptions.OWN_THREATS,
     "compare": {
         "model": (
             f"name of the model; `{CONSTANT}`: what that reaches on the same samples, a row a data"

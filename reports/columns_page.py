@@ -47,6 +47,18 @@ TITLES = {
         " corruptions`, mean over trainings and seeds."
     ),
     "corruption_errors": "One row a victim: its errors under all corruptions, the fewest first.",
+    "subgroups": (
+        "One row a record (and `clean` once a victim) x task x class x [subgroup](clinical.md) that"
+        " the card names, from `medrobust report`."
+    ),
+    "abstention": (
+        "One row a record x attacked task, of victims with a [reject option](abstaining.md): what"
+        " they answer."
+    ),
+    "own_threats": (
+        "One row a victim x threat of its own, a patch or a universal perturbation, mean over"
+        " trainings and seeds."
+    ),
     "compare": (
         "One row a model x defence x data x threat model, from `medrobust compare`, mean over"
         " trainings, and the constant answer of each data set and threat."

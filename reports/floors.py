@@ -127,7 +127,7 @@ def read(store: Store[Record]) -> list[Record]:
     """All records of attacks in a store that fit, with the samples of each class and their trust;
     corruptions stand apart (`read_all`).
     """
-    return [record for record in read_all(store) if not record.corruption]
+    return [record for record in read_all(store) if not record.apart]
 
 
 def read_all(store: Store[Record]) -> list[Record]:

@@ -14,6 +14,7 @@ from robustbench_med.errors import UserError, nearest, unknown
 from robustbench_med.reports import clinical, decisions
 from robustbench_med.reports.decisions import Reliability
 from robustbench_med.reports.families import groups_of, victim_name
+from robustbench_med.reports.gate_found import Found, of_abstention, of_subgroup
 from robustbench_med.reports.tables import each, named
 from robustbench_med.store.record import CONTROL, Record
 from robustbench_med.store.store import Store
@@ -33,6 +34,7 @@ OF_BOARD = {
 OF_CORRUPTIONS = ("corruption", "mce", "relative_mce")
 OF_CLASSES = (*clinical.NAMES, *(f"{name}95" for name in clinical.NAMES), "auroc", "auprc")
 OF_TASKS = ("ece", "brier", "confidence_wrong")
+OF_ABSTENTION = ("coverage", "answered")
 ROBUST = "robust_"
 """Before a figure of a class or task: under the attack that leaves the worst, not clean."""
 FIGURES = (
@@ -40,7 +42,8 @@ FIGURES = (
     *OF_CORRUPTIONS,
     *OF_CLASSES,
     *OF_TASKS,
-    *(f"{ROBUST}{name}" for name in (*OF_CLASSES, *OF_TASKS)),
+    *OF_ABSTENTION,
+    *(f"{ROBUST}{name}" for name in (*OF_CLASSES, *OF_TASKS, *OF_ABSTENTION)),
 )
 RESAMPLES = 500
 """Bootstrap samples of patients behind an interval that has no formula."""
@@ -147,23 +150,6 @@ class Terms:
     min_samples: int = 16
 
 
-@dataclass(frozen=True)
-class Found:
-    """A figure with its interval (NaN where it has none), and what else an answer needs."""
-
-    victim: str
-    data: str
-    threat: str
-    of: str
-    value: float
-    low: float
-    high: float
-    n: int
-    trust: str = ""
-    why: str = ""
-    record: str = ""
-
-
 def judge(
     bounds: Sequence[Bound],
     terms: Terms,
@@ -260,6 +246,11 @@ class Figures:
             yield from self._of_board(bound.figure)
         elif bound.figure in OF_CORRUPTIONS:
             yield from self._of_corruptions(bound.figure)
+        elif "[" in bound.of:
+            how = {"robust": bound.is_robust, "least": bound.least}
+            yield from of_subgroup(self.store, self.records, name, bound.of, **how)
+        elif name in OF_ABSTENTION:
+            yield from of_abstention(self.records, name, bound.of, robust=bound.is_robust)
         elif name in OF_CLASSES:
             yield from self._of_classes(name, bound)
         else:
@@ -321,6 +312,8 @@ class Figures:
         if not bound.is_robust:
             return _rows(rows[rows.condition == clinical.CLEAN])
         attacked = rows[rows.severity.isna() & ~rows.condition.isin((clinical.CLEAN, CONTROL))]
+        own = [record.short for record in self.records if record.own_threat]
+        attacked = attacked[~attacked.record.isin(own)]
         first = attacked.sort_values("value", ascending=bound.least, kind="stable")
         keys = [*clinical.VICTIM, "norm", "eps", "task", "class"]
         return _rows(first.drop_duplicates(keys).sort_index())

@@ -18,6 +18,10 @@ gets no rank.
 """
 
 
+ABSTAINS = "abstains"
+"""The mark of rows whose accuracy counts what the victim rejects as right; they get no rank."""
+
+
 def marks(family: Sequence[Record]) -> list[str]:
     """What a reader must know before believing a row."""
     return [
@@ -52,6 +56,8 @@ def doubts(family: Sequence[Record]) -> list[str]:
     first, sentences = family[0], trivial_on(family)
     if broken := max(record.figures.not_finite for record in family):
         sentences.append(f"not finite for {broken} samples")
+    if first.spec.victim.abstains:
+        sentences.append(abstains(family))
     if first.naive:
         sentences.append(NAIVE[0] if first.stochastic else NAIVE[1])
     if first.stochastic and first.draws == 1 and first.spec.protocol.name == "sound":
@@ -61,6 +67,20 @@ def doubts(family: Sequence[Record]) -> list[str]:
     marked = {"not repeatable": not first.repeatable, "unverified data": first.unverified}
     marked["carried"] = first.spec.carried is not None and not first.spec.attack.after
     return [*sentences, *(mark for mark, applies in marked.items() if applies)]
+
+
+def abstains(family: Sequence[Record]) -> str:
+    """The mark of a victim with a reject option: how much of the attacked tasks it answers."""
+    shares = []
+    for when in ("clean", "robust"):
+        found = [
+            getattr(task.abstention, f"{when}_coverage")
+            for record in family
+            for task in (record.figures.tasks[t] for t in record.spec.threat.tasks)
+            if task.abstention is not None
+        ]
+        shares.append(float(np.mean(found)) if found else float("nan"))
+    return f"{ABSTAINS} (answers {shares[0]:.3f}, {shares[1]:.3f} under attack)"
 
 
 def trivial_on(family: Sequence[Record]) -> list[str]:

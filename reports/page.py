@@ -20,6 +20,7 @@ from PIL import Image
 from robustbench_med import __version__
 from robustbench_med.reports import corruptions, floors, gallery, page_board
 from robustbench_med.reports.entries import entries
+from robustbench_med.reports.own_threats import told as own_told
 from robustbench_med.reports.page_record import details as details_of
 from robustbench_med.reports.page_record import share
 from robustbench_med.reports.plots import describe, trusted_text
@@ -59,6 +60,7 @@ def render(
     title: str = "medrobust leaderboard",
     *,
     degraded: pd.DataFrame | None = None,
+    own_threats: pd.DataFrame | None = None,
 ) -> str:
     """The page's HTML.
 
@@ -66,6 +68,7 @@ def render(
         store: where examples are read from.
         records: of attacks, what to show: all of the store's, as a rule.
         degraded: a row a victim under corruptions (`corruptions.errors`).
+        own_threats: a row a victim and threat of its own (`own_threats.frame`).
     """
     by_hash = {record.hash: record for record in records}
     cells, members = ranked(records)
@@ -81,6 +84,7 @@ def render(
         f" records, {synthetic} of them on synthetic data."
     )
     context["corruptions"] = [] if degraded is None else corruptions.told(degraded)
+    context["own_threats"] = [] if own_threats is None else own_told(own_threats)
     context["floors"] = [_floor(floor) for floor in each(floors.rows(cells))]
     template = _environment().from_string(_template("page.html.j2"))
 
@@ -112,7 +116,7 @@ def of_entries(
     )
     template = _environment().from_string(_template("page.html.j2"))
     data = _packed(json.dumps({"rows": [], "board": board}, allow_nan=False))
-    context |= {"floors": [], "corruptions": [], "documentation": documentation}
+    context |= {"floors": [], "corruptions": [], "own_threats": [], "documentation": documentation}
     return template.render(context, packed={**libraries, "data": data})
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from robustbench_med.formats.text import cell
-from robustbench_med.naming import shown_radius
+from robustbench_med.naming import OWN_THREAT, shown_radius
 from robustbench_med.reports import floors, under_training
 from robustbench_med.reports.families import (
     OTHER_WEIGHTS,
@@ -25,7 +25,7 @@ from robustbench_med.reports.families import (
     variants,
     victim_name,
 )
-from robustbench_med.reports.marks import marks, trivial_on
+from robustbench_med.reports.marks import ABSTAINS, marks, trivial_on
 from robustbench_med.statistics import tied, wilson
 from robustbench_med.store.attacks import SearchRan
 from robustbench_med.store.record import Record
@@ -121,7 +121,8 @@ def ranked(
 
 def _ranks(frame: pd.DataFrame) -> pd.Series:
     """The place of every row that may have one, by the figure that its floor says."""
-    honest = frame[~(frame.is_naive | frame.is_below_floor)]
+    silent = frame.marks.str.contains(f"(?:^|; ){ABSTAINS}")
+    honest = frame[~(frame.is_naive | frame.is_below_floor | silent)]
     imbalanced = honest.floor.map(floors.is_imbalanced).astype(bool)
     imbalanced = imbalanced.groupby([honest[key] for key in COMPARABLE]).transform("any")
     return (
@@ -370,4 +371,4 @@ def each(frame: pd.DataFrame) -> Iterator[Any]:
 
 def by_engine(attack: str, engine: str) -> str:
     """An attack's name, with the engine that computed it where that is another library."""
-    return attack if engine == "native" else f"{attack} ({engine})"
+    return attack if engine in ("native", OWN_THREAT) else f"{attack} ({engine})"

@@ -15,6 +15,7 @@ from robustbench_med.errors import UserError, left_out, unknown
 from robustbench_med.paths import writable_folder, write_text
 from robustbench_med.reports import (
     absence,
+    abstention,
     board,
     board_tables,
     breakdowns,
@@ -27,11 +28,13 @@ from robustbench_med.reports import (
     floors,
     model_cards,
     own,
+    own_threats,
     page,
     paper,
     paper_tables,
     querying,
     robustness_cards,
+    subgroups,
     tables,
     under_training,
 )
@@ -61,6 +64,7 @@ class Shown:
         warnings: what is odd about the records.
         missing: what victims of theirs make of missing modalities (`absence.frame`).
         corruptions: a row a victim (`corruptions.errors`), empty where no corruption was run.
+        own_threats: a row a victim and threat (`own_threats.frame`), empty where none was run.
     """
 
     board: pd.DataFrame
@@ -68,6 +72,7 @@ class Shown:
     warnings: list[str]
     missing: pd.DataFrame = field(default_factory=pd.DataFrame)
     corruptions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    own_threats: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def leaderboard(
@@ -84,21 +89,24 @@ def leaderboard(
     every = floors.read_all(store)
     if not every:
         raise nothing_left(NONE.format(out=out), store)
-    records = [record for record in every if not record.corruption]
+    records = [record for record in every if not record.apart]
     by_name = frames(store, every) | corruptions.frames(every, baseline)
     _basics(out, by_name)
-    _corrupted(out, store, every, by_name)
+    _pictures_apart(out, store, every, by_name)
     if records:
         curves.robust_against_radius(records, out / FIGURE)
     odd = families.warnings(every)
-    degraded = by_name["corruption_errors"]
+    degraded, own_rows = by_name["corruption_errors"], by_name["own_threats"]
     if only is None:
-        return Shown(by_name["leaderboard"], by_name["cells"], odd, by_name["missing"], degraded)
+        return Shown(
+            by_name["leaderboard"], by_name["cells"], odd, by_name["missing"], degraded, own_rows
+        )
     asked = {record.hash for record in only}
     shown = [record for record in records if record.hash in asked]
     if degraded.size:
         shown_too = {record.spec.victim.checkpoint for record in only if record.corruption}
         degraded = degraded[degraded.checkpoint.isin(shown_too)]
+    own_rows = own_threats.frame([record for record in every if record.hash in asked])
     shortfalls = under_training.under_trained(records)
     names = families.variants(every)
     whole = [
@@ -110,7 +118,7 @@ def leaderboard(
     ]  # a worst case is over all attacks that the store knows
     ranked = board.leaderboard(whole, store, among=records, shortfalls=shortfalls)
     missing = absence.of_victims(by_name["missing"], shown)
-    return Shown(ranked, tables.cells(shown, names, shortfalls), odd, missing, degraded)
+    return Shown(ranked, tables.cells(shown, names, shortfalls), odd, missing, degraded, own_rows)
 
 
 def from_entries(folder: Path, out: Path) -> Shown:
@@ -157,19 +165,19 @@ def everything(
     store, proofs = Store(out), Store(out, CERTIFICATES)
     certificates = certified.frames(proofs)
     every = floors.read_all(store)
-    records = [record for record in every if not record.corruption]
+    records = [record for record in every if not record.apart]
     proved = len(certificates["certified"]) > 0
     if not every and not proved:
         raise nothing_left(NONE.format(out=out), store, proofs)
     by_name = frames(store, every) | corruptions.frames(every, baseline) | certificates
-    by_name |= clinical.frames(store, every)
+    by_name |= clinical.frames(store, every) | {"subgroups": subgroups.frame(store, every)}
     _basics(out, by_name)
     if records:
         curves.robust_against_radius(records, out / FIGURE)
     if proved:
         certified.draw(certificates["certified"], out / certified.FIGURE)
     written = papers(by_name, out / "paper")
-    written += _corrupted(out, store, every, by_name)
+    written += _pictures_apart(out, store, every, by_name)
     try:
         written += rebuild(out, records)
     except UserError as error:
@@ -180,7 +188,8 @@ def everything(
         written += save_all(store, strongest(records), out / "gallery")
     if html and records:
         degraded = by_name["corruption_errors"]
-        write_text(out / PAGE, page.render(store, records, degraded=degraded))
+        shared = by_name["own_threats"]
+        write_text(out / PAGE, page.render(store, records, degraded=degraded, own_threats=shared))
         written.append(out / PAGE)
     return written
 
@@ -206,9 +215,11 @@ def strongest(records: Sequence[Record]) -> list[Record]:
 
 
 def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFrame]:
-    """The tables of attacks by name, as columns.py describes them; corruptions are not in them."""
+    """The tables of attacks by name, as columns.py describes them; corruptions are not in them, and
+    attacks of a threat of their own in one of their own.
+    """
     names = families.variants(every)
-    records = [record for record in every if not record.corruption]
+    records = [record for record in every if not record.apart]
     return {
         "leaderboard": board.leaderboard(records, store),
         "cells": tables.cells(records, names),
@@ -218,6 +229,8 @@ def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFr
         "per_class": breakdowns.per_class(records, store.arrays, names),
         "cross_modal": breakdowns.cross_modal(records, names),
         "queries": querying.table(records),
+        "abstention": abstention.frame(every),
+        "own_threats": own_threats.frame(every),
         "missing": absence.frame(Store(store.folder.parent, ABSENCES).records()),
         **own.frames(records),
     }
@@ -238,14 +251,20 @@ def _basics(out: Path, by_name: Mapping[str, pd.DataFrame]) -> None:
     querying.write(by_name["queries"], out)
 
 
-def _corrupted(
+def _pictures_apart(
     out: Path, store: Store[Record], every: Sequence[Record], by_name: Mapping[str, pd.DataFrame]
 ) -> list[Path]:
-    """Heat maps and galleries of corruptions, where there are any."""
+    """Heat maps and galleries of corruptions, and galleries of attacks of a threat of their own,
+    where there are any.
+    """
+    written, shared = list[Path](), [record for record in every if record.own_threat]
+    if shared:
+        folder = writable_folder(out / own_threats.FOLDER)
+        written += own_threats.write_galleries(store, shared, folder)
     records = [record for record in every if record.corruption]
     if not records:
-        return []
-    return corruptions.write_pictures(
+        return written
+    return written + corruptions.write_pictures(
         store, records, by_name["corruptions"], writable_folder(out / "corruptions")
     )
 

@@ -26,6 +26,8 @@ TRAINING_SCHEMA = 1
 """The same of a training, whose hash names its checkpoint."""
 CORRUPTION = "corruption"
 """Who computes corruptions, in the place of an engine: no adversary chooses them."""
+OWN_THREAT = "own-threat"
+"""The same of patches and universal perturbations, whose threat is no ball around each sample."""
 NO_BASELINE = "none"
 """What `--baseline` takes where errors under corruptions are to stand by themselves."""
 CONTROL = "noise"

@@ -20,6 +20,7 @@ from robustbench_med.reports import (
     floors,
     gallery,
     looks,
+    own_threats,
     paper,
     paper_tables,
     style,
@@ -107,6 +108,13 @@ class Results:
         """
         return boards.written(corruptions.by_kind(self._corrupted))
 
+    @property
+    def own_threats(self) -> pd.DataFrame:
+        """A row a victim and threat of its own (patches, universal perturbations): the columns of
+        own_threats.csv; empty where none was run.
+        """
+        return boards.written(own_threats.frame(self.records))
+
     def corruption_errors(self, baseline: str = BASELINE) -> pd.DataFrame:
         """A row a victim: mean corruption errors, relative to an undefended victim of the same data
         among these records; the columns of corruption_errors.csv.
@@ -115,7 +123,7 @@ class Results:
 
     @property
     def _attacked(self) -> list[Record]:
-        return [record for record in self.records if not record.corruption]
+        return [record for record in self.records if not record.apart]
 
     @property
     def _corrupted(self) -> list[Record]:
@@ -180,7 +188,7 @@ class Results:
     def _shown(self) -> pd.DataFrame:
         table = self.table
         if not self._attacked:
-            return self.corruption_errors()
+            return self.corruption_errors() if self._corrupted else self.own_threats
         if not len(table):
             return self.cells[list(CELLS_SHOWN)]
         return table[list(SHOWN)].assign(rank=table["rank"].astype(object).fillna("-"))

@@ -39,6 +39,7 @@ def board(shown: Shown) -> dict[str, Any]:
         "rows": rows(floors.with_floors(shown.board)),
         "cells": rows(floors.with_floors(shown.cells)),
         "corruptions": rows(shown.corruptions),
+        "own_threats": rows(shown.own_threats),
         "warnings": shown.warnings,
     }
 

@@ -66,17 +66,23 @@ def costs(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def attacks(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """What `--attack` takes."""
-    table = Table(
-        title="attacks",
-        title_justify="left",
-        caption="Parameters: --attack-param NAME=VALUE. EOT is set by the protocol.",
-    )
+    caption = "Parameters: --attack-param NAME=VALUE. EOT is set by the protocol."
+    return _attacks("attacks", rows, caption)
+
+
+def own_threats(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What `--attack` takes besides: threats that the leaderboard does not hold."""
+    caption = "In a section of their own on the board (docs/patches.md)."
+    return _attacks("threats of their own", rows, caption)
+
+
+def _attacks(title: str, rows: Sequence[Mapping[str, Any]], caption: str) -> Table:
+    table = Table(title=title, title_justify="left", caption=caption)
     for name in ("attack", "what it does", "parameters and defaults"):
         table.add_column(name)
     for row in rows:
-        table.add_row(
-            row["name"], escape(row["summary"]), escape(assigned(row["parameters"]) or "-")
-        )
+        parameters = escape(assigned(row["parameters"]) or "-")
+        table.add_row(row["name"], escape(row["summary"]), parameters)
     return table
 
 

@@ -24,14 +24,15 @@ def models(preset: Preset = "quick", as_json: AsJson = False) -> None:
 
 def attacks(as_json: AsJson = False) -> None:
     """The attacks that can be named, with their parameters, defaults and papers."""
-    from robustbench_med.attacks import corruptions, describe
+    from robustbench_med.attacks import corruptions, describe, described_apart
     from robustbench_med.cli import listings
 
     kinds = list(corruptions.described())
     if as_json:
-        show_json([*describe(), *kinds])
+        show_json([*describe(), *described_apart(), *kinds])
     else:
         make_display(False).show(listings.attacks(describe()))
+        make_display(False).show(listings.own_threats(described_apart()))
         make_display(False).show(listings.corruptions(kinds))
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from robustbench_med.cli.terminal import cells
 from robustbench_med.cli.terminal_records import TRUST_STYLE, number
 from robustbench_med.naming import BY_INDEX, nature
-from robustbench_med.reports import absence, corruptions, floors, paper
+from robustbench_med.reports import absence, corruptions, floors, own_threats, paper
 from robustbench_med.reports.board import COMPARABLE, named
 from robustbench_med.reports.tables import each
 from robustbench_med.store.words import MEANINGS, WORDS
@@ -35,6 +35,8 @@ def shown(found: Shown, *, attacks: bool = False) -> RenderableType:
     """
     warnings = [Text(f"warning: {warning}", "yellow") for warning in found.warnings]
     degraded = [corruptions_table(found.corruptions)] if len(found.corruptions) else []
+    if len(found.own_threats):
+        degraded.append(own_threats_table(found.own_threats))
     if found.cells.empty and degraded:
         return Group(*degraded, *warnings)
     if attacks or found.board.empty:
@@ -56,6 +58,19 @@ def corruptions_table(degraded: pd.DataFrame) -> Table:
             f"mCE   {row['mCE']}",
             f"rel.  {row['relative mCE']}",
         ]
+        table.add_row(escape("\n".join(victim)), "\n".join(figures), end_section=True)
+    return table
+
+
+def own_threats_table(found: pd.DataFrame) -> Table:
+    """A row a victim and threat of its own."""
+    title = "threats of their own: not compared with those of the leaderboard"
+    table = Table(title=title, title_justify="left")
+    table.add_column("victim, data, threat, trust", overflow="fold")
+    table.add_column("accuracy [95 %]", no_wrap=True)
+    for row in own_threats.told(found):
+        victim = [row[key] for key in ("victim", "data", "threat", "trust")]
+        figures = [f"worst {row['robust']}", f"bal.  {row['balanced']}", f"clean {row['clean']}"]
         table.add_row(escape("\n".join(victim)), "\n".join(figures), end_section=True)
     return table
 

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from robustbench_med.data import subgroups
 from robustbench_med.data.columns import Column, width_of
 from robustbench_med.data.fields import Inside, Regex, nothing, number, once
 from robustbench_med.errors import UserError, unknown
@@ -278,6 +279,8 @@ class Card(_Strict):
     provenance: str = ""
     known_defects: tuple[str, ...] = ()
     synthetic: bool = False
+    subgroups: dict[str, tuple[float, ...]] = {}
+    """Columns that figures are parted by, as clinic.age, and where their bands begin."""
 
     @property
     def pictures(self) -> tuple[Modality, ...]:
@@ -312,6 +315,7 @@ class Card(_Strict):
     def _consistent(self) -> Card:
         once(tuple(modality.name for modality in self.modalities), "modality")
         once(tuple(task.name for task in self.tasks), "task")
+        subgroups.checked(self.subgroups, {m.name: m.columns for m in self.modalities})
         if TOTAL in self.counts and len(self.counts) > 1:
             raise ValueError("counts holds either total or one number a split")
         if self.class_counts and set(self.class_counts) != set(self.tasks[0].classes):

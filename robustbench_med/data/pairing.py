@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbench_med.data import subgroups
 from robustbench_med.data.cards import Card, Published, card
 from robustbench_med.data.columns import Column
 from robustbench_med.data.images import Images, Selected
@@ -183,6 +184,7 @@ class Dataset:
     """Of each modality the columns of its table, none of an image; empty where all are images."""
     optional: tuple[int, ...] = ()
     """Modalities that some samples lack."""
+    subgroups: tuple[subgroups.Subgroups, ...] = ()
 
     def __repr__(self) -> str:
         inputs = ", ".join(
@@ -315,7 +317,9 @@ def _kinds(cards: Sequence[Card]) -> dict[str, Any]:
     """`columns` and `optional` of a `Dataset`."""
     modalities = [modality for c in cards for modality in c.modalities]
     columns = tuple(modality.columns for modality in modalities)
+    called = _unique([(m.name, c.id) for c in cards for m in c.modalities])
     return {
+        "subgroups": subgroups.of_cards(cards, called),
         "columns": columns if any(columns) else (),
         "optional": tuple(m for m, modality in enumerate(modalities) if modality.optional),
     }

@@ -15,7 +15,7 @@ from robustbench_med.evaluation.search import (
     planned,
 )
 from robustbench_med.evaluation.types import AttackPass, Effort, Method
-from robustbench_med.naming import BLACK_BOX, CORRUPTION
+from robustbench_med.naming import BLACK_BOX, CORRUPTION, OWN_THREAT
 
 
 def of_method(method: Method, against: Against) -> Budget | None:
@@ -24,7 +24,7 @@ def of_method(method: Method, against: Against) -> Budget | None:
     """
     if method.engine == CORRUPTION:
         return Budget()
-    if method.engine != "native":
+    if method.engine not in ("native", OWN_THREAT):
         return None
     if method.effort is None:
         return most(method.name, method.parameters, against)

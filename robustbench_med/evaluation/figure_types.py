@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class TaskFigures(TypedDict):
@@ -28,6 +28,7 @@ class TaskFigures(TypedDict):
     auc: float | None
     most_predicted_share: float
     not_finite: int
+    abstention: NotRequired[dict[str, Any]]
 
 
 class MinimalNorm(TypedDict):

@@ -122,7 +122,13 @@ def task_figures(t: int, samples: Samples, clean: Clean, fresh: Judged, chunk: i
         )
         for each, right in ((clean, before), (fresh, after))
     )
+    silent, voted = {}, clean.vote[known, t] == y
+    if clean.rejected is not None and fresh.rejected is not None:
+        both = (before, clean.rejected[known, t]), (after, fresh.rejected[known, t])
+        voted = voted | (clean.rejected[known, t] > 0.5)
+        silent["abstention"] = abstention(*both, groups, distinct)
     return {
+        **silent,  # type: ignore[typeddict-item]
         "n": int(known.sum()),
         "n_distinct": distinct,
         "n_groups": len(np.unique(groups)),
@@ -131,7 +137,7 @@ def task_figures(t: int, samples: Samples, clean: Clean, fresh: Judged, chunk: i
         "class_samples": np.bincount(y, minlength=n_classes).tolist(),
         "clean": clean_rate,
         "clean_interval": list(statistics.wilson(clean_rate, n_clean)),
-        "clean_vote": float((clean.vote[known, t] == y).mean()),
+        "clean_vote": float(voted.mean()),
         "clean_balanced_accuracy": statistics.balanced_accuracy(before, y, n_classes),
         "clean_auc": statistics.auc(clean_probabilities, y),
         "trivial": statistics.trivial(before, clean.vote[known, t], y, n_classes),
@@ -146,6 +152,39 @@ def task_figures(t: int, samples: Samples, clean: Clean, fresh: Judged, chunk: i
         "most_predicted_share": statistics.most_predicted_share(fresh.vote[known, t], n_classes),
         "not_finite": int(statistics.not_finite(clean_probabilities, probabilities).sum()),
     }
+
+
+Outcomes = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def abstention(
+    clean: Outcomes, robust: Outcomes, groups: NDArray[Any], distinct: int
+) -> dict[str, Any]:
+    """How many predictions a victim that may abstain answers, and how many of those are right.
+
+    Args:
+        clean, robust: (n,) fraction of draws that are right or rejected, and that are rejected.
+        groups: (n,) equal for samples of one patient.
+        distinct: images behind the samples.
+    """
+    found: dict[str, Any] = {}
+    for name, (safe, rejected) in (("clean", clean), ("robust", robust)):
+        answered = 1 - rejected
+        coverage, right = float(answered.mean()), float((safe - rejected).sum())
+        n = min(statistics.effective_n(answered, groups), distinct)
+        some = answered > 0
+        accuracy = right / float(answered.sum()) if some.any() else None
+        found |= {
+            f"{name}_coverage": coverage,
+            f"{name}_coverage_interval": list(statistics.wilson(coverage, n)),
+            f"{name}_answered": accuracy,
+            f"{name}_answered_interval": [0.0, 1.0],
+        }
+        if accuracy is not None:
+            each = (safe - rejected)[some] / answered[some]
+            n = min(statistics.effective_n(each, groups[some]), distinct)
+            found[f"{name}_answered_interval"] = list(statistics.wilson(accuracy, n))
+    return found
 
 
 def minimal_norm(

@@ -196,13 +196,13 @@ class Margins:
     def at(self, x: Tensor) -> Tensor:
         """At x (B, D)."""
         with self.drawn():
-            return self.of(self.view.logits(x))
+            return self.of(self.view.logits(x, self.y))
 
     def gradients(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The margins at x and their gradients (T, B, D), zero where a graph is cut."""
         leaf = x.detach().clone().requires_grad_()
         with self.drawn(), torch.enable_grad():
-            logits = self.view.logits(leaf)
+            logits = self.view.logits(leaf, self.y)
             margins = self.of(logits)
             gradients = [gradient_of(value, leaf) for value in margins]
         spans = [

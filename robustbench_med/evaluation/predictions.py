@@ -16,7 +16,8 @@ def predict(view: View, x: Tensor, labels: Tensor) -> Predictions:
     """Predictions for a batch over the view's draws.
 
     A draw whose logits are not finite predicts no class (vote -1 where none does), and makes the
-    sample's probabilities NaN.
+    sample's probabilities NaN. Of a victim that may abstain a rejected draw is right: an attacker
+    wants it wrong and answered.
 
     Args:
         x: (B, D) in [0, 1].
@@ -26,14 +27,21 @@ def predict(view: View, x: Tensor, labels: Tensor) -> Predictions:
     counts: list[Tensor] = []
     sums: list[Tensor] = []
     draws: list[Tensor] = []
+    silent = torch.zeros(len(x), len(view.class_counts), device=x.device)
     for logits_of_tasks in view.predictions(x):
         hits = []
-        for t, logits in enumerate(logits_of_tasks):
+        for t, every in enumerate(logits_of_tasks):
+            logits = every[:, : view.class_counts[t]]
             finite = logits.isfinite().all(1, keepdim=True)
             hit = torch.zeros_like(logits).scatter_(
                 1, logits.argmax(1, keepdim=True), finite.to(logits.dtype)
             )
-            hits.append(finite.squeeze(1) & (logits.argmax(1) == y[:, t]))
+            found = finite.squeeze(1) & (logits.argmax(1) == y[:, t])
+            if view.abstains:
+                rejected = finite.squeeze(1) & (every[:, -1] > 0)
+                silent[:, t] += rejected / view.draws
+                found |= rejected
+            hits.append(found)
             probability = torch.where(finite, logits, torch.nan).softmax(1)
             if len(counts) <= t:
                 counts.append(hit)
@@ -49,6 +57,7 @@ def predict(view: View, x: Tensor, labels: Tensor) -> Predictions:
         torch.stack(vote, 1).cpu().numpy(),
         [(total / view.draws).cpu().numpy() for total in sums],
         draws_right.cpu().numpy(),
+        rejected=silent.cpu().numpy() if view.abstains else None,
     )
 
 
@@ -60,4 +69,7 @@ def join(parts: Sequence[Predictions]) -> Predictions:
         np.concatenate([part.vote for part in parts]),
         [np.concatenate(task) for task in by_task],
         np.concatenate([part.draws_right for part in parts], 1),
+        rejected=None
+        if parts[0].rejected is None
+        else np.concatenate([part.rejected for part in parts if part.rejected is not None]),
     )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import PassCount, Streams, Threat, View, attack_code, entry_of, gives
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import carrying, examples, querying
+from robustbench_med.evaluation import carrying, examples, parted, querying
 from robustbench_med.evaluation.assembling import assemble
 from robustbench_med.evaluation.batching import (
     drawing_of,
@@ -35,7 +35,7 @@ from robustbench_med.evaluation.budget import forward_passes
 from robustbench_med.evaluation.figures import cell_figures
 from robustbench_med.evaluation.meter import metered
 from robustbench_med.evaluation.predictions import join, predict
-from robustbench_med.evaluation.returned import adversarials_of
+from robustbench_med.evaluation.returned import keep_targets
 from robustbench_med.evaluation.search import search
 from robustbench_med.evaluation.sweep import recall, remember
 from robustbench_med.evaluation.types import (
@@ -51,7 +51,7 @@ from robustbench_med.evaluation.types import (
     SearchRan,
     Setting,
 )
-from robustbench_med.naming import BLACK_BOX, CORRUPTION, NORMS
+from robustbench_med.naming import BLACK_BOX, CORRUPTION, NORMS, OWN_THREAT
 from robustbench_med.progress import Advance
 
 
@@ -99,6 +99,7 @@ def clean_pass(
         draws,
         (view.passes.forward, 0),
         time.perf_counter() - start,
+        rejected=all_samples.rejected,
     )
 
 
@@ -177,6 +178,9 @@ def attack_targets(
 ) -> Attacked:
     """Attacks the samples of a pass that are to be attacked, once or in the rounds of a search."""
     case, targets, effort = begun.open_case, begun.targets, begun.case.method.effort
+    if parted.is_universal(case.method):
+        with metered([case.view], len(targets), forward_passes(case), tick):
+            return parted.attack_parts(case, targets)
     if effort is None:
         return attack_batches(case, targets, tick)
     boxed = gives(case.view.victim) is not None
@@ -247,38 +251,6 @@ def attack_batches(
     return attacked
 
 
-def keep_targets(
-    case: AttackPass,
-    attacked: Attacked,
-    rows: NDArray[np.int64],
-    aimed: NDArray[np.bool_],
-    x: Tensor,
-    result: Any,
-) -> None:
-    """Adds one batch to what the attack left behind.
-
-    Args:
-        rows: (B,) numbers of the samples.
-        aimed: (B,) which of them are targets.
-        x: (B, D) before the attack.
-        result: adversarials (B, D), or what attacks find before their radius.
-    """
-    view = case.view
-    x_adv = adversarials_of(result, case.method, view, x, case.threat)
-    mask = torch.from_numpy(aimed).to(x.device)
-    targets = rows[aimed]
-    if attacked.smallest is not None:
-        attacked.smallest[targets] = result.size.T[mask].cpu().numpy()
-    for norm, sizes in attacked.distances.items():
-        sizes[targets] = view.distances(x_adv, x, norm, case.threat.counts)[mask].cpu().numpy()
-    attacked.adversarials.update(zip(targets.tolist(), x_adv[mask].cpu(), strict=True))
-    if view.losses is not None:
-        attacked.losses.append(view.losses[:, mask].cpu().numpy())
-    if view.quarters is not None:
-        attacked.quarters.append(torch.stack(view.quarters)[:, mask].cpu().numpy())
-    attacked.computed += len(rows)
-
-
 def judge(case: AttackPass, adversarials: Mapping[int, Tensor], tick: Advance) -> Judged:
     """Predictions for all samples on fresh draws, attacked where there are adversarials.
 
@@ -302,13 +274,18 @@ def judge(case: AttackPass, adversarials: Mapping[int, Tensor], tick: Advance) -
     fresh = join(parts)
     draws_right = fresh.draws_right
     right, vote_right = fresh.right, fresh.vote == samples.labels.numpy()
+    if fresh.rejected is not None:
+        vote_right |= fresh.rejected > 0.5
     if setting.protocol == "sound" and case.method.engine != CORRUPTION:
         for t in case.threat.tasks:
             never = case.clean.right[:, t] == 0
             right[never, t] = 0
             vote_right[never, t] = False
             draws_right[:, never, t] = False
-    return Judged(right, fresh.vote, fresh.probabilities, draws_right, vote_right)
+            if fresh.rejected is not None:
+                fresh.rejected[never, t] = 0
+    silent = fresh.rejected
+    return Judged(right, fresh.vote, fresh.probabilities, draws_right, vote_right, rejected=silent)
 
 
 def outcome_arrays(case: AttackPass, attacked: Attacked, fresh: Judged) -> Arrays:
@@ -323,6 +300,10 @@ def outcome_arrays(case: AttackPass, attacked: Attacked, fresh: Judged) -> Array
         "robust_vote": fresh.vote,
     }
     arrays |= {norm.lower(): sizes for norm, sizes in attacked.distances.items()}
+    if clean.rejected is not None and fresh.rejected is not None:
+        arrays |= {"clean_rejected": clean.rejected, "robust_rejected": fresh.rejected}
+    if attacked.parts is not None:
+        arrays["part"] = attacked.parts
     if attacked.smallest is not None:
         arrays["minimal_size"] = attacked.smallest
     arrays |= querying.arrays_of(attacked.queries)
@@ -364,7 +345,9 @@ def is_whole(drawing: Drawing, method: Method) -> bool:
     """
     if method.engine == CORRUPTION:
         return drawing == "batch"
-    foreign = method.engine != "native" or attack_code(method.name, method.parameters) is not None
+    ours = method.engine in ("native", OWN_THREAT)
+    own = attack_code(method.name, method.parameters, method.engine) if ours else None
+    foreign = not ours or own is not None
     return (
         drawing == "batch" or foreign or any(source.drawing == "batch" for source in method.sources)
     )

@@ -303,7 +303,7 @@ class Search:
             moved = [adversarials.get(int(row), x[i]) for i, row in enumerate(chunk)]
             y = samples.labels[chunk].to(setting.device)
             with drawn(view, drawing, setting, samples.ids, chunk, case.method.name, *purpose):
-                passes = view.predictions(torch.stack(moved).to(setting.device))
+                passes = view.predictions(torch.stack(moved).to(setting.device), y)
                 right = torch.stack([self.right(logits, y) for logits in passes]).cpu().numpy()
             parts.append(right[:, np.isin(chunk, rows)])
         case.view.passes.forward += view.passes.forward

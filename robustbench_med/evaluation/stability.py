@@ -79,7 +79,7 @@ def examine(probing: Probing, judged: Sequence[NDArray[np.float32]] | None = Non
 def answers(view: View, x: Tensor, tasks: Sequence[int]) -> list[Tensor]:
     """Logits of the attacked tasks, (B, classes) each."""
     logits = view.logits(x)
-    return [logits[t] for t in tasks]
+    return [logits[t][:, : view.class_counts[t]] for t in tasks]
 
 
 def joined(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:

@@ -205,6 +205,8 @@ class Predictions:
     """Per task (n, classes): softmax, mean over draws; NaN where a draw is not finite."""
     draws_right: NDArray[np.bool_]
     """(K, n, T) whether a draw is right."""
+    rejected: NDArray[np.float32] | None = field(default=None, kw_only=True)
+    """(n, T) fraction of draws rejected, right above; None of a victim that always answers."""
 
 
 @dataclass(frozen=True)
@@ -243,15 +245,13 @@ class Attacked:
     """What the attack left behind."""
 
     distances: dict[Norm, NDArray[np.float32]]
-    """(n, M) by norm: size of the perturbation of each modality; 0 where a sample was not
-    attacked. L0 counts what the threat counts.
-    """
+    """(n, M) by norm: how far each modality was moved; 0: not attacked. L0 counts as the threat."""
     smallest: NDArray[np.float32] | None
     """(n, attacked tasks), of a minimal-norm attack: size of the smallest perturbation that breaks
     1, 2, ... of the tasks; 0 where a sample was not attacked.
     """
     adversarials: dict[int, Tensor] = field(default_factory=dict)
-    """Flat adversarials (D,) on the CPU, by sample; one that is missing was not attacked."""
+    """Flat adversarials (D,) on the CPU, by sample; one missing was not attacked."""
     losses: list[NDArray[np.float32]] = field(default_factory=list)
     """What attacks that step along a gradient ascended, a batch each: (steps, attacked samples)."""
     quarters: list[NDArray[np.float32]] = field(default_factory=list)
@@ -272,6 +272,8 @@ class Attacked:
     """
     counting: Queries | None = None
     """Who counted those of the last batch."""
+    parts: NDArray[np.int64] | None = None
+    """(n,) 0 or 1, of a universal perturbation: that of part 0 was made on part 1; else None."""
 
 
 class AttackCost(TypedDict):

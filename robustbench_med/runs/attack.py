@@ -26,10 +26,11 @@ from robustbench_med.evaluation.protocol import (
     is_whole,
 )
 from robustbench_med.evaluation.types import AttackPass, Clean, Method, Setting
+from robustbench_med.models import abstaining
 from robustbench_med.models.given import left_as_it_was, victim_of
 from robustbench_med.naming import NORMS
 from robustbench_med.progress import Display
-from robustbench_med.runs import checks, packages
+from robustbench_med.runs import checks, corrupting, packages
 from robustbench_med.runs.device import BatchSize
 from robustbench_med.runs.spec import Cell, RunSpec, cells
 from robustbench_med.runs.tensors import (
@@ -132,7 +133,7 @@ def attack(
         left_as_it_was(model),
         seeded(images.device, cell.seed, "attack"),
     ):
-        victim = victim_of(model, images.tensors, images.names, by_name=images.by_name)
+        victim = _victim(model, images)
         samples = samples_of(images, y, victim.class_counts, ids)  # type: ignore[arg-type]
         threat = _threat(spec, cell, images, samples)
         nature = _nature(victim, samples, images.device, spec, stochastic)
@@ -169,11 +170,16 @@ def _asked(attack: str, eps: object, norm: str, options: Mapping[str, Any]) -> t
     return spec, grid[0]
 
 
+def _victim(model: nn.Module, images: Modalities) -> nn.Module:
+    found = victim_of(model, images.tensors, images.names, by_name=images.by_name)
+    return abstaining.aware(found)
+
+
 def _threat(spec: RunSpec, cell: Cell, images: Modalities, samples: TensorSamples) -> Threat:
     tasks = tuple(f"task {t}" for t in range(samples.labels.shape[1]))
     data = _Data(images.names, tasks, images.shapes)
     threat = threat_of(cell, data, spec, targeted=is_targeted(cell, spec))
-    if cell.severity is None:
+    if cell.attack not in corrupting.UNBOUNDED:
         return threat
     return replace(threat, norm="Linf", radii=tuple(float(r > 0) for r in threat.radii))
 

@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from robustbench_med import naming
 from robustbench_med.attacks import RefusedError, engines, gives, radius_free
+from robustbench_med.data.subgroups import arrays_of
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import carrying, cell_signs, signs
 from robustbench_med.evaluation.goals import choose_goals
@@ -26,7 +26,7 @@ from robustbench_med.evaluation.types import (
     Outcome,
     TransferSource,
 )
-from robustbench_med.runs import chains, challenge, handed_on, kept_images
+from robustbench_med.runs import chains, challenge, corrupting, handed_on, kept_images
 from robustbench_med.runs.device import one_gradient
 from robustbench_med.runs.estimates import expected
 from robustbench_med.runs.identity import Inputs, sweep_key
@@ -70,7 +70,8 @@ def evaluate_cell(
     if inputs.victim.is_deterministic and chains.has_next(cell, session):
         evaluation.hand_on(measured.clean, measured.outcome)
     kept_images.keep(inputs, session, measured.outcome)
-    record = store.write(record_of(inputs, session, measured), measured.outcome.arrays)
+    parted = arrays_of(inputs.dataset.subgroups, inputs.dataset.columns, inputs.samples)
+    record = store.write(record_of(inputs, session, measured), measured.outcome.arrays | parted)
     if inputs.before is not None:
         handed_on.forget(session.out, inputs.before.hash)
     session.past.add(record.plain())
@@ -208,11 +209,9 @@ class Evaluation:
         return found
 
     def noise(self) -> float | None:
-        """Robust accuracy under noise of the same radius; None where the attack itself is noise, or
-        a corruption.
-        """
+        """Robust accuracy under noise of this radius; None of noise, and where none bounds it."""
         inputs = self.inputs
-        if inputs.method.name == CONTROL or inputs.method.engine == naming.CORRUPTION:
+        if inputs.method.name == CONTROL or inputs.method.name in corrupting.UNBOUNDED:
             return None
         return self.fitted(
             lambda: inputs.victim.under_noise(

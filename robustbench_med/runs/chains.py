@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from operator import le
 
-from robustbench_med.attacks import CORRUPTIONS, entry_of
+from robustbench_med.attacks import APART, entry_of
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.threats import engine_of, extent_of
@@ -22,7 +22,7 @@ def chain_of(cell: Cell, session: Session[RunSpec]) -> list[Cell]:
     alone.
     """
     spec = session.spec
-    left_out = (CONTROL, *CORRUPTIONS)
+    left_out = (CONTROL, *APART)
     if cell.attack in left_out or not (spec.carry or spec.cascade):
         return [cell]
     if spec.cascade:

@@ -113,9 +113,10 @@ class Trial:
         parts = []
         names = ("challenge", purpose)
         for part in together(rows, len(self.x), self.setting, whole=self.drawing == "batch"):
+            y = self.y[part]
             with drawn(self.view, self.drawing, self.setting, self.ids, part, *names):
                 passes = [
-                    standing(self.view.logits(x[part]), self.y[part], threat or self.threat)
+                    standing(self.view.logits(x[part], y), y, threat or self.threat)
                     for _ in range(draws)
                 ]
             parts.append(torch.stack(passes)[:, np.isin(part, rows)])

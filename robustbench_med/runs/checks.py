@@ -9,9 +9,11 @@ from typing import Any
 
 from robustbench_med import naming
 from robustbench_med.attacks import (
+    APART,
     CORRUPTIONS,
     ENGINES,
     KINDS,
+    OWN_THREATS,
     asking,
     asks,
     attack_code,
@@ -179,11 +181,11 @@ def check_attack_names(spec: RunSpec) -> None:
     if library is not None and library.missing is not None:
         raise UserError(f"--engine {spec.engine}: {library.missing}")
     for attack in spec.bounded:
-        if attack not in known and attack not in (CONTROL, *CORRUPTIONS):
+        if attack not in known and attack not in (CONTROL, *APART):
             raise unknown(
                 "attack" if spec.engine == "native" else f"attack of the engine {spec.engine}",
                 attack,
-                [*known, *CORRUPTIONS],
+                [*known, *APART],
                 INCLUDE,
             )
 
@@ -209,7 +211,7 @@ def check_access(spec: RunSpec) -> None:
                 f" asks --max-queries of each sample, {asking.QUERIES} by default"
             )
         for attack in spec.bounded:
-            needed = None if attack in CORRUPTIONS else asks(attack)
+            needed = asks(attack)
             if needed == "gradients":
                 known = ", ".join(known_to(device.gives))
                 raise UserError(
@@ -240,7 +242,10 @@ def check_norms(spec: RunSpec) -> None:
     for norm in spec.norm:
         known = under(norm, spec.engine)
         for attack in spec.bounded:
-            if attack not in known and attack not in (CONTROL, *CORRUPTIONS):
+            if attack in OWN_THREATS and norm not in OWN_THREATS[attack].norms:
+                names = ", ".join(OWN_THREATS[attack].norms)
+                raise UserError(f"{attack} does not exist under the norm {norm}; it does: {names}")
+            if attack not in known and attack not in (CONTROL, *APART):
                 raise UserError(
                     f"{attack} does not exist under the norm {norm} (engine {spec.engine}); what"
                     f" does: {', '.join(known) or 'nothing'}"
@@ -323,7 +328,7 @@ def check_target(spec: RunSpec) -> None:
             f"--target takes random, least-likely or the number of a class, got {spec.target!r}"
         )
     for attack in spec.bounded:
-        if untargeted(attack):
+        if attack in OWN_THREATS or untargeted(attack):
             raise UserError(f"{attack} cannot aim at a class; take it out of this --target run")
 
 
@@ -338,7 +343,7 @@ def check_chains(spec: RunSpec) -> None:
         raise UserError(f"{asked} is for the protocol sound; release attacks every sample")
     if spec.target is not None:
         raise UserError(f"{asked}: a wrong class is not yet the one aimed at; leave out --target")
-    attacks = [name for name in dict.fromkeys(spec.bounded) if name not in (CONTROL, *CORRUPTIONS)]
+    attacks = [name for name in dict.fromkeys(spec.bounded) if name not in (CONTROL, *APART)]
     for attack in attacks[1:] if spec.cascade else ():
         if is_searched_once(attack, spec):
             raise UserError(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from robustbench_med import errors
-from robustbench_med.attacks import CORRUPTIONS
+from robustbench_med.attacks import APART
 from robustbench_med.attacks import entry_of as attack_entry
 from robustbench_med.attacks import parameters as attack_parameters
 from robustbench_med.data import Dataset
@@ -84,10 +84,10 @@ def check_protocol(spec: RunSpec) -> None:
             f"a comparison is of attacks within a ball; `medrobust run --attack {MISSING}` says"
             " what victims make of missing modalities"
         )
-    if corruptions := [attack for attack in spec.attack if attack in CORRUPTIONS]:
+    if apart := [attack for attack in spec.attack if attack in APART]:
         raise UserError(
-            f"{', '.join(corruptions)}: a comparison is of attacks; `medrobust run --attack"
-            " corruptions` has all victims in one table"
+            f"{', '.join(apart)}: a comparison is of attacks within a ball; `medrobust run --attack"
+            f" {apart[0]}` has all victims in one table"
         )
     if not any(attack != CONTROL for attack in spec.attack):
         raise UserError("a comparison needs an attack besides the noise control, e.g. --attack pgd")

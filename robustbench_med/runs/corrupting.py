@@ -1,5 +1,5 @@
-"""Corruptions in a grid: which kinds at which severities on which modalities, and the baseline that
-their errors are measured against.
+"""What images alone bound in a grid: corruptions, which kinds at which severities on which
+modalities, the baseline that their errors are measured against, and patches.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
 
 WHOLE = "1"
-"""The radius of a corrupted modality, of Linf: images alone bound it."""
+"""The radius of a modality that images alone bound, of Linf."""
+PATCH = "patch"
+UNBOUNDED = {*CORRUPTIONS, PATCH}
+"""What `--attack` takes that no radius bounds."""
 
 
 def is_corruption(attack: str) -> bool:
@@ -27,7 +30,7 @@ def corrupted(
     grid: Sequence[Cell], spec: RunSpec, modalities: Mapping[str, Sequence[str]]
 ) -> list[Cell]:
     """A grid with every cell of a corruption taken apart: one a kind and severity, once whatever
-    the radii, of which only those of 0 count.
+    the radii, of which only those of 0 count; so too a patch, whose size is a parameter.
 
     Noise, which attacks have to beat, is left out of a grid of nothing else. A kind changes the
     modalities that it suits, or all where it is named and suits none.
@@ -36,13 +39,31 @@ def corrupted(
         modalities: their names, by data set.
     """
     cells = dict[str, Cell]()
-    alone = set(spec.attack) <= CORRUPTIONS.keys()
+    alone = set(spec.attack) <= UNBOUNDED
     for cell in grid:
         if alone and cell.attack == CONTROL:
             continue
-        parts = _parts(cell, spec, modalities[cell.data]) if cell.attack in CORRUPTIONS else [cell]
+        names = modalities[cell.data]
+        if cell.attack == PATCH:
+            parts = [*_patched(cell, names)]
+        else:
+            parts = [*_parts(cell, spec, names)] if cell.attack in CORRUPTIONS else [cell]
         cells |= {part.model_dump_json(): part for part in parts}
     return list(cells.values())
+
+
+def _patched(cell: Cell, modalities: Sequence[str]) -> Iterator[Cell]:
+    radii = parse_radii(cell.eps, modalities)
+    attacked = [name for name, radius in zip(modalities, radii, strict=True) if radius > 0]
+    if attacked:
+        yield cell.model_copy(update={"norm": "Linf", "eps": _whole(attacked, modalities)})
+
+
+def _whole(attacked: Sequence[str], modalities: Sequence[str]) -> str:
+    """Radii of modalities that images alone bound; the others are trusted."""
+    if list(attacked) == list(modalities):
+        return WHOLE
+    return ",".join(f"{m}={WHOLE}" for m in attacked)
 
 
 def _parts(cell: Cell, spec: RunSpec, modalities: Sequence[str]) -> Iterator[Cell]:
@@ -52,7 +73,7 @@ def _parts(cell: Cell, spec: RunSpec, modalities: Sequence[str]) -> Iterator[Cel
         suited = [name for name in attacked if KINDS[kind].suits(name)]
         if not suited and cell.attack != EVERY:
             suited = attacked
-        eps = WHOLE if suited == list(modalities) else ",".join(f"{m}={WHOLE}" for m in suited)
+        eps = _whole(suited, modalities)
         given = of(spec.attack_params, kind).get("severity")
         for severity in (SEVERITIES if given is None else [given]) if suited else ():
             changed = {"attack": kind, "norm": "Linf", "eps": eps, "severity": severity}

@@ -15,6 +15,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from robustbench_med.attacks import APART
 from robustbench_med.attacks.budget import Against, Budget
 from robustbench_med.data import Dataset
 from robustbench_med.evaluation import budget, cost, pace
@@ -133,7 +134,7 @@ def weight_of(cell: Cell, session: Session[RunSpec]) -> int:
     against = Against(classes=classes, tasks=tasks, sources=len(spec.source), norm=norm)
     each = budget.of_method(method, against) or Budget(gradients=UNKNOWN)
     asked = len(session.samples(cell)) * (1 + each.forward + each.backward)
-    challenged = spec.challenge and cell.attack != CONTROL and cell.severity is None
+    challenged = spec.challenge and cell.attack not in (CONTROL, *APART)
     return asked + (max(asked // SHARE, LEAST) if challenged else 0)
 
 

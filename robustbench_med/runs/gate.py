@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from robustbench_med.attacks import APART
 from robustbench_med.errors import IncompleteError, UserError, gathered, unknown
 from robustbench_med.naming import CONTROL
 from robustbench_med.reports import floors, gate_files, write
@@ -98,7 +99,7 @@ def gate(
 def check(spec: RunSpec, bounds: Sequence[Bound]) -> None:
     """Refuses (UserError) bounds on attacks or corruptions that the run does not hold."""
     corrupted = any(is_corruption(attack) for attack in spec.attack)
-    attacked = any(not is_corruption(attack) and attack != CONTROL for attack in spec.attack)
+    attacked = any(attack not in (CONTROL, *APART) for attack in spec.attack)
     for bound in bounds:
         if bound.figure in OF_CORRUPTIONS and not corrupted:
             raise UserError(f"{bound}: no corruption is run; add --attack corruptions")

@@ -10,21 +10,27 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from torch import nn
+
 from robustbench_med.attacks import SCHEME, Threat, attack_code, gives, revision
 from robustbench_med.data import Dataset, Samples
-from robustbench_med.evaluation import carrying
+from robustbench_med.evaluation import carrying, parted
 from robustbench_med.evaluation.assembling import assemble
 from robustbench_med.evaluation.batching import judged_draws
 from robustbench_med.evaluation.protocol import is_whole
 from robustbench_med.evaluation.search import search
 from robustbench_med.evaluation.types import Method
-from robustbench_med.naming import CORRUPTION, canonical_hash, training_hash
+from robustbench_med.models import abstaining
+from robustbench_med.naming import CORRUPTION, OWN_THREAT, canonical_hash, training_hash
 from robustbench_med.provenance import code
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.victims import LoadedVictim
 from robustbench_med.store.attacks import SurrogateSpec
 from robustbench_med.store.record import CONTROL
 from robustbench_med.training import defenses
+
+BESIDE = (CORRUPTION, OWN_THREAT)
+"""Who computes what nothing challenges: corruptions, and attacks of a threat of their own."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Inputs:
         challenged.
         """
         bounded = self.run.protocol == "sound" and not self.threat.targeted
-        attacked = self.method.name != CONTROL and self.method.engine != CORRUPTION
+        attacked = self.method.name != CONTROL and self.method.engine not in BESIDE
         return bounded and attacked and max(self.threat.radii) > 0
 
     @property
@@ -109,6 +115,7 @@ def identity(victim: LoadedVictim, dataset: Dataset, samples: Samples) -> dict[s
             "train_seed": trained and trained["seed"],
             "weights_sha256": victim.checkpoint.sha256,
             **({"access": access} if (access := gives(victim.module)) else {}),
+            **({"abstains": abstaining.REVISION} if may_abstain(victim.module) else {}),
             **({"reading": reading} if (reading := victim.checkpoint.reading.told) else {}),
             **({"defense": victim.plan.layers} if victim.plan.layers else {}),
             **({"source_sha256": victim.spec.source_sha256} if victim.spec.source_sha256 else {}),
@@ -142,6 +149,11 @@ def identity(victim: LoadedVictim, dataset: Dataset, samples: Samples) -> dict[s
             ),
         },
     }
+
+
+def may_abstain(module: nn.Module) -> bool:
+    """Whether a victim has a reject option."""
+    return isinstance(module, abstaining.Abstaining)
 
 
 def _shapes(dataset: Dataset) -> dict[str, Any]:
@@ -205,6 +217,9 @@ def attack_identity(inputs: Inputs) -> dict[str, Any]:
         made_by = search if inputs.surrogate is None else assemble
         attack["effort"] = asdict(method.effort)
         attack["revision"] = code.revisions(made_by, "the search") | attack["revision"]
+    if parted.is_universal(method):
+        halves = code.revisions(parted.attack_parts, "universal perturbations")
+        attack["revision"] = halves | attack["revision"]
     if inputs.sources:
         attack["sources"] = [source_identity(source) for source in inputs.sources]
     if inputs.surrogate is not None:

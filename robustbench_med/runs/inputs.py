@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from robustbench_med.attacks import gives
+from robustbench_med.attacks import ENGINES, gives
+from robustbench_med.errors import UserError
 from robustbench_med.evaluation.types import Method
 from robustbench_med.naming import radius_label
-from robustbench_med.runs import chains, rivals
-from robustbench_med.runs.identity import Inputs
+from robustbench_med.runs import chains, corrupting, rivals
+from robustbench_med.runs.identity import Inputs, may_abstain
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.threats import (
@@ -55,6 +56,8 @@ def inputs_with(
 ) -> Inputs:
     """The same of a cell whose record starts from that of another, or from none."""
     spec, dataset = session.spec, session.dataset(cell)
+    if may_abstain(victim.module):
+        refuse_beside_rejection(cell, spec)
     params = parameters_of_cell(
         cell, spec, stochastic=victim.nature.stochastic, unaware=victim.plan.unaware
     )
@@ -84,6 +87,18 @@ def inputs_with(
     )
 
 
+def refuse_beside_rejection(cell: Cell, spec: RunSpec) -> None:
+    """Refuses (UserError) what cannot aim at wrong and answered."""
+    why = {
+        "--target aims at a class, and nothing at an answer": is_targeted(cell, spec),
+        f"the engine {spec.engine} knows nothing of rejection": engine_of(cell.attack, spec)
+        in ENGINES.keys() - {"native"},
+    }
+    for reason, applies in why.items():
+        if applies:
+            raise UserError(f"{cell.model} may abstain (reject): {reason}")
+
+
 def label_of(inputs: Inputs) -> str:
     """What a cell is called on the display."""
     cell, names = inputs.cell, inputs.dataset.modalities
@@ -93,4 +108,8 @@ def label_of(inputs: Inputs) -> str:
         how = str(cell.severity) + (
             "" if len(touched) == len(names) else f" of {'+'.join(touched)}"
         )
+    if cell.attack == corrupting.PATCH:
+        params = inputs.method.parameters
+        touched = [n for n, radius in zip(names, inputs.threat.radii, strict=True) if radius > 0]
+        how = f"{params['size']:.3g} {params['place']} of {'+'.join(touched)}"
     return f"{inputs.victim.plan.name} {cell.attack} {how} on {inputs.dataset.label}"

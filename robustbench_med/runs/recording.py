@@ -68,6 +68,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
             "modalities": list(dataset.modalities),
             "tasks": list(dataset.tasks),
             "classes": [list(c) for c in dataset.classes],
+            **({"subgroups": [g.name for g in dataset.subgroups]} if dataset.subgroups else {}),
         },
         **_references(dataset),
         "figures": outcome.figures,
@@ -123,6 +124,8 @@ def _attack_ran(inputs: Inputs, measured: Measurement) -> dict[str, Any]:
         if method.engine == "native"
         else {}
     )
+    if (parts := measured.outcome.arrays.get("part")) is not None:
+        known = known | {"parts": [int((parts == part).sum()) for part in (0, 1)]}
     search = measured.outcome.search
     return known if search is None else known | {"search": search.plain()}
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from robustbench_med.attacks import ENGINES, LOSSES
+from robustbench_med.attacks import APART, ENGINES, LOSSES
 from robustbench_med.data import GIVEN, data_of
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.models.black_box import Unasked
@@ -162,7 +162,7 @@ def put(
         raise UserError(
             f"{name!r} is no name: letters, digits, '-', '_' and '.', without spaces, ',' or '+'"
         )
-    if name in _SHIPPED[kind]:
+    if name in _SHIPPED[kind] or (kind == "attack" and name in APART):
         raise UserError(
             f"there is a{'n' if kind == 'attack' else ''} {kind} {name!r} in medrobust; give yours"
             " another name"

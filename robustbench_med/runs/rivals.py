@@ -139,7 +139,10 @@ def distilled(inputs: Inputs, images: Samples, n: int, setting: Setting) -> nn.M
     for part in batches(rows, size):
         x = view.pack(images.batch(part)).to(setting.device)
         with drawn(view, nature.drawing, setting, images.ids, part, "surrogate"):
-            answers += view.predictions(x)
+            answers += [
+                tuple(z[:, :n] for z, n in zip(drawn_now, view.class_counts, strict=True))
+                for drawn_now in view.predictions(x)
+            ]
     return imitate(
         images.batch(rows),
         [torch.cat(task) for task in zip(*answers, strict=True)],

@@ -179,8 +179,10 @@ class Session(Generic[S]):
 
 
 def announce_whole_range(spec: ThreatsSpec, display: Display) -> None:
-    """Says which Linf radii are as large as the whole range of a pixel; corruptions have none."""
-    if isinstance(spec, RunSpec) and set(spec.attack) <= CORRUPTIONS.keys():
+    """Says which Linf radii are as large as the whole range of a pixel; corruptions and patches
+    have none.
+    """
+    if isinstance(spec, RunSpec) and set(spec.attack) <= {*CORRUPTIONS, "patch"}:
         return
     for line in whole_range(spec.radii("Linf")) if "Linf" in spec.norm else ():
         display.warn(line)

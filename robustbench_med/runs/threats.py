@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from robustbench_med.attacks import (
+    APART,
     CORRUPTIONS,
+    OWN_THREATS,
     Columns,
     Threat,
     asking,
@@ -21,7 +23,7 @@ from robustbench_med.data.columns import FLIPS, Column, places, width_of
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation.goals import check_goal
 from robustbench_med.evaluation.types import Effort
-from robustbench_med.naming import CORRUPTION, number_label
+from robustbench_med.naming import CORRUPTION, OWN_THREAT, number_label
 from robustbench_med.parameters import of
 from robustbench_med.parsing import columns_of, parse_radii
 from robustbench_med.runs.spec import Case, Cell, RunSpec, ThreatsSpec
@@ -230,16 +232,18 @@ def check_size(threat: Threat, dataset: Described) -> None:
 
 
 def is_targeted(cell: Cell, spec: RunSpec) -> bool:
-    """Whether the attack of a cell aims at a class: the noise control and corruptions never do."""
-    return spec.target is not None and cell.attack not in (CONTROL, *CORRUPTIONS)
+    """Whether the attack of a cell aims at a class: those beside engines never do."""
+    return spec.target is not None and cell.attack not in (CONTROL, *APART)
 
 
 def engine_of(attack: str, spec: RunSpec) -> str:
-    """Who computes an attack: the noise control is always native, and so are corruptions, which
-    stand apart from engines.
+    """Who computes an attack: the noise control is always native; corruptions and attacks of a
+    threat of their own stand apart from engines.
     """
     if attack in CORRUPTIONS:
         return CORRUPTION
+    if attack in OWN_THREATS:
+        return OWN_THREAT
     return "native" if attack == CONTROL else spec.engine
 
 

@@ -22,6 +22,7 @@ from robustbench_med.errors import UserError
 from robustbench_med.evaluation import cost, probes
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
 from robustbench_med.evaluation.types import Clean, Method, Setting, TransferSource
+from robustbench_med.models import abstaining
 from robustbench_med.parameters import owned
 from robustbench_med.progress import Advance, Display, LazyBar
 from robustbench_med.runs.commands import training_command
@@ -221,7 +222,7 @@ class Victims:
                 refuse_neighbours(defended.name, nature, self.spec)
             checkpoint = obtain_checkpoint(plan.spec, dataset, self.device, self.batch.display)
         network, checkpoint = presets.load(plan.spec, checkpoint, self.device)
-        module = defenses.wrap(network, defended.inference).to(self.device)
+        module = abstaining.aware(defenses.wrap(network, defended.inference).to(self.device))
         announce_trivial(checkpoint, plan.spec, self.batch.display)
         victim = LoadedVictim(
             plan.spec,

@@ -59,6 +59,12 @@ class AttackSpec(Part):
         [], description="the attacks of a cascade whose leavings it got; absent: it got all samples"
     )
 
+    @property
+    def called(self) -> str:
+        """Its name, with what bounds a patch: its share of the area, and who chose its place."""
+        size, place = (self.params.get(key) for key in ("size", "place"))
+        return f"{self.name} {size:.3g} {place}" if self.name == "patch" and place else self.name
+
 
 class CarriedSpec(Part):
     """The record whose adversarials were candidates: that of the next smaller radius, or of the
@@ -156,6 +162,11 @@ class AttackRan(Part):
     version: str | None = Field(None, description="of autoattack; its parameter may be `auto`")
     members: list[MemberRan] | None = Field(None, description="of autoattack, in their order")
     search: SearchRan | None = Field(None, description="where the attack began one")
+    parts: list[int] | None = Field(
+        None,
+        description="of a universal perturbation: samples of both parts, each judged under the one"
+        " made on the other",
+    )
 
 
 class Sign(Part):

@@ -10,6 +10,19 @@ from robustbench_med.naming import Norm
 from robustbench_med.store.parts import Interval, Number, Part, Share
 
 
+class Abstention(Part):
+    """How much a victim with a reject option answers, and how much of that is right."""
+
+    clean_coverage: Share = Field(description="share of predictions that it answers")
+    clean_coverage_interval: Interval
+    clean_answered: Share | None = Field(description="accuracy on what it answers")
+    clean_answered_interval: Interval
+    robust_coverage: Share
+    robust_coverage_interval: Interval
+    robust_answered: Share | None
+    robust_answered_interval: Interval
+
+
 class TaskFigures(Part):
     """Figures of one task over its labelled samples."""
 
@@ -42,6 +55,11 @@ class TaskFigures(Part):
     balanced_accuracy: Share
     auc: Share | None
     most_predicted_share: Share
+    abstention: Abstention | None = Field(
+        None,
+        description="of a victim that may abstain; `clean` and `robust` then count what it rejects"
+        " as right: 1 - robust is the share wrong and answered",
+    )
     not_finite: int = Field(
         0,
         ge=0,

@@ -89,6 +89,11 @@ class VictimSpec(Part):
     access: Literal["scores", "decisions"] | None = Field(
         None, description="what a black box answers with; absent: the victim is none"
     )
+    abstains: int | None = Field(
+        None,
+        description="revision of how its method `reject` was heeded; absent: it has none: what is"
+        " right in such a record is right or rejected",
+    )
     reading: ReadingSpec | None = Field(
         None, description="how the file of weights was read; absent: as it is"
     )

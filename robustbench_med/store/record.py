@@ -17,7 +17,7 @@ from typing import Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, PrivateAttr, model_validator
 
-from robustbench_med.naming import CONTROL, CORRUPTION, Norm, radius_label
+from robustbench_med.naming import CONTROL, CORRUPTION, OWN_THREAT, Norm, radius_label
 from robustbench_med.store.attacks import (
     AttackRan,
     AttackSpec,
@@ -64,6 +64,7 @@ class Names(InputsAndTasks):
     """What modalities, tasks and the classes of each task are called."""
 
     classes: list[list[str]]
+    subgroups: list[str] = Field([], description="columns whose cells lie beside the outcomes")
 
 
 class PublishedFigure(Part):
@@ -287,9 +288,7 @@ class Record(Kept):
 
     @property
     def cross_modal(self) -> bool:
-        """Whether exactly one of several modalities has a radius and exactly one task is the
-        target.
-        """
+        """Whether exactly one of several modalities has a radius, and one task is the target."""
         radii = self.spec.threat.radii
         attacked = sum(radius > 0 for radius in radii)
         return len(radii) > 1 and attacked == 1 and len(self.spec.threat.tasks) == 1
@@ -297,13 +296,13 @@ class Record(Kept):
     @property
     def attack_label(self) -> str:
         """The attack, with the victims its adversarials come from and the classes it aims at, where
-        it has any; all attacks of a cascade, whose worst case it is.
+        it has any, and a patch's size; all attacks of a cascade, whose worst case it is.
         """
         attack, target = self.spec.attack, self.spec.threat.target
         sources = "+".join(source.model for source in attack.sources)
         return (
             (f"cascade {'+'.join(attack.after)}+" if attack.after else "")
-            + attack.name
+            + attack.called
             + (f" from {sources}" if sources else "")
             + (" from a surrogate" if attack.surrogate and attack.name == "transfer" else "")
             + (f" to {target}" if target else "")
@@ -318,6 +317,16 @@ class Record(Kept):
     def corruption(self) -> bool:
         """Whether no adversary chose the perturbation: a worse scanner, camera or archive did."""
         return self.spec.engine == CORRUPTION
+
+    @property
+    def own_threat(self) -> bool:
+        """Whether its threat is its own: a patch, or one perturbation for all patients."""
+        return self.spec.engine == OWN_THREAT
+
+    @property
+    def apart(self) -> bool:
+        """Whether a section of its own shows it, and not the leaderboard of attacks."""
+        return self.corruption or self.own_threat
 
     @property
     def unaware(self) -> bool:

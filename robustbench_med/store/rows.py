@@ -30,7 +30,7 @@ def victim_and_threat(spec: Any, *, any_size: bool = False) -> str:
     if any_size:
         largest = max(threat["radii"]) or 1.0
         threat = threat | {"radii": [round(r / largest, 9) for r in threat["radii"]]}
-    told = ("weights_sha256", "params", "source_sha256", "revision", "code")
+    told = ("weights_sha256", "params", "source_sha256", "revision", "code", "abstains")
     return canonical_hash(
         {
             "model": victim["model"].removesuffix(" (unaware attack)"),

@@ -66,13 +66,13 @@ def judged(
     searches: dict[str, list[Record]] = defaultdict(list)
     findings: dict[str, list[Sign]] = defaultdict(list)
     for record in records:
-        if record.spec.protocol.name == "sound" and not record.corruption:
+        if record.spec.protocol.name == "sound" and not record.apart:
             rows[victim_and_threat(record.spec)].append(record)
             if record.figures.minimal_norm is not None and not record.stochastic:
                 searches[victim_and_threat(record.spec, any_size=True)].append(record)
     for diagnosis in diagnoses:
         findings[victim_and_threat(diagnosis.spec)] += diagnosis.signs
-    found = {record.hash: NONE for record in records}
+    found = {record.hash: alone(record) if record.own_threat else NONE for record in records}
     for key, group in rows.items():
         elsewhere = searches[victim_and_threat(group[0].spec, any_size=True)]
         found |= Together(group, arrays, findings[key], others(elsewhere, group)).judged()
@@ -270,6 +270,8 @@ def _missing(record: Record, *, stood: bool) -> tuple[str, str]:
     lacks nothing.
     """
     search = _search(record)
+    if record.own_threat:
+        return "a threat of its own, which nothing challenges", ""
     if record.spec.threat.target is not None:
         return "a targeted attack, which nothing challenges", ""
     if not stood and search is not None and search.next_passes is not None:

@@ -11,8 +11,8 @@ import torch
 from support import trajectories
 
 from robustbench_med import attacks
-from robustbench_med.attacks import ATTACKS, CORRUPTIONS, ENGINES
-from robustbench_med.naming import CORRUPTION
+from robustbench_med.attacks import ATTACKS, CORRUPTIONS, ENGINES, OWN_THREATS
+from robustbench_med.naming import CORRUPTION, OWN_THREAT
 from robustbench_med.provenance.shipped import revised
 
 REMAKE = (
@@ -117,7 +117,7 @@ def test_every_file_of_the_attacks_has_a_revision_that_reaches_the_attacks_made_
         else "robustbench_med.attacks"
     )
     module = sys.modules[f"{package}.{stem}"]
-    tables = {**ENGINES, CORRUPTION: CORRUPTIONS}
+    tables = {**ENGINES, CORRUPTION: CORRUPTIONS, OWN_THREAT: OWN_THREATS}
     before = {
         (engine, name): attacks.revision(name, engine)
         for engine, table in tables.items()

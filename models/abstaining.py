@@ -1,0 +1,86 @@
+"""Victims that may abstain: a method `reject(*modalities)` gives one score a task, and a prediction
+is rejected where its score is above 0.
+
+Rejection is one more column of a task's logits, shifted so that their largest is 0: the largest of
+all is the last exactly where the victim rejects.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from robustbench_med.errors import UserError
+from robustbench_med.models.contract import Victim
+from robustbench_med.models.defenses import Defended
+
+REVISION = 1
+MOST = 1e6
+"""Scores are cut here: an infinite one is a rejection, not a failure."""
+
+
+class Abstaining(nn.Module):
+    """A victim with its scores of rejection, as attacks and evaluations see it; gradients go
+    through both.
+
+    Args:
+        network: a victim that has `reject`, which returns (B, T), or one (B,) a task.
+    """
+
+    abstains = True
+    takes_generators = False
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        victim = cast(Victim, network)
+        self.n_modalities, self.class_counts = victim.n_modalities, tuple(victim.class_counts)
+        self.stochastic = bool(victim.stochastic)
+        self.shares_noise = bool(getattr(network, "shares_noise", False))
+        if callable(getattr(network, "soft", None)):
+            self.soft = network.soft
+        self.training = network.training
+
+    def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
+        """(B, classes + 1) of each task.
+
+        Raises:
+            UserError: `reject` returned anything but one score a sample and task.
+        """
+        logits = self.network(*modalities)
+        given = cast(Any, self.network).reject(*(m.clone() for m in modalities))
+        scores = scores_of(given, len(modalities[0]), len(logits))
+        return tuple(
+            torch.cat((z - z.amax(1, keepdim=True), score.to(z)[:, None].clamp(-MOST, MOST)), 1)
+            for z, score in zip(logits, scores, strict=True)
+        )
+
+
+def scores_of(given: Any, n: int, tasks: int) -> tuple[Tensor, ...]:
+    """Scores (B,) of each task in what `reject` returned."""
+    if isinstance(given, Tensor):
+        given = (given,) if given.shape == (n,) else given.unbind(1) if given.dim() == 2 else ()
+    parts = tuple(given) if isinstance(given, tuple | list) else ()
+    if len(parts) == tasks and all(isinstance(p, Tensor) and p.numel() == n for p in parts):
+        return tuple(part.reshape(n) for part in parts)
+    raise UserError(
+        f"reject(*modalities) must return one score a task, a tensor ({n}, {tasks}) or {tasks} of"
+        f" ({n},), above 0 where the victim rejects"
+    )
+
+
+def aware(victim: nn.Module) -> nn.Module:
+    """The victim, as one that may abstain where it has `reject`.
+
+    Raises:
+        UserError: it stands behind an input transform, which `reject` would not see.
+    """
+    behind = victim.network if isinstance(victim, Defended) else None
+    if callable(getattr(behind, "reject", None)):
+        raise UserError(
+            "a victim that may abstain (reject) cannot stand behind an input transform; put the"
+            " transform into its forward and reject"
+        )
+    return Abstaining(victim) if callable(getattr(victim, "reject", None)) else victim
