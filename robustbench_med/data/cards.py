@@ -56,6 +56,8 @@ class Modality(_Strict):
     """Of NIfTI volumes, which have none of their own, and of grey DICOM, where it goes before the
     file's.
     """
+    unit: Literal["HU"] | None = None
+    """What the values of NIfTI volumes are, which do not say it: radii may be in it (ct=20HU)."""
     columns: tuple[Column, ...] = ()
     """Of a table, in the order of its coordinates."""
     optional: bool = False
@@ -67,6 +69,8 @@ class Modality(_Strict):
             raise ValueError(f"modality {self.name!r} needs either channels or columns")
         if self.columns and self.window:
             raise ValueError(f"modality {self.name!r} is a table: it has no window")
+        if self.columns and self.unit:
+            raise ValueError(f"modality {self.name!r} is a table: units are its columns'")
         once(tuple(column.name for column in self.columns), "column")
         return self
 

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from robustbench_med.data.arrays import Named, read_part
-from robustbench_med.data.pairing import Component, Dataset, Samples
+from robustbench_med.data.pairing import Dataset
+from robustbench_med.data.samples import Component, Samples
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError
 

@@ -51,10 +51,9 @@ def of_cell(
     attacks, by_gradient = method.name != CONTROL, method.name not in WITHOUT_GRADIENTS
     if by_gradient:
         seen.append(of_scale(victim, clean, threat, method, outcome))
-    radii = np.array(threat.radii)
-    if radii.max() == 0:
+    if max(threat.radii) == 0:
         return seen
-    moved = outcome.arrays[threat.norm.lower()].max(0)
+    radii, moved = np.array(threat.bounds(len(samples))), outcome.arrays[threat.norm.lower()]
     seen.append(signs.bounds(float((moved[radii > 0] / radii[radii > 0]).max()), 0.0, 1.0))
     if not attacks:
         return seen

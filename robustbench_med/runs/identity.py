@@ -174,6 +174,10 @@ def threat_identity(threat: Threat, target: str | None = None) -> dict[str, Any]
         bounds["counts"] = threat.counts
     if threat.columns:
         bounds["columns"] = threat.said
+    if threat.units:
+        bounds["units"] = dict(threat.units)
+    if threat.each:
+        bounds["each"] = hashlib.sha256(repr(threat.each).encode()).hexdigest()
     return bounds | ({"target": target} if threat.targeted else {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from robustbench_med.errors import UserError
 from robustbench_med.evaluation.types import Method
 from robustbench_med.naming import radius_label
 from robustbench_med.runs import chains
@@ -54,6 +55,12 @@ def inputs_with(
 ) -> Inputs:
     """The same of a cell whose record starts from that of another, or from none."""
     spec, dataset = session.spec, session.dataset(cell)
+    threat = threat_of(cell, dataset, spec, session.samples(cell), targeted=is_targeted(cell, spec))
+    if threat.each and victim.nature.drawing == "batch":
+        raise UserError(
+            f"eps {cell.eps} differs between the images, and {victim.plan.name} predicts for a"
+            " batch as a whole: there is no batch of one radius; write radii for pixels in 0..1"
+        )
     params = parameters_of_cell(
         cell, spec, stochastic=victim.nature.stochastic, unaware=victim.plan.unaware
     )
@@ -63,7 +70,7 @@ def inputs_with(
         dataset,
         session.samples(cell),
         victim,
-        threat_of(cell, dataset, spec, targeted=is_targeted(cell, spec)),
+        threat,
         Method(
             cell.attack,
             params,
@@ -84,7 +91,7 @@ def inputs_with(
 def label_of(inputs: Inputs) -> str:
     """What a cell is called on the display."""
     cell, names = inputs.cell, inputs.dataset.modalities
-    how = radius_label(inputs.threat.radii, names, inputs.threat.said)
+    how = radius_label(inputs.threat.radii, names, inputs.threat.said, dict(inputs.threat.units))
     if cell.severity is not None:
         touched = [n for n, radius in zip(names, inputs.threat.radii, strict=True) if radius > 0]
         how = str(cell.severity) + (

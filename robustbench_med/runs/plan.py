@@ -217,7 +217,7 @@ def plan(spec: RunSpec, job: Job) -> RunPlan:
     session = Session.open(spec, job, check_plannable, writes=False)
     grid = grid_of(session)
     for cell in grid:
-        threat_of(cell, session.dataset(cell), spec)
+        threat_of(cell, session.dataset(cell), spec, session.samples(cell))
     session.victims.plan(grid)
     units = of_shard(units_of(grid, session), job.shard)
     return Planner(session).plan([cell for unit in units for cell in unit.cells], jobs)

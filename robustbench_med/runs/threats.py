@@ -9,12 +9,14 @@ from typing import Any, Protocol
 
 from robustbench_med.attacks import CORRUPTIONS, Columns, Threat, complete, entry_of, under
 from robustbench_med.attacks import parameters as attack_parameters
+from robustbench_med.data import Samples
 from robustbench_med.data.columns import FLIPS, Column, places, width_of
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation.types import Effort
 from robustbench_med.naming import CORRUPTION, number_label
 from robustbench_med.parameters import of
-from robustbench_med.parsing import columns_of, parse_radii
+from robustbench_med.parsing import columns_of, in_units, parse_radii
+from robustbench_med.runs import radii_in_units
 from robustbench_med.runs.spec import Case, Cell, RunSpec, ThreatsSpec
 from robustbench_med.store.record import CONTROL
 
@@ -47,16 +49,23 @@ class Described(Protocol):
 
 
 def threat_of(
-    point: Cell | Case, dataset: Described, spec: ThreatsSpec, *, targeted: bool = False
+    point: Cell | Case,
+    dataset: Described,
+    spec: ThreatsSpec,
+    samples: Samples | None,
+    *,
+    targeted: bool = False,
 ) -> Threat:
     """The threat model of a cell or case on its data.
 
     Args:
         spec: what the point is of.
+        samples: those it is evaluated on, of which radii in the unit of their files depend; None
+            where images are in no file.
 
     Raises:
-        UserError: a radius for a modality, or a task, that the data do not have; of L1 or L0 one
-            that holds every image of a modality.
+        UserError: a radius for a modality, or a task, that the data do not have, or in a unit that
+            their files do not; of L1 or L0 one that holds every image of a modality.
     """
     names = list(dataset.tasks)
     if point.target_task == "joint":
@@ -79,6 +88,8 @@ def threat_of(
         columns=tables_of(point.eps, dataset),
         optional=dataset.optional,
     )
+    if in_units(point.eps):
+        threat = radii_in_units.translated(threat, point.eps, dataset, samples)
     if threat.columns:
         check_columns(threat, point, spec)
     if any(threat.radii[m] for m in dataset.optional):
@@ -91,7 +102,7 @@ def threat_of(
 def radii_of(eps: str, dataset: Described) -> tuple[float, ...]:
     """The radius of each modality; of a table whose columns are attacked `Columns.radius`."""
     tables = [m for m, columns in zip(dataset.modalities, dataset.columns, strict=False) if columns]
-    radii = parse_radii(eps, dataset.modalities, trusted=tables)
+    radii = parse_radii(eps, dataset.modalities, trusted=tables, units=True)
     bounds = tables_of(eps, dataset)
     return tuple(
         bounds[m].radius if bounds and bounds[m] else r  # type: ignore[union-attr]
@@ -107,7 +118,7 @@ def extent_of(eps: str, dataset: Described) -> tuple[float, ...]:
     for name, columns in zip(dataset.modalities, dataset.columns, strict=False):
         bounds = columns_of(eps, name)
         extent += [bounds.get(column, 0.0) for column in (*(c.name for c in columns), FLIPS)]
-    return tuple(extent)
+    return tuple(extent) + radii_in_units.extent(eps, dataset)
 
 
 def tables_of(eps: str, dataset: Described) -> tuple[Columns | None, ...]:

@@ -95,6 +95,14 @@ class ThreatSpec(Part):
         description="bounds of the columns of clinical tables in their own units, and how many"
         " categorical ones may flip; absent: tables are trusted",
     )
+    units: dict[str, str] | None = Field(
+        None, description="radii in the unit of the files, as given; absent: none was"
+    )
+    each: str | None = Field(
+        None,
+        description="where radii differ between samples, and `radii` are the largest: sha256 of"
+        " theirs, which the outcomes hold as `radii` (n, modalities); absent: they are the same",
+    )
 
     @property
     def norm_label(self) -> str:
@@ -262,7 +270,7 @@ class Record(Kept):
     def eps(self) -> str:
         """The radii as tables show them."""
         threat = self.spec.threat
-        return radius_label(threat.radii, self.names.modalities, threat.columns)
+        return radius_label(threat.radii, self.names.modalities, threat.columns, threat.units)
 
     @property
     def trusted(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from support.table_sets import (
 )
 
 from robustbench_med.data import Files, card, ids, load, phantoms, source
-from robustbench_med.data.pairing import Component, Samples, escaped
+from robustbench_med.data.samples import Component, Samples, escaped
 from robustbench_med.reports.comparison.rows import clusters
 from robustbench_med.store.store import Store
 

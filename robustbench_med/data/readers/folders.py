@@ -64,10 +64,11 @@ def list_folders(card: Card, reader: FolderReader, data_root: Path | None) -> Li
             f"{card.id}: {len(alone)} images without a group are each their own:"
             f" {', '.join(alone[:5])}"
         )
-    window = card.modalities[0].window
+    (modality,) = card.modalities
+    shown, unit = modality.window, modality.unit == "HU"
 
     def images() -> Iterator[tuple[ImageFile]]:
-        return ((ImageFile(base / name, window=window),) for name in names)
+        return ((ImageFile(base / name, None, shown, unit),) for name in names)
 
     return Listing(
         card,
