@@ -54,6 +54,8 @@ class Threat:
         each: radii of each sample, (n, M), where they differ: what a unit of a file is in [0, 1]
             may depend on the image. `radii` are then the largest. No attack sees such a threat:
             it gets samples whose radii are the same (`by_radii`).
+        least: how many of the tasks he wants wrong, those of each sample that are easiest; None:
+            all.
         units: radii in the unit of the files as a user gave them, by modality: ("xray", "4grey").
 
     Raises:
@@ -69,6 +71,7 @@ class Threat:
     optional: tuple[int, ...] = ()
     each: tuple[tuple[float, ...], ...] = ()
     units: tuple[tuple[str, str], ...] = ()
+    least: int | None = None
 
     def __post_init__(self) -> None:
         if self.norm == "L0" and any(radius != round(radius) for radius in self.radii):

@@ -24,6 +24,7 @@ from robustbench_med.reports import (
     curves,
     families,
     figures,
+    findings,
     floors,
     model_cards,
     own,
@@ -60,6 +61,7 @@ class Shown:
         cells: a row an attack (`tables.cells`).
         warnings: what is odd about the records.
         missing: what victims of theirs make of missing modalities (`absence.frame`).
+        findings: the worst case of each finding of multi-label sets (`findings.frame`).
         corruptions: a row a victim (`corruptions.errors`), empty where no corruption was run.
     """
 
@@ -68,6 +70,7 @@ class Shown:
     warnings: list[str]
     missing: pd.DataFrame = field(default_factory=pd.DataFrame)
     corruptions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    findings: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def leaderboard(
@@ -93,7 +96,8 @@ def leaderboard(
     odd = families.warnings(every)
     degraded = by_name["corruption_errors"]
     if only is None:
-        return Shown(by_name["leaderboard"], by_name["cells"], odd, by_name["missing"], degraded)
+        found = by_name["leaderboard"], by_name["cells"], odd, by_name["missing"], degraded
+        return Shown(*found, by_name["findings"])
     asked = {record.hash for record in only}
     shown = [record for record in records if record.hash in asked]
     if degraded.size:
@@ -110,7 +114,10 @@ def leaderboard(
     ]  # a worst case is over all attacks that the store knows
     ranked = board.leaderboard(whole, store, among=records, shortfalls=shortfalls)
     missing = absence.of_victims(by_name["missing"], shown)
-    return Shown(ranked, tables.cells(shown, names, shortfalls), odd, missing, degraded)
+    of_findings = findings.of_shown(by_name["findings"], shown)
+    return Shown(
+        ranked, tables.cells(shown, names, shortfalls), odd, missing, degraded, of_findings
+    )
 
 
 def from_entries(folder: Path, out: Path) -> Shown:
@@ -218,6 +225,7 @@ def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFr
         "per_class": breakdowns.per_class(records, store.arrays, names),
         "cross_modal": breakdowns.cross_modal(records, names),
         "queries": querying.table(records),
+        "findings": findings.frame(records, store, names),
         "missing": absence.frame(Store(store.folder.parent, ABSENCES).records()),
         **own.frames(records),
     }
@@ -259,6 +267,7 @@ def paper_kinds(by_name: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
         "cells": paper_tables.cells,
         "victims": paper_tables.victims,
         "cross_modal": paper_tables.cross_modal,
+        "findings": findings.tables,
         "missing": absence.tables,
         "per_class": lambda classes: paper_tables.per_class(classes, by_name["cells"]),
         "certified": lambda proved: certified.tables(proved, by_name["certified_tasks"]),

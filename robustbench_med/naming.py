@@ -59,6 +59,15 @@ def radius_label(
     return ",".join([*plain, *(f"{name}={bound:g}" for name, bound in bounds.items())])
 
 
+ANY = "any"
+"""The aim of an attacker whom one wrong task of a sample suffices."""
+
+
+def aim_label(least: int) -> str:
+    """What `--target-task` calls an attacker who wants so many tasks wrong: `any`, `k=3`."""
+    return ANY if least == 1 else f"k={least}"
+
+
 def number_label(radius: float) -> str:
     """`k/255` where the radius is a whole number k < 255 of grey levels, else up to six significant
     digits; 0.2 and the like, which are both, as people write them.

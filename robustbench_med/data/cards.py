@@ -256,6 +256,8 @@ class Card(_Strict):
         twenty: one of the benchmark's twenty (else an extra or the user's own).
         counts: published number of images, a split each, or under "total".
         class_counts: published number of images of each class, over all splits.
+        multilabel: whether tasks are findings that may be rare, of two classes each: a victim is
+            judged by its AUC there.
         split: how samples come into train, val and test, in words.
         published: what publications report, to hold a victim's clean figures against.
         obtain: the steps that get the files, where medrobust cannot fetch them itself.
@@ -268,6 +270,7 @@ class Card(_Strict):
     twenty: bool = False
     modalities: tuple[Modality, ...] = Field(min_length=1)
     tasks: tuple[Task, ...] = Field(min_length=1)
+    multilabel: bool = False
     counts: dict[Literal["train", "val", "test", "total"], Annotated[int, Field(ge=0)]] = {}
     class_counts: dict[str, Annotated[int, Field(ge=0)]] = {}
     url: str = ""
@@ -316,6 +319,8 @@ class Card(_Strict):
     def _consistent(self) -> Card:
         once(tuple(modality.name for modality in self.modalities), "modality")
         once(tuple(task.name for task in self.tasks), "task")
+        if self.multilabel and any(len(task.classes) != 2 for task in self.tasks):
+            raise ValueError("multilabel: findings are tasks of two classes")
         if TOTAL in self.counts and len(self.counts) > 1:
             raise ValueError("counts holds either total or one number a split")
         if self.class_counts and set(self.class_counts) != set(self.tasks[0].classes):

@@ -261,6 +261,7 @@ def _part(source: Source, manifest: Manifest, split: str) -> Component:
         groups,
         rows,
         source.scales,
+        source.card.multilabel,
     )
 
 

@@ -30,6 +30,8 @@ class Component:
     """Which rows of `scales` these are; None: all."""
     scales: tuple[Scales | None, ...] = ()
     """As in `Source`; empty where nobody knows the files."""
+    multilabel: bool = False
+    """As in `Card`."""
 
     def __repr__(self) -> str:
         return f"Component({len(self.ids)} samples)"
@@ -85,6 +87,11 @@ class Samples:
         """
         tasks = [component.labels.shape[1] for component in self.components]
         return self.index.repeat(tasks, 1)
+
+    @property
+    def findings(self) -> list[bool]:
+        """(T,) whether a task is a finding of a multi-label set, which AUC judges."""
+        return [part.multilabel for part in self.components for _ in range(part.labels.shape[1])]
 
     @functools.cached_property
     def label_groups(self) -> NDArray[np.int64]:

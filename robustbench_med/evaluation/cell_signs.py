@@ -103,6 +103,11 @@ def of_learning(samples: Samples, clean: Clean, threat: Threat) -> Sign:
         labels = samples.labels[:, t].numpy()
         known, n_classes = labels >= 0, clean.probabilities[t].shape[1]
         right, y = clean.right[known, t], labels[known]
+        if samples.findings[t]:
+            probabilities = clean.probabilities[t][known]
+            reasons.append(statistics.trivial_finding(probabilities, y))
+            unknown.append(statistics.finding_cannot_tell(probabilities, y))
+            continue
         reasons.append(statistics.trivial(right, clean.vote[known, t], y, n_classes))
         unknown.append(statistics.cannot_tell(right, y, n_classes))
     return signs.trivial(reasons, unknown)

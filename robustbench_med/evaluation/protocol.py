@@ -205,7 +205,7 @@ def attack_batches(
     shapes = [segment.shape for segment in view.segments]
     sources = [(source.view(shapes, setting), source.drawing) for source in method.sources]
     compute = computation(method, [source for source, _ in sources])
-    aims = samples.labels if method.goals is None else method.goals
+    aims = labels_of(case) if method.goals is None else method.goals
     minimal = entry_of(method.name, method.engine).minimal is not None
     attacked = Attacked(
         distances={norm: np.zeros((n, len(view.segments)), np.float32) for norm in NORMS},
@@ -248,6 +248,16 @@ def attack_batches(
         view.passes.forward - spent.forward, view.passes.backward - spent.backward
     )
     return attacked
+
+
+def labels_of(case: AttackPass) -> Tensor:
+    """(n, T) labels as the attacker sees them: where he chooses tasks, those that the victim never
+    gets right are none to choose.
+    """
+    labels = case.samples.labels
+    if case.threat.least is None:
+        return labels
+    return labels.masked_fill(torch.from_numpy(case.clean.right == 0), -1)
 
 
 def of_like_radii(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import Minimal, PassCount, Queries, Ray, Threat, View
 from robustbench_med.data import Samples
+from robustbench_med.evaluation.figure_types import Figures
 from robustbench_med.naming import Norm
 
 ProtocolName = Literal["sound", "release"]
@@ -259,78 +260,6 @@ class Attacked:
     """
     counting: Queries | None = None
     """Who counted those of the last batch."""
-
-
-class TaskFigures(TypedDict):
-    """Figures of one task over its labelled samples, as `store.record.TaskFigures` checks them."""
-
-    n: int
-    n_distinct: int
-    n_groups: int
-    n_effective_clean: float
-    n_effective_robust: float
-    class_samples: list[int]
-    clean: float
-    clean_interval: list[float]
-    clean_vote: float
-    clean_balanced_accuracy: float
-    clean_auc: float | None
-    trivial: str | None
-    robust: float
-    robust_interval: list[float]
-    robust_vote: float
-    asr: float | None
-    balanced_accuracy: float
-    auc: float | None
-    most_predicted_share: float
-    not_finite: int
-
-
-class MinimalNorm(TypedDict):
-    """Sizes of the smallest perturbations of a minimal-norm attack (`figures.minimal_norm`)."""
-
-    norm: str
-    median: float | None
-    quartiles: list[float | None]
-    curve: list[list[float]]
-    not_found: int
-
-
-class QueryFigures(TypedDict):
-    """Queries of a black box (`figures.query_figures`)."""
-
-    cap: int | None
-    total: int
-    median: float
-    most: int
-    curve: list[list[float]]
-
-
-class ParticularFigures(TypedDict):
-    """Figures that some attacks have: minimal-norm ones, those along a gradient, targeted ones."""
-
-    minimal_norm: NotRequired[MinimalNorm]
-    attack_loss: NotRequired[list[float | None]]
-    target_rate: NotRequired[float | None]
-    queries: NotRequired[QueryFigures]
-
-
-class Figures(ParticularFigures):
-    """Figures of a cell: means over the attacked tasks, and every task, as `store.record.Figures`
-    checks them.
-    """
-
-    tasks: list[TaskFigures]
-    not_finite: int
-    clean: float
-    clean_vote: float
-    robust: float
-    robust_vote: float
-    asr: float | None
-    balanced_accuracy: float
-    auc: float | None
-    clean_interval: list[float]
-    robust_interval: list[float]
 
 
 class AttackCost(TypedDict):

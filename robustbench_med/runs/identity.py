@@ -54,7 +54,8 @@ class Inputs:
         """
         bounded = self.run.protocol == "sound" and not self.threat.targeted
         attacked = self.method.name != CONTROL and self.method.engine != CORRUPTION
-        return bounded and attacked and max(self.threat.radii) > 0
+        chosen = self.threat.least is not None  # challengers are of all tasks, or of one
+        return bounded and attacked and not chosen and max(self.threat.radii) > 0
 
     @property
     def chain(self) -> list[Inputs]:
@@ -174,6 +175,8 @@ def threat_identity(threat: Threat, target: str | None = None) -> dict[str, Any]
         bounds["counts"] = threat.counts
     if threat.columns:
         bounds["columns"] = threat.said
+    if threat.least is not None:
+        bounds["least"] = threat.least
     if threat.units:
         bounds["units"] = dict(threat.units)
     if threat.each:

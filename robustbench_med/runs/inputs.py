@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from robustbench_med.attacks import gives
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation.types import Method
 from robustbench_med.naming import radius_label
@@ -60,6 +61,11 @@ def inputs_with(
         raise UserError(
             f"eps {cell.eps} differs between the images, and {victim.plan.name} predicts for a"
             " batch as a whole: there is no batch of one radius; write radii for pixels in 0..1"
+        )
+    if threat.least is not None and gives(victim.module) is not None:
+        raise UserError(
+            f"--target-task {cell.target_task}: queries of the black box {victim.plan.name} are"
+            " counted by task; aim at all (joint) or at one"
         )
     params = parameters_of_cell(
         cell, spec, stochastic=victim.nature.stochastic, unaware=victim.plan.unaware

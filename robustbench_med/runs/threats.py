@@ -13,7 +13,7 @@ from robustbench_med.data import Samples
 from robustbench_med.data.columns import FLIPS, Column, places, width_of
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation.types import Effort
-from robustbench_med.naming import CORRUPTION, number_label
+from robustbench_med.naming import ANY, CORRUPTION, number_label
 from robustbench_med.parameters import of
 from robustbench_med.parsing import columns_of, in_units, parse_radii
 from robustbench_med.runs import radii_in_units
@@ -67,17 +67,7 @@ def threat_of(
         UserError: a radius for a modality, or a task, that the data do not have, or in a unit that
             their files do not; of L1 or L0 one that holds every image of a modality.
     """
-    names = list(dataset.tasks)
-    if point.target_task == "joint":
-        tasks = tuple(range(len(names)))
-    elif point.target_task in names:
-        tasks = (names.index(point.target_task),)
-    elif point.target_task.isdigit() and int(point.target_task) < len(names):
-        tasks = (int(point.target_task),)
-    else:
-        raise unknown(
-            "target task", point.target_task, ["joint", *names, *map(str, range(len(names)))]
-        )
+    tasks, least = aim_of(point.target_task, list(dataset.tasks))
     counts = spec.l0_counts if point.norm == "L0" else "pixels"
     threat = Threat(
         point.norm,
@@ -87,7 +77,10 @@ def threat_of(
         counts=counts,
         columns=tables_of(point.eps, dataset),
         optional=dataset.optional,
+        least=least,
     )
+    if least is not None:
+        check_choice(threat, point, spec)
     if in_units(point.eps):
         threat = radii_in_units.translated(threat, point.eps, dataset, samples)
     if threat.columns:
@@ -97,6 +90,52 @@ def threat_of(
     if not spec.whole_range:
         check_size(threat, dataset)
     return threat
+
+
+def aim_of(target: str, names: Sequence[str]) -> tuple[tuple[int, ...], int | None]:
+    """The tasks that `--target-task` aims at, and how many of them are to be wrong; None: all.
+
+    Raises:
+        UserError: no such task, or another number than there are.
+    """
+    everything = tuple(range(len(names)))
+    number = target.removeprefix("k=")
+    if target == "joint":
+        return everything, None
+    if target in names:
+        return (names.index(target),), None
+    if target.isdigit() and int(target) < len(names):
+        return (int(target),), None
+    if target == ANY or (target != number and number.isascii() and number.isdigit()):
+        least = 1 if target == ANY else int(number)
+        if not 1 <= least <= len(names):
+            raise UserError(
+                f"target task {target}: the data have 1 to {len(names)} tasks to choose"
+            )
+        return everything, least if least < len(names) else None
+    known = ["joint", ANY, f"k=1 to k={len(names)}", *names, *map(str, everything)]
+    raise unknown("target task", target, known)
+
+
+def check_choice(threat: Threat, point: Cell | Case, spec: ThreatsSpec) -> None:
+    """Refuses (UserError) what cannot leave the choice of the tasks to the attacker."""
+    aim = f"--target-task {point.target_task}"
+    if not isinstance(point, Cell) or not isinstance(spec, RunSpec):
+        raise UserError(f"diagnose looks at all tasks or at one: {aim} is for run")
+    able = [name for name in under(point.norm) if entry_of(name).chooses]
+    refused = {
+        f"the engine {engine_of(point.attack, spec)} attacks all tasks": engine_of(
+            point.attack, spec
+        )
+        != "native",
+        f"{point.attack} attacks all tasks; what can choose: {', '.join(able)}": point.attack
+        not in able,
+        "a search for the strongest attack is for all tasks": spec.effort not in (None, "quick"),
+        "classes to aim at (--target) are of all tasks": threat.targeted,
+    }
+    for why, applies in refused.items():
+        if applies:
+            raise UserError(f"{aim}: {why}")
 
 
 def radii_of(eps: str, dataset: Described) -> tuple[float, ...]:
