@@ -104,7 +104,7 @@ OPTIONS: dict[str, Option] = {
         "What an L0 radius counts: pixels, all channels of a place together, or coordinates.", HOW
     ),
     "target_task": Option(
-        "Task to make wrong: joint, a task's name or number.", HOW, explicit=True
+        "Tasks to make wrong: joint, any, k=3 of them, a name, a number.", HOW, explicit=True
     ),
     "target": Option(
         "Aim at a class: random, least-likely, or its number (else at any wrong class).", HOW
