@@ -39,6 +39,7 @@ def test_the_registry_holds_the_twenty_and_the_extras_and_each_has_a_miniature()
     assert len(twenty) == 20
     extras = {
         "breastmnist",
+        "chestmnist",
         "pneumoniamnist",
         "dermamnist",
         "retinamnist",
