@@ -134,9 +134,7 @@ class FolderReader(_Strict):
     splits: dict[Split, Inside] = {}
     """Folder of each published split; empty where nothing is published."""
     folders: dict[str, str | tuple[str, ...]] = {}
-    """Pattern(s) of a class's folder where it differs from the class name; "." where all classes
-    share one folder.
-    """
+    """Pattern(s) of a class's folder where it is not its name; "." where all share one folder."""
     names: dict[str, str] = {}
     """Pattern of a class's file names where the name tells the class."""
     exclude: tuple[str, ...] = ()
@@ -145,6 +143,8 @@ class FolderReader(_Strict):
     """Searched in the path below the split folder; its bracketed parts name the group. No match:
     the image is its own group.
     """
+    tag: Literal["PatientID"] | None = None
+    """Element of DICOM files that names the group, in place of `group`."""
 
 
 class RowsOf(_Strict):
@@ -256,8 +256,7 @@ class Card(_Strict):
         twenty: one of the benchmark's twenty (else an extra or the user's own).
         counts: published number of images, a split each, or under "total".
         class_counts: published number of images of each class, over all splits.
-        multilabel: whether tasks are findings that may be rare, of two classes each: a victim is
-            judged by its AUC there.
+        multilabel: whether tasks are findings of two classes that may be rare: AUC judges them.
         split: how samples come into train, val and test, in words.
         published: what publications report, to hold a victim's clean figures against.
         obtain: the steps that get the files, where medrobust cannot fetch them itself.

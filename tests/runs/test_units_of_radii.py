@@ -148,6 +148,15 @@ def test_units_are_for_linf_for_images_of_files_and_for_attacks(tmp_path: Path) 
         ({"norm": "L2", "eps": "4grey"}, "each pixel by itself"),
         ({"data": "phantoms-paired", "eps": "clinic=4grey"}, "clinic.age=5"),
         ({"defense": "pgd-at", "defense_params": {"eps": "4grey"}}, "write radii in 0..1"),
+        (
+            {
+                "data": "phantoms-paired",
+                "defense": "pgd-at",
+                "defense_params": {"eps": "mri=4/255,clinic.age=5"},
+                "eps": "4/255",
+            },
+            "columns of a table stay as they are",
+        ),
         ({"data": "phantoms", "eps": "ct=20HU"}, "modality 'ct'"),
         ({"data": "phantoms", "eps": "20HU"}, "other formats have none"),
     ):
