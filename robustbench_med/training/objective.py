@@ -26,6 +26,8 @@ def objective(
         optional: modalities that samples may miss.
     """
     objective: Objective = Standard()
+    sides = zip(modalities, shapes, strict=True)
+    tables = [name for name, shape in sides if is_table(shape)]
     for layer in layers:
         _check(layer)
         entry, params = entry_of(layer.name), dict(layer.params)
@@ -40,10 +42,13 @@ def objective(
                     f"{layer.name} puts noise on every modality, and some of this data's samples"
                     " miss one; leave it out, or take data without missing modalities"
                 )
+            if tables and entry.role == "augmentation":
+                raise UserError(
+                    f"{layer.name} puts noise on every modality, and {tables[0]} is a clinical"
+                    " table, whose categories bear none; leave the table out of the card"
+                )
             objective = entry.objective(**params)
         else:
-            sides = zip(modalities, shapes, strict=True)
-            tables = [name for name, shape in sides if is_table(shape)]
             eps = str(params.pop("eps"))
             radii = parse_radii(eps, modalities, trusted=tables)
             if "." in "".join(named(eps)):
