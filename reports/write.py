@@ -91,8 +91,7 @@ def leaderboard(
     by_name = frames(store, every) | corruptions.frames(every, baseline)
     _basics(out, by_name)
     _corrupted(out, store, every, by_name)
-    if records:
-        curves.robust_against_radius(records, out / FIGURE)
+    _over_radii(records, out / FIGURE)
     odd = families.warnings(every)
     degraded = by_name["corruption_errors"]
     if only is None:
@@ -171,8 +170,7 @@ def everything(
     by_name = frames(store, every) | corruptions.frames(every, baseline) | certificates
     by_name |= clinical.frames(store, every)
     _basics(out, by_name)
-    if records:
-        curves.robust_against_radius(records, out / FIGURE)
+    _over_radii(records, out / FIGURE)
     if proved:
         certified.draw(certificates["certified"], out / certified.FIGURE)
     written = papers(by_name, out / "paper")
@@ -229,6 +227,17 @@ def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFr
         "missing": absence.frame(Store(store.folder.parent, ABSENCES).records()),
         **own.frames(records),
     }
+
+
+def _over_radii(records: Sequence[Record], path: Path) -> None:
+    """The figure over the radius, of records whose radii do not differ between images; none of it
+    where there are none.
+    """
+    of_one = [record for record in records if not record.spec.threat.each]
+    if of_one:
+        curves.robust_against_radius(of_one, path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _basics(out: Path, by_name: Mapping[str, pd.DataFrame]) -> None:

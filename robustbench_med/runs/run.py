@@ -168,7 +168,9 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
             " robustness means nothing there"
         )
     crossed = "".join(f"{path.name}, " for path in sorted(out.glob("cross_modal*")))
+    figure = "robust_accuracy.png"
+    drawn = f"{figure}, " if (out / figure).exists() else ""
     yield (
         f"tables, records and figures: {out}/leaderboard.csv, cells.csv, records.csv, cost.csv,"
-        f" {crossed}robust_accuracy.png, records/"
+        f" {crossed}{drawn}records/"
     )
