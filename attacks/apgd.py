@@ -304,7 +304,7 @@ class Climbers:
         self.rises.zero_()
 
 
-ENTRY = Attack(name="apgd", function=apgd, norms=NORMS, escalates="quick")
+ENTRY = Attack(name="apgd", function=apgd, norms=NORMS, escalates="quick", chooses=True)
 TARGETED_ENTRY = Attack(
     name="apgd-t", function=apgd_t, norms=NORMS, targeted=False, only_loss=DLR_TARGETED
 )

@@ -32,4 +32,4 @@ def bim(
     )
 
 
-ENTRY = Attack(name="bim", function=bim, norms=LINF_L2, flips=True)
+ENTRY = Attack(name="bim", function=bim, norms=LINF_L2, flips=True, chooses=True)

@@ -76,6 +76,7 @@ class Attack:
         ensemble: what an attack made of others runs: `(class_counts, norm, *, stochastic,
             parameters) -> version, members`.
         flips: whether it can give categorical columns of a clinical table other values.
+        chooses: whether it can aim at some of a sample's tasks, whichever are easiest.
 
     Example:
         ENTRY = Attack(name="pgd", function=pgd)
@@ -96,6 +97,7 @@ class Attack:
     only_loss: str | None = None
     ensemble: Callable[..., tuple[str, Sequence[Member]]] | None = None
     flips: bool = False
+    chooses: bool = False
 
     @property
     def before_radius(self) -> Callable[..., Minimal | Ray] | None:

@@ -64,4 +64,4 @@ def fgsm_ray(
     return Ray(view.gradient(x, y, threat, loss=loss, eot=eot).direction)
 
 
-ENTRY = Attack(name="fgsm", function=fgsm, norms=LINF_L2, ray=fgsm_ray)
+ENTRY = Attack(name="fgsm", function=fgsm, norms=LINF_L2, ray=fgsm_ray, chooses=True)

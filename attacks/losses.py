@@ -102,9 +102,14 @@ def named(loss: str, threat: Threat, *, standing_only: bool = False) -> JointLos
     def objective(logits: Sequence[Tensor], y: Tensor) -> Tensor:
         losses = [function(logits[t], y[:, t].clamp_min(0)) for t in threat.tasks]
         _check(loss, losses, y)
-        return sign * over_tasks(
-            of_standing(losses, logits, y, threat) if standing_only else losses, y, threat.tasks
-        )
+        if standing_only:
+            losses = of_standing(losses, logits, y, threat)
+        if threat.least is not None:
+            chosen = easiest(logits, y, threat, threat.least)
+            losses = [
+                torch.where(mine, each, 0.0) for mine, each in zip(chosen, losses, strict=True)
+            ]
+        return sign * over_tasks(losses, y, threat.tasks)
 
     return objective
 
@@ -115,6 +120,21 @@ def _check(name: str, losses: Sequence[Any], y: Tensor) -> None:
         got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         if got != (len(y),):
             raise UserError(f"loss {name!r} returned {got}, expected a tensor ({len(y)},)")
+
+
+@torch.no_grad()
+def easiest(logits: Sequence[Tensor], y: Tensor, threat: Threat, least: int) -> Tensor:
+    """(attacked tasks, B): the `least` labelled tasks of each sample with the largest margins,
+    those that are wrong already among them.
+    """
+    margins = torch.stack(
+        [
+            margin(logits[t], y[:, t].clamp_min(0)).masked_fill(y[:, t] < 0, -torch.inf)
+            for t in threat.tasks
+        ]
+    )
+    rank = margins.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
+    return (rank < least) & (margins > -torch.inf)
 
 
 def of_standing(
@@ -142,7 +162,7 @@ def won(logits: Tensor, y: Tensor, threat: Threat) -> Tensor:
 @torch.no_grad()
 def standing(logits: Sequence[Tensor], y: Tensor, threat: Threat) -> Tensor:
     """Share of the attacked, labelled tasks on which the attacker fails under these logits, (B,); 0
-    where none is labelled.
+    where none is labelled. Where he wants some of them alone: the share of these that he lacks.
     """
     labelled = [y[:, t] >= 0 for t in threat.tasks]
     fails = [
@@ -152,4 +172,7 @@ def standing(logits: Sequence[Tensor], y: Tensor, threat: Threat) -> Tensor:
     if len(fails) == 1:
         return fails[0].to(logits[0].dtype)
     failed, known = (torch.stack(each).sum(0) for each in (fails, labelled))
+    if threat.least is not None:
+        wanted = known.clamp_max(threat.least)
+        failed, known = (wanted - (known - failed)).clamp_min(0), wanted
     return failed.to(logits[0].dtype) / known.clamp_min(1)

@@ -47,4 +47,4 @@ def mim(
     )
 
 
-ENTRY = Attack(name="mim", function=mim, norms=LINF_L2, flips=True)
+ENTRY = Attack(name="mim", function=mim, norms=LINF_L2, flips=True, chooses=True)

@@ -19,4 +19,4 @@ def noise(view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams) ->
     return view.random_point(x, threat, streams)
 
 
-ENTRY = Attack(name="noise", function=noise, targeted=False, flips=True)
+ENTRY = Attack(name="noise", function=noise, targeted=False, flips=True, chooses=True)

@@ -288,4 +288,4 @@ def decayed(step: int, steps: int) -> float:
     return (1 + math.cos(math.pi * step / steps)) / 2
 
 
-ENTRY = Attack(name="pgd", function=pgd, random=RANDOM, escalates="quick", flips=True)
+ENTRY = Attack(name="pgd", function=pgd, random=RANDOM, escalates="quick", flips=True, chooses=True)

@@ -157,4 +157,10 @@ def ranked(mask: Tensor, ranks: Tensor) -> Tensor:
     return found.clamp_max(mask.shape[1] - 1)
 
 
-ENTRY = Attack(name="sparse-rs", function=sparse_rs, norms=("L0",), positive=(*POSITIVE, "alpha"))
+ENTRY = Attack(
+    name="sparse-rs",
+    function=sparse_rs,
+    norms=("L0",),
+    positive=(*POSITIVE, "alpha"),
+    chooses=True,
+)

@@ -374,4 +374,4 @@ def bump(height: int, width: int) -> Tensor:
     return eta / eta.norm().clamp_min(1e-10)
 
 
-ENTRY = Attack(name="square", function=square, norms=("Linf", "L2", "L1"), flips=True)
+ENTRY = Attack(name="square", function=square, norms=("Linf", "L2", "L1"), flips=True, chooses=True)

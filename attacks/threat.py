@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from robustbench_med.naming import Counts, Norm
@@ -50,6 +51,12 @@ class Threat:
         columns: of each modality, what may change of it where it is a clinical table; empty where
             none is attacked. Its radius is then `Columns.radius`.
         optional: modalities that samples may miss: what is missing (all zeros) stays missing.
+        each: radii of each sample, (n, M), where they differ: what a unit of a file is in [0, 1]
+            may depend on the image. `radii` are then the largest. No attack sees such a threat:
+            it gets samples whose radii are the same (`by_radii`).
+        least: how many of the tasks he wants wrong, those of each sample that are easiest; None:
+            all.
+        units: radii in the unit of the files as a user gave them, by modality: ("xray", "4grey").
 
     Raises:
         ValueError: an L0 radius that is no whole number.
@@ -62,6 +69,9 @@ class Threat:
     counts: Counts = "pixels"
     columns: tuple[Columns | None, ...] = ()
     optional: tuple[int, ...] = ()
+    each: tuple[tuple[float, ...], ...] = ()
+    units: tuple[tuple[str, str], ...] = ()
+    least: int | None = None
 
     def __post_init__(self) -> None:
         if self.norm == "L0" and any(radius != round(radius) for radius in self.radii):
@@ -76,6 +86,25 @@ class Threat:
     def said(self) -> dict[str, float]:
         """The bounds of the columns of all attacked tables, as a user gave them."""
         return {name: bound for _, columns in self.tables() for name, bound in columns.said}
+
+    def of(self, rows: Sequence[int]) -> Threat:
+        """The same for some of the samples, in this order."""
+        return replace(self, each=tuple(self.each[row] for row in rows)) if self.each else self
+
+    def by_radii(self, rows: Sequence[int]) -> list[tuple[Threat, list[int]]]:
+        """The places in `rows` of samples that share their radii, ascending, and their threat."""
+        if not self.each:
+            return [(self, list(range(len(rows))))]
+        found: dict[tuple[float, ...], list[int]] = {}
+        for place, row in enumerate(rows):
+            found.setdefault(self.each[row], []).append(place)
+        return [
+            (replace(self, radii=radii, each=()), places) for radii, places in sorted(found.items())
+        ]
+
+    def bounds(self, n: int) -> tuple[tuple[float, ...], ...]:
+        """The radii of each of n samples, (n, M)."""
+        return self.each or (self.radii,) * n
 
     def tables(self) -> list[tuple[int, Columns]]:
         """The attacked tables by number of their modality."""
@@ -96,7 +125,14 @@ class Threat:
             )
             for each, radius in zip(self.columns, radii, strict=False)
         )
-        return replace(self, radii=radii, columns=columns if any(columns) else ())
+        each = tuple(
+            tuple(
+                r * new / old if old else new
+                for r, old, new in zip(own, self.radii, radii, strict=True)
+            )
+            for own in self.each
+        )
+        return replace(self, radii=radii, columns=columns if any(columns) else (), each=each)
 
     def scaled(self, factor: float) -> Threat:
         """The same with radii so many times as large; of L0 to the nearest whole number, at least
@@ -105,4 +141,4 @@ class Threat:
         radii = tuple(factor * radius for radius in self.radii)
         if self.norm == "L0":
             radii = tuple(max(round(r), 1) if r > 0 else 0.0 for r in radii)
-        return self.over(radii) if self.columns else replace(self, radii=radii)
+        return self.over(radii) if self.columns or self.each else replace(self, radii=radii)

@@ -68,4 +68,4 @@ def transfer(
     return contest.best
 
 
-ENTRY = Attack(name="transfer", function=transfer, flips=True)
+ENTRY = Attack(name="transfer", function=transfer, flips=True, chooses=True)

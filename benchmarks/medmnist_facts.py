@@ -54,7 +54,12 @@ def differences(each: Card, published: Mapping[str, Any]) -> Iterator[str]:
         "channels": each.modalities[0].channels,
         "licence": each.licence,
         # RetinaMNIST's classes are numbers there
-        "classes": [name.removeprefix("grade ") for name in each.tasks[0].classes],
+        "classes": [
+            name.removeprefix("grade ")
+            for name in (
+                [task.name for task in each.tasks] if each.multilabel else each.tasks[0].classes
+            )
+        ],
     }
     for size in RESOLUTIONS:
         suffix = "" if size == RESOLUTIONS[0] else f"_{size}"

@@ -215,7 +215,8 @@ def cross_modal(records: Sequence[Record], names: Mapping[str, str] | None = Non
             {
                 **{key: getattr(row, key) for key in same},
                 "modality": first.names.modalities[m],
-                "eps": number_label(radii[m]),
+                "eps": first.spec.threat.unit_of(first.names.modalities[m])
+                or number_label(radii[m]),
                 "task": task,
                 **{key: getattr(row, key) for key in figures},
                 "lost": row.clean - row.robust,

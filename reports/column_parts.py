@@ -18,7 +18,7 @@ THREAT = {
     ),
     "eps": (
         "radius for pixels in 0..1 (L0: a whole number of pixels), `mri=4/255,xray=0` where"
-        " modalities differ (0 = trusted)"
+        " modalities differ (0 = trusted), `20HU` in the unit of the files"
     ),
 }
 ATTACK = {

@@ -30,6 +30,10 @@ TITLES = {
         "One row a record of a black box x number of queries: how robust accuracy falls with them"
         " (queries.png)."
     ),
+    "findings": (
+        "One row a victim and threat x finding of a multi-label set, over all attacks and aims, and"
+        " one of the patients of whom none flipped."
+    ),
     "missing": (
         "One row a victim x modality x what is in its place x task, from `--attack missing`:"
         " accuracy with all modalities, without each, with each replaced."

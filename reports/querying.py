@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from robustbench_med.naming import radius_label
 from robustbench_med.reports import looks, style
 from robustbench_med.store.record import Record
 
@@ -46,7 +45,7 @@ def _described(record: Record) -> list[object]:
         spec.data.n,
         record.attack_label,
         spec.threat.norm_label,
-        radius_label(spec.threat.radii, record.names.modalities),
+        record.eps,
         "+".join(record.targets),
         spec.seed,
     ]

@@ -25,6 +25,7 @@ from robustbench_med.reports import (
     curves,
     families,
     figures,
+    findings,
     floors,
     model_cards,
     own,
@@ -50,21 +51,21 @@ from robustbench_med.store.store import CERTIFICATES, Record, Store, nothing_lef
 FIGURE = "robust_accuracy.png"
 PAGE = "leaderboard.html"
 EMPTY = pd.DataFrame()
-"""A table of nothing."""
 NONE = "{out} holds no records; `medrobust run --out {out}` makes some"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What commands show of a folder.
+    """What commands show of a folder; tables are empty where nothing of the kind was run.
 
     Attributes:
-        board: the leaderboard (`board.frame`), empty where no attack was run.
+        board: the leaderboard (`board.frame`).
         cells: a row an attack (`tables.cells`).
         warnings: what is odd about the records.
         missing: what victims of theirs make of missing modalities (`absence.frame`).
-        corruptions: a row a victim (`corruptions.errors`), empty where no corruption was run.
-        own_threats: a row a victim and threat (`own_threats.frame`), empty where none was run.
+        corruptions: a row a victim (`corruptions.errors`).
+        own_threats: a row a victim and threat (`own_threats.frame`).
+        findings: the worst case of each finding of multi-label sets (`findings.frame`).
     """
 
     board: pd.DataFrame
@@ -73,6 +74,7 @@ class Shown:
     missing: pd.DataFrame = field(default_factory=pd.DataFrame)
     corruptions: pd.DataFrame = field(default_factory=pd.DataFrame)
     own_threats: pd.DataFrame = field(default_factory=pd.DataFrame)
+    findings: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def leaderboard(
@@ -81,8 +83,7 @@ def leaderboard(
     """Writes the CSV tables and the figures beside them from all records below `out`.
 
     Args:
-        only: show the victims of these records alone, and of cells these alone; the files always
-            hold all of the store.
+        only: show the victims of these records alone; the files always hold all of the store.
         baseline: the undefended victim that corruption errors are relative to.
     """
     store = Store(out)
@@ -93,14 +94,12 @@ def leaderboard(
     by_name = frames(store, every) | corruptions.frames(every, baseline)
     _basics(out, by_name)
     _pictures_apart(out, store, every, by_name)
-    if records:
-        curves.robust_against_radius(records, out / FIGURE)
+    _over_radii(records, out / FIGURE)
     odd = families.warnings(every)
     degraded, own_rows = by_name["corruption_errors"], by_name["own_threats"]
     if only is None:
-        return Shown(
-            by_name["leaderboard"], by_name["cells"], odd, by_name["missing"], degraded, own_rows
-        )
+        first = by_name["leaderboard"], by_name["cells"], odd, by_name["missing"]
+        return Shown(*first, degraded, own_rows, by_name["findings"])
     asked = {record.hash for record in only}
     shown = [record for record in records if record.hash in asked]
     if degraded.size:
@@ -117,8 +116,10 @@ def leaderboard(
         for record in threat
     ]  # a worst case is over all attacks that the store knows
     ranked = board.leaderboard(whole, store, among=records, shortfalls=shortfalls)
+    first = ranked, tables.cells(shown, names, shortfalls), odd
     missing = absence.of_victims(by_name["missing"], shown)
-    return Shown(ranked, tables.cells(shown, names, shortfalls), odd, missing, degraded, own_rows)
+    of_findings = findings.of_shown(by_name["findings"], shown)
+    return Shown(*first, missing, degraded, own_rows, of_findings)
 
 
 def from_entries(folder: Path, out: Path) -> Shown:
@@ -172,8 +173,7 @@ def everything(
     by_name = frames(store, every) | corruptions.frames(every, baseline) | certificates
     by_name |= clinical.frames(store, every) | {"subgroups": subgroups.frame(store, every)}
     _basics(out, by_name)
-    if records:
-        curves.robust_against_radius(records, out / FIGURE)
+    _over_radii(records, out / FIGURE)
     if proved:
         certified.draw(certificates["certified"], out / certified.FIGURE)
     written = papers(by_name, out / "paper")
@@ -231,9 +231,21 @@ def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFr
         "queries": querying.table(records),
         "abstention": abstention.frame(every),
         "own_threats": own_threats.frame(every),
+        "findings": findings.frame(records, store, names),
         "missing": absence.frame(Store(store.folder.parent, ABSENCES).records()),
         **own.frames(records),
     }
+
+
+def _over_radii(records: Sequence[Record], path: Path) -> None:
+    """The figure over the radius, of records whose radii do not differ between images; none of it
+    where there are none.
+    """
+    of_one = [record for record in records if not record.spec.threat.each]
+    if of_one:
+        curves.robust_against_radius(of_one, path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _basics(out: Path, by_name: Mapping[str, pd.DataFrame]) -> None:
@@ -278,6 +290,7 @@ def paper_kinds(by_name: Mapping[str, pd.DataFrame]) -> Iterator[paper.Table]:
         "cells": paper_tables.cells,
         "victims": paper_tables.victims,
         "cross_modal": paper_tables.cross_modal,
+        "findings": findings.tables,
         "missing": absence.tables,
         "per_class": lambda classes: paper_tables.per_class(classes, by_name["cells"]),
         "certified": lambda proved: certified.tables(proved, by_name["certified_tasks"]),
@@ -335,10 +348,7 @@ def gallery(out: Path, record: Record, path: Path) -> None:
     """The examples of one record as a PNG; a record without any is a UserError."""
     kept = examples(Store(out), record)
     if not kept:
-        raise UserError(
-            f"record {record.short} keeps no examples (it was made by an older version);"
-            " compute it again with --force"
-        )
+        raise UserError(f"record {record.short} keeps no examples: compute it with --force")
     if path.suffix != ".png":
         raise UserError(f"--gallery writes a PNG; {path} should end in .png")
     save_png(record, kept, path)
@@ -370,10 +380,7 @@ def cards(
             raise unknown("victim", name, names)
     for folder in checkpoints:
         if not folder.is_dir():
-            raise UserError(
-                f"--checkpoints {folder} is no folder; name the one that holds the weights' JSON"
-                " sidecars"
-            )
+            raise UserError(f"--checkpoints {folder} is no folder; name that of JSON sidecars")
     written = []
     for records in groups:
         facts, spec = records[0].victim, records[0].spec.victim

@@ -44,21 +44,30 @@ def radius_label(
     radii: Sequence[float],
     modalities: Sequence[str],
     columns: Mapping[str, float] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> str:
     """How a table shows the radii: `4/255` when all modalities share one, else
     `mri=4/255,xray=0`; of the attacked `columns` of clinical tables their own bounds,
-    `clinic.age=5`.
+    `clinic.age=5`; those in the `units` of files as they were given, `xray=4grey`.
     """
-    if len(set(radii)) == 1 and not columns:
-        return number_label(radii[0])
-    bounds = columns or {}
+    bounds, own = columns or {}, units or {}
+    shown = [own.get(name) or number_label(r) for name, r in zip(modalities, radii, strict=True)]
+    if len(set(shown)) == 1 and not bounds and (own or len(set(radii)) == 1):
+        return shown[0]
     tables = {name.partition(".")[0] for name in bounds}
     plain = [
-        f"{name}={number_label(r)}"
-        for name, r in zip(modalities, radii, strict=True)
-        if name not in tables
+        f"{name}={text}" for name, text in zip(modalities, shown, strict=True) if name not in tables
     ]
     return ",".join([*plain, *(f"{name}={bound:g}" for name, bound in bounds.items())])
+
+
+ANY = "any"
+"""The aim of an attacker whom one wrong task of a sample suffices."""
+
+
+def aim_label(least: int) -> str:
+    """What `--target-task` calls an attacker who wants so many tasks wrong: `any`, `k=3`."""
+    return ANY if least == 1 else f"k={least}"
 
 
 def number_label(radius: float) -> str:

@@ -46,7 +46,10 @@ def _positive(text: str) -> bool:
 def parse_number(text: str) -> float:
     """A radius: a finite number >= 0, or a fraction such as 4/255."""
     over, slash, under = text.strip().partition("/")
-    expected = f"eps must be a number or fraction >= 0 such as 4/255 or 0.03, got {text.strip()!r}"
+    expected = (
+        "eps must be a number or fraction >= 0 such as 4/255 or 0.03, or in the unit of the files"
+        f" such as 4grey, 20HU or 1%, got {text.strip()!r}"
+    )
     try:
         value, divisor = number(over), number(under or "1")
         if slash:
@@ -63,11 +66,40 @@ def parse_number(text: str) -> float:
     return value
 
 
+UNIT = re.compile(rf"\s*(?P<size>{DECIMAL.pattern})\s*(?P<unit>grey|gray|HU|%)\s*", re.ASCII)
+"""A radius in the unit of a file: grey levels as they are stored, Hounsfield units, or percent of
+the image's own range.
+"""
+
+
+def in_units(text: str) -> dict[str, tuple[float, str]]:
+    """The radii of `xray=4grey,ct=20HU,mri=1%` by modality, with their unit; of `4grey` under the
+    empty name. Those for pixels in [0, 1] are `named`'s.
+    """
+    found = {}
+    for name, value in _by_name(text).items():
+        if (match := UNIT.fullmatch(value)) is not None:
+            size = parse_number(match["size"])
+            found[name] = (size, match["unit"].replace("gray", "grey"))
+    return found
+
+
 def named(text: str) -> dict[str, float]:
-    """The radii of `mri=4/255,xray=0` by modality; of `4/255` under the empty name."""
+    """The radii of `mri=4/255,xray=0` by modality, of `4/255` under the empty name; those in units
+    of files are `in_units`'s.
+    """
+    return {
+        name: parse_number(value)
+        for name, value in _by_name(text).items()
+        if UNIT.fullmatch(value) is None
+    }
+
+
+def _by_name(text: str) -> dict[str, str]:
+    """What `mri=4/255,xray=0` says by modality; of `4/255` under the empty name."""
     if "=" not in text:
-        return {"": parse_number(text)}
-    radii: dict[str, float] = {}
+        return {"": text}
+    radii: dict[str, str] = {}
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not name or not equals:
@@ -80,12 +112,12 @@ def named(text: str) -> dict[str, float]:
                 f"eps {text!r} names the modality {name!r} twice; expected each once, such as"
                 " mri=4/255,xray=0"
             )
-        radii[name] = parse_number(value)
+        radii[name] = value
     return radii
 
 
 def parse_radii(
-    text: str, modalities: Sequence[str], trusted: Sequence[str] = ()
+    text: str, modalities: Sequence[str], trusted: Sequence[str] = (), *, units: bool = False
 ) -> tuple[float, ...]:
     """Radius of each modality from `4/255`, `0.03` or `mri=4/255,xray=0` (modalities left out are
     trusted: radius 0).
@@ -93,19 +125,27 @@ def parse_radii(
     Args:
         trusted: modalities that are clinical tables: one radius for all leaves them as they are.
             Bounds of their columns (`clinic.age=5`) are `columns_of`'s.
+        units: whether some may be in the unit of files; they are `in_units`'s, and 0 here.
     """
-    radii = named(text)
+    radii, own = named(text), in_units(text)
+    if own and not units:
+        raise UserError(f"eps {text!r}: units of files mean nothing here; write radii in 0..1")
     if "" in radii:
         return tuple(0.0 if name in trusted else radii[""] for name in modalities)
-    for name in radii:
+    for name in (*radii, *filter(None, own)):
         modality = name.partition(".")[0]
+        if name in own and modality in trusted:
+            raise UserError(
+                f"eps {text!r}: {modality} is a clinical table; bound its columns, each by a number"
+                f" in its own unit, such as {modality}.age=5"
+            )
         if modality not in modalities:
             raise UserError(
                 f"eps {text!r} names the modality {name!r}; this data has: {', '.join(modalities)}"
             )
         if modality != name and modality not in trusted:
             raise UserError(f"eps {text!r}: {modality} is no clinical table, it has no columns")
-        if modality == name and name in trusted and radii[name]:
+        if modality == name and name in trusted and radii.get(name):
             raise UserError(
                 f"eps {text!r}: {name} is a clinical table; bound its columns, each in its own"
                 f" unit, such as {name}.age=5, or the number of categorical ones that may change,"
@@ -165,10 +205,16 @@ def canonical(text: str) -> str:
     `4/255`, modalities by name, the norm first where one is named.
     """
     norm, text = norm_of(text)
+    written = {name: _written(value) for name, value in named(text).items()}
+    written |= {name: unit_label(*radius) for name, radius in in_units(text).items()}
     return (f"{norm}:" if norm else "") + ",".join(
-        f"{name}={_written(value)}" if name else _written(value)
-        for name, value in sorted(named(text).items())
+        f"{name}={value}" if name else value for name, value in sorted(written.items())
     )
+
+
+def unit_label(size: float, unit: str) -> str:
+    """A radius in the unit of files: `4grey`."""
+    return f"{repr(size).removesuffix('.0')}{unit}"
 
 
 def _written(value: float) -> str:
@@ -208,6 +254,24 @@ def as_text(value: object) -> str:
     if isinstance(value, Mapping):
         return ",".join(f"{name}={as_text(radius)}" for name, radius in value.items())
     return str(value)
+
+
+def check_radius(text: str, norm: Norm, counts: str, *, whole_range: bool) -> None:
+    """Refuses (UserError) radii that make no sense under their norm.
+
+    Args:
+        counts: what L0 counts.
+        whole_range: whether Linf radii may be above 1.
+    """
+    if norm != "Linf" and in_units(text):
+        raise UserError(
+            f"eps {text}: units of files bound each pixel by itself, as Linf does; under {norm}"
+            " write radii for pixels in 0..1"
+        )
+    if norm == "Linf" and not whole_range:
+        check_range(text, "eps")
+    if norm == "L0":
+        check_whole(text, counts)
 
 
 def check_range(text: str, what: str) -> None:

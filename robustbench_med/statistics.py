@@ -227,6 +227,44 @@ def cannot_tell(fraction_right: Floats, labels: NDArray[np.int64], n_classes: in
     )
 
 
+def trivial_finding(probabilities: Floats, labels: NDArray[np.int64]) -> str | None:
+    """Why a victim is no better than chance at a finding, which may be rare, or None: its AUC is
+    not above 0.5 (one-sided 97.5 % bound, `auc_error`), and does not reach 0.75 by luck. What
+    share of the predictions one class takes says nothing there.
+    """
+    if not len(labels):
+        return "no sample is labelled"
+    area, low, high = auc_bounds(probabilities, labels)
+    if area is None or low > 0.5 or high >= halfway(0.5):
+        return None
+    return f"AUC {area:.3f} is not above 0.5"
+
+
+def finding_cannot_tell(probabilities: Floats, labels: NDArray[np.int64]) -> str | None:
+    """Why samples are too few to tell a victim from chance at a finding; None where they tell."""
+    area, low, high = auc_bounds(probabilities, labels)
+    if area is None:
+        return f"too few samples to tell: one class does not occur among {len(labels)}"
+    if low > 0.5 or high < halfway(0.5):
+        return None
+    return f"too few samples to tell: AUC {area:.3f} on {len(labels)} may be luck"
+
+
+def auc_bounds(
+    probabilities: Floats, labels: NDArray[np.int64]
+) -> tuple[float | None, float, float]:
+    """AUC of two classes, and one-sided 97.5 % bounds (normal); the error of an area of 0 or 1 is
+    that of half a pair in the wrong order.
+    """
+    area = auc(probabilities, labels)
+    if area is None:
+        return None, 0.0, 1.0
+    samples = np.bincount(labels, minlength=2).tolist()
+    half = 0.5 / math.prod(samples)
+    error = auc_error(min(max(area, half), 1 - half), samples)
+    return area, area - 1.96 * error, area + 1.96 * error
+
+
 def halfway(chance: float) -> float:
     """Balanced accuracy half way from chance to 1."""
     return (1 + chance) / 2

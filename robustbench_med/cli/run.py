@@ -112,6 +112,8 @@ def show_board(typed: Typed, found: Shown, lines: Iterable[str], models: Sequenc
         display.show(terminal_board.shown(found))
     if not typed.as_json and len(found.missing):
         display.show(terminal_board.missing(found.missing))
+    if not typed.as_json and len(found.findings):
+        display.show(terminal_board.findings(found.findings))
     for line in (*lines, *terminal_board.ending(found.board, models)):
         display.say(line)
 

@@ -16,6 +16,7 @@ from robustbench_med.cli.terminal import cells
 from robustbench_med.cli.terminal_records import TRUST_STYLE, number
 from robustbench_med.naming import BY_INDEX, nature
 from robustbench_med.reports import absence, corruptions, floors, own_threats, paper
+from robustbench_med.reports import findings as of_findings
 from robustbench_med.reports.board import COMPARABLE, named
 from robustbench_med.reports.tables import each
 from robustbench_med.store.words import MEANINGS, WORDS
@@ -100,6 +101,22 @@ def _missing(one: paper.Table) -> Table:
             by = "" if change.value is None else f" {change.value:+.3f}"
             figures.append(f"{rate.value:.3f} [{low:.3f}, {high:.3f}]{by}")
         table.add_row(*(escape(str(cell.value)) for cell in row[:2]), *map(escape, figures))
+    return table
+
+
+def findings(found: pd.DataFrame) -> RenderableType:
+    """The worst case of each finding of multi-label sets, a table each (`findings.frame`)."""
+    return Group(*map(_findings, of_findings.tables(found)))
+
+
+def _findings(one: paper.Table) -> Table:
+    table = Table(title=escape(one.caption), title_justify="left")
+    for j, column in enumerate(one.columns):
+        table.add_column(escape(column.heading), justify="right" if j else "left")
+    for row in one.rows:
+        cells = [cell.value for cell in row]
+        shown = [f"{value:.3f}" if isinstance(value, float) else value or "-" for value in cells]
+        table.add_row(*map(escape, shown))
     return table
 
 

@@ -4,7 +4,8 @@ from robustbench_med.data.cards import Card, Published, card, ids
 from robustbench_med.data.catalogue import catalogue, facts
 from robustbench_med.data.given import GIVEN, GivenData, data_of, is_data, make_data
 from robustbench_med.data.listing import Files
-from robustbench_med.data.pairing import Component, Dataset, Samples, load
+from robustbench_med.data.pairing import Dataset, load
+from robustbench_med.data.samples import Component, Samples
 from robustbench_med.dataspec import Preprocessing
 
 __all__ = [

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from robustbench_med.data.images import Mapped, Pixels
 from robustbench_med.data.listing import Files, Listing
-from robustbench_med.data.preprocessing import REVISION, ImageFile, Raw, prepare
+from robustbench_med.data.preprocessing import REVISION, ImageFile, Raw, Scale, prepare
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError
 from robustbench_med.formats.arrays import load_npy
@@ -35,7 +35,7 @@ from robustbench_med.owners.temporary import temporary
 from robustbench_med.paths import home, sweep, sync_folder
 from robustbench_med.provenance.hashes import hashes_of, read_sealed, write_sealed
 
-VERSION = 2
+VERSION = 3
 """Raised with every change of the layout; `preprocessing.REVISION` with every change of decoding.
 """
 
@@ -52,12 +52,14 @@ class Decoded:
             black.
         digests: (M, n, 32) uint8, sha256 of each image's bytes on disk (of its pixels where it lies
             in an archive), and of the position of a slice.
+        scales: (M, n, 3) float64, the fields of `preprocessing.Scale`.
         unreadable: reason by row.
         remarks: what must be known of how images were read, with the number of images.
     """
 
     images: tuple[Mapped, ...]
     digests: NDArray[np.uint8]
+    scales: NDArray[np.float64]
     unreadable: dict[int, str]
     remarks: dict[str, int]
 
@@ -178,9 +180,11 @@ class Decoder:
     preprocessing: Preprocessing
     remarks: list[str]
 
-    def decode(self, raws: tuple[Raw, ...], row: int) -> tuple[list[Pixels], list[bytes]] | str:
-        """The images of a sample and their digests, or why they cannot be read."""
-        pixels, digests = [], []
+    def decode(
+        self, raws: tuple[Raw, ...], row: int
+    ) -> tuple[list[Pixels], list[bytes], list[Scale]] | str:
+        """The images of a sample, their digests and scales, or why they cannot be read."""
+        pixels, digests, scales = [], [], []
         try:
             for m, raw in enumerate(raws):
                 if isinstance(raw, ImageFile):
@@ -194,16 +198,18 @@ class Decoder:
                         " when its file is complete"
                     )
                 channels = self.listing.card.pictures[m].depth
-                pixels.append(
-                    prepare(raw, data, channels, self.size, self.preprocessing, self.remarks.append)
+                image, scale = prepare(
+                    raw, data, channels, self.size, self.preprocessing, self.remarks.append
                 )
+                pixels.append(image)
                 digests.append(digest)
+                scales.append(scale)
         except UserError:
             raise
         except Exception as error:
             # Pillow, pydicom and nibabel have no common ancestor for a faulty file
             return line(f"{type(error).__name__}: {error}")
-        return pixels, digests
+        return pixels, digests, scales
 
 
 class ArrayFile:
@@ -239,6 +245,7 @@ def _build(
     """Fills the folder of an entry; `known`: digests of the files."""
     n, modalities = len(listing.ids), listing.card.pictures
     digests = np.zeros((len(modalities), n, 32), np.uint8) if known is None else known.copy()
+    scales = np.full((len(modalities), n, len(Scale._fields)), np.nan)
     unreadable: dict[int, str] = {}
     decoder = Decoder(listing, known, size, preprocessing, [])
     with contextlib.ExitStack() as stack:
@@ -257,16 +264,19 @@ def _build(
                     for array in arrays:
                         array.write(bytes(math.prod(array.shape[1:])))  # black
                 else:
-                    for m, (array, pixels, digest) in enumerate(zip(arrays, *result, strict=True)):
+                    read = zip(arrays, *result, strict=True)
+                    for m, (array, pixels, digest, scale) in enumerate(read):
                         array.write(pixels.tobytes())
                         digests[m, row] = np.frombuffer(digest, np.uint8)
+                        scales[m, row] = scale
                 row += 1
             tick(row, n, f"{len(unreadable)} unreadable" if unreadable else "")
         for array in arrays:
             array.sync()
-    np.save(folder / "digests.npy", digests)
     written = {array.name: array.sha256.hexdigest() for array in arrays}
-    written["digests.npy"] = hashlib.sha256((folder / "digests.npy").read_bytes()).hexdigest()
+    for name, facts in (("digests.npy", digests), ("scales.npy", scales)):
+        np.save(folder / name, facts)
+        written[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     index = {
         "sha256": written,
         "unreadable": {str(row): why for row, why in unreadable.items()},
@@ -301,8 +311,9 @@ def _open(path: Path, listing: Listing) -> Decoded | None:
         if [each.shape[:2] for each in images] != shapes:
             return None
         digests = load_npy(path / "digests.npy", "the digests")
+        scales = load_npy(path / "scales.npy", "the scales")
         unreadable = {int(row): str(why) for row, why in index["unreadable"].items()}
         remarks = {str(text): int(times) for text, times in index["remarks"].items()}
     except (UnreadableError, AttributeError, KeyError, TypeError, ValueError):
         return None  # sealed, but not by this version
-    return Decoded(images, digests, unreadable, remarks)
+    return Decoded(images, digests, scales, unreadable, remarks)

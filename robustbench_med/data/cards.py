@@ -57,6 +57,8 @@ class Modality(_Strict):
     """Of NIfTI volumes, which have none of their own, and of grey DICOM, where it goes before the
     file's.
     """
+    unit: Literal["HU"] | None = None
+    """What the values of NIfTI volumes are, which do not say it: radii may be in it (ct=20HU)."""
     columns: tuple[Column, ...] = ()
     """Of a table, in the order of its coordinates."""
     optional: bool = False
@@ -68,6 +70,8 @@ class Modality(_Strict):
             raise ValueError(f"modality {self.name!r} needs either channels or columns")
         if self.columns and self.window:
             raise ValueError(f"modality {self.name!r} is a table: it has no window")
+        if self.columns and self.unit:
+            raise ValueError(f"modality {self.name!r} is a table: units are its columns'")
         once(tuple(column.name for column in self.columns), "column")
         return self
 
@@ -131,9 +135,7 @@ class FolderReader(_Strict):
     splits: dict[Split, Inside] = {}
     """Folder of each published split; empty where nothing is published."""
     folders: dict[str, str | tuple[str, ...]] = {}
-    """Pattern(s) of a class's folder where it differs from the class name; "." where all classes
-    share one folder.
-    """
+    """Pattern(s) of a class's folder where it is not its name; "." where all share one folder."""
     names: dict[str, str] = {}
     """Pattern of a class's file names where the name tells the class."""
     exclude: tuple[str, ...] = ()
@@ -142,6 +144,8 @@ class FolderReader(_Strict):
     """Searched in the path below the split folder; its bracketed parts name the group. No match:
     the image is its own group.
     """
+    tag: Literal["PatientID"] | None = None
+    """Element of DICOM files that names the group, in place of `group`."""
 
 
 class RowsOf(_Strict):
@@ -253,6 +257,7 @@ class Card(_Strict):
         twenty: one of the benchmark's twenty (else an extra or the user's own).
         counts: published number of images, a split each, or under "total".
         class_counts: published number of images of each class, over all splits.
+        multilabel: whether tasks are findings of two classes that may be rare: AUC judges them.
         split: how samples come into train, val and test, in words.
         published: what publications report, to hold a victim's clean figures against.
         obtain: the steps that get the files, where medrobust cannot fetch them itself.
@@ -265,6 +270,7 @@ class Card(_Strict):
     twenty: bool = False
     modalities: tuple[Modality, ...] = Field(min_length=1)
     tasks: tuple[Task, ...] = Field(min_length=1)
+    multilabel: bool = False
     counts: dict[Literal["train", "val", "test", "total"], Annotated[int, Field(ge=0)]] = {}
     class_counts: dict[str, Annotated[int, Field(ge=0)]] = {}
     url: str = ""
@@ -293,9 +299,7 @@ class Card(_Strict):
         return sum(self.counts.values())
 
     def reference(self, task: str) -> Published | None:
-        """The published figure of a task (by name) with the highest AUC; None where there is
-        none.
-        """
+        """The published figure of a task (by name) with the highest AUC; None: there is none."""
         figures = [each for each in self.published if self._task_of(each) == task]
         return max(figures, key=lambda each: each.auc, default=None)
 
@@ -316,14 +320,15 @@ class Card(_Strict):
         once(tuple(modality.name for modality in self.modalities), "modality")
         once(tuple(task.name for task in self.tasks), "task")
         subgroups.checked(self.subgroups, {m.name: m.columns for m in self.modalities})
+        if self.multilabel and any(len(task.classes) != 2 for task in self.tasks):
+            raise ValueError("multilabel: findings are tasks of two classes")
         if TOTAL in self.counts and len(self.counts) > 1:
             raise ValueError("counts holds either total or one number a split")
         if self.class_counts and set(self.class_counts) != set(self.tasks[0].classes):
             raise ValueError("class_counts must name the classes of the first task")
         if self.class_counts and sum(self.class_counts.values()) != self.images:
-            raise ValueError(
-                f"class_counts add up to {sum(self.class_counts.values())}, counts to {self.images}"
-            )
+            found = sum(self.class_counts.values())
+            raise ValueError(f"class_counts add up to {found}, counts to {self.images}")
         if isinstance(self.reader, FolderReader):
             named = {*self.reader.folders, *self.reader.names}
             if not named <= set(self.tasks[0].classes):

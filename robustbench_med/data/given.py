@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from robustbench_med.data.arrays import Named, read_part
-from robustbench_med.data.pairing import Component, Dataset, Samples
+from robustbench_med.data.pairing import Dataset
+from robustbench_med.data.samples import Component, Samples
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError
 
@@ -216,7 +217,8 @@ def _samples(
         raise UserError(f"ids must be {n} different names, one a sample")
     if len(patients) != n:
         raise UserError(f"groups must be {n} names, one a sample")
-    component = Component((), labels.numpy(), named, patients)
+    findings = len(classes) > 2 and all(len(names) == 2 for names in classes)
+    component = Component((), labels.numpy(), named, patients, multilabel=findings)
     channels = tuple(m.shape[1] for m in x.values())
     return TensorSamples((component,), np.arange(n)[:, None], channels, tuple(x.values()))
 

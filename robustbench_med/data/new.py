@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from robustbench_med.data.readers.files import CLUTTER, Found, is_image, walk
+from robustbench_med.data.readers.folders import tag_of
 from robustbench_med.data.readers.rows import Row, rows
 from robustbench_med.data.readers.search import Search
 from robustbench_med.errors import UserError, unknown
@@ -89,7 +90,7 @@ def draft(folder: Path, given: Given) -> Draft:
     found = (
         of_table(folder, files, given)
         if given.table is not None
-        else of_folders([file.name for file in pictures])
+        else of_folders(folder, [file.name for file in pictures])
     )
     fields = {
         "id": name,
@@ -127,7 +128,7 @@ def part_of(word: str) -> str | None:
     return next((part for part, words in PARTS.items() if word.strip().lower() in words), None)
 
 
-def of_folders(names: Sequence[str]) -> Draft:
+def of_folders(folder: Path, names: Sequence[str]) -> Draft:
     """Tasks and reader of class folders, with parts above them or none."""
     paths = [name.split("/") for name in names]
     inner: tuple[str, ...] = ()
@@ -153,7 +154,10 @@ def of_folders(names: Sequence[str]) -> Draft:
         reader["splits"] = {part: word for word, part in parts.items()}
     below = ["/".join(path) for path in paths]
     group = next((rule for rule in GROUPS if shares(rule, below)), None)
-    if group:
+    tag = patients_in(folder, names)
+    if tag:
+        reader["tag"] = tag
+    elif group:
         reader["group"] = group
     counts = Counter(path[0] for path in paths)
     return Draft(
@@ -161,13 +165,24 @@ def of_folders(names: Sequence[str]) -> Draft:
         {
             "tasks": "Images: " + ", ".join(f"{name} {counts[name]}" for name in classes) + ".",
             "reader": (
-                "Names seem to say whose an image is: no patient is torn apart by the split."
+                f"DICOM files say whose they are ({tag}): no patient is torn apart by the split."
+                if tag
+                else "Names seem to say whose an image is: no patient is torn apart by the split."
                 if group
                 else "No patients seen in the names. If there are any, name them:\n"
                 r"group: '(p\d+)_' is searched in the path, the brackets hold the patient."
             ),
         },
     )
+
+
+def patients_in(folder: Path, names: Sequence[str]) -> str | None:
+    """The element of DICOM files that says whose they are, where all looked at have it."""
+    looked_at = names[:: max(len(names) // LOOKED_AT, 1)]
+    if not all(name.lower().endswith((".dcm", ".dicom")) for name in looked_at):
+        return None
+    who = [tag_of(folder / name, "PatientID") for name in looked_at]
+    return "PatientID" if all(who) else None
 
 
 def shares(rule: str, names: Sequence[str]) -> bool:

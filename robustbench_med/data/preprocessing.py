@@ -12,9 +12,11 @@ body, where a pixel is no square. Shrinking is antialiased (Pillow, bilinear).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,15 +48,38 @@ class ImageFile:
     Attributes:
         position: share of a volume's height at which its axial slice lies, None for a plain image.
         window: the card's, for DICOM and NIfTI.
+        hounsfield: whether the card says that values of NIfTI are Hounsfield units.
     """
 
     path: Path
     position: float | None = None
     window: Window | None = None
+    hounsfield: bool = False
 
 
 Raw = ImageFile | Pixels
 """An image before preprocessing: a file, or uint8 (h, w) or (h, w, 3)."""
+
+
+class Scale(NamedTuple):
+    """What units of a file are in the pixels in [0, 1] that a model sees; NaN where it has none.
+
+    Attributes:
+        grey: one stored grey level.
+        hounsfield: one Hounsfield unit.
+        range: what lies between the image's darkest and brightest pixel before `minmax`.
+    """
+
+    grey: float
+    hounsfield: float
+    range: float
+
+    def stretched(self) -> Scale:
+        """The same once `minmax` made the image's extremes 0 and 1: of a constant one, which became
+        black, the smallest change is more than all.
+        """
+        by = 1 / self.range if self.range else math.inf
+        return Scale(self.grey * by, self.hounsfield * by, float(self.range > 0))
 
 
 def prepare(
@@ -64,9 +89,9 @@ def prepare(
     size: int,
     preprocessing: Preprocessing,
     say: Callable[[str], None] = lambda _: None,
-) -> Pixels:
-    """An image as uint8 (channels, size, size); `data` are the bytes of a file, `say` hears what
-    must be known of how it was read.
+) -> tuple[Pixels, Scale]:
+    """An image as uint8 (channels, size, size), and what its units are there; `data` are the bytes
+    of a file, `say` hears what must be known of how it was read.
 
     Raises:
         Exception: not a readable image (Pillow, pydicom and nibabel have no common ancestor for
@@ -76,12 +101,36 @@ def prepare(
     picture = decode(raw, data)
     minmax = preprocessing.scaling == "minmax"
     if isinstance(picture, Image.Image):
-        return fit(to_uint8(picture, channels, minmax=minmax), size, preprocessing.fit)
-    if picture.note:
-        say(picture.note)
-    return fit(
-        to_uint8(picture.values, channels, minmax=minmax), size, preprocessing.fit, picture.aspect
-    )
+        image, aspect = to_uint8(picture, channels, minmax=minmax), 1.0
+        scale = scale_of(picture, channels)
+    else:
+        if picture.note:
+            say(picture.note)
+        image, aspect = to_uint8(picture.values, channels, minmax=minmax), picture.aspect
+        extent = spread(picture.values, clipped=not minmax)
+        scale = Scale(picture.grey, picture.hounsfield, extent)
+    scale = scale.stretched() if minmax else scale
+    return fit(image, size, preprocessing.fit, aspect), scale
+
+
+def scale_of(image: Image.Image, channels: int) -> Scale:
+    """What units of a file that Pillow reads are in [0, 1]."""
+    if image.mode.startswith(("I", "F")):
+        values = numbers(np.asarray(image, np.float64))
+        if image.mode.startswith("I;16"):
+            return Scale(1 / 65535, math.nan, spread(values / 65535))
+        extent = spread(values)
+        grey = 1 / extent if image.mode == "I" and extent else math.nan
+        return Scale(grey, math.nan, float(extent > 0))
+    levels = {"1": 1} | dict.fromkeys(("L", "LA", "RGB", "RGBA", "P", "PA"), 255)
+    grey = 1 / levels[image.mode] if image.mode in levels else math.nan
+    return Scale(grey, math.nan, spread(np.asarray(to_uint8(image, channels)) / 255))
+
+
+def spread(values: NDArray[np.float64], *, clipped: bool = False) -> float:
+    """The largest value less the smallest, of values `clipped` to [0, 1] first; NaN left out."""
+    values = np.clip(values, 0, 1) if clipped else values
+    return float(np.nanmax(values) - np.nanmin(values))
 
 
 def decode(raw: Raw, data: bytes) -> Image.Image | Picture:
@@ -90,7 +139,8 @@ def decode(raw: Raw, data: bytes) -> Image.Image | Picture:
         return Image.fromarray(raw)
     name = raw.path.name.lower()
     if name.endswith((".nii", ".nii.gz")):
-        return read_nifti(data, 0.5 if raw.position is None else raw.position, raw.window)
+        position = 0.5 if raw.position is None else raw.position
+        return read_nifti(data, position, raw.window, hounsfield=raw.hounsfield)
     if is_dicom(data) or name.endswith((".dcm", ".dicom")):
         return read_dicom(data, raw.window)
     return image_of(data)

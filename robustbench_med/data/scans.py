@@ -55,12 +55,16 @@ class Picture:
     Attributes:
         values: (h, w) or (h, w, 3) in [0, 1]; NaN where the file holds no number.
         aspect: height over width of a pixel.
+        grey: what one stored level is in `values`; NaN where levels are not evenly spaced there.
+        hounsfield: what one Hounsfield unit is; NaN where the file holds none.
         note: what a reader of the results must know about how it was read.
     """
 
     values: Values
     aspect: float = 1.0
     note: str = ""
+    grey: float = math.nan
+    hounsfield: float = math.nan
 
 
 def is_dicom(head: bytes) -> bool:
@@ -119,18 +123,24 @@ def _dicom(file: Any, get_decoder: Any, window: Window | None) -> Picture:
     )
     _lift(file, frame)
     photometric = str(facts["photometric_interpretation"])
+    grey = hounsfield = math.nan
     if photometric in GREY and stored.ndim == 2:
-        values = _grey(file, stored, window)
+        values, unit = _grey(file, stored, window)
+        if not file.get("ModalityLUTSequence") and stored.dtype.kind != "f":
+            grey = unit * abs(_rescale(file)[0])
+        if _is_hounsfield(file):
+            hounsfield = unit
     elif photometric == "PALETTE COLOR" and stored.ndim == 2:
         values = _palette(file, stored)
     elif photometric in ("RGB", "YBR_FULL", "YBR_FULL_422") and stored.ndim == 3:
         values = _colour(stored, int(file.BitsStored), photometric)
+        grey = 1 / _full(int(file.BitsStored)) if photometric == "RGB" else math.nan
     else:
         raise ValueError(
             f"the photometric interpretation {photometric} with pixels of shape {stored.shape} is"
             " not handled"
         )
-    return Picture(values, _aspect(file))
+    return Picture(values, _aspect(file), grey=grey, hounsfield=hounsfield)
 
 
 def _lift(file: Any, frame: int) -> None:
@@ -145,31 +155,58 @@ def _lift(file: Any, frame: int) -> None:
                 file[element.tag] = element
 
 
-def _grey(file: Any, stored: NDArray[Any], window: Window | None) -> Values:
-    modality, voi = file.get("ModalityLUTSequence"), file.get("VOILUTSequence")
+def _is_hounsfield(file: Any) -> bool:
+    """Whether rescaled values are Hounsfield units: those of CT are, unless the file says otherwise
+    (PS3.3 C.8.2.1.1.2, C.11.1.1.2).
+    """
+    said = str(file.get("RescaleType") or "").upper()
+    return said == "HU" or (not said and str(file.get("Modality") or "").upper() == "CT")
+
+
+def _rescale(file: Any) -> tuple[float, float]:
+    """Slope and intercept of stored values."""
     slope, intercept = _first(file, "RescaleSlope"), _first(file, "RescaleIntercept")
-    rescale = (1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
+    return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+
+
+def _grey(file: Any, stored: NDArray[Any], window: Window | None) -> tuple[Values, float]:
+    """The pixels, and what a change by 1 of a rescaled value is in them; NaN where that depends on
+    the value.
+    """
+    modality, voi = file.get("ModalityLUTSequence"), file.get("VOILUTSequence")
+    rescale = _rescale(file)
     values = (
         _entries(stored, modality[0].LUTDescriptor, modality[0].LUTData)
         if modality
         else numbers(stored * rescale[0] + rescale[1])
     )
     center, width = _first(file, "WindowCenter"), _first(file, "WindowWidth")
+    unit = math.nan
     if window is not None:
-        shown = windowed(values, window)
+        shown, unit = windowed(values, window), 1 / window.width
     elif voi:
         shown = _looked_up(values, voi[0].LUTDescriptor, voi[0].LUTData)
     elif center is not None and width is not None:
-        shown = _voi(values, center, width, str(file.get("VOILUTFunction") or "LINEAR").upper())
+        function = str(file.get("VOILUTFunction") or "LINEAR").upper()
+        shown = _voi(values, center, width, function)
+        spread = width - 1 if function == "LINEAR" and width >= 1 else width
+        unit = 1 / spread if spread > 0 and function != "SIGMOID" else math.nan
     elif modality:
-        shown = values / _full(modality[0].LUTDescriptor[2])
+        full = _full(modality[0].LUTDescriptor[2])
+        shown, unit = values / full, 1 / full
     elif stored.dtype.kind == "f":
-        shown = stretched(values)
+        shown, unit = stretched(values), _unit(np.nanmin(values), np.nanmax(values))
     else:
         signed, bits = int(file.PixelRepresentation), int(file.BitsStored)
         ends = [-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1] if signed else [0.0, _full(bits)]
-        shown = scaled(values, *sorted(end * rescale[0] + rescale[1] for end in ends))
-    return 1 - shown if file.PhotometricInterpretation == "MONOCHROME1" else shown
+        low, high = sorted(end * rescale[0] + rescale[1] for end in ends)
+        shown, unit = scaled(values, low, high), _unit(low, high)
+    return (1 - shown if file.PhotometricInterpretation == "MONOCHROME1" else shown), unit
+
+
+def _unit(low: float, high: float) -> float:
+    """What 1 becomes where `low` becomes 0 and `high` 1."""
+    return float(1 / (high - low)) if high > low else math.inf
 
 
 def _voi(values: Values, center: float, width: float, function: str) -> Values:
@@ -301,12 +338,17 @@ def _unpacked(data: bytes) -> bytes:
     return gunzipped(data, size + max(int(header.get_data_offset()), HEADER) + EXTENSIONS)
 
 
-def read_nifti(data: bytes, position: float, window: Window | None = None) -> Picture:
+def read_nifti(
+    data: bytes, position: float, window: Window | None = None, *, hounsfield: bool = False
+) -> Picture:
     """An axial slice at a share of a volume's height, as in radiology: anterior up, the patient's
     left on the right.
 
     Without a window the percentiles 0.5 and 99.5 become 0 and 1: of the voxels above zero, or of
     all where a volume has a part well below zero (Hounsfield units).
+
+    Args:
+        hounsfield: whether a card says that values are Hounsfield units; the format does not.
 
     Raises:
         Exception: not a readable volume.
@@ -330,10 +372,17 @@ def read_nifti(data: bytes, position: float, window: Window | None = None) -> Pi
     plane = numbers(np.rot90(volume[:, :, round(position * (volume.shape[2] - 1))])[:, ::-1])
     width, height = image.header.get_zooms()[:2]
     aspect = _ratio(float(height), float(width))
+    proxy: Any = stored.dataobj
+    level = abs(float(proxy.slope)) if stored.get_data_dtype().kind in "iu" else math.nan
+    hu = 1.0 if hounsfield else math.nan
     if window is not None:
-        return Picture(windowed(plane, window), aspect)
+        unit = 1 / window.width
+        shown = windowed(plane, window)
+        return Picture(shown, aspect, grey=level * unit, hounsfield=hu * unit)
     finite = volume[np.isfinite(volume)]
     negative = bool(np.mean(finite < -NOISE * np.percentile(np.abs(finite), 99.5)) > BELOW_ZERO)
     counted = finite if negative else finite[finite > 0]
     low, high = np.percentile(counted, [0.5, 99.5]) if len(counted) else (0.0, 1.0)
-    return Picture(np.clip(scaled(plane, low, high), 0, 1), aspect, NO_WINDOW if negative else "")
+    note = NO_WINDOW if negative else ""
+    values, unit = np.clip(scaled(plane, low, high), 0, 1), _unit(low, high)
+    return Picture(values, aspect, note, level * unit, hu * unit)

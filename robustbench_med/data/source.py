@@ -44,6 +44,7 @@ from robustbench_med.data.readers.medmnist import (
     preferred,
 )
 from robustbench_med.data.readers.tables import find_tables, list_table
+from robustbench_med.data.units import OfDrawn, Scales
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError
 
@@ -63,6 +64,7 @@ class Source:
         notes: what a reader of the results must know (unverified file, unreadable images, counts
             that differ).
         unverified, cells: as in `Listing`.
+        scales: of each modality, what units of its files are in [0, 1]; None of a table.
     """
 
     card: Card
@@ -77,6 +79,7 @@ class Source:
     notes: tuple[str, ...] = ()
     unverified: bool = False
     cells: tuple[Cells, ...] = ()
+    scales: tuple[Scales | None, ...] = ()
 
     @property
     def references(self) -> tuple[Published | None, ...]:
@@ -173,7 +176,14 @@ def read(
         tuple(notes),
         listing.unverified,
         tuple(listing.cells[row] for row in kept) if listing.cells else (),
+        _scales(card, entry.scales[:, kept]),
     )
+
+
+def _scales(card: Card, measured: NDArray[np.float64]) -> tuple[Scales | None, ...]:
+    """In the order of the card, from those of its images (M', n, 3)."""
+    images = iter(measured)
+    return tuple(None if modality.columns else next(images) for modality in card.modalities)
 
 
 def _modalities(
@@ -295,7 +305,8 @@ def _phantoms(card: Card, size: int) -> Source:
     published = tuple(SPLITS[split] for split, _ in studies.keys)
     ids = tuple(f"{card.id}/{SPLITS[split]}/{i:05d}" for split, i in studies.keys)
     images = tuple(phantoms.Drawing(studies, m) for m in (0, 1))
-    return Source(card, ids, images, studies.labels, ids, published, f"drawing {phantoms.VERSION}")
+    made, scales = f"drawing {phantoms.VERSION}", tuple(map(OfDrawn, images))
+    return Source(card, ids, images, studies.labels, ids, published, made, scales=scales)
 
 
 def _patients(card: Card, size: int) -> Source:
@@ -318,7 +329,8 @@ def _patients(card: Card, size: int) -> Source:
         raise UserError(f"{card.id}: the tasks of paired phantoms are {classes}")
     labels = patients.labels[:, [list(classes).index(task.name) for task in card.tasks]]
     made = f"drawing {phantoms_paired.VERSION} of patients, {phantoms.VERSION}"
-    return Source(card, ids, tuple(images), labels, ids, published, made)
+    scales = tuple(None if isinstance(each, Tabled) else OfDrawn(each) for each in images)
+    return Source(card, ids, tuple(images), labels, ids, published, made, scales=scales)
 
 
 def _select(values: Sequence[str], rows: NDArray[np.int64]) -> tuple[str, ...]:

@@ -149,7 +149,7 @@ def folds(
     source: Source, rows: NDArray[np.int64], seed: int, n_folds: int = 10
 ) -> NDArray[np.int64]:
     """A fold 0..n_folds-1 for each row, groups and copies kept together, classes spread evenly."""
-    y = np.array(["/".join(map(str, row)) for row in source.labels[rows]])
+    y = strata(source.labels[rows], multilabel=source.card.multilabel)
     groups = units(source)[rows]
     _, counts = np.unique(y, return_counts=True)
     n_groups = len(np.unique(groups))
@@ -170,6 +170,18 @@ def folds(
         for k, (_, held_out) in enumerate(splitter.split(rows, y, groups if grouped else None)):
             fold[held_out] = k
     return fold
+
+
+def strata(labels: NDArray[np.int64], *, multilabel: bool) -> NDArray[Any]:
+    """What each of n samples is of, for classes to be spread evenly: its labels (n, T) together; of
+    findings, whose combinations are too many, the rarest that is present.
+    """
+    if not multilabel:
+        return np.array(["/".join(map(str, row)) for row in labels])
+    present = labels == 1
+    order = np.argsort(present.sum(0), kind="stable")
+    rank = np.where(present[:, order].any(1), present[:, order].argmax(1), -1)
+    return rank.astype(str)
 
 
 def units(source: Source) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from robustbench_med.data.columns import Column, Values, places
 
 if TYPE_CHECKING:
     from robustbench_med.data.cards import Card
-    from robustbench_med.data.pairing import Samples
+    from robustbench_med.data.samples import Samples
 
 AT_ONCE = 256
 Cuts = tuple[float, ...]

@@ -101,12 +101,20 @@ def donors_of(samples: Samples, modality: int, seed: int) -> NDArray[np.int64]:
     patients = samples.label_groups[:, 0]
     order = np.random.default_rng([seed, modality]).permutation(len(samples))
     able = order[there[order]]
-    donors = np.arange(len(samples))
+    donors, n = np.arange(len(samples)), len(able)
+    if n == 0:
+        return donors
+    whose = patients[able]
+    behind = np.arange(2 * n) + 1  # of each place of a circle the next of another patient
+    for place in range(2 * n - 2, -1, -1):
+        if whose[place % n] == whose[(place + 1) % n]:
+            behind[place] = behind[place + 1]
     for place, row in enumerate(order):
-        others = able[(place + 1 + np.arange(len(able))) % max(len(able), 1)]
-        strange = others[patients[others] != patients[row]]
-        if len(strange):
-            donors[row] = strange[0]
+        first = (place + 1) % n
+        if whose[first] == patients[row]:
+            first = behind[first] % n
+        if whose[first] != patients[row]:
+            donors[row] = able[first]
     return donors
 
 

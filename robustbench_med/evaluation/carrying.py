@@ -103,8 +103,9 @@ def begin(case: AttackPass, eligible: NDArray[np.int64]) -> Carrying:
     given = case.method.candidates or Candidates({}, 0)
     rows = np.array([row for row in eligible.tolist() if row in given.adversarials], np.int64)
     for chunk in batches(rows, case.setting.batch_size):
-        x = case.view.pack(case.samples.batch(chunk))
-        case.view.check(stacked(given.adversarials, chunk), x, case.threat)
+        x, moved = case.view.pack(case.samples.batch(chunk)), stacked(given.adversarials, chunk)
+        for threat, places in case.threat.by_radii(chunk.tolist()):
+            case.view.check(moved[places], x[places], threat)
     left = standing(case, given.adversarials, rows)
     fallen = rows[~left.any(1)]
     most = min(given.afresh, math.ceil(len(fallen) / SHARE))

@@ -51,10 +51,9 @@ def of_cell(
     attacks, by_gradient = method.name != CONTROL, follows_gradients(method, victim)
     if by_gradient:
         seen.append(of_scale(victim, clean, threat, method, outcome))
-    radii = np.array(threat.radii)
-    if radii.max() == 0:
+    if max(threat.radii) == 0:
         return seen
-    moved = outcome.arrays[threat.norm.lower()].max(0)
+    radii, moved = np.array(threat.bounds(len(samples))), outcome.arrays[threat.norm.lower()]
     seen.append(signs.bounds(float((moved[radii > 0] / radii[radii > 0]).max()), 0.0, 1.0))
     if not attacks:
         return seen
@@ -109,6 +108,11 @@ def of_learning(samples: Samples, clean: Clean, threat: Threat) -> Sign:
         labels = samples.labels[:, t].numpy()
         known, n_classes = labels >= 0, clean.probabilities[t].shape[1]
         right, y = clean.right[known, t], labels[known]
+        if samples.findings[t]:
+            probabilities = clean.probabilities[t][known]
+            reasons.append(statistics.trivial_finding(probabilities, y))
+            unknown.append(statistics.finding_cannot_tell(probabilities, y))
+            continue
         reasons.append(statistics.trivial(right, clean.vote[known, t], y, n_classes))
         unknown.append(statistics.cannot_tell(right, y, n_classes))
     return signs.trivial(reasons, unknown)

@@ -51,7 +51,8 @@ def of_cell(
         rise = rise_of(finite)
     seen = [last_quarter(early, late, n, stochastic=clean.stochastic, rise=rise)]
     minimal = entry_of(method.name, method.engine).minimal is not None
-    if best and not minimal and clean.drawing != "sample":
+    judged_alike = threat.least is None  # else the attack sees other shares than are judged
+    if best and not minimal and judged_alike and clean.drawing != "sample":
         attacked = sorted(outcome.adversarials)
         labelled = samples.labels[attacked][:, list(threat.tasks)].numpy() >= 0
         right = outcome.arrays["robust_right"][attacked][:, list(threat.tasks)] * labelled

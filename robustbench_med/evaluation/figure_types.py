@@ -52,6 +52,15 @@ class QueryFigures(TypedDict):
     surrogate: NotRequired[int]
 
 
+class Unflipped(TypedDict):
+    """Samples that the attack left as they were (`figures.unflipped`)."""
+
+    fewer_than: int
+    n: int
+    share: float
+    interval: list[float]
+
+
 class ParticularFigures(TypedDict):
     """Figures that some attacks have: minimal-norm ones, those along a gradient, targeted ones."""
 
@@ -59,6 +68,7 @@ class ParticularFigures(TypedDict):
     attack_loss: NotRequired[list[float | None]]
     target_rate: NotRequired[float | None]
     queries: NotRequired[QueryFigures]
+    unflipped: NotRequired[Unflipped]
 
 
 class Figures(ParticularFigures):

@@ -18,11 +18,9 @@ from robustbench_med.evaluation.figure_types import (
     MinimalNorm,
     ParticularFigures,
     TaskFigures,
+    Unflipped,
 )
-from robustbench_med.evaluation.types import (
-    Clean,
-    Judged,
-)
+from robustbench_med.evaluation.types import Clean, Judged
 
 
 def cell_figures(
@@ -57,6 +55,8 @@ def cell_figures(
         particular["minimal_norm"] = minimal_norm(smallest, clean_right, threat)
     if losses:
         particular["attack_loss"] = mean_losses(np.concatenate(losses, 1))
+    if threat.least is not None or (len(tasks) > 1 and any(samples.findings[t] for t in tasks)):
+        particular["unflipped"] = unflipped(samples, clean, fresh, threat)
     if goals is not None:
         particular["target_rate"] = target_rate(goals.numpy(), fresh.vote, tasks)
     return {
@@ -72,6 +72,27 @@ def cell_figures(
         "auc": mean_if_all(task["auc"] for task in attacked),
         "clean_interval": list(statistics.wilson(clean_rate, n_clean)),
         "robust_interval": list(statistics.wilson(robust_rate, n_robust)),
+    }
+
+
+def unflipped(samples: Samples, clean: Clean, fresh: Judged, threat: Threat) -> Unflipped:
+    """The share of samples of which fewer predictions flipped than the attacker wanted (one, where
+    he wanted all): most draws were right before the attack, and are wrong behind it. Samples
+    without a right prediction before it do not count.
+    """
+    tasks, wanted = list(threat.tasks), threat.least or 1
+    labels = samples.labels.numpy()[:, tasks]
+    right = (labels >= 0) & (clean.vote[:, tasks] == labels)
+    there, flips = right.any(1), (right & ~fresh.vote_right[:, tasks]).sum(1)
+    left = (flips < wanted)[there].astype(np.float64)
+    share = float(left.mean()) if len(left) else 0.0
+    groups = samples.label_groups[there, tasks[0]]
+    worth = statistics.effective_n(left, groups) if len(left) else 0.0
+    return {
+        "fewer_than": wanted,
+        "n": int(there.sum()),
+        "share": share,
+        "interval": list(statistics.wilson(share, worth)) if worth else [0.0, 1.0],
     }
 
 
@@ -140,7 +161,11 @@ def task_figures(t: int, samples: Samples, clean: Clean, fresh: Judged, chunk: i
         "clean_vote": float(voted.mean()),
         "clean_balanced_accuracy": statistics.balanced_accuracy(before, y, n_classes),
         "clean_auc": statistics.auc(clean_probabilities, y),
-        "trivial": statistics.trivial(before, clean.vote[known, t], y, n_classes),
+        "trivial": (
+            statistics.trivial_finding(clean_probabilities, y)
+            if samples.findings[t]
+            else statistics.trivial(before, clean.vote[known, t], y, n_classes)
+        ),
         "robust": robust_rate,
         "robust_interval": list(statistics.wilson(robust_rate, n_robust)),
         "robust_vote": float(fresh.vote_right[known, t].mean()),

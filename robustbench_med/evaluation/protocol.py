@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import astuple, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import PassCount, Streams, Threat, View, attack_code, entry_of, gives
 from robustbench_med.data import Samples
-from robustbench_med.evaluation import carrying, examples, parted, querying
+from robustbench_med.evaluation import carrying, parted, querying
 from robustbench_med.evaluation.assembling import assemble
 from robustbench_med.evaluation.batching import (
     drawing_of,
@@ -34,13 +34,12 @@ from robustbench_med.evaluation.batching import (
 from robustbench_med.evaluation.budget import forward_passes
 from robustbench_med.evaluation.figures import cell_figures
 from robustbench_med.evaluation.meter import metered
+from robustbench_med.evaluation.outcome import attack_cost, outcome_arrays
 from robustbench_med.evaluation.predictions import join, predict
 from robustbench_med.evaluation.returned import keep_targets
 from robustbench_med.evaluation.search import search
 from robustbench_med.evaluation.sweep import recall, remember
 from robustbench_med.evaluation.types import (
-    Arrays,
-    AttackCost,
     Attacked,
     AttackPass,
     Clean,
@@ -206,7 +205,7 @@ def attack_batches(
     shapes = [segment.shape for segment in view.segments]
     sources = [(source.view(shapes, setting), source.drawing) for source in method.sources]
     compute = computation(method, [source for source, _ in sources])
-    aims = samples.labels if method.goals is None else method.goals
+    aims = labels_of(case) if method.goals is None else method.goals
     minimal = entry_of(method.name, method.engine).minimal is not None
     attacked = Attacked(
         distances={norm: np.zeros((n, len(view.segments)), np.float32) for norm in NORMS},
@@ -218,7 +217,7 @@ def attack_batches(
     if whole and drawing == "sample":
         drawing = "batch"  # engines pass no generators on
     seen, most = [view, *(source for source, _ in sources)], forward_passes(case)
-    for rows in together(targets, n, setting, whole=whole):
+    for alike, its, rows in of_like_radii(case, targets, whole=whole):
         x = view.pack(samples.batch(rows)).to(setting.device)
         y = aims[rows].to(setting.device)
         purpose = (method.name, *stage)
@@ -229,8 +228,8 @@ def attack_batches(
             device=setting.device,
         )
         view.losses = view.quarters = None
-        view.queries = attacked.counting = querying.counted(case, x, y)
-        aimed = np.isin(rows, targets)
+        view.queries = attacked.counting = querying.counted(alike, x, y)
+        aimed = np.isin(rows, its)
         with (
             metered(seen, int(aimed.sum()), most, tick) if not stage else nullcontext(),
             drawn(view, drawing, setting, ids, rows, *purpose, sources=sources),
@@ -239,16 +238,38 @@ def attack_batches(
             attacked.reused += passes
             if result is None:
                 before = replace(view.passes)
-                result = compute(view, x, y, case.threat, streams)
+                result = compute(view, x, y, alike.threat, streams)
                 remember(method, rows, result, view.passes, before)
         querying.note(attacked, rows[aimed], aimed, n)
         view.queries = None
         # of a chunk that stays together, those that are no targets are passengers
-        keep_targets(case, attacked, rows, aimed, x, result)
+        keep_targets(alike, attacked, rows, aimed, x, result)
     attacked.searched = PassCount(
         view.passes.forward - spent.forward, view.passes.backward - spent.backward
     )
     return attacked
+
+
+def labels_of(case: AttackPass) -> Tensor:
+    """(n, T) labels as the attacker sees them: where he chooses tasks, those that the victim never
+    gets right are none to choose.
+    """
+    labels = case.samples.labels
+    if case.threat.least is None:
+        return labels
+    return labels.masked_fill(torch.from_numpy(case.clean.right == 0), -1)
+
+
+def of_like_radii(
+    case: AttackPass, targets: NDArray[np.int64], *, whole: bool
+) -> Iterator[tuple[AttackPass, NDArray[np.int64], NDArray[np.int64]]]:
+    """The batches of a pass (`batching.together`), each of samples with the same radii: the pass
+    with these radii, the targets that have them, and the samples of the batch.
+    """
+    for threat, places in case.threat.by_radii(targets.tolist()):
+        its = targets[places]
+        for rows in together(its, len(case.samples), case.setting, whole=whole):
+            yield replace(case, threat=threat), its, rows
 
 
 def judge(case: AttackPass, adversarials: Mapping[int, Tensor], tick: Advance) -> Judged:
@@ -286,55 +307,6 @@ def judge(case: AttackPass, adversarials: Mapping[int, Tensor], tick: Advance) -
                 fresh.rejected[never, t] = 0
     silent = fresh.rejected
     return Judged(right, fresh.vote, fresh.probabilities, draws_right, vote_right, rejected=silent)
-
-
-def outcome_arrays(case: AttackPass, attacked: Attacked, fresh: Judged) -> Arrays:
-    """What is kept of every sample (n rows each), and example images."""
-    samples, clean = case.samples, case.clean
-    arrays: Arrays = {
-        "ids": np.array(samples.ids),
-        "labels": samples.labels.numpy(),
-        "clean_right": clean.right,
-        "clean_vote": clean.vote,
-        "robust_right": fresh.right,
-        "robust_vote": fresh.vote,
-    }
-    arrays |= {norm.lower(): sizes for norm, sizes in attacked.distances.items()}
-    if clean.rejected is not None and fresh.rejected is not None:
-        arrays |= {"clean_rejected": clean.rejected, "robust_rejected": fresh.rejected}
-    if attacked.parts is not None:
-        arrays["part"] = attacked.parts
-    if attacked.smallest is not None:
-        arrays["minimal_size"] = attacked.smallest
-    arrays |= querying.arrays_of(attacked.queries)
-    for t, before in enumerate(clean.probabilities):
-        arrays[f"clean_probabilities_{t}"] = before
-        arrays[f"robust_probabilities_{t}"] = fresh.probabilities[t]
-    rows, groups = samples.label_rows, samples.label_groups
-    for t in range(rows.shape[1]):
-        arrays[f"image_{t}"], arrays[f"group_{t}"] = rows[:, t], groups[:, t]
-    shown = examples.rows(arrays, case.threat.tasks)
-    return arrays | examples.keep(samples, attacked.adversarials, case.view, shown)
-
-
-def attack_cost(
-    case: AttackPass, attacked: Attacked, *, n_targets: int, started: float
-) -> AttackCost:
-    """Passes and seconds of a pass; `started` by `time.perf_counter`."""
-    spent = attacked.reused + astuple(attacked.searched)
-    forward, backward = np.rint(spent).astype(int).tolist()
-    judging = case.view.passes.forward - attacked.searched.forward
-    return {
-        "attack_forward": forward,
-        "attack_backward": backward,
-        "attack_forward_per_sample": forward / max(attacked.computed, 1),
-        "attack_backward_per_sample": backward / max(attacked.computed, 1),
-        "evaluation_forward": case.clean.passes[0] + judging,
-        "attacked_samples": n_targets,
-        "nonfinite_gradients": case.view.nonfinite_gradients,
-        "seconds": time.perf_counter() - started,
-        "clean_seconds": case.clean.seconds,
-    }
 
 
 def is_whole(drawing: Drawing, method: Method) -> bool:

@@ -10,10 +10,7 @@ from torch import Tensor
 
 from robustbench_med.attacks import Queries, gives
 from robustbench_med.evaluation.figure_types import Figures
-from robustbench_med.evaluation.types import (
-    Attacked,
-    AttackPass,
-)
+from robustbench_med.evaluation.types import Attacked, AttackPass
 
 POINTS = (1, 2, 5)
 """Of each power of ten: the queries at which the curve is drawn."""

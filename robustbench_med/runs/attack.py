@@ -178,7 +178,7 @@ def _victim(model: nn.Module, images: Modalities) -> nn.Module:
 def _threat(spec: RunSpec, cell: Cell, images: Modalities, samples: TensorSamples) -> Threat:
     tasks = tuple(f"task {t}" for t in range(samples.labels.shape[1]))
     data = _Data(images.names, tasks, images.shapes)
-    threat = threat_of(cell, data, spec, targeted=is_targeted(cell, spec))
+    threat = threat_of(cell, data, spec, None, targeted=is_targeted(cell, spec))
     if cell.attack not in corrupting.UNBOUNDED:
         return threat
     return replace(threat, norm="Linf", radii=tuple(float(r > 0) for r in threat.radii))

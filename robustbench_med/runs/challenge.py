@@ -93,7 +93,8 @@ def taken(trial: Trial, each: Challenger, candidates: Sequence[Tensor], level: f
     before = trial.before[:, rows]
     after = before.copy()
     for candidate in candidates:
-        trial.view.check(candidate, trial.x, trial.threat)
+        for threat, places in trial.threat.by_radii(trial.everybody.tolist()):
+            trial.view.check(candidate[places], trial.x[places], threat)
         now = trial.shares(candidate, rows, trial.view.draws, "choose")
         better = now.mean(0) < after.mean(0)
         best[rows[better]], after[:, better] = candidate[rows[better]], now[:, better]
@@ -145,7 +146,7 @@ def trial_of(
         samples.labels[rows].to(setting.device),
         stands[rows],
         [samples.ids[row] for row in rows],
-        threat,
+        threat.of(rows.tolist()),
         setting,
         clean.drawing,
         n,

@@ -237,16 +237,39 @@ def gradients(
         steps = min((passes - (CHOOSE if trial.random else 2)) // 2, MOST_STEPS)
 
         def climb(part: Tensor, streams: Streams) -> Tensor:
-            x, y = trial.x[part], trial.y[part]
-            first = trial.moved[part]
-            if start == "anywhere":
-                first = view.random_point(x, threat, streams)
+            def climb_within(own: Threat, places: Tensor, streams: Streams) -> Tensor:
+                x, y, first = (t[part[places]] for t in (trial.x, trial.y, trial.moved))
+                if start == "anywhere":
+                    first = view.random_point(x, own, streams)
+                return ascend(view, first, x, y, own, loss=loss, **short(steps, trial.random))
+
             with view.softened(wanted=soft):
-                return ascend(view, first, x, y, threat, loss=loss, **short(steps, trial.random))
+                return by_radii(view, threat, part, streams, climb_within)
 
         return [trial.run(rows, name, climb)] if steps > 0 else []
 
     return attack
+
+
+def by_radii(
+    view: View,
+    threat: Threat,
+    part: Tensor,
+    streams: Streams,
+    compute: Callable[[Threat, Tensor, Streams], Tensor],
+) -> Tensor:
+    """What `compute` makes of the rows `part` of a trial, those of the same radii together: it is
+    given their threat, their places in `part`, and their streams.
+    """
+    groups = threat.by_radii(part.tolist())
+    if len(groups) == 1:
+        return compute(groups[0][0], torch.arange(len(part)), streams)
+    found: dict[int, Tensor] = {}
+    for own, places in groups:
+        rows = torch.tensor(places)
+        with view.only(rows):
+            found |= zip(places, compute(own, rows, streams.take(rows)), strict=True)
+    return torch.stack([found[place] for place in range(len(part))])
 
 
 def short(steps: int, random: bool) -> dict[str, Any]:
@@ -273,8 +296,11 @@ def by_scores(trial: Trial, passes: int) -> list[Tensor]:
     given = complete(name, {"queries": queries, "eot": eot})
 
     def search(part: Tensor, streams: Streams) -> Tensor:
-        x, y = trial.x[part], trial.y[part]
-        return ATTACKS[name](trial.view, x, y, trial.threat, streams, **given)
+        def search_within(own: Threat, places: Tensor, streams: Streams) -> Tensor:
+            x, y = trial.x[part[places]], trial.y[part[places]]
+            return ATTACKS[name](trial.view, x, y, own, streams, **given)
+
+        return by_radii(trial.view, trial.threat, part, streams, search_within)
 
     return [trial.run(trial.everybody, name, search)]
 
@@ -303,10 +329,13 @@ def transfer(rival: Rival) -> Callable[[Trial, int], list[Tensor]]:
 
         def towards(aim: Threat, loss: str) -> Tensor:
             def climb(part: Tensor, streams: Streams) -> Tensor:
-                x, y, first = trial.x[part], trial.y[part], trial.moved[part]
-                if aim is threat:
-                    first = view.random_point(x, threat, streams)
-                return ascend(view, first, x, y, aim, loss=loss, **how)
+                def climb_within(own: Threat, places: Tensor, streams: Streams) -> Tensor:
+                    x, y, first = (t[part[places]] for t in (trial.x, trial.y, trial.moved))
+                    if aim is threat:
+                        first = view.random_point(x, own, streams)
+                    return ascend(view, first, x, y, own, loss=loss, **how)
+
+                return by_radii(view, aim, part, streams, climb_within)
 
             purpose = f"{rival.name} {loss} {aim.tasks}"
             return trial.run(trial.everybody, purpose, climb, [(view, drawing)])

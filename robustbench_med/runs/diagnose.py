@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from robustbench_med.attacks import SCHEME, Threat
+from robustbench_med.errors import UserError
 from robustbench_med.evaluation import cost, diagnosis, signs
 from robustbench_med.evaluation.signs import Sign
 from robustbench_med.naming import canonical_hash, radius_label
@@ -44,13 +45,24 @@ def diagnose(spec: DiagnoseSpec, job: Job) -> list[dict[str, Any]]:
     session = Session.open(spec, job, check_threats)
     announce_whole_range(session.spec, job.display)
     grid = cases(session.spec)
-    threats = [threat_of(case, session.dataset(case), session.spec) for case in grid]
+    threats = [_threat(case, session) for case in grid]
     session.victims.plan(grid)
     rows = [
         diagnose_case(case, threat, session) for case, threat in zip(grid, threats, strict=True)
     ]
     write_text(session.out / "diagnostics.json", json.dumps(rows, indent=1, allow_nan=False))
     return rows
+
+
+def _threat(case: Case, session: Session[DiagnoseSpec]) -> Threat:
+    """The threat of a case, of one radius a modality."""
+    threat = threat_of(case, session.dataset(case), session.spec, session.samples(case))
+    if threat.each:
+        raise UserError(
+            f"diagnose follows one radius for all images, and {case.eps} differs between the images"
+            f" of {session.dataset(case).label}; write radii for pixels in 0..1"
+        )
+    return threat
 
 
 def diagnose_case(case: Case, threat: Threat, session: Session[DiagnoseSpec]) -> dict[str, Any]:
@@ -81,7 +93,7 @@ def diagnose_case(case: Case, threat: Threat, session: Session[DiagnoseSpec]) ->
         "seed": case.seed,
         "data": dataset.label,
         "norm": case.norm,
-        "eps": radius_label(threat.radii, dataset.modalities, threat.said),
+        "eps": radius_label(threat.radii, dataset.modalities, threat.said, dict(threat.units)),
         "target": case.target_task,
         "n": len(samples),
         "siblings": [sibling.spec.name for sibling in siblings],
@@ -98,7 +110,7 @@ def signs_of(
 ) -> list[Sign]:
     """Every sign of one case."""
     dataset, samples, victim = session.dataset(case), session.samples(case), session.victim(case)
-    radii = radius_label(threat.radii, dataset.modalities, threat.said)
+    radii = radius_label(threat.radii, dataset.modalities, threat.said, dict(threat.units))
     label = f"{victim.plan.name} {radii} on {dataset.label}"
 
     def work() -> list[Sign]:

@@ -121,7 +121,10 @@ def weight_of(cell: Cell, session: Session[RunSpec]) -> int:
     most of a deterministic victim.
     """
     spec, dataset = session.spec, session.dataset(cell)
-    plan, threat = session.victims.plans.of(cell), threat_of(cell, dataset, spec)
+    plan, threat = (
+        session.victims.plans.of(cell),
+        threat_of(cell, dataset, spec, session.samples(cell)),
+    )
     unaware = plan.defended.unaware
     method = Method(
         cell.attack,

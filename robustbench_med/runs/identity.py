@@ -64,7 +64,8 @@ class Inputs:
         """
         bounded = self.run.protocol == "sound" and not self.threat.targeted
         attacked = self.method.name != CONTROL and self.method.engine not in BESIDE
-        return bounded and attacked and max(self.threat.radii) > 0
+        chosen = self.threat.least is not None  # challengers are of all tasks, or of one
+        return bounded and attacked and not chosen and max(self.threat.radii) > 0
 
     @property
     def chain(self) -> list[Inputs]:
@@ -190,6 +191,12 @@ def threat_identity(threat: Threat, target: str | None = None) -> dict[str, Any]
         bounds["counts"] = threat.counts
     if threat.columns:
         bounds["columns"] = threat.said
+    if threat.least is not None:
+        bounds["least"] = threat.least
+    if threat.units:
+        bounds["units"] = dict(threat.units)
+    if threat.each:
+        bounds["each"] = hashlib.sha256(repr(threat.each).encode()).hexdigest()
     return bounds | ({"target": target} if threat.targeted else {})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from robustbench_med.attacks import ENGINES, gives
+from robustbench_med.attacks import ENGINES, OWN_THREATS, gives
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation.types import Method
 from robustbench_med.naming import radius_label
@@ -58,6 +58,22 @@ def inputs_with(
     spec, dataset = session.spec, session.dataset(cell)
     if may_abstain(victim.module):
         refuse_beside_rejection(cell, spec)
+    threat = threat_of(cell, dataset, spec, session.samples(cell), targeted=is_targeted(cell, spec))
+    if threat.each and victim.nature.drawing == "batch":
+        raise UserError(
+            f"eps {cell.eps} differs between the images, and {victim.plan.name} predicts for a"
+            " batch as a whole: there is no batch of one radius; write radii for pixels in 0..1"
+        )
+    if threat.each and cell.attack in OWN_THREATS:
+        raise UserError(
+            f"eps {cell.eps} differs between the images, which {cell.attack} does not respect;"
+            " write radii for pixels in 0..1"
+        )
+    if threat.least is not None and gives(victim.module) is not None:
+        raise UserError(
+            f"--target-task {cell.target_task}: queries of the black box {victim.plan.name} are"
+            " counted by task; aim at all (joint) or at one"
+        )
     params = parameters_of_cell(
         cell, spec, stochastic=victim.nature.stochastic, unaware=victim.plan.unaware
     )
@@ -67,7 +83,7 @@ def inputs_with(
         dataset,
         session.samples(cell),
         victim,
-        threat_of(cell, dataset, spec, targeted=is_targeted(cell, spec)),
+        threat,
         Method(
             cell.attack,
             params,
@@ -102,7 +118,7 @@ def refuse_beside_rejection(cell: Cell, spec: RunSpec) -> None:
 def label_of(inputs: Inputs) -> str:
     """What a cell is called on the display."""
     cell, names = inputs.cell, inputs.dataset.modalities
-    how = radius_label(inputs.threat.radii, names, inputs.threat.said)
+    how = radius_label(inputs.threat.radii, names, inputs.threat.said, dict(inputs.threat.units))
     if cell.severity is not None:
         touched = [n for n, radius in zip(names, inputs.threat.radii, strict=True) if radius > 0]
         how = str(cell.severity) + (

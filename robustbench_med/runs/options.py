@@ -88,8 +88,8 @@ OPTIONS: dict[str, Option] = {
         explicit=True,
     ),
     "eps": Option(
-        "Radii for pixels in 0..1, comma-separated: 1/255,4/255; or one a modality:"
-        " mri=4/255,xray=0 (0 = trusted); for one norm alone: L2:0.5. Repeatable.",
+        "Radii for pixels in 0..1: 1/255,4/255; one a modality: mri=4/255,xray=0 (0 = trusted);"
+        " in the files' unit: ct=20HU, 4grey, 1%; for one norm: L2:0.5. Repeatable.",
         HOW,
         metavar="RADII",
         repeatable=True,
@@ -104,7 +104,7 @@ OPTIONS: dict[str, Option] = {
         "What an L0 radius counts: pixels, all channels of a place together, or coordinates.", HOW
     ),
     "target_task": Option(
-        "Task to make wrong: joint, a task's name or number.", HOW, explicit=True
+        "Tasks to make wrong: joint, any, k=3 of them, a name, a number.", HOW, explicit=True
     ),
     "target": Option(
         "Aim at a class: random, least-likely, or its number (else at any wrong class).", HOW

@@ -79,7 +79,7 @@ def _grid(session: Session[RunSpec]) -> list[Cell]:
     """The cells that a session's shard would run, their victims planned."""
     grid = grid_of(session)
     for cell in grid:
-        threat_of(cell, session.dataset(cell), session.spec)
+        threat_of(cell, session.dataset(cell), session.spec, session.samples(cell))
     session.victims.plan(grid)
     units = of_shard(units_of(grid, session), session.job.shard)
     return [cell for unit in units for cell in unit.cells]

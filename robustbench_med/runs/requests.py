@@ -28,7 +28,7 @@ def request_of(cell: Cell, session: Session[RunSpec]) -> dict[str, Any]:
     to the same request.
     """
     spec, dataset, plan = session.spec, session.dataset(cell), session.victims.plans.of(cell)
-    threat = threat_of(cell, dataset, spec, targeted=is_targeted(cell, spec))
+    threat = threat_of(cell, dataset, spec, session.samples(cell), targeted=is_targeted(cell, spec))
     unaware = plan.defended.unaware
     effort = effort_of(cell.attack, spec, stochastic=False, unaware=unaware)
     sources = session.victims.source_points(cell) if cell.attack == "transfer" else []

@@ -67,7 +67,7 @@ def run_grid(session: Session[RunSpec]) -> tuple[list[Record], list[Failure]]:
     announce_whole_range(session.spec, session.job.display)
     grid = grid_of(session)
     for cell in grid:  # every radius and task is understood before the first training
-        threat_of(cell, session.dataset(cell), session.spec)
+        threat_of(cell, session.dataset(cell), session.spec, session.samples(cell))
     session.victims.plan(grid)
     units = of_shard(units_of(grid, session), session.job.shard)
     outcomes: dict[int, Outcome] = {}
@@ -181,7 +181,9 @@ def finished(records: list[Record], out: Path) -> Iterator[str]:
             " robustness means nothing there"
         )
     crossed = "".join(f"{path.name}, " for path in sorted(out.glob("cross_modal*")))
+    figure = "robust_accuracy.png"
+    drawn = f"{figure}, " if (out / figure).exists() else ""
     yield (
         f"tables, records and figures: {out}/leaderboard.csv, cells.csv, records.csv, cost.csv,"
-        f" {crossed}robust_accuracy.png, records/"
+        f" {crossed}{drawn}records/"
     )

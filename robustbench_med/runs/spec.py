@@ -31,8 +31,7 @@ from robustbench_med.parsing import (
     Seed,
     as_texts,
     canonical,
-    check_range,
-    check_whole,
+    check_radius,
     norm_of,
     radii_under,
     split_radii,
@@ -178,10 +177,9 @@ class ThreatsSpec(VictimsSpec):
 
     @model_validator(mode="after")
     def _radii_in_range(self) -> Self:
-        for eps in self.radii("Linf") if "Linf" in self.norm and not self.whole_range else ():
-            check_range(eps, "eps")
-        for eps in self.radii("L0") if "L0" in self.norm else ():
-            check_whole(eps, self.l0_counts)
+        for norm in self.norm:
+            for eps in self.radii(norm):
+                check_radius(eps, norm, self.l0_counts, whole_range=self.whole_range)
         return self
 
     @model_validator(mode="after")

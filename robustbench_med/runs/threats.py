@@ -19,13 +19,15 @@ from robustbench_med.attacks import (
     under,
 )
 from robustbench_med.attacks import parameters as attack_parameters
+from robustbench_med.data import Samples
 from robustbench_med.data.columns import FLIPS, Column, places, width_of
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.evaluation.goals import check_goal
 from robustbench_med.evaluation.types import Effort
-from robustbench_med.naming import CORRUPTION, OWN_THREAT, number_label
+from robustbench_med.naming import ANY, CORRUPTION, OWN_THREAT, number_label
 from robustbench_med.parameters import of
-from robustbench_med.parsing import columns_of, parse_radii
+from robustbench_med.parsing import columns_of, in_units, parse_radii
+from robustbench_med.runs import radii_in_units
 from robustbench_med.runs.spec import Case, Cell, RunSpec, ThreatsSpec
 from robustbench_med.store.record import CONTROL
 
@@ -61,28 +63,25 @@ class Described(Protocol):
 
 
 def threat_of(
-    point: Cell | Case, dataset: Described, spec: ThreatsSpec, *, targeted: bool = False
+    point: Cell | Case,
+    dataset: Described,
+    spec: ThreatsSpec,
+    samples: Samples | None,
+    *,
+    targeted: bool = False,
 ) -> Threat:
     """The threat model of a cell or case on its data.
 
     Args:
         spec: what the point is of.
+        samples: those it is evaluated on, of which radii in the unit of their files depend; None
+            where images are in no file.
 
     Raises:
-        UserError: a radius for a modality, or a task, that the data do not have; of L1 or L0 one
-            that holds every image of a modality.
+        UserError: a radius for a modality, or a task, that the data do not have, or in a unit that
+            their files do not; of L1 or L0 one that holds every image of a modality.
     """
-    names = list(dataset.tasks)
-    if point.target_task == "joint":
-        tasks = tuple(range(len(names)))
-    elif point.target_task in names:
-        tasks = (names.index(point.target_task),)
-    elif point.target_task.isdigit() and int(point.target_task) < len(names):
-        tasks = (int(point.target_task),)
-    else:
-        raise unknown(
-            "target task", point.target_task, ["joint", *names, *map(str, range(len(names)))]
-        )
+    tasks, least = aim_of(point.target_task, list(dataset.tasks))
     if isinstance(spec, RunSpec) and dataset.class_counts:
         check_goal(spec.target, [dataset.class_counts[t] for t in tasks])
     counts = spec.l0_counts if point.norm == "L0" else "pixels"
@@ -94,7 +93,12 @@ def threat_of(
         counts=counts,
         columns=tables_of(point.eps, dataset),
         optional=dataset.optional,
+        least=least,
     )
+    if least is not None:
+        check_choice(threat, point, spec)
+    if in_units(point.eps):
+        threat = radii_in_units.translated(threat, point.eps, dataset, samples)
     if threat.columns:
         check_columns(threat, point, spec)
     if any(threat.radii[m] for m in dataset.optional):
@@ -104,10 +108,56 @@ def threat_of(
     return threat
 
 
+def aim_of(target: str, names: Sequence[str]) -> tuple[tuple[int, ...], int | None]:
+    """The tasks that `--target-task` aims at, and how many of them are to be wrong; None: all.
+
+    Raises:
+        UserError: no such task, or another number than there are.
+    """
+    everything = tuple(range(len(names)))
+    number = target.removeprefix("k=")
+    if target == "joint":
+        return everything, None
+    if target in names:
+        return (names.index(target),), None
+    if target.isdigit() and int(target) < len(names):
+        return (int(target),), None
+    if target == ANY or (target != number and number.isascii() and number.isdigit()):
+        least = 1 if target == ANY else int(number)
+        if not 1 <= least <= len(names):
+            raise UserError(
+                f"target task {target}: the data have 1 to {len(names)} tasks to choose"
+            )
+        return everything, least if least < len(names) else None
+    known = ["joint", ANY, f"k=1 to k={len(names)}", *names, *map(str, everything)]
+    raise unknown("target task", target, known)
+
+
+def check_choice(threat: Threat, point: Cell | Case, spec: ThreatsSpec) -> None:
+    """Refuses (UserError) what cannot leave the choice of the tasks to the attacker."""
+    aim = f"--target-task {point.target_task}"
+    if not isinstance(point, Cell) or not isinstance(spec, RunSpec):
+        raise UserError(f"diagnose looks at all tasks or at one: {aim} is for run")
+    able = [name for name in under(point.norm) if entry_of(name).chooses]
+    refused = {
+        f"the engine {engine_of(point.attack, spec)} attacks all tasks": engine_of(
+            point.attack, spec
+        )
+        != "native",
+        f"{point.attack} attacks all tasks; what can choose: {', '.join(able)}": point.attack
+        not in able,
+        "a search for the strongest attack is for all tasks": spec.effort not in (None, "quick"),
+        "classes to aim at (--target) are of all tasks": threat.targeted,
+    }
+    for why, applies in refused.items():
+        if applies:
+            raise UserError(f"{aim}: {why}")
+
+
 def radii_of(eps: str, dataset: Described) -> tuple[float, ...]:
     """The radius of each modality; of a table whose columns are attacked `Columns.radius`."""
     tables = [m for m, columns in zip(dataset.modalities, dataset.columns, strict=False) if columns]
-    radii = parse_radii(eps, dataset.modalities, trusted=tables)
+    radii = parse_radii(eps, dataset.modalities, trusted=tables, units=True)
     bounds = tables_of(eps, dataset)
     return tuple(
         bounds[m].radius if bounds and bounds[m] else r  # type: ignore[union-attr]
@@ -123,7 +173,7 @@ def extent_of(eps: str, dataset: Described) -> tuple[float, ...]:
     for name, columns in zip(dataset.modalities, dataset.columns, strict=False):
         bounds = columns_of(eps, name)
         extent += [bounds.get(column, 0.0) for column in (*(c.name for c in columns), FLIPS)]
-    return tuple(extent)
+    return tuple(extent) + radii_in_units.extent(eps, dataset)
 
 
 def tables_of(eps: str, dataset: Described) -> tuple[Columns | None, ...]:

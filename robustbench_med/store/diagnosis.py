@@ -15,7 +15,8 @@ from robustbench_med.store.parts import (
     Part,
     VictimSpec,
 )
-from robustbench_med.store.record import Kind, ProtocolSpec, ThreatSpec
+from robustbench_med.store.record import Kind, ProtocolSpec
+from robustbench_med.store.threat import ThreatSpec
 
 
 class TrialsSpec(Part):

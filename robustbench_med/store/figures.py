@@ -110,12 +110,24 @@ class QueryFigures(Part):
     )
 
 
+class Unflipped(Part):
+    """Samples of several findings of which the attack flipped none, or fewer than it wanted."""
+
+    fewer_than: int = Field(ge=1, description="right predictions that had to become wrong: 1, or k")
+    n: int = Field(ge=0, description="samples with a right prediction before the attack")
+    share: Share
+    interval: Interval
+
+
 class Figures(Part):
     """Means over the attacked tasks, and every task."""
 
     tasks: list[TaskFigures] = Field(min_length=1)
     minimal_norm: MinimalNorm | None = None
     queries: QueryFigures | None = Field(None, description="of attacks on black boxes")
+    unflipped: Unflipped | None = Field(
+        None, description="of several findings, and where the attacker chose among the tasks"
+    )
     attack_loss: list[Number | None] | None = Field(
         None,
         description=(

@@ -17,7 +17,7 @@ from typing import Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, PrivateAttr, model_validator
 
-from robustbench_med.naming import CONTROL, CORRUPTION, OWN_THREAT, Norm, radius_label
+from robustbench_med.naming import CONTROL, CORRUPTION, OWN_THREAT, aim_label, radius_label
 from robustbench_med.store.attacks import (
     AttackRan,
     AttackSpec,
@@ -38,9 +38,9 @@ from robustbench_med.store.parts import (
     Number,
     Part,
     Share,
-    Size,
     VictimSpec,
 )
+from robustbench_med.store.threat import ThreatSpec
 from robustbench_med.store.trust import alone
 from robustbench_med.store.words import Trust
 
@@ -75,32 +75,6 @@ class PublishedFigure(Part):
     accuracy: Share
     auc: Share
     source: str
-
-
-class ThreatSpec(Part):
-    """What the attacker may do: a radius per modality (pixels in 0..1, 0 = trusted) and the tasks
-    aimed at.
-    """
-
-    norm: Norm
-    radii: list[Size]
-    tasks: list[int] = Field(min_length=1)
-    counts: Literal["coordinates"] | None = Field(
-        None, description="what L0 counts; absent: pixels, all their channels together"
-    )
-    target: str | None = Field(
-        None, description="the rule that chooses the classes aimed at; absent: any wrong one"
-    )
-    columns: dict[str, Size] | None = Field(
-        None,
-        description="bounds of the columns of clinical tables in their own units, and how many"
-        " categorical ones may flip; absent: tables are trusted",
-    )
-
-    @property
-    def norm_label(self) -> str:
-        """The norm as tables name it: an L0 of coordinates is another than one of pixels."""
-        return f"{self.norm} {self.counts}" if self.counts else self.norm
 
 
 class ProtocolSpec(Part):
@@ -263,7 +237,7 @@ class Record(Kept):
     def eps(self) -> str:
         """The radii as tables show them."""
         threat = self.spec.threat
-        return radius_label(threat.radii, self.names.modalities, threat.columns)
+        return radius_label(threat.radii, self.names.modalities, threat.columns, threat.units)
 
     @property
     def trusted(self) -> tuple[str, ...]:
@@ -284,6 +258,8 @@ class Record(Kept):
     @property
     def target(self) -> str:
         """What was aimed at, as tables show it: `joint` or the names of tasks."""
+        if self.spec.threat.least:
+            return aim_label(self.spec.threat.least)
         return "joint" if self.joint else "+".join(self.targets)
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from robustbench_med.dataspec import is_table
 from robustbench_med.errors import UserError
-from robustbench_med.parsing import parse_radii
+from robustbench_med.parsing import named, parse_radii
 from robustbench_med.training.defenses import entry_of
 from robustbench_med.training.objectives import PGDAT, Objective, Standard
 from robustbench_med.training.spec import Layer
@@ -26,6 +26,8 @@ def objective(
         optional: modalities that samples may miss.
     """
     objective: Objective = Standard()
+    sides = zip(modalities, shapes, strict=True)
+    tables = [name for name, shape in sides if is_table(shape)]
     for layer in layers:
         _check(layer)
         entry, params = entry_of(layer.name), dict(layer.params)
@@ -40,11 +42,20 @@ def objective(
                     f"{layer.name} puts noise on every modality, and some of this data's samples"
                     " miss one; leave it out, or take data without missing modalities"
                 )
+            if tables and entry.role == "augmentation":
+                raise UserError(
+                    f"{layer.name} puts noise on every modality, and {tables[0]} is a clinical"
+                    " table, whose categories bear none; leave the table out of the card"
+                )
             objective = entry.objective(**params)
         else:
-            sides = zip(modalities, shapes, strict=True)
-            tables = [name for name, shape in sides if is_table(shape)]
-            radii = parse_radii(str(params.pop("eps")), modalities, trusted=tables)
+            eps = str(params.pop("eps"))
+            radii = parse_radii(eps, modalities, trusted=tables)
+            if "." in "".join(named(eps)):
+                raise UserError(
+                    f"{layer.name}: eps {eps}: training attacks images; columns of a table stay as"
+                    " they are, name the images alone"
+                )
             if not any(radii):
                 raise UserError(f"{layer.name}: eps is 0 in every modality: nothing is attacked")
             objective = entry.objective(shapes=shapes, radii=radii, seed=seed, **params)

@@ -148,7 +148,11 @@ def validation_figures(
                 "balanced_accuracy": statistics.balanced_accuracy(right, y[known], len(classes)),
                 "auc": statistics.auc(clean.probabilities[t][known], y[known]),
                 "most_predicted_share": statistics.most_predicted_share(vote, len(classes)),
-                "trivial": statistics.trivial(right, vote, y[known], len(classes)),
+                "trivial": (
+                    statistics.trivial_finding(clean.probabilities[t][known], y[known])
+                    if samples.findings[t]
+                    else statistics.trivial(right, vote, y[known], len(classes))
+                ),
                 "published": None if published is None else published.model_dump(),
             }
         )

@@ -14,8 +14,8 @@ from support.files import write_folder_set
 from support.medmnist import medmnist_arrays
 
 from robustbench_med.data import Files, card, catalogue, facts, ids, load, phantoms
-from robustbench_med.data.pairing import Component, Samples
 from robustbench_med.data.preprocessing import fit, to_uint8
+from robustbench_med.data.samples import Component, Samples
 from robustbench_med.data.source import read
 from robustbench_med.data.splits import make_manifest
 from robustbench_med.errors import UserError

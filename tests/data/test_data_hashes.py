@@ -25,7 +25,7 @@ from support.table_sets import (
 )
 
 from robustbench_med.data import Files, card, ids, load, phantoms, source
-from robustbench_med.data.pairing import Component, Samples, escaped
+from robustbench_med.data.samples import Component, Samples, escaped
 from robustbench_med.reports.comparison.rows import clusters
 from robustbench_med.store.store import Store
 
@@ -48,7 +48,7 @@ CONTENTS = {
     "phantoms-paired": "7ea933a100dfaf8a",
     "brats2020": "cf5a6d6ac75f3be9",
     "brats2021": "b1dae54f03209e3e",
-    "chexpert": "538e8d755cc407b0",
+    "chexpert": "3b8e239d6eeed5b3",
     "derm7pt": "c9793c2dfe5cdccf",
     "gamma": "503c49e161783f73",
     "ham10000-clinic": "a360e5f5c958aaf6",
@@ -58,6 +58,7 @@ CONTENTS = {
     "busi": "2d5b6148fff705b0",
     "c-nmc-2019": "a80e1a27bfc2e3d2",
     "cbis-ddsm": "0e556adbc9a06828",
+    "chestmnist": "2981776fd0ed65f7",
     "covid-cxr": "242aa52b9db8b414",
     "cxr-pneumonia": "3d7b3f228782b4a8",
     "dermamnist": "31f94452d9d7f3f3",

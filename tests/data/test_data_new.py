@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.cli import medrobust
+from support.scans import write_dicom
 
 from robustbench_med.data import Files, card, load
 from robustbench_med.data.new import Given, draft
+from robustbench_med.data.readers.folders import tag_of
 from robustbench_med.errors import UserError
 
 
@@ -50,6 +52,32 @@ def test_class_folders_with_parts_and_patients_in_the_names(tmp_path: Path) -> N
     assert [len(data.splits[part]) for part in ("train", "test")][1] == 12
     groups = data.splits["train"].components[0].groups
     assert len(set(groups)) < len(groups)
+
+
+def test_dicom_files_say_whose_they_are(tmp_path: Path) -> None:
+    root, rng = tmp_path / "ct", np.random.default_rng(0)
+    for i in range(48):
+        patient = {} if i >= 46 else {"PatientID": f"anon{i // 4}"}
+        path = root / ("ill", "well")[i // 4 % 2] / f"{rng.integers(10**9)}.dcm"
+        write_dicom(path, rng.integers(0, 4096, (8, 8)), **patient)
+    said = draft(root, Given()).fields["reader"]
+    assert "tag" not in said  # two files, which are looked at, say nothing
+    for path in (root / "ill").iterdir(), (root / "well").iterdir():
+        for file in path:
+            if tag_of(file, "PatientID") is None:
+                write_dicom(file, np.zeros((8, 8)), PatientID="anon11")
+    path = written(tmp_path, root)
+    assert card(path).reader.tag == "PatientID"
+    data = load(path, size=8, files=Files(data_root=root))
+    parts = [set(data.splits[part].components[0].groups) for part in ("train", "val", "test")]
+    assert set().union(*parts) == {f"anon{i}" for i in range(12)}
+    assert sum(map(len, parts)) == 12
+    empty = tmp_path / "none.yaml"
+    empty.write_text(Path(path).read_text())
+    for file in root.rglob("*.dcm"):
+        write_dicom(file, np.zeros((8, 8)))
+    with pytest.raises(UserError, match="no DICOM file has the card's tag PatientID"):
+        load(str(empty), size=8, files=Files(data_root=root))
 
 
 def test_a_table_says_images_labels_and_patients_by_usual_names(tmp_path: Path) -> None:

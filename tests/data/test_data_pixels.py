@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.scans import PLAIN, shown, write_dicom
+from support.scans import PLAIN, pixels_of, shown, write_dicom
 
-from robustbench_med.data.preprocessing import ImageFile, Preprocessing, fit, prepare
+from robustbench_med.data.preprocessing import ImageFile, Preprocessing, fit
 
 RAMP = np.array([[0, 1024], [2048, 4095]])
 
@@ -59,7 +59,7 @@ def test_a_nifti_slice_is_shown_as_in_radiology(tmp_path: Path) -> None:
     for name, affine in (("ras.nii.gz", np.eye(4)), ("las.nii", np.diag([-1, 1, 1, 1]))):
         stored = volume if affine[0, 0] > 0 else volume[::-1]
         nibabel.save(nibabel.Nifti1Image(stored, affine), tmp_path / name)
-        pixels = prepare(
+        pixels = pixels_of(
             ImageFile(tmp_path / name, 0.5), (tmp_path / name).read_bytes(), 1, 4, PLAIN
         )[0]
         assert np.unravel_index(pixels.argmax(), pixels.shape) == (
@@ -67,7 +67,7 @@ def test_a_nifti_slice_is_shown_as_in_radiology(tmp_path: Path) -> None:
             0,
         )  # the patient's right is on the left of the picture
         assert (
-            prepare(ImageFile(tmp_path / name, 0.0), (tmp_path / name).read_bytes(), 1, 4, PLAIN)
+            pixels_of(ImageFile(tmp_path / name, 0.0), (tmp_path / name).read_bytes(), 1, 4, PLAIN)
             == 0
         ).all()
 
@@ -106,17 +106,17 @@ def test_minmax_stretches_each_image_before_it_loses_bits() -> None:
     buffer = io.BytesIO()
     levels.save(buffer, "PNG")
     raw = ImageFile(Path("x.png"))
-    fixed = prepare(raw, buffer.getvalue(), 1, 16, PLAIN)
-    stretched = prepare(raw, buffer.getvalue(), 1, 16, Preprocessing(scaling="minmax"))
+    fixed = pixels_of(raw, buffer.getvalue(), 1, 16, PLAIN)
+    stretched = pixels_of(raw, buffer.getvalue(), 1, 16, Preprocessing(scaling="minmax"))
     assert len(np.unique(fixed)) <= 2
     assert np.array_equal(np.unique(stretched), np.arange(256))
     colour = np.zeros((2, 2, 3), np.uint8)
     colour[0, 0] = [100, 50, 0]
-    assert prepare(colour, b"", 3, 2, Preprocessing(scaling="minmax"))[:, 0, 0].tolist() == [
+    assert pixels_of(colour, b"", 3, 2, Preprocessing(scaling="minmax"))[:, 0, 0].tolist() == [
         255,
         128,
         0,
     ]  # hue kept
     assert (
-        prepare(np.full((2, 2), 7, np.uint8), b"", 1, 2, Preprocessing(scaling="minmax")) == 0
+        pixels_of(np.full((2, 2), 7, np.uint8), b"", 1, 2, Preprocessing(scaling="minmax")) == 0
     ).all()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.grey import RNG, VALUES, linear, linear_exact, near
-from support.scans import PLAIN, shown, write_dicom
+from support.scans import PLAIN, pixels_of, shown, write_dicom
 
 from robustbench_med.data.cards import Window
-from robustbench_med.data.preprocessing import ImageFile, prepare
+from robustbench_med.data.preprocessing import ImageFile
 
 INDICES = RNG.integers(0, 256, (6, 6)).astype(np.uint8)
 COLOURS = RNG.integers(0, 256, (6, 6, 3)).astype(np.uint8)
@@ -252,5 +252,5 @@ def test_an_enhanced_dicom_has_window_rescale_and_spacing_of_its_frame(tmp_path:
 def test_the_cards_window_goes_before_the_files(tmp_path: Path, own: dict[str, object]) -> None:
     path = write_dicom(tmp_path / "a.dcm", VALUES, RescaleSlope=1, RescaleIntercept=-1000, **own)
     image = ImageFile(path, window=Window(center=500, width=3000))
-    pixels = prepare(image, path.read_bytes(), 1, 2, PLAIN)
+    pixels = pixels_of(image, path.read_bytes(), 1, 2, PLAIN)
     assert near(pixels[0], 255 * linear_exact(VALUES - 1000.0, 500, 3000))

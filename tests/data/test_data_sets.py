@@ -39,6 +39,7 @@ def test_the_registry_holds_the_twenty_and_the_extras_and_each_has_a_miniature()
     assert len(twenty) == 20
     extras = {
         "breastmnist",
+        "chestmnist",
         "pneumoniamnist",
         "dermamnist",
         "retinamnist",
@@ -101,6 +102,7 @@ def medmnist_info() -> dict[str, Any]:
         each = card(name)
         assert isinstance(each.reader, MedMNISTReader)
         names = [text.removeprefix("grade ") for text in each.tasks[0].classes]
+        names = [task.name for task in each.tasks] if each.multilabel else names
         info[name] = {
             "n_samples": dict(each.counts),
             "n_channels": each.modalities[0].channels,

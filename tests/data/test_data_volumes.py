@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.grey import RNG, VALUES, linear, linear_exact, near
-from support.scans import PLAIN, shown, write_dicom
+from support.scans import PLAIN, pixels_of, shown, write_dicom
 
 from robustbench_med.data.cards import Window
-from robustbench_med.data.preprocessing import ImageFile, Preprocessing, fit, prepare
+from robustbench_med.data.preprocessing import ImageFile, Preprocessing, fit
 
 
 def nifti(path: Path, volume: np.ndarray, zooms: tuple[float, float] = (1, 1)) -> Path:
@@ -27,7 +27,7 @@ def volume_shown(
     path: Path, window: Window | None = None, scaling: str = "fixed"
 ) -> tuple[np.ndarray, list[str]]:
     notes: list[str] = []
-    pixels = prepare(
+    pixels = pixels_of(
         ImageFile(path, 0.5, window),
         path.read_bytes(),
         1,
@@ -106,7 +106,7 @@ def test_one_pixel_without_a_number_spoils_itself_alone(
             pytest.importorskip("tifffile").imwrite(
                 tmp_path / "a.tif", slice_of(volume).astype(np.float32)
             )
-            return prepare(
+            return pixels_of(
                 ImageFile(tmp_path / "a.tif"),
                 (tmp_path / "a.tif").read_bytes(),
                 1,
@@ -145,7 +145,7 @@ def test_an_image_without_any_number_is_unreadable(tmp_path: Path, kind: str) ->
         nothing[..., 0] = 1
         path = nifti(tmp_path / "a.nii", nothing)
     with pytest.raises(ValueError, match="no finite value"):
-        prepare(ImageFile(path), path.read_bytes(), 1, 16, PLAIN)
+        pixels_of(ImageFile(path), path.read_bytes(), 1, 16, PLAIN)
 
 
 @pytest.mark.parametrize("how", ["pad", "crop"])
@@ -167,7 +167,7 @@ def test_the_shape_of_the_body_is_kept_where_the_aspect_is(
             tmp_path / "a.dcm", disc, **{kind: [2, 1] if "Ratio" in kind else [1.0, 0.5]}
         )
     image = ImageFile(path, 0.5 if kind == "nifti" else None, Window(center=2048, width=4096))
-    seen = prepare(image, path.read_bytes(), 1, 64, Preprocessing(fit=how))[0] > 127
+    seen = pixels_of(image, path.read_bytes(), 1, 64, Preprocessing(fit=how))[0] > 127
     assert abs(int(seen.any(0).sum()) - 40) <= 2
     assert abs(int(seen.any(1).sum()) - 40) <= 2
 

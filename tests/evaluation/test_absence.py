@@ -63,6 +63,20 @@ def test_the_donor_is_another_patient() -> None:
     assert np.array_equal(absence.donors_of(given, 0, 0), np.arange(N))  # there is nobody else
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_the_donor_is_the_next_of_another_patient_on_the_circle(seed: int) -> None:
+    rng, given = np.random.default_rng(seed), samples()
+    patients = np.sort(rng.integers(0, 1 + seed // 2, N)).astype(str)
+    object.__setattr__(given.components[0], "groups", tuple(patients))
+    order = np.random.default_rng([seed, 0]).permutation(N)
+    there = np.concatenate([has.numpy() for _, has in absence.parts_of(given, 0)])
+    able = order[there[order]]
+    for place, row in enumerate(order):
+        others = [able[(place + 1 + j) % len(able)] for j in range(len(able))]
+        first = next((each for each in others if patients[each] != patients[row]), row)
+        assert absence.donors_of(given, 0, seed)[row] == first
+
+
 def test_the_figures_are_those_of_scikit_learn_on_the_same_probabilities() -> None:
     given, victim = samples(), TwoHeads().eval()
     without = absence.replaced(given, 1, "mean", 0)

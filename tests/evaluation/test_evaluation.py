@@ -11,10 +11,7 @@ from robustbench_med.attacks import Threat, View, complete, under
 from robustbench_med.evaluation.figure_types import Figures, ParticularFigures, TaskFigures
 from robustbench_med.evaluation.figures import mean_losses
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
-from robustbench_med.evaluation.types import (
-    Method,
-    Setting,
-)
+from robustbench_med.evaluation.types import Method, Setting
 from robustbench_med.models.mail import MAIL
 from robustbench_med.store import figures
 

@@ -310,7 +310,9 @@ def medmnist(path: Path, name: str) -> Expected:
         arrays[f"{split}_images"] = rng.integers(
             0, 256, (n, 28, 28, 3)[: 3 + (channels == 3)], np.uint8
         )
-        arrays[f"{split}_labels"] = (np.arange(n) % n_classes).astype(np.uint8)[:, None]
+        arrays[f"{split}_labels"] = np.repeat(
+            (np.arange(n) % n_classes).astype(np.uint8)[:, None], len(each.tasks), 1
+        )
         found |= {f"{split}/{i:06d}": (i % n_classes, None, split) for i in range(n)}
     np.savez_compressed(path / f"{each.reader.flag}.npz", **arrays)
     return found

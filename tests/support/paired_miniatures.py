@@ -92,8 +92,14 @@ def derm7pt(root: Path) -> Expected:
 
 
 def chexpert(root: Path) -> Expected:
-    """Every third study has no lateral view, one has two; uncertain labels and blanks."""
-    columns = "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Pleural Effusion"
+    """Every third study has no lateral view, one has two; uncertain labels and blanks, each of the
+    fourteen findings one row behind the one before.
+    """
+    columns = (
+        "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung"
+        " Opacity,Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural"
+        " Effusion,Pleural Other,Fracture,Support Devices"
+    )
     found: Expected = {}
     base = "CheXpert-v1.0-small"
     for part, first, n in (("train", 1, 40), ("valid", 64541, 10)):
@@ -101,13 +107,15 @@ def chexpert(root: Path) -> Expected:
         for i in range(n):
             patient = f"patient{first + i // 2:05d}"
             study = f"{part}/{patient}/study{1 + i % 2}"
-            said = ("0.0", "1.0", "-1.0", "")[i % 4 if i > 3 else i % 2]
+            said = [("0.0", "1.0", "-1.0", "")[(i + f) % 4] for f in range(14)]
             views = [("Frontal", "view1_frontal"), ("Lateral", "view2_lateral")][: 1 + (i % 3 > 0)]
             for kind, view in views:
                 path = put(root, f"{base}/{study}/{view}.jpg", "L")
                 side = "AP" if kind == "Frontal" else ""
-                lines.append(f"{path},{('Male', 'Female')[i % 2]},{20 + i},{kind},{side},,{said}")
-            label = {"0.0": 0, "1.0": 1}.get(said, -1)
+                lines.append(
+                    f"{path},{('Male', 'Female')[i % 2]},{20 + i},{kind},{side},{','.join(said)}"
+                )
+            label = {"0.0": 0, "1.0": 1}.get(said[0], -1)
             found[f"{study}/view1_frontal"] = label, patient, {"valid": "test"}.get(part, part)
         listed(root / base / f"{part}.csv", lines)
     return found

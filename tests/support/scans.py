@@ -1,6 +1,7 @@
 """Clinical files made by tests."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,4 +47,9 @@ def write_nifti(path: Path, values: np.ndarray) -> Path:
 def shown(
     path: Path, size: int = 2, chosen: Preprocessing = PLAIN, channels: int = 1
 ) -> np.ndarray:
-    return prepare(ImageFile(path), path.read_bytes(), channels, size, chosen)
+    return pixels_of(ImageFile(path), path.read_bytes(), channels, size, chosen)
+
+
+def pixels_of(*arguments: Any) -> np.ndarray:
+    """What `prepare` makes of an image, without its scale."""
+    return prepare(*arguments)[0]

@@ -48,26 +48,32 @@ def list_folders(card: Card, reader: FolderReader, data_root: Path | None) -> Li
     published = tuple(
         list(reader.splits)[split] if reader.splits else "" for split, _, _ in samples
     )
-    groups = [group_of(reader, split, file.name) for split, _, file in samples]
+    groups = [
+        tag_of(base / file.name, reader.tag) if reader.tag else group_of(reader, split, file.name)
+        for split, _, file in samples
+    ]
     alone = [
         below_split(reader, split, file.name)
         for (split, _, file), group in zip(samples, groups, strict=True)
         if group is None
     ]
+    if reader.tag and len(alone) == len(samples):
+        raise UserError(f"{card.id}: no DICOM file has the card's tag {reader.tag}")
     if reader.group and len(alone) == len(samples):
         raise UserError(
             f"{card.id}: the card's group {reader.group!r} matches no file, such as {alone[0]}; it"
             " is searched in the path below the split folder"
         )
-    if reader.group and alone:
+    if (reader.group or reader.tag) and alone:
         notes.append(
             f"{card.id}: {len(alone)} images without a group are each their own:"
             f" {', '.join(alone[:5])}"
         )
-    window = card.modalities[0].window
+    (modality,) = card.modalities
+    shown, unit = modality.window, modality.unit == "HU"
 
     def images() -> Iterator[tuple[ImageFile]]:
-        return ((ImageFile(base / name, window=window),) for name in names)
+        return ((ImageFile(base / name, None, shown, unit),) for name in names)
 
     return Listing(
         card,
@@ -160,6 +166,23 @@ def group_of(reader: FolderReader, split: int, name: str) -> str | None:
     if match is None:
         return None
     return "/".join(part for part in match.groups() if part is not None) or None
+
+
+def tag_of(path: Path, name: str) -> str | None:
+    """What a DICOM file says in an element of its header; None where it says nothing, or is none.
+
+    Raises:
+        UserError: pydicom is missing.
+    """
+    try:
+        import pydicom
+    except ImportError as error:
+        raise UserError("reading DICOM needs pydicom: pip install 'medrobust[clinical]'") from error
+    try:
+        file = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[name])
+        return str(file.get(name) or "").strip() or None
+    except Exception:  # whatever a faulty file makes pydicom raise: its pixels will tell
+        return None
 
 
 def below_split(reader: FolderReader, split: int, name: str) -> str:

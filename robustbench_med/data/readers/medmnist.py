@@ -124,12 +124,12 @@ def file_name(reader: MedMNISTReader, resolution: Resolution) -> str:
 
 
 def _labels(card: Card, path: Path) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """All labels (n, 1), flat or in a column, and the number of images of each split; arrays that
-    do not fit are a UserError.
+    """All labels (n, T), of one task flat or in a column, and the number of images of each split;
+    arrays that do not fit are a UserError.
     """
     arrays = []
     counts = {}
-    classes = len(card.tasks[0].classes)
+    classes = min(len(task.classes) for task in card.tasks)
     for split in SPLITS:
         with opened(path, WHAT) as archive:
             lacks = [
@@ -151,9 +151,10 @@ def _labels(card: Card, path: Path) -> tuple[NDArray[np.int64], dict[str, int]]:
                 f"{path}: the published {split} part is empty, {split}_images holds no image"
             )
         targets = targets.reshape(len(targets), -1)
-        if targets.shape[1] != 1 or not np.issubdtype(targets.dtype, np.integer):
+        if targets.shape[1] != len(card.tasks) or not np.issubdtype(targets.dtype, np.integer):
+            wanted = "one whole number" if len(card.tasks) == 1 else f"{len(card.tasks)} numbers"
             raise UserError(
-                f"{path}: {split}_labels must be one whole number an image, got shape"
+                f"{path}: {split}_labels must be {wanted} an image, got shape"
                 f" {targets.shape} of {targets.dtype}"
             )
         if int(targets.min()) < 0 or int(targets.max()) >= classes:

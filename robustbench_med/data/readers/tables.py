@@ -140,7 +140,7 @@ class Collected:
                     " be unique"
                 )
             images = tuple(
-                ImageFile(self.base / file.name, position, modality.window)
+                ImageFile(self.base / file.name, position, modality.window, modality.unit == "HU")
                 if isinstance(file, Found)
                 else BLACK
                 for file, modality in zip(files, pictures, strict=True)
