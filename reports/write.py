@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from robustbench_med.errors import UserError, left_out, unknown
-from robustbench_med.paths import writable_folder, write_text
+from robustbench_med.paths import sweep_below, writable_folder, write_text
 from robustbench_med.reports import (
     absence,
     abstention,
@@ -250,7 +250,7 @@ def _over_radii(records: Sequence[Record], path: Path) -> None:
 
 def _basics(out: Path, by_name: Mapping[str, pd.DataFrame]) -> None:
     """The CSV tables, those that are empty taken away, and the figures beside them."""
-    writable_folder(out)
+    sweep_below(writable_folder(out))
     as_files = dict(by_name)
     for name in ("leaderboard", "cells"):
         as_files[name] = floors.with_floors(by_name[name])

@@ -113,6 +113,12 @@ def sweep(folder: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def sweep_below(folder: Path) -> None:
+    """`sweep` of a folder of results, and of those in it."""
+    for each in (folder, *folder.glob("*/"), *folder.glob("*/*/")):
+        sweep(each)
+
+
 def sweep_home() -> None:
     """`sweep` of the small files that medrobust keeps below its home; data sets and weights are
     swept by those that write them.

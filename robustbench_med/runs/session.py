@@ -22,7 +22,7 @@ from robustbench_med.errors import UserError
 from robustbench_med.evaluation.types import Setting
 from robustbench_med.owners.lock import Lock
 from robustbench_med.parsing import whole_range
-from robustbench_med.paths import nearest_there, sweep, sweep_home, writable_folder
+from robustbench_med.paths import nearest_there, sweep_below, sweep_home, writable_folder
 from robustbench_med.progress import Display
 from robustbench_med.runs import black_boxes, packages
 from robustbench_med.runs.device import BatchSize, choose_device
@@ -97,8 +97,7 @@ class Session(Generic[S]):
             raise UserError(f"--out {job.out} is no folder, and cannot become one")
         if writes:
             out = writable_folder(job.out)
-            for folder in (out, *(path for path in out.iterdir() if path.is_dir())):
-                sweep(folder)
+            sweep_below(out)
         return cls(
             spec,
             job,

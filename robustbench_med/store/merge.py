@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_med.errors import UserError
-from robustbench_med.paths import writable_folder
+from robustbench_med.paths import sweep_below, writable_folder
 from robustbench_med.store.absence import ABSENCES, Absence
 from robustbench_med.store.anonymous import Anonymous, key
 from robustbench_med.store.diagnosis import DIAGNOSES, Diagnosis
@@ -65,7 +65,7 @@ def merge(sources: Sequence[Path], out: Path, *, anonymous: bool = False) -> Mer
             raise UserError(f"{folder} holds no records or certificates")
     targets = {kind: Store(out, kind) for kind in KINDS}
     copy = _copying(out, targets.values()) if anonymous else _whole
-    writable_folder(out)
+    sweep_below(writable_folder(out))
     ours = {
         kind: {record.hash: record for record in target.look()[0]}
         for kind, target in targets.items()

@@ -25,6 +25,8 @@ CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.syml
 TINY = ("--size", "16", "--limit", "4", "--model-param", "width=4", "--recipe", "steps=2", "--quiet")  # fmt: skip
 ATTACKED = ("--attack", "fgsm,noise", "--eps", "1/255,4/255", "--no-challenge")
 SECONDS = 120
+NAMED_ELSEWHERE = {"runs", "paces", "hashed"}
+"""Folders whose files are named by time, speed or place."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def killed(job: Job, every: int, first: int) -> dict[str, Any]:
     Returns:
         `calls`: changes that the whole job makes; `kills`; `faults`: what was not as it must be.
     """
+    os.environ["OMP_NUM_THREADS"] = "1"  # a child of many threads has none of them
     from support.hostile.runner import ready
 
     ready()
@@ -143,13 +146,11 @@ def _read(path: Path) -> None:
 
 
 def state(folder: Path) -> dict[str, str]:
-    """Every file of the folders, by name; of weights the hash of their content. The ledgers of
-    runs have names of their own.
-    """
+    """Every file of the folders, by name; of weights the hash of their content."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if not path.is_file() or name == "said" or "/runs/" in f"/{name}" or "paces" in name:
+        if not path.is_file() or name == "said" or set(path.parts) & NAMED_ELSEWHERE:
             continue
         weights = path.suffix == ".safetensors"
         found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if weights else ""
