@@ -98,7 +98,7 @@ def _homes() -> Iterator[Case]:
 def _files() -> Iterator[Case]:
     names = (
         "\x1b[2J",
-        "[/red]",
+        "[red]",
         "$x$",
         "ä",
         "a b",
