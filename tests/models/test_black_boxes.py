@@ -91,7 +91,7 @@ def test_decisions_are_enough_for_an_attack_that_asks_for_no_more(
     assert results.records[0].spec.victim.access == "decisions"
     with pytest.raises(
         UserError,
-        match="square asks for scores, and mine gives decisions alone; what asks for no more: transfer, hopskipjump, boundary",
+        match="square asks for scores, and mine gives decisions alone; what asks for no more: adaptive, transfer, hopskipjump, boundary",
     ):
         attacked(box, tmp_path, "square")
 
