@@ -93,7 +93,9 @@ def test_a_card_may_take_some_modalities_and_tasks_of_the_paired_phantoms(tmp_pa
     assert np.array_equal(part.labels[:, 0], everything.labels[:, 1])
     for few, all_ in zip(part.batch([0, 5]), everything.batch([0, 5])[1:], strict=True):
         assert np.array_equal(few, all_)
-    other = own_card(tmp_path / "other.yaml", modalities=[{"name": "ct", "channels": 1}])
+    other = own_card(
+        tmp_path / "other.yaml", modalities=[{"name": "ct", "channels": 1}], subgroups={}
+    )
     with pytest.raises(UserError, match="no such modality 'ct'"):
         load(other, size=16)
 

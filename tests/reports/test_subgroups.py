@@ -57,7 +57,7 @@ def test_figures_by_sex_and_age_are_those_of_scikit_learn(tmp_path) -> None:
     assert set(found.condition) == {"clean", "noise", "fgsm"}
     store = Store(out)
     (record,) = [each for each in store.records() if not each.control]
-    arrays, validated = store.arrays(record), Validations(out).of(record)
+    arrays, validated = store.arrays(record), Validations(out).find(record)
     assert validated is not None
     checked = 0
     mine_alone = found[(found.record == record.short) & (found.condition == "fgsm")]

@@ -113,7 +113,7 @@ def test_processors_are_divided_by_the_processes_asked_for(monkeypatch) -> None:
     [
         ("--jobs 0", "--jobs must be 'auto' or a whole number"),
         ("--jobs many", "--jobs must be 'auto' or a whole number"),
-        ("--threads 0", "--threads must be a positive whole number"),
+        ("--threads 0", "--threads must be a whole number from 1 to"),
         ("--shard 3/2", "--shard takes i/n"),
     ],
 )
