@@ -15,7 +15,7 @@ ASKED: dict[str, tuple[tuple[str, str], ...]] = {
         ("risk assessment", "Threats tried, Not tried (harm to patients: not here)"),
         ("data management: sources, splits, sites", "Victim and data"),
         ("model description and development", "Victim and data; the model card"),
-        ("validation: figures with intervals, subgroups", "Figures; clinical.csv"),
+        ("validation: figures with intervals, subgroups", "Figures; clinical.csv, subgroups.csv"),
         ("device performance monitoring", ELSEWHERE),
         ("cybersecurity", "Threats tried (evasion alone); the rest not here"),
         ("public submission summary", ELSEWHERE),

@@ -14,7 +14,7 @@ import pandas as pd
 
 from robustbench_med import __version__
 from robustbench_med.naming import canonical_hash, nature
-from robustbench_med.reports import board, clinical, corruptions
+from robustbench_med.reports import board, clinical, corruptions, own_threats
 from robustbench_med.reports.comparison.table import number
 from robustbench_med.reports.robustness import asked
 from robustbench_med.reports.robustness.about import About
@@ -63,9 +63,10 @@ def gather(
         if (each.spec.victim.model, each.spec.victim.weights_sha256)
         == (victim.model, victim.weights_sha256)
     ]
-    attacked = [record for record in mine if not record.corruption]
+    adversarial = [record for record in mine if not record.corruption]
+    attacked = [record for record in adversarial if not record.apart]
     tables = clinical.frames(store, mine)
-    among = [record for record in every if not record.corruption]
+    among = [record for record in every if not record.apart]
     threats = board.leaderboard(attacked, store, among=among) if attacked else pd.DataFrame()
     degraded = corruptions.frames(every, baseline)["corruption_errors"]
     if not degraded.empty:
@@ -77,12 +78,13 @@ def gather(
         _block("Intended use (said by the user of medrobust)", _said(about)),
         _block("Victim and data", _of_victim(mine)),
         _threats(threats),
+        _own_threats(own_threats.frame(mine)),
         _corruptions(degraded),
         _missing(lost),
         _block("Not tried", not_tried(mine, lost)),
         _decisions(tables["clinical"], _strongest(attacked)),
         _calibration(tables["calibration"], _strongest(attacked)),
-        _block("Trust", _trust(attacked)),
+        _block("Trust", _trust(adversarial)),
         *_asked(),
         _block("Make it again", _again(mine)),
         _block("Made from", _made_from(sources)),
@@ -166,6 +168,21 @@ def _threats(threats: pd.DataFrame) -> Block:
         for row in each(threats)
     ]
     return _table("Threats tried: adversaries", head, rows, NO_RESULT)
+
+
+def _own_threats(found: pd.DataFrame) -> Block:
+    head = ["threat", "data, n", "clean", "left [95 %]", "trust"]
+    rows = [
+        [
+            f"{row.threat} on {row.modalities}" + (f", {row.norm} {row.eps}" if row.norm else ""),
+            f"{row.data}, {row.n}, {row.target}",
+            number(row.clean),
+            _interval(row.robust, row.robust_low, row.robust_high),
+            row.trust or "-",
+        ]
+        for row in each(found)
+    ]
+    return _table("Threats tried: patches, universal perturbations", head, rows, NO_RESULT)
 
 
 def _corruptions(degraded: pd.DataFrame) -> Block:

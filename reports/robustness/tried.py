@@ -17,11 +17,11 @@ OUTSIDE = (
 
 def not_tried(mine: Sequence[Record], lost: Sequence[Absence]) -> list[str]:
     """The threats in a line, and what medrobust never tries in another."""
-    attacks = [record for record in mine if not record.control and not record.corruption]
+    attacks = [record for record in mine if not record.control and not record.apart]
     names = mine[0].names
     several, tasks = len(names.modalities) > 1, len(names.tasks) > 1
     families = {kind for record in attacks for kind in kinds(record)}
-    called = " ".join(record.spec.attack.name for record in attacks)
+    called = {record.spec.attack.name for record in mine if record.own_threat}
     alone = {
         record.trusted for record in attacks if len(record.trusted) == len(names.modalities) - 1
     }

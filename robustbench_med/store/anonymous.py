@@ -33,11 +33,11 @@ FREE = 4
 numbers too.
 """
 KEPT = re.compile(
-    r"labels|(clean|robust)_(right|vote|probabilities_\d+)|probabilities_\d+|linf|l2|l1|l0"
+    r"labels|(clean|robust)_(right|vote|rejected|probabilities_\d+)|part|radii|probabilities_\d+|linf|l2|l1|l0"
     r"|minimal_size|queries|queries_to_break|image_\d+|group_\d+|predicted|radius|p_lower"
 )
 """Arrays that a copy takes along besides the names; what is not named here stays behind, images
-above all.
+and what parts samples by age or sex above all.
 """
 OF_SAMPLES = {"diagnostics", "signs", "challenges"}
 """Parts of a record whose sentences and lists may name samples."""
@@ -152,6 +152,8 @@ class Anonymous:
             content["command"] = (
                 f"{ANONYMOUS} of record {record.short}: it can be made again where its source lies"
             )
+        if "names" in content:
+            content["names"].pop("subgroups", None)  # their arrays stay behind
         if content.get("notes"):
             content["notes"] = [NOTES]
         victim = content.get("victim", {})

@@ -45,6 +45,12 @@ def test_a_run_has_them_in_a_section_of_their_own(tmp_path) -> None:
     assert "Threats of their own" in (out / "leaderboard.html").read_text()
     conditions = pd.read_csv(out / "clinical.csv", keep_default_na=False).condition
     assert {"patch 0.1 optimised", "universal"} <= set(conditions)
+    medrobust("card", "--robustness", "--out", out)
+    (card,) = out.glob("cards/*/robustness-card.html")
+    text = card.read_text()
+    adversaries, apart = text.index("Threats tried: adversaries"), text.index("patch 0.1 optimised")
+    assert adversaries < text.index("Threats tried: patches, universal") < apart
+    assert "universal" not in text[adversaries : text.index("Threats tried: patches")]
 
 
 def test_from_python_and_on_tensors(tmp_path) -> None:

@@ -195,3 +195,16 @@ def test_short_names_are_no_words_and_classes_keep_theirs(tmp_path) -> None:
     assert copy.diagnostics[0].text == "5 of 16 samples"
     assert not set(arrays["ids"]) & set(map(str, range(50)))
     assert {kind.folder for kind in KINDS} >= {"records", "validations"}
+
+
+def test_what_parts_samples_by_age_or_sex_stays_behind(tmp_path) -> None:
+    source = Store(tmp_path / "source")
+    made = changed(record("late", 0.7), names__subgroups=["clinic.sex"])
+    arrays = outcomes(made)
+    cells = {"subgroup_clinic.sex": np.array(["female"] * len(arrays["labels"]))}
+    source.write(made, arrays | cells)
+    merge(tmp_path / "source", tmp_path / "shared", anonymous=True)
+    copies = Store(tmp_path / "shared")
+    (copy,) = copies.records()
+    assert not copy.names.subgroups
+    assert not [name for name in copies.arrays(copy) if name.startswith("subgroup")]
