@@ -70,9 +70,8 @@ def gather(
     threats = board.leaderboard(attacked, store, among=among) if attacked else pd.DataFrame()
     degraded = corruptions.frames(every, baseline)["corruption_errors"]
     if not degraded.empty:
-        degraded = degraded[
-            (degraded.model == victim.model) & (degraded.checkpoint == victim.checkpoint)
-        ]
+        known = (degraded.model == victim.model) & (degraded.checkpoint == victim.checkpoint)
+        degraded = degraded[known]
     sources = _sources(store, mine, lost)
     blocks = [
         _block("Intended use (said by the user of medrobust)", _said(about)),
@@ -89,7 +88,6 @@ def gather(
         _block("Make it again", _again(mine)),
         _block("Made from", _made_from(sources)),
     ]
-    synthetic = any(record.synthetic for record in mine)
     return {
         "form": FORM,
         "medrobust": __version__,
@@ -97,7 +95,7 @@ def gather(
         "weights_sha256": victim.weights_sha256,
         "about": about.model_dump(exclude_none=True),
         "baseline": baseline,
-        "synthetic": synthetic,
+        "synthetic": any(record.synthetic for record in mine),
         "blocks": blocks,
         "commands": _commands(mine),
         "sources": sources,
