@@ -98,8 +98,8 @@ def leaderboard(
     odd = families.warnings(every)
     degraded, own_rows = by_name["corruption_errors"], by_name["own_threats"]
     if only is None:
-        first = by_name["leaderboard"], by_name["cells"], odd, by_name["missing"]
-        return Shown(*first, degraded, own_rows, by_name["findings"])
+        whole_store = by_name["leaderboard"], by_name["cells"], odd, by_name["missing"]
+        return Shown(*whole_store, degraded, own_rows, by_name["findings"])
     asked = {record.hash for record in only}
     shown = [record for record in records if record.hash in asked]
     if degraded.size:
