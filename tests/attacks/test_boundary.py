@@ -129,5 +129,5 @@ def test_at_equal_queries_it_comes_nearer_to_the_image_than_arts() -> None:
     streams = Streams.seeded(0, IDS[:n], "boundary")
     ours = entry_of("boundary").minimal(view, flat, y, threat, streams, **given).size[-1]
     assert max(view.queries.asked) <= queries
-    assert ours.median() < far.median()
-    assert (ours <= 1.02 * far).all()
+    assert ours.median() < 0.95 * far.median()
+    assert (ours <= 1.02 * far).sum() >= n - 1  # each walks at random, and one may end elsewhere

@@ -83,7 +83,7 @@ def test_late_fusion_beats_every_modality_alone_by_five_points(tmp_path: Path) -
     for name in ("all", "mri", "xray", "clinic"):
         kept = [m for m in whole["modalities"] if name in ("all", m["name"])]
         path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(whole | {"modalities": kept}))
+        path.write_text(yaml.safe_dump(whole | {"modalities": kept, "subgroups": {}}))
         given = {"model_params": {"width": 8}, "recipe": {"steps": 300}, "size": 32, "limit": None}
         (record,) = measured(
             tmp_path / name, **given, data=str(path), attack="noise", eps="0", control=True
