@@ -141,7 +141,9 @@ def _read(path: Path) -> None:
         from PIL import Image
 
         Image.open(path).load()
-    elif path.suffix in (".csv", ".md", ".tex", ".html", ".svg") and not data.endswith(b"\n"):
+    elif path.suffix == ".html" and not data.rstrip().endswith(b"</html>"):
+        raise ValueError("it does not end as a page does")
+    elif path.suffix in (".csv", ".md", ".tex", ".svg") and not data.endswith(b"\n"):
         raise ValueError("it does not end with a line")
 
 
