@@ -15,7 +15,7 @@ from robustbench_med.formats.limits import beyond, limit
 from robustbench_med.formats.text import line
 from robustbench_med.naming import NORMS, Norm
 
-DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 """A decimal number in plain digits: no underscores, no words such as nan."""
 
 SMALLEST, LARGEST = 2.0**-126, 2.0**127

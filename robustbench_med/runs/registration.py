@@ -17,6 +17,7 @@ from torch import nn
 from robustbench_med.attacks import APART, ENGINES, LOSSES
 from robustbench_med.data import GIVEN, data_of
 from robustbench_med.errors import UserError, unknown
+from robustbench_med.formats.files import door
 from robustbench_med.models.black_box import Unasked
 from robustbench_med.models.defenses import INFERENCE, NETWORK
 from robustbench_med.models.defenses.own import OfFunction
@@ -286,10 +287,8 @@ def _check() -> None:
 
 
 def _include(path: Path, say: Callable[[str], None]) -> Registered:
-    try:
+    with door("the included file", path):
         files = source_files.imported(path)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
     fingerprint, known = source_files.fingerprint(files), _INCLUDED.get(path)
     if (
         known is not None

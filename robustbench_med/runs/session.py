@@ -202,6 +202,8 @@ def load_all(
     spec: TrainedSpec, data: list[str], job: Job
 ) -> dict[tuple[str, Fold | None], Dataset]:
     """Every data set of a run by its name and fold, warnings shown once."""
+    sweep_home()
+    roots(job.data_root)  # refuses one that is no folder, for sets that are drawn too
     datasets: dict[tuple[str, Fold | None], Dataset] = {}
     for name in dict.fromkeys(data):
         for i, fold in enumerate(spec.partitions):
@@ -240,8 +242,6 @@ def load_one(
                 f"{name} is there as an object and has no folds; give each fold's parts"
             )
         return given
-    sweep_home()
-    roots(job.data_root)  # refuses one that is no folder, for sets that are drawn too
     sizes = presets.preset(preset)
     dataset = load(
         name,

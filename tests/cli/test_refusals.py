@@ -47,6 +47,7 @@ from support.files import write_folder_set
         (["--model", "late", "--seed", "a"], "seed"),
         (["--model", "late", "--checkpoint", "absent.safetensors"], "cannot read the checkpoint"),
         (["--config", "absent.yaml"], "cannot read the run file"),
+        (["--model", "late", "--include", "/"], "cannot read the included file /: it is a folder"),
         ([], "model"),
     ],
 )

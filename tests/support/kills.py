@@ -172,16 +172,13 @@ def _forked(
     if pid == 0:
         code = 70
         try:
+            from support.hostile.runner import command_of, speak_into
+
             os.setsid()
             os.chdir(folder)
             os.environ.update(MEDROBUST_HOME=str(folder / "home"), NO_COLOR="1", TERM="dumb")
-            said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(said, 1), os.dup2(said, 2)
-            sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-            sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            speak_into(folder / "said")
             changes = _counted(folder, at)
-            from support.hostile.runner import command_of
-
             code = command_of(command)
             sys.stdout.flush(), sys.stderr.flush()
             if count is not None:

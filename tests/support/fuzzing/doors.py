@@ -63,7 +63,7 @@ CONTRACT: dict[str, Any] = {
 CLAIMS = (resources.files("robustbench_med.reports") / "claims" / "mail.yaml").read_text()
 CARDS = [(PACKAGE / "data" / "cards" / f"{name}.yaml").read_text() for name in ("busi", "derm7pt", "chexpert", "phantoms-paired", "breastmnist")]  # fmt: skip
 SUITES = [(PACKAGE / "data" / "suites" / "paired.yaml").read_text(), "suite: x\npairings: [phantoms, phantoms+busi]"]  # fmt: skip
-TYPED = ("4/255", "0.03", ",", "=", "L2:", "Linf:", "mri", "xray", "clinic.age", "1e-3", "/", "..", "-", "0", "255")  # fmt: skip
+TYPED = ("4/255", "0.03", ",", "=", "L2:", "Linf:", "mri", "xray", "clinic.age", "1e-3", "/", "..", "-", "0", "255", "4grey", "HU", "%", "any", "k=3")  # fmt: skip
 NAMES = ("phantoms", "phantoms-paired", "busi", "derm7pt", "+", "@", "!", "[", "]", ":", "*", ".yaml", "paired", "all20")  # fmt: skip
 
 
@@ -98,7 +98,8 @@ def _made(write: Callable[[Path], object], name: str) -> bytes:
 def _radii(text: str) -> None:
     for radii in parsing.split_radii([text]):
         norm, radius = parsing.norm_of(radii)
-        parsing.parse_radii(radius, ("mri", "xray", "clinic"), ("clinic",))
+        parsing.parse_radii(radius, ("mri", "xray", "clinic"), ("clinic",), units=True)
+        parsing.in_units(radius)
         parsing.columns_of(radius, "clinic")
         parsing.radii_under([radii], norm or "Linf")
         parsing.canonical(radius)

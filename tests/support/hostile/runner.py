@@ -102,17 +102,22 @@ def _settle(case: Case, folder: Path, variables: dict[str, str | None], output: 
         else:
             os.environ[name] = value
     os.chdir(folder)
+    speak_into(output)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + 6 * MEMORY, now + 6 * MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for name, value in case.limits.items():
+        resource.setrlimit(getattr(resource, name), (value, value))
+
+
+def speak_into(output: Path) -> None:
+    """From now on this process writes into a file, and has nothing to read."""
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0), os.dup2(descriptor, 1), os.dup2(descriptor, 2)
     # the process may have replaced them (pytest): the command writes to the very files
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (now + 6 * MEMORY, now + 6 * MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for name, value in case.limits.items():
-        resource.setrlimit(getattr(resource, name), (value, value))
 
 
 def command_of(arguments: tuple[str, ...]) -> int:
