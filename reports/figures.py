@@ -17,7 +17,10 @@ from robustbench_med.store.record import CONTROL, Record
 
 
 def write(
-    records: Sequence[Record], frames: Mapping[str, pd.DataFrame], folder: Path
+    records: Sequence[Record],
+    frames: Mapping[str, pd.DataFrame],
+    folder: Path,
+    names: Mapping[str, str],
 ) -> list[Path]:
     """Writes QUESTION-SETTING.png and .svg for everything the records can answer; returns the PNGs'
     paths.
@@ -25,8 +28,9 @@ def write(
     Args:
         frames: the tables by name, as `write.frames` makes them of these records and
             `certified.frames` of certificates.
+        names: `families.variants` that the frames were made with.
     """
-    return save(draw(records, frames), folder)
+    return save(draw(records, frames, names), folder)
 
 
 def save(drawn: Iterable[tuple[str, Figure]], folder: Path, question: str = "") -> list[Path]:
@@ -42,25 +46,28 @@ def save(drawn: Iterable[tuple[str, Figure]], folder: Path, question: str = "") 
 
 
 def draw(
-    records: Sequence[Record], frames: Mapping[str, pd.DataFrame]
+    records: Sequence[Record],
+    frames: Mapping[str, pd.DataFrame],
+    names: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[str, Figure]]:
-    """Names and figures, one after another; each says so where it leaves victims out."""
+    """Names and figures, one after another; each says so where it leaves victims out; `names`:
+    `families.variants` that the frames were made with, None: those of these records.
+    """
     if records:
-        yield from _measured(records, frames)
+        yield from _measured(records, frames, variants(records) if names is None else names)
     if not frames["certified"].empty:
         for key, group in frames["certified"].groupby(["data", "size"], sort=True):
             yield f"certified-accuracy-{plots.slug(key)}", certified.figure(group)
 
 
 def _measured(
-    records: Sequence[Record], frames: Mapping[str, pd.DataFrame]
+    records: Sequence[Record], frames: Mapping[str, pd.DataFrame], names: Mapping[str, str]
 ) -> Iterator[tuple[str, Figure]]:
     """Figures of what attacks did."""
-    board, classes, crossed, names = (
+    board, classes, crossed = (
         named(frames["cells"]),
         named(frames["per_class"]),
         frames["cross_modal"],
-        variants(records),
     )
     look = looks.looks(board.model)
     one_modality = board.trusted.map(bool) & ~board.is_joint

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robustbench_med import statistics
 from robustbench_med.naming import nature
@@ -18,7 +19,7 @@ from robustbench_med.store.store import Store
 KEYS = ["model", "variant", "data", "synthetic", "size", "n", "norm", "eps", "protocol"]
 NONE_FLIPPED = "no finding flipped"
 """The row of the patients; its `worst` is their share."""
-NEEDED = ["labels", "clean_vote", "clean_right", "robust_vote", "robust_right"]
+NEEDED = ["labels", "clean_vote", "robust_vote", "robust_right", "robust_rejected"]
 
 
 def frame(
@@ -31,8 +32,9 @@ def frame(
         names: `families.variants` of the records.
     """
     groups: dict[tuple[Any, ...], list[Record]] = {}
+    of_findings = {r.spec.data.samples for r in records if r.figures.unflipped is not None}
     for record in records:
-        if record.figures.unflipped is not None or _of_findings(record, records):
+        if record.spec.data.samples in of_findings:  # it may be aimed at one of them alone
             groups.setdefault(_key(record, names), []).append(record)
     rows = [
         {**dict(zip(KEYS, key, strict=True)), **row}
@@ -42,14 +44,6 @@ def frame(
     ]
     found = pd.DataFrame(rows, columns=list(COLUMNS["findings"]))
     return found.sort_values([k for k in KEYS if k != "variant"], kind="stable", ignore_index=True)
-
-
-def _of_findings(record: Record, records: Sequence[Record]) -> bool:
-    """Whether others of its data have findings: it may be aimed at one of them alone."""
-    return any(
-        other.figures.unflipped is not None and other.spec.data == record.spec.data
-        for other in records
-    )
 
 
 def _key(record: Record, names: Mapping[str, str]) -> tuple[Any, ...]:
@@ -119,8 +113,16 @@ def _none_flipped(outcomes: Sequence[Mapping[str, Any]]) -> float:
     labels = outcomes[0]["labels"]
     right = (labels >= 0) & (outcomes[0]["clean_vote"] == labels)
     there = right.any(1)
-    flipped = np.any([(right & (each["robust_vote"] != labels)).any(1) for each in outcomes], 0)
+    flipped = np.any([(right & _wrong(each, labels)).any(1) for each in outcomes], 0)
     return float(1 - flipped[there].mean()) if there.any() else 0.0
+
+
+def _wrong(outcome: Mapping[str, Any], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(n, T) whether most draws are wrong under the attack and, of victims that may abstain, are
+    answered.
+    """
+    wrong: NDArray[np.bool_] = outcome["robust_vote"] != labels
+    return wrong & ~(outcome["robust_rejected"] > 0.5) if "robust_rejected" in outcome else wrong
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

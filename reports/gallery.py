@@ -163,7 +163,7 @@ def title(record: Record) -> str:
     aim = " + ".join(record.targets)
     kind = nature(spec.data.name, synthetic=record.synthetic)
     return (
-        f"{spec.victim.model}, {attack} {spec.threat.norm_label} {record.eps}, target {aim}\n"
+        f"{spec.victim.model}, {' '.join(filter(None, [attack, record.within]))}, target {aim}\n"
         f"{spec.data.label}{kind}, {spec.data.size} px, protocol {spec.protocol.name}, n ="
         f" {spec.data.n}, record {record.short}"
     )

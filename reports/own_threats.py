@@ -53,14 +53,13 @@ def by_threat(records: Sequence[Record], names: Mapping[str, str] | None = None)
     rows = []
     for row, family in zip(tables.each(found), members, strict=True):
         first = family[0]
-        patched = first.spec.attack.name == "patch"
         rows.append(
             {
                 **{key: getattr(row, key) for key in TAKEN},
                 "threat": first.attack_label,
                 "modalities": "+".join(m for m in first.names.modalities if m not in first.trusted),
-                "norm": "" if patched else row.norm,
-                "eps": "" if patched else row.eps,
+                "norm": row.norm if first.within else "",
+                "eps": row.eps if first.within else "",
                 **{key: getattr(row, key) for key in FIGURES},
             }
         )

@@ -183,7 +183,7 @@ def everything(
     except UserError as error:
         left_out(str(error))
     if pictures:
-        written += figures.write(records, by_name, out / "figures")
+        written += figures.write(records, by_name, out / "figures", families.variants(every))
         written += figures.save(clinical.reliability(store, every), out / "figures", "reliability")
         written += save_all(store, strongest(records), out / "gallery")
     if html and records:

@@ -22,6 +22,7 @@ from robustbench_med.parsing import (
     whole_numbers,
     whole_range,
 )
+from robustbench_med.runs.corrupting import attacked_by
 from robustbench_med.runs.spec import RunSpec, cells
 from robustbench_med.store.store import Store
 from robustbench_med.training import defenses
@@ -258,3 +259,10 @@ def test_an_attack_that_a_norm_does_not_know_is_refused_with_what_there_is(tmp_p
     given = ("run", "--model", "late", "--attack", "pgd,fgsm", "--norm", "Linf,L0")
     said = refused(medrobust(*given, "--out", tmp_path, check=2))
     assert "fgsm does not exist under the norm L0 (engine native); what does: noise, pgd" in said
+
+
+def test_patches_and_corruptions_take_radii_in_units_of_files_as_they_take_others() -> None:
+    names = ("mri", "xray")
+    assert attacked_by("4grey", names) == attacked_by("4/255", names) == ["mri", "xray"]
+    assert attacked_by("mri=0,xray=2%", names) == attacked_by("xray=1", names) == ["xray"]
+    assert attacked_by("mri=0grey,xray=1/255", names) == ["xray"]

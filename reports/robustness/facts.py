@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +106,21 @@ def _block(title: str, lines: Sequence[str], **more: Any) -> Block:
     return {"title": title, "lines": list(lines), **more}
 
 
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> Block:
-    """The first ROWS rows; a line says how many more there are."""
+def _table(
+    title: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    empty: str,
+    marks: Iterable[str] = (),
+) -> Block:
+    """The first ROWS rows; a line says how many more there are, and one their marks."""
     if not rows:
         return _block(title, [empty])
     shown = {"title": title, "head": list(head), "rows": [list(row) for row in rows[:ROWS]]}
-    left = len(rows) - ROWS
-    return shown | ({"lines": [f"and {left} more rows in the store's tables"]} if left > 0 else {})
+    left, marked = len(rows) - ROWS, "; ".join(dict.fromkeys(filter(None, marks)))
+    lines = [f"and {left} more rows in the store's tables"] if left > 0 else []
+    lines += [f"Marks: {marked}."] if marked else []
+    return shown | ({"lines": lines} if lines else {})
 
 
 def _said(about: About) -> list[str]:
@@ -165,7 +173,8 @@ def _threats(threats: pd.DataFrame) -> Block:
         ]
         for row in each(threats)
     ]
-    return _table("Threats tried: adversaries", head, rows, NO_RESULT)
+    marks = [row.marks for row in each(threats)]
+    return _table("Threats tried: adversaries", head, rows, NO_RESULT, marks)
 
 
 def _own_threats(found: pd.DataFrame) -> Block:
@@ -180,7 +189,8 @@ def _own_threats(found: pd.DataFrame) -> Block:
         ]
         for row in each(found)
     ]
-    return _table("Threats tried: patches, universal perturbations", head, rows, NO_RESULT)
+    marks = [row.marks for row in each(found)]
+    return _table("Threats tried: patches, universal perturbations", head, rows, NO_RESULT, marks)
 
 
 def _corruptions(degraded: pd.DataFrame) -> Block:
@@ -295,7 +305,7 @@ def _trust(attacked: Sequence[Record]) -> list[str]:
     shown = ", ".join(f"{n} {one}" for one in MEANINGS if (n := counts[one]))
     lines = [f"{word}: {MEANINGS[word]}. Of the records: {shown}."]
     because = {
-        f"{record.attack_label} {record.eps}: {record.trust.because}"
+        f"{record.attack_label} {record.within}: {record.trust.because}"
         for record in attacked
         if record.trust.word == word and record.trust.because
     }

@@ -45,7 +45,7 @@ def worst(store: Store[Record], mine: Sequence[Record]) -> list[Picture]:
 def _picture(record: Record, example: Any) -> Picture:
     modalities = ", ".join(record.names.modalities)
     caption = (
-        f"{example.sample}, {record.attack_label} {record.spec.threat.norm_label} {record.eps}"
+        f"{example.sample}, {' '.join(filter(None, [record.attack_label, record.within]))}"
         f" ({modalities}: clean, attacked, difference amplified). {'; '.join(example.lines)}"
     )
     return Picture(gallery.strip(example), caption)

@@ -101,8 +101,9 @@ def prepare(
     picture = decode(raw, data)
     minmax = preprocessing.scaling == "minmax"
     if isinstance(picture, Image.Image):
-        image, aspect = to_uint8(picture, channels, minmax=minmax), 1.0
-        scale = scale_of(picture, channels)
+        shown, aspect = to_uint8(picture, channels), 1.0
+        image = to_uint8(picture, channels, minmax=True) if minmax else shown
+        scale = scale_of(picture, shown)
     else:
         if picture.note:
             say(picture.note)
@@ -113,8 +114,8 @@ def prepare(
     return fit(image, size, preprocessing.fit, aspect), scale
 
 
-def scale_of(image: Image.Image, channels: int) -> Scale:
-    """What units of a file that Pillow reads are in [0, 1]."""
+def scale_of(image: Image.Image, shown: Image.Image) -> Scale:
+    """What units of a file that Pillow reads are in [0, 1]; `shown`: its 8 bits, not stretched."""
     if image.mode.startswith(("I", "F")):
         values = numbers(np.asarray(image, np.float64))
         if image.mode.startswith("I;16"):
@@ -124,7 +125,8 @@ def scale_of(image: Image.Image, channels: int) -> Scale:
         return Scale(grey, math.nan, float(extent > 0))
     levels = {"1": 1} | dict.fromkeys(("L", "LA", "RGB", "RGBA", "P", "PA"), 255)
     grey = 1 / levels[image.mode] if image.mode in levels else math.nan
-    return Scale(grey, math.nan, spread(np.asarray(to_uint8(image, channels)) / 255))
+    pixels = np.asarray(shown)
+    return Scale(grey, math.nan, float(pixels.max() / 255 - pixels.min() / 255))
 
 
 def spread(values: NDArray[np.float64], *, clipped: bool = False) -> float:

@@ -10,7 +10,7 @@ from robustbench_med.attacks import CORRUPTIONS, KINDS, SEVERITIES
 from robustbench_med.attacks.corruptions import EVERY
 from robustbench_med.naming import CONTROL, NO_BASELINE, label
 from robustbench_med.parameters import of, only, owned
-from robustbench_med.parsing import parse_radii
+from robustbench_med.parsing import in_units, parse_radii
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
 
@@ -53,10 +53,20 @@ def corrupted(
 
 
 def _patched(cell: Cell, modalities: Sequence[str]) -> Iterator[Cell]:
-    radii = parse_radii(cell.eps, modalities)
-    attacked = [name for name, radius in zip(modalities, radii, strict=True) if radius > 0]
+    attacked = attacked_by(cell.eps, modalities)
     if attacked:
         yield cell.model_copy(update={"norm": "Linf", "eps": _whole(attacked, modalities)})
+
+
+def attacked_by(eps: str, modalities: Sequence[str]) -> list[str]:
+    """The modalities with a radius, of pixels or in the unit of their files."""
+    radii, own = parse_radii(eps, modalities, units=True), in_units(eps)
+    for_all = own.get("", (0.0, ""))
+    return [
+        name
+        for name, radius in zip(modalities, radii, strict=True)
+        if radius > 0 or own.get(name, for_all)[0] > 0
+    ]
 
 
 def _whole(attacked: Sequence[str], modalities: Sequence[str]) -> str:
@@ -67,8 +77,7 @@ def _whole(attacked: Sequence[str], modalities: Sequence[str]) -> str:
 
 
 def _parts(cell: Cell, spec: RunSpec, modalities: Sequence[str]) -> Iterator[Cell]:
-    radii = parse_radii(cell.eps, modalities)
-    attacked = [name for name, radius in zip(modalities, radii, strict=True) if radius > 0]
+    attacked = attacked_by(cell.eps, modalities)
     for kind in KINDS if cell.attack == EVERY else [cell.attack]:
         suited = [name for name in attacked if KINDS[kind].suits(name)]
         if not suited and cell.attack != EVERY:

@@ -240,6 +240,14 @@ class Record(Kept):
         return radius_label(threat.radii, self.names.modalities, threat.columns, threat.units)
 
     @property
+    def within(self) -> str:
+        """What bounds the perturbation, as captions show it; of a patch its attack says it."""
+        if self.corruption:
+            return f"severity {self.spec.attack.params['severity']}"
+        patched = self.own_threat and self.spec.attack.name == "patch"
+        return "" if patched else f"{self.spec.threat.norm_label} {self.eps}"
+
+    @property
     def trusted(self) -> tuple[str, ...]:
         """Modalities that were not attacked where others were."""
         radii = dict(zip(self.names.modalities, self.spec.threat.radii, strict=True))

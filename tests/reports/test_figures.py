@@ -129,6 +129,17 @@ def test_figures_say_whom_they_leave_out_and_keep_the_undefended_victims(tmp_pat
         assert found - {"clean", "noise control of each"} == shown, name
 
 
+def test_a_victim_told_apart_by_what_figures_leave_out_is_drawn(tmp_path: Path) -> None:
+    losses = {"figures__attack_loss": list(np.linspace(0, 3, 20))}
+    mine = changed(record("late"), spec__victim__params={"width": 8}, **losses)
+    other = changed(record("late", train_seed=1), spec__victim__params={"width": 16})
+    jpeg = changed(other, spec__engine="corruption", spec__attack__name="jpeg",
+                   spec__attack__params={"severity": 2})  # fmt: skip
+    fill(Store(tmp_path), mine, jpeg)
+    written = write.everything(tmp_path, html=False)
+    assert any(path.name.startswith("convergence") for path in written)
+
+
 def test_what_is_left_out_of_a_figure() -> None:
     board = tables.cells([record("mail+jpeg (unaware attack)"), record("mail+pni", 0.1)])
     rows, sentence = plots.leading(board)

@@ -54,6 +54,20 @@ def test_the_page_holds_figures_threats_words_and_where_it_is_made_from(folder, 
     assert text.count("<img") == 2
 
 
+def test_what_a_victim_rejects_and_a_patch_are_no_good_word(tmp_path) -> None:
+    mild = record("mail", 1.0, tasks=(0, 1))
+    silent = changed(mild, spec__victim__abstains=1)
+    patched = changed(silent, spec__engine="own-threat", spec__attack__name="patch",
+                      spec__attack__params={"size": 0.05, "place": "optimised"})  # fmt: skip
+    fill(Store(tmp_path), silent, patched, images=True)
+    page, _ = cards(tmp_path)
+    known = {block["title"]: block for block in html.facts_of(page.read_text())["blocks"]}
+    for title in ("adversaries", "patches, universal perturbations"):
+        assert "abstains (answers" in json.dumps(known[f"Threats tried: {title}"]["lines"])
+    assert patched.within == ""
+    assert mild.within == "Linf 4/255"
+
+
 def test_a_card_is_held_against_the_store_file_by_file(folder) -> None:
     files = of_mail(folder)
     for file in files:

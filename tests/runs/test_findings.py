@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from support import records as made_of
 
 from robustbench_med import evaluate, statistics
 from robustbench_med.attacks import Threat
@@ -132,6 +133,19 @@ def test_the_worst_case_of_each_finding_and_of_the_patients(tmp_path: Path) -> N
         assert not areas or row.worst_auc == pytest.approx(min(areas), abs=1e-5)
     (paper,) = findings.tables(table)
     assert [row[0].value for row in paper.rows] == table.finding.tolist()
+
+
+def test_what_a_victim_rejects_is_not_flipped(tmp_path: Path) -> None:
+    share = {"fewer_than": 1, "n": 4, "share": 0.5, "interval": [0.1, 0.9]}
+    made = made_of.changed(made_of.record(n=4), figures__unflipped=share)
+    right, votes = np.ones((4, 2)), np.zeros((4, 2), np.int64)
+    flipped = np.array([[1, 0], [1, 0], [0, 1], [0, 0]])
+    answered = np.array([[0, 0], [1, 0], [0, 1], [0, 0]])  # the first flip was rejected
+    arrays = {"labels": votes, "clean_vote": votes, "robust_vote": flipped, "robust_right": right}
+    store = Store(tmp_path)
+    kept = store.write(made, {**arrays, "robust_rejected": 1.0 - answered})
+    table = findings.frame([kept], store, variants([kept]))
+    assert table.worst.iloc[-1] == 0.5
 
 
 @pytest.mark.parametrize(
