@@ -142,6 +142,7 @@ def test_the_worst_case_of_each_finding_and_of_the_patients(tmp_path: Path) -> N
         ({"target_task": "k=three"}, "unknown target task 'k=three'"),
         ({"target_task": "any", "attack": "autoattack"}, "attacks all tasks; what can choose"),
         ({"target_task": "any", "engine": "art"}, "the engine art attacks all tasks"),
+        ({"target_task": "any", "attack": "universal"}, "universal attacks all tasks; what can"),
         ({"target_task": "any", "effort": "auto"}, "a search for the strongest attack"),
         ({"target_task": "any", "target": "random"}, "classes to aim at"),
     ],
