@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robustbench_med import statistics
 from robustbench_med.naming import nature
@@ -18,7 +19,8 @@ from robustbench_med.store.store import Store
 KEYS = ["model", "variant", "data", "synthetic", "size", "n", "norm", "eps", "protocol"]
 NONE_FLIPPED = "no finding flipped"
 """The row of the patients; its `worst` is their share."""
-NEEDED = ["labels", "clean_vote", "clean_right", "robust_vote", "robust_right"]
+NEEDED = ["labels", "clean_vote", "clean_right", "clean_rejected"]
+NEEDED += ["robust_vote", "robust_right", "robust_rejected"]
 
 
 def frame(
@@ -103,7 +105,7 @@ def _rows(group: Sequence[Record], store: Store[Record]) -> Iterator[dict[str, A
             "worst": float(np.mean(worst)),
             "trivial": figures.trivial or "",
         }
-    there = ((labels >= 0) & (outcomes[first.hash]["clean_vote"] == labels)).any(1)
+    there = ((labels >= 0) & _held(outcomes[first.hash], "clean")).any(1)
     left = [_none_flipped([outcomes[r.hash] for r in records]) for records in by_seed.values()]
     yield {
         "finding": NONE_FLIPPED,
@@ -117,10 +119,17 @@ def _rows(group: Sequence[Record], store: Store[Record]) -> Iterator[dict[str, A
 def _none_flipped(outcomes: Sequence[Mapping[str, Any]]) -> float:
     """Share of the patients with a right prediction of whom no attack flipped one, by votes."""
     labels = outcomes[0]["labels"]
-    right = (labels >= 0) & (outcomes[0]["clean_vote"] == labels)
+    right = (labels >= 0) & _held(outcomes[0], "clean")
     there = right.any(1)
-    flipped = np.any([(right & (each["robust_vote"] != labels)).any(1) for each in outcomes], 0)
+    flipped = np.any([(right & ~_held(each, "robust")).any(1) for each in outcomes], 0)
     return float(1 - flipped[there].mean()) if there.any() else 0.0
+
+
+def _held(outcome: Mapping[str, Any], when: str) -> NDArray[np.bool_]:
+    """(n, T): whether most draws are right, or rejected, "clean" or "robust"."""
+    right = outcome[f"{when}_vote"] == outcome["labels"]
+    rejected = outcome.get(f"{when}_rejected")
+    return right if rejected is None else right | (rejected > 0.5)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
