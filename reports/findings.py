@@ -19,7 +19,14 @@ from robustbench_med.store.store import Store
 KEYS = ["model", "variant", "data", "synthetic", "size", "n", "norm", "eps", "protocol"]
 NONE_FLIPPED = "no finding flipped"
 """The row of the patients; its `worst` is their share."""
-NEEDED = ["labels", "clean_vote", "robust_vote", "robust_right", "robust_rejected"]
+NEEDED = [
+    "labels",
+    "clean_vote",
+    "clean_rejected",
+    "robust_vote",
+    "robust_right",
+    "robust_rejected",
+]
 
 
 def frame(
@@ -97,7 +104,7 @@ def _rows(group: Sequence[Record], store: Store[Record]) -> Iterator[dict[str, A
             "worst": float(np.mean(worst)),
             "trivial": figures.trivial or "",
         }
-    there = ((labels >= 0) & (outcomes[first.hash]["clean_vote"] == labels)).any(1)
+    there = ((labels >= 0) & _held(outcomes[first.hash], "clean")).any(1)
     left = [_none_flipped([outcomes[r.hash] for r in records]) for records in by_seed.values()]
     yield {
         "finding": NONE_FLIPPED,
@@ -111,18 +118,17 @@ def _rows(group: Sequence[Record], store: Store[Record]) -> Iterator[dict[str, A
 def _none_flipped(outcomes: Sequence[Mapping[str, Any]]) -> float:
     """Share of the patients with a right prediction of whom no attack flipped one, by votes."""
     labels = outcomes[0]["labels"]
-    right = (labels >= 0) & (outcomes[0]["clean_vote"] == labels)
+    right = (labels >= 0) & _held(outcomes[0], "clean")
     there = right.any(1)
-    flipped = np.any([(right & _wrong(each, labels)).any(1) for each in outcomes], 0)
+    flipped = np.any([(right & ~_held(each, "robust")).any(1) for each in outcomes], 0)
     return float(1 - flipped[there].mean()) if there.any() else 0.0
 
 
-def _wrong(outcome: Mapping[str, Any], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(n, T) whether most draws are wrong under the attack and, of victims that may abstain, are
-    answered.
-    """
-    wrong: NDArray[np.bool_] = outcome["robust_vote"] != labels
-    return wrong & ~(outcome["robust_rejected"] > 0.5) if "robust_rejected" in outcome else wrong
+def _held(outcome: Mapping[str, Any], when: str) -> NDArray[np.bool_]:
+    """(n, T): whether most draws are right, or rejected, "clean" or "robust"."""
+    right = outcome[f"{when}_vote"] == outcome["labels"]
+    rejected = outcome.get(f"{when}_rejected")
+    return right if rejected is None else right | (rejected > 0.5)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -77,12 +77,15 @@ def cell_figures(
 
 def unflipped(samples: Samples, clean: Clean, fresh: Judged, threat: Threat) -> Unflipped:
     """The share of samples of which fewer predictions flipped than the attacker wanted (one, where
-    he wanted all): most draws were right before the attack, and are wrong behind it. Samples
-    without a right prediction before it do not count.
+    he wanted all): most draws were right (or rejected) before the attack, and are wrong behind it.
+    Samples without a right prediction before it do not count.
     """
     tasks, wanted = list(threat.tasks), threat.least or 1
     labels = samples.labels.numpy()[:, tasks]
-    right = (labels >= 0) & (clean.vote[:, tasks] == labels)
+    before = clean.vote[:, tasks] == labels
+    if clean.rejected is not None:
+        before |= clean.rejected[:, tasks] > 0.5
+    right = (labels >= 0) & before
     there, flips = right.any(1), (right & ~fresh.vote_right[:, tasks]).sum(1)
     left = (flips < wanted)[there].astype(np.float64)
     share = float(left.mean()) if len(left) else 0.0

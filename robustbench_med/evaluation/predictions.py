@@ -17,7 +17,7 @@ def predict(view: View, x: Tensor, labels: Tensor) -> Predictions:
 
     A draw whose logits are not finite predicts no class (vote -1 where none does), and makes the
     sample's probabilities NaN. Of a victim that may abstain a rejected draw is right: an attacker
-    wants it wrong and answered.
+    wants it wrong and answered; a score of rejection that is NaN is a logit that is not finite.
 
     Args:
         x: (B, D) in [0, 1].
@@ -32,7 +32,7 @@ def predict(view: View, x: Tensor, labels: Tensor) -> Predictions:
         hits = []
         for t, every in enumerate(logits_of_tasks):
             logits = every[:, : view.class_counts[t]]
-            finite = logits.isfinite().all(1, keepdim=True)
+            finite = every.isfinite().all(1, keepdim=True)
             hit = torch.zeros_like(logits).scatter_(
                 1, logits.argmax(1, keepdim=True), finite.to(logits.dtype)
             )

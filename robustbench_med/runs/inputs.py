@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from robustbench_med.attacks import ENGINES, OWN_THREATS, gives
+from robustbench_med.attacks import ENGINES, gives
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation.types import Method
 from robustbench_med.naming import radius_label
@@ -63,11 +63,6 @@ def inputs_with(
         raise UserError(
             f"eps {cell.eps} differs between the images, and {victim.plan.name} predicts for a"
             " batch as a whole: there is no batch of one radius; write radii for pixels in 0..1"
-        )
-    if threat.each and cell.attack in OWN_THREATS:
-        raise UserError(
-            f"eps {cell.eps} differs between the images, which {cell.attack} does not respect;"
-            " write radii for pixels in 0..1"
         )
     if threat.least is not None and gives(victim.module) is not None:
         raise UserError(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from robustbench_med.attacks import (
     APART,
     CORRUPTIONS,
+    ENGINES,
     OWN_THREATS,
     Columns,
     Threat,
@@ -99,6 +100,11 @@ def threat_of(
         check_choice(threat, point, spec)
     if in_units(point.eps):
         threat = radii_in_units.translated(threat, point.eps, dataset, samples)
+    if threat.each and isinstance(point, Cell) and point.attack in OWN_THREATS:
+        raise UserError(
+            f"eps {point.eps} differs between the images, which {point.attack} does not respect;"
+            " write radii for pixels in 0..1"
+        )
     if threat.columns:
         check_columns(threat, point, spec)
     if any(threat.radii[m] for m in dataset.optional):
@@ -140,10 +146,8 @@ def check_choice(threat: Threat, point: Cell | Case, spec: ThreatsSpec) -> None:
         raise UserError(f"diagnose looks at all tasks or at one: {aim} is for run")
     able = [name for name in under(point.norm) if entry_of(name).chooses]
     refused = {
-        f"the engine {engine_of(point.attack, spec)} attacks all tasks": engine_of(
-            point.attack, spec
-        )
-        != "native",
+        f"the engine {spec.engine} attacks all tasks": engine_of(point.attack, spec)
+        in ENGINES.keys() - {"native"},
         f"{point.attack} attacks all tasks; what can choose: {', '.join(able)}": point.attack
         not in able,
         "a search for the strongest attack is for all tasks": spec.effort not in (None, "quick"),

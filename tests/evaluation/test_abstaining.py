@@ -1,5 +1,7 @@
 """Victims that may abstain: what counts, what attacks aim at, and that others stay as they were."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from robustbench_med.evaluation.protocol import attack_pass, clean_pass
 from robustbench_med.evaluation.types import Method
 from robustbench_med.models.abstaining import Abstaining, aware
 from robustbench_med.models.defenses import INFERENCE, Defended
+from robustbench_med.reports import findings
 
 THREAT = Threat("Linf", (0.1, 0.1), (0, 1))
 
@@ -135,6 +138,27 @@ def test_a_score_without_a_gradient_and_one_that_is_not_finite() -> None:
     assert outcome.figures["robust"] < outcome.figures["clean"]
     _, broken = evaluated(Careful(lead=float("nan")), "pgd", samples, steps=2)
     assert 0 <= broken.figures["robust"] <= 1
+    assert broken.figures["clean"] == 0  # no good word for one that does not say whether it answers
+    assert broken.figures["not_finite"] > 0
+
+
+def test_a_rejection_that_became_a_wrong_answer_is_a_flip() -> None:
+    samples, careful = two_head_samples(30), Careful(lead=1.0)
+    _, outcome = evaluated(careful, "pgd", samples, replace(THREAT, least=1), steps=10)
+    labels, arrays = samples.labels.numpy(), outcome.arrays
+    held = {
+        when: (arrays[f"{when}_vote"] == labels) | (arrays[f"{when}_rejected"] > 0.5)
+        for when in ("clean", "robust")
+    }
+    flipped = held["clean"] & ~held["robust"]
+    silent = held["clean"] & (arrays["clean_vote"] != labels)
+    assert (flipped & silent).any()
+    there = held["clean"].any(1)
+    found = outcome.figures["unflipped"]
+    assert (found["n"], found["share"]) == (there.sum(), (~flipped.any(1))[there].mean())
+    assert np.array_equal(findings._held({**arrays, "labels": labels}, "robust"), held["robust"])
+    left = findings._none_flipped([{**arrays, "labels": labels}])
+    assert left == pytest.approx(found["share"])
 
 
 def test_scores_of_another_shape_and_transforms_in_front_are_refused() -> None:

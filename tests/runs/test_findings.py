@@ -156,6 +156,7 @@ def test_what_a_victim_rejects_is_not_flipped(tmp_path: Path) -> None:
         ({"target_task": "k=three"}, "unknown target task 'k=three'"),
         ({"target_task": "any", "attack": "autoattack"}, "attacks all tasks; what can choose"),
         ({"target_task": "any", "engine": "art"}, "the engine art attacks all tasks"),
+        ({"target_task": "any", "attack": "universal"}, "universal attacks all tasks; what can"),
         ({"target_task": "any", "effort": "auto"}, "a search for the strongest attack"),
         ({"target_task": "any", "target": "random"}, "classes to aim at"),
     ],
