@@ -344,8 +344,8 @@ def single_draw(clean: Clean, method: Method, ran: SearchRan | None) -> bool:
     if not clean.stochastic or method.name == "noise" or method.engine == CORRUPTION:
         return False
     if ran is not None:
-        along = [each for each in ran.rounds if each.kind != BLACK_BOX]
-        return all(each.parameters.get("eot", 1) == 1 for each in along or ran.rounds)
+        along = [each for each in ran.rounds if each.kind != BLACK_BOX] or ran.rounds
+        return bool(along) and all(each.parameters.get("eot", 1) == 1 for each in along)
     if method.name == "adaptive":  # its rounds are those against what it sees
         return clean.draws == 1
     return method.parameters.get("eot", 1) == 1
