@@ -125,6 +125,7 @@ def data_fetch(
     size: Annotated[
         int, typer.Option(help="Pixels needed: MedMNIST has files of 28, 64, 128 and 224.")
     ] = 28,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Download open data sets, checked against the published md5; an interrupted download goes on
@@ -136,8 +137,13 @@ def data_fetch(
     from robustbench_med.data.source import fetch
 
     display = make_display(quiet)
+    found = []
     for name in names:
-        display.show(str(fetch(card(name), size, files(display))))
+        found.append({"name": name, "path": fetch(card(name), size, files(display))})
+        if not as_json:
+            display.show(str(found[-1]["path"]))
+    if as_json:
+        show_json(found)
 
 
 @data_app.command("import", cls=Command)
@@ -149,6 +155,7 @@ def data_import(
         list[Path], typer.Argument(help="The zip archives (and CSV files) you downloaded.")
     ],
     data_root: DataRoot = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Unpack what you downloaded by hand to where it belongs; hostile, broken and wrong archives
@@ -160,7 +167,11 @@ def data_import(
     from robustbench_med.data.archive import import_files
 
     display = make_display(quiet)
-    display.show(str(import_files(card(name), paths, files(display, data_root))))
+    path = import_files(card(name), paths, files(display, data_root))
+    if as_json:
+        show_json({"name": name, "path": path})
+    else:
+        display.show(str(path))
 
 
 @data_app.command("verify", cls=Command)

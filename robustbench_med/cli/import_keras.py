@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from robustbench_med.cli.as_json import AsJson, show_json
 from robustbench_med.cli.options import ModelParams, make_display
 from robustbench_med.cli.values import assignments
 from robustbench_med.runs.options import WHAT, WHERE
@@ -45,6 +46,7 @@ def import_keras(
     mapping: Mapping = None,
     model_param: ModelParams = [],
     show: Listed = False,
+    as_json: AsJson = False,
 ) -> None:
     """Weights of the authors' Keras networks as a checkpoint for `run --checkpoint`. Needs no
     TensorFlow.
@@ -57,6 +59,7 @@ def import_keras(
       medrobust import-keras best1_model_cer_skin_lung.keras --model mail --out mail.safetensors
     """
     import shlex
+    from dataclasses import asdict
 
     from robustbench_med import parameters
     from robustbench_med.errors import UserError
@@ -65,8 +68,12 @@ def import_keras(
 
     display = make_display(False)
     if show:
-        for name, array in keras.read(file).arrays.items():
-            print(name, *array.shape)
+        shapes = {name: array.shape for name, array in keras.read(file).arrays.items()}
+        if as_json:
+            show_json(shapes)
+        else:
+            for name, shape in shapes.items():
+                print(name, *shape)
         return
     if out is None:
         raise UserError("name the file to write with --out weights.safetensors")
@@ -75,11 +82,15 @@ def import_keras(
     done = keras.convert(
         file, model, out, mapping=mapping, params=parameters.of(params, label(model))
     )
-    for reason, n in done.left.items():
-        display.say(f"not taken: {n} arrays {reason}")
-    display.say(f"{out}: {model}, channels {done.channels}, classes {done.class_counts}")
     options = [
         part for name, value in done.params.items() for part in ("--model-param", f"{name}={value}")
     ]
     victim = ["--model", model, "--checkpoint", str(out), "--preset", "release", *options]
-    display.say(f"use: {shlex.join(['medrobust', 'run', *victim])}")
+    command = shlex.join(["medrobust", "run", *victim])
+    if as_json:
+        show_json({"path": out, **asdict(done), "command": command})
+        return
+    for reason, n in done.left.items():
+        display.say(f"not taken: {n} arrays {reason}")
+    display.say(f"{out}: {model}, channels {done.channels}, classes {done.class_counts}")
+    display.say(f"use: {command}")

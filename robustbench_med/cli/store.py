@@ -5,17 +5,16 @@ version has to make again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from robustbench_med.cli.as_json import AsJson, board, show_json
 from robustbench_med.cli.options import AGAIN, DataRoot, Device, Out, Quiet, make_display
 from robustbench_med.errors import UserError, left_out
 from robustbench_med.runs.options import WHERE
-
-if TYPE_CHECKING:
-    from robustbench_med.runs.renewal import Renewed
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, typer's own."""
@@ -121,6 +120,7 @@ def rerun(
     out: Out = Path("reports"),
     device: Device = "auto",
     data_root: DataRoot = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Make records of an older identity, or cells that failed, again, each by its own command; the
@@ -144,20 +144,23 @@ def rerun(
         *(["--quiet"] if quiet else []),
     ]
     run, display = again(context, more), make_display(quiet)
-    made = 0
+    done = []
     if stale:
-        done = renewal.renew(out, run, display)
-        display.say(f"{done.made} of {done.asked} records of an older identity made again")
-        made += _named(done)
+        done.append(renewal.renew(out, run, display))
+        display.say(f"{done[-1].made} of {done[-1].asked} records of an older identity made again")
     if failed:
-        done = renewal.retry(out, run, display)
-        display.say(f"{done.made} of {done.asked} cells that failed made again")
-        made += _named(done)
+        done.append(renewal.retry(out, run, display))
+        display.say(f"{done[-1].made} of {done[-1].asked} cells that failed made again")
     if hash_:
-        renewal.renew_one(hash_, out, run, display)
-        made += 1
-    if made:
-        display.show(terminal_board.shown(write.leaderboard(out)))
+        done.append(renewal.renew_one(hash_, out, run, display))
+    all_done = renewal.together(done)
+    for line in all_done.failed:
+        left_out(line)
+    shown = write.leaderboard(out) if all_done.made else None
+    if as_json:
+        show_json({**asdict(all_done), **({} if shown is None else board(shown))})
+    elif shown is not None:
+        display.show(terminal_board.shown(shown))
 
 
 def again(context: typer.Context, more: Sequence[str]) -> Callable[[list[str]], object]:
@@ -176,10 +179,3 @@ def again(context: typer.Context, more: Sequence[str]) -> Callable[[list[str]], 
         return made
 
     return run
-
-
-def _named(done: Renewed) -> int:
-    """How many records were made; the others are named."""
-    for line in done.failed:
-        left_out(line)
-    return done.made

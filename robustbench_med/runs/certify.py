@@ -24,7 +24,7 @@ from robustbench_med.models.defenses import Defended
 from robustbench_med.models.defenses.randomised import InputNoise
 from robustbench_med.naming import canonical_hash
 from robustbench_med.runs.checks import check_victims
-from robustbench_med.runs.device import one_gradient
+from robustbench_med.runs.device import check_threads, one_gradient, threads
 from robustbench_med.runs.identity import identity
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import Session
@@ -72,17 +72,20 @@ def certify(spec: CertifySpec, job: Job) -> list[Certificate]:
         UserError: as `run`; a defence without Gaussian noise directly on the input; before any
             training.
     """
+    check_threads(job.threads)
     session = Session.open(spec, job, check_certificates)
     session.announce_limit()
     store = Store(session.out, CERTIFICATES)
     records = []
-    for level in levels(session.spec):
-        noisy = session.of(level)
-        points = victim_points(level)
-        noisy.victims.plan(points)
-        for point in points:
-            for noised in noised_modalities(noisy.dataset(point), per_modality=level.per_modality):
-                records.append(certificate(point, noised, noisy, store))
+    with threads(job.threads):
+        for level in levels(session.spec):
+            noisy = session.of(level)
+            points = victim_points(level)
+            noisy.victims.plan(points)
+            for point in points:
+                dataset = noisy.dataset(point)
+                for noised in noised_modalities(dataset, per_modality=level.per_modality):
+                    records.append(certificate(point, noised, noisy, store))
     return records
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from robustbench_med.attacks import Threat, View
 from robustbench_med.data import Samples
 from robustbench_med.errors import UserError, unknown
+from robustbench_med.formats.limits import limit
 from robustbench_med.progress import Display
 
 FIRST_BATCH_SIZE = 128
@@ -61,6 +62,12 @@ def peak_memory_mib(device: torch.device) -> float | None:
     except ImportError:  # Windows
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def check_threads(n: int | None) -> None:
+    """Refuses (UserError) a number of threads that is none."""
+    if n is not None and not 1 <= n <= limit("threads"):
+        raise UserError(f"--threads must be a whole number from 1 to {limit('threads'):,}, got {n}")
 
 
 @contextlib.contextmanager

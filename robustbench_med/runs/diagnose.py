@@ -19,7 +19,7 @@ from robustbench_med.evaluation.signs import Sign
 from robustbench_med.naming import canonical_hash, radius_label
 from robustbench_med.paths import write_text
 from robustbench_med.runs.checks import check_threats
-from robustbench_med.runs.device import one_gradient
+from robustbench_med.runs.device import check_threads, one_gradient, threads
 from robustbench_med.runs.identity import identity, source_identity, threat_identity
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import Session, announce_whole_range
@@ -42,14 +42,16 @@ def diagnose(spec: DiagnoseSpec, job: Job) -> list[dict[str, Any]]:
     Raises:
         UserError: as `run`; before any training where possible.
     """
+    check_threads(job.threads)
     session = Session.open(spec, job, check_threats)
     announce_whole_range(session.spec, job.display)
     grid = cases(session.spec)
     threats = [_threat(case, session) for case in grid]
     session.victims.plan(grid)
-    rows = [
-        diagnose_case(case, threat, session) for case, threat in zip(grid, threats, strict=True)
-    ]
+    with threads(job.threads):
+        rows = [
+            diagnose_case(case, threat, session) for case, threat in zip(grid, threats, strict=True)
+        ]
     write_text(session.out / "diagnostics.json", json.dumps(rows, indent=1, allow_nan=False))
     return rows
 

@@ -37,7 +37,6 @@ EXCEPT: dict[tuple[str, str], str] = {
             "fail_fast": "it ends with the first error anyway",
             "skip_failed": "it keeps no failures",
             "jobs": "one process; locks keep several apart that work on one folder",
-            "threads": "the environment's, OMP_NUM_THREADS",
             **dict.fromkeys(("executor", "address", "gpus", "slurm", "detach"), "as --jobs"),
             "shard": "its parts are few: start it for each",
         }.items()

@@ -9,7 +9,7 @@ import io
 import re
 import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,15 @@ class Renewed:
     asked: int
     made: int
     failed: tuple[str, ...]
+
+
+def together(parts: Sequence[Renewed]) -> Renewed:
+    """What several renewals did."""
+    return Renewed(
+        sum(part.asked for part in parts),
+        sum(part.made for part in parts),
+        tuple(line for part in parts for line in part.failed),
+    )
 
 
 def renew(out: Path, medrobust: Run, display: Display) -> Renewed:
@@ -89,7 +98,7 @@ def retry(out: Path, medrobust: Run, display: Display) -> Renewed:
     return Renewed(len(found), made, tuple(again))
 
 
-def renew_one(prefix: str, out: Path, medrobust: Run, display: Display) -> None:
+def renew_one(prefix: str, out: Path, medrobust: Run, display: Display) -> Renewed:
     """Runs the command of the one record or failure whose hash begins with `prefix`, and puts what
     it makes in the place of what was there.
 
@@ -115,6 +124,7 @@ def renew_one(prefix: str, out: Path, medrobust: Run, display: Display) -> None:
     for old in olds:
         display.say(f"{old.hash[:HASH_LENGTH]}: {old.command}")
         _renew(old, store, medrobust, "--force")
+    return Renewed(1, 1, ())
 
 
 def _retry(failure: Failure, out: Path, medrobust: Run) -> None:

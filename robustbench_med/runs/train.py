@@ -13,7 +13,7 @@ from robustbench_med.parameters import check_owners, of
 from robustbench_med.paths import writable_folder
 from robustbench_med.runs import packages
 from robustbench_med.runs.checks import box_of, check_defense_owners
-from robustbench_med.runs.device import choose_device
+from robustbench_med.runs.device import check_threads, choose_device, threads
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.registration import include
 from robustbench_med.runs.session import load_all, on_disk
@@ -37,6 +37,7 @@ def train(spec: TrainingsSpec, job: Job) -> list[Checkpoint]:
     Raises:
         UserError: unknown names, bad parameters, missing data, an unwritable folder.
     """
+    check_threads(job.threads)
     packages.load()
     include(spec.include, job.display.say)
     device = choose_device(job.device)
@@ -54,7 +55,8 @@ def train(spec: TrainingsSpec, job: Job) -> list[Checkpoint]:
             for model, plan in plans
             for seed in dict.fromkeys(spec.train_seed)
         ]  # every network of a data set is built before its first training
-        checkpoints += [train_one(training, dataset, device, job) for training in trainings]
+        with threads(job.threads):
+            checkpoints += [train_one(training, dataset, device, job) for training in trainings]
     return checkpoints
 
 

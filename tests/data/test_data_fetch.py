@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import http.server
 import io
+import json
 import stat
 import threading
 import zipfile
@@ -177,6 +178,8 @@ def test_the_command_fetches_the_size_that_is_asked_for(server: Server, tmp_path
     mine.write_text(yaml.safe_dump(given))
     done = medrobust("data", "fetch", mine, "--size", 50)
     path = Path(done.stdout.strip())
+    again = json.loads(medrobust("data", "fetch", mine, "--size", 50, "--json").stdout)
+    assert again == [{"name": str(mine), "path": str(path)}]
     assert path.name == "retinamnist_64.npz"
     assert path.read_bytes() == server.body
     assert fetch_card(card(str(mine)), 64, Files()) == path
@@ -319,8 +322,8 @@ def test_an_import_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
             import_files(card("busi"), [good], files)
     assert list(root.iterdir()) == []
 
-    done = medrobust("data", "import", "busi", good, "--data-root", root)
-    assert done.stdout.strip() == str(root / "busi")
+    done = medrobust("data", "import", "busi", good, "--data-root", root, "--json")
+    assert json.loads(done.stdout) == {"name": "busi", "path": str(root / "busi")}
     assert not (root / "busi" / "__MACOSX").exists()
     assert "exists already" in refused(
         medrobust("data", "import", "busi", good, "--data-root", root, check=2)

@@ -3,6 +3,7 @@ imported back.
 """
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -223,6 +224,18 @@ def test_names_and_numbers_are_those_of_a_file_that_keras_wrote() -> None:
     assert [v[0].name for v in drifa["conv2d"][10:16]] == [
         f"blocks.{m}.2.{part}.weight" for part in ("c1", "c2", "short.0") for m in (0, 1)
     ]
+
+
+def test_an_import_and_a_list_as_json(tmp_path) -> None:
+    path, out = tmp_path / "a.weights.h5", tmp_path / "out.safetensors"
+    write_keras3(path, network("mail"))
+    listed = json.loads(medrobust("import-keras", path, "--list", "--json").stdout)
+    assert listed["layers/conv2d/vars/0"][:2] == [7, 7]
+    command = ["import-keras", path, "--model", "mail", "--out", out, "--json"]
+    done = json.loads(medrobust(*command).stdout)
+    assert done["path"] == str(out)
+    assert done["class_counts"] == [5, 7]
+    assert f"--checkpoint {out}" in done["command"]
 
 
 def test_what_does_not_fit_is_listed_and_nothing_is_written(tmp_path) -> None:

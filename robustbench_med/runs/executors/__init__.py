@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 
 from robustbench_med.errors import UserError, unknown
-from robustbench_med.formats.limits import limit
+from robustbench_med.runs.device import check_threads
 from robustbench_med.runs.executors import here, processes, ray_cluster, slurm
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.outcomes import Outcomes
@@ -62,10 +62,7 @@ def jobs_of(job: Job) -> int:
     if job.executor != "slurm" and (job.slurm or job.detach):
         raise UserError("--slurm and --detach are for --executor slurm")
     slurm.parameters_of(job)
-    if job.threads is not None and not 1 <= job.threads <= limit("threads"):
-        raise UserError(
-            f"--threads must be a whole number from 1 to {limit('threads'):,}, got {job.threads}"
-        )
+    check_threads(job.threads)
     if job.jobs == "auto":
         if job.device in ("auto", "cuda") and torch.cuda.is_available():
             return torch.cuda.device_count()
