@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from robustbench_med.models import encoders
 from robustbench_med.models.mail import Gate
 from robustbench_med.models.tables import Planes, TableEncoder
 
@@ -72,6 +71,8 @@ class LateFusion(nn.Module):
     def make_encoders(
         self, channels: Sequence[int], encoder: str, width: int, image_size: int
     ) -> list[nn.Module]:
+        from robustbench_med.models import encoders  # MONAI: seconds to import
+
         made: dict[int, nn.Module] = {
             m: encoders.build(encoder, c, width=width, image_size=image_size)
             for m, c in enumerate(channels)
@@ -341,9 +342,9 @@ class CrossAttention(LateFusion):
         return out
 
     def fuse(self, xs: Sequence[Tensor], present: Tensor | None) -> Tensor:
-        maps = [
-            encoders.feature_map(encoder, x) for encoder, x in zip(self.encoders, xs, strict=True)
-        ]
+        maps = list(xs)
+        for k in range(4):
+            maps = [encoder.stage(k, x) for encoder, x in zip(self.encoders, maps, strict=True)]  # type: ignore[operator]
         return torch.cat(
             [t.mean(1) for t in self.attend([x.flatten(2).transpose(1, 2) for x in maps])], 1
         )

@@ -105,6 +105,10 @@ def test_attacks_models_and_data_know_nothing_of_each_other() -> None:
             assert other == room or other not in FLOORS[3], f"{path}:{line}: {room} imports {name}"
 
 
+LATE = {("models.fusion", "robustbench_med.models", "encoders")}
+"""Imports of our own where they are used: MONAI's networks take seconds, which MAIL need not pay."""
+
+
 def test_imports_inside_functions_are_for_the_start_of_the_command_line() -> None:
     for path in files():
         if dotted(path).split(".")[0] in ("cli", ""):
@@ -115,6 +119,8 @@ def test_imports_inside_functions_are_for_the_start_of_the_command_line() -> Non
                 module = getattr(node, "module", None) or ""
                 inner = isinstance(node, ast.ImportFrom) and module.split(".")[0] == OURS
                 inner = inner and module != OURS  # the version, which the package itself defines
+                names = [alias.name for alias in node.names] if inner else []
+                inner = inner and (dotted(path), module, *names) not in LATE
                 assert not inner, f"{path}:{node.lineno}: {function.name} imports {module}"
 
 

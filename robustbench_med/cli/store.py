@@ -138,11 +138,8 @@ def rerun(
             "say which records: medrobust rerun --stale makes those of an older identity again,"
             " --failed the cells that failed, --hash HASH one of either"
         )
-    more = ["--out", str(out), "--device", device]
-    more += [
-        *([] if data_root is None else ["--data-root", str(data_root)]),
-        *(["--quiet"] if quiet else []),
-    ]
+    more = ["--out", str(out), "--device", device, *(["--quiet"] if quiet else [])]
+    more += [] if data_root is None else ["--data-root", str(data_root)]
     run, display = again(context, more), make_display(quiet)
     done = []
     if stale:

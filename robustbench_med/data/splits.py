@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from robustbench_med.data.listing import SPLITS
 from robustbench_med.data.source import Source
@@ -149,6 +148,11 @@ def folds(
     source: Source, rows: NDArray[np.int64], seed: int, n_folds: int = 10
 ) -> NDArray[np.int64]:
     """A fold 0..n_folds-1 for each row, groups and copies kept together, classes spread evenly."""
+    from sklearn.model_selection import (  # a second to import
+        StratifiedGroupKFold,
+        StratifiedKFold,
+    )
+
     y = strata(source.labels[rows], multilabel=source.card.multilabel)
     groups = units(source)[rows]
     _, counts = np.unique(y, return_counts=True)

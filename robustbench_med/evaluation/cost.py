@@ -9,7 +9,6 @@ from typing import TypedDict
 
 import torch
 from torch import nn
-from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
 Shapes = Sequence[tuple[int, int, int]]
@@ -55,6 +54,8 @@ def peak_memory(victim: nn.Module, shapes: Shapes, *, batch_size: int = 1) -> in
         with torch.no_grad():
             victim(*x)
         return int(torch.cuda.max_memory_allocated(device))
+    from torch.distributed._tools.mem_tracker import MemTracker  # a second to import
+
     frozen = [p for p in victim.parameters() if not p.requires_grad]
     try:
         for parameter in frozen:  # the tracker hangs hooks on gradients

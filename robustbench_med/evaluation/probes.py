@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
 from robustbench_med.attacks import Draws, derive_seed, seeded
@@ -258,6 +257,8 @@ def neighbours_by_means(victim: nn.Module, x: Sequence[Tensor], seed: int) -> st
     refused with a chance of at most `FALSE_ALARM`. The two kinds alternate in a drawn order: what
     depends on the number of the call is no neighbour.
     """
+    from scipy.stats import mannwhitneyu  # half a second to import
+
     place = BATCH // 2
     batches = [placed(x, around, place) for _, around in list(others(x))[:3]]
     order = [0, 1, 2] * REPEATS

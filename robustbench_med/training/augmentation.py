@@ -8,8 +8,6 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.data import get_track_meta, set_track_meta
-from monai.transforms import Affine, GaussianSmooth, RandAffine
 from torch import Tensor
 
 Augmentation = Literal["none", "light", "strong", "release"]
@@ -27,6 +25,9 @@ def augment(x: Tensor, kind: Augmentation, seed: int, step: int) -> Tensor:
     rng = np.random.default_rng([seed, step, 1])
     if kind == "strong":
         return strongly(x, rng)
+    from monai.data import get_track_meta, set_track_meta  # seconds to import
+    from monai.transforms import Affine, GaussianSmooth, RandAffine
+
     tracked = get_track_meta()
     set_track_meta(False)  # plain tensors: the history of transforms would take most of the time
     try:
