@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from robustbench_med.statistics import effective_n, wilson
 
@@ -94,6 +93,8 @@ def auroc(scores: Floats, positive: Bools) -> float:
 
     As scikit-learn's, which takes a hundred times as long to check what it is given.
     """
+    from scipy.stats import rankdata  # half a second to import
+
     n = int(positive.sum())
     if positive.all() or not n or not np.isfinite(scores).all():
         return math.nan
