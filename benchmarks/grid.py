@@ -170,6 +170,8 @@ def overhead(sizes: Sizes) -> Iterator[str]:
     executors: list[tuple[str, list[object]]] = [("1 process", []), ("2 processes", ["--jobs", 2])]
     if importlib.util.find_spec("ray"):
         executors.append(("Ray, this machine", ["--executor", "ray"]))
+    if shutil.which("sinfo") and not subprocess.run(["sinfo"], capture_output=True).returncode:
+        executors.append(("Slurm", ["--executor", "slurm"]))
     for name, how in executors:
         out = sizes.out / "one"
         half, whole = (
