@@ -26,6 +26,8 @@ SETTING = ["synthetic", "benchmark", "data", "size", "n", "norm", "eps_value", "
 """Columns that put rows side by side, in the order of the board: real data first."""
 COMPARABLE = [*SETTING, "protocol"]
 """Columns in which rows must agree to be ranked against each other."""
+AUC = "auc"
+"""The main figure of findings of a multi-label set, in `main_figure`."""
 NO_BENCHMARK = "no benchmark has these samples and this threat"
 
 
@@ -70,6 +72,7 @@ def placed(found: Sequence[Entry]) -> tuple[pd.DataFrame, list[int]]:
         return board, []
     imbalanced = board.groupby(COMPARABLE, dropna=False)["is_imbalanced"].transform("any")
     board["judged_on"] = imbalanced.map({True: "balanced_accuracy", False: "robust"})
+    board["main_figure"] = board.main_figure.where(board.main_figure == AUC, board.judged_on)
     judged = board.worst_balanced_accuracy.where(imbalanced, board.worst)
     board = board.assign(judged=tied(judged), is_unnamed=board.benchmark == "")
     order = ["synthetic", "is_unnamed", *SETTING[1:], "is_naive", "judged", "clean", "model"]
@@ -86,7 +89,6 @@ def placed(found: Sequence[Entry]) -> tuple[pd.DataFrame, list[int]]:
 
 def _row(entry: Entry, threat: ThreatResult) -> dict[str, Any]:
     victim, data, worst = entry.victim, entry.data, threat.worst
-    floor = _floor(threat)
     benchmark = benchmark_of(data, threat)
     below = floors.BELOW in threat.marks
     marks = [*(["synthetic data"] if data.synthetic else []), *threat.marks]
@@ -105,10 +107,12 @@ def _row(entry: Entry, threat: ThreatResult) -> dict[str, Any]:
         "unranked": _unranked(entry, threat, below=below),
         "n": data.n,
         "n_distinct": data.n_distinct,
+        "main_figure": AUC if threat.multilabel else "",
         "clean": threat.clean,
         "clean_low": clean_low,
         "clean_high": clean_high,
         "clean_balanced_accuracy": threat.clean_balanced_accuracy,
+        "clean_auc": threat.clean_auc,
         **worst.plain(),
         "decided_by": threat.decided_by,
         "attacks": len(threat.attacks),
@@ -139,7 +143,7 @@ def _row(entry: Entry, threat: ThreatResult) -> dict[str, Any]:
         "is_trivial": threat.trivial,
         "is_below_floor": below,
         "is_imbalanced": threat.imbalanced,
-        "floor": floor,
+        "floor": _floor(threat),
         "eps_value": shown_radius(max(threat.radii)),
         "family": victim.architecture,
     }
@@ -149,7 +153,10 @@ def _floor(threat: ThreatResult) -> floors.Floor | None:
     if threat.floor_accuracy is None or threat.floor_balanced_accuracy is None:
         return None
     return floors.Floor(
-        threat.floor_accuracy, threat.floor_balanced_accuracy, imbalanced=threat.imbalanced
+        threat.floor_accuracy,
+        threat.floor_balanced_accuracy,
+        imbalanced=threat.imbalanced,
+        multilabel=threat.multilabel,
     )
 
 

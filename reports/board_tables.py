@@ -8,9 +8,17 @@ from typing import Any
 import pandas as pd
 
 from robustbench_med.reports import floors
-from robustbench_med.reports.board import COMPARABLE, named
+from robustbench_med.reports.board import AUC, COMPARABLE, named
 from robustbench_med.reports.comparison.metrics import METRICS
-from robustbench_med.reports.paper import TRIVIAL, Column, Table, TableCell, data_name, judgement
+from robustbench_med.reports.paper import (
+    AREA,
+    TRIVIAL,
+    Column,
+    Table,
+    TableCell,
+    data_name,
+    judgement,
+)
 from robustbench_med.reports.tables import each
 
 
@@ -28,9 +36,11 @@ def _board(group: pd.DataFrame) -> Table:
     metric = METRICS[first.judged_on]
     several = bool(group.worst_std.notna().any())
     noise = bool(group.noise.notna().any())
+    by_area = first.main_figure == AUC
     columns = [
         Column("", digits=0),
         Column("victim"),
+        *([Column("clean AUC", "high"), Column("worst case, robust AUC", "high")] * by_area),
         Column(metric.clean_name, "high"),
         Column(f"worst case, {metric.name}", "high"),
         *([Column("± over trainings")] if several else []),
@@ -51,6 +61,8 @@ def _board(group: pd.DataFrame) -> Table:
         cells = [
             TableCell(_known(row.rank)),
             TableCell(row.model, mark=TRIVIAL if row.is_trivial else ""),
+            *([TableCell(row.clean_auc, ranked=row.unranked == "")] * by_area),
+            *([TableCell(row.worst_auc, **marks)] * by_area),
             TableCell(getattr(row, metric.clean), ranked=row.unranked == ""),
             TableCell(worst, ends, **marks),
             *([TableCell(_known(row.worst_std))] if several else []),
@@ -63,9 +75,11 @@ def _board(group: pd.DataFrame) -> Table:
         ]
         rows.append(cells)
     for floor in each(floors.rows(group)):
+        areas = [TableCell(floor.worst_auc, ranked=False)] * (2 * by_area)
         constant = TableCell(getattr(floor, metric.worst), ranked=False)
-        blank = [TableCell("-")] * (len(columns) - 4)
-        rows.append([TableCell(None), TableCell(floor.model), constant, constant, *blank])
+        figures = [TableCell(floor.model), *areas, constant, constant]
+        blank = [TableCell("-")] * (len(columns) - 1 - len(figures))
+        rows.append([TableCell(None), *figures, *blank])
     return Table("leaderboard", _caption(group, first), columns, rows)
 
 
@@ -76,6 +90,8 @@ def _caption(group: pd.DataFrame, first: Any) -> str:
         f" {first.target}, protocol {first.protocol}, n = {first.n}; worst case: every sample under"
         " the attack that harms it most"
     )
+    if first.main_figure == AUC:
+        caption += f", {AREA} findings: their mean, under the attack that leaves least of it"
     reasons: dict[str, list[str]] = {}
     for row in each(group[group.unranked != ""]):
         reasons.setdefault(row.unranked, []).append(row.model)

@@ -271,7 +271,7 @@ def _judged(figure: str, rows: pd.DataFrame) -> str:
 
 
 def _no_robustness(row: Any) -> bool:
-    return no_robustness(row.robust, row.balanced_accuracy, row.floor)
+    return no_robustness(row.robust, row.balanced_accuracy, row.floor, row.auc)
 
 
 def _named(row: Any) -> str:

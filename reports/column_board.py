@@ -28,7 +28,7 @@ WORST = {
         "lower end of its Wilson 95 % interval, on the classes' effective numbers of samples"
     ),
     "worst_balanced_accuracy_high": "upper end",
-    "worst_auc": "robust AUC under the attack that leaves least of it",
+    "worst_auc": "robust AUC under the attack that leaves least of it, mean as `clean_auc`",
 }
 BOARD = {
     "rank": (
@@ -54,10 +54,19 @@ BOARD = {
     ),
     "n": "test samples evaluated, of all folds together",
     "n_distinct": "distinct images behind them, the smallest over the tasks",
+    "main_figure": (
+        "the figure to read first: `auc` (`clean_auc`, `worst_auc`) where all attacked tasks are"
+        " findings of a multi-label set, else as `judged_on`"
+    ),
     "clean": "share right before the attack, mean over the attacked tasks and the trainings",
     "clean_low": "lower end of its Wilson 95 % interval, as `worst_low`",
     "clean_high": "upper end",
     "clean_balanced_accuracy": "before the attack: mean over the classes of the share right",
+    "clean_auc": (
+        "before the attack: area under the ROC curve, mean over the attacked tasks, of findings"
+        " over those of which both classes occur (`marks` says how many); empty where a task has"
+        " none"
+    ),
     **WORST,
     "decided_by": "the attack that alone leaves least",
     "attacks": "attacks that the worst case is over, the noise control not among them",

@@ -49,8 +49,9 @@ COLUMNS: dict[str, dict[str, str]] = {
             " tasks"
         ),
         "clean_auc": (
-            "before the attack: area under the ROC curve, mean over the attacked tasks; empty where"
-            " one has none"
+            "before the attack: area under the ROC curve, mean over the attacked tasks, of findings"
+            " of a multi-label set over those of which both classes occur; empty where a task has"
+            " none"
         ),
         **ROBUST,
         "worst_case": (
@@ -74,7 +75,7 @@ COLUMNS: dict[str, dict[str, str]] = {
             "attack success rate: chance that a prediction that was right is wrong after the attack"
         ),
         "balanced_accuracy": "after the attack: mean over the classes of the share right",
-        "auc": "after the attack: area under the ROC curve, macro one-vs-rest above two classes",
+        "auc": "the same after the attack, macro one-vs-rest above two classes",
         "clean_vote": "as `clean`, by majority vote of the draws",
         "robust_vote": "as `robust`, by majority vote of the draws",
         "minimal_norm_median": (
@@ -102,7 +103,8 @@ COLUMNS: dict[str, dict[str, str]] = {
             " (never right), naive attacks on random models, predictions that depend on their batch"
             " or that no seed repeats, unverified files, weights that share their training seed"
             f" with others, `{BELOW}`: `robust` is no higher than that of `{CONSTANT}`"
-            f" (`{BELOW} on TASK`: at that task alone),"
+            f" (`{BELOW} on TASK`: at that task alone; of findings `auc` is not above 0.5),"
+            " `AUC over K of N findings`: of the others these samples have one class,"
             " `carried`: samples that a smaller radius broke were [not attacked again](sweeps.md),"
             " `under-trained on TASK (AUC a, NAME"
             " b)`: [Trust](trust.md#under-trained-victims)"

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from robustbench_med.reports import looks, style
 from robustbench_med.reports.families import variants
-from robustbench_med.reports.floors import Judged
+from robustbench_med.reports.floors import Drawn
 from robustbench_med.reports.plots import (
     SETTING,
     Looks,
@@ -32,6 +32,12 @@ from robustbench_med.reports.plots import (
 from robustbench_med.reports.tables import by_engine, cells, named, ranked
 from robustbench_med.store.record import CONTROL, Record
 
+Y_LABELS: Mapping[Drawn, str] = {
+    "robust": "accuracy (mean over attacked tasks)",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC (mean over attacked findings)",
+}
+
 
 def robust_against_radius(records: Sequence[Record], path: Path) -> None:
     """`radius_figure` of all records as a file."""
@@ -45,7 +51,7 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
 def radius_figure(
     board: pd.DataFrame,
     look: Looks,
-    shown: Judged = "robust",
+    shown: Drawn = "robust",
     *,
     axes: Sequence[Axes] | None = None,
 ) -> Figure:
@@ -56,7 +62,7 @@ def radius_figure(
     clean accuracy. Where modalities have different radii the axis shows the largest.
 
     Args:
-        shown: robust accuracy, or robust balanced accuracy, which has no intervals.
+        shown: robust accuracy, or robust balanced accuracy or AUC, which have no intervals.
         axes: of a figure of the user's, one a panel; None: a new figure.
     """
     board, kept = leading(board)
@@ -70,9 +76,8 @@ def radius_figure(
         mine = points[points.panel == panel]
         _panel(axis, mine, attack, look)
         draw_floor(axis, mine, shown)
-    balanced = shown == "balanced_accuracy"
     for axis in axes[::3]:
-        axis.set_ylabel("balanced accuracy" if balanced else "accuracy (mean over attacked tasks)")
+        axis.set_ylabel(Y_LABELS[shown])
     attacked = {panel for panel, attack in panels if attack != CONTROL}
     controlled = points.panel[points.attack == CONTROL].isin(attacked).any()
     grey = Line2D([], [], linestyle=style.CONTROL_DASH, color="0.4", linewidth=1)
@@ -119,7 +124,7 @@ def _panel(axis: Axes, points: pd.DataFrame, attack: str, look: Looks) -> None:
     axis.set_ylim(0, 1.03)
 
 
-def _points(board: pd.DataFrame, shown: Judged) -> pd.DataFrame:
+def _points(board: pd.DataFrame, shown: Drawn) -> pd.DataFrame:
     """The cells with what the radius figure needs: panel, radius on its axis, and the figure
     that is shown, `before` the attack and after it, with intervals where it has any.
     """
@@ -129,10 +134,10 @@ def _points(board: pd.DataFrame, shown: Judged) -> pd.DataFrame:
         radii.append(row.eps_value * (255 if row.norm == "Linf" else 1))
         attacks.append(by_engine(row.attack, row.engine))
     points = board.assign(panel=titles, radius=radii, attack=attacks)
-    if shown == "balanced_accuracy":
+    if shown != "robust":
         return points.assign(
-            value=board.balanced_accuracy,
-            before=board.clean_balanced_accuracy,
+            value=board[shown],
+            before=board[f"clean_{shown}"],
             **dict.fromkeys(("low", "high", "before_low", "before_high"), np.nan),
         )
     return points.assign(

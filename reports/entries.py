@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from robustbench_med.reports import floors, under_training
+from robustbench_med.reports.areas import area
 from robustbench_med.reports.comparison.believed import trust_of
 from robustbench_med.reports.comparison.metrics import no_robustness
 from robustbench_med.reports.comparison.worst import (
@@ -192,7 +193,7 @@ def _threat(group: Sequence[Record], store: Store[Record], doubts: Sequence[str]
     brief = words.worst(r.trust.together or r.trust for r in measured)
     attacks = _attacks(measured)
     clean = _mean(over_trainings(group, lambda record: exact(record, "clean")))
-    below = no_robustness(worst.worst, worst.worst_balanced_accuracy, floor)
+    below = no_robustness(worst.worst, worst.worst_balanced_accuracy, floor, worst.worst_auc)
     marks = [*filter(None, [found.marks]), *missing_folds(group), *_uneven(attacks, measured)]
     threat = first.spec.threat
     return ThreatResult(
@@ -207,6 +208,8 @@ def _threat(group: Sequence[Record], store: Store[Record], doubts: Sequence[str]
         clean=clean,
         clean_interval=list(wilson(clean, _worth(group, "clean"))),
         clean_balanced_accuracy=_mean(over_trainings(group, _clean_balanced_accuracy)),
+        clean_auc=_clean_auc(group),
+        multilabel=first.multilabel,
         worst=_worst(worst),
         decided_by=min(attacks, key=lambda attack: (attack.robust, attack.label)).label,
         attacks=attacks,
@@ -270,6 +273,11 @@ def _noise(controls: Sequence[Record]) -> float | None:
 def _clean_balanced_accuracy(record: Record) -> float:
     tasks = record.spec.threat.tasks
     return _mean([record.figures.tasks[t].clean_balanced_accuracy for t in tasks])
+
+
+def _clean_auc(group: Sequence[Record]) -> float | None:
+    found = over_trainings(group, lambda record: area(record, "clean"))
+    return _mean(found) if found else None
 
 
 def _by_task(

@@ -73,6 +73,9 @@ def _measured(
     one_modality = board.trusted.map(bool) & ~board.is_joint
     for key, group in board[~one_modality].groupby(plots.SETTING, sort=True):
         name = plots.slug(key)
+        by_area = group[group.auc.notna() & group.floor.map(floors.is_multilabel)]
+        if len(by_area):
+            yield f"robust-auc-{name}", curves.radius_figure(by_area, look, "auc")
         yield f"robust-accuracy-{name}", curves.radius_figure(group, look)
         if any(map(floors.is_imbalanced, group.floor)):
             balanced = curves.radius_figure(group, look, "balanced_accuracy")

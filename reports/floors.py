@@ -26,6 +26,7 @@ IMBALANCED = 0.6
 SAMPLES = ["data", "size", "n", "target"]
 """Columns of the leaderboard and the cells that say which samples and tasks a floor is of."""
 Judged = Literal["robust", "balanced_accuracy"]
+Drawn = Literal["robust", "balanced_accuracy", "auc"]
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,18 @@ class Floor:
         imbalanced: whether the largest class of an attacked task holds more than IMBALANCED of its
             samples.
         auc: area under the ROC curve of a constant.
+        multilabel: whether the attacked tasks are findings of a multi-label set: most are rare, so
+            that the constant answer's AUC is the floor, not its accuracy.
     """
 
     accuracy: float
     balanced_accuracy: float
     imbalanced: bool
     auc: float = 0.5
+    multilabel: bool = False
 
     @classmethod
-    def of_counts(cls, tasks: Sequence[Sequence[int]]) -> Floor:
+    def of_counts(cls, tasks: Sequence[Sequence[int]], *, multilabel: bool = False) -> Floor:
         """The floor of tasks with so many labelled samples of each class, at least one a task."""
         largest = [max(counts) / sum(counts) for counts in tasks]
         occurring = [sum(count > 0 for count in counts) for counts in tasks]
@@ -55,6 +59,7 @@ class Floor:
             accuracy=float(np.mean(largest)),
             balanced_accuracy=float(np.mean([1 / classes for classes in occurring])),
             imbalanced=max(largest) > IMBALANCED,
+            multilabel=multilabel,
         )
 
 
@@ -77,7 +82,7 @@ def of_tasks(records: Sequence[Record], tasks: Sequence[int]) -> Floor | None:
         if len(known) < len(folds):
             return None
         counts.append(np.sum(known, 0).tolist())
-    return Floor.of_counts(counts)
+    return Floor.of_counts(counts, multilabel=records[0].multilabel)
 
 
 def accuracy_at(record: Record, t: int) -> float | None:
@@ -86,16 +91,25 @@ def accuracy_at(record: Record, t: int) -> float | None:
     return None if floor is None else floor.accuracy
 
 
-def below_floor(robust: float, floor: Floor | None) -> bool:
-    """Whether a robust accuracy is no higher than the constant answer's; False where the floor is
-    not known.
+def below_floor(robust: float, floor: Floor | None, auc: float | None = None) -> bool:
+    """Whether a robust accuracy is no higher than the constant answer's, of findings the robust
+    AUC; False where the floor, or that AUC, is not known.
     """
-    return floor is not None and robust <= floor.accuracy + 1e-9
+    if floor is None:
+        return False
+    if floor.multilabel:
+        return auc is not None and auc <= floor.auc + 1e-9
+    return robust <= floor.accuracy + 1e-9
 
 
 def is_imbalanced(floor: Floor | None) -> bool:
     """Whether accuracy misleads on these samples; False where the floor is not known."""
     return floor is not None and floor.imbalanced
+
+
+def is_multilabel(floor: Floor | None) -> bool:
+    """Whether AUC judges these rows: findings of a multi-label set."""
+    return floor is not None and floor.multilabel
 
 
 def judged_metric(floor: Floor | None) -> Judged:

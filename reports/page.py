@@ -281,7 +281,10 @@ def _overall(row: Any) -> list[tuple[str, str]]:
     )
     behind = f"{row.trainings} training(s)" + (f" on {row.folds} folds" if row.folds > 1 else "")
     behind += f", {row.evaluation_seeds} evaluation seed(s) each"
+    areas = ("AUC", f"clean {share(row.clean_auc)}, robust {share(row.auc)}")
+    by_area = floors.is_multilabel(row.floor)
     return [
+        *([areas] * by_area),
         ("clean accuracy", f"{row.clean:.3f} [{row.clean_low:.3f}, {row.clean_high:.3f}]"),
         (
             "robust accuracy",
@@ -291,7 +294,7 @@ def _overall(row: Any) -> list[tuple[str, str]]:
             "balanced accuracy",
             f"clean {row.clean_balanced_accuracy:.3f}, robust {row.balanced_accuracy:.3f}",
         ),
-        ("AUC", f"clean {share(row.clean_auc)}, robust {share(row.auc)}"),
+        *([areas] * (not by_area)),
         ("robust accuracy, worst case of all rows", share(row.worst_case)),
         (floors.CONSTANT, _constant(row.floor)),
         ("means over", behind),

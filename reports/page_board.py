@@ -58,7 +58,6 @@ def _key(*parts: object) -> tuple[object, ...]:
 
 
 def _row(row: Any, entry: Entry, threat: ThreatResult) -> dict[str, Any]:
-    metric = METRICS[row.judged_on]
     protocol = "" if row.protocol == "sound" else f", protocol {row.protocol}"
     shown = {
         "rank": None if pd.isna(row.rank) else int(row.rank),
@@ -69,9 +68,7 @@ def _row(row: Any, entry: Entry, threat: ThreatResult) -> dict[str, Any]:
         "trust": row.trust or "-",
         "sign": row.sign,
         "why": row.why,
-        "worst": float(getattr(row, metric.worst)),
-        "worst_text": _with_interval(row, metric.worst_low, metric.worst_high, metric.worst),
-        "clean": float(getattr(row, metric.clean)),
+        **_figures(row),
         "decided_by": row.decided_by,
         "attacks": int(row.attacks),
         "families": row.families,
@@ -99,6 +96,33 @@ def _row(row: Any, entry: Entry, threat: ThreatResult) -> dict[str, Any]:
     }
 
 
+def _figures(row: Any) -> dict[str, Any]:
+    """The worst case and the clean figure: numbers to sort by, and how they are shown; of findings
+    AUC, the accuracy beside it.
+    """
+    metric = METRICS[row.judged_on]
+    worst = _with_interval(row, metric.worst_low, metric.worst_high, metric.worst)
+    clean = number(getattr(row, metric.clean))
+    if row.main_figure == board.AUC and pd.notna(row.worst_auc):
+        within = metric.name.removeprefix("robust ")
+        return {
+            "worst": float(row.worst_auc),
+            "worst_text": f"AUC {number(row.worst_auc)}",
+            "worst_beside": f"{within} {worst}",
+            "clean": float(row.clean_auc),
+            "clean_text": f"AUC {number(row.clean_auc)}",
+            "clean_beside": f"{within} {clean}",
+        }
+    return {
+        "worst": float(getattr(row, metric.worst)),
+        "worst_text": worst,
+        "worst_beside": "",
+        "clean": float(getattr(row, metric.clean)),
+        "clean_text": clean,
+        "clean_beside": "",
+    }
+
+
 def _facts(row: Any, entry: Entry) -> dict[str, str]:
     """What opens first when a row is clicked."""
     spread = ""
@@ -110,6 +134,7 @@ def _facts(row: Any, entry: Entry) -> dict[str, str]:
             f"{row.reported:.3f} {row.reported_figure} ({row.reported_setting};"
             f" {row.reported_source}); measured minus reported {row.difference:+.3f}"
         )
+    areas = {"worst AUC": number(row.worst_auc), "clean AUC": number(row.clean_auc)}
     weights = [
         f"{one.sha256} ({one.origin}: {entry.about.urls.get(one.sha256[:12], one.file)})"
         for one in entry.victim.weights
@@ -117,6 +142,7 @@ def _facts(row: Any, entry: Entry) -> dict[str, str]:
     return {
         "rank": "" if pd.isna(row.rank) else f"{row.rank} of {row.benchmark}",
         "no rank": row.unranked,
+        **(areas if row.main_figure == board.AUC else {}),
         "worst-case robust accuracy": _with_interval(row, "worst_low", "worst_high", "worst")
         + spread,
         "worst-case robust balanced accuracy": _with_interval(
@@ -125,7 +151,7 @@ def _facts(row: Any, entry: Entry) -> dict[str, str]:
             "worst_balanced_accuracy_high",
             "worst_balanced_accuracy",
         ),
-        "worst AUC": number(row.worst_auc),
+        **(areas if row.main_figure != board.AUC else {}),
         "clean accuracy": _with_interval(row, "clean_low", "clean_high", "clean"),
         "noise of the same radius": number(row.noise),
         "reported by its paper": reported,

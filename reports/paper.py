@@ -22,6 +22,8 @@ TRIVIAL = "§"
 UNPAIRED = "#"
 NAIVE = "¶"
 BELOW = "‖"
+AREA = "AUC judges"
+"""What captions of tables of findings hold."""
 PORTRAIT = 95
 """Characters in a line of a table that fit A4 paper upright."""
 FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
@@ -219,7 +221,10 @@ def _legend(table: Table) -> str:
             " ranked."
         )
     if any(BELOW in cell.mark for cell in cells):
-        sentences.append(f"{BELOW} Robust accuracy no higher than that of {CONSTANT}: not ranked.")
+        sentences.append(
+            f"{BELOW} Robust {'AUC' if AREA in table.caption else 'accuracy'} no higher than that"
+            f" of {CONSTANT}: not ranked."
+        )
     if any(TRIVIAL in cell.mark for cell in cells):
         certified = table.name == "certified"
         doubt = (

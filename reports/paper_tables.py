@@ -10,7 +10,15 @@ import pandas as pd
 
 from robustbench_med.reports import floors
 from robustbench_med.reports.breakdowns import MATRIX
-from robustbench_med.reports.paper import TRIVIAL, Column, Table, TableCell, data_name, judgement
+from robustbench_med.reports.paper import (
+    AREA,
+    TRIVIAL,
+    Column,
+    Table,
+    TableCell,
+    data_name,
+    judgement,
+)
 from robustbench_med.reports.tables import by_engine, each, named, victim_names
 from robustbench_med.store.record import CONTROL
 from robustbench_med.store.words import WORDS
@@ -51,7 +59,8 @@ def cells(board: pd.DataFrame, by: str | None = None) -> Iterator[Table]:
     setting = ["data", "size", "n", "norm", "target", "protocol", "eps_value", "eps"]
     for _, group in named(board).groupby(setting, sort=True):
         group = group.assign(control=group.attack != CONTROL, victim=victim_names(group))
-        for shown in SHOWN:
+        by_area = any(map(floors.is_multilabel, group.floor))
+        for shown in sorted(SHOWN, key=lambda one: not (by_area and one.robust == "auc")):
             if by in (None, shown.robust) and group[shown.robust].notna().any():
                 yield _cells(group, shown)
 
@@ -95,6 +104,8 @@ def _cells(group: pd.DataFrame, shown: _Shown) -> Table:
     )
     caption += _several(strongest.trainings, "mean", "trainings")
     caption += _several(strongest.evaluation_seeds, "mean", "evaluation seeds")
+    if any(map(floors.is_multilabel, group.floor)):
+        caption += f"; {AREA} findings"
     if several:
         caption += "; worst case: every sample under the attack that harms it most of all run on it"
     if not ranks:
@@ -116,7 +127,7 @@ def _worst_case(rows: pd.DataFrame) -> TableCell:
     if not known:
         return TableCell(None)
     best, value = max(known, key=lambda row: WORDS.index(row.trust)), known[0].worst_case
-    below = floors.below_floor(value, best.floor)
+    below = floors.below_floor(value, best.floor, rows.auc.min())
     return TableCell(value, **judgement(best.trust, trivial=best.is_trivial, below=below))
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from robustbench_med.naming import nature
 from robustbench_med.reports import floors, looks, style
-from robustbench_med.reports.floors import Judged
+from robustbench_med.reports.floors import Drawn
 from robustbench_med.reports.marks import flops
 from robustbench_med.reports.paper import NAIVE
 from robustbench_med.reports.tables import by_engine, each, victim_names
@@ -77,9 +77,9 @@ def _robustness(rows: pd.DataFrame, name: str = "model") -> pd.Series:
     return by_model[figure].mean() - by_model.is_below_floor.all()
 
 
-def draw_floor(axis: Axes, rows: pd.DataFrame, figure: Judged = "robust") -> None:
-    """A dashed line where the constant answer of these rows lies, by robust accuracy or robust
-    balanced accuracy.
+def draw_floor(axis: Axes, rows: pd.DataFrame, figure: Drawn = "robust") -> None:
+    """A dashed line where the constant answer of these rows lies, by robust accuracy, robust
+    balanced accuracy or robust AUC.
     """
     name = "accuracy" if figure == "robust" else figure
     for level in sorted({getattr(floor, name) for floor in rows.floor.dropna()}):

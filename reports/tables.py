@@ -12,6 +12,7 @@ import pandas as pd
 from robustbench_med.formats.text import cell
 from robustbench_med.naming import OWN_THREAT, shown_radius
 from robustbench_med.reports import floors, under_training
+from robustbench_med.reports.areas import area
 from robustbench_med.reports.families import (
     OTHER_WEIGHTS,
     by_fold,
@@ -31,7 +32,7 @@ from robustbench_med.store.attacks import SearchRan
 from robustbench_med.store.record import Record
 from robustbench_med.store.words import of_family
 
-AVERAGED = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy", "auc")
+AVERAGED = ("clean", "robust", "clean_vote", "robust_vote", "asr", "balanced_accuracy")
 
 VALUES = (
     "is_naive",
@@ -212,7 +213,7 @@ def _figures(family: Sequence[Record]) -> dict[str, Any]:
         "clean_low": clean_low,
         "clean_high": clean_high,
         "clean_balanced_accuracy": _mean(over_trainings(family, _clean_balanced_accuracy)),
-        "clean_auc": _mean(over_trainings(family, _clean_auc)),
+        "clean_auc": _mean(over_trainings(family, lambda record: area(record, "clean"))),
         "robust": mean["robust"],
         "robust_low": robust_low,
         "robust_high": robust_high,
@@ -224,7 +225,7 @@ def _figures(family: Sequence[Record]) -> dict[str, Any]:
         "n_effective": n_robust,
         "asr": mean["asr"],
         "balanced_accuracy": mean["balanced_accuracy"],
-        "auc": mean["auc"],
+        "auc": _robust_auc(family),
         "clean_vote": mean["clean_vote"],
         "robust_vote": mean["robust_vote"],
         "minimal_norm_median": _mean(over_trainings(family, _median_norm)),
@@ -258,7 +259,7 @@ def row_values(family: Sequence[Record]) -> dict[str, Any]:
         "is_unaware": first.unaware,
         "is_defended": bool(spec.victim.defense),
         "is_joint": first.joint,
-        "is_below_floor": floors.below_floor(_robust(family), floor),
+        "is_below_floor": floors.below_floor(_robust(family), floor, _robust_auc(family)),
         "floor": floor,
         "eps_value": shown_radius(max(spec.threat.radii)),
         "trusted": first.trusted,
@@ -312,11 +313,8 @@ def _clean_balanced_accuracy(record: Record) -> float:
     return float(np.mean([record.figures.tasks[t].clean_balanced_accuracy for t in tasks]))
 
 
-def _clean_auc(record: Record) -> float | None:
-    """The mean over the attacked tasks; None where one has none."""
-    aucs = [record.figures.tasks[t].clean_auc for t in record.spec.threat.tasks]
-    known = [auc for auc in aucs if auc is not None]
-    return float(np.mean(known)) if len(known) == len(aucs) else None
+def _robust_auc(family: Sequence[Record]) -> float | None:
+    return _mean(over_trainings(family, lambda record: area(record, "robust")))
 
 
 def _robust(family: Sequence[Record]) -> float:

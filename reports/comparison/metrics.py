@@ -71,11 +71,14 @@ def metric_of(row: Any) -> Metric:
     return METRICS[row.judged_on]
 
 
-def no_robustness(robust: float, balanced_accuracy: float, floor: Floor | None) -> bool:
+def no_robustness(
+    robust: float, balanced_accuracy: float, floor: Floor | None, auc: float | None = None
+) -> bool:
     """Whether a robust accuracy, or the robust balanced accuracy where that is judged, is no higher
-    than the constant answer's; False where the floor is not known.
+    than the constant answer's; of findings whether the robust AUC is. False where the floor is not
+    known.
     """
-    if floor is None:
-        return False
+    if floor is None or floor.multilabel:
+        return below_floor(robust, floor, auc)
     constant = floor.imbalanced and balanced_accuracy <= floor.balanced_accuracy + 1e-9
     return constant or below_floor(robust, floor)

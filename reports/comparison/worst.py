@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_med import statistics
+from robustbench_med.reports.areas import area
 from robustbench_med.reports.families import groups_of, worth_of_draws
 from robustbench_med.reports.floors import Floor
 from robustbench_med.store.record import Record
@@ -197,9 +198,9 @@ def lowest_auc(measured: Sequence[Record]) -> float | None:
     """The lowest robust AUC of an attack, the mean over its records; None where one has none."""
     by_attack: dict[str, list[float]] = {}
     for record in measured:
-        if record.figures.auc is None:
+        if (found := area(record, "robust")) is None:
             return None
-        by_attack.setdefault(record.attack_label, []).append(record.figures.auc)
+        by_attack.setdefault(record.attack_label, []).append(found)
     return min(float(np.mean(values)) for values in by_attack.values())
 
 

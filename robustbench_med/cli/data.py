@@ -30,21 +30,23 @@ def data_list(data_root: DataRoot = None, as_json: AsJson = False) -> None:
 
 @data_app.command("show", cls=Command)
 def data_show(
-    name: Annotated[str, typer.Argument(help="An id, or a path to a YAML card.")],
+    name: Annotated[str, typer.Argument(help="An id, a path to a YAML card, or a pairing a+b.")],
     data_root: DataRoot = None,
     as_json: AsJson = False,
 ) -> None:
     """One data set: source, licence, classes, counts, known defects, where to put it, how to cite
-    it.
+    it; whether its modalities are paired, of one patient, or by index.
     """
     from robustbench_med.cli import listings
-    from robustbench_med.data import card, facts
+    from robustbench_med.data import of_pairing
 
-    found = facts(card(name), data_root)
+    found = of_pairing(name, data_root)
     if as_json:
-        show_json(found)
+        show_json(found[0] if len(found) == 1 else found)
     else:
-        make_display(False).show(listings.dataset(found))
+        display = make_display(False)
+        for each in found:
+            display.show(listings.dataset(each))
 
 
 @data_app.command("new", cls=Command)

@@ -60,13 +60,16 @@ def _cells(group: pd.DataFrame) -> Table:
         spread = ""
         if pd.notna(row.robust_std):
             spread = f"± {row.robust_std:.3f} ({row.trainings} trainings)"
+        by_area = floors.is_multilabel(row.floor)
         accuracy, *others = _stacked(row.robust, row.balanced_accuracy, row.auc)
+        clean = _stacked(row.clean, row.clean_balanced_accuracy, row.clean_auc)
+        areas = [others.pop(), clean.pop()] if by_area else ["", ""]  # the main figure goes first
         between = f"{row.robust_low:.3f} - {row.robust_high:.3f}"
         cells = [
             [by_engine(row.attack, row.engine), row.apart, row.eps],
             [row.model, f"{row.gflops:.3g} GFLOPs", f"{row.draws} draws"],
-            _stacked(row.clean, row.clean_balanced_accuracy, row.clean_auc),
-            [accuracy, spread, between, *others, f"ASR {number(row.asr)}"],
+            [areas[1], *clean],
+            [areas[0], accuracy, spread, between, *others, f"ASR {number(row.asr)}"],
             [row.trust or "-", row.brief, row.marks],
         ]
         table.add_row(

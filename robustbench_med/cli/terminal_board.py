@@ -17,7 +17,7 @@ from robustbench_med.cli.terminal_records import TRUST_STYLE, number
 from robustbench_med.naming import BY_INDEX, nature
 from robustbench_med.reports import absence, corruptions, floors, own_threats, paper
 from robustbench_med.reports import findings as of_findings
-from robustbench_med.reports.board import COMPARABLE, named
+from robustbench_med.reports.board import AUC, COMPARABLE, named
 from robustbench_med.reports.tables import each
 from robustbench_med.store.words import MEANINGS, WORDS
 
@@ -129,20 +129,27 @@ def _table(group: pd.DataFrame) -> Table:
     )
     table = Table(title=escape(title), title_justify="left", show_lines=True)
     table.add_column("victim, attacks, trust", overflow="fold")
-    table.add_column("accuracy [95 %]", no_wrap=True)
+    by_area = first.main_figure == AUC
+    table.add_column(f"{'AUC, ' * by_area}accuracy [95 %]", no_wrap=True)
     for row in each(group):
         texts = (_victim(row), _accuracy(row))
         lines = (escape("\n".join(filter(None, text))) for text in texts)
         table.add_row(*lines, style=TRUST_STYLE.get(row.trust))
     for floor in each(floors.rows(group)):
-        balanced = f"bal.  {number(floor.worst_balanced_accuracy)}"
-        table.add_row(floor.model, f"worst {number(floor.worst)}\n{balanced}", style="dim")
+        constant = [
+            *([f"AUC   worst {number(floor.worst_auc)}"] * by_area),
+            f"worst {number(floor.worst)}",
+            f"bal.  {number(floor.worst_balanced_accuracy)}",
+        ]
+        table.add_row(floor.model, "\n".join(constant), style="dim")
     return table
 
 
 def _accuracy(row: Any) -> list[str]:
     spread = "" if pd.isna(row.worst_std) else f"± {row.worst_std:.3f} ({row.trainings} trainings)"
+    areas = [f"AUC   worst {number(row.worst_auc)}", f"AUC   clean {number(row.clean_auc)}"]
     return [
+        *(areas if row.main_figure == AUC else []),
         f"worst {number(row.worst)} [{row.worst_low:.3f}, {row.worst_high:.3f}]",
         spread,
         f"bal.  {number(row.worst_balanced_accuracy)}",

@@ -1,7 +1,7 @@
 """Data: a registry of YAML cards, readers, splits by manifest, pairings, phantoms."""
 
 from robustbench_med.data.cards import Card, Published, card, ids
-from robustbench_med.data.catalogue import catalogue, facts
+from robustbench_med.data.catalogue import catalogue, facts, of_pairing
 from robustbench_med.data.given import GIVEN, GivenData, data_of, is_data, make_data
 from robustbench_med.data.listing import Files
 from robustbench_med.data.pairing import Dataset, load
@@ -26,4 +26,5 @@ __all__ = [
     "is_data",
     "load",
     "make_data",
+    "of_pairing",
 ]

@@ -116,9 +116,8 @@ def file_digests(listing: Listing, files: Files) -> NDArray[np.uint8]:
     """
     samples = list(listing.images())
     paths = list({raw.path: None for raws in samples for raw in raws if isinstance(raw, ImageFile)})
-    base = hashlib.sha256(os.fsencode(listing.base.resolve())).hexdigest()[:16]
     with files.progress(f"checking {listing.card.id}") as tick:
-        memory = home() / "cache" / "hashes" / f"{listing.card.id}-{base}.json"
+        memory = memory_of(listing.card.id, listing.base)
         hashes = hashes_of(paths, memory, most="image_bytes", tick=tick)
     known = {path: bytes.fromhex(sha) for path, sha in zip(paths, hashes, strict=True)}
     joined = b"".join(
@@ -129,6 +128,14 @@ def file_digests(listing: Listing, files: Files) -> NDArray[np.uint8]:
         for raws in samples
     )
     return np.frombuffer(joined, np.uint8).reshape(len(listing.card.pictures), len(samples), 32)
+
+
+def memory_of(name: str, base: Path, what: str = "") -> Path:
+    """Where is remembered what was read out of the files of a data set in one folder: their hashes,
+    or `what`.
+    """
+    place = hashlib.sha256(os.fsencode(base.resolve())).hexdigest()[:16]
+    return home() / "cache" / "hashes" / f"{name}-{place}{what and f'-{what}'}.json"
 
 
 def digest_of(raw: Raw, sha: bytes) -> bytes:

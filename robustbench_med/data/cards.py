@@ -20,7 +20,7 @@ from pydantic import (
 
 from robustbench_med.data import subgroups
 from robustbench_med.data.columns import Column, width_of
-from robustbench_med.data.fields import Inside, Regex, nothing, number, once
+from robustbench_med.data.fields import Inside, Regex, Tag, nothing, number, once
 from robustbench_med.errors import UserError, unknown
 from robustbench_med.formats import yaml_file
 from robustbench_med.formats.files import door, text_of
@@ -144,7 +144,7 @@ class FolderReader(_Strict):
     """Searched in the path below the split folder; its bracketed parts name the group. No match:
     the image is its own group.
     """
-    tag: Literal["PatientID"] | None = None
+    tag: Tag | None = None
     """Element of DICOM files that names the group, in place of `group`."""
 
 
@@ -216,6 +216,8 @@ class TableReader(_Strict):
     """Template of a sample's id within the set; must be unique."""
     group: Annotated[str | None, BeforeValidator(nothing)] = None
     """Template of the group; a row with an empty cell in it is its own group."""
+    tag: Tag | None = None
+    """The same of the first of a row's files."""
     slices: tuple[float, ...] = ()
     """For volumes: positions of the axial slices to take, as shares of the height; each slice is a
     sample.
@@ -326,18 +328,16 @@ class Card(_Strict):
             raise ValueError("counts holds either total or one number a split")
         if self.class_counts and set(self.class_counts) != set(self.tasks[0].classes):
             raise ValueError("class_counts must name the classes of the first task")
-        if self.class_counts and sum(self.class_counts.values()) != self.images:
-            found = sum(self.class_counts.values())
+        if self.class_counts and (found := sum(self.class_counts.values())) != self.images:
             raise ValueError(f"class_counts add up to {found}, counts to {self.images}")
         if isinstance(self.reader, FolderReader):
-            named = {*self.reader.folders, *self.reader.names}
-            if not named <= set(self.tasks[0].classes):
-                raise ValueError(
-                    "the reader names classes the task has not:"
-                    f" {', '.join(sorted(named - set(self.tasks[0].classes)))}"
-                )
+            more = sorted({*self.reader.folders, *self.reader.names} - {*self.tasks[0].classes})
+            if more:
+                raise ValueError(f"the reader names classes the task has not: {', '.join(more)}")
             if len(self.modalities) != 1 or len(self.tasks) != 1:
                 raise ValueError("a folder reader has one modality and one task")
+        if getattr(self.reader, "group", None) and getattr(self.reader, "tag", None):
+            raise ValueError("the reader has both group and tag: one of them names the group")
         if isinstance(self.reader, TableReader):
             _check_table(self, self.reader)
         elif not isinstance(self.reader, PhantomReader) and any(

@@ -7,6 +7,7 @@ from typing import Any
 
 from robustbench_med.data.cards import Card, Modality, PhantomReader, card, ids
 from robustbench_med.data.source import locate, placement
+from robustbench_med.naming import BY_INDEX
 
 
 def catalogue(data_root: Path | None) -> list[dict[str, Any]]:
@@ -71,6 +72,17 @@ def facts(each: Card, data_root: Path | None) -> dict[str, str]:
         "known defects": "\n".join(each.known_defects) or "none known",
     }
     return {name: text for name, text in described.items() if text}
+
+
+def of_pairing(name: str, data_root: Path | None) -> list[dict[str, str]]:
+    """The same of a data set, or of each that a pairing `a+b` joins."""
+    cards = [card(part) for part in name.split("+")]
+    found = [facts(each, data_root) for each in cards]
+    if len(cards) > 1:
+        for each, told in zip(cards, found, strict=True):
+            others = ", ".join(other.id for other in cards if other is not each)
+            told["pairing"] = f"{BY_INDEX} with {others}: modalities of different patients"
+    return found
 
 
 def kind(modality: Modality) -> str:

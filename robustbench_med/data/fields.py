@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
@@ -42,3 +42,5 @@ def _inside(text: str) -> str:
 
 Inside = Annotated[str, AfterValidator(_inside)]
 Regex = Annotated[str, AfterValidator(_regular_expression)]
+Tag = Literal["PatientID", "StudyInstanceUID", "SeriesInstanceUID"]
+"""Elements of DICOM files that say which images belong together."""

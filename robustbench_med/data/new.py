@@ -13,9 +13,9 @@ import yaml
 from PIL import Image
 
 from robustbench_med.data.readers.files import CLUTTER, Found, is_image, walk
-from robustbench_med.data.readers.folders import tag_of
 from robustbench_med.data.readers.rows import Row, rows
 from robustbench_med.data.readers.search import Search
+from robustbench_med.data.readers.tags import tag_of
 from robustbench_med.errors import UserError, unknown
 
 LOOKED_AT = 40
@@ -179,10 +179,7 @@ def of_folders(folder: Path, names: Sequence[str]) -> Draft:
 def patients_in(folder: Path, names: Sequence[str]) -> str | None:
     """The element of DICOM files that says whose they are, where all looked at have it."""
     looked_at = names[:: max(len(names) // LOOKED_AT, 1)]
-    if not all(name.lower().endswith((".dcm", ".dicom")) for name in looked_at):
-        return None
-    who = [tag_of(folder / name, "PatientID") for name in looked_at]
-    return "PatientID" if all(who) else None
+    return "PatientID" if all(tag_of(folder / name, "PatientID") for name in looked_at) else None
 
 
 def shares(rule: str, names: Sequence[str]) -> bool:
@@ -224,12 +221,17 @@ def of_table(folder: Path, files: list[Found], given: Given) -> Draft:
         "labels": {"label": label},
         "id": f"{{{image}}}",
     }
+    tag = None
     if patient:
         reader["group"] = f"{{{patient}}}"
+    else:
+        tag = patients_in(folder, [file.name for file in files if is_image(folder / file.name)])
+        reader |= {"tag": tag} if tag else {}
     parts = parts_of(split, table, given, path) if split else {}
     if parts:
         reader["parts"] = {"column": split, **parts}
     said = f"Patients are those of the column {patient}." if patient else "No column of patients."
+    said += f" DICOM files say whose they are ({tag})." if tag else ""
     return Draft(
         {"tasks": [{"name": "label", "classes": classes}], "reader": reader},
         {

@@ -29,6 +29,10 @@ might bear the same time.
 
 CHUNK = 256
 """Files handed to the threads at once."""
+Read = tuple[str, str, bool]
+"""Signature of a file, what was read out of it, and whether it has not changed lately; empty where
+it cannot be read.
+"""
 
 
 def hashes_of(
@@ -47,26 +51,46 @@ def hashes_of(
         most: the limit of a file's size, by its name.
         tick: told how many of the files that had to be read are done.
     """
+
+    def read(path: Path, settled: float) -> Read:
+        return _read(path, algorithm, settled, most)
+
+    return remembered(paths, memory, read, tick)
+
+
+def remembered(
+    paths: Sequence[Path],
+    memory: Path,
+    read: Callable[[Path, float], Read],
+    tick: Callable[[int, int, str], None] | None = None,
+) -> list[str]:
+    """What is read out of each file, "" where that is nothing.
+
+    Args:
+        memory: the file in which it is remembered of these very paths.
+        read: given a path and the time since which a file must not have changed to be remembered.
+        tick: as in `hashes_of`.
+    """
     known: dict[str, str] = read_sealed(memory) or {}
     signatures = [_signature_of(path) for path in paths]
     found = [known.get(signature, "") for signature in signatures]
-    new = [i for i, sha in enumerate(found) if not sha]
+    new = [i for i, said in enumerate(found) if not said]
     settled = time.time() - SETTLED
 
-    def work(i: int) -> tuple[str, str, bool]:
-        return _read(paths[i], algorithm, settled, most)
+    def work(i: int) -> Read:
+        return read(paths[i], settled)
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(new), CHUNK):
             some = new[start : start + CHUNK]
-            for i, (signature, sha, old) in zip(some, pool.map(work, some), strict=True):
-                found[i], signatures[i] = sha, signature if old else ""
+            for i, (signature, said, old) in zip(some, pool.map(work, some), strict=True):
+                found[i], signatures[i] = said, signature if old else ""
             if tick is not None:
                 tick(start + len(some), len(new), "")
     kept = {
-        signature: sha
-        for signature, sha in zip(signatures, found, strict=True)
-        if signature and sha
+        signature: said
+        for signature, said in zip(signatures, found, strict=True)
+        if signature and said
     }
     if not kept.items() <= known.items():
         write_sealed(memory, kept)
@@ -89,10 +113,8 @@ def read_sealed(path: Path) -> Any:
         return None
 
 
-def _read(path: Path, algorithm: str, settled: float, most: str) -> tuple[str, str, bool]:
-    """Signature, hash and whether the file has not changed since a time; empty where it cannot be
-    read.
-    """
+def _read(path: Path, algorithm: str, settled: float, most: str) -> Read:
+    """The hash of a file."""
     try:
         checked(path, most)
         with path.open("rb") as file:

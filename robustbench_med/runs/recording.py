@@ -69,6 +69,7 @@ def record_of(inputs: Inputs, session: Session[RunSpec], measured: Measurement) 
             "tasks": list(dataset.tasks),
             "classes": [list(c) for c in dataset.classes],
             **({"subgroups": [g.name for g in dataset.subgroups]} if dataset.subgroups else {}),
+            **_findings(inputs),
         },
         **_references(dataset),
         "figures": outcome.figures,
@@ -152,6 +153,13 @@ def _of_random(clean: Clean, inputs: Inputs) -> list[str]:
             " answer (--draws 1); its interval knows nothing of how other draws would differ"
         )
     return notes
+
+
+def _findings(inputs: Inputs) -> dict[str, list[str]]:
+    """The part `findings` of the names; empty where the set is not multi-label."""
+    tasks = zip(inputs.dataset.tasks, inputs.samples.findings, strict=True)
+    found = [name for name, is_finding in tasks if is_finding]
+    return {"findings": found} if found else {}
 
 
 def _expected(estimate: Estimate | None) -> dict[str, object]:

@@ -163,6 +163,10 @@ class ThreatResult(Part):
     clean: Share
     clean_interval: Interval
     clean_balanced_accuracy: Share
+    clean_auc: Share | None = Field(None, description="null: not defined, or not kept")
+    multilabel: bool = Field(
+        False, description="all attacked tasks are findings of a multi-label set: AUC judges them"
+    )
     worst: WorstResult
     decided_by: str
     attacks: list[AttackResult] = Field(min_length=1)

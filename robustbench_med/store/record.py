@@ -65,6 +65,9 @@ class Names(InputsAndTasks):
 
     classes: list[list[str]]
     subgroups: list[str] = Field([], description="columns whose cells lie beside the outcomes")
+    findings: list[str] = Field(
+        [], description="tasks that are findings of a multi-label set, which AUC judges"
+    )
 
 
 class PublishedFigure(Part):
@@ -257,6 +260,11 @@ class Record(Kept):
     def targets(self) -> list[str]:
         """The tasks aimed at."""
         return [self.names.tasks[t] for t in self.spec.threat.tasks]
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether all that it aims at are findings of a multi-label set."""
+        return set(self.targets) <= set(self.names.findings)
 
     @property
     def joint(self) -> bool:

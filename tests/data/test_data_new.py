@@ -10,8 +10,10 @@ from support.scans import write_dicom
 
 from robustbench_med.data import Files, card, load
 from robustbench_med.data.new import Given, draft
-from robustbench_med.data.readers.folders import tag_of
+from robustbench_med.data.readers import tags
+from robustbench_med.data.readers.tags import tag_of
 from robustbench_med.errors import UserError
+from robustbench_med.provenance import hashes
 
 
 def picture(path: Path, seed: int, *, colour: bool = False) -> None:
@@ -78,6 +80,39 @@ def test_dicom_files_say_whose_they_are(tmp_path: Path) -> None:
         write_dicom(file, np.zeros((8, 8)))
     with pytest.raises(UserError, match="no DICOM file has the card's tag PatientID"):
         load(str(empty), size=8, files=Files(data_root=root))
+
+
+def test_headers_are_read_once_and_name_the_patients_of_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, lines, opened = tmp_path / "ct", ["File,Diagnosis"], list[str]()
+    for i in range(40):
+        write_dicom(root / f"IM{i:04d}", np.full((8, 8), i), PatientID=f"anon{i // 4}")
+        lines.append(f"IM{i:04d},{('ill', 'well')[i // 4 % 2]}")
+    (root / "labels.csv").write_text("\n".join(lines))
+    plain = tags._said
+    monkeypatch.setattr(
+        tags, "_said", lambda file, tag: (opened.append(file.name), plain(file, tag))[1]
+    )
+    monkeypatch.setattr(hashes, "SETTLED", -60.0)
+    path = written(tmp_path, root, table=Path("labels.csv"))
+    assert card(path).reader.tag == "PatientID"
+    opened.clear()
+    for expected in (40, 0):
+        data = load(path, size=8, files=Files(data_root=root))
+        groups = [set(data.splits[p].components[0].groups) for p in ("train", "val", "test")]
+        assert set().union(*groups) == {f"ct/anon{i}" for i in range(10)}
+        assert sum(map(len, groups)) == 10
+        assert len(opened) == expected
+        opened.clear()
+    write_dicom(root / "IM0000", np.zeros((8, 8)))  # says nothing any more
+    data = load(path, size=8, files=Files(data_root=root))
+    assert opened == [str(root / "IM0000")]
+    assert "1 rows without a group are each their own: IM0000" in " ".join(data.notes)
+    twice = tmp_path / "twice.yaml"
+    twice.write_text(Path(path).read_text().replace("  tag:", "  group: '{File}'\n  tag:"))
+    with pytest.raises(UserError, match="both group and tag"):
+        card(str(twice))
 
 
 def test_a_table_says_images_labels_and_patients_by_usual_names(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What publications report of a data set: in its card, beside a data set loaded, in no hash."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,13 @@ def test_data_show_prints_what_is_published(tmp_path: Path) -> None:
     assert "ResNet-18 at 28 px: accuracy 0.863, AUC 0.901" in shown
     assert "10.1038/s41597-022-01721-8" in shown
     assert "published results" not in medrobust("data", "show", "busi").stdout
+
+
+def test_data_show_says_how_modalities_are_paired() -> None:
+    shown = " ".join(medrobust("data", "show", "breastmnist+busi").stdout.split())
+    assert "paired by index with busi: modalities of different patients" in shown
+    assert "paired by index with breastmnist: modalities of different patients" in shown
+    both = json.loads(medrobust("data", "show", "breastmnist+busi", "--json").stdout)
+    assert [each["id"] for each in both] == ["breastmnist", "busi"]
+    shown = " ".join(medrobust("data", "show", "gamma").stdout.split())
+    assert "paired: the modalities of a sample are of one patient" in shown

@@ -22,6 +22,7 @@ from robustbench_med.data.readers.files import (
     pattern,
     walk,
 )
+from robustbench_med.data.readers.tags import tags_of
 from robustbench_med.errors import UserError
 from robustbench_med.formats.patterns import search
 
@@ -48,10 +49,11 @@ def list_folders(card: Card, reader: FolderReader, data_root: Path | None) -> Li
     published = tuple(
         list(reader.splits)[split] if reader.splits else "" for split, _, _ in samples
     )
-    groups = [
-        tag_of(base / file.name, reader.tag) if reader.tag else group_of(reader, split, file.name)
-        for split, _, file in samples
-    ]
+    groups = (
+        tags_of(card.id, base, [base / name for name in names], reader.tag)
+        if reader.tag
+        else [group_of(reader, split, file.name) for split, _, file in samples]
+    )
     alone = [
         below_split(reader, split, file.name)
         for (split, _, file), group in zip(samples, groups, strict=True)
@@ -166,23 +168,6 @@ def group_of(reader: FolderReader, split: int, name: str) -> str | None:
     if match is None:
         return None
     return "/".join(part for part in match.groups() if part is not None) or None
-
-
-def tag_of(path: Path, name: str) -> str | None:
-    """What a DICOM file says in an element of its header; None where it says nothing, or is none.
-
-    Raises:
-        UserError: pydicom is missing.
-    """
-    try:
-        import pydicom
-    except ImportError as error:
-        raise UserError("reading DICOM needs pydicom: pip install 'medrobust[clinical]'") from error
-    try:
-        file = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[name])
-        return str(file.get(name) or "").strip() or None
-    except Exception:  # whatever a faulty file makes pydicom raise: its pixels will tell
-        return None
 
 
 def below_split(reader: FolderReader, split: int, name: str) -> str:

@@ -5,7 +5,7 @@ volume gives slices.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from robustbench_med.data.preprocessing import ImageFile, Raw
 from robustbench_med.data.readers.files import Found, candidates, composed, missing, pattern, walk
 from robustbench_med.data.readers.rows import Row, filled, has_empty, rows
 from robustbench_med.data.readers.search import Search
+from robustbench_med.data.readers.tags import tags_of
 from robustbench_med.data.scans import read_nifti
 from robustbench_med.errors import UserError
 from robustbench_med.formats.files import data_of, reason_of
@@ -60,6 +61,8 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
                 collected.add(row, f"{source.name} line {line}", table.split)
     samples = collected.samples
     _check_parts(card, reader, base, samples, collected.why_absent)
+    if reader.tag:
+        collected.group_by(reader.tag)
     ids = tuple(sorted(samples))
     return Listing(
         card,
@@ -146,6 +149,22 @@ class Collected:
                 for file, modality in zip(files, pictures, strict=True)
             )
             self.samples[sample] = Sample(labels, group or key, split, images, cells)
+
+    def group_by(self, tag: str) -> None:
+        """Groups the samples by an element of the first of their files; a sample whose file does
+        not have it is its own group.
+        """
+        firsts = [
+            next(raw.path for raw in sample.images if isinstance(raw, ImageFile))
+            for sample in self.samples.values()
+        ]
+        said = tags_of(self.card.id, self.base, firsts, tag)
+        if not any(said):
+            raise UserError(f"{self.card.id}: no DICOM file has the card's tag {tag}")
+        for (name, sample), group in zip([*self.samples.items()], said, strict=True):
+            self.samples[name] = replace(sample, group=group or sample.group)
+            if not group:
+                self.alone.append(name.removeprefix(f"{self.card.id}/"))
 
     @property
     def looked_for(self) -> str:
