@@ -15,6 +15,7 @@ from robustbench_med.store.store import Store
 AIMS = ("any", "pneumonia", "k=3")
 
 
+@pytest.mark.slow
 def test_findings_of_chexpert_agree_with_scikit_learn(tmp_path: Path) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
     (root / "chexpert").mkdir(parents=True)
