@@ -68,7 +68,7 @@ def tables(long: pd.DataFrame) -> Iterator[Table]:
         rows = []
         for place, mine in group.groupby(["modality", "replaced_by"], sort=False):
             cells = [TableCell(str(part)) for part in place]
-            by_task: dict[str, Any] = {row.task: row for row in mine.itertuples()}
+            by_task: dict[Any, Any] = {row.task: row for row in mine.itertuples()}
             for task in tasks:
                 row = by_task[task]
                 cells.append(TableCell(row.accuracy, (row.low, row.high)))
