@@ -307,13 +307,34 @@ class View(Space):
 
 
 def unwanted(logits: Sequence[Tensor], y: Tensor) -> tuple[Tensor, ...]:
-    """Logits (B, classes + 1) as (B, classes): the label's is the larger of its own and of that of
-    being rejected.
+    """Logits (B, classes + 1) whose largest class is 0, and last a score s of rejection, as
+    (B, classes): another class than the label is largest exactly where the prediction is wrong and
+    answered. What attacks ascend are the margins between these.
+
+    With m = max_{j != y} z_j - z_y, positive where wrong, they are
+
+    - wrong and answered (s <= 0): min(m, -s);
+    - wrong and rejected: -s / (1 + s), in (-1, 0), along the gradient of -s alone;
+    - right, rejected or not: m - 1, along the gradient of m alone.
+
+    So first wrong, then answered, and every state is worth more than those before it (selective
+    gradients: arXiv 2106.15023, section 4). To look at s while the prediction is right is a trap:
+    with s = c - |m|, which asks for a lead, m - s = 2m + ... has no gradient left where it is added
+    to -m, k (c - |m|) leads back for k > 1, and min(m, -s) does below the middle of the rejected
+    band. The score is taken up once the attack is past that band, where its gradient leads on.
+
+    A score without a gradient of its own is the business of who gives it (`models/abstaining.py`,
+    whose revision speaks for this function: it is no part of other victims' results).
     """
     found = []
     for t, z in enumerate(logits):
-        label, classes = y[:, t : t + 1].clamp_min(0), z[:, :-1]
-        found.append(classes.scatter(1, label, torch.maximum(classes.gather(1, label), z[:, -1:])))
+        label, classes, score = y[:, t : t + 1].clamp_min(0), z[:, :-1], z[:, -1:]
+        own = classes.gather(1, label)
+        right = classes.argmax(1, keepdim=True) == label
+        silent = ~right & ~(score <= 0)
+        held = torch.where(silent, score / (1 + score.abs()).detach(), torch.maximum(own, score))
+        held = torch.where(right, own + 1, held)
+        found.append(torch.where(silent, classes.detach(), classes).scatter(1, label, held))
     return tuple(found)
 
 

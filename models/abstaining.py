@@ -2,7 +2,8 @@
 is rejected where its score is above 0.
 
 Rejection is one more column of a task's logits, shifted so that their largest is 0: the largest of
-all is the last exactly where the victim rejects.
+all is the last exactly where the victim rejects. What attacks ascend is derived at `unwanted` in
+`attacks/view.py`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from robustbench_med.errors import UserError
 from robustbench_med.models.contract import Victim
 from robustbench_med.models.defenses import Defended
 
-REVISION = 1
+REVISION = 2
+"""Of what is counted as rejected, and of what attacks make of it (`unwanted`)."""
 MOST = 1e6
 """Scores are cut here: an infinite one is a rejection, not a failure."""
 
 
 class Abstaining(nn.Module):
     """A victim with its scores of rejection, as attacks and evaluations see it; gradients go
-    through both.
+    through both. A score that gives none gets that of a smaller lead of the first class, since
+    rejected is what the victim is unsure of (BPDA, arXiv 1802.00420); its value stays.
 
     Args:
         network: a victim that has `reject`, which returns (B, T), or one (B,) a task.
@@ -52,10 +55,14 @@ class Abstaining(nn.Module):
         logits = self.network(*modalities)
         given = cast(Any, self.network).reject(*(m.clone() for m in modalities))
         scores = scores_of(given, len(modalities[0]), len(logits))
-        return tuple(
-            torch.cat((z - z.amax(1, keepdim=True), score.to(z)[:, None].clamp(-MOST, MOST)), 1)
-            for z, score in zip(logits, scores, strict=True)
-        )
+        found = []
+        for z, given_score in zip(logits, scores, strict=True):
+            score = given_score.to(z).clamp(-MOST, MOST)
+            if z.requires_grad and not score.requires_grad:
+                first, second = z.topk(2, 1).values.unbind(1)
+                score = score + (first - second).detach() - (first - second)
+            found.append(torch.cat((z - z.amax(1, keepdim=True), score[:, None]), 1))
+        return tuple(found)
 
 
 def scores_of(given: Any, n: int, tasks: int) -> tuple[Tensor, ...]:
@@ -84,3 +91,8 @@ def aware(victim: nn.Module) -> nn.Module:
             " transform into its forward and reject"
         )
     return Abstaining(victim) if callable(getattr(victim, "reject", None)) else victim
+
+
+def may_abstain(victim: nn.Module) -> bool:
+    """Whether a victim, as `aware` gives it, has a reject option."""
+    return isinstance(victim, Abstaining)

@@ -14,6 +14,8 @@ from robustbench_med.store.record import Record
 
 WORDS = {"zero": "missing", "mean": "the mean", "another patient": "another patient's"}
 """What readers call what takes the place of a modality."""
+CHANGE = "change of "
+"""How the heading of a column begins whose figures belong to those before it."""
 
 
 def frame(found: Sequence[Absence]) -> pd.DataFrame:
@@ -40,6 +42,8 @@ def frame(found: Sequence[Absence]) -> pd.DataFrame:
                     "change": row.accuracy - usual[row.task],
                     "balanced_accuracy": row.balanced_accuracy,
                     "auc": row.auc,
+                    "coverage": row.coverage,
+                    "answered": row.answered,
                     "absence": each.hash,
                 }
             )
@@ -53,21 +57,25 @@ def of_victims(long: pd.DataFrame, records: Sequence[Record]) -> pd.DataFrame:
 
 
 def tables(long: pd.DataFrame) -> Iterator[Table]:
-    """A table a victim and data set: modality and what is in its place down, tasks across."""
+    """A table a victim and data set: modality and what is in its place down, tasks across, and
+    behind them the coverage of each of a victim that may abstain.
+    """
     keys = ["model", "train_seed", "seed", "data", "size"]
     for _, group in long.groupby(keys, sort=False, dropna=False):
         first: Any = group.iloc[0]
         tasks = list(dict.fromkeys(group.task))
+        silent = tasks if group.coverage.notna().any() else []
         rows = []
         for place, mine in group.groupby(["modality", "replaced_by"], sort=False):
             cells = [TableCell(str(part)) for part in place]
-            by_task = {row.task: row for row in mine.itertuples()}
+            by_task: dict[Any, Any] = {row.task: row for row in mine.itertuples()}
             for task in tasks:
-                row: Any = by_task[task]
+                row = by_task[task]
                 cells.append(TableCell(row.accuracy, (row.low, row.high)))
                 cells.append(TableCell(row.change if row.replaced_by else None))
-            rows.append(cells)
-        headings = [part for task in tasks for part in (task, f"change of {task}")]
+            rows.append(cells + [TableCell(by_task[task].coverage) for task in silent])
+        headings = [part for task in tasks for part in (task, f"{CHANGE}{task}")]
+        headings += [f"coverage of {task}" for task in silent]
         yield Table(
             "missing",
             f"Accuracy of {first.model} with all modalities, and with one replaced in every sample,"

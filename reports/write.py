@@ -115,7 +115,7 @@ def leaderboard(
         if any(record.hash in asked for record in threat)
         for record in threat
     ]  # a worst case is over all attacks that the store knows
-    ranked = board.leaderboard(whole, store, among=records, shortfalls=shortfalls)
+    ranked = board.leaderboard(whole, store, among=every, shortfalls=shortfalls)
     first = ranked, tables.cells(shown, names, shortfalls), odd
     missing = absence.of_victims(by_name["missing"], shown)
     of_findings = findings.of_shown(by_name["findings"], shown)
@@ -186,7 +186,7 @@ def everything(
         written += figures.write(records, by_name, out / "figures", families.variants(every))
         written += figures.save(clinical.reliability(store, every), out / "figures", "reliability")
         written += save_all(store, strongest(records), out / "gallery")
-    if html and records:
+    if html and every:
         degraded = by_name["corruption_errors"]
         shared = by_name["own_threats"]
         write_text(out / PAGE, page.render(store, records, degraded=degraded, own_threats=shared))
@@ -221,7 +221,7 @@ def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFr
     names = families.variants(every)
     records = [record for record in every if not record.apart]
     return {
-        "leaderboard": board.leaderboard(records, store),
+        "leaderboard": board.leaderboard(records, store, among=every),
         "cells": tables.cells(records, names),
         "records": long_form(records),
         "cost": cost(records),

@@ -92,14 +92,18 @@ def _missing(one: paper.Table) -> Table:
     table = Table(title=escape(one.caption), title_justify="left")
     for column in one.columns[:2]:
         table.add_column(escape(column.heading), overflow="fold")
-    for column in one.columns[2::2]:
-        table.add_column(escape(column.heading), justify="right")
+    changes = [j for j, c in enumerate(one.columns) if c.heading.startswith(absence.CHANGE)]
+    alone = range(changes[-1] + 1, len(one.columns))
+    for j in (*(j - 1 for j in changes), *alone):
+        table.add_column(escape(one.columns[j].heading), justify="right")
     for row in one.rows:
         figures = []
-        for rate, change in zip(row[2::2], row[3::2], strict=True):
+        for j in changes:
+            rate, change = row[j - 1], row[j]
             low, high = rate.interval or (0.0, 1.0)
             by = "" if change.value is None else f" {change.value:+.3f}"
             figures.append(f"{rate.value:.3f} [{low:.3f}, {high:.3f}]{by}")
+        figures += [f"{row[j].value:.3f}" for j in alone]
         table.add_row(*(escape(str(cell.value)) for cell in row[:2]), *map(escape, figures))
     return table
 

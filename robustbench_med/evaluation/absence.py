@@ -120,7 +120,8 @@ def donors_of(samples: Samples, modality: int, seed: int) -> NDArray[np.int64]:
 
 def figures(samples: Samples, clean: Clean, tasks: Sequence[str]) -> list[dict[str, Any]]:
     """Accuracy, balanced accuracy and AUC of each task over its labelled samples, in a clean
-    pass over samples whose labels and groups these are.
+    pass over samples whose labels and groups these are. Of a victim that may abstain what it
+    rejects counts as right, and beside it stand coverage and the accuracy on what it answers.
     """
     rows = []
     for t, task in enumerate(tasks):
@@ -138,6 +139,19 @@ def figures(samples: Samples, clean: Clean, tasks: Sequence[str]) -> list[dict[s
                 "interval": list(statistics.wilson(rate, n)),
                 "balanced_accuracy": statistics.balanced_accuracy(right, y, classes),
                 "auc": statistics.auc(clean.probabilities[t][known], y),
+                **_answers(right, clean, known, t),
             }
         )
     return rows
+
+
+def _answers(
+    right: NDArray[np.float32], clean: Clean, known: NDArray[np.bool_], task: int
+) -> dict[str, float | None]:
+    """Coverage and accuracy on what is answered; nothing of a victim that always answers."""
+    if clean.rejected is None:
+        return {}
+    answered = 1 - clean.rejected[known, task]
+    covered = float(answered.sum())
+    hits = float((right - clean.rejected[known, task]).sum())
+    return {"coverage": float(answered.mean()), "answered": hits / covered if covered else None}

@@ -61,7 +61,12 @@ def parts_of(samples: Samples, seed: int) -> NDArray[np.int64]:
 
 
 def attack_parts(case: AttackPass, targets: NDArray[np.int64]) -> Attacked:
-    """Makes both perturbations and gives each target that of the other part."""
+    """Makes both perturbations and gives each target that of the other part.
+
+    Raises:
+        RefusedError: one part has targets and the other none, so that nothing is there to make
+            the perturbation on.
+    """
     view, n = case.view, len(case.samples)
     parts = parts_of(case.samples, case.setting.seed)
     sizes = {norm: np.zeros((n, len(view.segments)), np.float32) for norm in NORMS}
@@ -69,8 +74,14 @@ def attack_parts(case: AttackPass, targets: NDArray[np.int64]) -> Attacked:
     begun = view.passes.forward, view.passes.backward
     for part in (0, 1):
         judged, making = targets[parts[targets] == part], targets[parts[targets] != part]
-        if not (len(judged) and len(making)):
+        if not len(judged):
             continue
+        if not len(making):
+            raise RefusedError(
+                "a universal perturbation is made on one half of the patients and judged on the"
+                f" other, and in one half all {int((parts != part).sum())} samples are wrong before"
+                " any attack: there is nothing to make it on; take more samples (--limit)"
+            )
         source = Making(case, making, part)
         delta = make(view, source.batches, case.threat, **case.method.parameters)
         for rows in batches(judged, case.setting.batch_size):

@@ -32,6 +32,7 @@ from robustbench_med.naming import NORMS
 from robustbench_med.progress import Display
 from robustbench_med.runs import checks, corrupting, packages
 from robustbench_med.runs.device import BatchSize
+from robustbench_med.runs.inputs import refuse_beside_rejection
 from robustbench_med.runs.spec import Cell, RunSpec, cells
 from robustbench_med.runs.tensors import (
     Images,
@@ -133,7 +134,7 @@ def attack(
         left_as_it_was(model),
         seeded(images.device, cell.seed, "attack"),
     ):
-        victim = _victim(model, images)
+        victim = _victim(model, images, spec, cell)
         samples = samples_of(images, y, victim.class_counts, ids)  # type: ignore[arg-type]
         threat = _threat(spec, cell, images, samples)
         nature = _nature(victim, samples, images.device, spec, stochastic)
@@ -170,9 +171,12 @@ def _asked(attack: str, eps: object, norm: str, options: Mapping[str, Any]) -> t
     return spec, grid[0]
 
 
-def _victim(model: nn.Module, images: Modalities) -> nn.Module:
-    found = victim_of(model, images.tensors, images.names, by_name=images.by_name)
-    return abstaining.aware(found)
+@in_python()
+def _victim(model: nn.Module, images: Modalities, spec: RunSpec, cell: Cell) -> nn.Module:
+    found = abstaining.aware(victim_of(model, images.tensors, images.names, by_name=images.by_name))
+    if abstaining.may_abstain(found):
+        refuse_beside_rejection(cell, spec)
+    return found
 
 
 def _threat(spec: RunSpec, cell: Cell, images: Modalities, samples: TensorSamples) -> Threat:

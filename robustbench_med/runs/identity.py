@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from torch import nn
-
 from robustbench_med.attacks import SCHEME, Threat, attack_code, gives, revision
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.evaluation import carrying, parted
@@ -116,7 +114,7 @@ def identity(victim: LoadedVictim, dataset: Dataset, samples: Samples) -> dict[s
             "train_seed": trained and trained["seed"],
             "weights_sha256": victim.checkpoint.sha256,
             **({"access": access} if (access := gives(victim.module)) else {}),
-            **({"abstains": abstaining.REVISION} if may_abstain(victim.module) else {}),
+            **({"abstains": abstaining.REVISION} if abstaining.may_abstain(victim.module) else {}),
             **({"reading": reading} if (reading := victim.checkpoint.reading.told) else {}),
             **({"defense": victim.plan.layers} if victim.plan.layers else {}),
             **({"source_sha256": victim.spec.source_sha256} if victim.spec.source_sha256 else {}),
@@ -150,11 +148,6 @@ def identity(victim: LoadedVictim, dataset: Dataset, samples: Samples) -> dict[s
             ),
         },
     }
-
-
-def may_abstain(module: nn.Module) -> bool:
-    """Whether a victim has a reject option."""
-    return isinstance(module, abstaining.Abstaining)
 
 
 def _shapes(dataset: Dataset) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from robustbench_med.attacks import ENGINES, gives
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation.types import Method
-from robustbench_med.naming import radius_label
+from robustbench_med.naming import label, radius_label
 from robustbench_med.runs import chains, corrupting, rivals
-from robustbench_med.runs.identity import Inputs, may_abstain
+from robustbench_med.runs.checks import box_of
+from robustbench_med.runs.identity import Inputs
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec
 from robustbench_med.runs.threats import (
@@ -56,18 +57,11 @@ def inputs_with(
 ) -> Inputs:
     """The same of a cell whose record starts from that of another, or from none."""
     spec, dataset = session.spec, session.dataset(cell)
-    if may_abstain(victim.module):
-        refuse_beside_rejection(cell, spec)
     threat = threat_of(cell, dataset, spec, session.samples(cell), targeted=is_targeted(cell, spec))
     if threat.each and victim.nature.drawing == "batch":
         raise UserError(
             f"eps {cell.eps} differs between the images, and {victim.plan.name} predicts for a"
             " batch as a whole: there is no batch of one radius; write radii for pixels in 0..1"
-        )
-    if threat.least is not None and gives(victim.module) is not None:
-        raise UserError(
-            f"--target-task {cell.target_task}: queries of the black box {victim.plan.name} are"
-            " counted by task; aim at all (joint) or at one"
         )
     params = parameters_of_cell(
         cell, spec, stochastic=victim.nature.stochastic, unaware=victim.plan.unaware
@@ -98,6 +92,24 @@ def inputs_with(
     )
 
 
+def understand(grid: Sequence[Cell], session: Session[RunSpec]) -> None:
+    """Plans the victims of a grid and refuses (UserError), before the first training, radii and
+    tasks that the data do not have, and what the victims of some cells do not go with.
+    """
+    spec = session.spec
+    threats = [threat_of(cell, session.dataset(cell), spec, session.samples(cell)) for cell in grid]
+    session.victims.plan(grid)
+    for cell, threat in zip(grid, threats, strict=True):
+        plan = session.victims.plans.of(cell)
+        if plan.abstains:
+            refuse_beside_rejection(cell, spec)
+        if threat.least is not None and box_of(cell.model) is not None:
+            raise UserError(
+                f"--target-task {cell.target_task}: queries of the black box {plan.defended.name}"
+                " are counted by task; aim at all (joint) or at one"
+            )
+
+
 def refuse_beside_rejection(cell: Cell, spec: RunSpec) -> None:
     """Refuses (UserError) what cannot aim at wrong and answered."""
     why = {
@@ -107,7 +119,7 @@ def refuse_beside_rejection(cell: Cell, spec: RunSpec) -> None:
     }
     for reason, applies in why.items():
         if applies:
-            raise UserError(f"{cell.model} may abstain (reject): {reason}")
+            raise UserError(f"{label(cell.model)} may abstain (reject): {reason}")
 
 
 def label_of(inputs: Inputs) -> str:

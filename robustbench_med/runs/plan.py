@@ -15,6 +15,7 @@ from robustbench_med.errors import UserError
 from robustbench_med.evaluation.batching import drawing_of
 from robustbench_med.evaluation.pace import Pace
 from robustbench_med.evaluation.probes import Nature
+from robustbench_med.models.abstaining import aware
 from robustbench_med.paths import home
 from robustbench_med.runs.chains import before
 from robustbench_med.runs.checks import box_of, check_attacks
@@ -28,14 +29,13 @@ from robustbench_med.runs.estimates import (
 )
 from robustbench_med.runs.executors import jobs_of
 from robustbench_med.runs.identity import Inputs, sweep_key
-from robustbench_med.runs.inputs import chained
+from robustbench_med.runs.inputs import chained, understand
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.planned import PlannedCell, PlannedTraining, PlannedVictim, RunPlan
 from robustbench_med.runs.requests import request_hash
 from robustbench_med.runs.run import grid_of
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import Cell, RunSpec, VictimPoint
-from robustbench_med.runs.threats import threat_of
 from robustbench_med.runs.units import of_shard, units_of
 from robustbench_med.runs.victim_plans import Plans, VictimPlan
 from robustbench_med.runs.victims import LoadedVictim
@@ -78,9 +78,7 @@ def plan(spec: RunSpec, job: Job) -> RunPlan:
 def _grid(session: Session[RunSpec]) -> list[Cell]:
     """The cells that a session's shard would run, their victims planned."""
     grid = grid_of(session)
-    for cell in grid:
-        threat_of(cell, session.dataset(cell), session.spec, session.samples(cell))
-    session.victims.plan(grid)
+    understand(grid, session)
     units = of_shard(units_of(grid, session), session.job.shard)
     return [cell for unit in units for cell in unit.cells]
 
@@ -133,7 +131,7 @@ class Planner:
         """A victim as it is known before it is trained or loaded."""
         plan = plans.of(point)
         module = defenses.wrap(presets.build(plan.spec).eval(), plan.defended.inference)
-        module = module.requires_grad_(False).to(self.session.device)
+        module = aware(module.requires_grad_(False).to(self.session.device))
         checkpoint = plan.checkpoint or checkpoints.known(plan.spec)
         stochastic = bool(getattr(module, "stochastic", False))
         likely = Nature(stochastic, drawing_of(module, stochastic=stochastic))

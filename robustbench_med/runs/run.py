@@ -15,12 +15,12 @@ from robustbench_med.runs.device import threads
 from robustbench_med.runs.estimates import weight_of
 from robustbench_med.runs.executors import executor_of, here, jobs_of
 from robustbench_med.runs.failing import announce
+from robustbench_med.runs.inputs import understand
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.outcomes import Outcomes
 from robustbench_med.runs.registration import only_here
 from robustbench_med.runs.session import Session, announce_whole_range
 from robustbench_med.runs.spec import Cell, RunSpec, cells, cross_modal
-from robustbench_med.runs.threats import threat_of
 from robustbench_med.runs.units import Outcome, Unit, of_shard, shard_of, units_of
 from robustbench_med.store.failure import Failure, Failures
 from robustbench_med.store.ledger import LedgerUnit, Writer
@@ -66,9 +66,7 @@ def run_grid(session: Session[RunSpec]) -> tuple[list[Record], list[Failure]]:
     session.announce_limit()
     announce_whole_range(session.spec, session.job.display)
     grid = grid_of(session)
-    for cell in grid:  # every radius and task is understood before the first training
-        threat_of(cell, session.dataset(cell), session.spec, session.samples(cell))
-    session.victims.plan(grid)
+    understand(grid, session)
     units = of_shard(units_of(grid, session), session.job.shard)
     outcomes: dict[int, Outcome] = {}
     if units:

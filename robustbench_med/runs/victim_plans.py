@@ -13,7 +13,7 @@ from robustbench_med import naming
 from robustbench_med.data import Dataset, GivenData
 from robustbench_med.dataspec import Fold
 from robustbench_med.errors import UserError
-from robustbench_med.models import registry
+from robustbench_med.models import abstaining, registry
 from robustbench_med.models.black_box import Unasked
 from robustbench_med.models.given import device_of, precision_of, takes_by_name, victim_of
 from robustbench_med.parameters import of
@@ -43,11 +43,13 @@ class VictimPlan:
         defended: the network, and what its defences change.
         spec: its training.
         checkpoint: the weights that the user names, in place of a training.
+        abstains: whether it has a reject option, which none of medrobust's own has.
     """
 
     defended: Plan
     spec: TrainSpec
     checkpoint: Checkpoint | None
+    abstains: bool = False
 
 
 class Plans:
@@ -99,7 +101,8 @@ class Plans:
             checkpoint = as_built(train_spec, defended, train=spec.train)
         if checkpoint is None:
             presets.check_parts(dataset)
-        return VictimPlan(defended, train_spec, checkpoint)
+        abstains = may_abstain(train_spec, checkpoint, defended)
+        return VictimPlan(defended, train_spec, checkpoint, abstains)
 
     def _held(self, point: VictimPoint, model: str) -> Held | None:
         """A network that is there as an object, as a victim on the data of a point."""
@@ -115,6 +118,21 @@ class Plans:
                 f" {dataset.class_counts}"
             )
         return Held(Path(model), given.identity.weights_sha256, {}, module=victim, made_by=made_by)
+
+
+def may_abstain(spec: TrainSpec, checkpoint: Checkpoint | None, defended: Plan) -> bool:
+    """Whether a victim has a reject option, before it is trained.
+
+    Raises:
+        UserError: it has one, and stands behind an input transform.
+    """
+    if isinstance(checkpoint, Held):
+        network = checkpoint.module
+    elif spec.source_sha256:
+        network = presets.build(spec)
+    else:
+        return False
+    return abstaining.may_abstain(abstaining.aware(defenses.wrap(network, defended.inference)))
 
 
 def victim_on(network: nn.Module, dataset: Dataset) -> Any:

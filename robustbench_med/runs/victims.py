@@ -217,7 +217,9 @@ class Victims:
         checkpoint = plan.checkpoint
         if checkpoint is None:
             if naming.is_own(defended.model):  # a fault is said before the training, not after it
-                fresh = defenses.wrap(presets.build(plan.spec).eval(), defended.inference)
+                fresh = abstaining.aware(
+                    defenses.wrap(presets.build(plan.spec).eval(), defended.inference)
+                )
                 nature = probes.examine(fresh, test, torch.device("cpu"), point.seed)
                 refuse_neighbours(defended.name, nature, self.spec)
             checkpoint = obtain_checkpoint(plan.spec, dataset, self.device, self.batch.display)

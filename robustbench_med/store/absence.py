@@ -48,6 +48,12 @@ class AbsenceRow(Part):
     interval: Interval
     balanced_accuracy: Share
     auc: Share | None
+    coverage: Share | None = Field(
+        None,
+        description="of a victim that may abstain, whose `accuracy` counts what it rejects as"
+        " right: share of samples that it answers",
+    )
+    answered: Share | None = Field(None, description="accuracy on what it answers")
 
 
 class Absence(Kept):

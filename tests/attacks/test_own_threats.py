@@ -236,6 +236,19 @@ def test_nothing_of_the_judged_part_is_used_in_making_whatever_the_batches() -> 
     assert small.figures["robust"] == outcome.figures["robust"]
 
 
+def test_a_half_that_is_wrong_from_the_start_leaves_nothing_to_make_a_perturbation_on() -> None:
+    samples = two_head_samples(16)
+    right = clean_pass(TwoHeads().eval(), samples, setting(), lambda n: None, stochastic=False)
+    parts, labels = parts_of(samples, 0), right.vote.copy()
+    wrong = parts == 1
+    labels[wrong] = (labels[wrong] + 1) % np.array(TwoHeads.class_counts)
+    images = [np.array(i) for i in samples.components[0].images]
+    with pytest.raises(RefusedError, match=f"all {wrong.sum()} samples are wrong before"):
+        run_universal(samples_of(*images, labels=labels))
+    labels = (right.vote + 1) % np.array(TwoHeads.class_counts)  # nothing to attack in either
+    assert not run_universal(samples_of(*images, labels=labels))[1].adversarials
+
+
 @pytest.mark.parametrize("name", OWN_THREATS)
 @pytest.mark.parametrize("given", [{}, {"place": "random"}])
 def test_no_attack_of_its_own_threat_takes_more_passes_than_its_budget(name, given) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score
 from support.attacking import IDS, attack
 from support.evaluations import setting, two_head_samples
 from support.victims import TwoHeads
@@ -14,6 +15,7 @@ from robustbench_med.attacks import Threat, View, complete
 from robustbench_med.attacks.losses import margin, standing
 from robustbench_med.attacks.view import unwanted
 from robustbench_med.errors import UserError
+from robustbench_med.evaluation import absence
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
 from robustbench_med.evaluation.types import Method
 from robustbench_med.models.abstaining import Abstaining, aware
@@ -55,13 +57,15 @@ def test_the_largest_of_the_logits_says_wrong_and_answered() -> None:
     logits = logits - logits.amax(1, keepdim=True)
     scores = torch.randn(500, 1, generator=torch.Generator().manual_seed(1))
     y = torch.randint(4, (500, 1), generator=torch.Generator().manual_seed(2))
+    right = logits.argmax(1) == y[:, 0]
     (merged,) = unwanted([torch.cat((logits, scores), 1)], y)
     harmed = (logits.argmax(1) != y[:, 0]) & (scores[:, 0] <= 0)
     assert torch.equal(merged.argmax(1) != y[:, 0], harmed)
     assert torch.equal(margin(merged, y[:, 0]) > 0, harmed & (scores[:, 0] < 0))
-    wrong = logits.argmax(1) != y[:, 0]
-    expected = torch.minimum(margin(logits, y[:, 0]), -scores[:, 0])
-    assert torch.allclose(margin(merged, y[:, 0])[wrong], expected[wrong])
+    m, s = margin(logits, y[:, 0]), scores[:, 0]
+    expected = torch.where(s <= 0, torch.minimum(m, -s), -s / (1 + s.abs()))
+    expected = torch.where(right, m - 1, expected)
+    assert torch.allclose(margin(merged, y[:, 0]), expected)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +96,67 @@ def test_an_attack_that_knows_of_the_rejection_does_more_than_one_that_does_not(
         for view in (knows, blind)
     ]
     assert left[0] < left[1] - 0.1
+
+
+class Steep(torch.nn.Module):
+    """Of one pixel p the logits (p, -p) * 4 / 2, and a demand for a lead of c, k times: m is -4 p
+    where the label is 0.
+    """
+
+    n_modalities, class_counts, stochastic = 1, (2,), False
+
+    def __init__(self, c: float, k: float, *, blind: bool) -> None:
+        super().__init__()
+        self.c, self.k, self.blind = c, k, blind
+
+    def forward(self, x):
+        p = x[:, 0, 0, :1] - 0.5
+        return (torch.cat((2 * p, -2 * p), 1),)
+
+    def reject(self, x):
+        (z,) = self(x)
+        score = self.k * (self.c - (z[:, :1] - z[:, 1:]).abs())
+        return score.detach() if self.blind else score
+
+
+@pytest.mark.parametrize("loss", ["ce", "margin"])
+@pytest.mark.parametrize("k", [0.2, 1, 5])
+@pytest.mark.parametrize("blind", [False, True])
+def test_pgd_crosses_the_band_of_the_rejected_in_closed_form(k, loss, blind) -> None:
+    """The lead is 0.8 at p = 0.7, and -1.2 at the ball's edge: reached in steps that are far
+    smaller than the band |lead| < 1, wherever in it they begin; out of reach where c is 1.3.
+    """
+    x, y = torch.tensor([[0.7], [0.62], [0.9]]).double(), torch.zeros(3, 1, dtype=torch.long)
+    threat = Threat("Linf", (0.5,), (0,))
+    for c, left in ((1.0, [0, 0, 1]), (1.3, [1, 0, 1])):
+        view = View(aware(Steep(c, k, blind=blind)), [(1, 1, 1)])
+        moved = attack(
+            "pgd",
+            view,
+            x,
+            y,
+            threat,
+            IDS[:3],
+            steps=60,
+            step_size=0.04,
+            random_start=False,
+            loss=loss,
+        )
+        assert view.standing(moved, y, threat).tolist() == left
+
+
+def test_what_attacks_ascend_rises_from_right_over_rejected_to_wrong_and_answered() -> None:
+    """In one line over m, with s = k (c - |m|): each state is worth more than those before it."""
+    m = torch.linspace(-6, 6, 2001).double()
+    y = torch.zeros(len(m), 1, dtype=torch.long)
+    for c, k in ((1.0, 1.0), (3.0, 0.1), (2.0, 20.0)):
+        z = torch.stack((-m, torch.zeros_like(m)), 1)
+        z = z - z.amax(1, keepdim=True)
+        (merged,) = unwanted([torch.cat((z, k * (c - m.abs())[:, None]), 1)], y)
+        risen = margin(merged, y[:, 0]).diff()
+        first = margin(merged, y[:, 0])[m.abs() <= c]
+        assert (risen > 0).all(), (c, k)
+        assert (first <= 1e-9).all()
 
 
 def test_figures_are_those_of_the_outcomes() -> None:
@@ -174,6 +239,23 @@ def test_scores_of_another_shape_and_transforms_in_front_are_refused() -> None:
     assert isinstance(aware(TwoHeads()), TwoHeads)
 
 
+def test_missing_modalities_of_a_victim_that_may_abstain_count_what_it_answers() -> None:
+    samples, victim = two_head_samples(30), Careful(lead=1.0).eval()
+    without = absence.replaced(samples, 0, "mean", 0)
+    clean = clean_pass(aware(victim), without, setting(), lambda n: None, stochastic=False)
+    logits, scores = both(victim, View(victim, TwoHeads.shapes).pack(without.batch(np.arange(30))))
+    rows = absence.figures(samples, clean, ("a", "b"))
+    for t, row in enumerate(rows):
+        answered = (scores[:, t] <= 0).numpy()
+        y, vote = samples.labels[:, t].numpy(), logits[t].argmax(1).numpy()
+        assert row["coverage"] == pytest.approx(answered.mean())
+        assert row["answered"] == pytest.approx(accuracy_score(y[answered], vote[answered]))
+        assert row["accuracy"] == pytest.approx(((y == vote) | ~answered).mean())
+    assert 0 < rows[0]["coverage"] < 1
+    plain = clean_pass(TwoHeads().eval(), without, setting(), lambda n: None, stochastic=False)
+    assert "coverage" not in absence.figures(samples, plain, ("a", "b"))[0]
+
+
 def test_on_tensors_from_python() -> None:
     class Own(torch.nn.Module):
         def __init__(self) -> None:
@@ -193,5 +275,7 @@ def test_on_tensors_from_python() -> None:
     moved = attack_tensors(model, x, y, "pgd", eps=0.2, stochastic=False)
     harmed = (model(moved).argmax(1) != y) & (model.reject(moved) <= 0)
     assert harmed.any()
+    with pytest.raises(UserError, match="may abstain"):
+        attack_tensors(model, x, y, "pgd", eps=0.2, stochastic=False, target="random")
     logits = torch.cat((model(moved), model.reject(moved)[:, None]), 1)
     assert standing([logits[:, :3]], y[:, None], Threat("Linf", (0.2,), (0,))).mean() < 1

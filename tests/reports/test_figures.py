@@ -138,6 +138,12 @@ def test_a_victim_told_apart_by_what_figures_leave_out_is_drawn(tmp_path: Path) 
     fill(Store(tmp_path), mine, jpeg)
     written = write.everything(tmp_path, html=False)
     assert any(path.name.startswith("convergence") for path in written)
+    called = [pd.read_csv(tmp_path / f"{name}.csv") for name in ("leaderboard", "cells")]
+    variants = [set(table[table.model == "late"].variant.dropna()) for table in called]
+    assert variants[0] == variants[1] != set()
+    fill(Store(tmp_path / "apart"), jpeg)
+    write.everything(tmp_path / "apart", pictures=False)
+    assert (tmp_path / "apart" / write.PAGE).exists()
 
 
 def test_what_is_left_out_of_a_figure() -> None:

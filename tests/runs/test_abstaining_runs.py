@@ -1,6 +1,7 @@
 """A victim that may abstain in a run: record, tables, gate; and one that cannot, which stays as it was."""
 
 import pandas as pd
+import pytest
 from support.cli import medrobust, refused
 from support.own_victims import PLAIN, written
 
@@ -23,7 +24,7 @@ def test_a_run_counts_wrong_and_answered_and_a_gate_bounds_coverage(tmp_path) ->
     medrobust("run", *asked, *small)
     records = [record for record in Store(out).records() if not record.control]
     (record,) = records
-    assert record.spec.victim.abstains == 1
+    assert record.spec.victim.abstains == 2
     for task in record.figures.tasks:
         assert task.abstention is not None
         assert 0 <= task.abstention.robust_coverage <= 1
@@ -39,8 +40,8 @@ def test_a_run_counts_wrong_and_answered_and_a_gate_bounds_coverage(tmp_path) ->
     assert "robust_coverage@" in (out / "gate.xml").read_text(), told.stderr
     unknown = medrobust("gate", *asked, *small, "--min", "coverage@lesions=0.1", check=2)
     assert "no task 'lesions'" in refused(unknown)
-    targeted = medrobust("run", *asked, *small, "--target", "random", "--fail-fast", check=2)
-    assert "--target aims at a class" in refused(targeted)
+    planned = medrobust("plan", *asked, *small).stdout
+    assert "2 done, 0 to do" in planned, planned
     path.write_text(text)  # another victim, which always answers
     medrobust("run", *asked, *small)
     plain = [r for r in Store(out).records() if r.spec.victim.abstains is None]
@@ -49,3 +50,22 @@ def test_a_run_counts_wrong_and_answered_and_a_gate_bounds_coverage(tmp_path) ->
     assert "abstains" not in plain[0].spec.victim.plain()
     never = medrobust("gate", *asked, *small, "--min", "coverage=0", check=2)
     assert "no victim of this run may abstain" in refused(never)
+
+
+@pytest.mark.fresh
+def test_what_cannot_aim_at_an_answer_is_refused_before_a_training(tmp_path) -> None:
+    model, path = written(tmp_path, PLAIN), tmp_path / "model.py"
+    path.write_text(path.read_text().replace("\ndef build", REJECTS + "\ndef build"))
+    asked = ("--model", model, "--attack", "pgd", "--size", 16, "--limit", 8)
+    refusals = {
+        "--target aims at a class": ("--target", "random"),
+        "the engine torchattacks knows nothing of rejection": ("--engine", "torchattacks"),
+        "cannot stand behind an input transform": ("--defense", "jpeg"),
+    }
+    for said, options in refusals.items():
+        for command in ("run", "plan"):
+            out = ("--out", tmp_path / "out")
+            told = medrobust(command, *asked, *options, *out, check=2)
+            assert said in refused(told)
+            assert "training" not in told.stderr
+    assert not list((tmp_path / "out").glob("records/*"))

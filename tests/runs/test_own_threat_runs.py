@@ -61,6 +61,8 @@ def test_from_python_and_on_tensors(tmp_path) -> None:
     found = evaluate(model, "universal", data=(images, labels), eps=0.05, control=False, **given)
     assert found.table.empty
     assert list(found.own_threats.threat) == ["universal"]
+    medrobust("report", "--out", tmp_path, "--no-figures")
+    assert "Threats of their own" in (tmp_path / "leaderboard.html").read_text()
     how = {"attack_params": {"size": 0.25}, "stochastic": False}
     moved = attack(model, images, labels, "patch", **how)
     assert ((moved != images).flatten(1).sum(1) <= 64).all()
