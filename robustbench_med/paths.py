@@ -9,12 +9,13 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import platformdirs
 
 from robustbench_med.errors import UserError
-from robustbench_med.owners.temporary import is_abandoned, temporary
+from robustbench_med.owners.temporary import TAG, is_abandoned, temporary
 
 
 def home() -> Path:
@@ -68,6 +69,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary name beside `path`, fsyncs, renames. A reader sees the old
     file or the new one, never half. Who may read it is for the umask to say.
     """
+    _sweep_signed(path.parent.absolute())
     with temporary(path) as written:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,14 +105,24 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, *, signed: bool = False) -> None:
     """Takes away the temporary files and folders that writers left which are no more; nothing of
     the living.
+
+    Args:
+        signed: only those whose names say that a process of medrobust made them: in a folder of
+            the user's, others may be another program's.
     """
     for path in folder.glob(".*.tmp") if folder.is_dir() else ():
-        if is_abandoned(path):
+        if (TAG.search(path.name) or not signed) and is_abandoned(path):
             with contextlib.suppress(OSError):  # another one sweeps too, or it is another user's
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@cache
+def _sweep_signed(folder: Path) -> None:
+    """Once a process and folder: what killed writers left where this one writes too."""
+    sweep(folder, signed=True)
 
 
 def sweep_below(folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robustbench_med.cli import INTERRUPTED
 from robustbench_med.cli.options import AGAIN, DataRoot, Device, Out, Quiet, make_display
 from robustbench_med.errors import UserError, left_out
 from robustbench_med.runs.options import WHERE
@@ -17,8 +18,6 @@ from robustbench_med.runs.options import WHERE
 if TYPE_CHECKING:
     from robustbench_med.runs.renewal import Renewed
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, typer's own."""
 USAGE: Any = typer.BadParameter.__base__
 """What typer raises at an option that there is not, or that cannot be read."""
 
