@@ -8,14 +8,18 @@ import os
 import shutil
 import stat
 import tempfile
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import platformdirs
 
-from robustbench_med.errors import UserError
+from robustbench_med.errors import Notice, UserError
 from robustbench_med.owners.temporary import TAG, is_abandoned, temporary
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""How a system refuses to write where one may only read."""
 
 
 def home() -> Path:
@@ -142,3 +146,26 @@ def sweep_home() -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically."""
     write_atomically(path, lambda written: written.write_text(text, encoding="utf-8"))
+
+
+def remember(path: Path, text: str) -> None:
+    """Writes what medrobust can do without, below its home; where that may only be read (a cache
+    shared by a site, a container), it says so once (Notice) and nothing is kept.
+    """
+    try:
+        write_text(path, text)
+    except UserError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in READ_ONLY:
+            raise
+        _say_unkept(home())
+
+
+@cache
+def _say_unkept(folder: Path) -> None:
+    warnings.warn(
+        f"{folder} may only be read: splits, hashes and timings are not kept there; set"
+        " MEDROBUST_HOME to a folder that can be written",
+        Notice,
+        stacklevel=3,
+    )
