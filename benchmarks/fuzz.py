@@ -1,10 +1,11 @@
 """Mutates what others may write, and shows it to the doors it comes in by, for a while.
 
-    PYTHONPATH=tests python benchmarks/fuzz.py [--minutes 10] [--only DOOR,...] [--seed 0]
+    PYTHONPATH=tests python benchmarks/fuzz.py [--minutes 10] [--only NAME,...] [--seed 0]
 
-The minutes are those of all doors together. A door must return or raise one line (`UserError`),
-within ten seconds and a gigabyte. What crashed it is written to tests/corpus/DOOR, once for each
-place in medrobust where it did; tests/test_fuzz.py shows it that again.
+The minutes are those of each kind (specifications, radii, cards, ...); its doors share them. A door
+must return or raise one line (`UserError`), within ten seconds and a gigabyte. What crashed it is
+written to tests/corpus/DOOR, once for each place in medrobust where it did; tests/test_fuzz.py
+shows it that again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from support.fuzzing import DOORS, CrashError, meets
+from support.fuzzing import DOORS, KINDS, CrashError, meets
 
 CORPUS = Path(__file__).parents[1] / "tests" / "corpus"
 MOST = 20_000
@@ -30,25 +31,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=10, help="of all doors together")
-    parser.add_argument("--only", default=",".join(DOORS), help="doors, comma-separated")
+    parser.add_argument("--minutes", type=float, default=10, help="of each kind")
+    parser.add_argument(
+        "--only", default=",".join(KINDS), help=f"kinds, or doors ({', '.join(DOORS)})"
+    )
     parser.add_argument("--seed", type=int, default=0)
     given_ = parser.parse_args()
     names = given_.only.split(",")
+    if unknown := [name for name in names if name not in KINDS and name not in DOORS]:
+        parser.error(f"no kind and no door: {', '.join(unknown)}")
     rows = []
     with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDROBUST_HOME", home)
         for name in names:
-            rows.append(fuzzed(name, 60 * given_.minutes / len(names), given_.seed))
-            print(f"{name}: {rows[-1][1]:,} inputs, {rows[-1][2]} crashes", flush=True)
-    print("\n| door | inputs | places that crashed |\n| --- | ---: | ---: |")
-    for row in [*rows, ("all", sum(row[1] for row in rows), sum(row[2] for row in rows))]:
-        print(f"| {row[0]} | {row[1]:,} | {row[2]} |")
+            doors = KINDS.get(name, (name,))
+            for door in doors:
+                found = fuzzed(door, 60 * given_.minutes / len(doors), given_.seed)
+                rows.append((name, door, *found))
+                print(f"{name}: {door}: {found[1]:,} inputs, {found[2]} crashes", flush=True)
+    print(table(rows))
 
 
-def fuzzed(name: str, seconds: float, seed: int) -> tuple[str, int, int]:
-    """The door, the inputs it was shown, and the places where it crashed."""
-    shown, places = 0, set[str]()
+def table(rows: list[tuple[str, str, float, int, int]]) -> str:
+    """What each door was shown, as Markdown."""
+    lines = [
+        "",
+        "| kind | door | seconds of processor | inputs | places that crashed |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    together = (sum(row[i] for row in rows) for i in (2, 3, 4))
+    for kind, door, seconds, inputs, places in [*rows, ("all", "", *together)]:
+        lines.append(f"| {kind} | {door} | {seconds:,.0f} | {inputs:,} | {places} |")
+    return "\n".join(lines)
+
+
+def fuzzed(name: str, seconds: float, seed: int) -> tuple[float, int, int]:
+    """Seconds of processor time, inputs that the door was shown, and places where it crashed."""
+    shown, places, begun = 0, set[str](), time.process_time()
 
     @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(DOORS[name].inputs)
@@ -68,7 +87,7 @@ def fuzzed(name: str, seconds: float, seed: int) -> tuple[str, int, int]:
     draws, until = random.Random(f"{name} {seed}"), time.monotonic() + seconds
     while time.monotonic() < until:
         each.hypothesis.fuzz_one_input(draws.randbytes(draws.randrange(1, MOST)))
-    return name, shown, len(places)
+    return time.process_time() - begun, shown, len(places)
 
 
 def place_of(crash: CrashError) -> str:

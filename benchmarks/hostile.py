@@ -3,7 +3,8 @@
     PYTHONPATH=tests python benchmarks/hostile.py [--only CATEGORY,...] [--every N] [--out FILE]
 
 An input is clean where medrobust ends with the exit code that docs/exit-codes.md has for it, says
-in one line what is wrong and in which file, and stays below a gigabyte and half a minute.
+in one line what is wrong and in which file, and stays below a gigabyte and half a minute of
+processor time.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ records.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import warnings
@@ -297,12 +298,9 @@ def _pieces(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
 
 def inches(text: str, size: float) -> float:
     """Width of a line of text as `save` draws it, at a font size in points."""
-    return (
-        float(
-            _pen().get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0]
-        )
-        / DPI
-    )
+    with _glyphs_unsaid():
+        pixels = _pen().get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
+    return float(pixels[0]) / DPI
 
 
 @lru_cache
@@ -311,10 +309,17 @@ def _pen() -> Any:
     return renderer(1, 1, DPI)
 
 
+@contextlib.contextmanager
+def _glyphs_unsaid() -> Iterator[None]:
+    """Without matplotlib's warnings of missing characters: `check_glyphs` says them once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        yield
+
+
 def save(figure: Figure, *paths: Path) -> None:
     """Writes the figure in the format of each path's suffix."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # said below, once
+    with _glyphs_unsaid():
         if figure.get_layout_engine() is not None:
             figure.draw_without_rendering()
             figure.set_layout_engine("none")  # laid out once, not once a format

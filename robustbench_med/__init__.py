@@ -9,6 +9,8 @@ first use, so that `import robustbench_med` costs nothing.
 
 from __future__ import annotations
 
+import getpass
+import os
 import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -45,6 +47,11 @@ if TYPE_CHECKING:
         register_defense,
         register_loss,
     )
+
+try:
+    getpass.getuser()
+except (KeyError, OSError, ImportError):  # a container's user without an entry
+    os.environ["LOGNAME"] = "unnamed"  # MONAI and PyTorch ask for it as they are imported
 
 __version__ = "0.1.0"
 __all__ = [

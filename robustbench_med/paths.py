@@ -8,13 +8,18 @@ import os
 import shutil
 import stat
 import tempfile
+import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import platformdirs
 
-from robustbench_med.errors import UserError
-from robustbench_med.owners.temporary import is_abandoned, temporary
+from robustbench_med.errors import Notice, UserError
+from robustbench_med.owners.temporary import TAG, is_abandoned, temporary
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""How a system refuses to write where one may only read."""
 
 
 def home() -> Path:
@@ -68,6 +73,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary name beside `path`, fsyncs, renames. A reader sees the old
     file or the new one, never half. Who may read it is for the umask to say.
     """
+    _sweep_signed(path.parent.absolute())
     with temporary(path) as written:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,14 +109,24 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, *, signed: bool = False) -> None:
     """Takes away the temporary files and folders that writers left which are no more; nothing of
     the living.
+
+    Args:
+        signed: only those whose names say that a process of medrobust made them: in a folder of
+            the user's, others may be another program's.
     """
     for path in folder.glob(".*.tmp") if folder.is_dir() else ():
-        if is_abandoned(path):
+        if (TAG.search(path.name) or not signed) and is_abandoned(path):
             with contextlib.suppress(OSError):  # another one sweeps too, or it is another user's
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@cache
+def _sweep_signed(folder: Path) -> None:
+    """Once a process and folder: what killed writers left where this one writes too."""
+    sweep(folder, signed=True)
 
 
 def sweep_below(folder: Path) -> None:
@@ -130,3 +146,26 @@ def sweep_home() -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically."""
     write_atomically(path, lambda written: written.write_text(text, encoding="utf-8"))
+
+
+def remember(path: Path, text: str) -> None:
+    """Writes what medrobust can do without, below its home; where that may only be read (a cache
+    shared by a site, a container), it says so once (Notice) and nothing is kept.
+    """
+    try:
+        write_text(path, text)
+    except UserError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in READ_ONLY:
+            raise
+        _say_unkept(home())
+
+
+@cache
+def _say_unkept(folder: Path) -> None:
+    warnings.warn(
+        f"{folder} may only be read: splits, hashes and timings are not kept there; set"
+        " MEDROBUST_HOME to a folder that can be written",
+        Notice,
+        stacklevel=3,
+    )

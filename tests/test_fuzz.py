@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from support.fuzzing import DOORS, meets
+from support.fuzzing import DOORS, KINDS, meets
 
 CORPUS = Path(__file__).parent / "corpus"
 SHORT, LONG = 15, 1000
@@ -22,6 +22,10 @@ def shown(name: str, inputs: int) -> None:
         meets(DOORS[name], data)
 
     each()
+
+
+def test_every_door_is_of_one_kind() -> None:
+    assert sorted(door for doors in KINDS.values() for door in doors) == sorted(DOORS)
 
 
 @pytest.mark.parametrize("name", DOORS)

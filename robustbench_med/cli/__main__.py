@@ -1,5 +1,5 @@
 """`python -m robustbench_med.cli`."""
 
-from robustbench_med.cli.program import main
+from robustbench_med.cli import main
 
 main()

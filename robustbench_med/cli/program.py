@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
-import signal
+import re
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
+from robustbench_med.cli import INTERRUPTED, KEPT
 from robustbench_med.cli.benchmark import benchmark_app
 from robustbench_med.cli.cache import cache_app
 from robustbench_med.cli.certify import certify
@@ -31,7 +33,7 @@ from robustbench_med.cli.plan import plan
 from robustbench_med.cli.report import card, claims, leaderboard, merge, report, show, site
 from robustbench_med.cli.run import run
 from robustbench_med.cli.status import status
-from robustbench_med.cli.store import INTERRUPTED, rerun, verify
+from robustbench_med.cli.store import rerun, verify
 from robustbench_med.cli.submit import check_entry, submit
 from robustbench_med.cli.train import train
 from robustbench_med.cli.wrap import wrap
@@ -98,13 +100,12 @@ def _version(
 
 
 def main() -> None:
-    """The console script: exit codes as docs/exit-codes.md lists them; errors of ours keep their
-    traceback, a user's own file's do not.
+    """A command from beginning to end: exit codes as docs/exit-codes.md lists them; errors of ours
+    keep their traceback, a user's own file's do not.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what the terminal has no sign for is written out
             stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, _terminated)
     with gathered() as left_out:
         code, last = _ended()
     for line in (*(f"warning: {text}" for text in left_out), *last):
@@ -112,16 +113,11 @@ def main() -> None:
     sys.exit(code or int(bool(left_out)))
 
 
-def _terminated(*_: object) -> NoReturn:
-    """SIGTERM ends a command as Ctrl-C does; a second one at once."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise KeyboardInterrupt
-
-
 def _ended() -> tuple[int, list[str]]:
     """Runs the command; its exit code, and the line to end with."""
     try:
         with notices():
+            _check_date()
             app()
     except UserError as error:
         return error.exit_code, [f"error: {error}"]
@@ -142,11 +138,14 @@ def _ended() -> tuple[int, list[str]]:
         code = int(error.code or 0)
     else:
         code = 0
-    kept = (
-        "interrupted; finished cells and training steps are kept, the same command goes on from"
-        " there"
-    )
-    return code, [kept] if code == INTERRUPTED else []
+    return code, [KEPT] if code == INTERRUPTED else []
+
+
+def _check_date() -> None:
+    """Refuses a SOURCE_DATE_EPOCH that NumPy and matplotlib would end with a traceback at."""
+    said = os.environ.get("SOURCE_DATE_EPOCH", "0")
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", said.strip()):
+        raise UserError(f"SOURCE_DATE_EPOCH is {said!r}, no whole number of seconds; unset it")
 
 
 @contextlib.contextmanager
@@ -163,4 +162,6 @@ def notices() -> Iterator[None]:
 
         warnings.showwarning = show  # type: ignore[assignment]
         warnings.simplefilter("always", Notice)
+        for library in ("nibabel.global", "PIL"):  # they name no file; what refuses it does
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         yield

@@ -11,13 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
+from robustbench_med.cli import INTERRUPTED
 from robustbench_med.cli.as_json import AsJson, board, show_json
 from robustbench_med.cli.options import AGAIN, DataRoot, Device, Out, Quiet, make_display
 from robustbench_med.errors import UserError, left_out
 from robustbench_med.runs.options import WHERE
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, typer's own."""
 USAGE: Any = typer.BadParameter.__base__
 """What typer raises at an option that there is not, or that cannot be read."""
 

@@ -32,8 +32,8 @@ from robustbench_med.formats.files import UnreadableError, data_of
 from robustbench_med.formats.text import line
 from robustbench_med.owners.lock import Lock
 from robustbench_med.owners.temporary import temporary
-from robustbench_med.paths import home, sweep, sync_folder
-from robustbench_med.provenance.hashes import hashes_of, read_sealed, write_sealed
+from robustbench_med.paths import home, sweep, sync_folder, write_text
+from robustbench_med.provenance.hashes import hashes_of, read_sealed, sealed
 
 VERSION = 3
 """Raised with every change of the layout; `preprocessing.REVISION` with every change of decoding.
@@ -289,7 +289,7 @@ def _build(
         "unreadable": {str(row): why for row, why in unreadable.items()},
         "remarks": Counter(decoder.remarks),
     }
-    write_sealed(folder / "index.json", index)
+    write_text(folder / "index.json", sealed(index))
 
 
 def _workers() -> int | None:

@@ -20,7 +20,7 @@ from robustbench_med.data.listing import SPLITS
 from robustbench_med.data.source import Source
 from robustbench_med.dataspec import Fold
 from robustbench_med.errors import UserError
-from robustbench_med.paths import home, write_text
+from robustbench_med.paths import home, remember
 
 MANIFESTS = files(__package__) / "manifests"
 
@@ -50,7 +50,7 @@ class Manifest:
         """Writes the manifest below medrobust's home, once."""
         path = home() / "manifests" / f"{self.data}-{self.hash[:12]}.json"
         if not path.exists():
-            write_text(path, json.dumps(asdict(self), indent=1))
+            remember(path, json.dumps(asdict(self), indent=1))
 
 
 def make_manifest(source: Source, seed: int) -> Manifest:

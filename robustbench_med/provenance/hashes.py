@@ -19,7 +19,7 @@ from typing import Any
 
 from robustbench_med.formats import json_file
 from robustbench_med.formats.files import UnreadableError, checked, door, text_of
-from robustbench_med.paths import write_text
+from robustbench_med.paths import remember
 
 SETTLED = 2.0
 """Seconds: the hash of a file that changed later than that is not remembered, since one more change
@@ -93,18 +93,18 @@ def remembered(
         if signature and said
     }
     if not kept.items() <= known.items():
-        write_sealed(memory, kept)
+        remember(memory, sealed(kept))
     return found
 
 
-def write_sealed(path: Path, value: Any) -> None:
-    """Writes JSON with its own sha256, so that damage is noticed."""
+def sealed(value: Any) -> str:
+    """JSON with its own sha256, so that damage is noticed."""
     text = json.dumps(value)
-    write_text(path, f'{{"sha256": "{_sha256(text)}", "value":\n{text}\n}}')
+    return f'{{"sha256": "{_sha256(text)}", "value":\n{text}\n}}'
 
 
 def read_sealed(path: Path) -> Any:
-    """What `write_sealed` wrote; None where there is no such file or it is damaged."""
+    """What `sealed` made; None where there is no such file or it is damaged."""
     try:
         with door("what is remembered in", path):
             head, text, _ = text_of(path, "memory_bytes").split("\n")

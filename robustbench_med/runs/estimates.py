@@ -23,7 +23,7 @@ from robustbench_med.evaluation.batching import judged_draws
 from robustbench_med.evaluation.pace import Pace
 from robustbench_med.evaluation.types import Method
 from robustbench_med.naming import canonical_hash
-from robustbench_med.paths import home, write_text
+from robustbench_med.paths import home, remember
 from robustbench_med.runs.challenge import LEAST, SAMPLES, SHARE
 from robustbench_med.runs.challengers import FRESH
 from robustbench_med.runs.identity import Inputs
@@ -167,7 +167,7 @@ def timed_pace(
         return kept
     batch = 128 if device.type == "cuda" else TIMED
     timed = pace.measure(module.to(device), dataset.shapes, batch)
-    write_text(_pace_path(spec, plan, device), timed.model_dump_json(indent=1))
+    remember(_pace_path(spec, plan, device), timed.model_dump_json(indent=1))
     return timed
 
 

@@ -19,13 +19,13 @@ from robustbench_med import naming
 from robustbench_med.errors import UserError
 from robustbench_med.formats import json_file, text
 from robustbench_med.formats.files import UnreadableError
-from robustbench_med.paths import home
+from robustbench_med.paths import home, write_text
 from robustbench_med.provenance.hashes import (
     SETTLED,
     last_change,
     read_sealed,
+    sealed,
     signature,
-    write_sealed,
 )
 from robustbench_med.store.parts import Digests, Kept
 from robustbench_med.store.record import SHAPE, Kind
@@ -252,5 +252,5 @@ class Memory:
         """Writes what is remembered, where that is possible."""
         if self.changed:
             with contextlib.suppress(UserError):
-                write_sealed(self.path, self.known)
+                write_text(self.path, sealed(self.known))
             self.changed = False

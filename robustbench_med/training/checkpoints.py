@@ -359,7 +359,12 @@ def save(
 
 
 def export(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
-    """Copies weights and sidecar into a folder."""
-    for source in (checkpoint.path, checkpoint.path.with_suffix(".json")):
-        write_atomically(folder / source.name, functools.partial(shutil.copyfile, source))
-    return open_checkpoint(folder / checkpoint.path.name)
+    """Copies weights, then the sidecar that makes them count, into a folder."""
+    copy, sidecar = (
+        folder / checkpoint.path.name,
+        checkpoint.path.with_suffix(".json").read_text("utf-8"),
+    )
+    copy.with_suffix(".json").unlink(missing_ok=True)  # a kill leaves weights that do not count
+    write_atomically(copy, functools.partial(shutil.copyfile, checkpoint.path))
+    write_text(copy.with_suffix(".json"), sidecar)
+    return open_checkpoint(copy)

@@ -1,5 +1,7 @@
 """Exit codes: 0 done, 1 done but something was left out, 2 the input is wrong, 130 interrupted."""
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -8,6 +10,7 @@ from support.cli import medrobust, refused
 from support.files import ROOT
 from support.records import fill, record
 
+from robustbench_med.cli import KEPT
 from robustbench_med.cli import program as cli
 from robustbench_med.errors import IncompleteError, UserError, left_out
 from robustbench_med.store.store import Store
@@ -69,6 +72,26 @@ def test_an_interrupt_ends_with_130_and_an_error_of_ours_keeps_its_traceback(mon
     command(monkeypatch, broken)
     with pytest.raises(AssertionError, match="ours"):
         medrobust("models")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_before_the_command_is_imported_is_that_line_too(name: str) -> None:
+    code = f"""
+import os, signal, sys
+from robustbench_med.cli import main
+
+class Finder:
+    def find_spec(self, module, *_):
+        if module == "robustbench_med.cli.program":
+            os.kill(os.getpid(), signal.{name})
+
+sys.meta_path.insert(0, Finder())
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == f"medrobust: {KEPT}\n"
 
 
 WRONG: dict[str, list[object]] = {

@@ -65,7 +65,7 @@ def test_help_teaches_without_importing_torch() -> None:
     ]
     code = f"""
 import sys
-from robustbench_med.cli import app
+from robustbench_med.cli.program import app
 for command in {commands}:
     try:
         app([*command.split(), "--help"])

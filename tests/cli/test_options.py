@@ -13,7 +13,8 @@ import typer
 from support.cli import SMALL, asked, medrobust, refused
 from support.files import ROOT
 
-from robustbench_med.cli import app, run_files
+from robustbench_med.cli import run_files
+from robustbench_med.cli.program import app
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.runs.commands import written
 from robustbench_med.runs.job import Job

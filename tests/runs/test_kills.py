@@ -32,4 +32,7 @@ def test_a_training_killed_as_it_ends_leaves_nothing() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
 @pytest.mark.parametrize("job", JOBS)
 def test_a_killed_command_leaves_nothing_torn_and_loses_nothing(job: str) -> None:
-    assert kill(job, {"train": 9, "merge": 40, "run": 60, "report": 70}[job], 3) >= 2
+    assert (
+        kill(job, {"train": 9, "train again": 12, "merge": 40, "run": 60, "report": 70}[job], 3)
+        >= 2
+    )

@@ -43,9 +43,11 @@ class Job:
 
 
 RUN = ("run", "--model", "late", *ATTACKED, *TINY)
+TRAIN = ("train", "--model", "late", *TINY[:2], *TINY[4:])
 JOBS = {
     "run": Job((), (*RUN, "--out", "out")),
-    "train": Job((), ("train", "--model", "late", *TINY[:2], *TINY[4:])),
+    "train": Job((), TRAIN),
+    "train again": Job(((*TRAIN, "--out", "out"),), (*TRAIN, "--force", "--out", "out")),
     "merge": Job(
         ((*RUN, "--out", "a"), (*RUN, "--out", "b", "--seed", "1")),
         ("merge", "a", "b", "--out", "out"),

@@ -362,6 +362,19 @@ DOORS: dict[str, Door] = {
     ),
 }
 """By name."""
+KINDS: dict[str, tuple[str, ...]] = {
+    "specifications": ("specification", "run file", "contract", "claims"),
+    "radii": ("radii", "numbers"),
+    "cards": ("card",),
+    "pairings": ("data", "suite"),
+    "recipes": ("recipe",),
+    "records": ("record", "sealed record", "outcomes", "entry", "ledger", "failure"),
+    "archives": ("archive",),
+    "images": ("image", "dicom", "nifti"),
+    "weights": ("npz", "keras h5", "keras 3", "keras npz", "safetensors", "torch", "partial training"),
+    "text": ("yaml", "json", "sidecar"),
+}  # fmt: skip
+"""The doors of each kind of input."""
 
 
 def _mapping(tree: Any) -> dict[str, Any]:

@@ -43,7 +43,7 @@ VARIABLES: dict[str, tuple[str | None, ...]] = {
     "PYTHONWARNINGS": ("error", "always", "x"),
     "PYTHONOPTIMIZE": ("1", "2"),
     "PYTHONDONTWRITEBYTECODE": ("1",),
-    "SOURCE_DATE_EPOCH": ("x", "-1"),
+    "SOURCE_DATE_EPOCH": ("0", "-1"),
     "HOME": (None, "", "/nowhere", "/dev/null", "relative"),
     "TMPDIR": ("/nowhere", "/dev/null", ""),
     "USER": (None, ""),
@@ -78,6 +78,15 @@ def _shown() -> Iterator[Case]:
                     f"{command[0]}: {name}={value!r}", command, code=DONE, says=says,
                     variables={name: value}, fresh=True,
                 )  # fmt: skip
+
+
+def _dates() -> Iterator[Case]:
+    """NumPy and matplotlib take no other for a date."""
+    for value in ("x", "", "1.5", "9" * 5000, "\x1b[2J", "[/red]"):
+        yield Case(
+            f"SOURCE_DATE_EPOCH={value[:24]!r}", LIST, says=("SOURCE_DATE_EPOCH",),
+            variables={"SOURCE_DATE_EPOCH": value}, fresh=True,
+        )  # fmt: skip
 
 
 def _homes() -> Iterator[Case]:
@@ -144,4 +153,4 @@ def _limits() -> Iterator[Case]:
 def cases() -> list[Case]:
     """Variables in their own interpreter, the rest in a child."""
     assert os.name == "posix"
-    return [*_shown(), *_homes(), *_files(), *_limits()]
+    return [*_shown(), *_dates(), *_homes(), *_files(), *_limits()]

@@ -25,7 +25,9 @@ from pathlib import Path
 from support.hostile.case import DONE, LEFT_OUT, REFUSED, Case
 
 SECONDS = 30
-"""After which an input is taken to hang; the slowest honest one takes a tenth."""
+"""Of processor time, after which an input is taken to hang; the slowest honest one takes a tenth."""
+WAITING = 10
+"""How many times as long by the clock it may take, on a machine that does something else too."""
 MEMORY = 1 << 30
 """Bytes of memory, above what the process had, that no input may take."""
 LINE = 2200
@@ -159,7 +161,7 @@ def _encoding(environment: dict[str, str]) -> str:
 
 def _waited(pid: int, seconds: float = SECONDS) -> tuple[int, int]:
     """Exit code of a child and its peak memory; one that hangs is killed."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + WAITING * seconds
     killed = False
     while True:
         done, status, usage = os.wait4(pid, os.WNOHANG)
@@ -168,10 +170,19 @@ def _waited(pid: int, seconds: float = SECONDS) -> tuple[int, int]:
                 os.killpg(pid, signal.SIGKILL)  # what it may have started
             code = os.waitstatus_to_exitcode(status)
             return (-1000 if killed else code), usage.ru_maxrss * 1024
-        if time.monotonic() > end:
+        if time.monotonic() > end or _worked(pid) > seconds:
             killed = True
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.005)
+
+
+def _worked(pid: int) -> float:
+    """Seconds of processor time of a process; 0 where it has ended, or the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident() -> int:
