@@ -180,6 +180,16 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+def seed_torch(seed: int) -> None:
+    """`torch.manual_seed`, without the traces of the stack that it formats for accelerators which
+    are not there: they take a hundred times as long as the seed.
+    """
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
 @contextlib.contextmanager
 def seeded(device: torch.device, *parts: object) -> Iterator[None]:
     """Seeds the global generators of PyTorch, NumPy and `random` from the parts, and restores their
@@ -188,7 +198,7 @@ def seeded(device: torch.device, *parts: object) -> Iterator[None]:
     seed, numpy_state, python_state = derive_seed(*parts), np.random.get_state(), random.getstate()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
+            seed_torch(seed)
             np.random.seed(seed % 2**32)
             random.seed(seed)
             yield

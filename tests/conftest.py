@@ -17,6 +17,7 @@ from support.memory import measure_once, obtain_from
 from support.victims import TwoHeads
 from torch import Tensor
 
+from robustbench_med.attacks.streams import seed_torch
 from robustbench_med.evaluation import batching, cost, gradients
 from robustbench_med.runs import challenge, registration
 from robustbench_med.training import loop
@@ -30,7 +31,7 @@ and so on must pass too.
 @pytest.fixture(autouse=True)
 def seed() -> int:
     """Global generators that start from the same state whatever ran before."""
-    random.seed(SEED), np.random.seed(SEED), torch.manual_seed(SEED)
+    random.seed(SEED), np.random.seed(SEED), seed_torch(SEED)
     return SEED
 
 

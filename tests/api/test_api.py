@@ -26,6 +26,7 @@ from robustbench_med import (
 from robustbench_med.store.store import Store
 
 
+@pytest.mark.slow
 def test_the_documented_examples_run(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "python.md").read_text()
@@ -63,7 +64,8 @@ def test_a_record_is_read_by_fields_and_as_the_dictionary_that_its_file_holds() 
 
 
 def test_a_comparison_reads_what_evaluate_measured_and_is_escaped(tmp_path) -> None:
-    options = {"eps": "8/255", "limit": 8, "out": tmp_path, "quiet": True}
+    options = {"eps": "8/255", "limit": 8, "out": tmp_path, "quiet": True,
+               "size": 32, "recipe": {"steps": 2, "batch_size": 8}, "model_params": {"width": 4}}  # fmt: skip
     before = evaluate("late", "fgsm", **options)
     found = compare("late", "median", "fgsm", **options)
     assert {r.hash for r in before.records} < {r.hash for r in found.records}

@@ -15,12 +15,16 @@ from support.files import write_folder_set
 from robustbench_med import evaluate, register_attack
 from robustbench_med.attacks import ATTACKS
 from robustbench_med.data import cache, source
+from robustbench_med.evaluation import batching
 from robustbench_med.models import fusion, user_file
 from robustbench_med.progress import Display
 from robustbench_med.reports import tables
 from robustbench_med.runs import identity
+from robustbench_med.runs.checks import check_attacks
+from robustbench_med.runs.inputs import inputs_of
 from robustbench_med.runs.job import Job
-from robustbench_med.runs.run import run
+from robustbench_med.runs.run import grid_of, run
+from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import RunSpec
 from robustbench_med.store.record import Record
 
@@ -34,6 +38,8 @@ TINY: dict[str, Any] = {
     "model_params": {"width": 4},
     "control": False,
 }
+SHARED_DRAWS = batching.SHARED_DRAWS
+"""A user's; `short_trust` has a test's."""
 RANDOM = {"model": ["drifa-net"], "defense": ["man"]}  # it draws for its batch
 
 
@@ -42,34 +48,37 @@ def card(tmp_path: Path) -> Path:
     return write_folder_set(tmp_path / "root", "chests", "xray", per_class=20)
 
 
+def job_of(card: Path, **given: Any) -> Job:
+    quiet = Display(quiet=True)
+    usual = {"out": card.parent / "out", "device": "cpu", "data_root": card.parent}
+    return Job(**{**usual, "display": quiet, **given})
+
+
 def hash_of(card: Path, /, job: dict[str, Any] | None = None, **given: Any) -> str:
-    """The hash of the cell that these settings mean, of a chain the last."""
+    """The hash of the record of the one cell that these settings mean."""
+    return str(record_of(card, job, **given).hash)
+
+
+def named(card: Path, **given: Any) -> str:
+    """The same before anything is attacked, of a chain the last: a run looks its record up by it."""
     spec = RunSpec(**{**TINY, "data": [str(card)], **given})
-    options = {
-        "out": card.parent / "out",
-        "device": "cpu",
-        "data_root": card.parent,
-        "display": Display(quiet=True),
-        **(job or {}),
-    }
-    records = run(spec, Job(**options))
-    assert len(records) == 1 or spec.carry or spec.cascade
-    return str(records[-1].hash)
+    session = Session.open(spec, job_of(card), check_attacks)
+    grid = grid_of(session)
+    assert len(grid) == 1 or spec.carry or spec.cascade
+    return inputs_of(grid[-1], session).hash
 
 
-def record_of(card: Path, **given: Any) -> Record:
+def record_of(card: Path, /, job: dict[str, Any] | None = None, **given: Any) -> Record:
     """The record of the one cell that these settings mean."""
-    job = Job(
-        out=card.parent / "out", device="cpu", data_root=card.parent, display=Display(quiet=True)
-    )
-    (record,) = run(RunSpec(**{**TINY, "data": [str(card)], **given}), job)
+    spec = RunSpec(**{**TINY, "data": [str(card)], **given})
+    (record,) = run(spec, job_of(card, **(job or {})))
     return record
 
 
-@pytest.mark.challenged
 def test_draws_that_medrobust_adds_are_in_the_spec_and_one_draw_is_said_to_be_one(
-    card: Path,
+    card: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(batching, "SHARED_DRAWS", SHARED_DRAWS)
     few = record_of(card, **RANDOM, draws=4)
     assert (few.spec.protocol.draws, few.spec.protocol.judged, few.draws) == (4, 32, 32)
     many = record_of(card, **RANDOM, draws=40)
@@ -163,8 +172,8 @@ CHAINS: dict[str, dict[str, Any]] = {
 
 def test_every_setting_changes_the_hash(card: Path) -> None:
     hashes = {
-        "none": hash_of(card),
-        **{name: hash_of(card, **given) for name, given in (SETTINGS | CHAINS).items()},
+        "none": named(card),
+        **{name: named(card, **given) for name, given in (SETTINGS | CHAINS).items()},
     }
     assert hashes.pop("none") == hashes["no chain"]
     assert len(set(hashes.values())) == len(hashes), hashes
@@ -186,13 +195,13 @@ FILES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("what", FILES)
 def test_everything_about_the_data_changes_the_hash(what: str, card: Path) -> None:
-    before = hash_of(card)
+    before = named(card)
     FILES[what](card)
-    assert hash_of(card) != before
+    assert named(card) != before
 
 
 def test_other_weights_change_the_hash(card: Path) -> None:
-    assert hash_of(card, **weights(card)) != hash_of(card)
+    assert named(card, **weights(card)) != named(card)
 
 
 REVISIONS = {
@@ -208,10 +217,10 @@ REVISIONS = {
 def test_a_revision_of_our_own_code_changes_the_hash(
     which: str, card: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = hash_of(card)
+    before = named(card)
     for module, name in REVISIONS[which]:
         monkeypatch.setattr(module, name, getattr(module, name) + 1)
-    assert hash_of(card) != before
+    assert named(card) != before
 
 
 def test_the_users_own_code_changes_the_hash(
@@ -219,9 +228,9 @@ def test_the_users_own_code_changes_the_hash(
 ) -> None:
     model = tmp_path / "mine.py"
     model.write_text("from robustbench_med.models.fusion import LateFusion as build\n")
-    hashes = [hash_of(card, model=[f"{model}:build"])]
+    hashes = [named(card, model=[f"{model}:build"])]
     model.write_text(model.read_text() + "# edited\n")
-    hashes.append(hash_of(card, model=[f"{model}:build"]))
+    hashes.append(named(card, model=[f"{model}:build"]))
 
     def still(factor: float) -> Callable[..., Any]:
         def attack(view, x, y, threat, streams):
@@ -231,7 +240,7 @@ def test_the_users_own_code_changes_the_hash(
 
     for factor in (1.0, 1.0, 1 - 1e-6):
         register_attack("still", still(factor))
-        hashes.append(hash_of(card, attack=["still"], attack_params={}))
+        hashes.append(named(card, attack=["still"], attack_params={}))
     del ATTACKS["still"]
     assert hashes[2] == hashes[3]
     assert len(set(hashes)) == 4
@@ -241,7 +250,9 @@ def test_what_is_no_input_changes_nothing(
     card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual, noisy = hash_of(card), hash_of(card, **RANDOM)
+    assert named(card, **RANDOM) == noisy
     same = {
+        "before it is computed": named(card),
         "the same again": hash_of(card),
         "computed again": hash_of(card, {"force": True}),
         "another folder": hash_of(card, {"out": tmp_path / "other"}),
