@@ -49,9 +49,8 @@ COLUMNS: dict[str, dict[str, str]] = {
             " tasks"
         ),
         "clean_auc": (
-            "before the attack: area under the ROC curve, mean over the attacked tasks, of findings"
-            " of a multi-label set over those of which both classes occur; empty where a task has"
-            " none"
+            "before the attack: area under the ROC curve, mean over the attacked tasks (of findings:"
+            " over those of which both classes occur); empty where a task has none"
         ),
         **ROBUST,
         "worst_case": (

@@ -5,8 +5,10 @@ which they stand in hashes of the user's code.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import sys
+from importlib.util import find_spec
 
 from robustbench_med.provenance import source_files
 from robustbench_med.provenance.source_files import OURS
@@ -65,13 +67,16 @@ def _imports(name: str) -> set[str]:
 
 
 def ours_among(names: list[str]) -> set[str]:
-    """Modules of medrobust's among dotted names; what a package passes on is looked up where it was
-    made.
+    """Modules of medrobust's among dotted names, those among them that are imported where they are
+    used; what a package passes on is looked up where it was made.
     """
     modules = set()
     for name in (name for name in names if name.partition(".")[0] == OURS):
         parent, _, last = name.rpartition(".")
-        passed_on = getattr(sys.modules.get(parent), last, None)
+        package = sys.modules.get(parent)
+        if hasattr(package, "__path__") and not hasattr(package, last) and find_spec(name):
+            importlib.import_module(name)
+        passed_on = getattr(package, last, None)
         modules.add(
             name if name in sys.modules else getattr(passed_on, "__module__", None) or parent
         )
