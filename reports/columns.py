@@ -49,7 +49,7 @@ COLUMNS: dict[str, dict[str, str]] = {
             " tasks"
         ),
         "clean_auc": (
-            "before the attack: area under the ROC curve, mean over the attacked tasks (of findings:"
+            "before the attack: area under the ROC curve, mean over attacked tasks (of findings:"
             " over those of which both classes occur); empty where a task has none"
         ),
         **ROBUST,
