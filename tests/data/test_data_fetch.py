@@ -2,13 +2,10 @@
 archives.
 """
 
-import contextlib
 import hashlib
-import http.server
 import io
 import json
 import stat
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 from support.cli import medrobust, refused
-from support.downloads import disk_of
+from support.downloads import Server, disk_of, serving
 from support.files import write_folder_set
 from support.miniatures import TREES, medmnist, picture
 
@@ -34,57 +31,10 @@ BODY = np.random.default_rng(0).bytes(3 * (1 << 20) + 17)
 MD5 = hashlib.md5(BODY).hexdigest()
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `body`; cuts connections after `cuts` bytes (one entry a request), or answers with
-    `status`.
-    """
-
-    def __init__(self, body: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.body, self.cuts, self.status, self.ranges = body, list[int](), 200, True
-        self.requests: list[str | None] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/set.npz"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        server, wanted = self.server, self.headers.get("Range")
-        server.requests.append(wanted)
-        if server.status != 200:
-            self.send_error(server.status)
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
-        if start >= len(server.body):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(server.body)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(server.body) - start))
-        self.end_headers()
-        end = server.cuts.pop(0) if server.cuts else len(server.body)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.wfile.write(server.body[start : start + end])
-        self.close_connection = True
-
-    def log_message(self, *given: object) -> None:
-        pass
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(BODY) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(BODY) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def test_a_download_is_whole_checked_and_not_repeated(server: Server, tmp_path: Path) -> None:
