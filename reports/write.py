@@ -46,6 +46,7 @@ from robustbench_med.reports.records import cost, long_form, victims
 from robustbench_med.reports.tables import csv
 from robustbench_med.store import entry_files
 from robustbench_med.store.absence import ABSENCES
+from robustbench_med.store.alone import alone
 from robustbench_med.store.store import CERTIFICATES, Record, Store, nothing_left
 
 FIGURE = "robust_accuracy.png"
@@ -77,6 +78,7 @@ class Shown:
     findings: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
+@alone
 def leaderboard(
     out: Path, *, only: Sequence[Record] | None = None, baseline: str = corruptions.BASELINE
 ) -> Shown:
@@ -145,12 +147,9 @@ def warnings(out: Path) -> list[str]:
     ]
 
 
+@alone
 def everything(
-    out: Path,
-    *,
-    html: bool = True,
-    pictures: bool = True,
-    baseline: str = corruptions.BASELINE,
+    out: Path, *, html: bool = True, pictures: bool = True, baseline: str = corruptions.BASELINE
 ) -> list[Path]:
     """Everything that can be made of the store: CSV, Markdown and LaTeX tables, figures, galleries,
     the page; returns new paths.

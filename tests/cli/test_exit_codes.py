@@ -80,6 +80,7 @@ def test_an_interrupt_before_the_command_is_imported_is_that_line_too(name: str)
     code = f"""
 import os, signal, sys
 from robustbench_med.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
 
 class Finder:
     def find_spec(self, module, *_):
