@@ -25,7 +25,7 @@ def alone(
     """
 
     @functools.wraps(write)
-    def one_by_one(out: Path, *args: P.args, **kwargs: P.kwargs) -> R:
+    def one_by_one(out: Path, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if not out.is_dir():  # it says what is missing
             return write(out, *args, **kwargs)
         with Lock(out / LOCK).waited(Display().say, f"the tables of {out}"):
