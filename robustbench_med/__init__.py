@@ -94,9 +94,9 @@ def __getattr__(name: str) -> Any:
         }
         of_user = name.startswith("register")
         module = "runs.registration" if of_user else rooms.get(name, "api")
-        with warnings.catch_warnings():  # of tqdm, in notebooks, of whoever imports it on the way
-            warnings.filterwarnings("ignore", message="IProgress not found")
-            return getattr(import_module(f"robustbench_med.{module}"), name)
+        # of tqdm, in notebooks, of whoever imports it, now or where it is first used
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        return getattr(import_module(f"robustbench_med.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
