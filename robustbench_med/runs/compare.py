@@ -5,7 +5,7 @@ each adaptive one.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from robustbench_med.reports.comparison.entries import Entry, LeftOut
 from robustbench_med.runs.checks import box_of, check_attacks, check_defense_owners
 from robustbench_med.runs.failing import announce
 from robustbench_med.runs.job import Job
-from robustbench_med.runs.run import run_grid
+from robustbench_med.runs.run import run_grids
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import RunSpec
 from robustbench_med.store.failure import Failure
@@ -213,19 +213,12 @@ def parts_of(defense: str) -> list[str]:
 # --- what is run ----------------------------------------------------------------------------------
 
 
-class CellsFailedError(Exception):
-    """Cells of a part of a comparison failed."""
-
-    def __init__(self, failures: Sequence[Failure], out: Path) -> None:
-        super().__init__(
-            f"{len(failures)} cells failed, the first of them: {failures[0].error};"
-            f" `medrobust rerun --failed --out {shlex.quote(str(out))}` tries them again"
-        )
-        self.failures = failures
+Pair = tuple[str, str]
+"""A model and a defence."""
 
 
 def entries_of(
-    pairs: Sequence[tuple[str, str]], session: Session[RunSpec]
+    pairs: Sequence[Pair], session: Session[RunSpec]
 ) -> tuple[list[Entry], list[LeftOut]]:
     """What was measured of each pair, and the pairs of which a cell failed: they are compared with
     nothing, nor is any defence of a model that failed without one.
@@ -233,65 +226,83 @@ def entries_of(
     Raises:
         UserError: nothing is left.
     """
-    entries: dict[tuple[str, str], Entry] = {}
-    left_out, failures = [], list[Failure]()
-    for model, defense in pairs:
-        try:
-            entries[model, defense] = entry_of(model, defense, session)
-        except CellsFailedError as error:
-            left_out.append(LeftOut(label(model), defense, str(error), unsuited=False))
-            failures += error.failures
-    for model, defense in [pair for pair in entries if (pair[0], "none") not in entries]:
+    parts = {(model, defense): part_of(model, defense, session) for model, defense in pairs}
+    measured, failures = ran(parts, session)
+    beside = {pair: naive(parts[pair], records) for pair, records in measured.items()}
+    naively, failed = ran({pair: spec for pair, spec in beside.items() if spec}, session)
+    failures |= failed
+    left_out = [
+        LeftOut(label(pair[0]), pair[1], cells_failed(failures[pair], session.out), unsuited=False)
+        for pair in pairs
+        if pair in failures
+    ]
+    compared = [pair for pair in measured if pair not in failures]
+    for model, defense in [pair for pair in compared if (pair[0], "none") not in compared]:
         reason = f"{label(model)} without a defence failed"
         left_out.append(LeftOut(label(model), defense, reason, unsuited=False))
-        del entries[model, defense]
-    if not entries:
-        announce(failures, len(failures), session.out)
-    measured = list(entries.values())
-    try:
-        return [
-            under_release(model, entry, measured, session) for (model, _), entry in entries.items()
-        ], left_out
-    except CellsFailedError as error:
-        raise IncompleteError(str(error)) from error
+        compared.remove((model, defense))
+    if not compared:
+        every = [failure for several in failures.values() for failure in several]
+        announce(every, len(every), session.out)
+    entries = {
+        (model, defense): Entry(
+            label(model),
+            defense,
+            tuple(measured[model, defense]),
+            tuple(naively.get((model, defense), ())),
+        )
+        for model, defense in compared
+    }
+    return under_release(entries, session), left_out
 
 
-def entry_of(model: str, defense: str, session: Session[RunSpec]) -> Entry:
-    """The records of one model with one defence, and the naive attack's."""
+def part_of(model: str, defense: str, session: Session[RunSpec]) -> RunSpec:
+    """The run of one model with one defence."""
     spec, plan = session.spec, plan_of(model, defense, session.spec)
     untrained = plan.model == model and not plan.training  # the others are trained
-    own = of_one_model(model, spec).model_copy(
+    return of_one_model(model, spec).model_copy(
         update={
             "defense": [defense],
             "defense_params": parameters_of_defense(defense, spec),
             "checkpoint": spec.checkpoint if untrained else None,
         }
     )
-    records = run_within(own, session)
-    return Entry(label(model), defense, tuple(records), tuple(naive(own, records, session)))
 
 
-def run_within(spec: RunSpec, session: Session[RunSpec]) -> list[Record]:
-    """The records of a part of a comparison, of which no cell may have failed."""
-    check_attacks(spec)
-    records, failures = run_grid(session.of(spec))
-    if failures:
-        raise CellsFailedError(failures, session.out)
-    return records
+def ran(
+    parts: Mapping[Pair, RunSpec], session: Session[RunSpec]
+) -> tuple[dict[Pair, list[Record]], dict[Pair, list[Failure]]]:
+    """The records of the parts of a comparison of which no cell failed, and the failures of the
+    others.
+    """
+    for spec in parts.values():
+        check_attacks(spec)
+    found = run_grids([session.of(spec) for spec in parts.values()]) if parts else []
+    each = list(zip(parts, found, strict=True))
+    return (
+        {pair: records for pair, (records, failures) in each if not failures},
+        {pair: failures for pair, (_, failures) in each if failures},
+    )
 
 
-def naive(spec: RunSpec, records: Sequence[Record], session: Session[RunSpec]) -> list[Record]:
-    """What a naive attack leaves of one model with one defence; nothing where the attack on it is
+def cells_failed(failures: Sequence[Failure], out: Path) -> str:
+    """Why a part of a comparison is missing."""
+    return (
+        f"{len(failures)} cells failed, the first of them: {failures[0].error};"
+        f" `medrobust rerun --failed --out {shlex.quote(str(out))}` tries them again"
+    )
+
+
+def naive(spec: RunSpec, records: Sequence[Record]) -> RunSpec | None:
+    """The run of a naive attack on one model with one defence; None where the attack on it is
     adaptive anyway.
     """
     if any(hides_from_attacks(part, spec) for part in parts_of(spec.defense[0])):
         params = {**spec.defense_params, "attack": "unaware"}
-        return run_within(
-            with_one_attack(spec).model_copy(update={"defense_params": params}), session
-        )
+        return with_one_attack(spec).model_copy(update={"defense_params": params})
     if any(record.stochastic for record in records):
-        return run_within(released(spec), session)
-    return []
+        return released(spec)
+    return None
 
 
 def hides_from_attacks(defense: str, spec: RunSpec) -> bool:
@@ -301,21 +312,28 @@ def hides_from_attacks(defense: str, spec: RunSpec) -> bool:
     )
 
 
-def under_release(
-    model: str, entry: Entry, entries: Sequence[Entry], session: Session[RunSpec]
-) -> Entry:
-    """An undefended victim gets the release protocol's figures where a defended one of its model
+def under_release(entries: Mapping[Pair, Entry], session: Session[RunSpec]) -> list[Entry]:
+    """Undefended victims get the release protocol's figures where a defended one of their model
     has them: like beside like.
     """
-    if entry.defense != "none" or entry.naive:
-        return entry
-    defended = [other for other in entries if other.model == entry.model]
-    protocols = {record.spec.protocol.name for other in defended for record in other.naive}
-    if "release" not in protocols:
-        return entry
+    released_too = {
+        model
+        for (model, _), entry in entries.items()
+        if "release" in {record.spec.protocol.name for record in entry.naive}
+    }
     undefended = {"defense": ["none"], "defense_params": {}}
-    own = of_one_model(model, session.spec).model_copy(update=undefended)
-    return replace(entry, naive=tuple(run_within(released(own), session)))
+    parts = {
+        (model, "none"): released(of_one_model(model, session.spec).model_copy(update=undefended))
+        for model in released_too
+        if not entries[model, "none"].naive
+    }
+    found, failures = ran(parts, session)
+    for several in failures.values():
+        raise IncompleteError(cells_failed(several, session.out))
+    return [
+        replace(entry, naive=tuple(found[pair])) if pair in found else entry
+        for pair, entry in entries.items()
+    ]
 
 
 def released(spec: RunSpec) -> RunSpec:

@@ -26,10 +26,7 @@ EXCEPT: dict[tuple[str, str], str] = {
         for command in ("certify", "diagnose", "train", "plan")
     },
     ("compare", "shard"): "a comparison pairs all victims; shards are of `run`, and merged",
-    **{
-        ("compare", name): "`run` computes the same cells before, and a comparison reads them"
-        for name in ("jobs", "executor", "address", "gpus", "slurm", "detach")
-    },
+    ("compare", "detach"): "a comparison waits for its victims",
     **{
         (command, name): reason
         for command in ("certify", "diagnose", "train")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from robustbench_med.errors import UserError
@@ -57,27 +57,66 @@ def run(spec: RunSpec, job: Job) -> list[Record]:
     return records
 
 
-def run_grid(session: Session[RunSpec]) -> tuple[list[Record], list[Failure]]:
-    """The records of every cell of a session's grid that could be evaluated, and the failures of
-    the others.
+Ran = tuple[list[Record], list[Failure]]
+"""The records of every cell of a grid that could be evaluated, and the failures of the others."""
+
+
+def run_grid(session: Session[RunSpec]) -> Ran:
+    """What a session's grid gives."""
+    (ran,) = run_grids([session])
+    return ran
+
+
+def run_grids(sessions: Sequence[Session[RunSpec]]) -> list[Ran]:
+    """What the grids of several sessions of one job and folder give. Processes and clusters work
+    on the units of all of them at once; this process alone does one grid after another.
     """
-    if session.job.force:
-        forget_answers(session.spec)
-    session.announce_limit()
-    announce_whole_range(session.spec, session.job.display)
-    grid = grid_of(session)
-    understand(grid, session)
-    units = of_shard(units_of(grid, session), session.job.shard)
-    outcomes: dict[int, Outcome] = {}
-    if units:
-        compute = executor_of(session.job, len(units))
-        if compute is not here.compute:
-            check_portable(session.spec)
-        tell = Outcomes(Writer(session.out, [ledger_unit(unit, session) for unit in units]))
-        with threads(session.job.threads):
-            compute(units, session, tell)
-        outcomes = tell.known
-    return made(outcomes, session)
+    first, grids = sessions[0], list[list[Cell]]()
+    first.announce_limit()
+    for session in sessions:
+        if session.job.force:
+            forget_answers(session.spec)
+        announce_whole_range(session.spec, session.job.display)
+        grids.append(grid := grid_of(session))
+        understand(grid, session)
+    of, before = sum(map(len, grids)), 0
+    parts = list[list[Unit]]()
+    for session, grid in zip(sessions, grids, strict=True):
+        units = units_of(grid, session, before=before, of=of)
+        parts.append(of_shard(units, session.job.shard))
+        before += len(grid)
+    outcomes = computed(parts, sessions)
+    return [
+        made({n: outcomes[n] for unit in units for n in unit.numbers if n in outcomes}, session)
+        for units, session in zip(parts, sessions, strict=True)
+    ]
+
+
+def computed(
+    parts: Sequence[Sequence[Unit]], sessions: Sequence[Session[RunSpec]]
+) -> dict[int, Outcome]:
+    """What became of the cells of several sessions' units, by number."""
+    job, out = sessions[0].job, sessions[0].out
+    together = [unit for units in parts for unit in units]
+    if not together:
+        return {}
+    compute = executor_of(job, len(together))
+    begun = [
+        ledger_unit(unit, session)
+        for units, session in zip(parts, sessions, strict=True)
+        for unit in units
+    ]
+    tell = Outcomes(Writer(out, begun))
+    with threads(job.threads):
+        if compute is here.compute:
+            for units, session in zip(parts, sessions, strict=True):
+                compute(units, session, tell)
+                session.victims.forget()
+        else:
+            for session in sessions:
+                check_portable(session.spec)
+            compute(together, sessions[0], tell)
+    return tell.known
 
 
 def check_portable(spec: RunSpec) -> None:
@@ -92,9 +131,7 @@ def check_portable(spec: RunSpec) -> None:
         )
 
 
-def made(
-    outcomes: Mapping[int, Outcome], session: Session[RunSpec]
-) -> tuple[list[Record], list[Failure]]:
+def made(outcomes: Mapping[int, Outcome], session: Session[RunSpec]) -> Ran:
     """Records and failures in the order of the grid, whoever made them and when."""
     store, kept = Store(session.out), Failures(session.out)
     records, failures = [], []

@@ -91,10 +91,17 @@ class Outcome(BaseModel):
     failure: str | None = None
 
 
-def units_of(grid: Sequence[Cell], session: Session[RunSpec]) -> list[Unit]:
-    """The units of a planned grid, in its order."""
+def units_of(
+    grid: Sequence[Cell], session: Session[RunSpec], *, before: int = 0, of: int | None = None
+) -> list[Unit]:
+    """The units of a planned grid, in its order.
+
+    Args:
+        before: cells of other grids that are counted before these.
+        of: cells of all grids that are counted together; None: of this one.
+    """
     units = []
-    numbered = enumerate(grid, 1)
+    numbered = enumerate(grid, before + 1)
     for _, group in itertools.groupby(numbered, key=lambda each: _victim_of(each[1])):
         numbers, cells = zip(*group, strict=True)
         first = cells[0]
@@ -107,7 +114,7 @@ def units_of(grid: Sequence[Cell], session: Session[RunSpec]) -> list[Unit]:
                 spec=session.spec.model_copy(update=narrowed),
                 cells=list(cells),
                 numbers=list(numbers),
-                of=len(grid),
+                of=of or len(grid),
             )
         )
     return units

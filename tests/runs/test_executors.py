@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.cli import medrobust, refused
-from support.failing import grid
+from support.failing import TINY, grid
 from support.own_victims import KILLED, written
 
 from robustbench_med import UserError, evaluate, owners, register_attack
@@ -219,6 +219,18 @@ def test_two_processes_give_the_same_tables_as_one(tmp_path, monkeypatch) -> Non
     ]
     assert weights[0] == weights[1]
     assert len(weights[0]) == 2
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_comparison_as_one(tmp_path, monkeypatch) -> None:
+    arguments = ["compare", "--model", "mail", "--model-param", "width=4", *TINY, "--attack", "fgsm",
+                 "--eps", "4/255", "--defense", "jpeg,man", "--draws", 2]  # fmt: skip
+    for jobs in (1, 2):
+        monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / f"home{jobs}"))
+        medrobust(*arguments, "--jobs", jobs, "--threads", 1, "--out", tmp_path / str(jobs))
+    files = ("compare.csv", "compare_pairs.csv", "compare.tex")
+    one, two = ([(tmp_path / n / file).read_bytes() for file in files] for n in "12")
+    assert one == two
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from support.own_victims import KILLED, written
 from robustbench_med.errors import UserError
 from robustbench_med.runs import executors
 from robustbench_med.runs.executors import slurm, slurm_task
+from robustbench_med.runs.executors.worker import Sessions
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.status import status
 from robustbench_med.store.claim import claims
@@ -146,10 +147,10 @@ def test_a_requeued_task_leaves_out_what_its_notes_tell(tmp_path, monkeypatch) -
         def written(self) -> str:
             return json.dumps(self.numbers)
 
-    def work(unit: str, job: str, send: Callable[..., None]) -> list[str]:
+    def work(unit: str, job: str, sessions: Sessions) -> list[str]:
         seen.append(json.loads(unit))
         for number in seen[-1]:
-            send("outcome", number=number, record=None, failure=f"{number}")
+            sessions.send("outcome", number=number, record=None, failure=f"{number}")
             if number == 3 and len(seen) == 2:
                 os.kill(os.getpid(), signal.SIGUSR2)
         return [str(number) for number in seen[-1]]

@@ -27,7 +27,7 @@ from robustbench_med.runs.executors.parcel import (
     unpacked,
 )
 from robustbench_med.runs.executors.shown import Board
-from robustbench_med.runs.executors.worker import error_of, told, work
+from robustbench_med.runs.executors.worker import Sessions, error_of, told, work
 from robustbench_med.runs.failing import failure_of
 from robustbench_med.runs.session import Session
 from robustbench_med.runs.spec import RunSpec
@@ -67,7 +67,7 @@ def work_there(
         unpacked(trained, home())
         try:
             with threads(n_threads):
-                work(unit, json.dumps({**json.loads(job), "out": name}), send)
+                work(unit, json.dumps({**json.loads(job), "out": name}), Sessions(send))
         except BaseException as error:  # code of the user's may end with any
             message = told(error)
             there = f"on the node {socket.gethostname()}: {message['error']}"

@@ -182,9 +182,9 @@ def check_there() -> None:
 
 def is_recorded(unit: Unit, session: Session[RunSpec]) -> bool:
     """Whether nothing of a unit is left to do; no victim is trained to tell."""
-    if session.job.force or not _is_trained(unit, session):
-        return False
     planned, store = session.of(unit.spec), Store(session.out)
+    if session.job.force or not _is_trained(unit, planned):
+        return False
     for cell in unit.cells:
         try:
             wanted = inputs_of(cell, planned).hash

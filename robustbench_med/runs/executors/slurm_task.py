@@ -18,7 +18,7 @@ from typing import Any
 from robustbench_med.errors import UserError
 from robustbench_med.owners import lock
 from robustbench_med.runs.device import threads
-from robustbench_med.runs.executors.worker import told, work
+from robustbench_med.runs.executors.worker import Sessions, told, work
 from robustbench_med.runs.units import Unit
 from robustbench_med.store.ledger import OUTCOME, whole_lines
 
@@ -54,20 +54,24 @@ class Task:
             raise UserError(
                 f"{path.parent} is not to be seen on this node: all nodes must share it"
             )
-        records: list[str] = []
+        records, claimed = list[str](), list[str]()
         with path.open("a", encoding="utf-8") as notes, threads(self.threads), ended_by_signals():
 
             def send(kind: str, **content: Any) -> None:
                 if kind in ("bar", "advance"):  # the claim of the unit tells that
+                    return
+                if kind == "claimed":
+                    claimed.append(kind)
                     return
                 line = {"kind": kind, **content, "at": time.time()}
                 print(content.get("line", json.dumps(line)), flush=True)  # into the task's log
                 notes.write(json.dumps(line) + "\n")
                 notes.flush()
 
+            sessions = Sessions(send)
             try:
                 for unit in self._left():
-                    records += _worked(unit, self.job, send)
+                    records += _worked(unit, self.job, sessions, claimed)
             except Exception as error:
                 send("raised", **told(error))
                 raise
@@ -91,18 +95,11 @@ class Task:
                 yield left
 
 
-def _worked(unit: Unit, job: str, send: Callable[..., None]) -> list[str]:
-    """The records of a unit, once no other process is at it."""
+def _worked(unit: Unit, job: str, sessions: Sessions, claimed: list[str]) -> list[str]:
+    """The records of a unit, once no other process is at it, which `claimed` would tell."""
     while True:
-        claimed: list[bool] = []
-
-        def hear(kind: str, claimed: list[bool] = claimed, **content: Any) -> None:
-            if kind == "claimed":
-                claimed.append(True)
-            else:
-                send(kind, **content)
-
-        records = work(unit.written(), job, hear)
+        claimed.clear()
+        records = work(unit.written(), job, sessions)
         if not claimed:
             return records
         time.sleep(lock.BEAT)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -19,11 +20,16 @@ from robustbench_med.models import user_file
 from robustbench_med.progress import Display
 from robustbench_med.runs.job import Job
 from robustbench_med.runs.session import Session
+from robustbench_med.runs.spec import RunSpec
 from robustbench_med.runs.units import Outcome, Unit
 from robustbench_med.runs.working import work_on
 
 Send = Callable[..., None]
 """Sends one message: its kind, and what it says by name."""
+
+
+BETWEEN = 0.25
+"""Seconds between two messages about how far a bar is."""
 
 
 class WorkerRaisedError(Exception):
@@ -47,13 +53,14 @@ def error_of(message: Mapping[str, Any]) -> Exception:
     return WorkerRaisedError(message["traceback"])
 
 
-def work(unit: str, job: str, send: Send) -> list[str]:
+def work(unit: str, job: str, sessions: Sessions) -> list[str]:
     """Works on a unit.
 
     Args:
         unit: `Unit.written`.
         job: JSON of `Job.plain`.
-        send: told what goes on: `say`, `warn`, bars, and the `outcome` of each cell.
+        sessions: whose `send` is told what goes on: `say`, `warn`, bars, and the `outcome` of each
+            cell.
 
     Returns:
         Hashes of the records that are there now; none where another process is at the unit.
@@ -63,7 +70,7 @@ def work(unit: str, job: str, send: Send) -> list[str]:
         Exception: what a cell raised, where the job is to end with the first that fails.
     """
     asked = Unit.model_validate(json.loads(unit))
-    session = Session.open(asked.spec, Job.of(json.loads(job), Reporting(send)), lambda spec: None)
+    session, send = sessions.of(asked, job), sessions.send
     records: list[str] = []
 
     def tell(outcome: Outcome) -> None:
@@ -74,6 +81,28 @@ def work(unit: str, job: str, send: Send) -> list[str]:
     if not work_on(asked, session, tell):
         send("claimed")
     return records
+
+
+class Sessions:
+    """Opens the sessions of units, and keeps the last one, which the next unit of the same data set
+    works with too.
+
+    Attributes:
+        send: where their displays send everything.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self._last: tuple[tuple[str, str], Session[RunSpec]] | None = None
+
+    def of(self, unit: Unit, job: str) -> Session[RunSpec]:
+        """The session of a unit under a job (JSON of `Job.plain`)."""
+        key = unit.spec.model_dump_json(), job
+        if self._last is None or self._last[0] != key:
+            self._last = None
+            shown = Job.of(json.loads(job), Reporting(self.send))
+            self._last = key, Session.open(unit.spec, shown, lambda spec: None)
+        return self._last[1]
 
 
 class Reporting(Display):
@@ -95,8 +124,14 @@ class Reporting(Display):
     def bar(self, description: str, total: float) -> Iterator[Callable[[float, str], None]]:
         """A progress bar, shown elsewhere."""
 
+        gone, sent = 0.0, time.monotonic()
+
         def advance(n: float, note: str = "") -> None:
-            self.send("advance", n=n, note=note)
+            nonlocal gone, sent
+            gone += n
+            if time.monotonic() - sent >= BETWEEN:
+                self.send("advance", n=gone, note=note)
+                gone, sent = 0.0, time.monotonic()
 
         self.send("bar", description=description, total=total)
         yield advance
@@ -121,10 +156,11 @@ def serve(units: queue.Queue[str], send: Send, threads: int) -> None:
             send("warn", line=str(message))
 
     warnings.showwarning = show  # type: ignore[assignment]
+    sessions = Sessions(send)
     while True:
         asked = json.loads(units.get())
         try:
-            work(asked["unit"], asked["job"], send)
+            work(asked["unit"], asked["job"], sessions)
         except BaseException as error:  # code of the user's may end with any
             send("raised", **told(error))
         else:
