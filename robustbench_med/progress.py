@@ -72,7 +72,7 @@ class Display:
             yield _advancing(self.grid.progress, task)
             self.grid.progress.remove_task(task)
         elif self.quiet or not self.console.is_terminal:
-            yield _Lines(description, total, self.say).advance
+            yield Lines(description, total, self.say).advance
         else:
             with bars(self.console, quiet=False) as progress:
                 task = progress.add_task(escape(description), total=total, note="")
@@ -82,7 +82,7 @@ class Display:
     def overall(self, description: str, total: float) -> Iterator[Overall]:
         """One bar for a whole grid, with the time left, while the bars of its parts come and go."""
         if self.quiet or not self.console.is_terminal:
-            yield Overall(total, _Lines(description, total, self.say).set)
+            yield Overall(total, Lines(description, total, self.say).set)
             return
         with bars(self.console, quiet=False) as progress:
             task = progress.add_task(escape(description), total=total, note="", as_share=True)
@@ -242,7 +242,7 @@ class _Shown:
         self.progress.update(self.task, completed=done, total=total)
 
 
-class _Lines:
+class Lines:
     """Stands for a bar that no terminal shows: a line a minute."""
 
     def __init__(self, description: str, total: float, say: Callable[[str], None]) -> None:

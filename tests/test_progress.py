@@ -1,6 +1,7 @@
 """What a user sees while work goes on: bars that move, time left, lines where no terminal is."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from robustbench_med.evaluation.meter import metered
 from robustbench_med.evaluation.protocol import attack_pass, clean_pass
 from robustbench_med.evaluation.types import Effort, Method, Setting
 from robustbench_med.progress import Display, Overall, clock, time_left
+from robustbench_med.runs.executors.shown import Board
 
 
 def display(monkeypatch, *, terminal: bool) -> tuple[Display, io.StringIO]:
@@ -41,6 +43,23 @@ def test_a_pipe_gets_a_line_a_minute(monkeypatch) -> None:
     lines = shown.getvalue().splitlines()
     assert lines[0] == "late pgd: 15%, 0:01:00, about 0:05:40 left  note"
     assert len(lines) == 3
+
+
+def test_several_workers_give_a_pipe_a_line_a_minute_too(monkeypatch) -> None:
+    made, shown = display(monkeypatch, terminal=False)
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    board = Board(made, [SimpleNamespace(cells=[1] * 4)] * 2)
+    for seconds, finished in ((30, 1), (40, 1), (10, 1), (60, 0)):
+        now[0] += seconds
+        if finished:
+            board.finished()
+        else:
+            board.receive(0, "advance", {"n": 1, "note": ""})
+    assert shown.getvalue().splitlines() == [
+        "8 cells of 2 victims: 25%, 0:01:10, about 0:03:30 left",
+        "8 cells of 2 victims: 38%, 0:02:20, about 0:03:53 left",
+    ]
 
 
 def test_a_training_in_a_pipe_is_said_once(monkeypatch) -> None:

@@ -1,4 +1,6 @@
-"""What the terminal shows of several workers: the cells of the grid, and what each worker does."""
+"""What the terminal shows of several workers: the cells of the grid, and what each worker does; into
+a pipe or a file a line a minute instead.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from robustbench_med.progress import Display, Left
+from robustbench_med.progress import Display, Left, Lines
 from robustbench_med.runs.units import Unit
 from robustbench_med.store.claim import Claim
 
@@ -36,8 +38,11 @@ class Board:
             disable=display.quiet,
             refresh_per_second=4,
         )
-        cells = sum(len(unit.cells) for unit in units)
-        self.grid = self.progress.add_task(f"cells of {len(units)} victims", total=cells, note="")
+        cells, victims = sum(len(unit.cells) for unit in units), f"of {len(units)} victims"
+        self.grid = self.progress.add_task(f"cells {victims}", total=cells, note="")
+        self.lines: Lines | None = None
+        if not (display.quiet or display.console.is_terminal):
+            self.lines = Lines(f"{cells} cells {victims}", cells, display.say)
         self.workers: dict[int, TaskID] = {}
         self.claimed: dict[str, TaskID] = {}
 
@@ -51,9 +56,15 @@ class Board:
     def finished(self) -> None:
         """A cell has come to something."""
         self.progress.advance(self.grid)
+        self._passed(1)
+
+    def _passed(self, cells: int) -> None:
+        if self.lines is not None:
+            self.lines.advance(cells)
 
     def receive(self, worker: int, kind: str, content: dict[str, Any]) -> None:
         """Shows a message of a worker: a line, or how far its work is."""
+        self._passed(0)
         if kind == "say":
             self.display.say(content["line"])
         elif kind == "warn":
@@ -73,6 +84,7 @@ class Board:
 
     def show(self, claims: Sequence[Claim]) -> None:
         """Shows workers that tell what they do in the claims of their units."""
+        self._passed(0)
         for who in set(self.claimed) - {str(claim.owner) for claim in claims}:
             self.progress.remove_task(self.claimed.pop(who))
         for claim in claims:
