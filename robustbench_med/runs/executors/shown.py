@@ -1,5 +1,5 @@
-"""What the terminal shows of several workers: the cells of the grid, and what each worker does; into a
-pipe or a file a line a minute.
+"""What the terminal shows of several workers: the cells of the grid, and what each worker does.
+Into a pipe or a file it is a line a minute.
 """
 
 from __future__ import annotations
