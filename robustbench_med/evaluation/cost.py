@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -9,6 +11,7 @@ from typing import TypedDict
 
 import torch
 from torch import nn
+from torch.autograd.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 Shapes = Sequence[tuple[int, int, int]]
@@ -45,7 +48,7 @@ def latency(victim: nn.Module, shapes: Shapes, *, batch_size: int = 1, repeats: 
 
 def peak_memory(victim: nn.Module, shapes: Shapes, *, batch_size: int = 1) -> int:
     """Largest number of bytes that tensors hold at once during a forward pass without gradients,
-    weights included.
+    weights included; on a processor by PyTorch's profiler of memory.
     """
     x = inputs(victim, shapes, batch_size)
     device = x[0].device
@@ -54,21 +57,13 @@ def peak_memory(victim: nn.Module, shapes: Shapes, *, batch_size: int = 1) -> in
         with torch.no_grad():
             victim(*x)
         return int(torch.cuda.max_memory_allocated(device))
-    from torch.distributed._tools.mem_tracker import MemTracker  # a second to import
-
-    frozen = [p for p in victim.parameters() if not p.requires_grad]
-    try:
-        for parameter in frozen:  # the tracker hangs hooks on gradients
-            parameter.requires_grad_(True)
-        tracker = MemTracker()
-        tracker.track_external(victim, *x)
-        with tracker, torch.no_grad():
-            victim(*x)
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-    snapshot = tracker.get_tracker_snapshot("peak")
-    return int(next(iter(snapshot.values()))["Total"])
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler says that it starts and stops
+    with profile(profile_memory=True) as profiled, torch.no_grad():
+        victim(*x)
+    events = profiled.kineto_results.events()
+    changes = (event.nbytes() for event in events if event.name() == "[memory]")
+    held = {*victim.parameters(), *victim.buffers(), *x}
+    return sum(each.nbytes for each in held) + max(0, *itertools.accumulate(changes))
 
 
 class VictimCost(TypedDict):
