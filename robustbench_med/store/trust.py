@@ -41,6 +41,9 @@ OF_ATTACK = frozenset({"logit scale", "draws disagree"})
 """
 ASKED_ALONE = "a black box: nobody followed its gradients, so that a stronger attack may be hidden"
 """Why a black box is never challenged."""
+ALONE = "attacks alone, at a fixed budget"
+NOT_YET = "attacks at fixed budgets, which have not converged together"
+"""What `challenged` asks for beyond one family of attacks, and beyond both."""
 UNBOUNDED = 0.05
 """Share of samples that may withstand a short attack at radius 1, where any image can be made any
 other.
@@ -131,6 +134,9 @@ class Together:
             if _gets_a_word(record)
         }
         best = max(own.values(), key=lambda one: WORDS.index(one.word or "failed"), default=NONE)
+        if len(held := set[str]().union(*map(families, self.records))) > 1:
+            both = f"{' and '.join(sorted(held))} {NOT_YET}"
+            best = replace(best, missing=both if best.missing.endswith(ALONE) else best.missing)
         found = {}
         for record in self.records:
             mine = own.get(record.hash, NONE)
@@ -277,7 +283,7 @@ def _missing(record: Record, *, stood: bool) -> tuple[str, str]:
     if not stood and search is not None and search.next_passes is not None:
         return "its search was capped", f"--max-passes {search.next_passes}"
     if not stood and len(families(record)) < 2:
-        return f"{' and '.join(families(record))} attacks alone, at a fixed budget", ADAPTIVE
+        return f"{' and '.join(families(record))} {ALONE}", ADAPTIVE
     if not stood:
         return "its budget has not converged", ADAPTIVE
     if not record.challenges:
