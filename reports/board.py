@@ -28,7 +28,7 @@ COMPARABLE = [*SETTING, "protocol"]
 """Columns in which rows must agree to be ranked against each other."""
 AUC = "auc"
 """The main figure of findings of a multi-label set, in `main_figure`."""
-NO_BENCHMARK = "no benchmark has these samples and this threat"
+NO_BENCHMARK = "in no benchmark"
 
 
 def leaderboard(
