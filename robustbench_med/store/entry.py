@@ -1,7 +1,7 @@
 """The shape of an entry: what a leaderboard says of one victim on one data set, without pixels.
 
 A store gives entries, `results/` keeps them, and the leaderboard is made of them either way.
-`python -m robustbench_med.store.record docs` writes the schema.
+`python -m robustbench_med.store.schemas docs` writes the schema.
 """
 
 from __future__ import annotations

@@ -1,21 +1,15 @@
-"""The shape of a record, as a pydantic model and so as a JSON schema.
-
-`python -m robustbench_med.store.record docs` writes the schemas of records, certificates and
-entries.
+"""The shape of a record, as a pydantic model and so as a JSON schema (`store.schemas`).
 
 Fields may be added at any time: readers keep what they do not know.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from robustbench_med.naming import CONTROL, CORRUPTION, OWN_THREAT, aim_label, radius_label
 from robustbench_med.store.attacks import (
@@ -27,7 +21,6 @@ from robustbench_med.store.attacks import (
     Sign,
 )
 from robustbench_med.store.certificate import Certificate
-from robustbench_med.store.entry import Entry
 from robustbench_med.store.figures import Figures
 from robustbench_med.store.parts import (
     SHORT,
@@ -373,21 +366,3 @@ class Kind(Generic[K]):
 RECORDS = Kind("records", "record", Record)
 CERTIFICATES = Kind("certificates", "certificate", Certificate)
 """What `certify` proved: immutable and addressed like records, but not measured under an attack."""
-SCHEMAS: dict[str, type[BaseModel]] = {
-    **{kind.noun: kind.model for kind in (RECORDS, CERTIFICATES)},
-    "entry": Entry,
-}
-
-
-def json_schema(name: str = "record") -> str:
-    """The JSON schema of a record, a certificate or an entry."""
-    schema = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **SCHEMAS[name].model_json_schema(),
-    }
-    return json.dumps(schema | {"title": f"medrobust {name}"}, indent=1) + "\n"
-
-
-if __name__ == "__main__":
-    for name in SCHEMAS:
-        Path(sys.argv[1], f"{name}.schema.json").write_text(json_schema(name), encoding="utf-8")

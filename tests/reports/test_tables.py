@@ -22,7 +22,7 @@ from robustbench_med.reports import (
     write,
 )
 from robustbench_med.statistics import wilson
-from robustbench_med.store import record as schema
+from robustbench_med.store import schemas as schema
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import CERTIFICATES, Store
 

@@ -20,7 +20,7 @@ from robustbench_med.runs.job import Job
 from robustbench_med.store import entry_files
 from robustbench_med.store.entry import Entry
 from robustbench_med.store.entry_checks import faults
-from robustbench_med.store.record import json_schema
+from robustbench_med.store.schemas import json_schema
 
 SETTINGS = {"eps": "8/255", "limit": 8, "challenge": False, "quiet": True}
 
