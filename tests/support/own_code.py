@@ -149,6 +149,7 @@ def of(attack: str, out: Path) -> list[dict[str, Any]]:
 FORKED = """
 import json, os, sys, tempfile
 from robustbench_med.cli import program as cli
+from robustbench_med.models import encoders  # MONAI takes seconds to import, here once for all
 from robustbench_med.reports import write
 from robustbench_med.runs import run as runner
 from support.short import shorten, unsynced
