@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 if "OMP_NUM_THREADS" not in os.environ:  # small victims gain nothing from threads, which on a
@@ -19,11 +20,13 @@ from support.victims import TwoHeads
 from torch import Tensor
 
 from robustbench_med.attacks.streams import seed_torch
+from robustbench_med.data import phantoms
 from robustbench_med.evaluation import cost
 from robustbench_med.runs import registration
 from robustbench_med.training import loop
 
 unsynced()
+phantoms.studies = cache(phantoms.studies.__wrapped__)  # of all sizes: tests take turns
 SEED = int(os.environ.get("MEDROBUST_TEST_SEED", "0"))
 """What every test starts from; no test may depend on a lucky one: `MEDROBUST_TEST_SEED=1 pytest`
 and so on must pass too.
