@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 if "OMP_NUM_THREADS" not in os.environ:  # small victims gain nothing from threads, which on a
@@ -14,14 +15,18 @@ import torch
 from support.browser import CHROMIUM
 from support.files import write_folder_set
 from support.memory import measure_once, obtain_from
+from support.short import shorten, unsynced
 from support.victims import TwoHeads
 from torch import Tensor
 
 from robustbench_med.attacks.streams import seed_torch
-from robustbench_med.evaluation import batching, cost, gradients
-from robustbench_med.runs import challenge, registration
+from robustbench_med.data import phantoms
+from robustbench_med.evaluation import cost
+from robustbench_med.runs import registration
 from robustbench_med.training import loop
 
+unsynced()
+phantoms.studies = cache(phantoms.studies.__wrapped__)  # of all sizes: tests take turns
 SEED = int(os.environ.get("MEDROBUST_TEST_SEED", "0"))
 """What every test starts from; no test may depend on a lucky one: `MEDROBUST_TEST_SEED=1 pytest`
 and so on must pass too.
@@ -76,15 +81,11 @@ def nothing_stays_registered() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def short_trust(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What follows an attack, its signs and its challengers, tries two samples, with few passes, and
-    few draws judge victims that share them; all of it in tests marked `challenged`.
+    """What follows an attack, its signs and its challengers, is short in all tests but those marked
+    `challenged`.
     """
     if request.node.get_closest_marker("challenged") is None:
-        monkeypatch.setattr(batching, "SHARED_DRAWS", 4)
-        monkeypatch.setattr(gradients, "SAMPLES", 2)
-        monkeypatch.setattr(gradients, "STEPS", (1 / 8, 1 / 8))
-        monkeypatch.setattr(challenge, "SAMPLES", 2)
-        monkeypatch.setattr(challenge, "LEAST", 100)
+        shorten(monkeypatch.setattr)
 
 
 @pytest.fixture

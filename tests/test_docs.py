@@ -36,13 +36,13 @@ def test_the_how_to_pages_are_all_run_here() -> None:
         ("own-report", "backward"),
     ],
 )
-def test_the_examples_of_a_how_to_page_run_as_a_file(name: str, shown: str, tmp_path: Path) -> None:
+def test_the_examples_of_a_how_to_page_run_as_a_file(
+    name: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     (tmp_path / "page.py").write_text(examples.of_page(f"how-to/{name}.md"))
-    done = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert shown in done.stdout
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("page.py", run_name="__main__")
+    assert shown in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from support.fuzzing import DOORS, KINDS, meets
 
 CORPUS = Path(__file__).parent / "corpus"
-SHORT, LONG = 15, 1000
+SHORT, LONG = 15, 500
 LATE = ("data", "outcomes", "record", "sealed record")
 """These take the better part of a second an input."""
 CALM = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))  # fmt: skip

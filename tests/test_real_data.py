@@ -196,7 +196,8 @@ def test_three_modalities_and_three_tasks(tmp_path) -> None:
         "width=16",
         *TINY,
     ]
-    medrobust(*run, "--data", "sartaj-mri+pneumoniamnist+breastmnist", "--out", tmp_path)
+    three = ["--data", "sartaj-mri+pneumoniamnist+breastmnist", "--no-challenge"]
+    medrobust(*run, *three, "--out", tmp_path)
     matrix = pd.read_csv(tmp_path / "cross_modal.csv")
     cells = matrix[matrix.attack == "pgd"].groupby(["modality", "task"]).robust.mean()
     assert len(cells) == 3 * 3

@@ -21,8 +21,8 @@ from robustbench_med.store.record import Record
 def test_a_run_leaves_tables_records_and_a_figure_and_a_second_one_computes_nothing(
     drawn_root, tmp_path
 ) -> None:
-    out = tmp_path / "out"
-    first = medrobust(*small_run(drawn_root, out))
+    out, run = tmp_path / "out", small_run(drawn_root, tmp_path / "out", "--no-challenge")
+    first = medrobust(*run)
     for name in ("leaderboard.csv", "cells.csv", "records.csv", "cost.csv", "robust_accuracy.png"):
         assert (out / name).stat().st_size > 200
     board = cells_csv(out)
@@ -48,7 +48,7 @@ def test_a_run_leaves_tables_records_and_a_figure_and_a_second_one_computes_noth
 
     before = {p: p.stat().st_mtime_ns for p in (out / "records").iterdir()}
     text = (out / "leaderboard.csv").read_bytes()
-    again = medrobust(*small_run(drawn_root, out))
+    again = medrobust(*run)
     assert again.stderr.count("done before") == 12
     assert {p: p.stat().st_mtime_ns for p in (out / "records").iterdir()} == before
     assert (out / "leaderboard.csv").read_bytes() == text

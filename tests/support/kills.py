@@ -71,8 +71,9 @@ def killed(job: Job, every: int, first: int) -> dict[str, Any]:
     """
     os.environ["OMP_NUM_THREADS"] = "1"  # a child of many threads has none of them
     from support.hostile.runner import ready
+    from support.short import shorten, unsynced
 
-    ready()
+    ready(), shorten(), unsynced()
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
         folder = Path(place)
         fresh = folder / "fresh"

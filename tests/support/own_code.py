@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_med import evaluate
+from support.files import ROOT
 
 SHORT = [
     "--size",
@@ -148,8 +149,11 @@ def of(attack: str, out: Path) -> list[dict[str, Any]]:
 FORKED = """
 import json, os, sys, tempfile
 from robustbench_med.cli import program as cli
+from robustbench_med.models import encoders  # MONAI takes seconds to import, here once for all
 from robustbench_med.reports import write
 from robustbench_med.runs import run as runner
+from support.short import shorten, unsynced
+shorten(), unsynced()
 said = []
 for arguments in json.loads(sys.argv[1]):
     with tempfile.TemporaryFile("w+") as errors:
@@ -180,7 +184,8 @@ def again(commands: list[str], tmp_path: Path, home: Path, *more: object) -> lis
             json.dumps([[*shlex.split(command), *map(str, more)] for command in commands]),
         ],
         cwd=elsewhere,
-        env=os.environ | {"MEDROBUST_HOME": str(home), "OMP_NUM_THREADS": "1", "COLUMNS": "400"},
+        env=os.environ
+        | {"MEDROBUST_HOME": str(home), "COLUMNS": "400", "PYTHONPATH": str(ROOT / "tests")},
         capture_output=True,
         text=True,
         check=True,

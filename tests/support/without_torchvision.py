@@ -84,7 +84,7 @@ def use_commands(folder: Path, engines: tuple[str, ...]) -> None:
     """Help, a data set, a run with each engine, and the page of the results."""
     assert "Usage" in command("--help")
     assert "BreastMNIST" in command("data", "show", "breastmnist")
-    small = ["--size", "16", "--limit", "8"]
+    small = ["--size", "16", "--limit", "8", "--model-param", "width=4", "--no-challenge"]
     for choice in ("steps=2", "eval_every=2", "batch_size=8"):
         small += ["--recipe", choice]
     out = ["--out", str(folder), "--quiet"]

@@ -47,8 +47,13 @@ def late() -> nn.Module:
 # --- what PyTorch saves ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".bin", ".PT"])
-@pytest.mark.parametrize("form", ["plain", "state_dict", "model_state_dict", "legacy", "half"])
+@pytest.mark.parametrize(
+    ("suffix", "form"),
+    [
+        *((suffix, "plain") for suffix in (".pt", ".pth", ".ckpt", ".bin", ".PT")),
+        *((".pt", form) for form in ("state_dict", "model_state_dict", "legacy", "half")),
+    ],
+)
 def test_a_state_dict_is_read_and_its_hash_kept(suffix: str, form: str, tmp_path) -> None:
     victim, path = late(), tmp_path / f"mine{suffix}"
     state = victim.state_dict()
@@ -133,19 +138,19 @@ def damaged(path: Path, kind: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("kind", "message", "suffix"),
     [
-        ("whole model", "torch.save(model.state_dict(), 'weights.pt')"),
-        ("whole model, nested", "torch.save(model.state_dict(), 'weights.pt')"),
-        ("TorchScript", "a TorchScript archive"),
-        ("code", "can run code"),
-        ("a list", "holds a list, not a state_dict"),
-        ("a tensor", "holds a Tensor, not a state_dict"),
-        ("other things", "does not fit this model: it lacks"),
-        *((kind, "mine") for kind in ("cut", "half", "empty", "text", "zip", "zeros")),
+        ("whole model", "torch.save(model.state_dict(), 'weights.pt')", ".pt"),
+        ("whole model, nested", "torch.save(model.state_dict(), 'weights.pt')", ".pt"),
+        ("TorchScript", "a TorchScript archive", ".pt"),
+        ("code", "can run code", ".pt"),
+        ("code", "can run code", ".bin"),
+        ("a list", "holds a list, not a state_dict", ".pt"),
+        ("a tensor", "holds a Tensor, not a state_dict", ".pt"),
+        ("other things", "does not fit this model: it lacks", ".pt"),
+        *((kind, "mine", ".pt") for kind in ("cut", "half", "empty", "text", "zip", "zeros")),
     ],
 )
-@pytest.mark.parametrize("suffix", [".pt", ".bin"])
 def test_a_pickle_that_is_no_state_dict_is_one_line_and_runs_nothing(
     kind: str, message: str, suffix: str, tmp_path, monkeypatch
 ) -> None:

@@ -34,12 +34,18 @@ def goes_on(spec, dataset) -> tuple[list[str], str]:
     )
 
 
+@pytest.fixture(scope="module")
+def whole(pair, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The hash of the weights that nothing interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDROBUST_HOME", str(tmp_path_factory.mktemp("whole")))
+        return train(spec_of(pair), pair).sha256
+
+
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.7, 0.9, 0.999])
 def test_a_flipped_bit_in_an_interrupted_training_is_said_and_not_gone_on_from(
-    share: float, pair, tmp_path, monkeypatch
+    share: float, pair, whole
 ) -> None:
-    whole = train(spec_of(pair), pair).sha256
-    monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "another"))
     partial = interrupted(spec_of(pair), pair)
     data = bytearray(partial.read_bytes())
     data[int(share * len(data))] ^= 1
@@ -52,10 +58,8 @@ def test_a_flipped_bit_in_an_interrupted_training_is_said_and_not_gone_on_from(
 
 @pytest.mark.parametrize("kind", ["facts", "cut", "another's"])
 def test_a_changed_or_anothers_interrupted_training_is_not_gone_on_from(
-    kind: str, pair, tmp_path, monkeypatch
+    kind: str, pair, whole
 ) -> None:
-    whole = train(spec_of(pair), pair).sha256
-    monkeypatch.setenv("MEDROBUST_HOME", str(tmp_path / "another"))
     partial = interrupted(spec_of(pair), pair)
     if kind == "facts":
         data = partial.read_bytes()

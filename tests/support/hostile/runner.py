@@ -251,6 +251,7 @@ HEAVY = (
     "robustbench_med.cli.listings",
     "robustbench_med.data.archive",
     "robustbench_med.data.verify",
+    "robustbench_med.models.encoders",
     "robustbench_med.reports.write",
     "robustbench_med.reports.claims",
     "robustbench_med.runs.certify",
@@ -262,5 +263,6 @@ HEAVY = (
     "robustbench_med.runs.run",
     "robustbench_med.runs.train",
     "robustbench_med.training.keras",
+    "sklearn.metrics",
     "torch.utils.flop_counter",
 )
