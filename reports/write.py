@@ -270,8 +270,7 @@ def _pictures_apart(
     """
     written, shared = list[Path](), [record for record in every if record.own_threat]
     if shared:
-        folder = writable_folder(out / own_threats.FOLDER)
-        written += own_threats.write_galleries(store, shared, folder)
+        written += own_threats.write_galleries(store, shared, out / own_threats.FOLDER)
     records = [record for record in every if record.corruption]
     if not records:
         return written
