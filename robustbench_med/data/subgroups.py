@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,14 +208,14 @@ def of_cards(cards: Sequence[Card], called: Sequence[str]) -> tuple[Subgroups | 
 
 def arrays_of(
     found: Sequence[Subgroups | Listed], columns: Sequence[Sequence[Column]], samples: Samples
-) -> Mapping[str, NDArray[np.str_]]:
+) -> dict[str, NDArray[Any]]:
     """`subgroup_NAME` (n,) of each, to be kept beside what became of the samples."""
     modalities = [
         (images, samples.index[:, k])
         for k, component in enumerate(samples.components)
         for images in component.images
     ]
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for each in found:
         if isinstance(each, Listed):
             arrays[f"subgroup_{each.name}"] = each.of(samples)

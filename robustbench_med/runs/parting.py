@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
 
 
-def subgroups_of(inputs: Inputs) -> Mapping[str, NDArray[np.str_]]:
+def subgroups_of(inputs: Inputs) -> dict[str, NDArray[Any]]:
     """`subgroup_NAME` (n,) of every column that the card parts by."""
     return arrays_of(inputs.dataset.subgroups, inputs.dataset.columns, inputs.samples)
 
