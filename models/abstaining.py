@@ -8,6 +8,7 @@ all is the last exactly where the victim rejects. What attacks ascend is derived
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from robustbench_med.errors import UserError
 from robustbench_med.models.contract import Victim
 from robustbench_med.models.defenses import Defended
+from robustbench_med.models.tables import StandIns
 
-REVISION = 2
+REVISION = 3
 """Of what is counted as rejected, and of what attacks make of it (`unwanted`)."""
 MOST = 1e6
 """Scores are cut here: an infinite one is a rejection, not a failure."""
@@ -53,7 +55,7 @@ class Abstaining(nn.Module):
             UserError: `reject` returned anything but one score a sample and task.
         """
         logits = self.network(*modalities)
-        given = cast(Any, self.network).reject(*(m.clone() for m in modalities))
+        given = self._rejected([m.clone() for m in modalities])
         scores = scores_of(given, len(modalities[0]), len(logits))
         found = []
         for z, given_score in zip(logits, scores, strict=True):
@@ -63,6 +65,13 @@ class Abstaining(nn.Module):
                 score = score + (first - second).detach() - (first - second)
             found.append(torch.cat((z - z.amax(1, keepdim=True), score[:, None]), 1))
         return tuple(found)
+
+    def _rejected(self, modalities: Sequence[Tensor]) -> Any:
+        """What `reject` returns of what the victim sees: stand-ins where a modality is missing."""
+        reject, stand_ins = cast(Any, self.network).reject, getattr(self.network, "stand_ins", None)
+        if isinstance(stand_ins, StandIns):
+            return stand_ins.rejected(reject, modalities)
+        return reject(*modalities)
 
 
 def scores_of(given: Any, n: int, tasks: int) -> tuple[Tensor, ...]:
@@ -82,7 +91,8 @@ def aware(victim: nn.Module) -> nn.Module:
     """The victim, as one that may abstain where it has `reject`.
 
     Raises:
-        UserError: it stands behind an input transform, which `reject` would not see.
+        UserError: it stands behind an input transform, which `reject` would not see, or is a black
+            box, whose queries `reject` would not count.
     """
     behind = victim.network if isinstance(victim, Defended) else None
     if callable(getattr(behind, "reject", None)):
@@ -90,7 +100,14 @@ def aware(victim: nn.Module) -> nn.Module:
             "a victim that may abstain (reject) cannot stand behind an input transform; put the"
             " transform into its forward and reject"
         )
-    return Abstaining(victim) if callable(getattr(victim, "reject", None)) else victim
+    if not callable(getattr(victim, "reject", None)):
+        return victim
+    if getattr(victim, "black_box", None) is not None:
+        raise UserError(
+            "a black box cannot abstain (reject): it is asked for scores or decisions alone, and"
+            " those queries are counted; leave reject out, or hand over the network itself"
+        )
+    return Abstaining(victim)
 
 
 def may_abstain(victim: nn.Module) -> bool:

@@ -6,7 +6,7 @@ A part of the encoders, whose `REVISION` speaks for this file too.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -83,6 +83,8 @@ class StandIns(nn.Module):
     def __init__(self, shapes: Sequence[tuple[int, int, int]], optional: Sequence[int]) -> None:
         super().__init__()
         self.optional = tuple(optional)
+        self.there: Tensor | None = None
+        """Which modalities are there, while images are filled already."""
         for m in self.optional:
             self.register_buffer(f"mean_{m}", torch.zeros(shapes[m]))
             self.register_buffer(f"count_{m}", torch.zeros(()))
@@ -101,13 +103,28 @@ class StandIns(nn.Module):
     def __call__(
         self, victim: nn.Module, modalities: tuple[Tensor, ...], given: dict[str, Any]
     ) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
-        there, filled = present(modalities), list(modalities)
+        there = present(modalities) if self.there is None else self.there
+        if victim.training and self.there is None:
+            for m in self.optional:
+                self.learn(m, modalities[m][there[:, m]])
+        given = given | ({"present": there} if takes_present(victim) else {})
+        return self.filled(modalities, there), given
+
+    def filled(self, modalities: Sequence[Tensor], there: Tensor) -> tuple[Tensor, ...]:
+        """The modalities with the means where `there` (B, M) says that they are missing."""
+        found = list(modalities)
         for m in self.optional:
             x, has = modalities[m], there[:, m]
-            if victim.training:
-                self.learn(m, x[has])
-            filled[m] = torch.where(has[:, None, None, None], x, self.mean(m).to(x))
-        return tuple(filled), given | ({"present": there} if takes_present(victim) else {})
+            found[m] = torch.where(has[:, None, None, None], x, self.mean(m).to(x))
+        return tuple(found)
+
+    def rejected(self, reject: Callable[..., Any], modalities: Sequence[Tensor]) -> Any:
+        """What `reject` of the victim returns: it sees what its forward sees, and may call it."""
+        self.there = present(modalities)
+        try:
+            return reject(*self.filled(modalities, self.there))
+        finally:
+            self.there = None
 
 
 def fill_missing(

@@ -38,30 +38,74 @@ Rules = dict[str, tuple[float, int]]
 
 
 def frames(store: Store[Record], every: Sequence[Record]) -> dict[str, pd.DataFrame]:
-    """clinical.csv and calibration.csv, of all records of a store, corruptions among them.
+    """clinical.csv and calibration.csv, of all records of a store, corruptions among them."""
+    rows = Rows(Thresholds(store.folder.parent), every)
+    for record in sorted(every, key=place):
+        rows.add(record, store.arrays(record, needed(record)))
+    return rows.frames()
+
+
+class Rows:
+    """The rows of clinical.csv and calibration.csv, and reliability diagrams, record by record in
+    the order of `place`.
 
     Every record has rows of its own, and every victim and seed one `clean` set: thresholds belong
     to a training. Records whose outcomes hold no probabilities are left out.
     """
-    names, thresholds = variants(every), Thresholds(store.folder.parent)
-    clinical: list[dict[str, Any]] = []
-    calibration: list[dict[str, Any]] = []
-    seen = set[str]()
-    for record in sorted(every, key=place):
-        arrays = store.arrays(record, needed(record))
+
+    def __init__(self, thresholds: Thresholds, every: Sequence[Record]) -> None:
+        self.thresholds, self.every, self.names = thresholds, every, variants(every)
+        self.clinical: list[dict[str, Any]] = []
+        self.calibration: list[dict[str, Any]] = []
+        self.bins: dict[tuple[str, int], Reliability] = {}
+        """Of a record's hash, or a victim's clean images (`clean_key`), and task."""
+
+    def add(self, record: Record, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """The rows of a record; `arrays`: those `needed`, others beside them."""
         if "robust_probabilities_0" not in arrays:
-            continue
-        at = thresholds.of(record)
-        key = key_of(record, names[record.hash])
-        clean = str([key[name] for name in VICTIM])
-        for when in ("robust",) if clean in seen else ("clean", "robust"):
+            return
+        at, key = self.thresholds.of(record), key_of(record, self.names[record.hash])
+        seen = (clean_key(key), 0) in self.bins
+        for when in ("robust",) if seen else ("clean", "robust"):
             where = key | (attacked(record) if when == "robust" else unattacked(record))
             for t in range(len(record.names.tasks)):
                 if when == "clean" or t in record.spec.threat.tasks:
-                    clinical += _decisions(record, arrays, at, where, when, t)
-                    calibration.append(_calibration(record, arrays, where, when, t))
-        seen.add(clean)
-    return {"clinical": in_order(clinical), "calibration": in_order(calibration)}
+                    self.clinical += _decisions(record, arrays, at, where, when, t)
+                    row, bins = _calibration(record, arrays, where, when, t)
+                    self.calibration.append(row)
+                    self.bins[clean_key(key) if when == "clean" else record.hash, t] = bins
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The tables by name."""
+        return {"clinical": in_order(self.clinical), "calibration": in_order(self.calibration)}
+
+    def diagrams(self) -> Iterator[tuple[str, Figure]]:
+        """A reliability diagram a victim and set of samples, of its first evaluation seed, by a
+        name for its file: share right against confidence, a panel a task; clean, under noise, and
+        under the corruption and the attack that leave least.
+        """
+        groups: dict[tuple[str, ...], list[Record]] = {}
+        for record in sorted(self.every, key=lambda each: (each.spec.seed, place(each))):
+            where = key_of(record, self.names[record.hash])
+            groups.setdefault(tuple(str(where[name]) for name in DRAWN), []).append(record)
+        for key, members in sorted(groups.items()):
+            first, variant = members[0], self.names[members[0].hash]
+            shown = _shown([each for each in members if each.spec.seed == first.spec.seed])
+            whose = [clean_key(key_of(first, variant)), *(each.hash for _, each in shown[1:])]
+            lines = [
+                (label, {t: self.bins[hash_, t] for t in self._tasks(hash_, first)})
+                for (label, _), hash_ in zip(shown, whose, strict=True)
+            ]
+            if all(bins for _, bins in lines):
+                yield plots.slug(key), _diagram(first, variant, lines)
+
+    def _tasks(self, hash_: str, record: Record) -> Iterator[int]:
+        return (t for t in range(len(record.names.tasks)) if (hash_, t) in self.bins)
+
+
+def clean_key(key: Mapping[str, Any]) -> str:
+    """What a victim's clean images on one set of samples are known by."""
+    return str([key[name] for name in VICTIM])
 
 
 class Thresholds:
@@ -213,15 +257,15 @@ def _calibration(
     where: Mapping[str, Any],
     when: str,
     t: int,
-) -> dict[str, Any]:
-    """How far confidence at task t can be believed."""
+) -> tuple[dict[str, Any], Reliability]:
+    """How far confidence at task t can be believed, and the bins of it."""
     known = arrays["labels"][:, t] >= 0
     labels, given = arrays["labels"][known, t], arrays[f"{when}_probabilities_{t}"][known]
     finite = np.isfinite(given).all(1)
     right = given[finite].argmax(1) == labels[finite]
     confidence = given[finite].astype(np.float64).max(1, initial=0.0)
     bins = Reliability.of(given, labels)
-    return {
+    row = {
         **where,
         "task": record.names.tasks[t],
         "samples": len(labels),
@@ -234,6 +278,7 @@ def _calibration(
         "wrong": int((~right).sum() + (~finite).sum()),
         "not_finite": int((~finite).sum()),
     }
+    return row, bins
 
 
 def _mean(values: Floats) -> float:
@@ -251,38 +296,22 @@ def in_order(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return sorted_.drop(columns="attacked")
 
 
-def reliability(store: Store[Record], every: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
-    """A reliability diagram a victim and set of samples, of its first evaluation seed, by a name
-    for its file: share right against confidence, a panel a task; clean, under noise, and under the
-    corruption and the attack that leave least.
-    """
-    names, groups = variants(every), dict[tuple[str, ...], list[Record]]()
-    for record in sorted(every, key=lambda each: (each.spec.seed, place(each))):
-        where = key_of(record, names[record.hash])
-        groups.setdefault(tuple(str(where[name]) for name in DRAWN), []).append(record)
-    for key, members in sorted(groups.items()):
-        shown = _shown([each for each in members if each.spec.seed == members[0].spec.seed])
-        found = [(label, r, when, store.arrays(r, needed(r))) for label, r, when in shown]
-        if all("robust_probabilities_0" in arrays for *_, arrays in found):
-            yield plots.slug(key), _diagram(found, names[members[0].hash])
-
-
-def _shown(members: Sequence[Record]) -> list[tuple[str, Record, str]]:
+def _shown(members: Sequence[Record]) -> list[tuple[str, Record]]:
     """Clean, noise of the largest radius, and of corruptions and of attacks the one that leaves
     least, among those on most tasks; attacks on most modalities.
     """
-    lines = [(CLEAN, members[0], "clean")]
+    lines = [(CLEAN, members[0])]
     noise = [each for each in members if each.control]
     if noise:
         largest = max(noise, key=lambda each: max(each.spec.threat.radii))
-        lines.append((f"noise {largest.eps}", largest, "robust"))
+        lines.append((f"noise {largest.eps}", largest))
     for corrupted in (True, False):
         mine = [e for e in members if e.corruption == corrupted and not e.control]
         mine = [each for each in mine if not each.own_threat]
         if mine:
             worst = min(mine, key=_reach_and_harm)
             size = f"severity {worst.spec.attack.params['severity']}" if corrupted else worst.eps
-            lines.append((f"{worst.attack_label} {size}", worst, "robust"))
+            lines.append((f"{worst.attack_label} {size}", worst))
     return lines
 
 
@@ -295,18 +324,17 @@ def _reach_and_harm(record: Record) -> tuple[int, int, float]:
     return -len(threat.tasks), -attacked, record.figures.robust
 
 
-def _diagram(found: Sequence[tuple[str, Record, str, Mapping[str, Any]]], variant: str) -> Figure:
-    first = found[0][1]
+def _diagram(
+    first: Record, variant: str, lines: Sequence[tuple[str, Mapping[int, Reliability]]]
+) -> Figure:
+    """`lines`: what each is called, and its bins by task, of those it is about."""
     figure, axes = style.grid(len(first.names.tasks), sharey=True)
     for t, axis in enumerate(axes):
         axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
         said, counts = ["ECE"], set[int]()
-        for i, (label, record, when, arrays) in enumerate(found):
-            if when != "clean" and t not in record.spec.threat.tasks:
+        for i, (label, by_task) in enumerate(lines):
+            if (bins := by_task.get(t)) is None:
                 continue
-            known = arrays["labels"][:, t] >= 0
-            given = arrays[f"{when}_probabilities_{t}"][known]
-            bins = Reliability.of(given, arrays["labels"][known, t])
             said.append(f"{label}: {bins.ece:.3f}")
             counts.add(len(bins.samples))
             look = {"marker": MARKERS[i], "linestyle": ("-", "--", "-.", ":")[i]}

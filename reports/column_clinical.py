@@ -94,7 +94,7 @@ ABSTENTION: dict[str, str] = {
 }
 SUBGROUPS: dict[str, str] = {
     **_WHERE,
-    "subgroup": "the column, as `clinic.sex`; `all`: all samples",
+    "subgroup": "the column, as `sex` of a CSV file or `clinic.sex` of a table; `all`: all samples",
     "value": "its value or band, `unknown` where the table or cell is missing",
     "class": "of the labels; `all`: all classes of the task",
     "samples": "labelled samples of this class and subgroup",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from robustbench_med.paths import writable_folder
 from robustbench_med.reports import gallery, tables
 from robustbench_med.reports.comparison.table import number
 from robustbench_med.reports.families import variants
@@ -97,6 +98,9 @@ def write_galleries(store: Store[Record], records: Sequence[Record], folder: Pat
     for record in records:
         kept: Any = gallery.examples(store, record)
         if kept:
-            written.append(folder / f"{record.attack_label.replace(' ', '-')}-{record.short}.png")
+            written.append(
+                writable_folder(folder)
+                / f"{record.attack_label.replace(' ', '-')}-{record.short}.png"
+            )
             gallery.save_png(record, kept, written[-1])
     return written

@@ -24,30 +24,49 @@ RULE = "youden"
 
 
 def frame(store: Store[Record], every: Sequence[Record]) -> pd.DataFrame:
-    """subgroups.csv: a row a record (and `clean` once a victim), task, class and subgroup; `all`
-    stands for all classes, and for all samples.
+    """subgroups.csv, of all records of a store."""
+    rows = Rows(clinical.Thresholds(store.folder.parent), every)
+    for record in sorted(every, key=clinical.place):
+        rows.add(record, store.arrays(record, [*clinical.needed(record), *needed(record)]))
+    return rows.frame()
+
+
+def needed(record: Record) -> list[str]:
+    """Arrays that its rows are made of besides those of `clinical.needed`."""
+    return ["clean_right", "robust_right", *(f"{STEM}{name}" for name in record.names.subgroups)]
+
+
+class Rows:
+    """The rows of subgroups.csv, record by record in the order of `clinical.place`: a row a record
+    (and `clean` once a victim), task, class and subgroup; `all` stands for all classes, and for all
+    samples.
 
     Records made before their card named subgroups are left out.
     """
-    names, thresholds = variants(every), clinical.Thresholds(store.folder.parent)
-    rows: list[dict[str, Any]] = []
-    seen = set[str]()
-    for record in sorted(every, key=clinical.place):
+
+    def __init__(self, thresholds: clinical.Thresholds, every: Sequence[Record]) -> None:
+        self.thresholds, self.names = thresholds, variants(every)
+        self.rows: list[dict[str, Any]] = []
+        self.seen = set[str]()
+
+    def add(self, record: Record, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """The rows of a record; `arrays`: those `needed`, others beside them."""
         columns = [f"{STEM}{name}" for name in record.names.subgroups]
         if not columns:
-            continue
-        wanted = [*clinical.needed(record), *columns, "clean_right", "robust_right"]
-        arrays = store.arrays(record, wanted)
-        key = clinical.key_of(record, names[record.hash])
-        clean = str([key[name] for name in clinical.VICTIM])
-        for when in ("robust",) if clean in seen else ("clean", "robust"):
+            return
+        key = clinical.key_of(record, self.names[record.hash])
+        clean, at = clinical.clean_key(key), self.thresholds.of(record) or {}
+        for when in ("robust",) if clean in self.seen else ("clean", "robust"):
             shown = clinical.attacked(record) if when == "robust" else clinical.unattacked(record)
             for t in range(len(record.names.tasks)):
                 if when == "clean" or t in record.spec.threat.tasks:
-                    made = Table(record, arrays, thresholds.of(record) or {}, when, t)
-                    rows += [key | shown | row for row in made.rows(columns)]
-        seen.add(clean)
-    return clinical.in_order(rows)
+                    made = Table(record, arrays, at, when, t)
+                    self.rows += [key | shown | row for row in made.rows(columns)]
+        self.seen.add(clean)
+
+    def frame(self) -> pd.DataFrame:
+        """The table."""
+        return clinical.in_order(self.rows)
 
 
 class Table:

@@ -20,7 +20,6 @@ from robustbench_med.reports import (
     board_tables,
     breakdowns,
     certified,
-    clinical,
     corruptions,
     curves,
     families,
@@ -35,13 +34,13 @@ from robustbench_med.reports import (
     paper_tables,
     querying,
     robustness_cards,
-    subgroups,
     tables,
     under_training,
 )
 from robustbench_med.reports.claims import Finding, judge, load, measured_costs, save
 from robustbench_med.reports.comparison.write import rebuild
 from robustbench_med.reports.gallery import examples, save_all, save_png
+from robustbench_med.reports.probabilities import Probabilities
 from robustbench_med.reports.records import cost, long_form, victims
 from robustbench_med.reports.tables import csv
 from robustbench_med.store import entry_files
@@ -170,7 +169,8 @@ def everything(
     if not every and not proved:
         raise nothing_left(NONE.format(out=out), store, proofs)
     by_name = frames(store, every) | corruptions.frames(every, baseline) | certificates
-    by_name |= clinical.frames(store, every) | {"subgroups": subgroups.frame(store, every)}
+    predicted = Probabilities(store, every)
+    by_name |= predicted.frames()
     _basics(out, by_name)
     _over_radii(records, out / FIGURE)
     if proved:
@@ -183,7 +183,7 @@ def everything(
         left_out(str(error))
     if pictures:
         written += figures.write(records, by_name, out / "figures", families.variants(every))
-        written += figures.save(clinical.reliability(store, every), out / "figures", "reliability")
+        written += figures.save(predicted.diagrams(), out / "figures", "reliability")
         written += save_all(store, strongest(records), out / "gallery")
     if html and every:
         degraded = by_name["corruption_errors"]
@@ -270,8 +270,7 @@ def _pictures_apart(
     """
     written, shared = list[Path](), [record for record in every if record.own_threat]
     if shared:
-        folder = writable_folder(out / own_threats.FOLDER)
-        written += own_threats.write_galleries(store, shared, folder)
+        written += own_threats.write_galleries(store, shared, out / own_threats.FOLDER)
     records = [record for record in every if record.corruption]
     if not records:
         return written

@@ -305,7 +305,7 @@ def _trust(attacked: Sequence[Record]) -> list[str]:
     shown = ", ".join(f"{n} {one}" for one in MEANINGS if (n := counts[one]))
     lines = [f"{word}: {MEANINGS[word]}. Of the records: {shown}."]
     because = {
-        f"{record.attack_label} {record.within}: {record.trust.because}"
+        f"{' '.join(filter(None, [record.attack_label, record.within]))}: {record.trust.because}"
         for record in attacked
         if record.trust.word == word and record.trust.because
     }

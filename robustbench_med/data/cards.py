@@ -288,7 +288,7 @@ class Card(_Strict):
     known_defects: tuple[str, ...] = ()
     synthetic: bool = False
     subgroups: dict[str, tuple[float, ...]] = {}
-    """Columns that figures are parted by, as clinic.age, and where their bands begin."""
+    """Columns that figures are parted by (clinic.age, site), and where their bands begin."""
 
     @property
     def pictures(self) -> tuple[Modality, ...]:
@@ -321,7 +321,7 @@ class Card(_Strict):
     def _consistent(self) -> Card:
         once(tuple(modality.name for modality in self.modalities), "modality")
         once(tuple(task.name for task in self.tasks), "task")
-        subgroups.checked(self.subgroups, {m.name: m.columns for m in self.modalities})
+        subgroups.checked(self)
         if self.multilabel and any(len(task.classes) != 2 for task in self.tasks):
             raise ValueError("multilabel: findings are tasks of two classes")
         if TOTAL in self.counts and len(self.counts) > 1:

@@ -7,6 +7,7 @@ from typing import Any
 
 from robustbench_med.data.cards import Card, Modality, PhantomReader, card, ids
 from robustbench_med.data.source import locate, placement
+from robustbench_med.data.subgroups import bands_of
 from robustbench_med.naming import BY_INDEX
 
 
@@ -49,6 +50,10 @@ def facts(each: Card, data_root: Path | None) -> dict[str, str]:
             for m in each.modalities
             if m.columns
         },
+        "figures apart by": "\n".join(
+            f"{name}: {', '.join(bands_of(cuts)) if cuts else 'its values'}"
+            for name, cuts in each.subgroups.items()
+        ),
         **{
             f"task {task.name}": ", ".join(
                 f"{i} {name}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from robustbench_med.data.cards import Card
 from robustbench_med.data.preprocessing import Raw
+from robustbench_med.data.subgroups import Parted
 from robustbench_med.progress import Tick
 
 SPLITS = ("train", "val", "test")
@@ -63,6 +64,8 @@ class Listing:
         unverified: a file is not the published one.
         cells: of each sample the cells of each clinical table by column, None where it misses the
             table; empty where the set has none.
+        parted: of each sample its subgroup in each column of the rows that the card parts by
+            (`subgroups.of_listing`); empty where there are none.
     """
 
     card: Card
@@ -76,3 +79,4 @@ class Listing:
     notes: tuple[str, ...] = ()
     unverified: bool = False
     cells: tuple[Cells, ...] = ()
+    parted: tuple[Parted, ...] = ()

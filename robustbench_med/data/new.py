@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from robustbench_med.data.readers.files import CLUTTER, Found, is_image, walk
 from robustbench_med.data.readers.rows import Row, rows
 from robustbench_med.data.readers.search import Search
 from robustbench_med.data.readers.tags import tag_of
+from robustbench_med.data.subgroups import MOST, UNKNOWN
 from robustbench_med.errors import UserError, unknown
 
 LOOKED_AT = 40
@@ -29,6 +30,12 @@ PARTS = {
 PATIENT = ("patient", "patient_id", "patientid", "subject", "subject_id", "person", "case_id")
 LABEL = ("label", "diagnosis", "class", "target", "dx", "finding", "outcome", "category")
 SPLIT = ("split", "part", "fold", "subset", "set")
+PARTING = (
+    *("sex", "gender", "patient_sex", "patient_gender", "age", "patient_age", "age_years"),
+    *("scanner", "device", "manufacturer", "vendor", "site", "centre", "center", "hospital"),
+)
+"""Columns by which figures are given apart."""
+AGES, NUMBER = (45, 65), re.compile(r"[0-9]+([.][0-9]+)?")
 GROUPS = (r"((?:patient|person|subject|case|pat|p)[-_]?\d+)",)
 """Where a file's name may say whose it is."""
 
@@ -232,13 +239,37 @@ def of_table(folder: Path, files: list[Found], given: Given) -> Draft:
         reader["parts"] = {"column": split, **parts}
     said = f"Patients are those of the column {patient}." if patient else "No column of patients."
     said += f" DICOM files say whose they are ({tag})." if tag else ""
+    subgroups = subgroups_of(table, {image, label, patient, *([split] if parts else [])})
     return Draft(
-        {"tasks": [{"name": "label", "classes": classes}], "reader": reader},
+        {"tasks": [{"name": "label", "classes": classes}], "reader": reader}
+        | ({"subgroups": subgroups} if subgroups else {}),
         {
             "tasks": f"The column {label}.",
             "reader": f"{len(table)} rows; images by the column {image}. {said}",
+            "subgroups": (
+                "Columns by which figures are given apart, and where bands of numbers begin; no"
+                " network sees them."
+            ),
         },
     )
+
+
+def subgroups_of(table: Sequence[Row], taken: Collection[str | None]) -> dict[str, list[int]]:
+    """The columns with usual names that part the rows, with bands where they are ages."""
+    found: dict[str, list[int]] = {}
+    for column in (each for each in table[0] if each not in taken and as_usual(each) in PARTING):
+        values = {row[column] for row in table} - {"", UNKNOWN}
+        numbers = "age" in as_usual(column) and all(map(NUMBER.fullmatch, values))  # not 058Y
+        ages = [float(value) for value in values] if numbers else []
+        cuts = [cut for cut in AGES if ages and min(ages) < cut <= max(ages)]
+        if cuts or 2 <= len(values) <= MOST:
+            found[column] = cuts
+    return found
+
+
+def as_usual(column: str) -> str:
+    """A column's name as usual ones are written: `Patient ID` as patient_id."""
+    return re.sub(r"[\s-]+", "_", column.strip().lower())
 
 
 def column_of(
@@ -253,8 +284,8 @@ def column_of(
         if given not in columns:
             raise unknown(f"{what} column", given, columns)
         return given
-    plain = {re.sub(r"[\s-]+", "_", column.strip().lower()): column for column in columns}
-    return next((plain[name] for name in usual if name in plain), None)
+    found = {as_usual(column): column for column in columns}
+    return next((found[name] for name in usual if name in found), None)
 
 
 def image_column(table: Sequence[Row], search: Search, path: Path) -> tuple[str, str]:

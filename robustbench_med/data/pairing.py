@@ -63,7 +63,7 @@ class Dataset:
     """Of each modality the columns of its table, none of an image; empty where all are images."""
     optional: tuple[int, ...] = ()
     """Modalities that some samples lack."""
-    subgroups: tuple[subgroups.Subgroups, ...] = ()
+    subgroups: tuple[subgroups.Subgroups | subgroups.Listed, ...] = ()
 
     def __repr__(self) -> str:
         inputs = ", ".join(
@@ -266,6 +266,7 @@ def _part(source: Source, manifest: Manifest, split: str) -> Component:
         rows,
         source.scales,
         source.card.multilabel,
+        tuple(source.parted[row] for row in rows) if source.parted else (),
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_med.data.images import Images, Rows
+from robustbench_med.data.subgroups import Parted
 from robustbench_med.data.units import Scales, Sizes, sizes
 
 
@@ -32,6 +33,8 @@ class Component:
     """As in `Source`; empty where nobody knows the files."""
     multilabel: bool = False
     """As in `Card`."""
+    parted: tuple[Parted, ...] = ()
+    """As in `Listing`."""
 
     def __repr__(self) -> str:
         return f"Component({len(self.ids)} samples)"

@@ -44,6 +44,7 @@ from robustbench_med.data.readers.medmnist import (
     preferred,
 )
 from robustbench_med.data.readers.tables import find_tables, list_table
+from robustbench_med.data.subgroups import Parted
 from robustbench_med.data.units import OfDrawn, Scales
 from robustbench_med.dataspec import Preprocessing
 from robustbench_med.errors import UserError
@@ -63,7 +64,7 @@ class Source:
         unreadable: reason by id.
         notes: what a reader of the results must know (unverified file, unreadable images, counts
             that differ).
-        unverified, cells: as in `Listing`.
+        unverified, cells, parted: as in `Listing`.
         scales: of each modality, what units of its files are in [0, 1]; None of a table.
     """
 
@@ -80,6 +81,7 @@ class Source:
     unverified: bool = False
     cells: tuple[Cells, ...] = ()
     scales: tuple[Scales | None, ...] = ()
+    parted: tuple[Parted, ...] = ()
 
     @property
     def references(self) -> tuple[Published | None, ...]:
@@ -177,6 +179,7 @@ def read(
         listing.unverified,
         tuple(listing.cells[row] for row in kept) if listing.cells else (),
         _scales(card, entry.scales[:, kept]),
+        tuple(listing.parted[row] for row in kept) if listing.parted else (),
     )
 
 

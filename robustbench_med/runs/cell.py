@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from robustbench_med.attacks import RefusedError, engines, gives, radius_free
-from robustbench_med.data.subgroups import arrays_of
 from robustbench_med.errors import UserError
 from robustbench_med.evaluation import carrying, cell_signs, signs
 from robustbench_med.evaluation.goals import choose_goals
@@ -26,7 +25,7 @@ from robustbench_med.evaluation.types import (
     Outcome,
     TransferSource,
 )
-from robustbench_med.runs import chains, challenge, corrupting, handed_on, kept_images
+from robustbench_med.runs import chains, challenge, corrupting, handed_on, kept_images, parting
 from robustbench_med.runs.device import one_gradient
 from robustbench_med.runs.estimates import expected
 from robustbench_med.runs.identity import Inputs, sweep_key
@@ -63,15 +62,15 @@ def evaluate_cell(
         display.say(f"[{position}] {label}: done before, record {inputs.hash[:12]}")
         kept_images.keep_anew(inputs, session, evaluation.outcome_anew)
         validate(inputs, session)
-        return kept
+        return parting.parted_anew(inputs, kept, store)
     refuse(inputs, label)
     validate(inputs, session)
     measured = evaluation.measure()
     if inputs.victim.is_deterministic and chains.has_next(cell, session):
         evaluation.hand_on(measured.clean, measured.outcome)
     kept_images.keep(inputs, session, measured.outcome)
-    parted = arrays_of(inputs.dataset.subgroups, inputs.dataset.columns, inputs.samples)
-    record = store.write(record_of(inputs, session, measured), measured.outcome.arrays | parted)
+    arrays = measured.outcome.arrays | parting.subgroups_of(inputs)
+    record = store.write(record_of(inputs, session, measured), arrays)
     if inputs.before is not None:
         handed_on.forget(session.out, inputs.before.hash)
     session.past.add(record.plain())

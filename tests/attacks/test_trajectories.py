@@ -60,7 +60,7 @@ def test_results_on_a_random_victim_change_only_with_a_revision_or_the_scheme_of
 def test_every_trajectory_moves_and_every_attack_has_some() -> None:
     x, _ = trajectories.inputs()
     golden, _ = trajectories.kept(random=False)
-    assert {name.partition("/")[0] for name in golden} >= set(ATTACKS)
+    assert {name.partition("/")[0] for name in golden} >= {*ATTACKS, *OWN_THREATS}
     assert set(golden) == set(trajectories.cases(random=False))
     for called, moved in golden.items():
         assert np.abs(moved - x.numpy()).max() > 0.01, called

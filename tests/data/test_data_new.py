@@ -125,6 +125,28 @@ def test_a_table_says_images_labels_and_patients_by_usual_names(tmp_path: Path) 
     assert not parts[0] & parts[2]
     assert not parts[0] & parts[1]
     assert sum(len(samples) for samples in data.splits.values()) == 60
+    assert card(path).subgroups == {"site": ()}
+
+
+def test_usual_columns_part_the_figures_with_bands_of_ages(tmp_path: Path) -> None:
+    root = clinic(tmp_path / "clinic")
+    head, *lines = (root / "labels.csv").read_text().splitlines()
+    cells = [f"{('F', 'M', '')[i % 3]},{20 + i},{i:03d}Y,one" for i in range(60)]
+    text = "\n".join(
+        [
+            f"{head},Patient Sex,age,Patient Age,scanner",
+            *map(",".join, zip(lines, cells, strict=True)),
+        ]
+    )
+    (root / "labels.csv").write_text(text)
+    path = written(tmp_path, root, table=Path("labels.csv"))
+    assert card(path).subgroups == {"site": (), "Patient Sex": (), "age": (45, 65)}
+    data = load(path, size=8, files=Files(data_root=root))
+    assert [each.name for each in data.subgroups] == ["site", "Patient Sex", "age"]
+    shown = medrobust("data", "show", path).stdout
+    assert "age: below 45, 45 to 65, from 65" in " ".join(shown.split())
+    given = {"table": Path("labels.csv"), "split": "site", "test_on": ("C",)}
+    assert "site" not in draft(root, Given(**given)).fields["subgroups"]  # it is the split
 
 
 def test_a_site_column_makes_the_test_part(tmp_path: Path) -> None:

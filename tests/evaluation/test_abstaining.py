@@ -20,6 +20,7 @@ from robustbench_med.evaluation.protocol import attack_pass, clean_pass
 from robustbench_med.evaluation.types import Method
 from robustbench_med.models.abstaining import Abstaining, aware
 from robustbench_med.models.defenses import INFERENCE, Defended
+from robustbench_med.models.tables import fill_missing
 from robustbench_med.reports import findings
 
 THREAT = Threat("Linf", (0.1, 0.1), (0, 1))
@@ -237,6 +238,39 @@ def test_scores_of_another_shape_and_transforms_in_front_are_refused() -> None:
     with pytest.raises(UserError, match="input transform"):
         aware(Defended(Careful(), [INFERENCE["bit-depth"]()]))
     assert isinstance(aware(TwoHeads()), TwoHeads)
+    asked = Careful()
+    asked.black_box = object()
+    with pytest.raises(UserError, match="a black box cannot abstain"):
+        aware(asked)
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_reject_sees_the_stand_ins_that_forward_sees(by_itself) -> None:
+    class Seen(Careful):
+        """Asks its own forward, which is told what is there, or what forward is made of."""
+
+        def forward(self, a, b, present=None):
+            return tuple(z + present.sum(1)[:, None] * z for z in TwoHeads.forward(self, a, b))
+
+        def reject(self, a, b):
+            self.seen = a.clone()
+            return super().reject(a, b) if by_itself else torch.zeros(len(a), 2)
+
+    victim = Seen(lead=1.0).eval()
+    fill_missing(victim, TwoHeads.shapes, (0,))
+    victim.stand_ins.mean(0).fill_(0.25)
+    x = [torch.rand(6, *shape) for shape in TwoHeads.shapes]
+    x[0][::2] = 0
+    logits = victim(*x)
+    found = aware(victim)(*x)
+    filled = x[0].clone()
+    filled[::2] = 0.25
+    assert torch.equal(victim.seen, filled)
+    if by_itself:  # the lead of what forward gives: of the stand-in, told that it is one
+        for z, each in zip(logits, found, strict=True):
+            top = z.topk(2, 1).values
+            assert torch.allclose(each[:, -1], 1.0 - (top[:, 0] - top[:, 1]))
+    assert torch.equal(victim(*x)[0], logits[0])  # nothing of it is left behind
 
 
 def test_missing_modalities_of_a_victim_that_may_abstain_count_what_it_answers() -> None:

@@ -247,6 +247,18 @@ def test_attacks_along_gradients_are_refused_with_the_reason(attack, tmp_path) -
         evaluate(box, attack=attack, out=tmp_path, **COMMON)
 
 
+@pytest.mark.parametrize("aim", ["any", "k=1"])
+def test_a_choice_of_tasks_is_refused_where_queries_are_counted_by_task(
+    aim, network, tmp_path
+) -> None:
+    box = black_box(lambda *images: scores(network, *images), name="mine", version="1")
+    said = "queries of the black box mine are counted by task; aim at all"
+    with pytest.raises(UserError, match=said) as caught:
+        evaluate(box, attack="square", target_task=aim, out=tmp_path / "out", **COMMON)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "out").glob("records/*"))
+
+
 def test_an_attack_of_the_users_that_wants_a_gradient_is_refused_when_it_asks(
     network, tmp_path
 ) -> None:

@@ -10,6 +10,7 @@ from robustbench_med.naming import canonical_hash
 from robustbench_med.reports import clinical, columns, decisions, write
 from robustbench_med.reports.decisions import Decisions, Reliability
 from robustbench_med.reports.looks import COLOURS
+from robustbench_med.reports.probabilities import Probabilities
 from robustbench_med.store.merge import merge
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
@@ -144,7 +145,7 @@ def test_a_diagram_shows_the_attack_on_most_tasks_and_modalities_in_every_panel(
     crossed = [record(robust=0.0, eps=[4 / 255, 0.0], tasks=(t,)) for t in (0, 1)]
     store = fill(Store(tmp_path), joint, *crossed, record(robust=0.1, eps=[4 / 255, 0.0]),
                  record(robust=0.2, seed=1), images=True)  # fmt: skip
-    ((_, figure),) = clinical.reliability(store, store.records())  # one of the first seed
+    ((_, figure),) = Probabilities(store, store.records()).diagrams()  # one of the first seed
     for axis in figure.axes:
         labels = axis.get_legend_handles_labels()[1]
         assert labels == ["clean", "pgd 4/255"]

@@ -24,7 +24,7 @@ def test_a_run_counts_wrong_and_answered_and_a_gate_bounds_coverage(tmp_path) ->
     medrobust("run", *asked, *small)
     records = [record for record in Store(out).records() if not record.control]
     (record,) = records
-    assert record.spec.victim.abstains == 2
+    assert record.spec.victim.abstains == 3
     for task in record.figures.tasks:
         assert task.abstention is not None
         assert 0 <= task.abstention.robust_coverage <= 1

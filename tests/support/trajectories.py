@@ -1,5 +1,5 @@
-"""Golden trajectories: what every native attack made of fixed inputs, under the revisions that
-stand beside them.
+"""Golden trajectories: what every native attack, a patch and a universal perturbation made of fixed
+inputs, under the revisions that stand beside them.
 
 `PYTHONPATH=tests python -m support.trajectories` remakes them; it refuses to where an attack's
 results changed and no `REVISION` was raised. Those of the
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from robustbench_med.attacks import (
     ATTACKS,
+    OWN_THREATS,
     SCHEME,
     Draws,
     Streams,
@@ -28,6 +29,7 @@ from robustbench_med.attacks import (
     parameters,
     revision,
 )
+from robustbench_med.naming import OWN_THREAT
 from support.files import ROOT
 from support.victims import TwoHeads
 
@@ -50,6 +52,7 @@ GIVEN: dict[str, dict[str, dict[str, object]]] = {
     "pgd": {"pgd-restarts": {"restarts": 3, "loss": "margin"}, "pgd-last": {"keep": "last"}},
     "apgd": {"apgd-dlr": {"loss": "dlr"}, "apgd-pma": {"loss": "pma"}},
     "autoattack": {"autoattack-few-class": {"version": "few-class"}},
+    "patch": {"patch-random-place": {"place": "random"}},
 }
 """Parameters besides the defaults, by attack and what the trajectory is called."""
 
@@ -83,8 +86,9 @@ def trajectory(
     x, y = (each.to(device) for each in inputs())
     kind = Shaken if random else TwoHeads
     view = View(kind().double().eval().to(device), TwoHeads.shapes, draws=4 if random else 1)
-    short = {key: value for key, value in SHORT.items() if key in parameters(name)} | (
-        {"eot": 2} if "eot" in parameters(name) and random else {}
+    known = parameters(name, engine_of(name))
+    short = {key: value for key, value in SHORT.items() if key in known} | (
+        {"eot": 2} if "eot" in known and random else {}
     )
     short |= STRONG.get(name, {})
     sources = (
@@ -94,9 +98,9 @@ def trajectory(
     )
     streams = Streams.seeded(0, [f"sample{i}" for i in range(4)], name)
     view.own = Draws("golden", name) if random else None
-    moved = ATTACKS[name](
-        view, x, y, threat, streams, **complete(name, {**short, **given}), **sources
-    )
+    wanted = complete(name, {**short, **given}, engine_of(name))
+    function = entry_of(name, engine_of(name)).function
+    moved = function(view, x, y, threat, streams, **wanted, **sources)
     return moved.cpu().numpy().astype(np.float32)
 
 
@@ -104,7 +108,7 @@ def cases(*, random: bool) -> dict[str, tuple[str, Threat, dict[str, object]]]:
     """Name of a trajectory -> attack, threat, parameters."""
     return {
         f"{called}/{case}": (name, CASES[case], given)
-        for name in ATTACKS
+        for name in (*ATTACKS, *OWN_THREATS)
         for called, given in {name: {}, **({} if random else GIVEN.get(name, {}))}.items()
         for case in threats_of(name, random=random)
     }
@@ -112,13 +116,19 @@ def cases(*, random: bool) -> dict[str, tuple[str, Threat, dict[str, object]]]:
 
 def threats_of(name: str, *, random: bool) -> list[str]:
     """The threats under whose norm there is the attack; against a random victim fewer."""
-    known = [case for case, threat in CASES.items() if threat.norm in entry_of(name).norms]
+    norms = entry_of(name, engine_of(name)).norms
+    known = [case for case, threat in CASES.items() if threat.norm in norms]
     return [case for case in ("linf", "l1", "l0") if random and case in known] or known
 
 
 def revisions_of(name: str) -> dict[str, int]:
     """What a trajectory was made under."""
-    return revision(name) | {"scheme": SCHEME}
+    return revision(name, engine_of(name)) | {"scheme": SCHEME}
+
+
+def engine_of(name: str) -> str:
+    """Who computes an attack."""
+    return OWN_THREAT if name in OWN_THREATS else "native"
 
 
 def file(*, random: bool) -> Path:
@@ -153,6 +163,7 @@ def remake(*, random: bool) -> None:
                 f"{', '.join(changed)}: results changed under the same revision; raise REVISION in"
                 " the attack's file first"
             )
+        made |= {called: old[called] for called in same}  # not the last bits of another machine
     np.savez_compressed(file(random=random), revisions=json.dumps(revisions), **made)  # type: ignore[arg-type]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robustbench_med.data import subgroups
 from robustbench_med.data.cards import Card, Table, TableReader, Window
 from robustbench_med.data.listing import Cells, Listing
 from robustbench_med.data.preprocessing import ImageFile, Raw
@@ -18,6 +19,7 @@ from robustbench_med.data.readers.rows import Row, filled, has_empty, rows
 from robustbench_med.data.readers.search import Search
 from robustbench_med.data.readers.tags import tags_of
 from robustbench_med.data.scans import read_nifti
+from robustbench_med.data.subgroups import Parted
 from robustbench_med.errors import UserError
 from robustbench_med.formats.files import data_of, reason_of
 
@@ -30,7 +32,7 @@ ABOVE_ZERO = Window(center=0.5, width=1)
 @dataclass(frozen=True)
 class Sample:
     """A row that has its files: labels of T tasks, the group, the published split, M images (a
-    black one for what is missing), cells of its clinical tables.
+    black one for what is missing), cells of its clinical tables, subgroups by other columns.
     """
 
     labels: list[int]
@@ -38,6 +40,7 @@ class Sample:
     split: str
     images: tuple[Raw, ...]
     cells: Cells
+    parted: Parted
 
 
 def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listing:
@@ -64,6 +67,7 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
     if reader.tag:
         collected.group_by(reader.tag)
     ids = tuple(sorted(samples))
+    parted = tuple(samples[sample].parted for sample in ids)
     return Listing(
         card,
         base,
@@ -72,12 +76,13 @@ def list_table(card: Card, reader: TableReader, data_root: Path | None) -> Listi
         tuple(f"{card.id}/{samples[sample].group}" for sample in ids),
         tuple(samples[sample].split for sample in ids),
         lambda: (samples[sample].images for sample in ids),
-        notes=tuple(collected.notes()),
+        notes=(*collected.notes(), *subgroups.told(card, parted)),
         cells=(
             tuple(samples[sample].cells for sample in ids)
             if len(card.pictures) < len(card.modalities)
             else ()
         ),
+        parted=parted if subgroups.of_listing(card) else (),
     )
 
 
@@ -129,6 +134,7 @@ class Collected:
             if isinstance(file, Found)
         }
         cells = cells_of(self.card, self.reader, row, where)
+        parted = parted_of(self.card, self.reader, row, where)
         for number, position in enumerate(positions):
             labels = [
                 int(marked[task.name][number])
@@ -148,7 +154,7 @@ class Collected:
                 else BLACK
                 for file, modality in zip(files, pictures, strict=True)
             )
-            self.samples[sample] = Sample(labels, group or key, split, images, cells)
+            self.samples[sample] = Sample(labels, group or key, split, images, cells, parted)
 
     def group_by(self, tag: str) -> None:
         """Groups the samples by an element of the first of their files; a sample whose file does
@@ -280,6 +286,21 @@ def cells_of(card: Card, reader: TableReader, row: Row, where: str) -> Cells:
             cell = composed(row[header])
             cells[column.name] = "" if cell in reader.unknown else cell
         found.append(cells if any(cells.values()) or not modality.optional else None)
+    return tuple(found)
+
+
+def parted_of(card: Card, reader: TableReader, row: Row, where: str) -> Parted:
+    """The subgroup of a row in each column that its card parts by and no table has."""
+    found = []
+    for name, cuts in subgroups.of_listing(card).items():
+        if name not in row:
+            raise UserError(f"{where}: no column {name!r}; columns: {', '.join(row)}")
+        cell = composed(row[name])
+        try:
+            said = subgroups.subgroup_of(name, "" if cell in reader.unknown else cell, cuts)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from error
+        found.append(said)
     return tuple(found)
 
 
