@@ -179,11 +179,9 @@ def climb(
     none is.
     """
     deterministic = view.draws == 1
-    objective = (
-        named(loss, threat, standing_only=deterministic, labels=y)
-        if isinstance(loss, str)
-        else loss
-    )
+    objective = loss
+    if isinstance(loss, str):
+        objective = named(loss, threat, standing_only=deterministic, labels=y)
     how: dict[str, Any] = {"loss": objective, "eot": eot, "combine": combine}
     if threat.norm == "L1":
         return climb_l1(view, x, x0, y, threat, steps=steps, how=how)
@@ -197,20 +195,17 @@ def climb(
     stood.note(0, torch.arange(len(x)), fewest)
     climbers, since = Climbers.at(x, x0, y, gradient), 0
     for i in range(steps):
-        rows = climbers.rows
-        before = fewest[rows]
+        rows, before = climbers.rows, fewest[climbers.rows]
         stands = before > 0
-        standing = int(stands.sum()) if deterministic else len(rows)
-        if not standing:
+        if deterministic and not (standing := int(stands.sum())):
             break
-        if standing < len(rows) and not view.random:
+        if deterministic and standing < len(rows) and not view.random:
             left = stands.nonzero().squeeze(1)
             climbers, rows, before = climbers.among(left), rows[left], before[left]
         climbers.step(view, threat, MOMENTUM if i else 1.0)
         gradient = view.gradient(climbers.x, climbers.y, threat, **how)
         higher = climbers.learn(gradient)
-        losses[i + 1, rows] = gradient.loss
-        share = gradient.standing
+        losses[i + 1, rows], share = gradient.loss, gradient.standing
         stood.note(i + 1, rows, share)
         better = ((share < before) | ((share == before) & higher)) & (before > 0)
         chosen = better.nonzero().squeeze(1)

@@ -71,9 +71,9 @@ class RandomSearch:
             of = np.arange(len(rows)).repeat(ahead)
             row, query = rows[of], asked[rows][of] + np.arange(len(of))
             query -= (ahead.cumsum() - ahead)[of]
-            here = slice(None) if len(rows) == len(x) else on(rows, x)
             tried = on(row, x)
-            whose = tried if len(rows) == len(x) else on(of, x)
+            few = 2 * len(rows) < len(x)  # else it costs less to look at all
+            here, whose = (on(rows, x), on(of, x)) if few else (slice(None), tried)
             candidate = self.propose(best[here], x[here], whose, numbers.of(row, query), query)
             labels = y[tried]
             with view.only(tried):
@@ -86,8 +86,7 @@ class RandomSearch:
             else:
                 before, level = share[row], value[row]
                 better = (stands < before) | ((stands == before) & (now > level))
-                kept = np.flatnonzero(better)
-                kept = kept[np.diff(of[kept], prepend=-1) > 0]  # the first of each sample
+                kept = first_of_each(of, np.flatnonzero(better))
                 asked[rows] += ahead
                 asked[row[kept]] = query[kept] + 1
                 failed[rows] += ahead
@@ -104,7 +103,15 @@ class RandomSearch:
     def ahead(self, asked: NDArray[np.int64], failed: NDArray[np.int64]) -> NDArray[np.int64]:
         """Queries that each of some samples is asked next."""
         least, most = (max(n // len(asked), 1) for n in (SMALL, AHEAD))
-        return np.minimum((failed // PATIENCE).clip(least, most), self.queries - asked)
+        wanted = np.minimum(np.maximum(failed // PATIENCE, least), most)
+        return np.minimum(wanted, self.queries - asked)
+
+
+def first_of_each(of: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first of some ascending places of each sample; `of` (R,), ascending, says whose."""
+    whose, new = of[places], np.ones(len(places), bool)
+    np.not_equal(whose[1:], whose[:-1], out=new[1:])
+    return places[new]
 
 
 def on(numbers: NDArray[Any], like: Tensor) -> Tensor:
@@ -140,20 +147,23 @@ class Numbers:
 
     def __init__(self, streams: Streams, each: int) -> None:
         self.streams, self.each = streams, each
-        self.blocks, self.tables = np.empty(0, np.int64), list[Tensor]()
+        self.blocks, self.tables = list[int](), list[Tensor]()
         self.numbers = torch.empty(0, each)  # of all tables, a row a query
 
     def of(self, rows: NDArray[np.int64], query: NDArray[np.int64]) -> Tensor:
         """(R, each): of each of these queries of these samples."""
-        block = query // DRAWN
-        needed = np.flatnonzero(np.bincount(block))
-        if not np.array_equal(needed, self.blocks):
-            known = dict(zip(self.blocks.tolist(), self.tables, strict=True))
-            self.tables = [known[n] if n in known else self.drawn(n) for n in needed.tolist()]
-            self.blocks, self.numbers = needed, torch.cat(self.tables)
-        table = np.searchsorted(needed, block)
-        place = (table * len(self.streams) + rows) * DRAWN + query % DRAWN
-        return self.numbers[torch.from_numpy(place).to(self.numbers.device)]
+        first, last = (int(each) // DRAWN for each in (query.min(), query.max()))
+        if first != last or self.blocks != [first]:
+            needed = np.unique(query // DRAWN).tolist()
+            if needed != self.blocks:
+                known = dict(zip(self.blocks, self.tables, strict=True))
+                self.tables = [known[n] if n in known else self.drawn(n) for n in needed]
+                self.blocks, self.numbers = needed, torch.cat(self.tables)
+        place = rows * DRAWN + query % DRAWN
+        if first != last:
+            table = np.searchsorted(np.array(self.blocks), query // DRAWN)
+            place += table * (len(self.streams) * DRAWN)
+        return self.numbers[on(place, self.numbers)]
 
     def drawn(self, number: int) -> Tensor:
         """(B * DRAWN, each)."""

@@ -208,13 +208,13 @@ def squares(
     c, h, w = segment.shape
     side = min(max(round(math.sqrt(share * h * w)), 1), min(h, w) - 1 or 1)
     places = window(segment, side, u[:, :2]) + segment.start
-    put = clean.view(-1)[own[:, None] * clean.shape[1] + places].view(len(own), c, -1)
+    put = clean.take(own[:, None] * clean.shape[1] + places).view(len(own), c, -1)
     put += (radius * signs(u[:, 5 : 5 + c]).to(clean))[:, :, None]
     put = put.clamp_(0, 1).flatten(1)
     if isinstance(rows, slice):
         moved.scatter_(1, places, put)
     else:
-        moved[rows[:, None], places] = put
+        moved.view(-1).scatter_(0, (rows[:, None] * moved.shape[1] + places).view(-1), put.view(-1))
 
 
 def odd_side(segment: Segment, share: float) -> int:
