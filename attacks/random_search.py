@@ -73,7 +73,8 @@ class RandomSearch:
             query -= (ahead.cumsum() - ahead)[of]
             tried = on(row, x)
             few = 2 * len(rows) < len(x)  # else it costs less to look at all
-            here, whose = (on(rows, x), on(of, x)) if few else (slice(None), tried)
+            here: Tensor | slice = on(rows, x) if few else slice(None)
+            whose = on(of, x) if few else tried
             candidate = self.propose(best[here], x[here], whose, numbers.of(row, query), query)
             labels = y[tried]
             with view.only(tried):

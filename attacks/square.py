@@ -126,9 +126,10 @@ class Patches:
         """Candidates of algorithm 3."""
         base = clean[of]
         moved = torch.empty_like(base) if len(self.view.segments) == 1 else now[of]
-        for rows, own, segment, *given in self.drawn(of, numbers, asked):
+        move = MOVES[self.threat.norm]
+        for rows, own, segment, radius, share, u in self.drawn(of, numbers, asked):
             part = slice(segment.start, segment.stop)
-            put = MOVES[self.threat.norm](now[:, part] - clean[:, part], own, segment, *given)
+            put = move(now[:, part] - clean[:, part], own, segment, radius, share, u)
             put += base[rows, part]
             if put.shape == moved.shape:
                 moved = put
