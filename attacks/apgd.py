@@ -179,7 +179,9 @@ def climb(
     none is.
     """
     deterministic = view.draws == 1
-    objective = named(loss, threat, standing_only=deterministic) if isinstance(loss, str) else loss
+    objective = loss
+    if isinstance(loss, str):
+        objective = named(loss, threat, standing_only=deterministic, labels=y)
     how: dict[str, Any] = {"loss": objective, "eot": eot, "combine": combine}
     if threat.norm == "L1":
         return climb_l1(view, x, x0, y, threat, steps=steps, how=how)
@@ -193,23 +195,21 @@ def climb(
     stood.note(0, torch.arange(len(x)), fewest)
     climbers, since = Climbers.at(x, x0, y, gradient), 0
     for i in range(steps):
-        rows = climbers.rows
-        stands = fewest[rows] > 0
-        if deterministic and not stands.any():
+        rows, before = climbers.rows, fewest[climbers.rows]
+        stands = before > 0
+        if deterministic and not (standing := int(stands.sum())):
             break
-        if deterministic and not view.random and not stands.all():
-            climbers = climbers.among(stands)
-            rows = climbers.rows
+        if deterministic and standing < len(rows) and not view.random:
+            left = stands.nonzero().squeeze(1)
+            climbers, rows, before = climbers.among(left), rows[left], before[left]
         climbers.step(view, threat, MOMENTUM if i else 1.0)
         gradient = view.gradient(climbers.x, climbers.y, threat, **how)
         higher = climbers.learn(gradient)
-        losses[i + 1, rows] = gradient.loss
-        stood.note(i + 1, rows, gradient.standing)
-        better = (
-            (gradient.standing < fewest[rows]) | ((gradient.standing == fewest[rows]) & higher)
-        ) & (fewest[rows] > 0)
-        result[rows[better]] = climbers.x[better]
-        fewest[rows[better]] = gradient.standing[better]
+        losses[i + 1, rows], share = gradient.loss, gradient.standing
+        stood.note(i + 1, rows, share)
+        better = ((share < before) | ((share == before) & higher)) & (before > 0)
+        chosen = better.nonzero().squeeze(1)
+        result[rows[chosen]], fewest[rows[chosen]] = climbers.x[chosen], share[chosen]
         since += 1
         if since == window:
             climbers.checkpoint(rho * window)
@@ -273,15 +273,16 @@ class Climbers:
             halved=torch.ones_like(gradient.loss, dtype=torch.bool),
         )
 
-    def among(self, stands: Tensor) -> Climbers:
-        """Those of them that stand, a mask (B,)."""
-        return Climbers(**{each.name: getattr(self, each.name)[stands] for each in fields(self)})
+    def among(self, places: Tensor) -> Climbers:
+        """Those of them at some places."""
+        return Climbers(**{each.name: getattr(self, each.name)[places] for each in fields(self)})
 
     def step(self, view: View, threat: Threat, a: float) -> None:
         """Equation 3, with momentum 1 - a."""
         x, x0 = self.x, self.x0
-        z = view.project(x + self.size * view.steepest(self.grad, threat), x0, threat)
-        self.x = view.project(x + a * (z - x) + (1 - a) * (x - self.x_prev), x0, threat)
+        z = view.project(view.steepest(self.grad, threat).mul_(self.size).add_(x), x0, threat)
+        moved = (z - x).mul_(a).add_(x).add_((x - self.x_prev).mul_(1 - a))
+        self.x = view.project(moved, x0, threat)
         self.x_prev = x
 
     def learn(self, gradient: Gradient) -> Tensor:
@@ -289,8 +290,9 @@ class Climbers:
         self.rises += gradient.loss > self.value
         self.grad, self.value = gradient.direction, gradient.loss
         higher = self.value > self.f_max
-        self.x_max[higher], self.grad_max[higher] = self.x[higher], self.grad[higher]
-        self.f_max[higher] = self.value[higher]
+        rows = higher.nonzero().squeeze(1)
+        self.x_max[rows], self.grad_max[rows] = self.x[rows], self.grad[rows]
+        self.f_max[rows] = self.value[rows]
         return higher
 
     def checkpoint(self, enough: float) -> None:

@@ -4,6 +4,7 @@ classes or more; their sum over several tasks, and whether the attacker has what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -83,24 +84,31 @@ def effective(loss: str, n_classes: int) -> str:
     return "margin" if n_classes < FEWEST_CLASSES.get(loss, 0) else loss
 
 
-def over_tasks(losses: Sequence[Tensor], y: Tensor, tasks: Sequence[int]) -> Tensor:
-    """Sum of per-task losses (B,), one an attacked task; a task without a label (-1) adds
-    nothing.
+def over_tasks(losses: Sequence[Tensor], y: Tensor | None, tasks: Sequence[int]) -> Tensor:
+    """Sum of per-task losses (B,), one an attacked task; a task without a label (-1) adds nothing.
+    `y` None: none is missing.
     """
-    each = [torch.where(y[:, t] >= 0, loss, 0.0) for loss, t in zip(losses, tasks, strict=True)]
-    return each[0] if len(each) == 1 else torch.stack(each).sum(0)
+    each = losses
+    if y is not None:
+        each = [torch.where(y[:, t] >= 0, loss, 0.0) for loss, t in zip(losses, tasks, strict=True)]
+    return each[0] if len(each) == 1 else torch.stack(list(each)).sum(0)
 
 
-def named(loss: str, threat: Threat, *, standing_only: bool = False) -> JointLoss:
+def named(
+    loss: str, threat: Threat, *, standing_only: bool = False, labels: Tensor | None = None
+) -> JointLoss:
     """The sum over the attacked tasks of a loss in `LOSSES`, to ascend; towards the labels when the
     threat is targeted.
 
-    `standing_only`: see `of_standing`.
+    `standing_only`: see `of_standing`. `labels`: all that it will be given, (B, T); where none is
+    missing there, none is looked for in each step.
     """
-    function, sign = LOSSES[loss], -1 if threat.targeted else 1
+    function = LOSSES[loss]
+    known = labels is not None and all_labelled(labels, threat)
 
     def objective(logits: Sequence[Tensor], y: Tensor) -> Tensor:
-        losses = [function(logits[t], y[:, t].clamp_min(0)) for t in threat.tasks]
+        of = y if known else y.clamp_min(0)
+        losses = [function(logits[t], of[:, t]) for t in threat.tasks]
         _check(loss, losses, y)
         if standing_only:
             losses = of_standing(losses, logits, y, threat)
@@ -109,9 +117,15 @@ def named(loss: str, threat: Threat, *, standing_only: bool = False) -> JointLos
             losses = [
                 torch.where(mine, each, 0.0) for mine, each in zip(chosen, losses, strict=True)
             ]
-        return sign * over_tasks(losses, y, threat.tasks)
+        total = over_tasks(losses, None if known else y, threat.tasks)
+        return -total if threat.targeted else total
 
     return objective
+
+
+def all_labelled(y: Tensor, threat: Threat) -> bool:
+    """Whether every sample has a label of every attacked task."""
+    return bool((y[:, list(threat.tasks)] >= 0).all())
 
 
 def _check(name: str, losses: Sequence[Any], y: Tensor) -> None:
@@ -156,7 +170,18 @@ def won(logits: Tensor, y: Tensor, threat: Threat) -> Tensor:
     """Whether the attacker has what it wants of one task: logits (B, C), y (B,) -> (B,). Logits
     that are not finite predict no class.
     """
-    return ((logits.argmax(1) == y) & logits.isfinite().all(1)) == threat.targeted
+    hit = hits(logits, y)
+    return hit if threat.targeted else ~hit
+
+
+def hits(logits: Tensor, y: Tensor) -> Tensor:
+    """Where y (B,) is the predicted class, (B,): never where it is -1, nor where logits (B, C) are
+    not finite.
+    """
+    hit = logits.argmax(1) == y
+    if logits.device.type == "cpu" and math.isfinite(float(logits.detach().sum())):
+        return hit  # a sum is finite only where all of its terms are
+    return hit & logits.isfinite().all(1)
 
 
 @torch.no_grad()
@@ -164,14 +189,15 @@ def standing(logits: Sequence[Tensor], y: Tensor, threat: Threat) -> Tensor:
     """Share of the attacked, labelled tasks on which the attacker fails under these logits, (B,); 0
     where none is labelled. Where he wants some of them alone: the share of these that he lacks.
     """
-    labelled = [y[:, t] >= 0 for t in threat.tasks]
-    fails = [
-        known & ~won(logits[t], y[:, t], threat)
-        for t, known in zip(threat.tasks, labelled, strict=True)
-    ]
+    hit = [hits(logits[t], y[:, t]) for t in threat.tasks]
+    if threat.targeted:
+        fails = [(y[:, t] >= 0) & ~each for t, each in zip(threat.tasks, hit, strict=True)]
+    else:
+        fails = hit  # nobody predicts -1
     if len(fails) == 1:
         return fails[0].to(logits[0].dtype)
-    failed, known = (torch.stack(each).sum(0) for each in (fails, labelled))
+    failed = torch.stack(fails).sum(0)
+    known = torch.stack([y[:, t] >= 0 for t in threat.tasks]).sum(0)
     if threat.least is not None:
         wanted = known.clamp_max(threat.least)
         failed, known = (wanted - (known - failed)).clamp_min(0), wanted

@@ -116,7 +116,7 @@ class Contest:
         rows = rows.to(self.best.device)
         with self.view.only(rows):
             share = self.view.standing(candidate, self.y[rows], self.threat)
-        better = share < self.lowest[rows]
+        better = (share < self.lowest[rows]).nonzero().squeeze(1)
         self.best[rows[better]], self.lowest[rows[better]] = candidate[better], share[better]
         early, late = self.view.quarters or (share, share)
         self.view.quarters = None
@@ -152,8 +152,12 @@ def ascend(
     The other arguments are those of `pgd`.
     """
     compare = keep == "best" and view.draws == 1
-    objective = named(loss, threat, standing_only=compare) if isinstance(loss, str) else loss
-    alive, gathered = torch.arange(len(x), device=x.device), torch.zeros_like(x)
+    objective = (
+        named(loss, threat, standing_only=compare, labels=y) if isinstance(loss, str) else loss
+    )
+    everyone = slice(None)  # quicker than all numbers
+    alive: Tensor | slice = everyone
+    gathered = torch.zeros_like(x) if momentum else x
     losses = x.new_full((steps, len(x)), torch.nan)
     view.trace(losses)
     plain = compare and not view.random and not momentum and schedule == "constant"
@@ -161,9 +165,9 @@ def ascend(
     stood, found = Quarters(x, steps, lowest=compare), Lowest(x)
     for i in range(steps):
         gradient = view.gradient(x, y, threat, loss=objective, eot=eot, combine=combine)
-        rows = alive if compare else slice(None)  # all of them, and a slice is quicker
-        losses[i, rows] = gradient.loss
-        stood.note(i, rows, gradient.standing)
+        losses[i, alive] = gradient.loss
+        if stood.asks(i):
+            stood.note(i, alive, gradient.standing)
         direction = gradient.direction
         if momentum:
             direction = gathered = momentum * gathered + of_unit_mean(direction)
@@ -172,12 +176,14 @@ def ascend(
             stays = gradient.standing > 0
             if cycles:
                 stays &= cycles.goes_on(i, x, alive)
-            if not stays.any():
+            staying = int(stays.sum())
+            if not staying:
                 break
-            if not stays.all() and not view.random:
-                alive, x, x0, y, direction, gathered = (
-                    kept[stays] for kept in (alive, x, x0, y, direction, gathered)
-                )
+            if staying < len(x) and not view.random:
+                left = stays.nonzero().squeeze(1)
+                alive = left if isinstance(alive, slice) else alive[left]
+                x, x0, y, direction = (kept[left] for kept in (x, x0, y, direction))
+                gathered = direction
         length = step_size * (decayed(i, steps) if schedule == "cosine" else 1)
         x = view.project(view.step(x, direction, length, threat), x0, threat)
     else:
@@ -199,10 +205,17 @@ class Lowest:
     def __init__(self, x: Tensor) -> None:
         self.best, self.share = x.clone(), x.new_full((len(x),), torch.inf)
 
-    def note(self, alive: Tensor, x: Tensor, share: Tensor) -> None:
+    def note(self, alive: Tensor | slice, x: Tensor, share: Tensor) -> None:
         """The iterates of the runs `alive`, and what stands there."""
-        better = (share <= self.share[alive]) & (self.share[alive] > 0)
-        self.best[alive[better]], self.share[alive[better]] = x[better], share[better]
+        before = self.share[alive]
+        better = (share <= before) & (before > 0)
+        if isinstance(alive, slice):
+            torch.where(better[:, None], x, self.best, out=self.best)
+            torch.where(better, share, before, out=self.share)
+            return
+        chosen = better.nonzero().squeeze(1)
+        rows = alive[chosen]
+        self.best[rows], self.share[rows] = x[chosen], share[chosen]
 
 
 def of_unit_mean(direction: Tensor) -> Tensor:
@@ -225,6 +238,10 @@ class Quarters:
         self.early = x.new_full((len(x),), torch.inf) if lowest else x.new_zeros(len(x))
         self.late = self.early.clone()
         self.counts = [0, 0]
+
+    def asks(self, step: int) -> bool:
+        """Whether what stands before a step is noted at all."""
+        return self.lowest or step >= self.half
 
     def note(self, step: int, rows: Tensor | slice, share: Tensor) -> None:
         """The share standing of some samples before a step."""
@@ -265,13 +282,18 @@ class Cycles:
         self.last = torch.full((len(x),), steps, device=x.device)
         self.period = torch.zeros_like(self.last)
 
-    def goes_on(self, step: int, x: Tensor, alive: Tensor) -> Tensor:
+    def goes_on(self, step: int, x: Tensor, alive: Tensor | slice) -> Tensor:
         """Whether the runs `alive`, at x before a step, have steps left to make."""
         if step:
             again = (x == self.kept[alive]).all(1) & (self.period[alive] == 0)
-            period = step - self.kept_at
-            self.period[alive[again]] = period
-            self.last[alive[again]] = step + (self.steps - step) % period
+            if again.any():
+                here = again.nonzero().squeeze(1)
+                rows, period = (
+                    here if isinstance(alive, slice) else alive[here],
+                    step - self.kept_at,
+                )
+                self.period[rows] = period
+                self.last[rows] = step + (self.steps - step) % period
         if step & (step - 1) == 0:
             self.kept[alive], self.kept_at = x, step
         return self.last[alive] > step

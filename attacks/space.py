@@ -7,6 +7,7 @@ It is a part of the view, whose `REVISION` speaks for this file too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -37,7 +38,8 @@ class Space:
             self.segments.append(Segment((c, h, w), start, start + c * h * w))
             start += c * h * w
         self.dim = start
-        self._radii: dict[object, Tensor] = {}  # of the last threat asked about
+        self._widths = [segment.stop - segment.start for segment in self.segments]
+        self._radii: dict[object, tuple[Tensor, float | None]] = {}  # of the last threat
 
     def pack(self, modalities: Sequence[Tensor]) -> Tensor:
         """M tensors (B, C_m, H_m, W_m) -> (B, D)."""
@@ -45,19 +47,30 @@ class Space:
 
     def unpack(self, x: Tensor) -> list[Tensor]:
         """(B, D) -> M contiguous tensors (B, C_m, H_m, W_m)."""
-        return [x[:, s.start : s.stop].reshape(-1, *s.shape).contiguous() for s in self.segments]
+        if len(self.segments) == 1:  # a slice's gradient would be copied
+            return [x.reshape(-1, *self.segments[0].shape).contiguous()]
+        parts = x.split(self._widths, 1)
+        return [
+            part.reshape(-1, *s.shape).contiguous()
+            for part, s in zip(parts, self.segments, strict=True)
+        ]
 
     def radius(self, threat: Threat, like: Tensor) -> Tensor:
         """The radius of every coordinate, (D,); not to be changed in place."""
+        return self._radius(threat, like)[0]
+
+    def _radius(self, threat: Threat, like: Tensor) -> tuple[Tensor, float | None]:
+        """The radii, and the one of all coordinates, as `like` rounds it, where there is one."""
         key = (threat.radii, threat.columns, like.device, like.dtype)
         if key not in self._radii:
-            parts = zip(self.segments, threat.radii, strict=True)
-            radius = torch.cat([like.new_full((s.stop - s.start,), r) for s, r in parts])
+            parts = zip(self._widths, threat.radii, strict=True)
+            radius = torch.cat([like.new_full((width,), r) for width, r in parts])
             for m, columns in threat.tables():
                 radius[self.segments[m].start : self.segments[m].stop] = like.new_tensor(
                     columns.radii
                 )
-            self._radii = {key: radius}
+            least, most = (float(each) for each in radius.aminmax())
+            self._radii = {key: (radius, most if least == most else None)}
         return self._radii[key]
 
     def step(self, x: Tensor, direction: Tensor, length: Tensor | float, threat: Threat) -> Tensor:
@@ -65,7 +78,11 @@ class Space:
         (B, 1): of the step as a share of each modality's radius (L0: `balls.L0.step`).
         """
         if threat.norm in ("Linf", "L2"):
-            moved = self.steepest(direction, threat).mul_(length).add_(x)
+            even = self._radius(threat, x)[1]
+            if threat.norm == "Linf" and even is not None and not isinstance(length, Tensor):
+                moved = x.add(direction.sign(), alpha=rounded(even, length, x.dtype))
+            else:
+                moved = self.steepest(direction, threat).mul_(length).add_(x)
             return tables.towards(moved, direction, threat, self.segments)
         length = length * x.new_ones(len(x), 1)
         balls = in_segments(threat, self.segments)
@@ -92,7 +109,7 @@ class Space:
             # scaled by its largest entry first: squares of tiny gradients would vanish in float32
             part = part / part.abs().amax(1, keepdim=True).clamp_min(torch.finfo(part.dtype).tiny)
             parts.append(part / part.norm(dim=1, keepdim=True).clamp_min(1e-12))
-        return torch.cat(parts, 1)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def project(self, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
         """The nearest point to x inside the ball around x0, per modality, then inside [0, 1]."""
@@ -112,25 +129,25 @@ class Space:
 
     def _projected(self, x: Tensor, x0: Tensor, threat: Threat) -> Tensor:
         if threat.norm == "Linf":
-            box = self.radius(threat, x)
-            moved = (x - x0).clamp_(-box, box).add_(x0).clamp_(0, 1)
+            box, even = self._radius(threat, x)
+            delta = x - x0
+            delta = delta.clamp_(-box, box) if even is None else delta.clamp_(-even, even)
+            moved = delta.add_(x0).clamp_(0, 1)
             return tables.flipped(moved, x, x0, threat, self.segments)
         if threat.norm != "L2":
             balls = in_segments(threat, self.segments)
             return torch.cat([ball.project(x[:, i], x0[:, i]) for i, ball in balls], 1)
         parts = []
         for s, r in zip(self.segments, threat.radii, strict=True):
-            clean, delta = x0[:, s.start : s.stop], (x - x0)[:, s.start : s.stop]
+            clean = x0[:, s.start : s.stop]
             if r == 0:
                 parts.append(clean)
                 continue
+            delta = x[:, s.start : s.stop] - clean
             norm = delta.norm(dim=1, keepdim=True)
-            parts.append(
-                (clean + delta * (r / norm.clamp_min(max(r, torch.finfo(norm.dtype).tiny)))).clamp(
-                    0, 1
-                )
-            )
-        return torch.cat(parts, 1)
+            delta *= r / norm.clamp_min(max(r, torch.finfo(norm.dtype).tiny))
+            parts.append(delta.add_(clean).clamp_(0, 1))
+        return parts[0] if len(parts) == 1 and r else torch.cat(parts, 1)
 
     def random_point(self, x0: Tensor, threat: Threat, streams: Streams) -> Tensor:
         """A point drawn uniformly from the ball around x0 (each modality's own), then moved into
@@ -195,3 +212,9 @@ class Space:
             tables.check(x[:, part], x0[:, part], columns)
         if not torch.equal(self.present(x, x0, threat), x):
             raise AssertionError("an attack drew a modality that a sample misses")
+
+
+@lru_cache(maxsize=64)
+def rounded(one: float, other: float, dtype: torch.dtype) -> float:
+    """The product of two numbers as a tensor's entry would have it."""
+    return float(torch.tensor(one, dtype=dtype) * other)

@@ -6,12 +6,13 @@ It is a random search as Square is, whose `REVISION` speaks for this file too.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from robustbench_med.attacks.balls import L0, in_segments
 from robustbench_med.attacks.entry import POSITIVE, Attack
-from robustbench_med.attacks.square import RandomSearch, alike
+from robustbench_med.attacks.random_search import Asked, RandomSearch, alike
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import RefusedError, View
@@ -65,16 +66,16 @@ def sparse_rs(
     if not balls:
         return x.clone()
 
-    knots = torch.tensor([behind for behind, _ in SCHEDULE]) * queries
+    knots = np.array([behind for behind, _ in SCHEDULE]) * queries
 
-    def propose(now: Tensor, clean: Tensor, numbers: Tensor, asked: Tensor) -> Tensor:
-        moved = now.clone()
-        schedule = torch.bucketize(asked * 10_000, knots) - 1
+    def propose(now: Tensor, clean: Tensor, of: Tensor, numbers: Tensor, asked: Asked) -> Tensor:
+        moved, clean = now[of], clean[of]
+        schedule = np.searchsorted(knots, asked * 10_000) - 1
         for rows, kind in alike(schedule * len(balls) + asked % len(balls), x.device):
             part, ball = balls[kind % len(balls)]
             share = alpha / SCHEDULE[kind // len(balls)][1]
             moved[rows, part] = exchanged(
-                now[rows, part], clean[rows, part], ball, share, numbers[rows]
+                moved[rows, part], clean[rows, part], ball, share, numbers[rows]
             )
         return view.present(moved, clean, threat)
 

@@ -5,33 +5,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_med.attacks import tables
 from robustbench_med.attacks.balls import Segment
 from robustbench_med.attacks.entry import Attack
-from robustbench_med.attacks.losses import named, standing
+from robustbench_med.attacks.random_search import Asked, RandomSearch, alike
 from robustbench_med.attacks.streams import Streams
 from robustbench_med.attacks.threat import Threat
 from robustbench_med.attacks.view import View
 
 REVISION = 2
-Propose = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(best points (R, D), clean images (R, D), uniform numbers (R, n), how many queries were asked
-before, (R,) on the CPU) -> candidates (R, D) in the ball.
-"""
-AHEAD, SMALL, PATIENCE = 256, 16, 4
-"""Candidates scored at once: at most `AHEAD`, and `SMALL` even while few samples are left, since a
-small batch costs little more than one sample. Between them a sample is asked one more ahead for
-every `PATIENCE` queries that failed: where candidates are rarely better, few are asked in vain.
-"""
-DRAWN = 256
-"""Queries whose random numbers are drawn together."""
 SCHEDULE = (
     10,
     50,
@@ -78,159 +69,73 @@ def square(
     if not turns:
         return x.clone()
 
-    of_table = {view.segments[m]: columns for m, columns in threat.tables()}
-    knots = torch.tensor(SCHEDULE) * queries
-
-    def propose(now: Tensor, clean: Tensor, numbers: Tensor, asked: Tensor) -> Tensor:
-        moved = now.clone()
-        halved = torch.bucketize(asked * 10_000, knots)
-        for rows, kind in alike(halved * len(turns) + asked % len(turns), x.device):
-            segment, radius = turns[kind % len(turns)]
-            part = slice(segment.start, segment.stop)
-            patch, share = PATCHES[threat.norm], p * 0.5 ** (kind // len(turns))
-            if (columns := of_table.get(segment)) is not None:
-                moved[rows, part] = tables.propose(
-                    now[rows, part], clean[rows, part], columns, numbers[rows]
-                )
-                continue
-            moved[rows, part] = patch(
-                now[rows, part], clean[rows, part], segment, radius, share, numbers[rows]
-            )
-        if threat.norm == "Linf":
-            return view.present(moved, clean, threat)
-        return view.project(moved, clean, threat)
-
-    first = stripes(view, x, threat, streams)
+    halved = np.searchsorted(np.array(SCHEDULE) * queries, np.arange(queries) * 10_000)
+    kinds = halved * len(turns) + np.arange(queries) % len(turns)
+    patches = Patches(view, threat, turns, kinds, p)
+    propose = patches.in_linf if threat.norm == "Linf" else patches.of_mass
     most = max(segment.shape[0] for segment, _ in turns)
     search = RandomSearch(propose, 5 + most, queries, loss, eot)
-    return search.from_(first, view, x, y, threat, streams)
+    return search.from_(stripes(view, x, threat, streams), view, x, y, threat, streams)
 
 
 @dataclass(frozen=True)
-class RandomSearch:
-    """Candidates one a query from the best point so far, kept where fewer tasks stand or the loss
-    rises.
+class Patches:
+    """Candidates of a random search, which differ from where they begin by one patch each.
 
     Attributes:
-        propose: makes them.
-        numbers: uniform numbers that each takes.
-        queries, loss, eot: those of `square`.
+        turns: segment and radius of the modalities that take turns.
+        kinds: of each query its turn, and how often the patch's area was halved before, times the
+            number of turns.
+        p: share of the area that the first patches cover.
     """
 
-    propose: Propose
-    numbers: int
-    queries: int
-    loss: str
-    eot: int
+    view: View
+    threat: Threat
+    turns: list[tuple[Segment, float]]
+    kinds: NDArray[np.int64]
+    p: float
 
-    def from_(
-        self, first: Tensor, view: View, x: Tensor, y: Tensor, threat: Threat, streams: Streams
-    ) -> Tensor:
-        """Where the search ends that begins at `first` (B, D)."""
-        best, random = first, view.random
-        value, share = score(view, best, y, threat, self.loss, self.eot)
-        early, numbers = share.clone(), Numbers(streams.spawn(), self.numbers)
-        asked = torch.ones(len(x), dtype=torch.int64)  # queries of each row, on the CPU
-        failed = torch.zeros(len(x), dtype=torch.int64)  # since the last that was kept
-        while len(rows := self.open(asked, share, random=random)):
-            ahead = torch.ones_like(rows)
-            if not random and view.queries is None:  # each of a black box's counts
-                least, most = (max(n // len(rows), 1) for n in (SMALL, AHEAD))
-                ahead = (failed[rows] // PATIENCE).clamp(least, most)
-                ahead = ahead.minimum(self.queries - asked[rows])
-            row = rows.repeat_interleave(ahead)
-            place = torch.arange(len(row)) - (ahead.cumsum(0) - ahead).repeat_interleave(ahead)
-            tried, query = row.to(x.device), asked[row] + place
-            candidate = self.propose(best[tried], x[tried], numbers.of(row, query), query)
-            with view.only(tried):
-                now, stands = score(view, candidate, y[tried], threat, self.loss, self.eot)
-            if random:
-                value[tried], share[tried] = score(
-                    view, best[tried], y[tried], threat, self.loss, self.eot
-                )
-                better = (now > value[tried]).cpu()
-                asked[rows] += 2
-            else:
-                before, level = share[tried], value[tried]
-                better = ((stands < before) | ((stands == before) & (now > level))).cpu()
-                first_of = torch.full_like(asked, self.queries)
-                first_of.scatter_reduce_(0, row[better], place[better], "amin")
-                better &= place == first_of[row]
-                used = torch.minimum(first_of[rows] + 1, ahead)
-                asked[rows] += used
-                failed[rows] += used
-            kept = better.nonzero().squeeze(1)
-            if len(kept):
-                moved, kept_row = tried[kept], row[kept]
-                failed[kept_row] = 0
-                best[moved], value[moved] = candidate[kept], now[kept]
-                share[moved] = stands[kept]
-                soon = moved[asked[kept_row] <= 0.75 * self.queries]
-                early[soon] = share[soon]
-        view.quarters = (early, share)
-        return best
-
-    def open(self, asked: Tensor, share: Tensor, *, random: bool) -> Tensor:
-        """Rows with queries left, on the CPU; against a deterministic victim only those on which
-        something stands.
+    def drawn(
+        self, of: Tensor, numbers: Tensor, asked: Asked
+    ) -> Iterator[tuple[Tensor | slice, Tensor, Segment, float, float, Tensor]]:
+        """Of candidates of one kind their rows, where they begin, the modality and its radius, the
+        share of its area and the uniform numbers.
         """
-        left = asked < self.queries
-        return (left if random else left & (share > 0).cpu()).nonzero().squeeze(1)
+        for rows, kind in alike(self.kinds[asked], of.device):
+            segment, radius = self.turns[kind % len(self.turns)]
+            share = self.p * 0.5 ** (kind // len(self.turns))
+            yield rows, of[rows], segment, radius, share, numbers[rows]
 
+    def in_linf(
+        self, now: Tensor, clean: Tensor, of: Tensor, numbers: Tensor, asked: Asked
+    ) -> Tensor:
+        """Candidates of algorithm 2; of a table one column changed."""
+        of_table = {self.view.segments[m]: columns for m, columns in self.threat.tables()}
+        moved = now[of]
+        for rows, own, segment, radius, share, u in self.drawn(of, numbers, asked):
+            if (columns := of_table.get(segment)) is None:
+                squares(moved, rows, clean, own, segment, radius, share, u)
+                continue
+            part = slice(segment.start, segment.stop)
+            moved[rows, part] = tables.propose(moved[rows, part], clean[own, part], columns, u)
+        return self.view.present(moved, clean[of], self.threat) if self.threat.optional else moved
 
-def alike(kinds: Tensor, device: torch.device) -> Iterator[tuple[Tensor | slice, int]]:
-    """The rows of each kind, and the kind."""
-    several = kinds.unique().tolist()
-    for kind in several:
-        rows = slice(None) if len(several) == 1 else (kinds == kind).nonzero().squeeze(1).to(device)
-        yield rows, kind
-
-
-class Numbers:
-    """Uniform numbers of every query of every sample, which depend on neither order nor company;
-    drawn for many queries at once.
-
-    Args:
-        streams: where they come from.
-        each: of one query.
-    """
-
-    def __init__(self, streams: Streams, each: int) -> None:
-        self.streams, self.each = streams, each
-        self.tables: dict[int, Tensor] = {}
-
-    def of(self, rows: Tensor, query: Tensor) -> Tensor:
-        """(R, each): of each of these queries of these samples."""
-        block, place = query // DRAWN, query % DRAWN
-        needed = block.unique().tolist()
-        self.tables = {n: self.tables[n] if n in self.tables else self.drawn(n) for n in needed}
-        if len(needed) == 1:
-            return self.tables[needed[0]][rows, place]
-        numbers = self.tables[needed[0]].new_empty(len(rows), self.each)
-        for n in needed:
-            here = block == n
-            numbers[here] = self.tables[n][rows[here], place[here]]
-        return numbers
-
-    def drawn(self, number: int) -> Tensor:
-        """(B, DRAWN, each)."""
-        numbers = self.streams.numbered(number).uniform(DRAWN * self.each)
-        return numbers.unflatten(1, (DRAWN, self.each))
-
-
-@torch.no_grad()
-def score(
-    view: View, x: Tensor, y: Tensor, threat: Threat, loss: str, eot: int
-) -> tuple[Tensor, Tensor]:
-    """Loss (B,) and share still standing (B,), means over `eot` draws."""
-    objective = named(loss, threat)
-    if eot == 1:
-        logits = view.logits(x, y)
-        return objective(logits, y), standing(logits, y, threat)
-    drawn = [view.logits(x, y) for _ in range(eot)]
-    return torch.stack([objective(z, y) for z in drawn]).mean(0), torch.stack(
-        [standing(z, y, threat) for z in drawn]
-    ).mean(0)
+    def of_mass(
+        self, now: Tensor, clean: Tensor, of: Tensor, numbers: Tensor, asked: Asked
+    ) -> Tensor:
+        """Candidates of algorithm 3."""
+        base = clean[of]
+        moved = torch.empty_like(base) if len(self.view.segments) == 1 else now[of]
+        move = MOVES[self.threat.norm]
+        for rows, own, segment, radius, share, u in self.drawn(of, numbers, asked):
+            part = slice(segment.start, segment.stop)
+            put = move(now[:, part] - clean[:, part], own, segment, radius, share, u)
+            put += base[rows, part]
+            if put.shape == moved.shape:
+                moved = put
+            else:
+                moved[rows, part] = put
+        return self.view.project(moved, base, self.threat)
 
 
 def stripes(view: View, x: Tensor, threat: Threat, streams: Streams) -> Tensor:
@@ -264,21 +169,23 @@ def stripes(view: View, x: Tensor, threat: Threat, streams: Streams) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def window_at_origin(segment: Segment, side: int, device: torch.device) -> Tensor:
-    """Flat places (C * side * side,) of a square in the corner of a modality."""
+def window_at_origin(segment: Segment, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Flat places (C * side * side,) of a square in the corner of a modality, and how many rows and
+    columns its corner can be at (2,).
+    """
     c, h, w = segment.shape
     plane, line, column = (torch.arange(n, device=device) for n in (c, side, side))
-    return ((plane[:, None, None] * h + line[:, None]) * w + column).flatten()
+    places = ((plane[:, None, None] * h + line[:, None]) * w + column).flatten()
+    return places, torch.tensor((h - side + 1.0, w - side + 1.0), device=device)
 
 
 def window(segment: Segment, side: int, u: Tensor) -> Tensor:
     """Flat places (R, C * side * side) of a square of a modality, whose corner the uniform numbers
     u (R, 2) draw.
     """
-    h, w = segment.shape[1:]
-    corner = (u * u.new_tensor((h - side + 1, w - side + 1))).long()
-    origin = window_at_origin(segment, side, u.device)
-    return origin + (corner[:, :1] * w + corner[:, 1:])
+    origin, room = window_at_origin(segment, side, u.device)
+    corner = (u * room).long()
+    return origin + corner[:, :1].mul_(segment.shape[2]).add_(corner[:, 1:])
 
 
 def signs(u: Tensor) -> Tensor:
@@ -286,15 +193,29 @@ def signs(u: Tensor) -> Tensor:
     return (u < 0.5) * -2.0 + 1.0
 
 
-def patch_linf(
-    now: Tensor, clean: Tensor, segment: Segment, radius: float, share: float, u: Tensor
-) -> Tensor:
-    """Algorithm 2: one square at clean + radius or clean - radius, a sign for each channel."""
+def squares(
+    moved: Tensor,
+    rows: Tensor | slice,
+    clean: Tensor,
+    own: Tensor,
+    segment: Segment,
+    radius: float,
+    share: float,
+    u: Tensor,
+) -> None:
+    """Algorithm 2, in place: one square at clean + radius or clean - radius, a sign for each
+    channel, in these rows of moved (R, D); `own`: their rows of clean (B, D).
+    """
     c, h, w = segment.shape
     side = min(max(round(math.sqrt(share * h * w)), 1), min(h, w) - 1 or 1)
-    places = window(segment, side, u[:, :2])
-    sign = signs(u[:, 5 : 5 + c]).to(now).repeat_interleave(side * side, 1)
-    return now.scatter(1, places, (clean.gather(1, places) + radius * sign).clamp(0, 1))
+    places = window(segment, side, u[:, :2]) + segment.start
+    put = clean.take(own[:, None] * clean.shape[1] + places).view(len(own), c, -1)
+    put += (radius * signs(u[:, 5 : 5 + c]).to(clean))[:, :, None]
+    put = put.clamp_(0, 1).flatten(1)
+    if isinstance(rows, slice):
+        moved.scatter_(1, places, put)
+    else:
+        moved.view(-1).scatter_(0, (rows[:, None] * moved.shape[1] + places).view(-1), put.view(-1))
 
 
 def odd_side(segment: Segment, share: float) -> int:
@@ -304,46 +225,58 @@ def odd_side(segment: Segment, share: float) -> int:
     return min(side + (side % 2 == 0), h, w)
 
 
-def patch_l2(
-    now: Tensor, clean: Tensor, segment: Segment, radius: float, share: float, u: Tensor
+def moved_l2(
+    delta: Tensor, own: Tensor, segment: Segment, radius: float, share: float, u: Tensor
 ) -> Tensor:
     """Algorithm 3: the mass of two windows, and what the ball has left, is moved into a bump in the
     first of them.
+
+    Args:
+        delta: (B, d) perturbations of a modality.
+        own: (R,) the one that each candidate begins at.
+        segment, radius, share: the modality, its radius, and the share of its area that is moved.
+        u: (R, n) uniform numbers.
+
+    Returns:
+        (R, d) perturbations, still to be projected.
     """
-    side, delta = odd_side(segment, share), now - clean
-    left = (radius**2 - delta.square().sum(1, keepdim=True)).clamp_min(0)
-    old, one, two = taken(delta, segment, side, u)
-    emptied = delta.scatter(1, two, 0.0)
-    mass = delta.gather(1, two).square().sum(1, keepdim=True)
-    mass = mass + emptied.gather(1, one).square().sum(1, keepdim=True)
-    aimed = bumps(segment, side, u, now).flatten(1)
+    side = odd_side(segment, share)
+    left = (radius**2 - delta.square().sum(1, keepdim=True)).clamp_min(0)[own]
+    moved, old, one, gone = emptied(delta[own], segment, side, u)
+    mass = gone.square().sum(1, keepdim=True)
+    mass = mass + moved.gather(1, one).square().sum(1, keepdim=True)
+    aimed = bumps(segment, side, u, delta).flatten(1)
     aimed = aimed + old / old.norm(dim=1, keepdim=True).clamp_min(1e-10)
     length = aimed.norm(dim=1, keepdim=True).clamp_min(1e-10)
-    return clean + emptied.scatter(1, one, aimed / length * torch.sqrt(mass + left))
+    return moved.scatter_(1, one, aimed / length * torch.sqrt(mass + left))
 
 
-def patch_l1(
-    now: Tensor, clean: Tensor, segment: Segment, radius: float, share: float, u: Tensor
+def moved_l1(
+    delta: Tensor, own: Tensor, segment: Segment, radius: float, share: float, u: Tensor
 ) -> Tensor:
     """The L1 form of algorithm 3 (arXiv 2103.01208): the sums of two windows, and what
     the ball has left, are moved into a bump in the first of them, channel by channel.
     """
-    c, side, delta = segment.shape[0], odd_side(segment, share), now - clean
-    left = (radius - delta.abs().sum(1, keepdim=True)).clamp_min(0)[:, :, None]
-    old, one, two = taken(delta, segment, side, u)
-    emptied = delta.scatter(1, two, 0.0)
-    mass = delta.gather(1, two).abs().sum(1) + emptied.gather(1, one).abs().sum(1)
-    old, aimed = old.unflatten(1, (c, -1)), bumps(segment, side, u, now)
+    c, side = segment.shape[0], odd_side(segment, share)
+    left = (radius - delta.abs().sum(1, keepdim=True)).clamp_min(0)[own, :, None]
+    moved, old, one, gone = emptied(delta[own], segment, side, u)
+    mass = gone.abs().sum(1) + moved.gather(1, one).abs().sum(1)
+    old, aimed = old.unflatten(1, (c, -1)), bumps(segment, side, u, delta)
     aimed = aimed + old / old.abs().sum(2, keepdim=True).clamp_min(1e-12)
     total = aimed.abs().sum(2, keepdim=True).clamp_min(1e-12)
     put = aimed / total * (left / c + mass[:, None, None])
-    return clean + emptied.scatter(1, one, put.flatten(1))
+    return moved.scatter_(1, one, put.flatten(1))
 
 
-def taken(delta: Tensor, segment: Segment, side: int, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What lies in the first window, and the places of both, (R, C * side * side) each."""
+def emptied(
+    delta: Tensor, segment: Segment, side: int, u: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Perturbations (R, d) without what lies in a second window, in place; what lay in the first,
+    its places, and what lay in the second, (R, C * side * side) each.
+    """
     one, two = window(segment, side, u[:, :2]), window(segment, side, u[:, 2:4])
-    return delta.gather(1, one), one, two
+    old, gone = delta.gather(1, one), delta.gather(1, two)
+    return delta.scatter_(1, two, 0.0), old, one, gone
 
 
 def bumps(segment: Segment, side: int, u: Tensor, like: Tensor) -> Tensor:
@@ -354,7 +287,7 @@ def bumps(segment: Segment, side: int, u: Tensor, like: Tensor) -> Tensor:
     return signs(u[:, 5 : 5 + segment.shape[0]]).to(like)[:, :, None] * lines
 
 
-PATCHES = {"Linf": patch_linf, "L2": patch_l2, "L1": patch_l1}
+MOVES = {"L2": moved_l2, "L1": moved_l1}
 
 
 @lru_cache(maxsize=64)

@@ -7,8 +7,10 @@ Attacks see one flat tensor, a step or a projection on it, and a loss.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -231,27 +233,28 @@ class View(Space):
             )
         objective = loss if callable(loss) else named(loss, threat)
         if eot == 1 and combine == "mean":
-            gradients, losses, share = self._drawn(x, y, threat, objective, 1)
-            return Gradient(self._finite(gradients[0]), losses, share)
+            one, losses, logits = self._drawn(x, y, objective)
+            return Gradient(self._finite(one), losses, lambda: standing(logits, y, threat))
         direction, finite = torch.zeros_like(x), torch.ones_like(x, dtype=torch.bool)
-        value, stands = x.new_zeros(len(x)), x.new_zeros(len(x))
+        value = stands = x.new_zeros(len(x))
         for first in range(0, eot, self.batch_draws):
-            n = min(self.batch_draws, eot - first)
-            gradients, losses, share = self._drawn(x, y, threat, objective, n)
-            finite &= gradients.isfinite().all(0)
+            labels = y.repeat(n := min(self.batch_draws, eot - first), 1)
+            found, losses, logits = self._drawn(x if n == 1 else x.repeat(n, 1), labels, objective)
+            finite &= (gradients := found.view(n, *x.shape)).isfinite().all(0)
             if combine == "normalised":
-                usable = torch.where(gradients.isfinite(), gradients, 0.0).flatten(0, 1)
-                gradients = self.normalised(usable).view_as(gradients)
+                usable = torch.where(gradients.isfinite(), gradients, 0.0)
+                gradients = self.normalised(usable.flatten(0, 1)).view_as(gradients)
             direction = direction + gradients.sum(0)
-            value, stands = value + losses, stands + share
+            value = value + losses.view(n, -1).sum(0)
+            stands = stands + standing(logits, labels, threat).view(n, -1).sum(0)
         if x.device.type != "cpu" or not finite.all():
             self._unread.append((~finite.all(1)).sum())
             direction = torch.where(direction.isfinite(), direction, 0.0)
-        return Gradient(direction / eot, value / eot, stands / eot)
+        return Gradient(direction / eot, value / eot, lambda: stands / eot)
 
     def _finite(self, gradient: Tensor) -> Tensor:
         """The gradient (B, D) of one draw, 0 where it is not finite, which is counted."""
-        if gradient.device.type == "cpu" and gradient.sum().isfinite():
+        if gradient.device.type == "cpu" and math.isfinite(float(gradient.sum())):
             return gradient
         finite = gradient.isfinite()
         self._unread.append(
@@ -271,28 +274,27 @@ class View(Space):
         self._nonfinite, self._unread = count, []
 
     def _drawn(
-        self, x: Tensor, y: Tensor, threat: Threat, objective: JointLoss, n: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Of n draws in one batch the gradients (n, B, D), and the sums of their losses and of what
-        stands (B,). A function of its own, so that nothing of a draw is left when the next begins.
+        self, x: Tensor, y: Tensor, objective: JointLoss
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Of one pass the gradient (B, D), the losses (B,) and the logits. A function of its own,
+        so that nothing else of a draw is left when the next begins.
         """
-        leaf, labels = (x.detach(), y) if n == 1 else (x.detach().repeat(n, 1), y.repeat(n, 1))
-        leaf.requires_grad_()
+        leaf = x.detach().requires_grad_()
+        gradient: Tensor | None = None
         with torch.enable_grad():
-            logits = self.logits(leaf, labels)
-            losses = objective(logits, labels)
+            logits = self.logits(leaf, y)
+            losses = objective(logits, y)
             # a victim that cuts its graph has no gradient at all; that counts as zero, and
             # `diagnose` says so
-            (gradient,) = (
-                torch.autograd.grad(losses.sum(), leaf, allow_unused=True)
-                if losses.requires_grad
-                else (None,)
-            )
-        self.passes.backward += n * len(x)
+            if losses.requires_grad:
+                (gradient,) = torch.autograd.grad(
+                    losses, leaf, torch.ones_like(losses), allow_unused=True
+                )
+        self.passes.backward += len(x)
         return (
-            (torch.zeros_like(leaf) if gradient is None else gradient).view(n, *x.shape),
-            losses.detach().view(n, -1).sum(0),
-            standing(logits, labels, threat).view(n, -1).sum(0),
+            torch.zeros_like(x) if gradient is None else gradient,
+            losses.detach(),
+            tuple(z.detach() for z in logits),
         )
 
     def trace(self, losses: Tensor) -> None:
@@ -341,12 +343,17 @@ def unwanted(logits: Sequence[Tensor], y: Tensor) -> tuple[Tensor, ...]:
 @dataclass(frozen=True)
 class Gradient:
     """One EOT gradient: `direction` (B, D), mean `loss` (B,), and the share `standing` (B,) under
-    the draws it was taken over.
+    the draws it was taken over, computed where somebody asks.
     """
 
     direction: Tensor
     loss: Tensor
-    standing: Tensor
+    stands: Callable[[], Tensor]
+
+    @cached_property
+    def standing(self) -> Tensor:
+        """(B,)."""
+        return self.stands()
 
 
 __all__ = ["Combine", "Gradient", "PassCount", "RefusedError", "View"]

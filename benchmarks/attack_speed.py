@@ -1,5 +1,5 @@
-"""Speed of the native attacks as ratios within one run: against the bare gradient loop,
-torchattacks and ART; memory of EOT.
+"""Speed of native PGD as ratios within one run: against the bare gradient loop, torchattacks and
+ART; memory of EOT.
 
     python benchmarks/attack_speed.py --data-root ../shared/data
 
@@ -11,22 +11,20 @@ tables between the markers of docs/performance.md are replaced.
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
-import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from page import Table, headed, high_water, processor, timed, written
 from torch import Tensor
 
 from robustbench_med import load_data, load_model
 from robustbench_med.attacks import ENGINES, Streams, Threat, View
 from robustbench_med.models.mail import MAIL
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-START, END = "<!-- measured: {} -->", "<!-- end of measured -->"
 DATA = "sartaj-mri+breastmnist"
 DRAWS = 32
 LADDER = (1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 30, 50)
@@ -41,16 +39,6 @@ def budget(steps: int, length: float = 2.5) -> dict[str, Any]:
     than the radius.
     """
     return {"steps": steps, "step_size": min(length / steps, 1.0), "random_start": False}
-
-
-def seconds(work: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
-    """The fastest of some runs, and what the last one returned."""
-    took = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = work()
-        took.append(time.perf_counter() - start)
-    return min(took), result
 
 
 def bare(victim: torch.nn.Module, view: View, x: Tensor, y: Tensor, steps: int) -> Tensor:
@@ -82,11 +70,6 @@ def peak(eot: int, batch_draws: int, batch: int, answer: Any) -> None:
         view, x, y, threat, Streams.seeded(0, list(map(str, range(batch))), "pgd"), steps=3, eot=eot
     )
     answer.put(high_water() - before)
-
-
-def high_water() -> float:
-    """Peak memory of this process in MiB (Linux; getrusage would tell the parent's)."""
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
 def memory(eot: int, batch_draws: int, batch: int) -> float:
@@ -131,138 +114,112 @@ class Bench:
             self.view, self.x, self.y, self.threat(eps / 255, tasks), streams, **given
         )
 
-    def timed(
+    def ready(
         self,
         engine: str,
         name: str,
         eps: float,
         tasks: tuple[int, ...],
         given: dict[str, Any],
+        *,
         frozen: bool = True,
-    ) -> tuple[float, float]:
-        """Seconds, and the robust accuracy that is left. `frozen`: parameters without a graph, as
-        medrobust hands victims over.
+    ) -> Callable[[], float]:
+        """An attack that tells the robust accuracy it leaves. `frozen`: parameters without a graph,
+        as medrobust hands victims over.
         """
-        self.victim.requires_grad_(not frozen)
-        took, moved = seconds(
-            lambda: self.attack(engine, name, eps, tasks, given),
-            self.repeats if name == "pgd" else 1,
-        )
-        self.victim.requires_grad_(False)
-        return took, float(self.view.standing(moved, self.y, self.threat(1, tasks)).mean())
+
+        def work() -> float:
+            self.victim.requires_grad_(not frozen)
+            moved = self.attack(engine, name, eps, tasks, given)
+            self.victim.requires_grad_(False)
+            return float(self.view.standing(moved, self.y, self.threat(1, tasks)).mean())
+
+        return work
 
     def head(self) -> str:
         return (
             f"MAIL, width 16, 64 px, dropout off, {DATA}, the first {len(self.x)} test samples that"
             f" are right on both tasks; {processor()}, {torch.get_num_threads()} thread(s), torch"
-            f" {torch.__version__}. Seconds are the fastest of {self.repeats} run(s)."
+            f" {torch.__version__}. Processor seconds, medians of {self.repeats}."
         )
 
 
-def pgd(options: argparse.Namespace) -> list[str]:
+def pgd(options: argparse.Namespace) -> Table:
     """A step against the bare loop; PGD against the engines', as it is and at the same verdict."""
     bench = Bench(options.data_root, options.batch, options.repeats)
-    rows = [bench.head(), "", "| what | seconds | ratio |", "|---|---|---|"]
-    bare(bench.victim, bench.view, bench.x, bench.y, 2)
-    limit = ours = float("inf")
-    for _ in range(options.repeats):  # in turn, so that what else the machine does falls on both
-        limit = min(
-            limit, seconds(lambda: bare(bench.victim, bench.view, bench.x, bench.y, 10), 1)[0]
-        )
-        ours = min(
-            ours,
-            seconds(
-                lambda: bench.attack("native", "pgd", 1, (0, 1), {**budget(10), "keep": "last"}), 1
-            )[0],
-        )
-    rows.append(f"| bare forward + input gradient, 10 steps | {limit:.2f} | 1 |")
-    rows.append(f"| `pgd`, 10 steps, no sample dropped | {ours:.2f} | {ours / limit:.2f} x bare |")
-    rows += [
-        "",
-        (
-            "| `pgd` on both tasks | | robust accuracy | seconds | native is faster by | native"
-            " steps to that verdict | faster by |"
-        ),
-    ]
-    rows.append("|---" * 7 + "|")
-    for eps, steps in [
-        (eps, steps) for eps in map(int, options.radii.split(",")) for steps in (10, 50)
-    ]:
-        ours, robust = bench.timed("native", "pgd", eps, (0, 1), budget(steps))
-        rows.append(f"| {steps} steps, {eps}/255 | native | {robust:.3f} | {ours:.2f} | | | |")
-        for engine in ("torchattacks", "art"):
-            theirs, robust = bench.timed(engine, "pgd", eps, (0, 1), budget(steps))
-            alone, _ = bench.timed(engine, "pgd", eps, (0, 1), budget(steps), frozen=False)
-            fewer_steps = None
-            for fewer, length in ((k, length) for k in LADDER if k <= steps for length in LENGTHS):
-                quick, reached = bench.timed("native", "pgd", eps, (0, 1), budget(fewer, length))
-                if reached <= robust + 1 / len(bench.x):
-                    fewer_steps = f"{fewer} of {length} / {fewer}", quick
-                    break
-            for name, took in ((f"{engine} in medrobust", theirs), (f"{engine} by itself", alone)):
-                same = (
-                    f"{fewer_steps[0]} | {took / fewer_steps[1]:.1f} x"
-                    if fewer_steps
-                    else "more | -"
-                )
-                rows.append(
-                    f"| | {name} | {robust:.3f} | {took:.2f} | {took / ours:.1f} x | {same} |"
-                )
-            print("\n".join(rows[-2:]), flush=True)
-    return rows
-
-
-def autoattack(options: argparse.Namespace) -> list[str]:
-    """AutoAttack on the task of four classes, which torchattacks can take; its gradient members
-    take 10 steps, the paper's 100.
-    """
-    bench = Bench(options.data_root, options.samples, 1)
-    rows = [
+    table = headed(
         bench.head(),
+        "`pgd` on both tasks",
         "",
-        (
-            "| AutoAttack `standard`, 4/255, the 4-class task | seconds | robust accuracy | native"
-            " is faster by |"
-        ),
-    ]
-    rows.append("|---|---|---|---|")
-    theirs, robust = bench.timed("torchattacks", "autoattack", 4, (0,), {})
-    rows.append(f"| torchattacks | {theirs:.1f} | {robust:.3f} | |")
-    for name, given in (
-        ("native, torchattacks' 10 steps", {"steps": 10}),
-        ("native, the paper's 100 steps", {}),
-    ):
-        ours, robust = bench.timed("native", "autoattack", 4, (0,), given)
-        rows.append(f"| {name} | {ours:.1f} | {robust:.3f} | {theirs / ours:.1f} x |")
-        print(rows[-1], flush=True)
-    return rows
+        "robust accuracy",
+        "seconds",
+        "native is faster by",
+        "native steps to that verdict",
+        "faster by",
+    )
+    whole = bench.ready("native", "pgd", 1, (0, 1), {**budget(10), "keep": "last"})
+    passes = functools.partial(bare, bench.victim, bench.view, bench.x, bench.y, 10)
+    found = timed({"bare": passes, "native": whole}, options.repeats + 1)
+    limit, ours = (found[name][0] for name in ("bare", "native"))
+    table.ratios["MAIL, pgd / bare"] = ours / limit
+    table.row("10 steps, no sample dropped", "bare passes", "", f"{limit:.2f}", "", "", "")
+    table.row("", "native", "", f"{ours:.2f}", f"{limit / ours:.2f} x", "", "")
+    for eps in map(int, options.radii.split(",")):
+        for steps in (10, 50):
+            against_engines(bench, table, eps, steps)
+    return table
 
 
-def eot(options: argparse.Namespace) -> list[str]:
+def against_engines(bench: Bench, table: Table, eps: int, steps: int) -> None:
+    """The rows of one radius and number of steps."""
+    given = budget(steps)
+    work = {"native": bench.ready("native", "pgd", eps, (0, 1), given)}
+    for engine in ("torchattacks", "art"):
+        for where, frozen in (("in medrobust", True), ("by itself", False)):
+            work[f"{engine} {where}"] = bench.ready(
+                engine, "pgd", eps, (0, 1), given, frozen=frozen
+            )
+    found = timed(work, bench.repeats)
+    ours, robust = found.pop("native")
+    table.row(f"{steps} steps, {eps}/255", "native", f"{robust:.3f}", f"{ours:.2f}", "", "", "")
+    for name, (took, left) in found.items():
+        table.ratios[f"MAIL, pgd, {steps} steps, {eps}/255: native / {name}"] = ours / took
+        fewer = same_verdict(bench, eps, steps, left)
+        same = (fewer[0], f"{took / fewer[1]:.1f} x") if fewer else ("more", "-")
+        table.row("", name, f"{left:.3f}", f"{took:.2f}", f"{took / ours:.1f} x", *same)
+
+
+def same_verdict(bench: Bench, eps: int, steps: int, left: float) -> tuple[str, float] | None:
+    """The fewest steps of native `pgd` after which it leaves no more, and their seconds."""
+    for fewer, length in ((k, length) for k in LADDER if k <= steps for length in LENGTHS):
+        work = bench.ready("native", "pgd", eps, (0, 1), budget(fewer, length))
+        took, reached = timed({"native": work}, bench.repeats)["native"]
+        if reached <= left + 1 / len(bench.x):
+            return f"{fewer} of {length} / {fewer}", took
+    return None
+
+
+def eot(options: argparse.Namespace) -> Table:
     """Memory of an attack that averages its gradients over draws."""
-    rows = [
-        "| `pgd`, 3 steps, random MAIL (width 16, 64 px) | added peak memory, MiB | ratio |",
-        "|---|---|---|",
-    ]
+    table = headed(
+        f"{processor()}, 1 thread, torch {torch.__version__}.",
+        "`pgd`, 3 steps, random MAIL (width 16, 64 px)",
+        "added peak memory, MiB",
+        "ratio",
+    )
     first = 0.0
     for draws, together in ((1, 1), (8, 1), (DRAWS, 1), (DRAWS, 4)):
         added = memory(draws, together, min(options.batch, 32))
         first = first or added
-        rows.append(
-            f"| EOT of {draws} draws, {together} at a time | {added:.0f} | {added / first:.2f} |"
+        if draws > 1:
+            table.ratios[f"memory of {draws} draws, {together} at a time / one"] = added / first
+        table.row(
+            f"EOT of {draws} draws, {together} at a time", f"{added:.0f}", f"{added / first:.2f}"
         )
-    return rows
+    return table
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
-
-
-PARTS = {"pgd": pgd, "autoattack": autoattack, "eot": eot}
+PARTS = {"pgd": pgd, "eot": eot}
 
 
 def main() -> None:
@@ -280,18 +237,9 @@ def main() -> None:
     )
     parser.add_argument("--radii", default="8,4,2", help="Radii of pgd in grey levels.")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--samples", type=int, default=16, help="Samples for AutoAttack, which takes minutes."
-    )
     options = parser.parse_args()
     for name in options.part or PARTS:
-        table = "\n".join(PARTS[name](options))
-        page = PAGE.read_text(encoding="utf-8")
-        before, start, rest = page.partition(START.format(name))
-        PAGE.write_text(
-            f"{before}{start}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8"
-        )
-        print(f"{table}\n\nwritten into {PAGE}", flush=True)
+        written(name, PARTS[name](options).lines)
 
 
 if __name__ == "__main__":

@@ -13,16 +13,13 @@ from __future__ import annotations
 
 import argparse
 import functools
-import statistics
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from attack_speed import END, PAGE, START, processor
+from page import Table, headed, processor, timed, written
 from torch import Tensor, nn
 
 from robustbench_med import load_data
@@ -74,8 +71,10 @@ class Counted(nn.Module):
 
 
 @functools.cache
-def victim(classes: int, data_root: Path) -> tuple[SmallCNN, Tensor, Tensor, list[str]]:
-    """A trained network, and the test images that it gets right with their labels and names."""
+def victim(classes: int, data_root: Path, most: int) -> tuple[SmallCNN, Tensor, Tensor, list[str]]:
+    """A trained network, and test images that it gets right with their labels and names, `most` at
+    most.
+    """
     dataset = load_data(TASKS[classes], size=SIDE, data_root=data_root, accept_unverified=True)
     parts = {}
     for part in ("train", "test"):
@@ -96,22 +95,8 @@ def victim(classes: int, data_root: Path) -> tuple[SmallCNN, Tensor, Tensor, lis
     network.eval().requires_grad_(False)
     x, y, names = parts["test"]
     right = (network(x)[0].argmax(1) == y).nonzero().squeeze(1)
-    right = right[torch.linspace(0, len(right) - 1, min(96, len(right))).long()]
+    right = right[torch.linspace(0, len(right) - 1, min(most, len(right))).long()]
     return network, x[right], y[right], [names[i] for i in right.tolist()]
-
-
-def timed(contestants: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, Any]]:
-    """Of each contestant the median of its processor seconds and its last answer; they take
-    turns.
-    """
-    took: dict[str, list[float]] = {name: [] for name in contestants}
-    answers: dict[str, Any] = {}
-    for _ in range(repeats):
-        for name, work in contestants.items():
-            start = time.process_time()
-            answers[name] = work()
-            took[name].append(time.process_time() - start)
-    return {name: (statistics.median(took[name]), answers[name]) for name in contestants}
 
 
 def native(
@@ -164,16 +149,28 @@ def robust(network: SmallCNN, x: Tensor, y: Tensor) -> float:
     return float((network(x)[0].argmax(1) == y).double().mean())
 
 
-def autoattack(options: argparse.Namespace) -> list[str]:
+def head(samples: int, repeats: int) -> str:
+    """What was measured on what."""
+    return (
+        f"{processor()}, 1 thread, torch {torch.__version__}, `SmallCNN`, {samples} real images,"
+        f" medians of {repeats}."
+    )
+
+
+def autoattack(options: argparse.Namespace) -> Table:
     """The whole ensemble, as published, and `adaptive`."""
-    rows = [
-        "| classes, norm | robust accuracy: official, `autoattack`, `adaptive` | processor seconds"
-        " | `autoattack` / official | `adaptive` / official | forward passes a sample |",
-        "|---|---|---|---|---|---|",
-    ]
+    table = headed(
+        head(options.samples, options.repeats),
+        "classes, norm",
+        "robust accuracy: official, `autoattack`, `adaptive`",
+        "processor seconds",
+        "`autoattack` / official",
+        "`adaptive` / official",
+        "forward passes a sample",
+    )
     for classes in options.classes:
         for norm in RADII:
-            network, x, y, ids = victim(classes, options.data_root)
+            network, x, y, ids = victim(classes, options.data_root, options.samples)
             standard = ["apgd-ce", "apgd-t", "fab-t", "square"]
             few = ["apgd-ce", "fab", "square"]
             found = timed(
@@ -187,52 +184,59 @@ def autoattack(options: argparse.Namespace) -> list[str]:
             cost = {name: seconds for name, (seconds, _) in found.items()}
             left = [f"{robust(network, moved, y):.3f}" for _, (moved, _) in found.values()]
             passes = [f"{count / len(x):,.0f}" for _, (_, count) in found.values()]
-            rows.append(
-                f"| {classes}, {norm} | {', '.join(left)} |"
-                f" {', '.join(f'{seconds:.1f}' for seconds in cost.values())} |"
-                f" {cost['autoattack'] / cost['official']:.2f} |"
-                f" {cost['adaptive'] / cost['official']:.2f} | {', '.join(passes)} |"
+            to = {name: cost[name] / cost["official"] for name in ("autoattack", "adaptive")}
+            for name, ratio in to.items():
+                table.ratios[f"{name} / official, {classes} classes, {norm}"] = ratio
+            table.row(
+                f"{classes}, {norm}",
+                ", ".join(left),
+                ", ".join(f"{seconds:.1f}" for seconds in cost.values()),
+                *(f"{ratio:.2f}" for ratio in to.values()),
+                ", ".join(passes),
             )
-            print(rows[-1], flush=True)
-    return rows
+    return table
 
 
-def square(options: argparse.Namespace) -> list[str]:
+def square(options: argparse.Namespace) -> Table:
     """Square alone: what it costs beside its passes."""
-    rows = [
-        "| classes, norm, batch 32 | robust accuracy: official, native | processor seconds |"
-        " native / official | native's own cost over its passes |",
-        "|---|---|---|---|---|",
-    ]
+    table = headed(
+        head(32, options.repeats),
+        "classes, norm, batch 32",
+        "robust accuracy: official, native",
+        "processor seconds",
+        "native / official",
+        "native's own cost over its passes",
+    )
     for classes in options.classes:
         for norm in RADII:
-            network, x, y, ids = victim(classes, options.data_root)
+            network, x, y, ids = victim(classes, options.data_root, 96)
             x, y, ids = x[:32], y[:32], ids[:32]
             given = {"queries": 1000}
-
-            bare = functools.partial(
-                replayed, network, x, sizes_of(network, x, y, ids, norm, given)
-            )
+            sizes = sizes_of(network, x, y, ids, norm, given)
+            theirs = official(network, x, y, norm, ["square"], **{"square.n_queries": 1000})
             found = timed(
                 {
-                    "official": official(
-                        network, x, y, norm, ["square"], **{"square.n_queries": 1000}
-                    ),
+                    "official": theirs,
                     "native": native("square", network, x, y, ids, norm, **given),
-                    "bare": bare,
+                    "bare": functools.partial(replayed, network, x, sizes),
                 },
                 options.repeats,
             )
-            theirs, ours, limit = (found[name][0] for name in ("official", "native", "bare"))
+            cost = {name: seconds for name, (seconds, _) in found.items()}
             left = [
                 f"{robust(network, found[name][1][0], y):.3f}" for name in ("official", "native")
             ]
-            rows.append(
-                f"| {classes}, {norm} | {', '.join(left)} | {theirs:.2f}, {ours:.2f} |"
-                f" {ours / theirs:.2f} | {ours / limit - 1:.0%} |"
+            to_official, to_bare = (cost["native"] / cost[name] for name in ("official", "bare"))
+            table.ratios[f"square / official, {classes} classes, {norm}"] = to_official
+            table.ratios[f"square / its passes, {classes} classes, {norm}"] = to_bare
+            table.row(
+                f"{classes}, {norm}",
+                ", ".join(left),
+                f"{cost['official']:.2f}, {cost['native']:.2f}",
+                f"{to_official:.2f}",
+                f"{to_bare - 1:.0%}",
             )
-            print(rows[-1], flush=True)
-    return rows
+    return table
 
 
 def sizes_of(
@@ -256,35 +260,31 @@ def replayed(network: SmallCNN, x: Tensor, sizes: list[int]) -> None:
         network(pool[:n])
 
 
-def step(options: argparse.Namespace) -> list[str]:
+def step(options: argparse.Namespace) -> Table:
     """Twenty steps of PGD that drop no sample, against the same passes alone."""
-    network, x, y, ids = victim(4, options.data_root)
-    rows = [
-        "| batch, pixels | native / bare | torchattacks / bare | Foolbox / bare |",
-        "|---|---|---|---|",
-    ]
+    network, x, y, _ = victim(4, options.data_root, 96)
+    engines = {"native": "native", "torchattacks": "torchattacks", "foolbox": "Foolbox"}
+    repeats = options.repeats * 5
+    table = headed(
+        head(96, repeats), "batch, pixels", *(f"{each} / bare" for each in engines.values())
+    )
     for batch, side in ((16, 32), (64, 32), (16, 64), (64, 64)):
-        images = F.interpolate(x[:batch], side)
-        labels, names = y[:batch], ids[:batch]
-        images, labels = (
-            torch.cat([each] * -(-batch // len(each)))[:batch] for each in (images, labels)
-        )
+        images, labels = F.interpolate(x[:batch], side), y[:batch]
         names = [f"{i}" for i in range(batch)]
         found = timed(
             {
                 "bare": functools.partial(bare_steps, network, images, labels),
                 **{
                     engine: functools.partial(steps_of, engine, network, images, labels, names)
-                    for engine in ("native", "torchattacks", "foolbox")
+                    for engine in engines
                 },
             },
-            options.repeats * 5,
+            repeats,
         )
-        limit = found["bare"][0]
-        ratios = [f"{found[e][0] / limit:.2f}" for e in ("native", "torchattacks", "foolbox")]
-        rows.append(f"| {batch}, {side} | {' | '.join(ratios)} |")
-        print(rows[-1], flush=True)
-    return rows
+        ratios = {name: found[name][0] / found["bare"][0] for name in engines}
+        table.ratios[f"step / bare, batch {batch}, {side} px"] = ratios["native"]
+        table.row(f"{batch}, {side}", *(f"{ratio:.2f}" for ratio in ratios.values()))
+    return table
 
 
 def bare_steps(network: SmallCNN, x: Tensor, y: Tensor) -> None:
@@ -321,20 +321,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--classes", type=int, nargs="*", default=[4, 3, 2])
     parser.add_argument("--print", action="store_true", help="Leave the page alone.")
+    parser.add_argument("--samples", type=int, default=96, help="Of the ensembles.")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.part or PARTS:
-        head = f"{processor()}, 1 thread, torch {torch.__version__}, `SmallCNN`, 96 real images."
-        table = "\n".join((head, "", *PARTS[name](options)))
-        if options.print:
-            print(table)
-            continue
-        page = PAGE.read_text(encoding="utf-8")
-        before, start, rest = page.partition(START.format(f"official {name}"))
-        if not start:
-            sys.exit(f"{PAGE} has no block for {name}")
-        after = rest.partition(END)[2]
-        PAGE.write_text(f"{before}{start}\n{table}\n{END}{after}", encoding="utf-8")
+        table = PARTS[name](options)
+        if not options.print:
+            written(f"official {name}", table.lines)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
     python benchmarks/tasks.py [--tasks 1,2,4,7,14] [--batch 32] [--steps 5]
 
-Prints a Markdown table: seconds of processor time and added peak memory, and both a task relative
-to one task, of `pgd` on findings of two classes (all of them; any of them), and of a cell of
-`medrobust run` on as many samples. The network is untrained and the radius so small that every
-sample stands to the last step: each number of tasks has the same passes. Each number of tasks and
-each of the three is measured in a process of its own.
+Writes a table of docs/performance.md: seconds of processor time and added peak memory, and both a
+task relative to one task, of `pgd` on findings of two classes (all of them; any of them), and of a
+cell of `medrobust run` on as many samples. The network is untrained and the radius so small that
+every sample stands to the last step: each number of tasks has the same passes. Each number of tasks
+and each of the three is measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from page import Table, headed, high_water, processor, written
 
 from robustbench_med import attack, evaluate
 from robustbench_med.data.given import make_data
@@ -76,11 +76,6 @@ def measured(name: str, tasks: int, batch: int, steps: int, answer: Any) -> None
     answer.put((time.process_time() - started, high_water() - before))
 
 
-def high_water() -> float:
-    """Peak memory of this process in MiB (Linux)."""
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-
-
 def in_a_process(name: str, tasks: int, batch: int, steps: int) -> tuple[float, float]:
     """`measured` in a process of its own."""
     context = multiprocessing.get_context("spawn")
@@ -94,25 +89,41 @@ def in_a_process(name: str, tasks: int, batch: int, steps: int) -> tuple[float, 
     return seconds, mib
 
 
+def tasks(options: argparse.Namespace) -> Table:
+    """Each number of tasks, relative to one."""
+    table = headed(
+        f"{processor()}, 1 thread, torch {torch.__version__}, late fusion of width 8, {SIDE} px.",
+        "",
+        "tasks",
+        "seconds",
+        "seconds a task / one task",
+        "MiB",
+        "MiB a task / one task",
+    )
+    for name in WHAT:
+        first = in_a_process(name, 1, options.batch, options.steps)
+        for n in sorted({1, *map(int, options.tasks.split(","))}):
+            found = first if n == 1 else in_a_process(name, n, options.batch, options.steps)
+            seconds, mib = found
+            times, room = (value / n / one for value, one in zip(found, first, strict=True))
+            if n > 1:
+                table.ratios[f"{name}: a task of {n} / one task, seconds"] = times
+            table.row(name, n, f"{seconds:.2f}", f"{times:.2f}", f"{mib:.0f}", f"{room:.2f}")
+    return table
+
+
+PARTS = {"tasks": tasks}
+
+
 def main() -> None:
-    """Prints the table."""
+    """Prints the table, and writes it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tasks", default="1,2,4,7,14", help="comma-separated, 1 among them")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=5)
-    options = parser.parse_args()
-    numbers = sorted({1, *map(int, options.tasks.split(","))})
-    print("| | tasks | seconds | seconds a task / one task | MiB | MiB a task / one task |")
-    print("|---|---|---|---|---|---|")
-    for name in WHAT:
-        first = in_a_process(name, 1, options.batch, options.steps)
-        for n in numbers:
-            found = first if n == 1 else in_a_process(name, n, options.batch, options.steps)
-            seconds, mib = found
-            times, room = (value / n / one for value, one in zip(found, first, strict=True))
-            print(f"| {name} | {n} | {seconds:.2f} | {times:.2f} | {mib:.0f} | {room:.2f} |")
+    written("tasks", tasks(parser.parse_args()).lines)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ _MOVED = {
     "robustbench_med.attacks.apgd_l1": "robustbench_med.attacks.apgd",
     "robustbench_med.attacks.balls": "robustbench_med.attacks.view",
     "robustbench_med.attacks.queries": "robustbench_med.attacks.view",
+    "robustbench_med.attacks.random_search": "robustbench_med.attacks.square",
     "robustbench_med.attacks.registry": "robustbench_med.attacks",
     "robustbench_med.attacks.sigma_zero": "robustbench_med.attacks.minimal",
     "robustbench_med.attacks.space": "robustbench_med.attacks.view",

@@ -59,7 +59,7 @@ def test_square_is_algorithm_2_with_the_papers_schedule(seed: int, monkeypatch) 
     side that is due.
     """
     for most in ("AHEAD", "SMALL"):
-        monkeypatch.setattr(sys.modules["robustbench_med.attacks.square"], most, 1)
+        monkeypatch.setattr(sys.modules["robustbench_med.attacks.random_search"], most, 1)
     victim, eps, queries = Waves(seed, 3.0, shape=(1, 8, 8)), 0.1, 120
     x0 = np.random.default_rng(seed).uniform(0, 1, (8, 8))
     streams = Streams.seeded(seed, ["sample"], "square")

@@ -372,7 +372,7 @@ def test_square_asks_ahead_and_finds_what_one_query_after_another_finds(
     threat = Threat(norm, (0.02, 0.02) if norm == "Linf" else (0.3, 0.3), (0, 1))
     found = {}
     for ahead in (1, 16):
-        monkeypatch.setattr(sys.modules["robustbench_med.attacks.square"], "AHEAD", ahead)
+        monkeypatch.setattr(sys.modules["robustbench_med.attacks.random_search"], "AHEAD", ahead)
         view.passes.forward = 0
         found[ahead] = (
             attack("square", view, x, y, threat, IDS[:3], queries=120),

@@ -60,9 +60,9 @@ def test_every_attack_of_medrobusts_has_a_budget() -> None:
 def test_no_attack_takes_more_and_on_a_firm_victim_hardly_less(
     name: str, draws: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    square = sys.modules["robustbench_med.attacks.square"]
-    monkeypatch.setattr(square, "AHEAD", 1)  # what it asks ahead is not counted
-    monkeypatch.setattr(square, "SMALL", 1)
+    search = sys.modules["robustbench_med.attacks.random_search"]
+    monkeypatch.setattr(search, "AHEAD", 1)  # what it asks ahead is not counted
+    monkeypatch.setattr(search, "SMALL", 1)
     parameters = {key: SMALL[key] for key in complete(name, {}) if key in SMALL}
     given = complete(name, parameters)
     norm = entry_of(name).norms[0]

@@ -38,9 +38,7 @@ def whole(monkeypatch):
 
     def runs(*args, **kwargs) -> tuple:
         with monkeypatch.context() as patch:
-            patch.setattr(
-                Cycles, "goes_on", lambda self, step, x, alive: torch.ones_like(alive) > 0
-            )
+            patch.setattr(Cycles, "goes_on", lambda self, step, x, alive: x[:, 0] == x[:, 0])
             return run(*args, **kwargs)
 
     return runs

@@ -111,7 +111,7 @@ def test_pgd_in_l0_is_pgd_0(seed: int) -> None:
 
 def test_sparse_rs_exchanges_as_many_pixels_as_the_schedule_says(monkeypatch) -> None:
     for most in ("AHEAD", "SMALL"):
-        monkeypatch.setattr(sys.modules["robustbench_med.attacks.square"], most, 1)
+        monkeypatch.setattr(sys.modules["robustbench_med.attacks.random_search"], most, 1)
     victim, k, queries = Waves(0, 2.0, shape=(2, 6, 6)), 20, 150
     x0 = np.random.default_rng(0).uniform(0, 1, 72)
     found = sparse_rs(

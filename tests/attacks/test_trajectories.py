@@ -91,6 +91,7 @@ SPOKEN_FOR = {
     "apgd_l1": "apgd",
     "balls": "view",
     "queries": "view",
+    "random_search": "square",
     "sigma_zero": "minimal",
     "space": "view",
     "sparse_rs": "square",

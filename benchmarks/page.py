@@ -1,0 +1,80 @@
+"""What the benchmarks of docs/performance.md share: contestants that take turns, and the blocks of
+the page between its markers.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+START, END = "<!-- measured: {} -->", "<!-- end of measured -->"
+
+
+@dataclass
+class Table:
+    """A block of the page.
+
+    Attributes:
+        lines: Markdown.
+        ratios: the figures of it that mean something on another machine, by what they compare.
+    """
+
+    lines: list[str]
+    ratios: dict[str, float] = field(default_factory=dict)
+
+    def row(self, *cells: object) -> None:
+        """Adds a row, and prints it."""
+        self.lines.append(f"| {' | '.join(map(str, cells))} |")
+        print(self.lines[-1], flush=True)
+
+
+def headed(before: str, *columns: str) -> Table:
+    """An empty table below a line of text."""
+    return Table([before, "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"])
+
+
+def written(name: str, lines: Sequence[str]) -> None:
+    """Replaces a block of the page.
+
+    Raises:
+        SystemExit: the page has none of that name.
+    """
+    page = PAGE.read_text(encoding="utf-8")
+    before, start, rest = page.partition(START.format(name))
+    if not start:
+        raise SystemExit(f"{PAGE} has no block for {name}")
+    table = "\n".join(lines)
+    PAGE.write_text(f"{before}{start}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+def timed(contestants: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, Any]]:
+    """Of each contestant the median of its processor seconds and its last answer; they take
+    turns.
+    """
+    took: dict[str, list[float]] = {name: [] for name in contestants}
+    answers: dict[str, Any] = {}
+    for _ in range(repeats):
+        for name, work in contestants.items():
+            start = time.process_time()
+            answers[name] = work()
+            took[name].append(time.process_time() - start)
+    return {name: (statistics.median(took[name]), answers[name]) for name in contestants}
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def high_water() -> float:
+    """Peak memory of this process in MiB (Linux; getrusage would tell the parent's)."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
