@@ -25,8 +25,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "rank": (
             "place by `robust` (by `balanced_accuracy` where the largest class of an attacked task"
             " holds more than 60 % of the samples) among rows of the same data, size, n, threat,"
-            " attack, engine and protocol; naive attacks and rows below the constant answer have"
-            " none"
+            " attack, engine and protocol; naive attacks, failed rows and those below the constant"
+            " answer have none"
         ),
         "model": (
             f"{SAMPLE['model']}; `{CONSTANT}`: what that reaches on these samples and tasks, a row"

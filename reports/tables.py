@@ -78,7 +78,8 @@ def cells(
     is over trainings (empty for one). Intervals are Wilson 95 % on the effective number of samples
     (`statistics.effective_n`), of all folds together. `rank` counts within the rows of the same
     data, threat, attack and protocol, by robust balanced accuracy where a task's classes are
-    imbalanced; rows of naive attacks and rows below the floor have none and count for none.
+    imbalanced; rows of naive attacks, failed ones and those below the floor have none and count
+    for none.
 
     Args:
         names: `families.variants` of all records where these are some of them.
@@ -123,7 +124,8 @@ def ranked(
 def _ranks(frame: pd.DataFrame) -> pd.Series:
     """The place of every row that may have one, by the figure that its floor says."""
     silent = frame.marks.str.contains(f"(?:^|; ){ABSTAINS}")
-    honest = frame[~(frame.is_naive | frame.is_below_floor | silent)]
+    failed = frame.trust == "failed"
+    honest = frame[~(frame.is_naive | frame.is_below_floor | silent | failed)]
     imbalanced = honest.floor.map(floors.is_imbalanced).astype(bool)
     imbalanced = imbalanced.groupby([honest[key] for key in COMPARABLE]).transform("any")
     return (
