@@ -69,8 +69,9 @@ class Space:
                 radius[self.segments[m].start : self.segments[m].stop] = like.new_tensor(
                     columns.radii
                 )
-            least, most = (float(each) for each in radius.aminmax())
-            self._radii = {key: (radius, most if least == most else None)}
+            several = {rounded(r, 1.0, like.dtype) for r in threat.radii}
+            even = several.pop() if len(several) == 1 and not any(threat.tables()) else None
+            self._radii = {key: (radius, even)}
         return self._radii[key]
 
     def step(self, x: Tensor, direction: Tensor, length: Tensor | float, threat: Threat) -> Tensor:
