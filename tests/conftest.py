@@ -33,6 +33,11 @@ and so on must pass too.
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tutorials, minutes each, come first: last, all but one processor would wait for them."""
+    items.sort(key=lambda item: item.path.name != "test_tutorials.py")
+
+
 @pytest.fixture(autouse=True)
 def seed() -> int:
     """Global generators that start from the same state whatever ran before."""
