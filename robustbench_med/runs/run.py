@@ -101,6 +101,9 @@ def computed(
     if not together:
         return {}
     compute = executor_of(job, len(together))
+    if compute is not here.compute:
+        for session in sessions:
+            check_portable(session.spec)
     begun = [
         ledger_unit(unit, session)
         for units, session in zip(parts, sessions, strict=True)
@@ -113,8 +116,6 @@ def computed(
                 compute(units, session, tell)
                 session.victims.forget()
         else:
-            for session in sessions:
-                check_portable(session.spec)
             compute(together, sessions[0], tell)
     return tell.known
 

@@ -134,9 +134,9 @@ class Together:
             if _gets_a_word(record)
         }
         best = max(own.values(), key=lambda one: WORDS.index(one.word or "failed"), default=NONE)
-        if len(held := set[str]().union(*map(families, self.records))) > 1:
-            both = f"{' and '.join(sorted(held))} {NOT_YET}"
-            best = replace(best, missing=both if best.missing.endswith(ALONE) else best.missing)
+        held = set[str]().union(*map(families, self.records))
+        if len(held) > 1 and best.missing.endswith(ALONE):
+            best = replace(best, missing=f"{' and '.join(sorted(held))} {NOT_YET}")
         found = {}
         for record in self.records:
             mine = own.get(record.hash, NONE)
