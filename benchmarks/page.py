@@ -1,5 +1,5 @@
-"""What the benchmarks of docs/performance.md share: contestants that take turns, and the blocks of
-the page between its markers.
+"""What the benchmarks share: contestants that take turns, and the blocks of a page between its
+markers.
 """
 
 from __future__ import annotations
@@ -40,17 +40,25 @@ def headed(before: str, *columns: str) -> Table:
 
 
 def written(name: str, lines: Sequence[str]) -> None:
-    """Replaces a block of the page.
+    """Replaces a block of docs/performance.md.
 
     Raises:
         SystemExit: the page has none of that name.
     """
-    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), name, lines), encoding="utf-8")
+
+
+def replaced(page: str, name: str, lines: Sequence[str]) -> str:
+    """A page with other lines in one of its blocks.
+
+    Raises:
+        SystemExit: it has no block of that name.
+    """
     before, start, rest = page.partition(START.format(name))
     if not start:
-        raise SystemExit(f"{PAGE} has no block for {name}")
+        raise SystemExit(f"the page has no block for {name}")
     table = "\n".join(lines)
-    PAGE.write_text(f"{before}{start}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    return f"{before}{start}\n{table}\n{END}{rest.partition(END)[2]}"
 
 
 def timed(contestants: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, Any]]:

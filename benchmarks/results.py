@@ -1,10 +1,11 @@
-"""The comparisons of docs/results.md: runs them, and writes the page from what they stored.
+"""The figures of docs/results.md and README.md, out of the entries in results/.
 
-    python benchmarks/results.py --data-root ../shared/data --out OUT
+    python benchmarks/results.py             # after results/make.sh: writes them
+    python benchmarks/results.py --check     # ends with 1 where a page says something else
+    python benchmarks/results.py --study certified --data-root DATA --out OUT
 
-A study is one or more `medrobust` commands into one folder. Finished trainings and cells are read,
-so an interrupted run goes on. Give the studies' names to run some of them: only their sections of
-the page are written again. On two CPU cores all of it takes some hours.
+A study (studies.py) is one or more `medrobust` commands into the folder OUT/STUDY, whose tables
+stand below the board. Finished trainings and cells are read, so an interrupted study goes on.
 """
 
 from __future__ import annotations
@@ -15,21 +16,71 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from crossed import crossed
-from evidence import evidence
+import answer
+import pandas as pd
+from page import replaced
 from studies import Study, studies
 
-from robustbench_med.reports import certified, paper
-from robustbench_med.reports.comparison.pairs import SIGNIFICANT
+from robustbench_med.reports import board as boards
+from robustbench_med.reports import certified, paper, style
+from robustbench_med.reports.board_tables import boards as tables_of
+from robustbench_med.reports.floors import CONSTANT
+from robustbench_med.reports.tables import each
+from robustbench_med.store import entry_files
 from robustbench_med.store.store import CERTIFICATES, Certificate, Record, Store
 
-DOCS = Path(__file__).parents[1] / "docs"
-FINISHED = ("compare.md", "certified.png", "claims.md", "figures")
-"""What a study's last command leaves."""
-START, END = "<!-- study: {} -->", "<!-- end of study -->"
+ROOT = Path(__file__).parents[1]
+DOCS, ENTRIES, README = ROOT / "docs", ROOT / "results", ROOT / "README.md"
+FIGURE = DOCS / "figures" / "results.png"
+
+
+# --- out of entries -------------------------------------------------------------------------------
+
+
+def pages(entries: Path = ENTRIES) -> dict[Path, str]:
+    """The pages as they should be: every generated block out of the entries, the rest as it is."""
+    board = boards.named(boards.frame(entry_files.read(entries)))
+    blocks = {
+        DOCS / "results.md": {
+            "answer": answer.lines(board),
+            "board": "\n".join(map(paper.markdown, tables_of(board))).strip().splitlines(),
+        },
+        README: {
+            "phantoms": phantoms(board),
+            "real images": answer.lines(board)[1:],
+        },
+    }
+    found = {}
+    for path, by_name in blocks.items():
+        found[path] = path.read_text(encoding="utf-8")
+        for name, lines in by_name.items():
+            found[path] = replaced(found[path], name, lines)
+    return found
+
+
+def phantoms(board: pd.DataFrame) -> list[str]:
+    """The zoo's worst cases on the phantoms, a column a radius."""
+    rows = board[board.benchmark == "phantoms-v1"]
+    radii = list(dict.fromkeys(rows.sort_values("eps_value").eps))
+    lines = [f"| worst case, Linf | clean | {' | '.join(radii)} |", "|---" * (2 + len(radii)) + "|"]
+    for model in dict.fromkeys(rows.model):
+        mine = {row.eps: row for row in each(rows[rows.model == model])}
+        cells = [
+            f"{row.worst:.3f} [{row.worst_low:.3f}, {row.worst_high:.3f}]"
+            if (row := mine.get(eps))
+            else "-"
+            for eps in radii
+        ]
+        clean = next(iter(mine.values())).clean
+        lines.append(f"| `{model}` | {clean:.3f} | {' | '.join(cells)} |")
+    for floor in rows.floor.dropna()[:1]:
+        lines.append(f"| {CONSTANT} |" + f" {floor.accuracy:.3f} |" * (1 + len(radii)))
+    return lines
+
+
+# --- studies --------------------------------------------------------------------------------------
 
 
 def run(study: Study, folder: Path, data_root: str) -> None:
@@ -46,45 +97,14 @@ def run(study: Study, folder: Path, data_root: str) -> None:
         )
 
 
-# --- the page -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a section shows of its study: records, lines, the caption of its figure, a verdict."""
-
-    records: list[Record]
-    lines: list[str]
-    caption: str
-    verdict: str = ""
-
-
 def section(name: str, study: Study, folder: Path) -> list[str]:
     """One study: its commands, what they cost, its tables, verdict and figures."""
     commands = [f"medrobust {command}" for command in study.commands]
     lines = [f"## {study.title}", "", study.text, "", "```bash", *commands, "```", ""]
-    if study.figures:
-        return [*lines, cost(Store(folder).records()), "", *drawn(name, study, folder)]
     if name == "claims":
-        return [*lines, claims(folder)]
-    if name == "certified":
-        shown = certificates(name, folder)
-    elif name.startswith("cross-"):
-        caption = "Worst-case robust accuracy of every model with every defence"
-        shown = Shown(Store(folder).records(), crossed(folder, name), caption)
-    else:
-        shown = compared(name, folder)
-    return [
-        *lines,
-        cost(shown.records),
-        "",
-        *shown.lines,
-        "",
-        f"![{shown.caption}](figures/results-{name}.png)",
-        "",
-        shown.verdict,
-        "",
-    ]
+        return [*lines, *claims(folder).splitlines()]
+    shown = certificates if name == "certified" else compared
+    return [*lines, *shown(name, folder)]
 
 
 def claims(folder: Path) -> str:
@@ -93,46 +113,33 @@ def claims(folder: Path) -> str:
     return text.partition("\n\n")[2].strip().replace("## ", "### ")
 
 
-def certificates(name: str, folder: Path) -> Shown:
+def certificates(name: str, folder: Path) -> list[str]:
     """Certified accuracy."""
-    shutil.copy(folder / "certified.png", DOCS / "figures" / f"results-{name}.png")
     store = Store(folder, CERTIFICATES)
     frames = certified.frames(store)
     tables = certified.tables(frames["certified"], frames["certified_tasks"])
-    lines = [paper.markdown(table) for table in tables]
-    return Shown(store.records(), lines, "Certified accuracy against radius")
+    shown = [line for table in tables for line in paper.markdown(table).splitlines()]
+    return [cost(store.records()), "", *shown, "", figure(name, folder / "certified.png")]
 
 
-def compared(name: str, folder: Path) -> Shown:
+def compared(name: str, folder: Path) -> list[str]:
     """The tables and the verdict of `medrobust compare`, its headings as bold lines."""
-    shutil.copy(folder / "pareto.png", DOCS / "figures" / f"results-{name}.png")
     text = (folder / "compare.md").read_text(encoding="utf-8").partition("\n## ")[2]
     tables, _, rest = text.partition("\n## Verdict")
     lines = [
         f"**{line.removeprefix('## ')}**" if "|" not in line and line else line
         for line in tables.strip().splitlines()
     ]
-    verdict = rest.partition("\nWorst case:")[0].strip()
-    return Shown(Store(folder).records(), lines, "Robust against clean accuracy", verdict)
+    verdict = rest.partition("\nWorst case:")[0].strip().splitlines()
+    drawn = figure(name, folder / "pareto.png")
+    return [cost(Store(folder).records()), "", *lines, "", drawn, "", *verdict]
 
 
-def drawn(name: str, study: Study, folder: Path) -> list[str]:
-    """Figures of `medrobust report`, the first that fits each pattern, and one victim's
-    examples.
-    """
-    lines = []
-    for pattern, caption in study.figures:
-        kept = f"results-{name}-{pattern.partition('-*')[0]}.png"
-        shutil.copy(min((folder / "figures").glob(f"{pattern}.png")), DOCS / "figures" / kept)
-        lines += [f"![{caption}](figures/{kept})", ""]
-    shutil.copy(
-        min((folder / "gallery").glob("*.png")), DOCS / "figures" / f"results-{name}-examples.png"
-    )
-    return [
-        *lines,
-        f"![Images before and after the attack](figures/results-{name}-examples.png)",
-        "",
-    ]
+def figure(name: str, drawn: Path) -> str:
+    """A figure of a study, kept beside the page."""
+    kept = f"figures/results-{name}.png"
+    shutil.copy(drawn, DOCS / kept)
+    return f"![{name}]({kept})"
 
 
 def cost(records: Sequence[Record | Certificate]) -> str:
@@ -151,66 +158,38 @@ def cost(records: Sequence[Record | Certificate]) -> str:
     return f"{len(records)} cells, training seeds {seeds}: {' and '.join(took)}, on {devices}."
 
 
-HEAD = f"""# Results
-
-Real images, small networks, small images: these tables show what the attacks and defences do, and are no claim about full-size networks.
-Everything here is written by
-
-```bash
-python benchmarks/results.py --data-root DATA --out OUT
-```
-
-out of the records of the commands shown, to which it adds `--data-root DATA --accept-unverified --out OUT/STUDY`. Images of 32 pixels (64
-for Robust-MAIL), preset `quick`, radius 4/255 in both modalities, both tasks attacked at once; a figure is the mean accuracy of the two
-tasks. `worst case` takes for every sample the attack that hurts most. Beyond doubt: McNemar's p after Holm's correction below
-{SIGNIFICANT}, and a bootstrap interval clear of zero. [Columns](columns.md), [trust](trust.md).
-
-**Read these with care.** Every study here, "how much of Robust-MAIL is real" among them, rests on victims of the short recipes of `quick` (200
-to 1,500 steps), of which some hardly classify, and is judged on accuracy: a victim that falls back on the most frequent class looks robust by
-that. [Training](training.md#recipes-that-make-classifiers) has the recipes that make classifiers of them; the studies are to be made anew
-with those, and judged on balanced accuracy.
-They also attacked random victims with the plain mean of their gradients, which had not converged and which `pgd` no longer uses
-([stochastic victims](concepts/stochastic-victims.md#how-draws-are-combined)): the robust accuracy of random victims here is too high, and no
-difference between a random victim and another may be quoted from this page until it is measured anew.
-"""  # noqa: E501
-
-
-def page(by_name: dict[str, Study], out: Path, written: str) -> tuple[str, list[str]]:
-    """The page: sections of the studies in `out`, as `written` before where a study is not there;
-    and the studies in neither.
-    """
-    parts, missing = [HEAD], []
-    for name, study in by_name.items():
-        start, folder = START.format(name), out / name
-        if any((folder / file).exists() for file in FINISHED):
-            lines = section(name, study, folder)
-            if name == "robust-mail":
-                lines += ["### How much of it is real?", "", *evidence(folder)]
-            parts.append("\n".join([start, "", *lines]).rstrip() + f"\n\n{END}\n")
-        elif start in written:
-            parts.append(start + written.partition(start)[2].partition(END)[0] + END + "\n")
-        else:
-            missing.append(name)
-    return "\n".join(parts), missing
+# --- the command ----------------------------------------------------------------------------------
 
 
 def main() -> None:
-    by_name = studies()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument(
-        "study", nargs="*", help=f"Studies to run, of {', '.join(by_name)}; all by default."
+    """Writes the pages, or says which of them differ."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data-root", required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--check", action="store_true", help="write nothing, compare")
+    parser.add_argument("--study", choices=studies(), help="run this study, write its section")
+    parser.add_argument("--data-root", help="real images of a study")
+    parser.add_argument("--out", type=Path, help="folder of a study's records")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    for name in options.study or by_name:
-        run(by_name[name], options.out / name, options.data_root)
-    file = DOCS / "results.md"
-    written = file.read_text(encoding="utf-8") if file.exists() else ""
-    text, missing = page(by_name, options.out, written)
-    file.write_text(text, encoding="utf-8")
-    print(f"written: {file}" + (f"; no results yet of {', '.join(missing)}" if missing else ""))
+    if options.study:
+        if not (options.data_root and options.out):
+            parser.error("--study needs --data-root and --out")
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        study, folder = studies()[options.study], options.out / options.study
+        run(study, folder, options.data_root)
+        page = DOCS / "results.md"
+        lines = section(options.study, study, folder)
+        page.write_text(replaced(page.read_text(encoding="utf-8"), options.study, lines), "utf-8")
+        return
+    should = pages()
+    differ = [path for path, text in should.items() if path.read_text(encoding="utf-8") != text]
+    if options.check:
+        sys.exit("\n".join(f"{path} is not what results/ says" for path in differ) or 0)
+    for path in differ:
+        path.write_text(should[path], encoding="utf-8")
+    board = boards.named(boards.frame(entry_files.read(ENTRIES)))
+    style.save(answer.figure(board), FIGURE)
+    print("written:", *(path.relative_to(ROOT) for path in [*differ, FIGURE]))
 
 
 if __name__ == "__main__":
