@@ -6,7 +6,8 @@ Nothing here knows of models, data sets or the harness. An attack is a function
 missing label.
 """
 
-from robustbench_med.attacks import engines
+from robustbench_med.attacks import accelerated, engines
+from robustbench_med.attacks.accelerated import Accelerated
 from robustbench_med.attacks.corruptions import CORRUPTIONS, KINDS, SEVERITIES
 from robustbench_med.attacks.entry import Attack
 from robustbench_med.attacks.fgsm import Ray
@@ -52,6 +53,7 @@ __all__ = [
     "OWN_THREATS",
     "SCHEME",
     "SEVERITIES",
+    "Accelerated",
     "Attack",
     "Columns",
     "Draws",
@@ -63,6 +65,7 @@ __all__ = [
     "Streams",
     "Threat",
     "View",
+    "accelerated",
     "asks",
     "attack_code",
     "black_box",

@@ -9,12 +9,12 @@ import copy
 import hashlib
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustbench_med.errors import UserError
 
@@ -244,7 +244,9 @@ class Draws:
         finally:
             self.rows = before.to(self.rows.device)
 
-    def run(self, victim: nn.Module, modalities: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def run(
+        self, victim: Callable[..., Sequence[Tensor]], modalities: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
         """One pass over the batch, or over several copies of it one after another, each a draw of
         its own.
         """

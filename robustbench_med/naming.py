@@ -15,6 +15,8 @@ from pydantic import BaseModel
 Norm = Literal["Linf", "L2", "L1", "L0"]
 """How a threat model measures a perturbation."""
 NORMS: tuple[Norm, ...] = get_args(Norm)
+Acceleration = Literal["compile", "graphs", "channels-last", "bf16"]
+"""A way to compute an attack's passes faster: see `attacks/accelerated.py`."""
 Counts = Literal["pixels", "coordinates"]
 """What L0 counts: places of an image, all their channels together, or each channel of each."""
 

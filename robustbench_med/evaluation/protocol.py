@@ -20,7 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbench_med.attacks import PassCount, Streams, Threat, View, attack_code, entry_of, gives
+from robustbench_med.attacks import (
+    Accelerated,
+    PassCount,
+    Streams,
+    Threat,
+    View,
+    attack_code,
+    entry_of,
+    gives,
+)
 from robustbench_med.data import Samples
 from robustbench_med.evaluation import carrying, parted, querying
 from robustbench_med.evaluation.assembling import assemble
@@ -137,8 +146,7 @@ def attack_pass(
         outcome.figures["robust"]
     """
     start = time.perf_counter()
-    draws = min(clean.draws, setting.draws)
-    view = View(victim, shapes_of(samples), draws=draws, batch_draws=setting.batch_draws)
+    view = attacked_view(victim, samples, clean, method, setting)
     case = AttackPass(view, samples, clean, threat, method, setting)
     eligible = choose_targets(case)
     begun = carrying.begin(case, eligible)
@@ -161,6 +169,20 @@ def attack_pass(
     cost = attack_cost(case, attacked, n_targets=len(eligible), started=start)
     quarters = np.concatenate(attacked.quarters, 1) if attacked.quarters else None
     return Outcome(figures, arrays, cost, attacked.ran, attacked.adversarials, quarters, carried)
+
+
+def attacked_view(
+    victim: nn.Module, samples: Samples, clean: Clean, method: Method, setting: Setting
+) -> View:
+    """The victim as an attack sees it."""
+    draws = min(clean.draws, setting.draws)
+    view = View(victim, shapes_of(samples), draws=draws, batch_draws=setting.batch_draws)
+    if setting.accelerate and method.is_ours:
+        random = clean.stochastic or clean.drawing != "none"
+        view.through = Accelerated(
+            victim, setting.accelerate, most=setting.batch_size, random=random
+        )
+    return view
 
 
 def choose_targets(case: AttackPass) -> NDArray[np.int64]:

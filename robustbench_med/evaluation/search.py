@@ -140,7 +140,7 @@ class Search:
         draws = max(given.draws, FIRST_DRAWS) if self.random else 1
         shapes = [segment.shape for segment in given.segments]
         view = View(given.victim, shapes, draws=draws, batch_draws=given.batch_draws)
-        view.passes, view.tick = given.passes, given.tick
+        view.passes, view.tick, view.through = given.passes, given.tick, given.through
         return view
 
     def run(self) -> Attacked:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from robustbench_med.attacks import Minimal, PassCount, Queries, Ray, Threat, View
 from robustbench_med.data import Samples
 from robustbench_med.evaluation.figure_types import Figures
-from robustbench_med.naming import Norm
+from robustbench_med.naming import CONTROL, OWN_THREAT, Acceleration, Norm
 
 ProtocolName = Literal["sound", "release"]
 
@@ -42,6 +42,8 @@ class Setting:
     """
     max_queries: int | None = None
     """Queries of a black box a sample, after which an attack hears nothing new; None: no cap."""
+    accelerate: tuple[Acceleration, ...] = ()
+    """How an attack's passes are computed faster (`attacks.accelerated`)."""
 
 
 Arrays = dict[str, NDArray[Any]]
@@ -191,6 +193,11 @@ class Method:
     """When a search that this attack begins stops; None: the attack as it is, once."""
     candidates: Candidates | None = None
     """Adversarials of the record before in a chain; None: there is none."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is an attack that asks the victim through a view, no engine's."""
+        return self.engine in ("native", OWN_THREAT) and self.name != CONTROL
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def check_attacks(spec: RunSpec) -> None:
     plans = check_threats(spec)
     check_corruptions(spec)
     check_attack_parameters(spec)
+    check_acceleration(spec)
     check_effort(spec, unaware=any(plan.unaware for plan in plans))
     check_transfer(spec)
     check_target(spec)
@@ -285,6 +286,18 @@ def check_corruptions(spec: RunSpec) -> None:
 
 def _corrupts(spec: RunSpec) -> bool:
     return any(attack in CORRUPTIONS for attack in spec.attack)
+
+
+def check_acceleration(spec: RunSpec) -> None:
+    """Refuses to make faster what other libraries, or machines that nobody sees into, compute."""
+    how = ", ".join(spec.accelerate)
+    if how and spec.engine != "native":
+        raise UserError(f"--accelerate {how}: attacks of the engine {spec.engine} compute alone")
+    boxes = [name for name in spec.model if box_of(name) is not None]
+    if how and boxes:
+        raise UserError(
+            f"--accelerate {how}: the black box {label(boxes[0])} computes where nobody sees it"
+        )
 
 
 def check_effort(spec: RunSpec, *, unaware: bool) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from robustbench_med.attacks import SCHEME, Threat, attack_code, gives, revision
+from robustbench_med.attacks import SCHEME, Threat, accelerated, attack_code, gives, revision
 from robustbench_med.data import Dataset, Samples
 from robustbench_med.evaluation import carrying, parted
 from robustbench_med.evaluation.assembling import assemble
@@ -246,6 +246,8 @@ def protocol_identity(inputs: Inputs) -> dict[str, Any]:
         protocol["batch_draws"] = run.batch_draws  # they are one draw of a larger batch
     if inputs.challengeable and not run.challenge:
         protocol["challenge"] = False  # else the record is that of a challenged attack
+    if run.accelerate and inputs.method.is_ours:
+        protocol["accelerate"] = {"how": sorted(run.accelerate), "revision": accelerated.REVISION}
     return protocol
 
 

@@ -172,16 +172,17 @@ OPTIONS: dict[str, Option] = {
         "Sizes and training recipe: quick (laptop) or release (the authors').", WHAT, explicit=True
     ),
     "size": Option("Pixels of an image's side, instead of the preset's.", WHAT),
-    "limit": Option(
-        "First n test samples, 0 = all (else the preset's number, see `medrobust models`).", WHAT
-    ),
+    "limit": Option("First n test samples, 0 = all (else the preset's number).", WHAT),
     "chunk": Option(
         "Samples that stay together where predictions depend on the batch, as of random models"
         " that draw for it as a whole; part of a record's identity, which --batch-size is not.",
         HOW,
     ),
-    "batch_draws": Option(
-        "Draws of one EOT gradient that share a batch: faster on a GPU, more memory.", HOW
+    "batch_draws": Option("Draws of one EOT gradient that share a batch: faster on a GPU.", HOW),
+    "accelerate": Option(
+        "Compute attacks faster, comma-separated: compile, graphs (CUDA), channels-last, bf16; what"
+        " judges them is computed as ever. Part of a record's identity.",
+        HOW,
     ),
     "checkpoint": Option(
         "Weights of the one model named: safetensors, or a state_dict as .pt or .pth.", WHAT
@@ -243,8 +244,7 @@ OPTIONS: dict[str, Option] = {
         ("--control", "--no-control"),
     ),
     "challenge": Option(
-        "Try short attacks of other kinds on samples that the attack left; without it nobody has"
-        " challenged the figure.",
+        "Try short attacks of other kinds on what the attack left; else nobody challenges it.",
         HOW,
         ("--challenge", "--no-challenge"),
     ),

@@ -48,6 +48,7 @@ def request_of(cell: Cell, session: Session[RunSpec]) -> dict[str, Any]:
             "chunk": spec.chunk,
             "batch_draws": spec.batch_draws,
             "challenge": spec.challenge,
+            "accelerate": sorted(spec.accelerate),
         },
         "samples": len(session.samples(cell)),
         "seed": cell.seed,

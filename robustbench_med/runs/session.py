@@ -91,6 +91,9 @@ class Session(Generic[S]):
         black_boxes.take(spec, job.display)
         spec = spec.model_copy(update={"data": on_disk(spec.data, job)})
         check(spec)
+        device = choose_device(job.device)
+        if isinstance(spec, RunSpec) and "graphs" in spec.accelerate and device.type != "cuda":
+            raise UserError(f"--accelerate graphs: {device} captures none; CUDA devices do")
         if job.out is None:
             raise ValueError("a session needs an output folder")
         if not writes and not nearest_there(job.out).is_dir():
@@ -102,7 +105,7 @@ class Session(Generic[S]):
             spec,
             job,
             job.out,
-            choose_device(job.device),
+            device,
             BatchSize(job.batch_size, job.display),
             load_all(spec, spec.data, job),
             Past(job.out),
@@ -150,7 +153,9 @@ class Session(Generic[S]):
         if isinstance(spec, ThreatsSpec):
             setting = replace(setting, protocol=spec.protocol, batch_draws=spec.batch_draws)
         if isinstance(spec, RunSpec):
-            setting = replace(setting, max_queries=spec.max_queries)
+            setting = replace(
+                setting, max_queries=spec.max_queries, accelerate=tuple(sorted(spec.accelerate))
+            )
         return setting
 
     def fitted(self, work: Callable[[], T], heaviest: Callable[[int], object], *, whole: bool) -> T:

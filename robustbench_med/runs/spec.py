@@ -23,7 +23,7 @@ from pydantic import (
 
 from robustbench_med.dataspec import Fold, Preprocessing
 from robustbench_med.errors import UserError
-from robustbench_med.naming import MISSING, Counts, Norm, label
+from robustbench_med.naming import MISSING, Acceleration, Counts, Norm, label
 from robustbench_med.parameters import flat, split
 from robustbench_med.parsing import (
     STRICT,
@@ -225,6 +225,8 @@ class RunSpec(ThreatsSpec, CappedSpec):
     """Samples that a smaller radius broke are not attacked again at a larger one."""
     cascade: bool = False
     """Each attack gets what those before it left."""
+    accelerate: list[Acceleration] = []
+    """How an attack's passes are computed faster; what is judged is computed as ever."""
     baseline: str = "late"
     """The undefended victim that corruption errors are relative to; "none": no victim."""
 
@@ -233,7 +235,7 @@ class RunSpec(ThreatsSpec, CappedSpec):
         """The attacks within a ball: all but the replacement of modalities."""
         return [attack for attack in self.attack if attack != MISSING]
 
-    @field_validator("attack", mode="before")
+    @field_validator("attack", "accelerate", mode="before")
     @classmethod
     def _attacks_listed(cls, value: object) -> object:
         return _listed(value)

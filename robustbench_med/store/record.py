@@ -73,6 +73,13 @@ class PublishedFigure(Part):
     source: str
 
 
+class AccelerateSpec(Part):
+    """How an attack's passes were computed faster, and the revision of what does it."""
+
+    how: list[str]
+    revision: int
+
+
 class ProtocolSpec(Part):
     """How predictions are judged."""
 
@@ -96,6 +103,9 @@ class ProtocolSpec(Part):
     )
     challenge: bool | None = Field(
         None, description="false where challengers were left out that usually run"
+    )
+    accelerate: AccelerateSpec | None = Field(
+        None, description="how the attack's passes were computed faster; absent: as ever"
     )
 
 

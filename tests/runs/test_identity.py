@@ -157,6 +157,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "chunk": {**RANDOM, "chunk": 5},
     "draws that share a batch": {**RANDOM, "batch_draws": 2},
     "random victim": RANDOM,
+    "channels last": {"accelerate": ["channels-last"]},
+    "channels last, in bfloat16": {"accelerate": ["channels-last", "bf16"]},
 }
 CHAINS: dict[str, dict[str, Any]] = {
     "no chain": {"eps": ["4/255"]},

@@ -1,0 +1,139 @@
+"""A victim as a search calls it, computed faster: by `torch.compile`, by captured CUDA graphs, with
+channels last, in bfloat16. Predictions that judge an attack are computed as ever, in float32: what
+only a faster pass sees broken stands, and the sign "success undone" counts it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustbench_med.attacks.space import RefusedError
+from robustbench_med.naming import Acceleration
+
+REVISION = 1
+SIZES, LEAST = 4, 8
+"""Sizes of batches that are compiled or captured at most, each half the one before; none is smaller
+than `LEAST`.
+"""
+
+
+class Accelerated:
+    """Calls a victim, forward and backward, by some of these ways.
+
+    - "compile": `torch.compile`, whose kernels add up in another order.
+    - "graphs": CUDA graphs of the forward and the backward pass, replayed; the same kernels.
+    - "channels-last": a copy of the victim whose weights and images lie channels last.
+    - "bf16": matrix products and convolutions in bfloat16 (`torch.autocast`), logits in float32.
+
+    A compiled or captured pass has one size of batch. Batches are filled up to one of `SIZES` by
+    copies of their last sample, whose logits are dropped; those of a random victim keep their size.
+
+    Args:
+        victim: in evaluation mode, parameters without gradients.
+        how: some of the ways.
+        most: samples of the largest batch; larger ones are computed in parts of that size.
+        random: the victim draws numbers, for its batch or for each sample of it.
+
+    Raises:
+        RefusedError: CUDA graphs without CUDA or of a random victim, a black box, or a victim that
+            cannot be copied.
+    """
+
+    def __init__(
+        self, victim: nn.Module, how: Sequence[Acceleration], *, most: int, random: bool = False
+    ) -> None:
+        self.how, self.most, self.random = frozenset(how), most, random
+        if getattr(victim, "black_box", None) is not None:
+            raise RefusedError("a black box computes where nobody can make it faster")
+        if "graphs" in self.how and random:
+            raise RefusedError("graphs: a captured pass draws the same numbers at every replay")
+        if "graphs" in self.how and not torch.cuda.is_available():
+            raise RefusedError("graphs: this machine has no CUDA device")
+        self.network = victim
+        if "channels-last" in self.how:
+            try:
+                self.network = copy.deepcopy(victim)
+            except (RuntimeError, TypeError) as error:
+                raise RefusedError(f"channels-last: the victim cannot be copied: {error}") from None
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.compiled: Any = self.network
+        if "compile" in self.how:
+            self.compiled = torch.compile(self.network, dynamic=False)
+        self.sizes: list[int] = []
+        """Of filled batches, the largest first; known from the first call on."""
+        self.captured: dict[int, Any] = {}
+
+    def __call__(self, *modalities: Tensor, **given: Any) -> tuple[Tensor, ...]:
+        """The victim's logits, (B, classes) a task; `given` are its generators."""
+        if self.random or not self.how & {"compile", "graphs"}:
+            return self.passed(modalities, given)
+        parts = [self.filled(part) for part in self.parts(modalities)]
+        return tuple(torch.cat(task) for task in zip(*parts, strict=True))
+
+    def parts(self, modalities: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+        """Batches of at most the largest size."""
+        if not self.sizes:
+            top = min(max(1 << (len(modalities[0]) - 1).bit_length(), LEAST), self.most)
+            self.sizes = [max(top >> k, min(LEAST, top)) for k in range(SIZES)]
+        for start in range(0, len(modalities[0]), self.sizes[0]):
+            yield [images[start : start + self.sizes[0]] for images in modalities]
+
+    def filled(self, modalities: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """A pass over a batch that is filled up to the next size."""
+        n = len(modalities[0])
+        size = min(size for size in self.sizes if size >= n)
+        full = [torch.cat([m, m[-1:].expand(size - n, *m.shape[1:])]) for m in modalities]
+        logits = self.replayed(full) if "graphs" in self.how else self.passed(full, {})
+        return tuple(task[:n] for task in logits)
+
+    def replayed(self, modalities: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """A pass by the graphs of its size, captured the first time. What graphs give lies where
+        the next replay writes, so it is copied, gradients too.
+        """
+        size = len(modalities[0])
+        if size not in self.captured:
+            example = tuple(images.detach().clone().requires_grad_() for images in modalities)
+            self.captured[size] = torch.cuda.make_graphed_callables(
+                lambda *images: self.passed(images, {}), example
+            )
+        copied = (CopiedGradient.apply(images) for images in modalities)  # type: ignore[no-untyped-call]
+        logits = self.captured[size](*copied)
+        return tuple(task.clone() for task in logits)
+
+    def passed(self, modalities: Sequence[Tensor], given: dict[str, Any]) -> tuple[Tensor, ...]:
+        """One pass."""
+        if "channels-last" in self.how:
+            modalities = [m.contiguous(memory_format=torch.channels_last) for m in modalities]
+        device = modalities[0].device.type
+        fast = torch.autocast(
+            device,
+            torch.bfloat16,
+            enabled="bf16" in self.how,
+            cache_enabled="graphs" not in self.how,  # a cached cast would not be captured again
+        )
+        try:
+            with fast:
+                logits = self.compiled(*modalities, **given)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            first = str(error).strip().splitlines()[0]
+            raise RefusedError(f"compile: torch.compile cannot take this victim: {first}") from None
+        return tuple(task.float() for task in logits)
+
+
+class CopiedGradient(torch.autograd.Function):
+    """The identity, whose gradient is a copy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """x."""
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """A copy."""
+        return gradients[0].clone()

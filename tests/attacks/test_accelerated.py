@@ -1,0 +1,171 @@
+"""Victims that attacks call faster: the same logits up to rounding, few sizes of batches, and a
+judgement that knows nothing of it.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.cli import SMALL, medrobust
+from support.small_nets import SmallNet
+from torch import Tensor, nn
+
+from robustbench_med.attacks import Accelerated, RefusedError, View, accelerated
+from robustbench_med.store.store import Store
+
+
+@pytest.fixture
+def network() -> SmallNet:
+    torch.manual_seed(0)
+    made = SmallNet(1, 3, 8).eval()
+    return made.requires_grad_(False)
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of batches that a compiled network sees; compiling is left out."""
+    seen: list[int] = []
+
+    def compiled(network: Callable[..., Any], *, dynamic: bool) -> Callable[..., Any]:
+        assert not dynamic
+
+        def forward(*modalities: Tensor) -> Any:
+            seen.append(len(modalities[0]))
+            return network(*modalities)
+
+        return forward
+
+    monkeypatch.setattr(accelerated.torch, "compile", compiled)
+    return seen
+
+
+def gradient(network: Callable[..., tuple[Tensor, ...]], x: Tensor) -> Tensor:
+    leaf = x.clone().requires_grad_()
+    (found,) = torch.autograd.grad(network(leaf)[0].logsumexp(1).sum(), leaf)
+    return found
+
+
+@pytest.mark.parametrize("how", [["channels-last"], ["compile"], ["channels-last", "compile"]])
+def test_logits_and_gradients_are_those_of_the_victim(
+    how: list[str], network: SmallNet, sizes: list[int]
+) -> None:
+    x = torch.rand(11, 1, 28, 28)
+    fast = Accelerated(network, how, most=8)
+    assert torch.allclose(fast(x)[0], network(x)[0], atol=1e-5)
+    assert torch.allclose(gradient(fast, x), gradient(network, x), atol=1e-5)
+    assert network.body[0].weight.is_contiguous()  # the victim itself stays as it is
+
+
+@pytest.mark.slow
+def test_a_compiled_victim_is_the_victim(network: SmallNet) -> None:
+    x = torch.rand(11, 1, 28, 28)
+    fast = Accelerated(network, ["compile"], most=16)
+    assert torch.allclose(fast(x)[0], network(x)[0], atol=1e-5)
+    assert torch.allclose(gradient(fast, x), gradient(network, x), atol=1e-5)
+
+
+def test_few_sizes_of_batches_are_compiled(network: SmallNet, sizes: list[int]) -> None:
+    fast = Accelerated(network, ["compile"], most=64)
+    for n in (50, 64, 33, 32, 20, 9, 5, 1, 200):
+        assert fast(torch.rand(n, 1, 28, 28))[0].shape == (n, 3)
+    assert set(sizes) == {64, 32, 16, 8}
+
+
+def test_batches_of_random_victims_keep_their_size(network: SmallNet, sizes: list[int]) -> None:
+    fast = Accelerated(network, ["compile"], most=64, random=True)
+    fast(torch.rand(50, 1, 28, 28))
+    assert sizes == [50]
+
+
+def test_bfloat16_gives_logits_of_float32_that_are_near(network: SmallNet) -> None:
+    x = torch.rand(4, 1, 28, 28)
+    (logits,) = Accelerated(network, ["bf16"], most=8)(x)
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, network(x)[0])
+    assert torch.allclose(logits, network(x)[0], atol=0.05)
+
+
+def test_soft_gradients_are_the_victims_own(network: SmallNet) -> None:
+    class Soft(SmallNet):
+        def soft(self) -> Any:
+            return torch.enable_grad()
+
+    view = View(Soft(1, 3, 8).eval(), [(1, 28, 28)])
+    asked: list[int] = []
+    view.through = lambda *x: asked.append(len(x[0])) or network(*x)  # type: ignore[func-returns-value]
+    x = torch.rand(2, 28 * 28)
+    with view.softened():
+        view.logits(x)
+    assert asked == []
+    view.logits(x)
+    assert asked == [2]
+
+
+class Box(nn.Module):
+    black_box = object()
+
+
+@pytest.mark.parametrize(
+    ("victim", "how", "given", "said"),
+    [
+        (Box(), ["bf16"], {}, "a black box computes where nobody"),
+        (nn.Identity(), ["graphs"], {"random": True}, "the same numbers at every replay"),
+        pytest.param(
+            nn.Identity(),
+            ["graphs"],
+            {},
+            "this machine has no CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
+    ],
+)
+def test_what_cannot_be_made_faster_is_refused(
+    victim: nn.Module, how: list[str], given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(RefusedError, match=said):
+        Accelerated(victim, how, most=8, **given)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("how", [["graphs"], ["graphs", "bf16"], ["compile"], ["channels-last"]])
+def test_on_cuda_gradients_of_several_passes_stay(how: list[str], network: SmallNet) -> None:
+    network, x = network.cuda(), torch.rand(2, 11, 1, 28, 28, device="cuda")
+    fast = Accelerated(network, how, most=16)
+    found = [gradient(fast, images) for images in x]
+    assert not torch.equal(*found)
+    near = 2e-2 if "bf16" in how else 1e-4
+    for images, mine in zip(x, found, strict=True):
+        assert torch.allclose(mine, gradient(network, images), atol=near)
+
+
+def test_a_run_is_searched_faster_and_judged_as_ever(tmp_path: Path) -> None:
+    """The same images attacked in bfloat16: another record, whose figures float32 measured."""
+    given = ("run", "--model", "late", "--attack", "pgd", "--out", tmp_path, *SMALL)
+    medrobust(*given)
+    medrobust(*given, "--accelerate", "bf16,channels-last")
+    records = Store(tmp_path).records()
+    attacked = [record for record in records if record.spec.attack.name == "pgd"]
+    usual, fast = sorted(attacked, key=lambda record: record.spec.protocol.accelerate is not None)
+    assert fast.spec.protocol.accelerate.how == ["bf16", "channels-last"]
+    assert "--accelerate" in fast.command
+    assert usual.figures.clean == fast.figures.clean
+    noise = [record for record in records if record.spec.attack.name == "noise"]
+    assert len(noise) == 1  # it makes no pass that could be faster
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--accelerate", "fast"), "accelerate"),
+        (("--accelerate", "bf16", "--engine", "torchattacks"), "compute alone"),
+        (("--accelerate", "graphs"), "CUDA devices do"),
+    ],
+)
+def test_acceleration_that_cannot_be_is_one_line(
+    given: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    asked = ("run", "--model", "late", "--attack", "fgsm", "--device", "cpu", "--out", tmp_path)
+    done = medrobust(*asked, *SMALL, *given, check=2)
+    assert said in done.stderr
