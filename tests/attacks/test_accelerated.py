@@ -2,6 +2,9 @@
 judgement that knows nothing of it.
 """
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from support.cli import SMALL, medrobust
+from support.files import ROOT
 from support.small_nets import SmallNet
 from torch import Tensor, nn
 
@@ -169,3 +173,12 @@ def test_acceleration_that_cannot_be_is_one_line(
     asked = ("run", "--model", "late", "--attack", "fgsm", "--device", "cpu", "--out", tmp_path)
     done = medrobust(*asked, *SMALL, *given, check=2)
     assert said in done.stderr
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_gpus_runs_without_one(tmp_path: Path) -> None:
+    made, script = tmp_path / "gpu.md", ROOT / "benchmarks" / "gpu.py"
+    options = ["--device", "cpu", "--tiny", "--out", str(made), "eot", "engines"]
+    subprocess.run([sys.executable, script, *options], check=True, capture_output=True)
+    assert re.search(r"\| EOT 2, batch 8 \| \d", made.read_text())
+    assert re.search(r"\| native \| 8 \| \d", made.read_text())
