@@ -43,9 +43,11 @@ def robust_against_radius(records: Sequence[Record], path: Path) -> None:
     """`radius_figure` of all records as a file."""
     joint = [record for record in records if not record.cross_modal]
     joint = joint or list(records)  # the others have a figure of their own
-    board = named(cells(joint, variants(records)))
+    names = variants(records)
+    board = named(cells(joint, names))
+    everybody = board if len(joint) == len(records) else named(cells(records, names))
     with style.styled():
-        style.save(radius_figure(board, looks.looks(named(cells(records)).model)), path)
+        style.save(radius_figure(board, looks.looks(everybody.model)), path)
 
 
 def radius_figure(

@@ -102,12 +102,13 @@ class Labelled:
 
 
 def by_training(
-    measured: Sequence[Record], weights: NDArray[Any], store: Store[Record]
+    measured: Sequence[Record], rights: Mapping[str, statistics.Floats], weights: NDArray[Any]
 ) -> list[list[statistics.Floats]]:
     """For every training and each of its evaluation seeds the (n, attacked tasks) fraction right
     under the worst of the attacks.
 
     Args:
+        rights: (n, attacked tasks) fraction right of every record, by its hash.
         weights: (n, attacked tasks) what each sample weighs in its task (`statistics.worst_case`).
     """
     by_seed: dict[tuple[int | None, int], list[Record]] = {}
@@ -116,12 +117,8 @@ def by_training(
         by_seed.setdefault(seeds, []).append(record)
     found: dict[int | None, list[statistics.Floats]] = {}
     for (train_seed, _), records in by_seed.items():
-        tasks = records[0].spec.threat.tasks
-        rights = [
-            statistics.shares(store.arrays(r, ["robust_right"])["robust_right"][:, tasks], r.draws)
-            for r in records
-        ]
-        worst = statistics.worst_case(rights, weights, records[0].draws)
+        mine = [rights[record.hash] for record in records]
+        worst = statistics.worst_case(mine, weights, records[0].draws)
         found.setdefault(train_seed, []).append(worst)
     return list(found.values())
 
@@ -158,10 +155,13 @@ def on_samples(measured: Sequence[Record], store: Store[Record]) -> OnSamples:
         min((worth_of_draws(*each, t) for each in chunked), default=1.0)
         for t in first.spec.threat.tasks
     ]
-    labelled = Labelled.of(first, arrays, worth)
+    labelled, tasks, rights = Labelled.of(first, arrays, worth), first.spec.threat.tasks, {}
+    for record in measured:
+        right = store.arrays(record, ["robust_right"])["robust_right"][:, tasks]
+        rights[record.hash] = statistics.shares(right, record.draws)
     return OnSamples(
-        by_training(measured, labelled.known, store),
-        by_training(measured, labelled.class_weights, store),
+        by_training(measured, rights, labelled.known),
+        by_training(measured, rights, labelled.class_weights),
         labelled,
     )
 

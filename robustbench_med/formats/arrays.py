@@ -44,7 +44,7 @@ def array_of(archive: zipfile.ZipFile, about: zipfile.ZipInfo) -> NDArray[Any]:
             raise ValueError(f"{about.filename} holds {beyond('array_bytes', size)}")
         if size > about.file_size:
             raise ValueError(f"{about.filename} ends early")
-    with archive.open(about) as file:
+        file.seek(0)
         array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
         if file.read(1):
             raise ValueError(f"{about.filename} holds more than its array")

@@ -127,7 +127,7 @@ def test_equal_counts_are_equal_whatever_float32_made_of_them(tmp_path) -> None:
             changed(one, stochastic=False, draws=1, figures__tasks=task, figures__robust=value)
         )
     assert tables.cells(made)["rank"].tolist() == [1, 1]
-    halves = worst.by_training([record()], np.ones((50, 2)), store_of(tmp_path, record()))
+    halves = worst.on_samples([record()], store_of(tmp_path, record())).plain
     assert halves[0][0].dtype == np.float64
 
 
