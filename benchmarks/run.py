@@ -20,6 +20,7 @@ from typing import Any
 
 import attack_speed
 import official
+import sizes
 import tasks
 import torch
 from page import PAGE, Table, processor, written
@@ -30,6 +31,7 @@ PARTS = {
     **{f"official {name}": part for name, part in official.PARTS.items()},
     **attack_speed.PARTS,
     **tasks.PARTS,
+    **sizes.PARTS,
 }
 """By block of the page."""
 MODES: dict[str, dict[str, dict[str, Any]]] = {
@@ -39,6 +41,9 @@ MODES: dict[str, dict[str, dict[str, Any]]] = {
         "official autoattack": {"repeats": 1, "classes": [4, 2], "samples": 32},
         "eot": {"batch": 8},
         "tasks": {"tasks": "1,4,14", "batch": 32, "steps": 5},
+        "samples": {"samples": [1000, 10_000]},
+        "pixels": {"pixels": [28, 64, 128], "repeats": 3},
+        "records": {"records": [1000]},
     },
     "full": {
         "official step": {"repeats": 5},
@@ -47,6 +52,7 @@ MODES: dict[str, dict[str, dict[str, Any]]] = {
         "pgd": {"repeats": 3, "batch": 96, "radii": "8,4"},
         "eot": {"batch": 32},
         "tasks": {"tasks": "1,2,4,7,14", "batch": 32, "steps": 5},
+        **sizes.USUAL,
     },
 }
 
