@@ -1,5 +1,5 @@
-"""What a cell costs by the number of its samples, an attack by the number of pixels, and the board by
-the number of records.
+"""What a cell costs by the number of its samples, an attack by the number of pixels, and the board
+by the number of records.
 
     python benchmarks/sizes.py [samples] [pixels] [records]
 
