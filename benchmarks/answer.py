@@ -39,8 +39,8 @@ def lines(board: pd.DataFrame) -> list[str]:
     below = real[real.is_below_floor]
     if len(below):
         said.append(
-            f"- {len(below)} of {len(real)} rows are no higher than what always answering the most"
-            " frequent class reaches: no robustness is left there."
+            f"- {len(below)} of {len(real)} rows are no higher, in accuracy or balanced accuracy,"
+            " than always answering the most frequent class: no robustness is left there."
         )
     return said
 
@@ -77,13 +77,14 @@ def _highest(rows: pd.DataFrame) -> Any:
 
 
 def _best(group: pd.DataFrame) -> str:
-    """The most robust victim of a setting, and the most robust one without a defence."""
+    """The victim that keeps most in a setting, and the one without a defence that does."""
     top = _highest(group)
     plain = group[group.defense == "none"]
-    text = f"- **Most robust** on {top.data} at {top.eps}: {_said(top)}"
+    text = f"- **Most is left** on {top.data} at {top.eps} of {_said(top)}"
     if len(plain) and top.defense != "none":
-        text += f"; without a defence {_said(_highest(plain))}"
-    return f"{text} (trust: {top.trust or '-'})."
+        text += f"; without a defence of {_said(_highest(plain))}"
+    below = ", which is no robustness: the constant answer reaches as much" * top.is_below_floor
+    return f"{text}{below} (trust: {top.trust or '-'})."
 
 
 def _duels(real: pd.DataFrame, mine: Any, others: Any, title: str) -> list[str]:
@@ -144,7 +145,7 @@ def figure(board: pd.DataFrame) -> Figure:
     style.finish(
         drawn,
         axes,
-        f"Clean figure and worst case, {first.norm}, both tasks attacked, n = {first.n}",
+        f"Without an attack and in the worst case, {first.norm}, both tasks at once, n = {first.n}",
     )
     return drawn
 
@@ -171,6 +172,6 @@ def _panel(axis: Any, rows: pd.DataFrame, title: str) -> None:
         yticklabels=order,
         ylim=(-0.7, len(order) - 0.4),
         xlim=(-0.02, 1.02),
-        xlabel=metric.name,
+        xlabel=metric.name.removeprefix("robust "),
         title=title,
     )

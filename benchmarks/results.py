@@ -19,15 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import answer
-import pandas as pd
 from page import replaced
 from studies import Study, studies
 
 from robustbench_med.reports import board as boards
 from robustbench_med.reports import certified, paper, style
 from robustbench_med.reports.board_tables import boards as tables_of
-from robustbench_med.reports.floors import CONSTANT
-from robustbench_med.reports.tables import each
 from robustbench_med.store import entry_files
 from robustbench_med.store.store import CERTIFICATES, Certificate, Record, Store
 
@@ -46,11 +43,9 @@ def pages(entries: Path = ENTRIES) -> dict[Path, str]:
         DOCS / "results.md": {
             "answer": answer.lines(board),
             "board": "\n".join(map(paper.markdown, tables_of(board))).strip().splitlines(),
+            "claims": claims(entries / "claims.md"),
         },
-        README: {
-            "phantoms": phantoms(board),
-            "real images": answer.lines(board)[1:],
-        },
+        README: {"real images": answer.lines(board)},
     }
     found = {}
     for path, by_name in blocks.items():
@@ -60,24 +55,10 @@ def pages(entries: Path = ENTRIES) -> dict[Path, str]:
     return found
 
 
-def phantoms(board: pd.DataFrame) -> list[str]:
-    """The zoo's worst cases on the phantoms, a column a radius."""
-    rows = board[board.benchmark == "phantoms-v1"]
-    radii = list(dict.fromkeys(rows.sort_values("eps_value").eps))
-    lines = [f"| worst case, Linf | clean | {' | '.join(radii)} |", "|---" * (2 + len(radii)) + "|"]
-    for model in dict.fromkeys(rows.model):
-        mine = {row.eps: row for row in each(rows[rows.model == model])}
-        cells = [
-            f"{row.worst:.3f} [{row.worst_low:.3f}, {row.worst_high:.3f}]"
-            if (row := mine.get(eps))
-            else "-"
-            for eps in radii
-        ]
-        clean = next(iter(mine.values())).clean
-        lines.append(f"| `{model}` | {clean:.3f} | {' | '.join(cells)} |")
-    for floor in rows.floor.dropna()[:1]:
-        lines.append(f"| {CONSTANT} |" + f" {floor.accuracy:.3f} |" * (1 + len(radii)))
-    return lines
+def claims(file: Path) -> list[str]:
+    """What `medrobust claims` wrote, one heading lower."""
+    text = file.read_text(encoding="utf-8")
+    return text.partition("\n\n")[2].strip().replace("## ", "### ").splitlines()
 
 
 # --- studies --------------------------------------------------------------------------------------
@@ -101,16 +82,8 @@ def section(name: str, study: Study, folder: Path) -> list[str]:
     """One study: its commands, what they cost, its tables, verdict and figures."""
     commands = [f"medrobust {command}" for command in study.commands]
     lines = [f"## {study.title}", "", study.text, "", "```bash", *commands, "```", ""]
-    if name == "claims":
-        return [*lines, *claims(folder).splitlines()]
     shown = certificates if name == "certified" else compared
     return [*lines, *shown(name, folder)]
-
-
-def claims(folder: Path) -> str:
-    """What `medrobust claims` wrote, one heading lower."""
-    text = (folder / "claims.md").read_text(encoding="utf-8")
-    return text.partition("\n\n")[2].strip().replace("## ", "### ")
 
 
 def certificates(name: str, folder: Path) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MODELS = "early,late,gmu,mmtm,lmf,cross-attention"
 PAIRINGS = ("sartaj-mri+breastmnist", "breastmnist+pneumoniamnist", "sartaj-mri+pneumoniamnist")
 
 
@@ -24,7 +23,6 @@ def studies() -> dict[str, Study]:
     return {
         "robust-mail": robust_mail(),
         "certified": certified_accuracy(),
-        "claims": claims(),
     }
 
 
@@ -52,20 +50,4 @@ def certified_accuracy() -> Study:
         "What no attack, known or unknown, can break: randomised smoothing of a victim of the short"
         " preset `quick`, over both modalities and over one alone.",
         (f"certify --model late --sigma 0.12,0.25 --n 500 {on}",),
-    )
-
-
-def claims() -> Study:
-    """The papers' claims, costs measured."""
-    return Study(
-        "The MAIL papers' claims",
-        "Costs are measured exactly, networks of the published sizes at 128 pixels. Claims on"
-        " accuracy need the authors' trainings.",
-        (
-            (
-                "cost --preset release --size 128 --model"
-                f" mail,robust-mail,drifa-net,{MODELS},unimodal"
-            ),
-            "claims",
-        ),
     )

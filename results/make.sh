@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every command behind the shipped leaderboard, in order of what it is for; each resumes where it stopped.
-#   results/make.sh [phantoms|fusion|mail|defended|more|entries]...     (default: all)
+#   results/make.sh [phantoms|fusion|mail|defended|more|claims|entries]...     (default: all)
 #   STORE: folder of the records     DATA_ROOT: real images
 # The real images at hand may be copies that are not the published files (--accept-unverified): their rows say so and have no rank.
 set -euo pipefail
@@ -34,11 +34,18 @@ more() { # as far as time allows
     done
 }
 
+claims() { # what the MAIL papers claim against all of that, and against costs at the published sizes
+    medrobust cost --preset release --size 128 --out "$store" \
+        --model mail,robust-mail,drifa-net,early,late,gmu,mmtm,lmf,cross-attention,unimodal
+    medrobust claims --out "$store"
+    cp "$store/claims.md" results/claims.md
+}
+
 entries() { # what is there: results/*.json, and the table and the page of them
     medrobust submit --out "$store" --to results --about results/about.yaml ${DATA_ROOT:+--accept-unverified} || [ $? = 1 ]
     medrobust leaderboard --from results --out "$store/board"
 }
 
-for part in "${@:-phantoms fusion mail defended more entries}"; do
+for part in "${@:-phantoms fusion mail defended more claims entries}"; do
     for each in $part; do "$each"; done
 done
