@@ -3,6 +3,7 @@ came of it: AUC and balanced accuracy of every task on the validation and on the
 
     python benchmarks/recipes.py --data breastmnist+pneumoniamnist --data-root DATA --out OUT
     python benchmarks/recipes.py --out OUT --table          # the tables and curves of what is there
+    python benchmarks/recipes.py --out OUT --write          # those of `real` in docs/training.md
 
 Every training is medrobust's own (`robustbench_med.training.loop`); a recipe is the preset `real`
 with the changes named. Recipes are chosen by the validation part; the test part is shown beside it.
@@ -26,6 +27,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
+from page import replaced
 
 from robustbench_med import statistics
 from robustbench_med.data import Dataset, Files, load
@@ -34,6 +36,7 @@ from robustbench_med.evaluation.types import Setting
 from robustbench_med.training import loop, presets
 
 CPU = torch.device("cpu")
+PAGE = Path(__file__).parents[1] / "docs" / "training.md"
 DRAWS = 8
 
 
@@ -95,15 +98,20 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0], help="training seeds")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--table", action="store_true", help="train nothing, write the tables")
+    parser.add_argument("--write", action="store_true", help="the same, and docs/training.md")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    if not arguments.table:
+    if not (arguments.table or arguments.write):
         search(arguments)
     results = [json.loads(path.read_text()) for path in sorted(arguments.out.glob("*.json"))]
     if not results:
         parser.error(f"no results in {arguments.out}")
     print("\n".join(table(results)))
     draw(results, arguments.out / "recipes.png")
+    if arguments.write:
+        real = [result for result in results if result["recipe"] == "real"]
+        text = replaced(PAGE.read_text(encoding="utf-8"), "seeds", table(real)[1:])
+        PAGE.write_text(text, encoding="utf-8")
 
 
 def search(arguments: argparse.Namespace) -> None:
