@@ -103,9 +103,10 @@ FILES = sorted(
     path.stem
     for path in (*ROOT.glob("*.py"), *(ROOT / "engines").glob("*.py"))
     if path.stem not in ("__init__", "budget", "entry", "library", "registry", "streams", "threat")
-    if path.stem not in (*SPOKEN_FOR, "asking")
+    if path.stem not in (*SPOKEN_FOR, "asking", "accelerated")
 )  # budgets, entries, the registry and the threat model compute nothing; streams: SCHEME; asking is
-# in the identity of black boxes alone (tests/models/test_adaptive_boxes.py)
+# in the identity of black boxes alone (tests/models/test_adaptive_boxes.py), accelerated in that of
+# cells that ask for it (tests/runs/test_identity.py)
 
 
 @pytest.mark.parametrize("stem", FILES)

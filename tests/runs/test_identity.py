@@ -13,7 +13,7 @@ import yaml
 from support.files import write_folder_set
 
 from robustbench_med import evaluate, register_attack
-from robustbench_med.attacks import ATTACKS
+from robustbench_med.attacks import ATTACKS, accelerated
 from robustbench_med.data import cache, source
 from robustbench_med.evaluation import batching
 from robustbench_med.models import fusion, user_file
@@ -179,6 +179,12 @@ def test_every_setting_changes_the_hash(card: Path) -> None:
     }
     assert hashes.pop("none") == hashes["no chain"]
     assert len(set(hashes.values())) == len(hashes), hashes
+
+
+def test_what_computes_faster_has_a_revision(card: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = named(card, accelerate=["bf16"])
+    monkeypatch.setattr(accelerated, "REVISION", accelerated.REVISION + 1)
+    assert named(card, accelerate=["bf16"]) != before
 
 
 FILES: dict[str, Callable[[Path], object]] = {
