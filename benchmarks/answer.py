@@ -83,7 +83,7 @@ def _best(group: pd.DataFrame) -> str:
     text = f"- **Most is left** on {top.data} at {top.eps} of {_said(top)}"
     if len(plain) and top.defense != "none":
         text += f"; without a defence of {_said(_highest(plain))}"
-    below = ", which is no robustness: the constant answer reaches as much" * top.is_below_floor
+    below = "; no robustness: at or below the constant answer" * top.is_below_floor
     return f"{text}{below} (trust: {top.trust or '-'})."
 
 
