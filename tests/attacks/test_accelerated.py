@@ -3,6 +3,7 @@ judgement that knows nothing of it.
 """
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,6 +64,7 @@ def test_logits_and_gradients_are_those_of_the_victim(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_victim_is_the_victim(network: SmallNet) -> None:
     x = torch.rand(11, 1, 28, 28)
     fast = Accelerated(network, ["compile"], most=16)
