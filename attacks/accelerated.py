@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustbench_med.attacks.space import RefusedError
+from robustbench_med.attacks.view import RefusedError, gives
 from robustbench_med.naming import Acceleration
 
 REVISION = 1
@@ -48,7 +48,7 @@ class Accelerated:
         self, victim: nn.Module, how: Sequence[Acceleration], *, most: int, random: bool = False
     ) -> None:
         self.how, self.most, self.random = frozenset(how), most, random
-        if getattr(victim, "black_box", None) is not None:
+        if gives(victim) is not None:
             raise RefusedError("a black box computes where nobody can make it faster")
         if "graphs" in self.how and random:
             raise RefusedError("graphs: a captured pass draws the same numbers at every replay")

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from page import Table, headed, high_water, processor, timed, written
+from page import Table, headed, high_water, in_a_process, processor, timed, written
 from torch import Tensor
 
 from robustbench_med import load_data, load_model
@@ -70,16 +69,6 @@ def peak(eot: int, batch_draws: int, batch: int, answer: Any) -> None:
         view, x, y, threat, Streams.seeded(0, list(map(str, range(batch))), "pgd"), steps=3, eot=eot
     )
     answer.put(high_water() - before)
-
-
-def memory(eot: int, batch_draws: int, batch: int) -> float:
-    """`peak` in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    answer = context.SimpleQueue()
-    process = context.Process(target=peak, args=(eot, batch_draws, batch, answer))
-    process.start()
-    process.join()
-    return float(answer.get())
 
 
 class Bench:
@@ -209,7 +198,7 @@ def eot(options: argparse.Namespace) -> Table:
     )
     first = 0.0
     for draws, together in ((1, 1), (8, 1), (DRAWS, 1), (DRAWS, 4)):
-        added = memory(draws, together, min(options.batch, 32))
+        added = in_a_process(peak, draws, together, min(options.batch, 32))
         first = first or added
         if draws > 1:
             table.ratios[f"memory of {draws} draws, {together} at a time / one"] = added / first

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from official import SmallCNN, official
+from attack_speed import bare
+from official import SmallCNN, official, trained
 from page import Table, headed, processor, timed, written
 from torch import Tensor, nn
 
@@ -37,15 +37,16 @@ from robustbench_med.attacks import (
     complete,
 )
 from robustbench_med.errors import UserError
+from robustbench_med.naming import Acceleration
 
-WAYS: tuple[tuple[str, ...], ...] = (
-    (),
-    ("graphs",),
-    ("compile",),
-    ("channels-last",),
-    ("bf16",),
-    ("graphs", "channels-last", "bf16"),
-)
+WAYS: dict[str, tuple[Acceleration, ...]] = {
+    "eager": (),
+    "graphs": ("graphs",),
+    "compile": ("compile",),
+    "channels-last": ("channels-last",),
+    "bf16": ("bf16",),
+    "graphs+channels-last+bf16": ("graphs", "channels-last", "bf16"),
+}
 STEPS = 20
 EPS = 4 / 255
 
@@ -57,7 +58,7 @@ class Bench:
         self.device = torch.device(device)
         self.cuda = self.device.type == "cuda"
         self.batches = (4, 8) if tiny else (8, 32, 128)
-        self.repeats, self.epochs = (1, 1) if tiny else (3, 300)
+        self.repeats, self.steps = (1, 1) if tiny else (3, 300)
         self.draws = (1, 2) if tiny else (1, 8, 32)
         self.data = load_data("phantoms")
         samples = self.data.splits["test"]
@@ -90,16 +91,7 @@ class Bench:
         """The network of the other benchmarks, trained on the phantoms' first task."""
         samples = self.data.splits["train"]
         x, y = samples.batch(range(len(samples)))[0].to(self.device), samples.labels[:, 0]
-        torch.manual_seed(0)
-        network = SmallCNN(self.data.class_counts[0]).to(self.device)
-        optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-        for _ in range(self.epochs):
-            rows = torch.randint(len(x), (64,))
-            loss = F.cross_entropy(network(x[rows])[0], y[rows].to(self.device))
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        return network.eval().requires_grad_(False)
+        return trained(x, y.to(self.device), self.data.class_counts[0], self.steps)
 
     def zoo(self, name: str) -> nn.Module:
         """A victim of the zoo."""
@@ -119,14 +111,6 @@ def pgd(
     return ENGINES[engine]["pgd"](view, view.pack(x), y, threat, streams, **known)
 
 
-def bare(network: nn.Module, x: Sequence[Tensor], y: Tensor) -> None:
-    """The forward pass and the gradient of the input, as often."""
-    for _ in range(STEPS):
-        leaves = [images.detach().requires_grad_() for images in x]
-        losses = [F.cross_entropy(z, y[:, t]) for t, z in enumerate(network(*leaves))]
-        torch.autograd.grad(torch.stack(losses).sum(), leaves)
-
-
 def view_of(network: nn.Module, x: Sequence[Tensor], **given: Any) -> View:
     """A network behind the flat view of these images."""
     return View(network, [tuple(images.shape[1:]) for images in x], **given)  # type: ignore[misc]
@@ -142,7 +126,7 @@ def steps(bench: Bench) -> Table:
         f"`pgd`, {STEPS} steps",
         "batch",
         "bare, ms a step",
-        *("+".join(how) or "eager" for how in WAYS),
+        *WAYS,
         "peak MiB, eager",
     )
     for name, network in (("SmallCNN", bench.small), ("late", bench.zoo("late"))):
@@ -150,13 +134,16 @@ def steps(bench: Bench) -> Table:
             parts = network.n_modalities if isinstance(network, SmallCNN) else len(bench.images)
             x = [images[:batch] for images in bench.images[:parts]]
             y, ids = bench.y[:batch, :parts], bench.ids[:batch]
-            work: dict[str, Callable[[], Any]] = {"bare": functools.partial(bare, network, x, y)}
+            flat = view_of(network, x).pack(x)
+            work: dict[str, Callable[[], Any]] = {
+                "bare": functools.partial(bare, network, view_of(network, x), flat, y, STEPS)
+            }
             lacking = {}
-            for how in WAYS:
-                view, said = view_of(network, x), "+".join(how) or "eager"
+            for said, how in WAYS.items():
+                view = view_of(network, x)
                 try:
                     if how:
-                        view.through = Accelerated(network, how, most=batch)  # type: ignore[arg-type]
+                        view.through = Accelerated(network, how, most=batch)
                     work[said] = functools.partial(pgd, view, x, y, ids)
                     work[said]()  # compiled and captured before the clock runs
                 except RefusedError as error:
@@ -165,8 +152,7 @@ def steps(bench: Bench) -> Table:
             found = timed(work, bench.repeats, bench.clock)
             passes = found["bare"][0]
             cells = []
-            for how in WAYS:
-                said = "+".join(how) or "eager"
+            for said in WAYS:
                 cells.append("-" if said in lacking else f"{found[said][0] / passes:.2f}")
                 if said not in lacking:
                     table.ratios[f"{name}, {said} / bare, batch {batch}"] = float(cells[-1])

@@ -70,6 +70,20 @@ class Counted(nn.Module):
         return self.network(x)[0]
 
 
+def trained(x: Tensor, y: Tensor, classes: int, steps: int) -> SmallCNN:
+    """A network, trained on these images for seconds."""
+    torch.manual_seed(0)
+    network = SmallCNN(classes).to(x.device)
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    for _ in range(steps):
+        rows = torch.randint(len(x), (64,))
+        loss = F.cross_entropy(network(x[rows])[0], y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval().requires_grad_(False)
+
+
 @functools.cache
 def victim(classes: int, data_root: Path, most: int) -> tuple[SmallCNN, Tensor, Tensor, list[str]]:
     """A trained network, and test images that it gets right with their labels and names, `most` at
@@ -83,16 +97,8 @@ def victim(classes: int, data_root: Path, most: int) -> tuple[SmallCNN, Tensor, 
         kept = y < classes
         names = [name for name, keep in zip(samples.ids, kept.tolist(), strict=True) if keep]
         parts[part] = (x.mean(1, keepdim=True)[kept], y[kept], names)
-    torch.manual_seed(0)
-    network, (x, y, _) = SmallCNN(classes), parts["train"]
-    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-    for _ in range(600):
-        rows = torch.randint(len(x), (64,))
-        loss = F.cross_entropy(network(x[rows])[0], y[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    network.eval().requires_grad_(False)
+    x, y, _ = parts["train"]
+    network = trained(x, y, classes, 600)
     x, y, names = parts["test"]
     right = (network(x)[0].argmax(1) == y).nonzero().squeeze(1)
     right = right[torch.linspace(0, len(right) - 1, min(most, len(right))).long()]

@@ -4,6 +4,7 @@ markers.
 
 from __future__ import annotations
 
+import multiprocessing
 import platform
 import statistics
 import time
@@ -90,3 +91,19 @@ def processor() -> str:
 def high_water() -> float:
     """Peak memory of this process in MiB (Linux; getrusage would tell the parent's)."""
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+
+def in_a_process(work: Callable[..., None], *given: Any) -> Any:
+    """What `work(*given, answer)` puts into its answer, in a fresh process.
+
+    Raises:
+        SystemExit: the process failed.
+    """
+    context = multiprocessing.get_context("spawn")
+    answer = context.SimpleQueue()
+    process = context.Process(target=work, args=(*given, answer))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{work.__name__} of {given} ended with {process.exitcode}")
+    return answer.get()

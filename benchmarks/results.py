@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import answer
+import pandas as pd
 from page import replaced
 from studies import Study, studies
 
@@ -36,14 +37,15 @@ FIGURE = DOCS / "figures" / "results.png"
 # --- out of entries -------------------------------------------------------------------------------
 
 
-def pages(entries: Path = ENTRIES) -> dict[Path, str]:
-    """The pages as they should be: every generated block out of the entries, the rest as it is."""
-    board = boards.named(boards.frame(entry_files.read(entries)))
+def pages(board: pd.DataFrame) -> dict[Path, str]:
+    """The pages as they should be: every generated block out of the entries' board and the claims
+    beside them, the rest as it is.
+    """
     blocks = {
         DOCS / "results.md": {
             "answer": answer.lines(board),
             "board": "\n".join(map(paper.markdown, tables_of(board))).strip().splitlines(),
-            "claims": claims(entries / "claims.md"),
+            "claims": claims(ENTRIES / "claims.md"),
         },
         README: {"real images": answer.lines(board)},
     }
@@ -154,13 +156,13 @@ def main() -> None:
         lines = section(options.study, study, folder)
         page.write_text(replaced(page.read_text(encoding="utf-8"), options.study, lines), "utf-8")
         return
-    should = pages()
+    board = boards.named(boards.frame(entry_files.read(ENTRIES)))
+    should = pages(board)
     differ = [path for path, text in should.items() if path.read_text(encoding="utf-8") != text]
     if options.check:
         sys.exit("\n".join(f"{path} is not what results/ says" for path in differ) or 0)
     for path in differ:
         path.write_text(should[path], encoding="utf-8")
-    board = boards.named(boards.frame(entry_files.read(ENTRIES)))
     style.save(answer.figure(board), FIGURE)
     print("written:", *(path.relative_to(ROOT) for path in [*differ, FIGURE]))
 

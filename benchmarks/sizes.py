@@ -12,7 +12,6 @@ there before (the images among it).
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import resource
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from typing import Any
 
 import torch
 from attack_speed import bare
-from page import Table, headed, high_water, processor, timed, written
+from page import Table, headed, high_water, in_a_process, processor, timed, written
 
 from robustbench_med import evaluate
 from robustbench_med.attacks import ATTACKS, Streams, Threat, View, complete
@@ -90,14 +89,7 @@ def samples(options: argparse.Namespace) -> Table:
     )
     first = 0.0
     for n in options.samples:
-        context = multiprocessing.get_context("spawn")
-        answer = context.SimpleQueue()
-        process = context.Process(target=measured, args=(n, answer))
-        process.start()
-        process.join()
-        if process.exitcode:
-            raise SystemExit(f"{n} samples ended with {process.exitcode}")
-        seconds, added, stored = answer.get()
+        seconds, added, stored = in_a_process(measured, n)
         first = first or seconds / n
         share = seconds / n / first
         if n > options.samples[0]:

@@ -12,14 +12,13 @@ and each of the three is measured in a process of its own.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from page import Table, headed, high_water, processor, written
+from page import Table, headed, high_water, in_a_process, processor, written
 
 from robustbench_med import attack, evaluate
 from robustbench_med.data.given import make_data
@@ -76,19 +75,6 @@ def measured(name: str, tasks: int, batch: int, steps: int, answer: Any) -> None
     answer.put((time.process_time() - started, high_water() - before))
 
 
-def in_a_process(name: str, tasks: int, batch: int, steps: int) -> tuple[float, float]:
-    """`measured` in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    answer = context.SimpleQueue()
-    process = context.Process(target=measured, args=(name, tasks, batch, steps, answer))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise SystemExit(f"{name} of {tasks} tasks ended with {process.exitcode}")
-    seconds, mib = answer.get()
-    return seconds, mib
-
-
 def tasks(options: argparse.Namespace) -> Table:
     """Each number of tasks, relative to one."""
     table = headed(
@@ -101,9 +87,11 @@ def tasks(options: argparse.Namespace) -> Table:
         "MiB a task / one task",
     )
     for name in WHAT:
-        first = in_a_process(name, 1, options.batch, options.steps)
+        first = in_a_process(measured, name, 1, options.batch, options.steps)
         for n in sorted({1, *map(int, options.tasks.split(","))}):
-            found = first if n == 1 else in_a_process(name, n, options.batch, options.steps)
+            found = (
+                first if n == 1 else in_a_process(measured, name, n, options.batch, options.steps)
+            )
             seconds, mib = found
             times, room = (value / n / one for value, one in zip(found, first, strict=True))
             if n > 1:

@@ -247,7 +247,7 @@ def protocol_identity(inputs: Inputs) -> dict[str, Any]:
     if inputs.challengeable and not run.challenge:
         protocol["challenge"] = False  # else the record is that of a challenged attack
     if run.accelerate and inputs.method.is_ours:
-        protocol["accelerate"] = {"how": sorted(run.accelerate), "revision": accelerated.REVISION}
+        protocol["accelerate"] = {"how": run.accelerate, "revision": accelerated.REVISION}
     return protocol
 
 

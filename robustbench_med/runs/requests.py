@@ -48,7 +48,7 @@ def request_of(cell: Cell, session: Session[RunSpec]) -> dict[str, Any]:
             "chunk": spec.chunk,
             "batch_draws": spec.batch_draws,
             "challenge": spec.challenge,
-            "accelerate": sorted(spec.accelerate),
+            **({"accelerate": spec.accelerate} if spec.accelerate else {}),
         },
         "samples": len(session.samples(cell)),
         "seed": cell.seed,

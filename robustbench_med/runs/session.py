@@ -154,7 +154,7 @@ class Session(Generic[S]):
             setting = replace(setting, protocol=spec.protocol, batch_draws=spec.batch_draws)
         if isinstance(spec, RunSpec):
             setting = replace(
-                setting, max_queries=spec.max_queries, accelerate=tuple(sorted(spec.accelerate))
+                setting, max_queries=spec.max_queries, accelerate=tuple(spec.accelerate)
             )
         return setting
 

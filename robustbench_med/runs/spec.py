@@ -39,6 +39,7 @@ from robustbench_med.parsing import (
 )
 from robustbench_med.runs.weights_spec import AskedSpec, CappedSpec, MayTrain, WeightsSpec
 
+Ways = Annotated[list[Acceleration], AfterValidator(lambda ways: sorted(set(ways)))]
 Parameters = Annotated[dict[str, Any], AfterValidator(flat)]
 """`{"steps": 5}` for all that have them, `{"pgd.steps": 5}` or `{"pgd": {"steps": 5}}` for one."""
 
@@ -225,7 +226,7 @@ class RunSpec(ThreatsSpec, CappedSpec):
     """Samples that a smaller radius broke are not attacked again at a larger one."""
     cascade: bool = False
     """Each attack gets what those before it left."""
-    accelerate: list[Acceleration] = []
+    accelerate: Ways = []
     """How an attack's passes are computed faster; what is judged is computed as ever."""
     baseline: str = "late"
     """The undefended victim that corruption errors are relative to; "none": no victim."""

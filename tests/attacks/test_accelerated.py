@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,7 +111,7 @@ def test_soft_gradients_are_the_victims_own(network: SmallNet) -> None:
 
 
 class Box(nn.Module):
-    black_box = object()
+    black_box = SimpleNamespace(gives="scores")
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ VALUES = {
     "limit": 7,
     "chunk": 8,
     "batch_draws": 2,
-    "accelerate": ["channels-last", "bf16"],
+    "accelerate": ["bf16", "channels-last"],
     "checkpoint": Path("w.safetensors"),
     "checkpoint_part": "ema.model",
     "checkpoint_map": ["model.=", "=net.", "a b.=-"],
