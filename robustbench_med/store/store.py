@@ -38,6 +38,7 @@ from robustbench_med.store.belief import (
     stamped,
 )
 from robustbench_med.store.parts import Kept
+from robustbench_med.store.recent import Recent
 from robustbench_med.store.record import CERTIFICATES, RECORDS, Certificate, Kind, Record
 
 __all__ = ["CERTIFICATES", "RECORDS", "Certificate", "Record", "Store", "nothing_left"]
@@ -70,6 +71,11 @@ class Store(Generic[K]):
     def memory(self) -> Memory:
         """What is known of its files without hashing them again."""
         return Memory(self.folder)
+
+    @cached_property
+    def recent(self) -> Recent:
+        """Arrays of outcomes that were asked for by name."""
+        return Recent()
 
     def path(self, spec_hash: str) -> Path:
         """Where a record lies."""
@@ -178,10 +184,17 @@ class Store(Generic[K]):
             return None
 
     def arrays(self, record: K, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        """Per-sample outcomes of a record: all, or those of the named ones it has."""
+        """Per-sample outcomes of a record: all, or those of the named ones it has, not to be
+        written to.
+        """
         path = self.path(record.hash).with_suffix(".npz")
         try:
-            return load_npz(self.outcomes(record), "the outcomes", names)
+            place = self.outcomes(record)
+            if names is None or record.digests is None:
+                return load_npz(place, "the outcomes", names)
+            return self.recent.of(
+                record.digests.outcomes, names, lambda few: load_npz(place, "the outcomes", few)
+            )
         except (UnreadableError, MisfitError, OSError) as error:
             raise UserError(
                 f"{path} is not readable ({getattr(error, 'reason', error)}); compute its cell"
