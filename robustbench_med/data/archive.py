@@ -69,8 +69,7 @@ def _imported(card: Card, paths: Sequence[Path], files: Files, root: Path) -> Pa
             unpacked.mkdir(parents=True)
             for path in paths:
                 _take(path, unpacked, files)
-            place = locate(card, beside)
-            if place is None or unpacked not in (place, *place.parents):
+            if not (_holds(card, unpacked) or (_lifted(unpacked) and _holds(card, unpacked))):
                 tree = "; ".join(card.tree) or placement(card)
                 raise UserError(
                     f"{', '.join(path.name for path in paths)}: not the archive of {card.id};"
@@ -82,6 +81,25 @@ def _imported(card: Card, paths: Sequence[Path], files: Files, root: Path) -> Pa
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     return target
+
+
+def _holds(card: Card, unpacked: Path) -> bool:
+    """Whether the card's files are found in this folder, which has its name."""
+    place = locate(card, unpacked.parent)
+    return place is not None and unpacked in (place, *place.parents)
+
+
+def _lifted(unpacked: Path) -> bool:
+    """Puts what lies in a folder of the same name in there, and nowhere else, into its place: an
+    archive of the folder that the files are kept in. Whether there was one.
+    """
+    inner = unpacked / unpacked.name
+    if not inner.is_dir() or [*unpacked.iterdir()] != [inner]:
+        return False
+    moved = inner.rename(unpacked.with_name(f"{unpacked.name}-inner"))
+    unpacked.rmdir()
+    moved.rename(unpacked)
+    return True
 
 
 def _take(path: Path, unpacked: Path, files: Files) -> None:

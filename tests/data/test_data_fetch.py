@@ -281,6 +281,26 @@ def test_an_import_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "needs no import" in refused(medrobust("data", "import", "octmnist", good, check=2))
 
 
+@pytest.mark.parametrize("around", ["", "busi/", "busi/busi/"])
+def test_an_archive_may_hold_the_folder_that_the_files_are_kept_in(
+    around: str, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    expected = TREES["busi"](tree)
+    paths = [path for path in tree.rglob("*") if path.is_file()]
+    members = {around + path.relative_to(tree).as_posix(): path.read_bytes() for path in paths}
+    source, files = zip_of(tmp_path / "archive.zip", members), Files(data_root=tmp_path / "root")
+    if around == "busi/busi/":
+        with pytest.raises(UserError, match="not the archive of busi"):
+            import_files(card("busi"), [source], files)
+        assert list((tmp_path / "root").iterdir()) == []
+        return
+    import_files(card("busi"), [source], files)
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["busi"]
+    assert len(read(card("busi"), size=8, files=files).ids) == len(expected)
+
+
 def test_several_archives_and_a_table_make_one_set(tmp_path: Path) -> None:
     """As Dataverse has HAM10000: two zips without folders, and a table beside them."""
     tree = tmp_path / "tree"
