@@ -4,6 +4,7 @@ here is skipped: the extra `dev` brings all of it, `medrobust engines install` t
 """
 
 import re
+import time
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -168,6 +169,7 @@ def test_a_run_reaches_mlflow_tensorboard_and_weights_and_biases_at_once(
     uri, events = (tmp_path / "mlruns").as_uri(), tmp_path / "events"
     with wandb.init(project="medrobust", dir=tmp_path, sync_tensorboard=True):
         loggers.write([swept], loggers.loggers_of(mlflow=uri, tensorboard=events))
+        seen_by_its_watcher(tmp_path / "wandb")
 
     folder = events / loggers.folder_name(swept.name)
     assert EventAccumulator(str(folder)).Reload().Scalars("robust")[0].value == 0.5
@@ -178,5 +180,17 @@ def test_a_run_reaches_mlflow_tensorboard_and_weights_and_biases_at_once(
     (offline,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     logged = offline.read_bytes()
     assert [name for name, _, _ in swept.points if name.encode() not in logged] == []
-    (synced,) = Path(offline.parent, "files").rglob("events.out.tfevents.*")
+    (synced,) = Path(offline.parent, "files").rglob(EVENTS)
     assert synced.read_bytes() == next(folder.iterdir()).read_bytes()
+
+
+EVENTS = "events.out.tfevents.*"
+
+
+def seen_by_its_watcher(folder: Path, seconds: float = 30) -> None:
+    """Waits until Weights & Biases, which looks for events now and then, has found some: a run that
+    ends before has none of them.
+    """
+    end = time.monotonic() + seconds
+    while not any(folder.glob(f"offline-run-*/files/**/{EVENTS}")) and time.monotonic() < end:
+        time.sleep(0.1)
