@@ -7,10 +7,14 @@ from robustbench_med.reports.comparison.paired import (
     PairedDifference,
     balanced_difference,
     bootstrap_difference,
+    by_class,
+    by_task,
+    deviation_of_draws,
     holm,
     mcnemar,
+    with_draws,
 )
-from robustbench_med.statistics import normal_quantile, worst_case
+from robustbench_med.statistics import effective_n_of_draws, normal_quantile, worst_case
 
 
 def test_mcnemar_is_the_exact_binomial_test_on_discordant_pairs() -> None:
@@ -223,3 +227,60 @@ def test_by_class_weights_the_worst_case_is_that_of_the_balanced_accuracy() -> N
 def known(right: np.ndarray) -> np.ndarray:
     """Every sample labelled for every task."""
     return np.ones(right.shape, bool)
+
+
+# --- draws that a batch shares --------------------------------------------------------------------
+
+
+def shared_draws(rng: np.random.Generator, n: int, draws: int, easy: np.ndarray) -> np.ndarray:
+    """(draws, n) right or wrong of a victim whose every draw shifts all samples of the batch."""
+    shift, own = rng.normal(0, 0.7, (draws, 1)), rng.normal(0, 0.3, (draws, n))
+    return easy + shift + own > 0
+
+
+def test_alike_victims_that_share_draws_are_told_apart_no_more_often_than_said() -> None:
+    rng, n, zeros = np.random.default_rng(0), 64, np.zeros(64, np.int64)
+    tasks, classes = zeros.tolist(), (np.arange(n) % 2).tolist()
+    strata, shares = by_class(tasks, classes)
+    apart, aware, low_p = 0, 0, 0
+    for _ in range(600):
+        easy = rng.normal(0.3, 1, n)
+        rights = [shared_draws(rng, n, 4, easy) for _ in range(2)]
+        deviations = [
+            deviation_of_draws(
+                right.mean(0),
+                strata,
+                shares,
+                np.full(n, min(effective_n_of_draws(right, n, zeros) / n, 1)),
+            )
+            for right in rights
+        ]
+        found = balanced_difference(rights[0].mean(0) - rights[1].mean(0), tasks, classes, range(n))
+        wider = with_draws(found, *deviations)
+        assert wider.difference == found.difference
+        assert wider.low <= found.low <= found.high <= wider.high
+        apart += not found.low <= 0 <= found.high
+        aware += not wider.low <= 0 <= wider.high
+        low_p += wider.p < 0.05
+    assert apart > 0.3 * 600  # what units alone say
+    assert aware < 0.07 * 600
+    assert low_p < 0.07 * 600
+
+
+def test_draws_of_their_own_change_no_difference() -> None:
+    found = PairedDifference(0.1, -0.05, 0.25, 0.2)
+    strata, shares = by_task([0, 0, 1])
+    assert shares.tolist() == pytest.approx([2 / 3, 1 / 3])
+    right = np.array([0.5, 0.7, 0.2])
+    assert deviation_of_draws(right, strata, shares, np.ones(3)) == 0
+    assert with_draws(found, 0.0, 0.0) == found
+
+
+def test_the_deviation_that_shared_draws_add_is_the_sum_over_strata() -> None:
+    strata, shares = by_task([0, 0, 1, 1])
+    right, worth = np.array([0.25, 0.75, 0.5, 0.5]), np.array([0.5, 0.5, 0.25, 0.25])
+    of_task = [np.sqrt(0.25 / 2 * (1 / f - 1)) for f in (0.5, 0.25)]
+    assert deviation_of_draws(right, strata, shares, worth) == pytest.approx(np.mean(of_task))
+    wider = with_draws(PairedDifference(0.0, -0.1, 0.1, 0.3), 0.03, 0.04)
+    half = np.hypot(0.1, normal_quantile(0.975) * 0.05)
+    assert (wider.low, wider.high, wider.p) == pytest.approx((-half, half, 1.0))

@@ -92,14 +92,9 @@ def balanced_difference(
         tasks, classes: (units,) of each, and its label.
         clusters: (units,) equal for units that share a patient or an image.
     """
-    _, strata = np.unique(np.stack([tasks, classes]), axis=1, return_inverse=True)
-    strata = strata.reshape(-1)
+    strata, shares = by_class(tasks, classes)
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
     sizes = np.bincount(strata)
-    of_task = np.zeros(len(sizes), np.int64)
-    of_task[strata] = np.asarray(tasks)
-    _, task, n_classes = np.unique(of_task, return_inverse=True, return_counts=True)
-    shares = 1 / (len(n_classes) * n_classes[task])  # of a stratum in the difference; sum to 1
     weights = (shares / sizes)[strata]
     means = np.bincount(strata, difference) / sizes
     both = np.unique(np.stack([strata, index]), axis=1)[0]
@@ -111,6 +106,61 @@ def balanced_difference(
     signed: Floats = np.bincount(index, weights * difference).astype(np.float64)
     low, high = max(middle - half, -1.0), min(middle + half, 1.0)
     return PairedDifference(middle, low, high, _sign_test(signed))
+
+
+def by_class(tasks: Sequence[int], classes: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
+    """The strata of balanced accuracy, the classes of each task: (units,) that of each unit, and
+    (strata,) the share of each in it, which sum to 1.
+    """
+    _, strata = np.unique(np.stack([tasks, classes]), axis=1, return_inverse=True)
+    strata = strata.reshape(-1)
+    of_task = np.zeros(int(strata.max()) + 1, np.int64)
+    of_task[strata] = np.asarray(tasks)
+    _, task, n_classes = np.unique(of_task, return_inverse=True, return_counts=True)
+    return strata, 1 / (len(n_classes) * n_classes[task])
+
+
+def by_task(tasks: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
+    """The strata of accuracy over all units, its tasks, as `by_class`."""
+    _, strata, sizes = np.unique(np.asarray(tasks), return_inverse=True, return_counts=True)
+    return strata, sizes / len(strata)
+
+
+def deviation_of_draws(
+    right: Floats, strata: NDArray[np.int64], shares: Floats, worth: Floats
+) -> float:
+    """Standard deviation that draws shared by a batch add to a mean over units of one victim, as if
+    they moved all of its strata together.
+
+    A stratum whose n units of mean p are worth f n (`families.worth_of_draws`) varies by
+    p (1 - p) / n (1 / f - 1) more than units that draw for themselves.
+
+    Args:
+        right: (units,) fractions right.
+        strata: (units,) of each, from 0.
+        shares: (strata,) of each stratum in the mean.
+        worth: (units,) f <= 1, the same in a stratum; 1 where no draw is shared.
+    """
+    sizes = np.bincount(strata)
+    means, f = (np.bincount(strata, each) / sizes for each in (right, worth))
+    variance = means * (1 - means) / sizes * (1 / f - 1)
+    return float(shares @ np.sqrt(variance))
+
+
+def with_draws(found: PairedDifference, *deviations: float) -> PairedDifference:
+    """A difference found over units, and what shared draws of either victim add (the standard
+    deviations of both): its interval is wider, and its p at least that of a normal distribution
+    of that width.
+    """
+    z, added = normal_quantile(0.975), math.hypot(*deviations)
+    if added == 0:
+        return found
+    middle = found.difference
+    low = max(middle - math.hypot(middle - found.low, z * added), -1.0)
+    high = min(middle + math.hypot(found.high - middle, z * added), 1.0)
+    towards_zero = middle - low if middle > 0 else high - middle
+    p = float(2 * ndtr(-abs(middle) * z / towards_zero))
+    return PairedDifference(middle, low, high, max(found.p, p))
 
 
 def _sign_test(signed: Floats) -> float:

@@ -6,7 +6,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from robustbench_med.reports import floors
 from robustbench_med.reports.comparison.metrics import METRICS
@@ -14,11 +16,16 @@ from robustbench_med.reports.comparison.paired import (
     PairedDifference,
     balanced_difference,
     bootstrap_difference,
+    by_class,
+    by_task,
+    deviation_of_draws,
     holm,
     mcnemar,
+    with_draws,
 )
 from robustbench_med.reports.comparison.rows import Outcomes, Row
 from robustbench_med.reports.floors import Judged
+from robustbench_med.statistics import Floats
 
 SIGNIFICANT = 0.05
 
@@ -31,8 +38,9 @@ class Pair:
     Attributes:
         difference: of what they are judged on, worst case, a minus b.
         low, high: its 95 % interval over patients or images: a bootstrap of robust accuracy, the
-            variances of all classes for balanced accuracy.
-        p: McNemar's; with the weights of the classes for balanced accuracy.
+            variances of all classes for balanced accuracy; wider where a batch shares its draws.
+        p: McNemar's; with the weights of the classes for balanced accuracy; where a batch shares
+            its draws, at least that of a normal distribution as wide as the interval.
         n: units (one task of one sample) behind the difference.
         p_holm: p, corrected for the number of pairs of the comparison.
         judged_on: robust accuracy, or robust balanced accuracy where classes are imbalanced.
@@ -126,8 +134,11 @@ def _pair(a: Row, b: Row) -> Pair:
     one, other = a.outcomes, b.outcomes
     if one.units != other.units:
         raise AssertionError("paired victims were measured on different samples")
-    balanced = balanced_difference(
-        one.balanced - other.balanced, one.tasks, one.classes, one.clusters
+    balanced = with_draws(
+        balanced_difference(one.balanced - other.balanced, one.tasks, one.classes, one.clusters),
+        *_of_draws(
+            [(one.balanced, one), (other.balanced, other)], by_class(one.tasks, one.classes)
+        ),
     )
     judged_on = floors.judged_metric(a.floor)
     judged = balanced if judged_on == "balanced_accuracy" else _of_accuracy(one, other)
@@ -154,7 +165,17 @@ def _of_accuracy(one: Outcomes, other: Outcomes) -> PairedDifference:
     difference = one.worst - other.worst
     low, high = bootstrap_difference(difference, one.clusters)
     p = mcnemar(one.first > 0.5, other.first > 0.5, one.clusters)
-    return PairedDifference(float(difference.mean()), low, high, p)
+    return with_draws(
+        PairedDifference(float(difference.mean()), low, high, p),
+        *_of_draws([(one.worst, one), (other.worst, other)], by_task(one.tasks)),
+    )
+
+
+def _of_draws(
+    sides: Sequence[tuple[Floats, Outcomes]], strata: tuple[NDArray[np.int64], Floats]
+) -> list[float]:
+    """What shared draws add to the deviation of either side's mean."""
+    return [deviation_of_draws(right, *strata, np.array(of.worth)) for right, of in sides]
 
 
 def _between(a: float | None, b: float | None) -> float | None:

@@ -105,6 +105,7 @@ class Outcomes:
         clusters: (units,) the patient or image behind each (`clusters`): units that share it are
             resampled together.
         tasks, classes: (units,) the task of each, and its label.
+        worth: (units,) what each is worth because draws are shared (`families.worth_of_draws`).
     """
 
     worst: statistics.Floats
@@ -114,6 +115,7 @@ class Outcomes:
     clusters: tuple[int, ...]
     tasks: tuple[int, ...]
     classes: tuple[int, ...]
+    worth: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -379,4 +381,5 @@ def _outcomes(found: OnSamples, arrays: Arrays) -> Outcomes:
         clusters=tuple(clusters(arrays)[samples].tolist()),
         tasks=tuple(attacked.tolist()),
         classes=tuple(labelled.labels[known].tolist()),
+        worth=tuple(np.array(labelled.worth)[attacked].tolist()),
     )

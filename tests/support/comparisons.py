@@ -87,5 +87,6 @@ def row_of(
             tuple(range(n)),
             (0,) * n,
             tuple(labels.tolist()),
+            (1.0,) * n,
         ),
     )
