@@ -4,6 +4,7 @@ show alike.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -270,17 +271,18 @@ def effective_n(family: Sequence[Record], of: Callable[[Record], float]) -> floa
 
 
 def worth_of_draws(record: Record, arrays: Mapping[str, NDArray[Any]], t: int) -> float:
-    """What the independent samples behind a robust accuracy of task t are still worth because
-    chunks share their draws: a factor, 1 where none does.
+    """What the independent samples behind a robust accuracy of task t are worth where chunks share
+    their draws, as a factor: less than 1 where these tell less than samples of one draw each;
+    infinite where none does.
     """
     figures, groups = record.figures.tasks[t], groups_of(arrays, t)
     known_worth, in_chunks = figures.n_effective_robust, record.spec.protocol.chunk is not None
     if not in_chunks or known_worth is None or groups is None:  # older records do not say
-        return 1.0
+        return math.inf
     known = arrays["labels"][:, t] >= 0
     right = arrays["robust_right"][known, t]
     samples = min(statistics.effective_n(right, groups[known]), figures.n_distinct)
-    return min(known_worth / samples, 1.0)
+    return known_worth / samples
 
 
 def groups_of(arrays: Mapping[str, NDArray[Any]], t: int) -> NDArray[Any] | None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from robustbench_med.reports.comparison.paired import (
     PairedDifference,
@@ -251,7 +252,7 @@ def test_alike_victims_that_share_draws_are_told_apart_no_more_often_than_said()
                 right.mean(0),
                 strata,
                 shares,
-                np.full(n, min(effective_n_of_draws(right, n, zeros) / n, 1)),
+                np.full(n, effective_n_of_draws(right, n, zeros) / n),
             )
             for right in rights
         ]
@@ -272,14 +273,15 @@ def test_draws_of_their_own_change_no_difference() -> None:
     strata, shares = by_task([0, 0, 1])
     assert shares.tolist() == pytest.approx([2 / 3, 1 / 3])
     right = np.array([0.5, 0.7, 0.2])
-    assert deviation_of_draws(right, strata, shares, np.ones(3)) == 0
+    assert deviation_of_draws(right, strata, shares, np.full(3, np.inf)) == 0
     assert with_draws(found, 0.0, 0.0) == found
 
 
 def test_the_deviation_that_shared_draws_add_is_the_sum_over_strata() -> None:
     strata, shares = by_task([0, 0, 1, 1])
     right, worth = np.array([0.25, 0.75, 0.5, 0.5]), np.array([0.5, 0.5, 0.25, 0.25])
-    of_task = [np.sqrt(0.25 / 2 * (1 / f - 1)) for f in (0.5, 0.25)]
+    of_samples = (stdtrit(3, 0.975) / normal_quantile(0.975)) ** 2 * 0.0625
+    of_task = [np.sqrt(0.25 / (2 * 0.5) - of_samples), np.sqrt(0.25 / (2 * 0.25))]
     assert deviation_of_draws(right, strata, shares, worth) == pytest.approx(np.mean(of_task))
     wider = with_draws(PairedDifference(0.0, -0.1, 0.1, 0.3), 0.03, 0.04)
     half = np.hypot(0.1, normal_quantile(0.975) * 0.05)

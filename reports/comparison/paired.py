@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, stdtrit
 
 from robustbench_med.statistics import Floats, normal_quantile
 
@@ -132,19 +132,23 @@ def deviation_of_draws(
     """Standard deviation that draws shared by a batch add to a mean over units of one victim, as if
     they moved all of its strata together.
 
-    A stratum whose n units of mean p are worth f n (`families.worth_of_draws`) varies by
-    p (1 - p) / n (1 / f - 1) more than units that draw for themselves.
+    The mean p of a stratum whose n units are worth f n (`families.worth_of_draws`) varies by
+    p (1 - p) / (f n), by a population's samples and draws together; a paired difference holds what
+    the samples make of it, the variance of their fractions right over n (with Student's t, as in
+    f). The rest is added.
 
     Args:
         right: (units,) fractions right.
         strata: (units,) of each, from 0.
         shares: (strata,) of each stratum in the mean.
-        worth: (units,) f <= 1, the same in a stratum; 1 where no draw is shared.
+        worth: (units,) f, the same in a stratum; infinite where no draw is shared.
     """
     sizes = np.bincount(strata)
-    means, f = (np.bincount(strata, each) / sizes for each in (right, worth))
-    variance = means * (1 - means) / sizes * (1 / f - 1)
-    return float(shares @ np.sqrt(variance))
+    means, f, squares = (np.bincount(strata, e) / sizes for e in (right, worth, right**2))
+    t = float(stdtrit(max(len(right) - 1, 1), 0.975)) / normal_quantile(0.975)
+    of_samples = t**2 * (squares - means**2) / np.maximum(sizes - 1, 1)
+    of_both = means * (1 - means) / (f * sizes)
+    return float(shares @ np.sqrt(np.maximum(of_both - of_samples, 0.0)))
 
 
 def with_draws(found: PairedDifference, *deviations: float) -> PairedDifference:

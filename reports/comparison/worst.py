@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -152,7 +153,7 @@ def on_samples(measured: Sequence[Record], store: Store[Record]) -> OnSamples:
     first, arrays = measured[0], store.arrays(measured[0])
     chunked = [(record, store.arrays(record)) for record in measured if record.spec.protocol.chunk]
     worth = [
-        min((worth_of_draws(*each, t) for each in chunked), default=1.0)
+        min((worth_of_draws(*each, t) for each in chunked), default=math.inf)
         for t in first.spec.threat.tasks
     ]
     labelled, tasks, rights = Labelled.of(first, arrays, worth), first.spec.threat.tasks, {}
@@ -229,7 +230,9 @@ def _accuracy(right: statistics.Floats, labelled: Labelled) -> _Rates:
             counts.append(distinct)
         else:
             counts.append(min(statistics.effective_n(right[there, t], groups[there]), distinct))
-    return _Rates(rates, [n * worth for n, worth in zip(counts, labelled.worth, strict=True)])
+    return _Rates(
+        rates, [n * min(worth, 1.0) for n, worth in zip(counts, labelled.worth, strict=True)]
+    )
 
 
 def _balanced_accuracy(right: statistics.Floats, labelled: Labelled) -> _Rates:
@@ -243,7 +246,7 @@ def _balanced_accuracy(right: statistics.Floats, labelled: Labelled) -> _Rates:
         recalls = [right[labels == c, t].mean() for c in classes]
         samples = [_independent(right[:, t], labels == c, labelled, t) for c in classes]
         rates.append(float(np.mean(recalls)))
-        counts.append(labelled.worth[t] * len(classes) ** 2 / sum(1 / n for n in samples))
+        counts.append(min(labelled.worth[t], 1.0) * len(classes) ** 2 / sum(1 / n for n in samples))
     return _Rates(rates, counts)
 
 

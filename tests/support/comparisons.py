@@ -1,5 +1,6 @@
 """Settings of small comparisons, and made-up rows of them."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -87,6 +88,6 @@ def row_of(
             tuple(range(n)),
             (0,) * n,
             tuple(labels.tolist()),
-            (1.0,) * n,
+            (math.inf,) * n,
         ),
     )
