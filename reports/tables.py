@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from robustbench_med.formats.text import cell
 from robustbench_med.naming import OWN_THREAT, shown_radius
@@ -277,7 +278,8 @@ def written(frame: pd.DataFrame) -> pd.DataFrame:
 
 def csv(frame: pd.DataFrame) -> str:
     """CSV with figures to six digits, below which float32 kernels disagree, and text as `cell`s."""
-    shown = written(frame).rename(columns=cell).map(cell)
+    shown = written(frame).rename(columns=cell)
+    shown = shown.apply(lambda column: column if is_numeric_dtype(column) else column.map(cell))
     return str(shown.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
