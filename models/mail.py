@@ -39,6 +39,18 @@ def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
     return F.pad(x, (left, right, top, bottom), value=value)
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """The same (B, C, H, W) in another order of the memory."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def halved(x: Tensor) -> Tensor:
+    """SAME maxima of 3 x 3 windows two apart, (B, C, H, W) -> (B, C, ceil(H / 2), ceil(W / 2))."""
+    if x.shape[2] % 2 or x.shape[3] % 2:
+        return F.max_pool2d(pad_same(x, 3, 2, -torch.inf), 3, 2)
+    return F.max_pool2d(x, 3, 2, ceil_mode=True)  # of even sides nothing but the end is padded
+
+
 class SameConv2d(nn.Conv2d):
     """Convolution with TensorFlow's SAME padding, Glorot-uniform weights and zero bias."""
 
@@ -134,14 +146,13 @@ class EMILA(nn.Module):
         self.proj = SameConv2d(cin, c, 1, stride=stride)
         self.bn_proj = nn.BatchNorm2d(c, BN_EPS, bn_momentum)
 
-    def branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.gpc(x), self.dw3(x), self.dw5(x)
+    def scales(self, x: Tensor) -> Tensor:
+        """The three kernels, (B, c + 2 cin, h, w)."""
+        return torch.cat((self.gpc(x), self.dw3(x), self.dw5(x)), 1)
 
     def multi_scale(self, x: Tensor) -> Tensor:
         """u: the three scales, shuffled and fused, (B, c, h, w)."""
-        return self.bn_fuse(
-            self.fuse(shuffle_channels(torch.cat(self.branches(x), 1), self.groups))
-        )
+        return self.bn_fuse(self.fuse(shuffle_channels(self.scales(x), self.groups)))
 
     def attention_logits(self, u: Tensor) -> Tensor:
         """FC2(relu(FC1(q))), (B, c).
@@ -325,13 +336,11 @@ class MAIL(nn.Module):
         self, modalities: Sequence[Tensor], generators: Generators | None = None
     ) -> Tensor:
         """Fused features, (B, M * 8 * width)."""
-        xs = [
-            F.max_pool2d(pad_same(F.relu(stem(x)), 3, 2, -torch.inf), 3, 2)
-            for stem, x in zip(self.stem, modalities, strict=True)
-        ]
-        xs = [
-            x.contiguous(memory_format=torch.channels_last) for x in xs
-        ]  # depth-wise kernels are up to twice as fast in this layout
+        xs = [F.relu(stem(x)) for stem, x in zip(self.stem, modalities, strict=True)]
+        # depth-wise kernels and maxima are up to twice as fast in this layout
+        if not self.training:
+            xs = list(map(channels_last, xs))
+        xs = [channels_last(halved(x)) for x in xs]
         for stage, fuse in enumerate(self.fuse):
             for m, x in enumerate(xs):
                 first, second = self.blocks[m][2 * stage : 2 * stage + 2]  # type: ignore[index]

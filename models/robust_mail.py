@@ -44,14 +44,18 @@ class RPFConv2d(SameConv2d):
         if self.n_random == 0:
             return super().forward(x)
         kernel, stride = self.kernel_size[0], self.stride[0]
-        trained, drawn = (
-            (x[:, : -self.n_random], x[:, -self.n_random :]) if self.depthwise else (x, x)
-        )
-        groups = self.n_random if self.depthwise else self.groups
-        shape = (self.n_random, drawn.shape[1] // groups, kernel, kernel)
+        shape = (self.n_random, *self.weight.shape[1:])
         weight = torch.randn(shape, device=x.device, dtype=x.dtype) / kernel
-        random = F.conv2d(pad_same(drawn, kernel, stride), weight, stride=stride, groups=groups)
-        return torch.cat((super().forward(trained), random), 1)
+        if not self.depthwise:
+            random = F.conv2d(
+                pad_same(x, kernel, stride), weight, stride=stride, groups=self.groups
+            )
+            return torch.cat((super().forward(x), random), 1)
+        assert self.bias is not None  # each channel sees its own: one convolution, the same numbers
+        weight = torch.cat((self.weight, weight))
+        bias = torch.cat((self.bias, self.bias.new_zeros(self.n_random)))
+        x = x if stride == 1 else pad_same(x, kernel, stride)
+        return F.conv2d(x, weight, bias, stride, self.padding, groups=len(weight))
 
 
 def random_count(c: int, ratio: float, groups: int) -> int:
@@ -69,6 +73,17 @@ def normal_like(x: Tensor) -> Tensor:
     """
     b, c, h, w = x.shape
     return torch.randn((b, h, w, c), device=x.device, dtype=x.dtype).permute(0, 3, 1, 2)
+
+
+def normalised(x: Tensor, norms: Sequence[nn.BatchNorm2d]) -> Tensor:
+    """(B, C, H, W) as several BatchNorms leave the channels that lie one after another in it, in
+    inference.
+    """
+    mean, var, weight, bias = (
+        torch.cat([getattr(norm, name) for norm in norms])
+        for name in ("running_mean", "running_var", "weight", "bias")
+    )
+    return F.batch_norm(x, mean, var, weight, bias, eps=BN_EPS)
 
 
 def modulate(x: Tensor, n: Tensor) -> Tensor:
@@ -121,10 +136,13 @@ class RobustEMILA(EMILA):
         self.bn3 = nn.BatchNorm2d(cin, BN_EPS, bn_momentum)
         self.bn5 = nn.BatchNorm2d(cin, BN_EPS, bn_momentum)
 
-    def branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def scales(self, x: Tensor) -> Tensor:
         if not self.rpf:
-            return super().branches(x)
-        return self.bn1(self.gpc(x)), self.bn3(self.dw3(x)), self.bn5(self.dw5(x))
+            return super().scales(x)
+        norms, kernels = (self.bn1, self.bn3, self.bn5), (self.gpc, self.dw3, self.dw5)
+        if self.training:  # each has its statistics to keep
+            return torch.cat([norm(each(x)) for norm, each in zip(norms, kernels, strict=True)], 1)
+        return normalised(torch.cat([each(x) for each in kernels], 1), norms)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.man:

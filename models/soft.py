@@ -36,10 +36,31 @@ def clip(x: Tensor) -> Tensor:
     Its gradient is 0 where x lies outside; under `soft_gradients` it is that of
     sigmoid(8 (x - 1/2)), over its slope in the middle.
     """
-    if _SOFT.get():
-        soft: Tensor = _SoftClip.apply(x)  # type: ignore[no-untyped-call]
-        return soft
-    return x.clamp(0, 1)
+    kind = _SoftClip if _SOFT.get() else _Clip
+    clipped: Tensor = kind.apply(x)  # type: ignore[no-untyped-call]
+    return clipped
+
+
+class _Clip(torch.autograd.Function):
+    """A clip whose backward pass takes a tenth of the time of `clamp`'s, and gives the same: that
+    of hardtanh, whose bounds, which it leaves out, are moved to the next numbers.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        if gradient.stride() != x.stride():  # sums after it add in the order of the layout
+            gradient = torch.empty_like(x).copy_(gradient)
+        about = torch.finfo(x.dtype)
+        inside: Tensor = torch.ops.aten.hardtanh_backward(
+            gradient, x, -about.smallest_normal, 1 + about.eps
+        )
+        return inside
 
 
 class _SoftClip(torch.autograd.Function):
