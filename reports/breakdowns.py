@@ -148,7 +148,7 @@ def _of_class(
             statistics.effective_n(mine(record, "robust_right"), mine(record, groups)),
             distinct(record),
         )
-        return samples * min(worth_of_draws(record, outcome, t), 1.0)
+        return samples * worth_of_draws(record, outcome, t)
 
     clean = float(
         np.mean(over_trainings(family, lambda record: float(mine(record, "clean_right").mean())))

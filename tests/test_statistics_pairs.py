@@ -1,8 +1,10 @@
 """Paired statistics: known numbers, and the properties that make them honest."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from scipy.special import stdtrit
+from scipy.special import ndtr
 
 from robustbench_med.reports.comparison.paired import (
     PairedDifference,
@@ -15,7 +17,13 @@ from robustbench_med.reports.comparison.paired import (
     mcnemar,
     with_draws,
 )
-from robustbench_med.statistics import effective_n_of_draws, normal_quantile, worst_case
+from robustbench_med.reports.families import share_of_draws
+from robustbench_med.statistics import (
+    effective_n,
+    effective_n_of_draws,
+    normal_quantile,
+    worst_case,
+)
 
 
 def test_mcnemar_is_the_exact_binomial_test_on_discordant_pairs() -> None:
@@ -233,39 +241,59 @@ def known(right: np.ndarray) -> np.ndarray:
 # --- draws that a batch shares --------------------------------------------------------------------
 
 
-def shared_draws(rng: np.random.Generator, n: int, draws: int, easy: np.ndarray) -> np.ndarray:
+def shared_draws(rng: np.random.Generator, draws: int, easy: np.ndarray) -> np.ndarray:
     """(draws, n) right or wrong of a victim whose every draw shifts all samples of the batch."""
-    shift, own = rng.normal(0, 0.7, (draws, 1)), rng.normal(0, 0.3, (draws, n))
+    shift, own = rng.normal(0, 0.7, (draws, 1)), rng.normal(0, 0.3, (draws, len(easy)))
     return easy + shift + own > 0
 
 
-def test_alike_victims_that_share_draws_are_told_apart_no_more_often_than_said() -> None:
-    rng, n, zeros = np.random.default_rng(0), 64, np.zeros(64, np.int64)
-    tasks, classes = zeros.tolist(), (np.arange(n) % 2).tolist()
+def of_shared_draws(right: np.ndarray, patients: np.ndarray) -> float:
+    """`share_of_draws` of a record with these outcomes."""
+    together = np.zeros(right.shape[1], np.int64)
+    samples = effective_n(right.mean(0), patients)
+    task = SimpleNamespace(
+        n_effective_robust=effective_n_of_draws(right, samples, together), n_distinct=right.shape[1]
+    )
+    record = SimpleNamespace(
+        figures=SimpleNamespace(tasks=[task]),
+        spec=SimpleNamespace(protocol=SimpleNamespace(chunk=len(together))),
+        draws=len(right),
+    )
+    outcomes = {
+        "labels": together[:, None],
+        "robust_right": right.mean(0)[:, None],
+        "group_0": patients,
+    }
+    return share_of_draws(record, outcomes, 0)
+
+
+@pytest.mark.parametrize("each", [1, 4])
+@pytest.mark.parametrize("draws", [4, 16])
+def test_alike_victims_that_share_draws_are_told_apart_no_more_often_than_said(draws, each) -> None:
+    """64 samples, of as many patients or of a quarter."""
+    rng, n = np.random.default_rng(0), 64
+    tasks, classes, patients = [0] * n, (np.arange(n) // each % 2).tolist(), np.arange(n) // each
     strata, shares = by_class(tasks, classes)
     apart, aware, low_p = 0, 0, 0
-    for _ in range(600):
-        easy = rng.normal(0.3, 1, n)
-        rights = [shared_draws(rng, n, 4, easy) for _ in range(2)]
+    for _ in range(300):
+        easy = np.repeat(rng.normal(0.3, 1, n // each), each)
+        rights = [shared_draws(rng, draws, easy) for _ in range(2)]
         deviations = [
             deviation_of_draws(
-                right.mean(0),
-                strata,
-                shares,
-                np.full(n, effective_n_of_draws(right, n, zeros) / n),
+                right.mean(0), strata, shares, np.full(n, of_shared_draws(right, patients))
             )
             for right in rights
         ]
-        found = balanced_difference(rights[0].mean(0) - rights[1].mean(0), tasks, classes, range(n))
+        gap = rights[0].mean(0) - rights[1].mean(0)
+        found = balanced_difference(gap, tasks, classes, patients.tolist())
         wider = with_draws(found, *deviations)
         assert wider.difference == found.difference
         assert wider.low <= found.low <= found.high <= wider.high
         apart += not found.low <= 0 <= found.high
         aware += not wider.low <= 0 <= wider.high
         low_p += wider.p < 0.05
-    assert apart > 0.3 * 600  # what units alone say
-    assert aware < 0.07 * 600
-    assert low_p < 0.07 * 600
+    assert apart > 0.3 * 300  # what units alone say
+    assert max(aware, low_p) < 0.08 * 300
 
 
 def test_draws_of_their_own_change_no_difference() -> None:
@@ -273,16 +301,18 @@ def test_draws_of_their_own_change_no_difference() -> None:
     strata, shares = by_task([0, 0, 1])
     assert shares.tolist() == pytest.approx([2 / 3, 1 / 3])
     right = np.array([0.5, 0.7, 0.2])
-    assert deviation_of_draws(right, strata, shares, np.full(3, np.inf)) == 0
+    assert deviation_of_draws(right, strata, shares, np.zeros(3)) == 0
     assert with_draws(found, 0.0, 0.0) == found
 
 
 def test_the_deviation_that_shared_draws_add_is_the_sum_over_strata() -> None:
     strata, shares = by_task([0, 0, 1, 1])
-    right, worth = np.array([0.25, 0.75, 0.5, 0.5]), np.array([0.5, 0.5, 0.25, 0.25])
-    of_samples = (stdtrit(3, 0.975) / normal_quantile(0.975)) ** 2 * 0.0625
-    of_task = [np.sqrt(0.25 / (2 * 0.5) - of_samples), np.sqrt(0.25 / (2 * 0.25))]
-    assert deviation_of_draws(right, strata, shares, worth) == pytest.approx(np.mean(of_task))
+    right, added = np.array([0.25, 0.75, 1.0, 0.6]), np.array([0.01, 0.01, 0.04, 0.04])
+    of_task = [np.sqrt(0.25 * 0.01), np.sqrt(0.16 * 0.04)]
+    assert deviation_of_draws(right, strata, shares, added) == pytest.approx(np.mean(of_task))
     wider = with_draws(PairedDifference(0.0, -0.1, 0.1, 0.3), 0.03, 0.04)
     half = np.hypot(0.1, normal_quantile(0.975) * 0.05)
     assert (wider.low, wider.high, wider.p) == pytest.approx((-half, half, 1.0))
+    clipped = with_draws(PairedDifference(-0.9, -0.95, -0.85, 0.0), 0.3)
+    assert clipped.low == -1
+    assert clipped.p == pytest.approx(2 * ndtr(-0.9 * normal_quantile(0.975) / 0.59), rel=0.02)

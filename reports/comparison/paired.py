@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr
 
 from robustbench_med.statistics import Floats, normal_quantile
 
@@ -127,28 +127,20 @@ def by_task(tasks: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
 
 
 def deviation_of_draws(
-    right: Floats, strata: NDArray[np.int64], shares: Floats, worth: Floats
+    right: Floats, strata: NDArray[np.int64], shares: Floats, of_draws: Floats
 ) -> float:
     """Standard deviation that draws shared by a batch add to a mean over units of one victim, as if
-    they moved all of its strata together.
-
-    The mean p of a stratum whose n units are worth f n (`families.worth_of_draws`) varies by
-    p (1 - p) / (f n), by a population's samples and draws together; a paired difference holds what
-    the samples make of it, the variance of their fractions right over n (with Student's t, as in
-    f). The rest is added.
+    they moved all of its strata together; a paired difference over units does not hold it.
 
     Args:
         right: (units,) fractions right.
         strata: (units,) of each, from 0.
         shares: (strata,) of each stratum in the mean.
-        worth: (units,) f, the same in a stratum; infinite where no draw is shared.
+        of_draws: (units,) variance that they add to the mean p of a stratum, over p (1 - p).
     """
     sizes = np.bincount(strata)
-    means, f, squares = (np.bincount(strata, e) / sizes for e in (right, worth, right**2))
-    t = float(stdtrit(max(len(right) - 1, 1), 0.975)) / normal_quantile(0.975)
-    of_samples = t**2 * (squares - means**2) / np.maximum(sizes - 1, 1)
-    of_both = means * (1 - means) / (f * sizes)
-    return float(shares @ np.sqrt(np.maximum(of_both - of_samples, 0.0)))
+    means, added = (np.bincount(strata, each) / sizes for each in (right, of_draws))
+    return float(shares @ np.sqrt(means * (1 - means) * added))
 
 
 def with_draws(found: PairedDifference, *deviations: float) -> PairedDifference:
@@ -160,10 +152,11 @@ def with_draws(found: PairedDifference, *deviations: float) -> PairedDifference:
     if added == 0:
         return found
     middle = found.difference
-    low = max(middle - math.hypot(middle - found.low, z * added), -1.0)
-    high = min(middle + math.hypot(found.high - middle, z * added), 1.0)
-    towards_zero = middle - low if middle > 0 else high - middle
-    p = float(2 * ndtr(-abs(middle) * z / towards_zero))
+    below, above = (
+        math.hypot(side, z * added) for side in (middle - found.low, found.high - middle)
+    )
+    low, high = max(middle - below, -1.0), min(middle + above, 1.0)
+    p = float(2 * ndtr(-abs(middle) * z / (below if middle > 0 else above)))
     return PairedDifference(middle, low, high, max(found.p, p))
 
 

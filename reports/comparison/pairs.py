@@ -175,7 +175,7 @@ def _of_draws(
     sides: Sequence[tuple[Floats, Outcomes]], strata: tuple[NDArray[np.int64], Floats]
 ) -> list[float]:
     """What shared draws add to the deviation of either side's mean."""
-    return [deviation_of_draws(right, *strata, np.array(of.worth)) for right, of in sides]
+    return [deviation_of_draws(right, *strata, np.array(of.of_draws)) for right, of in sides]
 
 
 def _between(a: float | None, b: float | None) -> float | None:

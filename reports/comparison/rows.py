@@ -105,7 +105,8 @@ class Outcomes:
         clusters: (units,) the patient or image behind each (`clusters`): units that share it are
             resampled together.
         tasks, classes: (units,) the task of each, and its label.
-        worth: (units,) what each is worth because draws are shared (`families.worth_of_draws`).
+        of_draws: (units,) what shared draws add to the variance of the task's mean p, over
+            p (1 - p) (`families.share_of_draws`).
     """
 
     worst: statistics.Floats
@@ -115,7 +116,7 @@ class Outcomes:
     clusters: tuple[int, ...]
     tasks: tuple[int, ...]
     classes: tuple[int, ...]
-    worth: tuple[float, ...]
+    of_draws: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -381,5 +382,5 @@ def _outcomes(found: OnSamples, arrays: Arrays) -> Outcomes:
         clusters=tuple(clusters(arrays)[samples].tolist()),
         tasks=tuple(attacked.tolist()),
         classes=tuple(labelled.labels[known].tolist()),
-        worth=tuple(np.array(labelled.worth)[attacked].tolist()),
+        of_draws=tuple(np.array(labelled.of_draws)[attacked].tolist()),
     )

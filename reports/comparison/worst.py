@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from robustbench_med import statistics
 from robustbench_med.reports.areas import area
-from robustbench_med.reports.families import groups_of, worth_of_draws
+from robustbench_med.reports.families import groups_of, share_of_draws, worth_of_draws
 from robustbench_med.reports.floors import Floor
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
@@ -58,6 +57,8 @@ class Labelled:
         distinct: of every task its number of distinct images.
         worth: of every task what its samples are worth because draws are shared
             (`families.worth_of_draws`).
+        of_draws: of every task what shared draws add to the variance of its mean over trainings and
+            seeds (`families.share_of_draws`).
     """
 
     labels: NDArray[np.int64]
@@ -65,9 +66,12 @@ class Labelled:
     images: Sequence[NDArray[Any] | None]
     distinct: Sequence[int]
     worth: Sequence[float]
+    of_draws: Sequence[float]
 
     @classmethod
-    def of(cls, record: Record, arrays: Arrays, worth: Sequence[float]) -> Labelled:
+    def of(
+        cls, record: Record, arrays: Arrays, worth: Sequence[float], of_draws: Sequence[float]
+    ) -> Labelled:
         """Those of a record."""
         tasks = record.spec.threat.tasks
         return cls(
@@ -76,6 +80,7 @@ class Labelled:
             [arrays.get(f"image_{t}") for t in tasks],
             [record.figures.tasks[t].n_distinct for t in tasks],
             worth,
+            of_draws,
         )
 
     @property
@@ -153,10 +158,12 @@ def on_samples(measured: Sequence[Record], store: Store[Record]) -> OnSamples:
     first, arrays = measured[0], store.arrays(measured[0])
     chunked = [(record, store.arrays(record)) for record in measured if record.spec.protocol.chunk]
     worth = [
-        min((worth_of_draws(*each, t) for each in chunked), default=math.inf)
+        min((worth_of_draws(*each, t) for each in chunked), default=1.0)
         for t in first.spec.threat.tasks
     ]
-    labelled, tasks, rights = Labelled.of(first, arrays, worth), first.spec.threat.tasks, {}
+    of_draws = [_of_draws(measured, chunked, t) for t in first.spec.threat.tasks]
+    labelled = Labelled.of(first, arrays, worth, of_draws)
+    tasks, rights = first.spec.threat.tasks, {}
     for record in measured:
         right = store.arrays(record, ["robust_right"])["robust_right"][:, tasks]
         rights[record.hash] = statistics.shares(right, record.draws)
@@ -165,6 +172,19 @@ def on_samples(measured: Sequence[Record], store: Store[Record]) -> OnSamples:
         by_training(measured, rights, labelled.class_weights),
         labelled,
     )
+
+
+def _of_draws(
+    measured: Sequence[Record], chunked: Sequence[tuple[Record, Arrays]], t: int
+) -> float:
+    """What shared draws add to the variance of task t: those of a training and seed under the
+    attack where they add most; of several, which draw apart, that of their mean.
+    """
+    most = {(r.spec.victim.train_seed, r.spec.seed): 0.0 for r in measured}
+    for record, arrays in chunked:
+        of = record.spec.victim.train_seed, record.spec.seed
+        most[of] = max(most[of], share_of_draws(record, arrays, t))
+    return sum(most.values()) / len(most) ** 2
 
 
 def worst_case(parts: Sequence[OnSamples], auc: float | None) -> WorstCase:
@@ -230,9 +250,7 @@ def _accuracy(right: statistics.Floats, labelled: Labelled) -> _Rates:
             counts.append(distinct)
         else:
             counts.append(min(statistics.effective_n(right[there, t], groups[there]), distinct))
-    return _Rates(
-        rates, [n * min(worth, 1.0) for n, worth in zip(counts, labelled.worth, strict=True)]
-    )
+    return _Rates(rates, [n * worth for n, worth in zip(counts, labelled.worth, strict=True)])
 
 
 def _balanced_accuracy(right: statistics.Floats, labelled: Labelled) -> _Rates:
@@ -246,7 +264,7 @@ def _balanced_accuracy(right: statistics.Floats, labelled: Labelled) -> _Rates:
         recalls = [right[labels == c, t].mean() for c in classes]
         samples = [_independent(right[:, t], labels == c, labelled, t) for c in classes]
         rates.append(float(np.mean(recalls)))
-        counts.append(min(labelled.worth[t], 1.0) * len(classes) ** 2 / sum(1 / n for n in samples))
+        counts.append(labelled.worth[t] * len(classes) ** 2 / sum(1 / n for n in samples))
     return _Rates(rates, counts)
 
 
