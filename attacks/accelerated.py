@@ -6,7 +6,8 @@ only a faster pass sees broken stands, and the sign "success undone" counts it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,10 +16,14 @@ from torch import Tensor, nn
 from robustbench_med.attacks.view import RefusedError, gives
 from robustbench_med.naming import Acceleration
 
-REVISION = 1
+REVISION = 2
 SIZES, LEAST = 4, 8
 """Sizes of batches that are compiled or captured at most, each half the one before; none is smaller
 than `LEAST`.
+"""
+MANY = torch._dynamo.config.patch(recompile_limit=1 << 10, accumulated_recompile_limit=1 << 12)
+"""Past its usual limits, which all victims of one class share, torch.compile says nothing and
+computes as ever.
 """
 
 
@@ -36,12 +41,14 @@ class Accelerated:
     Args:
         victim: in evaluation mode, parameters without gradients.
         how: some of the ways.
-        most: samples of the largest batch; larger ones are computed in parts of that size.
+        most: samples of the largest batch. Larger ones are compiled in parts of that size, and
+            computed without graphs.
         random: the victim draws numbers, for its batch or for each sample of it.
 
     Raises:
         RefusedError: CUDA graphs without CUDA or of a random victim, a black box, or a victim that
-            cannot be copied.
+            cannot be copied; when called, a victim that cannot be compiled or captured, and a
+            gradient through a captured pass whose graph was replayed since.
     """
 
     def __init__(
@@ -64,24 +71,21 @@ class Accelerated:
         self.compiled: Any = self.network
         if "compile" in self.how:
             self.compiled = torch.compile(self.network, dynamic=False)
-        self.sizes: list[int] = []
-        """Of filled batches, the largest first; known from the first call on."""
+        self.sizes = [max(most >> k, min(LEAST, most)) for k in range(SIZES)]
+        """Of filled batches, the largest first."""
         self.captured: dict[int, Any] = {}
+        self.replays: Counter[int] = Counter()
 
     def __call__(self, *modalities: Tensor, **given: Any) -> tuple[Tensor, ...]:
         """The victim's logits, (B, classes) a task; `given` are its generators."""
-        if self.random or not self.how & {"compile", "graphs"}:
+        alone = self.random or not self.how & {"compile", "graphs"}
+        if alone or ("graphs" in self.how and len(modalities[0]) > self.most):
             return self.passed(modalities, given)
-        parts = [self.filled(part) for part in self.parts(modalities)]
+        parts = [
+            self.filled([images[start : start + self.most] for images in modalities])
+            for start in range(0, len(modalities[0]), self.most)
+        ]
         return tuple(torch.cat(task) for task in zip(*parts, strict=True))
-
-    def parts(self, modalities: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-        """Batches of at most the largest size."""
-        if not self.sizes:
-            top = min(max(1 << (len(modalities[0]) - 1).bit_length(), LEAST), self.most)
-            self.sizes = [max(top >> k, min(LEAST, top)) for k in range(SIZES)]
-        for start in range(0, len(modalities[0]), self.sizes[0]):
-            yield [images[start : start + self.sizes[0]] for images in modalities]
 
     def filled(self, modalities: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """A pass over a batch that is filled up to the next size."""
@@ -97,13 +101,24 @@ class Accelerated:
         """
         size = len(modalities[0])
         if size not in self.captured:
-            example = tuple(images.detach().clone().requires_grad_() for images in modalities)
-            self.captured[size] = torch.cuda.make_graphed_callables(
-                lambda *images: self.passed(images, {}), example
-            )
+            self.captured[size] = self.capture(modalities)
+        self.replays[size] += 1
         copied = (CopiedGradient.apply(images) for images in modalities)  # type: ignore[no-untyped-call]
         logits = self.captured[size](*copied)
-        return tuple(task.clone() for task in logits)
+        one = self.replays, size
+        return tuple(OfOneReplay.apply(task.clone(), one) for task in logits)  # type: ignore[no-untyped-call]
+
+    @torch.enable_grad()
+    def capture(self, modalities: Sequence[Tensor]) -> Any:
+        """The graphs of a pass, the backward one too, whoever asks first."""
+        example = tuple(images.detach().clone().requires_grad_() for images in modalities)
+        try:
+            return torch.cuda.make_graphed_callables(
+                lambda *images: self.passed(images, {}), example, allow_unused_input=True
+            )
+        except RuntimeError as error:
+            first = str(error).strip().splitlines()[0]
+            raise RefusedError(f"graphs: this victim cannot be captured: {first}") from None
 
     def passed(self, modalities: Sequence[Tensor], given: dict[str, Any]) -> tuple[Tensor, ...]:
         """One pass."""
@@ -117,7 +132,7 @@ class Accelerated:
             cache_enabled="graphs" not in self.how,  # a cached cast would not be captured again
         )
         try:
-            with fast:
+            with fast, MANY:
                 logits = self.compiled(*modalities, **given)
         except torch._dynamo.exc.TorchDynamoException as error:
             first = str(error).strip().splitlines()[0]
@@ -137,3 +152,24 @@ class CopiedGradient(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         """A copy."""
         return gradients[0].clone()
+
+
+class OfOneReplay(torch.autograd.Function):
+    """The identity, whose gradient is refused once another replay has overwritten what it needs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, one: tuple[Counter[int], int]) -> Tensor:
+        """x; `one`: how often graphs were replayed, and the size of these."""
+        ctx.replays, ctx.size = one
+        ctx.number = ctx.replays[ctx.size]
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """The gradient, in time."""
+        if ctx.replays[ctx.size] != ctx.number:
+            raise RefusedError(
+                "graphs: an attack needs the gradients of several passes at once; leave `graphs`"
+                " out of --accelerate"
+            )
+        return gradients[0], None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,14 @@ class Minimal:
             view.quarters = (early, late)
         return view.project(chosen, x0, threat)
 
+    def confirmed(self, view: View, y: Tensor, threat: Threat) -> Minimal:
+        """The same, infinite where only a faster pass than the victim's own is wrong."""
+        size = self.size.clone()
+        with view.by_itself():
+            for k, x in enumerate(self.x, start=1):
+                size[k - 1][~breaks(view.standing(x, y, threat), k, len(self.x))] = torch.inf
+        return replace(self, size=size)
+
     def of(self, i: int) -> Minimal:
         """Sample i alone, on the CPU."""
         early = None if self.early is None else self.early[:, i : i + 1].cpu()
@@ -61,6 +69,13 @@ class Minimal:
             torch.cat([part.size for part in parts], 1).to(like),
             torch.cat(early, 1).to(like) if len(early) == len(parts) else None,
         )
+
+
+def breaks(share: Tensor, k: int, n_tasks: int) -> Tensor:
+    """Whether at least k of the tasks are wrong in more than half of the draws, of the `share` (B,)
+    that stands.
+    """
+    return share * n_tasks < n_tasks - k + 0.5
 
 
 def proportions(view: View, threat: Threat, like: Tensor) -> Tensor:
@@ -173,8 +188,7 @@ def annealed(first: float, last: float, step: int, steps: int) -> float:
 class Smallest:
     """Keeps, for k = 1 ... T, the smallest perturbation offered that breaks at least k tasks.
 
-    A random victim's task counts as broken when it is wrong in more than half of the draws of the
-    offer.
+    See `breaks`; the draws are those of the offer.
     """
 
     def __init__(self, view: View, x0: Tensor, y: Tensor, threat: Threat) -> None:
@@ -198,11 +212,11 @@ class Smallest:
         """
         size = scaled_size(self.view, x, self.x0[rows], self.threat)
         for k in range(1, self.n_tasks + 1):
-            breaks = share * self.n_tasks < self.n_tasks - k + 0.5
-            hit = breaks & (size < self.size[k - 1, rows])
+            broken = breaks(share, k, self.n_tasks)
+            hit = broken & (size < self.size[k - 1, rows])
             self.x[k - 1, rows[hit]], self.size[k - 1, rows[hit]] = x[hit], size[hit]
             if not late:
-                sooner = breaks & (size < self.early[k - 1, rows])
+                sooner = broken & (size < self.early[k - 1, rows])
                 self.early[k - 1, rows[sooner]] = size[sooner]
         return share * self.n_tasks < 0.5
 

@@ -139,6 +139,15 @@ class View(Space):
                     stack.enter_context(each.only(rows))
             yield
 
+    @contextlib.contextmanager
+    def by_itself(self) -> Iterator[None]:
+        """Inside, the victim computes its passes itself."""
+        through, self.through = self.through, None
+        try:
+            yield
+        finally:
+            self.through = through
+
     @property
     def has_soft(self) -> bool:
         """Whether the victim offers soft gradients."""
@@ -157,12 +166,8 @@ class View(Space):
             return
         if not self.has_soft:
             raise RefusedError("soft gradients: this victim offers none (a method `soft`)")
-        through, self.through = self.through, None
-        try:
-            with self.victim.soft():  # type: ignore[operator]
-                yield
-        finally:
-            self.through = through
+        with self.by_itself(), self.victim.soft():  # type: ignore[operator]
+            yield
 
     @torch.no_grad()
     def predictions(self, x: Tensor, y: Tensor | None = None) -> Iterator[tuple[Tensor, ...]]:

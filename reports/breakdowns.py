@@ -21,8 +21,8 @@ from robustbench_med.reports.families import (
     families,
     over_trainings,
     variants,
-    worth_of_draws,
 )
+from robustbench_med.reports.shared_draws import worth_of_draws
 from robustbench_med.reports.tables import (
     each,
     ranked,

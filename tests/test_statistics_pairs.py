@@ -17,7 +17,7 @@ from robustbench_med.reports.comparison.paired import (
     mcnemar,
     with_draws,
 )
-from robustbench_med.reports.families import share_of_draws
+from robustbench_med.reports.shared_draws import share_of_draws
 from robustbench_med.statistics import (
     effective_n,
     effective_n_of_draws,

@@ -106,7 +106,7 @@ class Outcomes:
             resampled together.
         tasks, classes: (units,) the task of each, and its label.
         of_draws: (units,) what shared draws add to the variance of the task's mean p, over
-            p (1 - p) (`families.share_of_draws`).
+            p (1 - p) (`shared_draws.share_of_draws`).
     """
 
     worst: statistics.Floats

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from robustbench_med import statistics
 from robustbench_med.reports.areas import area
-from robustbench_med.reports.families import groups_of, share_of_draws, worth_of_draws
+from robustbench_med.reports.families import groups_of
 from robustbench_med.reports.floors import Floor
+from robustbench_med.reports.shared_draws import share_of_draws, worth_of_draws
 from robustbench_med.store.record import Record
 from robustbench_med.store.store import Store
 
@@ -56,9 +57,9 @@ class Labelled:
         images: of every task the (n,) images; None in the oldest outcomes.
         distinct: of every task its number of distinct images.
         worth: of every task what its samples are worth because draws are shared
-            (`families.worth_of_draws`).
+            (`shared_draws.worth_of_draws`).
         of_draws: of every task what shared draws add to the variance of its mean over trainings and
-            seeds (`families.share_of_draws`).
+            seeds (`shared_draws.share_of_draws`).
     """
 
     labels: NDArray[np.int64]

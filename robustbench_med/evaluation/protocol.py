@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from robustbench_med.attacks import (
     Accelerated,
+    Minimal,
     PassCount,
     Streams,
     Threat,
@@ -180,7 +181,10 @@ def attacked_view(
     if setting.accelerate and method.is_ours:
         random = clean.stochastic or clean.drawing != "none"
         view.through = Accelerated(
-            victim, setting.accelerate, most=setting.batch_size, random=random
+            victim,
+            setting.accelerate,
+            most=min(setting.batch_size, len(samples)),
+            random=random,
         )
     return view
 
@@ -261,6 +265,8 @@ def attack_batches(
             if result is None:
                 before = replace(view.passes)
                 result = compute(view, x, y, alike.threat, streams)
+                if view.through is not None and isinstance(result, Minimal):
+                    result = result.confirmed(view, y, alike.threat)
                 remember(method, rows, result, view.passes, before)
         querying.note(attacked, rows[aimed], aimed, n)
         view.queries = None

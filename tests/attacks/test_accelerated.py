@@ -7,18 +7,31 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from support.attacking import IDS
 from support.cli import SMALL, medrobust
 from support.files import ROOT
 from support.small_nets import SmallNet
 from torch import Tensor, nn
 
-from robustbench_med.attacks import Accelerated, RefusedError, View, accelerated
+from robustbench_med.attacks import (
+    ATTACKS,
+    Accelerated,
+    Minimal,
+    RefusedError,
+    Streams,
+    Threat,
+    View,
+    accelerated,
+    complete,
+    entry_of,
+)
 from robustbench_med.store.store import Store
 
 
@@ -78,6 +91,114 @@ def test_few_sizes_of_batches_are_compiled(network: SmallNet, sizes: list[int]) 
     for n in (50, 64, 33, 32, 20, 9, 5, 1, 200):
         assert fast(torch.rand(n, 1, 28, 28))[0].shape == (n, 3)
     assert set(sizes) == {64, 32, 16, 8}
+
+
+def test_past_the_usual_limit_of_recompilations_victims_are_compiled_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[object] = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        made.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(accelerated.torch, "compile", partial(torch.compile, backend=backend))
+    for width in (4, 6, 8):
+        network = SmallNet(1, 3, width).eval().requires_grad_(False)
+        fast = Accelerated(network, ["compile"], most=64)
+        for n in (64, 32, 16, 8):
+            gradient(fast, torch.rand(n, 1, 28, 28))
+            with torch.no_grad():
+                fast(torch.rand(n, 1, 28, 28))
+    assert len(made) == 3 * 4 * 2
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """CUDA graphs as `torch.cuda.make_graphed_callables` has them, on a CPU: a backward graph only
+    where outputs have a gradient at capture, and one place a capture for what the last forward pass
+    left. The sizes captured.
+    """
+    sizes: list[int] = []
+
+    def graphed(function: Any, example: Any, *, allow_unused_input: bool) -> Any:
+        sizes.append(len(example[0]))
+        has_backward = all(output.requires_grad for output in function(*example))
+        place: dict[str, Any] = {}
+
+        class Replay(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, *inputs: Tensor) -> Any:
+                with torch.enable_grad():
+                    place["in"] = [each.detach().clone().requires_grad_() for each in inputs]
+                    place["out"] = function(*place["in"])
+                return tuple(output.detach().clone() for output in place["out"])
+
+            @staticmethod
+            def backward(ctx: Any, *gradients: Tensor) -> Any:
+                if not has_backward:
+                    raise RuntimeError("replay without a capture")
+                return torch.autograd.grad(
+                    place["out"], place["in"], gradients, allow_unused=allow_unused_input
+                )
+
+        return Replay.apply
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", graphed)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    return sizes
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd-t", "malt", "fab", "autoattack", "cw", "square"])
+def test_attacks_find_through_graphs_what_they_find(
+    name: str, network: SmallNet, graphs: list[int]
+) -> None:
+    """Whoever asks first, for predictions or for a gradient."""
+    x, threat = torch.rand(11, 28 * 28), Threat("Linf", (4 / 255,), (0,))
+    plain, fast = (View(network, [(1, 28, 28)]) for _ in range(2))
+    y = plain.logits(x)[0].argmax(1)[:, None]
+    fast.through = Accelerated(network, ["graphs"], most=11)
+    known = {"steps": 4, "queries": 20}
+    params = complete(name, {k: v for k, v in known.items() if k in entry_of(name).parameters()})
+    found = [
+        ATTACKS[name](view, x, y, threat, Streams.seeded(0, IDS[:11], name), **params)
+        for view in (plain, fast)
+    ]
+    assert set(graphs) <= {11, 8}
+    assert graphs
+    assert (found[0] - found[1]).abs().median() < 1e-6
+
+
+def test_batches_that_graphs_are_not_made_for_have_their_gradients(
+    network: SmallNet, graphs: list[int]
+) -> None:
+    fast, x = Accelerated(network, ["graphs"], most=8), torch.rand(20, 1, 28, 28)
+    with torch.no_grad():
+        fast(x[:5])
+    for n in (5, 20, 8):
+        assert torch.allclose(gradient(fast, x[:n]), gradient(network, x[:n]), atol=1e-6)
+    assert graphs == [8]
+
+
+def test_a_gradient_after_the_next_replay_is_refused(network: SmallNet, graphs: list[int]) -> None:
+    fast, x = Accelerated(network, ["graphs"], most=8), torch.rand(8, 1, 28, 28).requires_grad_()
+    both = fast(x)[0] + fast(x)[0]
+    with pytest.raises(RefusedError, match="the gradients of several passes at once"):
+        torch.autograd.grad(both.sum(), x)
+
+
+def test_the_smallest_perturbations_are_those_of_the_victim(network: SmallNet) -> None:
+    """A faster pass that is wrong everywhere finds none."""
+    view, threat = View(network, [(1, 28, 28)]), Threat("Linf", (4 / 255,), (0,))
+    x = torch.rand(6, 28 * 28)
+    y = network(x.view(-1, 1, 28, 28))[0].argmax(1)[:, None]
+    view.through = lambda images: (-network(images)[0],)
+    found = Minimal(x[None], torch.zeros(1, 6))
+    assert (view.logits(x)[0].argmax(1) != y[:, 0]).all()
+    assert found.confirmed(view, y, threat).size.isinf().all()
+    view.through = None
+    others = (y + 1) % 3
+    assert (found.confirmed(view, others, threat).size == 0).all()
 
 
 def test_batches_of_random_victims_keep_their_size(network: SmallNet, sizes: list[int]) -> None:
