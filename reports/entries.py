@@ -319,7 +319,7 @@ def _attacks(measured: Sequence[Record]) -> list[AttackResult]:
     groups = families(measured)
     firsts = [group[0] for group in groups]
     names = [by_engine(first.attack_label, first.spec.engine) for first in firsts]
-    apart = params_apart(names, [first.spec.attack.params for first in firsts])
+    apart = params_apart(names, [first.attack_params for first in firsts])
     found = [
         _attack(group, f"{name} {params}".strip())
         for group, name, params in zip(groups, names, apart, strict=True)
@@ -349,6 +349,7 @@ def _attack(family: Sequence[Record], label: str) -> AttackResult:
         signs=[str(reason) for reason in believed.reasons],
         records=[record.hash for record in family],
         command=first.command,
+        **({"accelerate": first.accelerate} if first.accelerate else {}),
     )
 
 

@@ -109,7 +109,7 @@ def ranked(
         return frame, []
     alike = ["model", "variant", "data", "size", "n", "norm", "eps", "target", "protocol"]
     called = [str(row) for row in frame[[*alike, "attack", "engine"]].to_numpy().tolist()]
-    params = [family[0].spec.attack.params for family in unordered]
+    params = [family[0].attack_params for family in unordered]
     frame["apart"] = params_apart(called, params)
     best_first = ["robust", "clean"]
     keys = ["data", "attack", "norm", "eps", "target", "model", "attack_params", "checkpoint"]
@@ -162,7 +162,7 @@ def _row(family: Sequence[Record], variant: str, doubts: Sequence[str]) -> dict[
         "gmacs": first.victim.gmacs,
         "preset": spec.victim.preset,
         "size": spec.data.size,
-        "attack_params": assigned(spec.attack.params),
+        "attack_params": assigned(first.attack_params),
         "checkpoint": spec.victim.checkpoint,
         "variant": variant,
         **row_values(family),

@@ -16,7 +16,13 @@ FREE = ("preset", "train_seed", "attack", "attack_params")
 """What a benchmark proposes and a user may say otherwise: how the victim is trained, further
 attacks.
 """
-NEEDED: dict[str, Any] = {"engine": "native", "control": True, "challenge": True, "folds": None}
+NEEDED: dict[str, Any] = {
+    "engine": "native",
+    "control": True,
+    "challenge": True,
+    "folds": None,
+    "accelerate": [],
+}
 """Fields that a benchmark needs at their default."""
 
 
@@ -35,7 +41,7 @@ def filled(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         if field not in FREE and field in values and not _same(field, values[field], value):
             flag = flags_of("run", field)[0]
             raise UserError(
-                f"--benchmark {name} has {flag} {_shown(value)}; leave {flag} out, or run without"
+                f"--benchmark {name} has {_shown(flag, value)}; leave {flag} out, or run without"
                 " --benchmark (such rows get no rank)"
             )
     attacks = values.get("attack", [])
@@ -61,5 +67,7 @@ def _same(field: str, said: Any, fixed: Any) -> bool:
     return bool(getattr(read, field) == getattr(usual, field))
 
 
-def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+def _shown(flag: str, value: Any) -> str:
+    if value in (None, []):
+        return f"no {flag}"
+    return f"{flag} {','.join(map(str, value)) if isinstance(value, list) else value}"

@@ -159,6 +159,8 @@ def _lacks(wanted: Reference, ran: AttackResult, seeds: Sequence[int]) -> str | 
         ran.effort is None or ran.effort.max_passes < wanted.max_passes
     ):
         return f" with --max-passes {wanted.max_passes}"
+    if ran.accelerate:
+        return " without --accelerate"
     absent = [str(seed) for seed in seeds if seed not in ran.evaluation_seeds]
     return f" with --seed {','.join(absent)}" if absent else ""
 

@@ -134,6 +134,9 @@ class AttackResult(Part):
     signs: list[str] = Field([], description="what speaks against it, the worst first")
     records: list[Hash]
     command: str = Field(description="that makes its first record again")
+    accelerate: list[str] = Field(
+        [], description="how its passes were computed faster; absent: as ever"
+    )
 
 
 class WorstResult(Part):

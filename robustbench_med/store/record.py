@@ -304,6 +304,20 @@ class Record(Kept):
         )
 
     @property
+    def accelerate(self) -> list[str]:
+        """How the attack's passes were computed faster."""
+        given = self.spec.protocol.accelerate
+        return [] if given is None else given.how
+
+    @property
+    def attack_params(self) -> dict[str, Any]:
+        """What may tell its attack from another of the same name: the parameters, and how its
+        passes were computed faster.
+        """
+        faster = {"accelerate": ",".join(self.accelerate)} if self.accelerate else {}
+        return {**self.spec.attack.params, **faster}
+
+    @property
     def control(self) -> bool:
         """Whether no attack but random noise stood in for one."""
         return self.spec.attack.name == CONTROL

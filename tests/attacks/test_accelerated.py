@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from support.attacking import IDS
@@ -32,6 +33,7 @@ from robustbench_med.attacks import (
     complete,
     entry_of,
 )
+from robustbench_med.reports.entries import entries
 from robustbench_med.store.store import Store
 
 
@@ -281,6 +283,13 @@ def test_a_run_is_searched_faster_and_judged_as_ever(tmp_path: Path) -> None:
     assert usual.figures.clean == fast.figures.clean
     noise = [record for record in records if record.spec.attack.name == "noise"]
     assert len(noise) == 1  # it makes no pass that could be faster
+    cells = pd.read_csv(tmp_path / "cells.csv").query("attack == 'pgd'")
+    told = cells["attack_params"].str.contains("accelerate=bf16,channels-last", regex=False)
+    assert sorted(told) == [False, True]
+    (entry,) = entries(records, Store(tmp_path))
+    (threat,) = entry.threats
+    labels = {each.label: each.accelerate for each in threat.attacks}
+    assert labels == {"pgd": [], "pgd accelerate=bf16,channels-last": ["bf16", "channels-last"]}
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,10 @@ def test_what_the_reference_set_lacks_is_said(tmp_path) -> None:
     )
     (row,) = tables.each(rows(store_of(tmp_path / "c", adaptive, old)))
     assert row.unranked == "lacks autoattack of the benchmark's revision"
+    faster = {"how": ["bf16"], "revision": 1}
+    fast = changed(autoattack, spec__protocol__accelerate=faster)
+    (row,) = tables.each(rows(store_of(tmp_path / "d", adaptive, fast)))
+    assert row.unranked == "lacks autoattack without --accelerate"
 
 
 def test_real_benchmarks_rank_published_files_alone(tmp_path) -> None:

@@ -61,6 +61,8 @@ def test_a_run_of_a_benchmark_is_its_grid_for_the_victim() -> None:
         ({"data": ["breastmnist"]}, "--data phantoms"),
         ({"engine": "art"}, "--engine native"),
         ({"limit": 8}, "--limit 64"),
+        ({"accelerate": ["bf16"]}, "no --accelerate"),
+        ({"folds": 3}, "no --folds"),
     ],
 )
 def test_a_benchmark_cannot_be_run_otherwise(said, flag) -> None:
