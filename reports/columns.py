@@ -111,7 +111,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **COST,
         "preset": "sizes and training recipe",
         "size": SAMPLE["size"],
-        "attack_params": "all parameters of the attack, and `accelerate` where its passes were computed faster",
+        "attack_params": "the attack's parameters, and `accelerate` where its passes were faster",
         **CHECKPOINT,
         **VARIANT,
         "task_T": "name of task T (a group of three columns per task, T from 0)",

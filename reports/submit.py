@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,10 @@ from robustbench_med.store import entry_files
 from robustbench_med.store.entry import About, Entry
 from robustbench_med.store.entry_checks import faults
 from robustbench_med.store.store import Store, nothing_left
+
+FOLDERS = re.compile(r"(?:(?<=^)|(?<=[=,+]))/(?:[^/,=+]+/)+")
+"""Of absolute paths, at the beginning of a word or behind what parts several names in it."""
+QUOTED_FOLDERS = re.compile(r"(?<=['\"])/(?:[^/'\"]+/)+")
 
 
 class AboutFile(BaseModel):
@@ -71,7 +77,7 @@ def submit(
     for entry in found:
         if models and entry.victim.model not in models:
             continue
-        entry = with_about(entry, told)
+        entry = without_places(with_about(entry, told))
         reasons = faults(entry)
         if entry.data.unverified and not accept_unverified:
             reasons.append(
@@ -83,6 +89,29 @@ def submit(
         else:
             whole.append(entry)
     return Submitted(entry_files.write(whole, folder) if whole else [], refused)
+
+
+def without_places(entry: Entry) -> Entry:
+    """An entry whose commands say nothing of where its author's files lie."""
+    plain = entry.plain()
+    for threat in plain["threats"]:
+        for attack in threat["attacks"]:
+            attack["command"] = without_folders(attack["command"])
+    return Entry.of(plain)
+
+
+def without_folders(command: str) -> str:
+    """A command whose folder of data is called DATA, and whose other files are named without their
+    folders.
+    """
+    if not command.startswith("medrobust "):  # a call in Python
+        return QUOTED_FOLDERS.sub("", command)
+    words = shlex.split(command)
+    named = [
+        "DATA" if before == "--data-root" else FOLDERS.sub("", word)
+        for before, word in zip(["", *words], words, strict=False)
+    ]
+    return shlex.join(named) if named != words else command
 
 
 def with_about(entry: Entry, told: AboutFile) -> Entry:

@@ -14,7 +14,7 @@ from support.stores import store_of
 from robustbench_med import UserError, evaluate, load_data, load_model
 from robustbench_med.errors import LeftOutWarning
 from robustbench_med.reports import site, write
-from robustbench_med.reports.submit import submit
+from robustbench_med.reports.submit import submit, without_folders
 from robustbench_med.runs import entries
 from robustbench_med.runs.job import Job
 from robustbench_med.store import entry_files
@@ -147,6 +147,31 @@ def test_what_is_not_whole_is_not_submitted(fields, said, tmp_path) -> None:
     done = medrobust("submit", "--out", tmp_path, "--to", tmp_path / "r", check=1)
     assert said in " ".join(done.stderr.split())
     assert lists(tmp_path / "r") == [found.written[0].name]
+
+
+@pytest.mark.parametrize(
+    ("command", "published"),
+    [
+        ("--data-root '/home/an author/x' --eps 4/255", "--data-root DATA --eps 4/255"),
+        ("--data /home/a/sets/heads.yaml+breastmnist", "--data heads.yaml+breastmnist"),
+        ("--model /home/a/net.py:build,late", "--model net.py:build,late"),
+        ("--recipe file=/home/a/recipe.yaml", "--recipe file=recipe.yaml"),
+        ("--eps 2/255,4/255 --target joint", "--eps 2/255,4/255 --target joint"),
+        ("--eps mri=4/255,xray=0", "--eps mri=4/255,xray=0"),
+    ],
+)
+def test_an_entry_says_nothing_of_its_authors_folders(command, published, tmp_path) -> None:
+    made = changed(record("late", 0.5), command=f"medrobust run {command}")
+    store_of(tmp_path, made)
+    (path,) = submit(tmp_path, tmp_path / "results").written
+    (threat,) = json.loads(path.read_text())["threats"]
+    assert threat["attacks"][0]["command"] == f"medrobust run {published}"
+
+
+def test_a_published_call_says_nothing_of_its_authors_folders() -> None:
+    call = "robustbench_med.evaluate(net, 'pgd', data='/home/a/heads.yaml', eps='4/255')"
+    published = call.replace("/home/a/", "")
+    assert without_folders(call) == published
 
 
 def test_a_failed_trust_needs_a_note(tmp_path) -> None:
