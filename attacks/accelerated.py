@@ -5,6 +5,7 @@ only a faster pass sees broken stands, and the sign "success undone" counts it.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import Counter
 from collections.abc import Sequence
@@ -20,10 +21,6 @@ REVISION = 2
 SIZES, LEAST = 4, 8
 """Sizes of batches that are compiled or captured at most, each half the one before; none is smaller
 than `LEAST`.
-"""
-MANY = torch._dynamo.config.patch(recompile_limit=1 << 10, accumulated_recompile_limit=1 << 12)
-"""Past its usual limits, which all victims of one class share, torch.compile says nothing and
-computes as ever.
 """
 
 
@@ -132,12 +129,22 @@ class Accelerated:
             cache_enabled="graphs" not in self.how,  # a cached cast would not be captured again
         )
         try:
-            with fast, MANY:
+            with fast, many_compilations() if "compile" in self.how else contextlib.nullcontext():
                 logits = self.compiled(*modalities, **given)
         except torch._dynamo.exc.TorchDynamoException as error:
             first = str(error).strip().splitlines()[0]
             raise RefusedError(f"compile: torch.compile cannot take this victim: {first}") from None
         return tuple(task.float() for task in logits)
+
+
+def many_compilations() -> contextlib.AbstractContextManager[None]:
+    """Lifts limits which all victims of one class share, and past which torch.compile computes as
+    ever and says nothing.
+    """
+    many: contextlib.AbstractContextManager[None] = torch._dynamo.config.patch(
+        recompile_limit=1 << 10, accumulated_recompile_limit=1 << 12
+    )
+    return many
 
 
 class CopiedGradient(torch.autograd.Function):
