@@ -43,7 +43,7 @@ def _of_draws(
     """
     figures, groups = record.figures.tasks[t], groups_of(arrays, t)
     number, in_chunks = figures.n_effective_robust, record.spec.protocol.chunk is not None
-    if not in_chunks or record.draws == 1 or not number or groups is None:  # older ones do not say
+    if not in_chunks or not number or groups is None:  # older ones do not say
         return None
     known = arrays["labels"][:, t] >= 0
     right = arrays["robust_right"][known, t]
