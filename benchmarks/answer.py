@@ -4,7 +4,8 @@ clean cost, what of Robust-MAIL holds, and which defences are worth it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ from robustbench_med.reports.tables import each
 
 FUSION = ("late", "gmu", "cross-attention")
 SETTING = ["data", "eps"]
+DOUBTFUL = "‡"
 
 
 def lines(board: pd.DataFrame) -> list[str]:
@@ -30,11 +32,13 @@ def lines(board: pd.DataFrame) -> list[str]:
         f"- Measured: {len(real)} rows, a victim and radius each, on"
         f" {_and(dict.fromkeys(real.data))}; {first.norm}, both tasks attacked at once,"
         f" n = {first.n}, the worst case of {_and(attacks)}. Figures are"
-        f" {METRICS[first.judged_on].name} with its interval, after it the clean one."
+        f" {METRICS[first.judged_on].name} with its interval, after it the clean one; "
+        f"{DOUBTFUL} doubtful: it may be too high."
     ]
-    said += [_best(group) for _, group in real.groupby(SETTING, sort=False)]
-    said += _duels(real, ["robust-mail"], ["mail"], "Robust-MAIL beside MAIL, trained alike")
-    said += _duels(real, ["mail"], FUSION, "MAIL beside the best undefended fusion baseline")
+    groups = [group for _, group in real.groupby(SETTING, sort=False)]
+    said += _most(groups)
+    said += _duel(groups, ["robust-mail"], ["mail"], "Robust-MAIL beside MAIL, trained alike")
+    said += _duel(groups, ["mail"], FUSION, "MAIL beside the best undefended fusion baseline")
     said += _defences(real)
     below = real[real.is_below_floor]
     if len(below):
@@ -42,7 +46,7 @@ def lines(board: pd.DataFrame) -> list[str]:
             f"- {len(below)} of {len(real)} rows are no higher, in accuracy or balanced accuracy,"
             " than always answering the most frequent class: no robustness is left there."
         )
-    return said
+    return [*said, "", *_table(groups)]
 
 
 def _attacks(row: Any) -> list[str]:
@@ -59,6 +63,12 @@ def _metric(row: Any) -> Metric:
     return METRICS[row.judged_on]
 
 
+def _constant(row: Any) -> float:
+    """What always the most frequent class reaches."""
+    judged_on_accuracy = _metric(row) is METRICS["robust"]
+    return float(row.floor.accuracy if judged_on_accuracy else row.floor.balanced_accuracy)
+
+
 def _interval(row: Any) -> tuple[float, float]:
     metric = _metric(row)
     return getattr(row, metric.worst_low), getattr(row, metric.worst_high)
@@ -68,7 +78,8 @@ def _said(row: Any) -> str:
     """A victim's figures."""
     metric, (low, high) = _metric(row), _interval(row)
     worst, clean = getattr(row, metric.worst), getattr(row, metric.clean)
-    return f"`{row.model}` {worst:.3f} [{low:.3f}, {high:.3f}] of {clean:.3f}"
+    doubt = DOUBTFUL if row.trust == "doubtful" else ""
+    return f"`{row.model}` {worst:.3f}{doubt} [{low:.3f}, {high:.3f}] of {clean:.3f}"
 
 
 def _highest(rows: pd.DataFrame) -> Any:
@@ -76,26 +87,52 @@ def _highest(rows: pd.DataFrame) -> Any:
     return max(each(rows), key=lambda row: (getattr(row, _metric(row).worst), row.model))
 
 
-def _best(group: pd.DataFrame) -> str:
-    """The victim that keeps most in a setting, and the one without a defence that does."""
-    top = _highest(group)
-    plain = group[group.defense == "none"]
-    text = f"- **Most is left** on {top.data} at {top.eps} of {_said(top)}"
-    if len(plain) and top.defense != "none":
-        text += f"; without a defence of {_said(_highest(plain))}"
-    below = "; no robustness: at or below the constant answer" * top.is_below_floor
-    return f"{text}{below} (trust: {top.trust or '-'})."
+def _most(groups: Sequence[pd.DataFrame]) -> list[str]:
+    """Of which victims most is left, in how many settings."""
+    tops = [_highest(group) for group in groups]
+    counts = Counter(row.model for row in tops)
+    above = sum(not row.is_below_floor for row in tops)
+    named = [f"`{model}` in {n} of {len(tops)} settings" for model, n in counts.most_common()]
+    return [
+        f"- **Most is left** of {_and(named)}, above the constant answer in {above} of {len(tops)}."
+    ]
 
 
-def _duels(real: pd.DataFrame, mine: Any, others: Any, title: str) -> list[str]:
-    """The best of some undefended models beside the best of others, setting by setting."""
-    plain, parts = real[real.defense == "none"], []
-    for (data, eps), group in plain.groupby(SETTING, sort=False):
-        left, right = group[group.family.isin(mine)], group[group.family.isin(others)]
-        if len(left) and len(right):
-            one, other = _highest(left), _highest(right)
-            parts.append(f"{_said(one)}, {_said(other)} on {data} at {eps}, {_verdict(one, other)}")
-    return [f"- **{title}**: {'; '.join(parts)}."] if parts else []
+def _duel(groups: Sequence[pd.DataFrame], mine: Any, others: Any, title: str) -> list[str]:
+    """The best of some undefended models beside the best of others, over all settings that have
+    both.
+    """
+    verdicts = [
+        _verdict(_highest(left), _highest(right))
+        for left, right in ((_plain(group, mine), _plain(group, others)) for group in groups)
+        if len(left) and len(right)
+    ]
+    if not verdicts:
+        return []
+    counts = Counter(verdicts)
+    told = [f"{verdict} in {n} of {len(verdicts)} settings" for verdict, n in counts.most_common()]
+    return [f"- **{title}**: {'; '.join(told)}."]
+
+
+def _plain(group: pd.DataFrame, models: Any) -> pd.DataFrame:
+    """The rows of some models without a defence."""
+    return group[(group.defense == "none") & group.family.isin(models)]
+
+
+def _table(groups: Sequence[pd.DataFrame]) -> list[str]:
+    """The same figures, a row a setting."""
+    columns = {"best fusion baseline": FUSION, "`mail`": ["mail"], "`robust-mail`": ["robust-mail"]}
+    titles = ["data", "radius", CONSTANT, *columns]
+    found = ["| " + " | ".join(titles) + " |", "|---|---|---:" + "|---" * len(columns) + "|"]
+    for group in groups:
+        first = next(each(group))
+        rows = [_plain(group, models) for models in columns.values()]
+        cells = [_said(_highest(each)) if len(each) else "-" for each in rows]
+        floor = (
+            first.floor.accuracy if first.judged_on == "robust" else first.floor.balanced_accuracy
+        )
+        found.append(f"| {first.data} | {first.eps} | {floor:.3f} | {' | '.join(cells)} |")
+    return found
 
 
 def _verdict(one: Any, other: Any) -> str:
@@ -164,8 +201,7 @@ def _panel(axis: Any, rows: pd.DataFrame, title: str) -> None:
     for row in each(rows.drop_duplicates("model")):
         clean = getattr(row, metric.clean)
         axis.plot(clean, order.index(row.model), "o", mfc="none", mec="0.2", label="clean")
-    floor = rows.floor.iloc[0]
-    constant = floor.accuracy if metric is METRICS["robust"] else floor.balanced_accuracy
+    constant = _constant(next(each(rows)))
     axis.axvline(constant, color="0.4", linestyle="--", linewidth=1, label=CONSTANT)
     axis.set(
         yticks=range(len(order)),
