@@ -41,7 +41,7 @@ EPS = "8/255"
 ATTACKS = ("pgd", "apgd", "autoattack", "adaptive")
 WEAK: dict[str, dict[str, Any]] = {
     "pgd": {"steps": 7, "step_size": 0.05},
-    "fab": {"steps": 1, "restarts": 1},
+    "fab": {"steps": 1},
     "apgd": {"steps": 3},
 }
 """Attacks too weak for the plain network, whose rows must not look like those of a strong one."""
