@@ -169,7 +169,7 @@ def test_a_run_reaches_mlflow_tensorboard_and_weights_and_biases_at_once(
     uri, events = (tmp_path / "mlruns").as_uri(), tmp_path / "events"
     with wandb.init(project="medrobust", dir=tmp_path, sync_tensorboard=True):
         loggers.write([swept], loggers.loggers_of(mlflow=uri, tensorboard=events))
-        seen_by_its_watcher(tmp_path / "wandb")
+        seen_by_its_watcher(tmp_path / "wandb", {name for name, _, _ in swept.points})
 
     folder = events / loggers.folder_name(swept.name)
     assert EventAccumulator(str(folder)).Reload().Scalars("robust")[0].value == 0.5
@@ -187,10 +187,13 @@ def test_a_run_reaches_mlflow_tensorboard_and_weights_and_biases_at_once(
 EVENTS = "events.out.tfevents.*"
 
 
-def seen_by_its_watcher(folder: Path, seconds: float = 30) -> None:
-    """Waits until Weights & Biases, which looks for events now and then, has found some: a run that
-    ends before has none of them.
+def seen_by_its_watcher(folder: Path, names: set[str], seconds: float = 60) -> None:
+    """Waits until Weights & Biases, which looks for events every ten seconds or so, has written the
+    first of them: a run that ends before may have none.
     """
     end = time.monotonic() + seconds
-    while not any(folder.glob(f"offline-run-*/files/**/{EVENTS}")) and time.monotonic() < end:
-        time.sleep(0.1)
+    while time.monotonic() < end:
+        logged = b"".join(path.read_bytes() for path in folder.glob("offline-run-*/*.wandb"))
+        if any(name.encode() in logged for name in names):
+            return
+        time.sleep(0.2)
