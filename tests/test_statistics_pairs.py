@@ -24,6 +24,7 @@ from robustbench_med.statistics import (
     normal_quantile,
     worst_case,
 )
+from robustbench_med.store.paired import Left, Taken
 
 
 def test_mcnemar_is_the_exact_binomial_test_on_discordant_pairs() -> None:
@@ -316,3 +317,17 @@ def test_the_deviation_that_shared_draws_add_is_the_sum_over_strata() -> None:
     clipped = with_draws(PairedDifference(-0.9, -0.95, -0.85, 0.0), 0.3)
     assert clipped.low == -1
     assert clipped.p == pytest.approx(2 * ndtr(-0.9 * normal_quantile(0.975) / 0.59), rel=0.02)
+
+
+# --- what a challenger took -----------------------------------------------------------------------
+
+
+def test_a_challenger_takes_what_stood_of_the_tasks_and_it_left_not() -> None:
+    """Two tasks: all, one and none of them stand, or one of a sample without the other's label."""
+    right = np.array([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+    weights = np.array([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [2.0, 0.0]]) / 8
+    left = Left(("a", "b", "c", "d"), right, weights, draws=1, chunk=1)
+    assert left.shares == {"a": 1.0, "b": 0.5, "c": 0.0, "d": 1.0}
+    assert left.lost({"a": 0.5, "b": 0.5, "c": 0.0}) == Taken(0.125, 0.125, ("a",))
+    assert left.lost({"a": 0.0, "b": 0.0, "d": 0.0}).taken == pytest.approx(left.robust)
+    assert left.lost({}) == Taken(0.0, 0.0, ())

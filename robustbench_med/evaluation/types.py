@@ -318,6 +318,8 @@ class Challenge:
         radius: 1 where only images bound the challenger, whose successes then take nothing
             (`taken` is 0): a sample it cannot break shows that such an attack does not work.
             None: the radii of the cell.
+        left: of each of `broken` the share of its attacked tasks that still stands; None where only
+            images bounded the challenger.
     """
 
     challenger: str
@@ -328,6 +330,7 @@ class Challenge:
     bound: float
     passes: int
     radius: float | None = None
+    left: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

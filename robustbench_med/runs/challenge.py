@@ -102,14 +102,16 @@ def taken(trial: Trial, each: Challenger, candidates: Sequence[Tensor], level: f
     gaps = (before - after)[:, changed]
     if trial.random and changed.any():
         gaps = trial.measured[:, rows[changed]] - trial.measure(best, rows[changed])
-    broken = rows[changed][gaps.mean(0) > 0]
+    fell = gaps.mean(0) > 0
+    broken, left = rows[changed][fell], after.mean(0)[changed][fell]
     draws = gaps.sum(1) / trial.cell
     value = bound = float(draws.mean())
     if trial.random:
         error = float(draws.std(ddof=1)) / math.sqrt(len(draws))
         bound -= float(stdtrit(len(draws) - 1, 1 - level)) * error
     ids = tuple(trial.ids[row] for row in broken)
-    return Challenge(each.name, each.family, len(rows), ids, value, bound, 0)
+    stands = tuple(left.tolist())
+    return Challenge(each.name, each.family, len(rows), ids, value, bound, 0, left=stands)
 
 
 def boundless(

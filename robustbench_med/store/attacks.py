@@ -199,3 +199,8 @@ class Challenge(Part):
     radius: Number | None = Field(
         None, description="1 where only images bounded it; null: the radii of the cell"
     )
+    left: list[Number] | None = Field(
+        None,
+        description="of each of `broken` the share of its attacked tasks that it left, as the draws"
+        " that chose it saw; absent in older records, and where only images bounded it",
+    )

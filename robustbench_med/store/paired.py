@@ -102,11 +102,23 @@ class Left:
         """The robust accuracy."""
         return float((self.weights * self.right).sum())
 
-    def lost(self, broken: Sequence[str]) -> Taken:
-        """What goes with these samples, of a deterministic victim: those of them that were left."""
-        there = np.isin(self.ids, list(broken)) & ((self.weights * self.right).sum(1) > 0)
-        taken = float((self.weights * self.right)[there].sum())
-        return Taken(taken, taken, tuple(np.array(self.ids)[there].tolist()))
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of every sample the share of its attacked, labelled tasks that is right."""
+        known = self.weights > 0
+        share = (self.right * known).sum(1) / np.maximum(known.sum(1), 1)
+        return dict(zip(self.ids, share.tolist(), strict=True))
+
+    def lost(self, left: Mapping[str, float]) -> Taken:
+        """What something took of a deterministic victim that leaves these shares of the tasks of
+        some samples: of those of which more stood.
+        """
+        stood = np.array(list(self.shares.values()))
+        stands = np.array([left.get(name, np.inf) for name in self.ids])
+        lower = stands < stood - 1e-9
+        fell = np.where(lower, 1 - stands / np.maximum(stood, 1e-9), 0.0)
+        taken = float(((self.weights * self.right).sum(1) * fell).sum())
+        return Taken(taken, taken, tuple(np.array(self.ids)[lower].tolist()))
 
     def at(self, ids: Sequence[str]) -> Floats:
         """(len(ids), attacked tasks) fractions right of the named samples; NaN where it has not

@@ -190,7 +190,18 @@ class Together:
                 if challenge.radius is not None:
                     continue
                 by = f"{challenge.challenger} (behind {other.attack_label})"
-                yield from _broke(by, mine.lost(challenge.broken), mine.n)
+                yield from _broke(by, mine.lost(self.left_by(challenge, other)), mine.n)
+
+    def left_by(self, challenge: Challenge, behind: Record) -> dict[str, float]:
+        """The shares of tasks of the samples that a challenger broke which it left at most: of
+        older records, which do not say, one task less than the attack that it challenged.
+        """
+        if challenge.left is not None:
+            return dict(zip(challenge.broken, challenge.left, strict=True))
+        if behind.hash not in self.left:
+            return {}
+        before, one = self.left[behind.hash].shares, 1 / len(behind.spec.threat.tasks)
+        return {name: max(before[name] - one, 0.0) for name in challenge.broken if name in before}
 
     def stand(self) -> set[str]:
         """Hashes of the rows whose budget converged with gradients in every variant of the victim

@@ -31,12 +31,13 @@ def row(attack="pgd", robust=0.5, *, challenges=(CHALLENGE,), random=False, **mo
 
 
 def right(made: Record, left=None) -> dict[str, np.ndarray]:
-    """Its outcomes, with these fractions right at the first task (the first `robust` of them where
-    left out), and its `robust` accuracy that of them.
+    """Its outcomes, with these fractions right at every task, or at each its own (n, 2); the first
+    `robust` of them where left out.
     """
     arrays = outcomes(made)
     if left is not None:
-        arrays["robust_right"] = np.stack([left, left], 1).astype(np.float32)
+        both = left if left.ndim == 2 else np.stack([left, left], 1)
+        arrays["robust_right"] = both.astype(np.float32)
     return arrays
 
 
