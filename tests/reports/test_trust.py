@@ -296,25 +296,6 @@ def test_a_targeted_attack_is_unchallenged_and_nothing_lifts_it() -> None:
     assert found.because == "a targeted attack, which nothing challenges"
 
 
-@pytest.mark.parametrize(
-    ("said", "word"),
-    [({}, "challenged"), ({"left": [0.5] * 4}, "challenged"), ({"left": [0.0] * 4}, "failed")],
-)
-def test_a_challenger_that_broke_one_task_more_fails_no_row_that_left_as_much(said, word) -> None:
-    """It took a task of four samples of which the row that it challenged left both, another row one
-    of them; older records do not say what it left.
-    """
-    fallen = [f"s{i}" for i in range(4)]
-    broke = CHALLENGE | {"broken": fallen, "taken": 0.02, "bound": 0.02, **said}
-    both, one = np.ones((N, 2), bool), np.ones((N, 2), bool)
-    both[50:], one[50:], one[:4, 0] = False, False, False
-    weak, strong = read(
-        (row("pgd", challenges=[broke], tasks=(0, 1)), both),
-        (adaptive(challenges=[CHALLENGE], tasks=(0, 1)), one),
-    )
-    assert (weak.word, strong.word) == ("failed", word)
-
-
 def test_what_a_challenger_of_one_row_broke_tells_every_row_that_left_it() -> None:
     broke = CHALLENGE | {"broken": ["s3", "s7"], "taken": 0.02, "bound": 0.02}
     own, other, fallen = read(

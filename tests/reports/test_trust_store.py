@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from support.cli import medrobust
 from support.records import fill
-from support.trust_rows import diagnosed, right, row, sign
+from support.trust_rows import CHALLENGE, N, adaptive, diagnosed, read, right, row, sign
 
 from robustbench_med.cli import terminal
 from robustbench_med.reports import floors, paper, paper_tables, tables
@@ -103,3 +103,22 @@ def test_a_run_says_how_far_its_rows_can_be_believed(tmp_path) -> None:
     if worst != "fine":
         assert words.WORDS.index(after["pgd"]) <= words.WORDS.index(worst)
     assert medrobust("verify", "--out", tmp_path).stdout.strip().endswith("0 files do not")
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [({}, "challenged"), ({"left": [0.5] * 4}, "challenged"), ({"left": [0.0] * 4}, "failed")],
+)
+def test_a_challenger_that_broke_one_task_more_fails_no_row_that_left_as_much(said, word) -> None:
+    """It took a task of four samples of which the row that it challenged left both, another row one
+    of them; older records do not say what it left.
+    """
+    fallen = [f"s{i}" for i in range(4)]
+    broke = CHALLENGE | {"broken": fallen, "taken": 0.02, "bound": 0.02, **said}
+    both, one = np.ones((N, 2), bool), np.ones((N, 2), bool)
+    both[50:], one[50:], one[:4, 0] = False, False, False
+    weak, strong = read(
+        (row("pgd", challenges=[broke], tasks=(0, 1)), both),
+        (adaptive(challenges=[CHALLENGE], tasks=(0, 1)), one),
+    )
+    assert (weak.word, strong.word) == ("failed", word)
