@@ -127,11 +127,9 @@ def _table(groups: Sequence[pd.DataFrame]) -> list[str]:
     for group in groups:
         first = next(each(group))
         rows = [_plain(group, models) for models in columns.values()]
-        cells = [_said(_highest(each)) if len(each) else "-" for each in rows]
-        floor = (
-            first.floor.accuracy if first.judged_on == "robust" else first.floor.balanced_accuracy
-        )
-        found.append(f"| {first.data} | {first.eps} | {floor:.3f} | {' | '.join(cells)} |")
+        cells = [_said(_highest(mine)) if len(mine) else "-" for mine in rows]
+        constant = f"{_constant(first):.3f}"
+        found.append(f"| {first.data} | {first.eps} | {constant} | {' | '.join(cells)} |")
     return found
 
 

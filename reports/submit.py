@@ -20,7 +20,7 @@ from robustbench_med.store.entry import About, Entry
 from robustbench_med.store.entry_checks import faults
 from robustbench_med.store.store import Store, nothing_left
 
-FOLDERS = re.compile(r"(?:(?<=^)|(?<=[=,+]))/(?:[^/,=+]+/)+")
+FOLDERS = re.compile(r"(?:^|(?<=[=,+]))/(?:[^/,=+]+/)+")
 """Of absolute paths, at the beginning of a word or behind what parts several names in it."""
 QUOTED_FOLDERS = re.compile(r"(?<=['\"])/(?:[^/'\"]+/)+")
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-Arrays = dict[str, NDArray[Any]]
+from robustbench_med.formats.arrays import Arrays
+
 LARGE, ALL = 1 << 16, 1 << 26
 """Bytes of an array that is not kept, and of all that are: then it begins anew."""
 OF_AN_ENTRY = 256  # bytes that one takes beside its numbers
